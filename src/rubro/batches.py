@@ -1,0 +1,181 @@
+"""Batches of titles, gathered from features in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rubro.features import Ragged, TitleFeatures
+
+# Batches are cut from shuffled chunks of this many batches, sorted by length: little padding,
+# and still other neighbours in each epoch.
+_CHUNK = 20
+
+
+class Batch(NamedTuple):
+    """B titles of at most L tokens, with U distinct tokens made of R distinct embedding rows.
+
+    Attributes:
+        rows: int64 (R,), rows of the embedding table.
+        row_index: int64 (N,), positions in rows; those of one token stand together.
+        row_offsets: int64 (U,), where each token starts in row_index.
+        row_counts: int64 (U,), rows of each token.
+        tokens: int64 (B, L), positions among the distinct tokens; U where a title has ended.
+        lengths: int64 (B,), tokens of each title.
+        bigrams: int64 (P,), distinct bigram buckets.
+        bigram_index: int64 (M,), positions in bigrams; those of one title stand together.
+        bigram_offsets: int64 (B,), where each title starts in bigram_index.
+        bigram_counts: int64 (B,), bigrams of each title.
+        targets: int64 (B,), class indices.
+        weights: float32 (B,), weight of each title in the loss.
+    """
+
+    rows: torch.Tensor
+    row_index: torch.Tensor
+    row_offsets: torch.Tensor
+    row_counts: torch.Tensor
+    tokens: torch.Tensor
+    lengths: torch.Tensor
+    bigrams: torch.Tensor
+    bigram_index: torch.Tensor
+    bigram_offsets: torch.Tensor
+    bigram_counts: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Dropouts:
+    """What a training batch leaves out at random.
+
+    Attributes:
+        rows: share of the embedding rows of a token, and of the bigrams of a title.
+        tokens: share of the tokens of a title.
+    """
+
+    rows: float = 0.0
+    tokens: float = 0.0
+
+
+def gather(
+    features: TitleFeatures,
+    token_rows: Ragged,
+    indices: np.ndarray,
+    weights: np.ndarray,
+    dropouts: Dropouts | None = None,
+    random: np.random.Generator | None = None,
+) -> Batch:
+    """Gather titles into a batch.
+
+    Args:
+        features: of a split.
+        token_rows: the embedding rows of each distinct token.
+        indices: which titles, int64 (B,).
+        weights: of every title of the split, float32.
+        dropouts: what to leave out; None = nothing.
+        random: the source of the dropouts.
+
+    Returns:
+        The batch.
+    """
+    tokens, bigrams = features.tokens.take(indices), features.bigrams.take(indices)
+    if dropouts is not None and random is not None:
+        tokens = _thin(tokens, dropouts.tokens, random)
+        bigrams = _thin(bigrams, dropouts.rows, random)
+    distinct, token_index = np.unique(tokens.values, return_inverse=True)
+    rows = token_rows.take(distinct)
+    if dropouts is not None and random is not None:
+        rows = _thin(rows, dropouts.rows, random)
+    distinct_rows, row_index = np.unique(rows.values, return_inverse=True)
+    distinct_bigrams, bigram_index = np.unique(bigrams.values, return_inverse=True)
+    lengths = tokens.lengths
+    padded = np.full((len(indices), max(int(lengths.max(initial=0)), 1)), len(distinct))
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = token_index
+    return Batch(
+        rows=_int64(distinct_rows),
+        row_index=_int64(row_index),
+        row_offsets=_int64(rows.offsets[:-1]),
+        row_counts=_int64(rows.lengths),
+        tokens=_int64(padded),
+        lengths=_int64(lengths),
+        bigrams=_int64(distinct_bigrams),
+        bigram_index=_int64(bigram_index),
+        bigram_offsets=_int64(bigrams.offsets[:-1]),
+        bigram_counts=_int64(bigrams.lengths),
+        targets=_int64(features.targets[indices]),
+        weights=torch.from_numpy(weights[indices]),
+    )
+
+
+class Batches:
+    """The batches of one pass over a split.
+
+    Args:
+        features: of the split.
+        token_rows: the embedding rows of each distinct token.
+        batch_size: titles a batch.
+        weights: float32 (titles,); titles of weight 0 are left out. None = all ones.
+        dropouts: for training; None = keep all.
+        seed: of order and dropouts; None = the order of the split.
+    """
+
+    def __init__(
+        self,
+        features: TitleFeatures,
+        token_rows: Ragged,
+        batch_size: int,
+        weights: np.ndarray | None = None,
+        dropouts: Dropouts | None = None,
+        seed: tuple[int, ...] | None = None,
+    ) -> None:
+        self._features = features
+        self._token_rows = token_rows
+        self._batch_size = batch_size
+        self._weights = np.ones(len(features), np.float32) if weights is None else weights
+        self._titles = np.flatnonzero(self._weights)
+        self._dropouts = dropouts
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._titles) / self._batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._seed is None:
+            random, chunks = None, _cut(self._titles, self._batch_size)
+        else:
+            random = np.random.default_rng(self._seed)
+            chunks = self._shuffled(random)
+        for chunk in chunks:
+            yield gather(
+                self._features, self._token_rows, chunk, self._weights, self._dropouts, random
+            )
+
+    def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:
+        lengths = self._features.tokens.lengths
+        batches: list[np.ndarray] = []
+        for chunk in _cut(random.permutation(self._titles), self._batch_size * _CHUNK):
+            by_length = chunk[np.argsort(lengths[chunk], kind="stable")]
+            batches.extend(_cut(by_length, self._batch_size))
+        return [batches[position] for position in random.permutation(len(batches))]
+
+
+def _cut(values: np.ndarray, size: int) -> list[np.ndarray]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _thin(ragged: Ragged, share: float, random: np.random.Generator) -> Ragged:
+    """Drop a share of the values at random."""
+    if share == 0.0:
+        return ragged
+    kept = random.random(len(ragged.values), dtype=np.float32) >= share
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return Ragged(ragged.values[kept], before[ragged.offsets])
+
+
+def _int64(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.int64, copy=False))

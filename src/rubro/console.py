@@ -1,0 +1,76 @@
+"""How a stage meets its user: messages, progress, errors and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader, RawIOBase
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+from rich.progress import Progress
+
+from rubro.errors import RubroError
+from rubro.params import Params, load_params
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run_stage(stage: Callable[[Params], None]) -> None:
+    """Run a stage script: read params.yaml, call the stage, exit with a code scripts can rely on.
+
+    Exit codes: 0 done; 2 a data file or a parameter is wrong (one message, no traceback); 130
+    interrupted; 1 anything else, which is a bug and shows its traceback.
+
+    Args:
+        stage: called with the checked parameters.
+    """
+    name = Path(sys.argv[0]).stem
+    argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__,
+        epilog=f"Parameters: params.yaml. `dvc repro {name}` runs it with what it needs.",
+    ).parse_args()
+    with reported_errors():
+        stage(load_params())
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Turn RubroError and Ctrl-C into a message and an exit code (see run_stage)."""
+    try:
+        yield
+    except RubroError as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        console.print("interrupted; run the same command again to go on", style="yellow")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def say(message: str) -> None:
+    """Print one line of progress, to standard error."""
+    console.print(message, markup=False)
+
+
+@contextmanager
+def file_progress(path: Path) -> Iterator[BufferedReader]:
+    """Open a file for reading bytes; a bar shows how far it has been read, in a terminal.
+
+    Args:
+        path: an existing file.
+
+    Yields:
+        The open file.
+    """
+    with (
+        Progress(console=console, disable=not console.is_terminal, transient=True) as progress,
+        open(path, "rb") as file,
+    ):
+        task = progress.add_task(path.name, total=path.stat().st_size)
+        yield BufferedReader(cast(RawIOBase, progress.wrap_file(file, task_id=task)))

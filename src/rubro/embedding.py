@@ -1,0 +1,106 @@
+"""Word vectors as a table of rows, for words and for hashed character n-grams."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from rubro.files import write_json
+
+
+@dataclass(frozen=True)
+class Subwords:
+    """Which rows of the table a token is made of.
+
+    Attributes:
+        vocabulary: the words that have a row of their own: the first rows of the table.
+        min_n: length of the shortest character n-gram, with the word marks < and >.
+        max_n: length of the longest; 0 = words alone.
+        buckets: rows that the hashed n-grams share, after those of the vocabulary.
+    """
+
+    vocabulary: list[str]
+    min_n: int
+    max_n: int
+    buckets: int
+    _row: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rows = {word: row for row, word in enumerate(self.vocabulary)}
+        object.__setattr__(self, "_row", rows)
+
+    @property
+    def row_count(self) -> int:
+        """Rows of the table: one a word, then the buckets."""
+        return len(self.vocabulary) + self.buckets
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._row
+
+    def rows_of(self, token: str) -> list[int]:
+        """The rows whose mean is the token's vector.
+
+        Args:
+            token: any token, in the vocabulary or not.
+
+        Returns:
+            Row numbers: the word's own row, if it has one, then those of its n-grams. Empty for
+            an out-of-vocabulary token without n-grams.
+        """
+        own = self._row.get(token)
+        rows = [] if own is None else [own]
+        if self.max_n:
+            from gensim.models.fasttext import ft_ngram_hashes  # a second to import
+
+            ngrams = ft_ngram_hashes(token, self.min_n, self.max_n, self.buckets)
+            rows.extend(len(self.vocabulary) + bucket for bucket in ngrams)
+        return rows
+
+    def save(self, folder: Path) -> None:
+        """Write vocabulary.json and subwords.json into an existing folder."""
+        write_json(folder / "vocabulary.json", self.vocabulary)
+        ngrams = {"min_n": self.min_n, "max_n": self.max_n, "buckets": self.buckets}
+        write_json(folder / "subwords.json", ngrams)
+
+    @classmethod
+    def load(cls, folder: Path) -> Subwords:
+        """Read what save wrote."""
+        vocabulary = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        ngrams = json.loads((folder / "subwords.json").read_text(encoding="utf-8"))
+        return cls(vocabulary, **ngrams)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Word vectors.
+
+    Attributes:
+        subwords: which rows make a token.
+        table: float32 (rows, vector size).
+    """
+
+    subwords: Subwords
+    table: np.ndarray
+
+    def vector(self, token: str) -> np.ndarray:
+        """The vector of a token: the mean of its rows; zeros where it has none. float32 (size,)."""
+        rows = self.subwords.rows_of(token)
+        if not rows:
+            return np.zeros(self.table.shape[1], dtype=np.float32)
+        mean: np.ndarray = self.table[rows].mean(axis=0)
+        return mean
+
+    def save(self, folder: Path) -> None:
+        """Write table.safetensors, vocabulary.json and subwords.json; the same bytes each time."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.subwords.save(folder)
+        save_file({"table": self.table}, folder / "table.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Embedding:
+        """Read what save wrote."""
+        return cls(Subwords.load(folder), load_file(folder / "table.safetensors")["table"])

@@ -1,0 +1,97 @@
+"""Metrics of predictions. Classes absent from the targets never enter an average."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import f1_score, recall_score
+
+
+def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """Share of right predictions.
+
+    Args:
+        targets: class indices (n,).
+        predictions: class indices (n,).
+
+    Returns:
+        0 to 1.
+    """
+    return float(np.mean(targets == predictions))
+
+
+def balanced_accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """Mean over the classes in targets of the share of their titles that is predicted right.
+
+    Source: Brodersen et al. 2010, The Balanced Accuracy and Its Posterior Distribution.
+
+    Args:
+        targets: class indices (n,).
+        predictions: class indices (n,).
+
+    Returns:
+        0 to 1.
+    """
+    right = np.bincount(targets, weights=targets == predictions)
+    total = np.bincount(targets)
+    return float(np.mean(right[total > 0] / total[total > 0]))
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, targets: np.ndarray, bins: int
+) -> tuple[float, list[dict[str, float]]]:
+    """How far the confidence of predictions is from their accuracy.
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks; bins of equal width.
+
+    Args:
+        probabilities: float (n, classes).
+        targets: class indices (n,).
+        bins: number of bins of confidence.
+
+    Returns:
+        The error, 0 to 1, and for each bin that holds titles: confidence, accuracy, titles.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == targets
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    curve = [
+        {
+            "confidence": float(confidence[bin_of == index].mean()),
+            "accuracy": float(right[bin_of == index].mean()),
+            "titles": int((bin_of == index).sum()),
+        }
+        for index in np.unique(bin_of)
+    ]
+    error = sum(abs(b["confidence"] - b["accuracy"]) * b["titles"] for b in curve) / len(targets)
+    return float(error), curve
+
+
+def classification_metrics(
+    probabilities: np.ndarray, targets: np.ndarray, bins: int
+) -> dict[str, float]:
+    """The metrics that models are compared by.
+
+    Args:
+        probabilities: float (n, classes), n >= 1.
+        targets: class indices (n,).
+        bins: of the expected calibration error.
+
+    Returns:
+        accuracy, balanced_accuracy, macro_recall, macro_f1, top3_accuracy, top5_accuracy, loss
+        (cross-entropy in nats) and ece.
+    """
+    predictions = probabilities.argmax(axis=1)
+    present = np.unique(targets)
+    own = probabilities[np.arange(len(targets)), targets]
+    rank = (probabilities > own[:, None]).sum(axis=1)
+    macro = {"labels": present, "average": "macro", "zero_division": 0}
+    return {
+        "accuracy": accuracy(targets, predictions),
+        "balanced_accuracy": balanced_accuracy(targets, predictions),
+        "macro_recall": float(recall_score(targets, predictions, **macro)),
+        "macro_f1": float(f1_score(targets, predictions, **macro)),
+        "top3_accuracy": float((rank < 3).mean()),
+        "top5_accuracy": float((rank < 5).mean()),
+        "loss": float(-np.log(np.maximum(own, 1e-12)).mean()),
+        "ece": expected_calibration_error(probabilities, targets, bins)[0],
+    }

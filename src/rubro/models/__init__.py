@@ -1,0 +1,1 @@
+"""The classifiers: plain torch modules from a batch of titles to logits."""

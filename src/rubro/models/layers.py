@@ -1,0 +1,125 @@
+"""What the classifiers are built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rubro.batches import Batch
+from rubro.embedding import Embedding
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes that come from the data.
+
+    Attributes:
+        rows: of the embedding table.
+        vector_size: of a row.
+        bigram_buckets: of the bigram table.
+        classes: categories.
+    """
+
+    rows: int
+    vector_size: int
+    bigram_buckets: int
+    classes: int
+
+
+class RowTable(nn.Module):
+    """A table of vectors of which a batch uses, and changes, a few rows.
+
+    Its gradient is sparse: a step costs what the batch uses, not what the table holds.
+    """
+
+    def __init__(self, rows: int, vector_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(rows, vector_size))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """int64 (R,) -> float32 (R, vector size)."""
+        return F.embedding(rows, self.weight, sparse=True)
+
+
+class TokenVectors(nn.Module):
+    """A token's vector is the sum of its rows (word, character n-grams) over a divisor.
+
+    The mean is that of Bojanowski et al. 2017, Enriching Word Vectors with Subword Information;
+    over the square root of their number the size of a vector does not shrink with the length of
+    the token.
+
+    Args:
+        shape: the sizes that come from the data.
+        pooling: "mean" or "sqrt".
+    """
+
+    def __init__(self, shape: ModelShape, pooling: str) -> None:
+        super().__init__()
+        self.table = RowTable(shape.rows, shape.vector_size)
+        self._pooling = pooling
+
+    def start_from(self, embedding: Embedding, scale: float | None, fine_tune: bool) -> None:
+        """Copy a pretrained table.
+
+        Args:
+            embedding: of this shape.
+            scale: the root mean square of the vocabulary's rows after the copy; None = unchanged.
+            fine_tune: whether training changes the table.
+        """
+        table = torch.from_numpy(embedding.table)
+        if scale is not None:
+            table = table * (
+                scale / table[: len(embedding.subwords.vocabulary)].square().mean().sqrt()
+            )
+        with torch.no_grad():
+            self.table.weight.copy_(table)
+        self.table.weight.requires_grad_(fine_tune)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """float32 (B, L, vector size); zeros where a title has ended."""
+        rows = self.table(batch.rows)
+        tokens = F.embedding_bag(batch.row_index, rows, batch.row_offsets, mode="mean")
+        if self._pooling == "sqrt":
+            tokens = tokens * batch.row_counts.sqrt().unsqueeze(1)
+        ended = tokens.new_zeros(1, tokens.shape[1])
+        return F.embedding(batch.tokens, torch.cat([tokens, ended]))
+
+
+class Head(nn.Module):
+    """Hidden layers to the logits, and a linear path past them.
+
+    The linear path learns what single words say; the hidden layers add what words say together.
+    Source of the path past the layers: Cheng et al. 2016, Wide & Deep Learning.
+
+    Args:
+        inputs: size of the input.
+        hidden_sizes: of the hidden layers; [] = linear.
+        classes: number of logits.
+        dropout: of the input and of each hidden layer.
+        skip_connection: whether there is a path past the hidden layers.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden_sizes: list[int],
+        classes: int,
+        dropout: float,
+        skip_connection: bool,
+    ) -> None:
+        super().__init__()
+        sizes = [inputs, *hidden_sizes]
+        layers: list[nn.Module] = [nn.Dropout(dropout)]
+        for size, following in pairwise(sizes):
+            layers += [nn.Linear(size, following), nn.GELU(), nn.Dropout(dropout)]
+        self.deep = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
+        self.wide = nn.Linear(inputs, classes) if skip_connection and hidden_sizes else None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """float32 (B, inputs) -> logits, float32 (B, classes)."""
+        logits: Tensor = self.deep(inputs)
+        return logits if self.wide is None else logits + self.wide(inputs)

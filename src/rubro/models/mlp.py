@@ -1,0 +1,50 @@
+"""The MLP: the mean of a title's tokens and bigrams, then dense layers."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rubro.batches import Batch
+from rubro.models.layers import Head, ModelShape, RowTable, TokenVectors
+from rubro.params import MlpParams
+
+
+class Mlp(nn.Module):
+    """Bag of sub-words and word bigrams with hidden layers.
+
+    Source: Joulin et al. 2017, Bag of Tricks for Efficient Text Classification, with the n-grams
+    of Bojanowski et al. 2017 inside each word and dense layers behind the mean.
+
+    Args:
+        shape: the sizes that come from the data.
+        params: the rest.
+    """
+
+    name = "mlp"
+
+    def __init__(self, shape: ModelShape, params: MlpParams) -> None:
+        super().__init__()
+        self.token_vectors = TokenVectors(shape, params.subword_pooling)
+        self.bigrams = (
+            RowTable(shape.bigram_buckets, shape.vector_size) if shape.bigram_buckets else None
+        )
+        self.head = Head(
+            shape.vector_size,
+            params.hidden_sizes,
+            shape.classes,
+            params.dropout,
+            params.skip_connection,
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, float32 (B, classes)."""
+        total, count = self.token_vectors(batch).sum(1), batch.lengths
+        if self.bigrams is not None:
+            bigrams = self.bigrams(batch.bigrams)
+            total = total + F.embedding_bag(
+                batch.bigram_index, bigrams, batch.bigram_offsets, mode="sum"
+            )
+            count = count + batch.bigram_counts
+        logits: Tensor = self.head(total / count.clamp(min=1).unsqueeze(1))
+        return logits

@@ -1,0 +1,222 @@
+"""The schema of params.yaml: every knob of the pipeline, its type and its limits."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from rubro.errors import ParamsError
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+# YAML 1.1 reads a bare `off` as the boolean false.
+ClassWeights = Annotated[
+    Literal["off", "balanced"], BeforeValidator(lambda value: "off" if value is False else value)
+]
+
+
+class Section(BaseModel):
+    """A section of params.yaml; an unknown key or a wrong type is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DataParams(Section):
+    """Where the raw titles are and what their columns are called."""
+
+    path: Annotated[str, Field(min_length=1)]
+    encoding: Annotated[str, Field(min_length=1)]
+    title_column: Annotated[str, Field(min_length=1)]
+    category_column: Annotated[str, Field(min_length=1)]
+    max_title_length: Positive
+    max_quarantined_share: Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class SubsetParams(Section):
+    """Which rows are kept, and how they are split where the source has no splits."""
+
+    language: str | None
+    top_categories: NotNegative
+    max_rows: NotNegative
+    validation_share: Annotated[float, Field(gt=0.0, lt=0.5)]
+    test_share: Annotated[float, Field(gt=0.0, lt=0.5)]
+
+
+class TokensParams(Section):
+    """What a token is."""
+
+    source: Literal["title", "tokenized_title"]
+
+
+class EmbedParams(Section):
+    """gensim FastText."""
+
+    model: Literal["skipgram", "cbow"]
+    vector_size: Positive
+    window: Positive
+    min_count: Positive
+    epochs: Positive
+    negative: Positive
+    learning_rate: Annotated[float, Field(gt=0.0)]
+    min_n: Positive
+    max_n: NotNegative
+    buckets: Positive
+    workers: Positive
+
+    @model_validator(mode="after")
+    def _ngram_range(self) -> EmbedParams:
+        if 0 < self.max_n < self.min_n:
+            raise ValueError(f"max_n ({self.max_n}) is below min_n ({self.min_n}); 0 = no n-grams")
+        return self
+
+
+class FeaturizeParams(Section):
+    """Titles to integers."""
+
+    max_tokens: Positive
+    bigram_buckets: NotNegative
+
+
+class TrainParams(Section):
+    """What both classifiers share."""
+
+    hidden_sizes: list[Positive]
+    skip_connection: bool
+    max_epochs: Positive
+    batch_size: Positive
+    optimizer: Literal["adam", "adamw", "sgd"]
+    learning_rate: Annotated[float, Field(gt=0.0)]
+    embedding_learning_rate: Annotated[float, Field(gt=0.0)]
+    embedding_scale: Annotated[float, Field(gt=0.0)] | None
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    schedule: Literal["constant", "cosine", "linear"]
+    warmup_share: Share
+    early_stopping_patience: NotNegative
+    fine_tune_embedding: bool
+    subword_pooling: Literal["mean", "sqrt"]
+    row_dropout: Share
+    token_dropout: Share
+    dropout: Share
+    label_smoothing: Share
+    class_weights: ClassWeights
+    label_quality: Literal["ignore", "weight", "drop"]
+    unreliable_weight: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class MlpParams(TrainParams):
+    """The mean of the vectors of tokens and bigrams."""
+
+
+class CnnParams(TrainParams):
+    """Convolutions over the token vectors, pooled over the title."""
+
+    filter_sizes: Annotated[list[Positive], Field(min_length=1)]
+    filters: Positive
+    mean_pooling: bool
+
+
+class EvaluateParams(Section):
+    """How much detail the comparison writes."""
+
+    calibration_bins: Positive
+    rare_category_rows: Positive
+    confused_pairs: Positive
+    mistakes: Positive
+
+
+class Params(Section):
+    """params.yaml as a whole."""
+
+    seed: NotNegative
+    threads: Positive
+    accelerator: Literal["auto", "cpu", "gpu"]
+    data: DataParams
+    subset: SubsetParams
+    tokens: TokensParams
+    embed: EmbedParams
+    featurize: FeaturizeParams
+    train_mlp: MlpParams
+    train_cnn: CnnParams
+    evaluate: EvaluateParams
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML takes `1e-3` for a string, as YAML 1.1 says; DVC takes it for a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml.
+
+    Args:
+        path: the YAML file.
+
+    Returns:
+        The checked parameters; immutable.
+
+    Raises:
+        ParamsError: the file is missing or not YAML, or a key is unknown, missing, of the wrong
+            type or out of range. The message names file, line, key, value and what is allowed.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.load(text, Loader=_Loader)
+        root = yaml.compose(text, Loader=_Loader)
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the project's folder") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        problems = [_describe(path, root, dict(problem)) for problem in error.errors()]
+        raise ParamsError("\n".join(problems)) from None
+
+
+def _describe(path: Path, root: yaml.Node | None, problem: dict[str, Any]) -> str:
+    keys = problem["loc"]
+    where = f"{path}:{_line_of(root, keys)}: {'.'.join(map(str, keys)) or 'the file'}"
+    if problem["type"] == "extra_forbidden":
+        known = list(_fields(keys[:-1]))
+        close = difflib.get_close_matches(str(keys[-1]), known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
+        return f"{where}: unknown key; {hint}"
+    if problem["type"] == "missing":
+        return f"{where}: missing; every key of the default params.yaml is needed"
+    message = problem["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+    return f"{where}: {message[:1].lower() + message[1:]}{found}"
+
+
+def _fields(keys: tuple[Any, ...]) -> dict[str, Any]:
+    model: Any = Params
+    for key in keys:
+        model = model.model_fields[key].annotation
+    return dict(model.model_fields)
+
+
+def _line_of(node: yaml.Node | None, keys: tuple[Any, ...]) -> int:
+    line = node.start_mark.line if node else 0
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            found = [pair for pair in node.value if pair[0].value == str(key)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
+            node = node.value[key]
+            line = node.start_mark.line
+    return line + 1

@@ -1,0 +1,181 @@
+"""From raw titles to the three splits a classifier is trained, chosen and judged on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rubro.errors import DataError
+from rubro.params import SubsetParams
+from rubro.sources import QUARANTINE_REASONS, RawTitles
+from rubro.splits import SPLITS
+from rubro.titles import normalise
+
+DROP_REASONS = (
+    "other_language",
+    "duplicate_of_other_split",
+    "over_max_rows",
+    "category_not_selected",
+    "category_not_in_train",
+)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The chosen rows.
+
+    Attributes:
+        splits: train, validation and test: title, category, label_quality, tokenized_title.
+        labels: the categories, sorted; the position is the class index.
+        summary: rows a split, classes, dropped rows by reason and balance; plain values for JSON.
+    """
+
+    splits: dict[str, pd.DataFrame]
+    labels: list[str]
+    summary: dict[str, object]
+
+
+def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
+    """Choose rows and categories, and complete the splits.
+
+    The most popular categories are chosen on the training rows alone. A title that appears in
+    several splits (in its normal form) stays in the last of train, validation, test only.
+
+    Args:
+        raw: the usable rows of a source.
+        params: language, number of categories, row limit and shares.
+        seed: of the row sample and the splits.
+
+    Returns:
+        The subset.
+
+    Raises:
+        DataError: no row is of the language, fewer than two categories remain, or a split is
+            empty.
+    """
+    dropped = dict.fromkeys((*QUARANTINE_REASONS, *DROP_REASONS), 0)
+    dropped.update(Counter(raw.quarantine["reason"]))
+    random = np.random.default_rng(seed)
+    table = _of_language(raw.table, params.language)
+    dropped["other_language"] = len(raw.table) - len(table)
+    splits = _splits(table, params, random)
+
+    before = _total(splits)
+    splits = _without_shared_titles(splits)
+    dropped["duplicate_of_other_split"] = before - _total(splits)
+
+    train = splits["train"]
+    if params.max_rows and len(train) > params.max_rows:
+        kept = np.sort(random.permutation(len(train))[: params.max_rows])
+        dropped["over_max_rows"] = len(train) - params.max_rows
+        splits["train"] = train.iloc[kept]
+
+    known = set(splits["train"]["category"])
+    labels = _most_popular(splits["train"], params.top_categories)
+    for name, split in splits.items():
+        selected = split["category"].isin(labels)
+        unknown = ~split["category"].isin(known)
+        dropped["category_not_in_train"] += int(unknown.sum())
+        dropped["category_not_selected"] += int((~selected & ~unknown).sum())
+        splits[name] = split[selected].reset_index(drop=True)
+    _stop_if_unusable(splits, labels)
+    summary = {
+        "rows": {**{name: len(split) for name, split in splits.items()}, "total": _total(splits)},
+        "classes": len(labels),
+        "dropped": dropped,
+        "reliable_share": {
+            name: round(float((split["label_quality"] == "reliable").mean()), 6)
+            for name, split in splits.items()
+        },
+        "balance": _balance(splits["train"]),
+    }
+    return Subset(splits, labels, summary)
+
+
+def _of_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:
+    if language is None:
+        return table
+    # Rows that do not tell their language are taken at the user's word.
+    kept = table[table["language"].isin(["", language.lower()])]
+    if kept.empty:
+        found = ", ".join(f"{name} ({n})" for name, n in Counter(table["language"]).most_common())
+        raise DataError(
+            f"no row is of language {language!r}; languages found: {found}; set subset.language"
+        )
+    return kept
+
+
+def _splits(
+    table: pd.DataFrame, params: SubsetParams, random: np.random.Generator
+) -> dict[str, pd.DataFrame]:
+    split = table["split"].to_numpy(dtype=object, copy=True)
+    missing = [name for name in SPLITS[1:] if not (split == name).any()]
+    split[split == ""] = "train"
+    shares = {"validation": params.validation_share, "test": params.test_share}
+    for name in missing:
+        rest = np.flatnonzero(split == "train")
+        held_out = _stratified_sample(table["category"].iloc[rest], shares[name], random)
+        split[rest[held_out]] = name
+        # The test share is of all rows, not of what validation left over.
+        shares["test"] /= 1 - shares["validation"]
+    return {name: table[split == name].drop(columns=["language", "split"]) for name in SPLITS}
+
+
+def _stratified_sample(
+    categories: pd.Series, share: float, random: np.random.Generator
+) -> np.ndarray:
+    """Positions of the same share of each category: at least one row, and never all of them."""
+    order = random.permutation(len(categories))
+    shuffled = categories.iloc[order].reset_index(drop=True)
+    groups = shuffled.groupby(shuffled)
+    size = groups.transform("size").to_numpy()
+    wanted = np.clip(np.rint(size * share), np.where(size >= 3, 1, 0), size - 1)
+    return np.sort(order[groups.cumcount().to_numpy() < wanted])
+
+
+def _without_shared_titles(splits: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    seen: set[str] = set()
+    kept = {}
+    for name in reversed(SPLITS):
+        keys = splits[name]["title"].map(normalise)
+        kept[name] = splits[name][~keys.isin(seen)]
+        seen.update(keys)
+    return {name: kept[name] for name in SPLITS}
+
+
+def _most_popular(train: pd.DataFrame, count: int) -> list[str]:
+    popularity = sorted(Counter(train["category"]).items(), key=lambda item: (-item[1], item[0]))
+    return sorted(category for category, _ in popularity[: count or None])
+
+
+def _total(splits: dict[str, pd.DataFrame]) -> int:
+    return sum(len(split) for split in splits.values())
+
+
+def _balance(train: pd.DataFrame) -> dict[str, float]:
+    """Rows of the largest, middle and smallest class; entropy as a share of its maximum."""
+    counts = train["category"].value_counts().to_numpy()
+    shares = counts / counts.sum()
+    return {
+        "largest_class": int(counts.max()),
+        "median_class": float(np.median(counts)),
+        "smallest_class": int(counts.min()),
+        "entropy": round(float(-(shares * np.log(shares)).sum() / np.log(len(counts))), 6),
+    }
+
+
+def _stop_if_unusable(splits: dict[str, pd.DataFrame], labels: list[str]) -> None:
+    if len(labels) < 2:
+        raise DataError(
+            f"{len(labels)} category in the training rows; a classifier needs at least two: "
+            "raise subset.top_categories or bring more data"
+        )
+    for name, split in splits.items():
+        if split.empty:
+            raise DataError(
+                f"the {name} split has no row of the chosen categories; bring more rows of each "
+                f"category, or a source with its own {name} file"
+            )

@@ -1,0 +1,364 @@
+"""Training a classifier with Lightning."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from torch import nn
+from torch.nn import functional as F
+
+from rubro.batches import Batch, Batches, Dropouts
+from rubro.console import console, say
+from rubro.embedding import Embedding
+from rubro.errors import DataError
+from rubro.features import Ragged, TitleFeatures, load_features
+from rubro.files import write_json
+from rubro.metrics import accuracy, balanced_accuracy
+from rubro.models.files import save_model
+from rubro.models.layers import ModelShape, RowTable
+from rubro.params import Params, TrainParams
+from rubro.splits import load_labels
+from rubro.tracking import tracked
+
+BEST = "validation/balanced_accuracy"
+SPLITS = ("train", "validation")
+METRICS = ("loss", "accuracy", "balanced_accuracy")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome of a training.
+
+    Attributes:
+        weights: the model's state at the best epoch.
+        summary: the metrics of the best and of the last epoch, for JSON.
+    """
+
+    weights: dict[str, torch.Tensor]
+    summary: dict[str, Any]
+
+
+class TitleBatches(L.LightningDataModule):
+    """Training and validation batches; each epoch has its own order and dropouts."""
+
+    def __init__(
+        self,
+        train: TitleFeatures,
+        validation: TitleFeatures,
+        token_rows: Ragged,
+        weights: np.ndarray,
+        params: TrainParams,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self._splits = train, validation
+        self._token_rows = token_rows
+        self._weights = weights
+        self._params = params
+        self._seed = seed
+
+    def train_dataloader(self) -> Batches:
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return Batches(
+            self._splits[0],
+            self._token_rows,
+            self._params.batch_size,
+            self._weights,
+            Dropouts(self._params.row_dropout, self._params.token_dropout),
+            seed=(self._seed, epoch),
+        )
+
+    def val_dataloader(self) -> Batches:
+        return Batches(self._splits[1], self._token_rows, self._params.batch_size)
+
+
+class TitleClassifier(L.LightningModule):
+    """Cross-entropy, two optimisers (embedding tables, dense layers) and their schedules.
+
+    Args:
+        model: from a Batch to logits.
+        params: of the training.
+        steps: of the whole training, for the schedule.
+    """
+
+    def __init__(self, model: nn.Module, params: TrainParams, steps: int) -> None:
+        super().__init__()
+        # Tables and dense layers have an optimiser each, which Lightning leaves to the module.
+        self.automatic_optimization = False
+        self.model = model
+        self._params = params
+        self._steps = steps
+        self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self._train_metrics: dict[str, float] = {}
+
+    def training_step(self, batch: Batch, batch_index: int) -> None:
+        logits = self.model(batch)
+        loss = F.cross_entropy(
+            logits, batch.targets, reduction="none", label_smoothing=self._params.label_smoothing
+        )
+        loss = (loss * batch.weights).sum() / batch.weights.sum()
+        optimizers = self._as_list(self.optimizers())
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer, schedule in zip(
+            optimizers, self._as_list(self.lr_schedulers()), strict=True
+        ):
+            optimizer.step()
+            schedule.step()
+        self._see(logits, batch)
+
+    def on_validation_epoch_start(self) -> None:
+        self._train_metrics = self._metrics("train")
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        self._see(self.model(batch), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict({**self._train_metrics, **self._metrics("validation")})
+
+    def _see(self, logits: torch.Tensor, batch: Batch) -> None:
+        loss = F.cross_entropy(logits.detach(), batch.targets, reduction="none")
+        self._seen.append((loss, logits.detach().argmax(1), batch.targets))
+
+    def _metrics(self, split: str) -> dict[str, float]:
+        loss, predictions, targets = (
+            torch.cat(values).cpu().numpy() for values in zip(*self._seen, strict=True)
+        )
+        self._seen = []
+        return {
+            f"{split}/loss": float(loss.mean()),
+            f"{split}/accuracy": accuracy(targets, predictions),
+            f"{split}/balanced_accuracy": balanced_accuracy(targets, predictions),
+        }
+
+    def configure_optimizers(self) -> Any:
+        params = self._params
+        tables = [m.weight for m in self.model.modules() if isinstance(m, RowTable)]
+        tables = [table for table in tables if table.requires_grad]
+        in_tables = {id(table) for table in tables}
+        dense = [p for p in self.model.parameters() if id(p) not in in_tables and p.requires_grad]
+        optimizers: list[torch.optim.Optimizer] = [_dense_optimizer(dense, params)]
+        if tables:
+            optimizers.append(
+                torch.optim.SparseAdam(tables, lr=params.embedding_learning_rate, betas=(0.9, 0.99))
+            )
+        schedules = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_share)
+            for optimizer in optimizers
+        ]
+        return optimizers, schedules
+
+    def _learning_rate_share(self, step: int) -> float:
+        """By step; the warm-up is linear."""
+        warmup = self._params.warmup_share * self._steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = min((step - warmup) / max(self._steps - warmup, 1), 1.0)
+        if self._params.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        return 1 - done if self._params.schedule == "linear" else 1.0
+
+    @staticmethod
+    def _as_list(value: Any) -> list[Any]:
+        return value if isinstance(value, list) else [value]
+
+
+def _dense_optimizer(dense: list[nn.Parameter], params: TrainParams) -> torch.optim.Optimizer:
+    rate, decay = params.learning_rate, params.weight_decay
+    if params.optimizer == "sgd":
+        return torch.optim.SGD(dense, lr=rate, momentum=0.9, weight_decay=decay)
+    kind = torch.optim.AdamW if params.optimizer == "adamw" else torch.optim.Adam
+    return kind(dense, lr=rate, weight_decay=decay, fused=True)
+
+
+class _Epochs(Callback):
+    """Reports each epoch and remembers its metrics."""
+
+    def __init__(self, report: Callable[[int, dict[str, float]], None]) -> None:
+        self._report = report
+        self.history: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        metrics = {
+            f"{split}/{metric}": round(float(trainer.callback_metrics[f"{split}/{metric}"]), 6)
+            for split in SPLITS
+            for metric in METRICS
+        }
+        self.history.append(metrics)
+        self._report(trainer.current_epoch, metrics)
+        say(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
+            f"train loss {metrics['train/loss']:.4f}, "
+            f"validation loss {metrics['validation/loss']:.4f}, "
+            f"balanced accuracy {metrics[BEST]:.4f}"
+        )
+
+
+def title_weights(features: TitleFeatures, classes: int, params: TrainParams) -> np.ndarray:
+    """The weight of each training title in the loss.
+
+    Args:
+        features: of the training split.
+        classes: their number.
+        params: class_weights, label_quality and unreliable_weight.
+
+    Returns:
+        float32 (titles,); 0 = left out. With balanced class weights every class weighs the same:
+        titles / (classes * titles of the class), as scikit-learn's "balanced".
+
+    Raises:
+        DataError: no title is left.
+    """
+    weights = np.ones(len(features), dtype=np.float32)
+    if params.label_quality != "ignore":
+        unreliable = params.unreliable_weight if params.label_quality == "weight" else 0.0
+        weights[~features.reliable] = unreliable
+    if not weights.any():
+        raise DataError(
+            "label_quality is 'drop' and no training title is reliable; set it to weight or ignore"
+        )
+    if params.class_weights == "balanced":
+        counts = np.bincount(features.targets[weights > 0], minlength=classes)
+        weights *= (weights > 0).sum() / (classes * np.maximum(counts, 1))[features.targets]
+    return weights
+
+
+def train(
+    model: nn.Module,
+    train_split: TitleFeatures,
+    validation_split: TitleFeatures,
+    token_rows: Ragged,
+    params: TrainParams,
+    classes: int,
+    seed: int,
+    accelerator: str,
+    report: Callable[[int, dict[str, float]], None],
+) -> Trained:
+    """Train a classifier and keep its best epoch on validation balanced accuracy.
+
+    Args:
+        model: from a Batch to logits; changed in place.
+        train_split: features of the training titles.
+        validation_split: features of the titles that choose the epoch.
+        token_rows: the embedding rows of each distinct token.
+        params: of the training.
+        classes: their number.
+        seed: of the order of the titles and of the dropouts.
+        accelerator: auto, cpu or gpu.
+        report: called after each epoch with its number, from 0, and its metrics.
+
+    Returns:
+        The weights of the best epoch, and the metrics of the best and the last.
+
+    Raises:
+        DataError: no training title has a weight.
+    """
+    weights = title_weights(train_split, classes, params)
+    data = TitleBatches(train_split, validation_split, token_rows, weights, params, seed)
+    steps = params.max_epochs * len(data.train_dataloader())
+    epochs = _Epochs(report)
+    callbacks: list[Callback] = [epochs]
+    if params.early_stopping_patience:
+        callbacks.append(EarlyStopping(BEST, mode="max", patience=params.early_stopping_patience))
+    if console.is_terminal:
+        callbacks.append(RichProgressBar(leave=False))
+    with tempfile.TemporaryDirectory() as folder:
+        best = ModelCheckpoint(folder, monitor=BEST, mode="max", save_weights_only=True)
+        trainer = L.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            max_epochs=params.max_epochs,
+            deterministic=True,
+            logger=False,
+            callbacks=[*callbacks, best],
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            enable_progress_bar=console.is_terminal,
+            enable_model_summary=False,
+        )
+        trainer.fit(TitleClassifier(model, params, steps), datamodule=data)
+        state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
+    scores = [metrics[BEST] for metrics in epochs.history]
+    at = scores.index(max(scores))
+    summary = {
+        "best": {"epoch": at, **_nested(epochs.history[at])},
+        "last": {"epoch": len(scores) - 1, **_nested(epochs.history[-1])},
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    return Trained({key.removeprefix("model."): value for key, value in state.items()}, summary)
+
+
+def train_and_save(
+    kind: Callable[[ModelShape, Any], nn.Module],
+    name: str,
+    params: Params,
+    hyperparameters: TrainParams,
+) -> None:
+    """A training stage: features and embedding in, model folder, curves and metrics out.
+
+    Args:
+        kind: the class of the model.
+        name: of the model, in its paths: models/NAME, metrics/curves/NAME, metrics/train_NAME.json.
+        params: seed, threads and accelerator; tokens and featurize travel with the model.
+        hyperparameters: of this model.
+    """
+    torch.set_num_threads(params.threads)
+    L.seed_everything(params.seed, verbose=False)
+    (train_split, validation_split), token_rows = load_features(
+        Path("data/features"), "train", "validation"
+    )
+    embedding = Embedding.load(Path("models/embedding"))
+    labels = load_labels(Path("data/subset"))
+    rows, vector_size = embedding.table.shape
+    shape = ModelShape(rows, vector_size, params.featurize.bigram_buckets, len(labels))
+    model = kind(shape, hyperparameters)
+    model.token_vectors.start_from(  # type: ignore[union-attr, operator]
+        embedding, hyperparameters.embedding_scale, hyperparameters.fine_tune_embedding
+    )
+    tracked_params = {f"train_{name}": hyperparameters.model_dump(), "seed": params.seed}
+    with tracked(Path("metrics/curves") / name, f"train_{name}", tracked_params) as tracker:
+        trained = train(
+            model,
+            train_split,
+            validation_split,
+            token_rows,
+            hyperparameters,
+            len(labels),
+            params.seed,
+            params.accelerator,
+            tracker.log_epoch,
+        )
+        folder = Path("models") / name
+        save_model(
+            folder,
+            trained.weights,
+            shape,
+            hyperparameters,
+            labels,
+            embedding.subwords,
+            params.tokens,
+            params.featurize,
+        )
+        write_json(Path(f"metrics/train_{name}.json"), trained.summary)
+        best = trained.summary["best"]
+        tracker.log_outcome(
+            {f"best/{split}/{k}": v for split in SPLITS for k, v in best[split].items()}, folder
+        )
+
+
+def _nested(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
+    nested: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        split, metric = name.split("/")
+        nested.setdefault(split, {})[metric] = value
+    return nested

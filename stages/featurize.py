@@ -1,0 +1,28 @@
+"""featurize: titles to ragged arrays of integers."""
+
+from pathlib import Path
+
+import workspace  # noqa: F401
+
+from rubro.console import run_stage
+from rubro.embedding import Subwords
+from rubro.features import Featurizer, featurize, save_features
+from rubro.params import Params
+from rubro.splits import SPLITS, load_labels, load_split
+from rubro.titles import tokens_of
+
+
+def main(params: Params) -> None:
+    source = Path("data/subset")
+    labels = load_labels(source)
+    featurizer = Featurizer(Subwords.load(Path("models/embedding")), params.featurize)
+    splits = {}
+    for name in SPLITS:
+        table = load_split(source, name)
+        titles = tokens_of(table, params.tokens.source)
+        splits[name] = featurize(table, titles, labels, featurizer)
+    save_features(Path("data/features"), splits, featurizer.rows)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,29 @@
+"""subset: raw titles to train, validation and test tables."""
+
+from pathlib import Path
+
+import workspace  # noqa: F401
+
+from rubro.console import run_stage, say
+from rubro.files import write_json
+from rubro.params import Params
+from rubro.sources import read_titles
+from rubro.splits import save_splits
+from rubro.subset import make_subset
+
+
+def main(params: Params) -> None:
+    raw = read_titles(params.data, params.subset.language)
+    subset = make_subset(raw, params.subset, params.seed)
+    folder = Path("data/subset")
+    save_splits(folder, subset.splits, subset.labels)
+    raw.quarantine.to_csv(folder / "quarantine.csv", index=False)
+    write_json(Path("metrics/subset.json"), subset.summary)
+    for notice in raw.notices:
+        say(notice)
+    rows = subset.summary["rows"]
+    say(f"{len(subset.labels)} categories; rows: {rows}; quarantined: {len(raw.quarantine)}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
