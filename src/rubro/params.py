@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -99,7 +101,7 @@ class TrainParams(Section):
     warmup_share: Share
     early_stopping_patience: NotNegative
     fine_tune_embedding: bool
-    subword_pooling: Literal["mean", "sqrt"]
+    pooling: Literal["mean", "sqrt"]
     row_dropout: Share
     token_dropout: Share
     dropout: Share
@@ -171,19 +173,59 @@ def load_params(path: str | Path = "params.yaml") -> Params:
             type or out of range. The message names file, line, key, value and what is allowed.
     """
     path = Path(path)
+    values, root = _read_yaml(path)
+    return _check(path, values, root)
+
+
+def load_overrides(preset: Path, params: Path) -> dict[str, str]:
+    """Read a preset: a YAML file with some of the keys of params.yaml.
+
+    Args:
+        preset: the YAML file.
+        params: the full parameters, which must be valid with the preset's values in their place.
+
+    Returns:
+        By dotted key, the value as `dvc exp run --set-param` takes it.
+
+    Raises:
+        ParamsError: as load_params, for either file.
+    """
+    values, root = _read_yaml(preset)
+    full, _ = _read_yaml(params)
+    _check(preset, _merged(full, values), root)
+    return {key: json.dumps(value, separators=(",", ":")) for key, value in _flat(values)}
+
+
+def _read_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
     try:
         text = path.read_text(encoding="utf-8")
-        values = yaml.load(text, Loader=_Loader)
-        root = yaml.compose(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader), yaml.compose(text, Loader=_Loader)
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the project's folder") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: not valid YAML: {error}") from None
+
+
+def _check(path: Path, values: Any, root: yaml.Node | None) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
         problems = [_describe(path, root, dict(problem)) for problem in error.errors()]
         raise ParamsError("\n".join(problems)) from None
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    return {**base, **{key: _merged(base.get(key), value) for key, value in changes.items()}}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _describe(path: Path, root: yaml.Node | None, problem: dict[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,10 @@ from rubro.models.layers import ModelShape, RowTable
 from rubro.params import Params, TrainParams
 from rubro.splits import load_labels
 from rubro.tracking import tracked
+
+# Lightning advertises on each start; what matters of it arrives as a warning or an error.
+logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 
 BEST = "validation/balanced_accuracy"
 SPLITS = ("train", "validation")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rubro.batches import Batch
-from rubro.models.layers import Head, ModelShape, TokenVectors
+from rubro.models.layers import Head, ModelShape, TokenVectors, pooled
 from rubro.params import CnnParams
 
 
@@ -26,15 +26,16 @@ class Cnn(nn.Module):
 
     def __init__(self, shape: ModelShape, params: CnnParams) -> None:
         super().__init__()
-        self.token_vectors = TokenVectors(shape, params.subword_pooling)
+        self.token_vectors = TokenVectors(shape, params.pooling)
         self.filters = nn.ModuleList(
             nn.Linear(size * shape.vector_size, params.filters) for size in params.filter_sizes
         )
+        self._pooling = params.pooling
         self._sizes = params.filter_sizes
         self._mean_pooling = params.mean_pooling
-        pooled = len(params.filter_sizes) * params.filters
+        maxima = len(params.filter_sizes) * params.filters
         self.head = Head(
-            pooled + (shape.vector_size if params.mean_pooling else 0),
+            maxima + (shape.vector_size if params.mean_pooling else 0),
             params.hidden_sizes,
             shape.classes,
             params.dropout,
@@ -47,13 +48,13 @@ class Cnn(nn.Module):
         length = vectors.shape[1]
         starts = torch.arange(length, device=vectors.device) < batch.lengths.unsqueeze(1)
         padded = F.pad(vectors, (0, 0, 0, max(self._sizes) - 1))
-        pooled = []
+        parts = []
         for size, filters in zip(self._sizes, self.filters, strict=True):
             # A matrix product over unfolded windows: unlike nn.Conv1d its bits do not depend on
             # the number of threads.
             windows = torch.cat([padded[:, i : i + length] for i in range(size)], dim=2)
-            pooled.append((F.relu(filters(windows)) * starts.unsqueeze(2)).amax(1))
+            parts.append((F.relu(filters(windows)) * starts.unsqueeze(2)).amax(1))
         if self._mean_pooling:
-            pooled.append(vectors.sum(1) / batch.lengths.clamp(min=1).unsqueeze(1))
-        logits: Tensor = self.head(torch.cat(pooled, dim=1))
+            parts.append(pooled(vectors.sum(1), batch.lengths, self._pooling))
+        logits: Tensor = self.head(torch.cat(parts, dim=1))
         return logits

@@ -45,12 +45,28 @@ class RowTable(nn.Module):
         return F.embedding(rows, self.weight, sparse=True)
 
 
-class TokenVectors(nn.Module):
-    """A token's vector is the sum of its rows (word, character n-grams) over a divisor.
+def pooled(total: Tensor, count: Tensor, pooling: str) -> Tensor:
+    """Turn sums of n vectors into their mean, or into their sum over the square root of n.
 
-    The mean is that of Bojanowski et al. 2017, Enriching Word Vectors with Subword Information;
-    over the square root of their number the size of a vector does not shrink with the length of
-    the token.
+    With the mean, the more parts there are the less each moves in training, and the shorter the
+    result; over the square root, neither the steps nor the length depend on their number.
+
+    Args:
+        total: float32 (B, vector size).
+        count: int64 (B,), vectors in each sum; 0 is taken for 1.
+        pooling: "mean" or "sqrt".
+
+    Returns:
+        float32 (B, vector size).
+    """
+    divisor = count.clamp(min=1).to(total.dtype).unsqueeze(1)
+    return total / (divisor if pooling == "mean" else divisor.sqrt())
+
+
+class TokenVectors(nn.Module):
+    """A token's vector is pooled from its rows: the word's and those of its character n-grams.
+
+    Source: Bojanowski et al. 2017, Enriching Word Vectors with Subword Information.
 
     Args:
         shape: the sizes that come from the data.
@@ -82,9 +98,8 @@ class TokenVectors(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """float32 (B, L, vector size); zeros where a title has ended."""
         rows = self.table(batch.rows)
-        tokens = F.embedding_bag(batch.row_index, rows, batch.row_offsets, mode="mean")
-        if self._pooling == "sqrt":
-            tokens = tokens * batch.row_counts.sqrt().unsqueeze(1)
+        tokens = F.embedding_bag(batch.row_index, rows, batch.row_offsets, mode="sum")
+        tokens = pooled(tokens, batch.row_counts, self._pooling)
         ended = tokens.new_zeros(1, tokens.shape[1])
         return F.embedding(batch.tokens, torch.cat([tokens, ended]))
 
@@ -99,7 +114,7 @@ class Head(nn.Module):
         inputs: size of the input.
         hidden_sizes: of the hidden layers; [] = linear.
         classes: number of logits.
-        dropout: of the input and of each hidden layer.
+        dropout: of what goes into the last layer and out of each hidden layer.
         skip_connection: whether there is a path past the hidden layers.
     """
 
@@ -112,11 +127,10 @@ class Head(nn.Module):
         skip_connection: bool,
     ) -> None:
         super().__init__()
-        sizes = [inputs, *hidden_sizes]
-        layers: list[nn.Module] = [nn.Dropout(dropout)]
-        for size, following in pairwise(sizes):
+        layers: list[nn.Module] = [] if hidden_sizes else [nn.Dropout(dropout)]
+        for size, following in pairwise([inputs, *hidden_sizes]):
             layers += [nn.Linear(size, following), nn.GELU(), nn.Dropout(dropout)]
-        self.deep = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
+        self.deep = nn.Sequential(*layers, nn.Linear([inputs, *hidden_sizes][-1], classes))
         self.wide = nn.Linear(inputs, classes) if skip_connection and hidden_sizes else None
 
     def forward(self, inputs: Tensor) -> Tensor:

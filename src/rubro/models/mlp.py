@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rubro.batches import Batch
-from rubro.models.layers import Head, ModelShape, RowTable, TokenVectors
+from rubro.models.layers import Head, ModelShape, RowTable, TokenVectors, pooled
 from rubro.params import MlpParams
 
 
@@ -25,10 +25,11 @@ class Mlp(nn.Module):
 
     def __init__(self, shape: ModelShape, params: MlpParams) -> None:
         super().__init__()
-        self.token_vectors = TokenVectors(shape, params.subword_pooling)
+        self.token_vectors = TokenVectors(shape, params.pooling)
         self.bigrams = (
             RowTable(shape.bigram_buckets, shape.vector_size) if shape.bigram_buckets else None
         )
+        self._pooling = params.pooling
         self.head = Head(
             shape.vector_size,
             params.hidden_sizes,
@@ -46,5 +47,5 @@ class Mlp(nn.Module):
                 batch.bigram_index, bigrams, batch.bigram_offsets, mode="sum"
             )
             count = count + batch.bigram_counts
-        logits: Tensor = self.head(total / count.clamp(min=1).unsqueeze(1))
+        logits: Tensor = self.head(pooled(total, count, self._pooling))
         return logits

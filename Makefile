@@ -1,0 +1,67 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# A machine without an NVIDIA driver gets PyTorch's CPU wheels where that index can be reached;
+# the package index's own Linux wheel brings several GB of CUDA.
+TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu --retries 0)
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: .venv/.done ## Make .venv with the locked versions (other targets do it when needed)
+
+.venv/.done: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	pip install --quiet --disable-pip-version-check $(TORCH_INDEX) $$(grep '^torch==' requirements.lock)
+	pip install --quiet --disable-pip-version-check -r requirements.lock
+	pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+.PHONY: repro
+repro: setup ## Run the pipeline: what changed since the last run, and what depends on it
+	dvc repro
+
+.PHONY: test
+test: setup ## Tests of the first tier, a few minutes
+	pytest -m "not slow and not gpu"
+
+.PHONY: test-slow
+test-slow: setup ## Tests of the second tier, many minutes; those that need a GPU are skipped without one
+	pytest -m "slow or gpu"
+
+.PHONY: check
+check: setup ## Formatting, lint and types
+	ruff format --check
+	ruff check
+	mypy
+
+.PHONY: original
+original: setup ## The 2021 project's settings, as an experiment beside the default
+	dvc exp run --name original $$(rubro overrides presets/original.yaml)
+	dvc exp show --only-changed --no-pager
+
+.PHONY: plots
+plots: setup ## Curves, calibration and confusions as a web page
+	dvc plots show
+
+.PHONY: sample
+sample: setup ## Write data/sample again (synthetic titles)
+	rubro sample data/sample
+
+.PHONY: lock
+lock: setup ## Renew requirements.lock with the newest versions
+	pip install --quiet uv
+	uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
+	  --extra mlflow --group dev --constraint <(echo torch==2.13.0) pyproject.toml \
+	  | grep -vE '^(nvidia-(cu|nv|nccl)|cuda-|triton)' > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+.PHONY: clean
+clean: ## Remove outputs of the pipeline; the DVC cache stays
+	rm -rf data/subset data/features models metrics/curves metrics/evaluation dvc_plots

@@ -1,0 +1,44 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rubro.params import Params, load_params
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MakeParams = Callable[..., Params]
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The folder of params.yaml, stages/ and src/."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def make_params() -> MakeParams:
+    """The project's own params.yaml with some values replaced, checked by the schema.
+
+    >>> make_params({"embed.epochs": 1, "seed": 7})
+    """
+    values = load_params(ROOT / "params.yaml").model_dump()
+
+    def make(overrides: dict[str, Any] | None = None) -> Params:
+        changed: dict[str, Any] = yaml.safe_load(yaml.safe_dump(values))
+        for key, value in (overrides or {}).items():
+            *sections, name = key.split(".")
+            section = changed
+            for step in sections:
+                section = section[step]
+            assert name in section, f"params.yaml has no {key}"
+            section[name] = value
+        return Params.model_validate(changed)
+
+    return make

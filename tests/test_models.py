@@ -1,0 +1,299 @@
+"""The classifiers see a title, and nothing but the title."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rubro.batches import gather
+from rubro.embedding import Embedding, Subwords
+from rubro.features import Ragged, TitleFeatures
+from rubro.models.cnn import Cnn
+from rubro.models.files import load_model, save_model
+from rubro.models.layers import ModelShape, TokenVectors
+from rubro.models.mlp import Mlp
+from rubro.params import CnnParams, MlpParams, Params, TrainParams
+
+pytest_plugins = ["helpers"]
+
+MakeFeatures = Callable[..., tuple[TitleFeatures, Ragged]]
+MakeHyperparameters = Callable[..., TrainParams]
+MakeModel = Callable[..., nn.Module]
+Learnable = tuple[TitleFeatures, TitleFeatures, Ragged]
+
+CLASSES = 4
+KINDS: dict[str, Any] = {"mlp": Mlp, "cnn": Cnn}
+both = pytest.mark.parametrize("kind", list(KINDS))
+
+
+@pytest.fixture
+def make_model(embedding: Embedding, hyperparameters: MakeHyperparameters) -> MakeModel:
+    """A model in evaluation mode, every weight of which is random: even the bigrams'."""
+
+    def make(kind: str, bigram_buckets: int = 64, **overrides: Any) -> nn.Module:
+        torch.manual_seed(3)
+        rows, size = embedding.table.shape
+        shape = ModelShape(rows, size, bigram_buckets, CLASSES)
+        model: nn.Module = KINDS[kind](shape, hyperparameters(kind, **overrides))
+        for weight in model.parameters():
+            nn.init.normal_(weight, std=0.5)
+        return model.eval()
+
+    return make
+
+
+def logits_of(
+    model: nn.Module, features: TitleFeatures, rows: Ragged, titles: list[int]
+) -> np.ndarray:
+    weights = np.ones(len(features), np.float32)
+    with torch.inference_mode():
+        result: np.ndarray = model(gather(features, rows, np.array(titles), weights)).numpy()
+    return result
+
+
+@both
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"hidden_sizes": []},
+        {"hidden_sizes": [8, 8], "skip_connection": False},
+        {"pooling": "mean"},
+        {"dropout": 0.5, "row_dropout": 0.5, "token_dropout": 0.5},
+    ],
+)
+def test_the_logits_of_a_title_do_not_depend_on_its_batch_mates(
+    kind: str, overrides: dict[str, Any], make_model: MakeModel, learnable: Learnable
+) -> None:
+    features, _, rows = learnable
+    model = make_model(kind, **overrides)
+    alone = np.concatenate([logits_of(model, features, rows, [i]) for i in range(40)])
+    together = logits_of(model, features, rows, list(range(40)))
+    backwards = logits_of(model, features, rows, list(range(39, -1, -1)))[::-1]
+    twice = logits_of(model, features, rows, [i // 2 for i in range(80)])[::2]
+    for other in (together, backwards, twice):
+        np.testing.assert_allclose(alone, other, atol=1e-5)
+    assert np.ptp(alone, axis=0).min() > 0.1
+
+
+@both
+def test_a_long_batch_mate_does_not_change_a_short_title(
+    kind: str, make_model: MakeModel, make_features: MakeFeatures
+) -> None:
+    features, rows = make_features(["", "apple", "apple drill", " ".join(["boot", "saw"] * 9)])
+    model = make_model(kind)
+    together = logits_of(model, features, rows, [0, 1, 2, 3])
+    for index in range(4):
+        np.testing.assert_allclose(
+            logits_of(model, features, rows, [index])[0], together[index], atol=1e-5
+        )
+
+
+@both
+def test_empty_titles_have_finite_logits_alone_and_among_others(
+    kind: str, make_model: MakeModel, make_features: MakeFeatures
+) -> None:
+    features, rows = make_features(["", "apple drill", ""])
+    model = make_model(kind)
+    alone, among = (logits_of(model, features, rows, titles) for titles in ([0, 2], [0, 1, 2]))
+    assert np.isfinite(among).all()
+    np.testing.assert_allclose(alone[0], among[0], atol=1e-5)
+    np.testing.assert_allclose(alone[0], alone[1], atol=1e-5)
+
+
+@both
+def test_a_batch_of_empty_titles_has_finite_gradients(
+    kind: str, make_model: MakeModel, make_features: MakeFeatures
+) -> None:
+    features, rows = make_features(["", ""])
+    model = make_model(kind).train()
+    loss = model(gather(features, rows, np.array([0, 1]), np.ones(2, np.float32))).square().sum()
+    loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    for gradient in gradients:
+        assert bool(torch.isfinite(gradient.to_dense()).all())
+
+
+@both
+def test_a_token_without_rows_counts_as_a_vector_of_zeros(
+    kind: str, hyperparameters: MakeHyperparameters, make_features: MakeFeatures
+) -> None:
+    subwords = Subwords(["apple"], 1, 0, 0)
+    features, rows = make_features(["zzz", "apple zzz", "zzz zzz apple"], subwords=subwords)
+    torch.manual_seed(0)
+    model: nn.Module = KINDS[kind](ModelShape(1, 4, 64, CLASSES), hyperparameters(kind)).eval()
+    layer: Any = model.token_vectors
+    layer.start_from(Embedding(subwords, np.ones((1, 4), np.float32)), None, True)
+    batch = gather(features, rows, np.arange(3), np.ones(3, np.float32))
+    vectors = layer(batch).detach()
+    assert vectors.abs().sum(2).bool().tolist() == [
+        [False, False, False],
+        [True, False, False],
+        [False, False, True],
+    ]
+    assert bool(torch.isfinite(model(batch)).all())
+
+
+def test_the_mlp_tells_word_order_by_bigrams_alone(
+    make_model: MakeModel, make_features: MakeFeatures
+) -> None:
+    titles = ["apple drill", "drill apple"]
+    features, rows = make_features(titles)
+    first, second = logits_of(make_model("mlp"), features, rows, [0, 1])
+    assert np.abs(first - second).max() > 1e-3
+    features, rows = make_features(titles, bigram_buckets=0)
+    first, second = logits_of(make_model("mlp", bigram_buckets=0), features, rows, [0, 1])
+    np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_the_cnn_tells_word_order_by_filters_that_span_tokens(
+    make_model: MakeModel, make_features: MakeFeatures
+) -> None:
+    features, rows = make_features(["apple drill", "drill apple"])
+    first, second = logits_of(make_model("cnn", filter_sizes=[2]), features, rows, [0, 1])
+    assert np.abs(first - second).max() > 1e-3
+    first, second = logits_of(make_model("cnn", filter_sizes=[1]), features, rows, [0, 1])
+    np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "sqrt"])
+def test_the_cnn_is_the_naive_maximum_over_windows(
+    pooling: str, make_model: MakeModel, make_features: MakeFeatures
+) -> None:
+    features, rows = make_features(["apple drill saw", "boot", "red new apple drill boot"])
+    model: Any = make_model("cnn", filter_sizes=[1, 3], mean_pooling=True, pooling=pooling)
+    batch = gather(features, rows, np.arange(3), np.ones(3, np.float32))
+    with torch.inference_mode():
+        vectors = model.token_vectors(batch)
+        expected = []
+        for title, length in zip(vectors, batch.lengths.tolist(), strict=True):
+            title = torch.cat([title[:length], title.new_zeros(2, title.shape[1])])
+            parts = [
+                torch.stack(
+                    [filters(title[i : i + size].flatten()).relu() for i in range(length)]
+                ).amax(0)
+                for size, filters in zip((1, 3), model.filters, strict=True)
+            ]
+            parts.append(title.sum(0) / (length if pooling == "mean" else length**0.5))
+            expected.append(model.head(torch.cat(parts)))
+        torch.testing.assert_close(model(batch), torch.stack(expected), atol=1e-5, rtol=1e-5)
+
+
+def test_the_mlp_pools_the_vectors_of_tokens_and_bigrams(
+    make_model: MakeModel, make_features: MakeFeatures
+) -> None:
+    features, rows = make_features(["apple drill saw", "boot", ""])
+    batch = gather(features, rows, np.arange(3), np.ones(3, np.float32))
+    for pooling, root in (("mean", 1.0), ("sqrt", 0.5)):
+        model: Any = make_model("mlp", pooling=pooling)
+        with torch.inference_mode():
+            vectors = model.token_vectors(batch)
+            expected = []
+            for index in range(3):
+                parts = [vectors[index].sum(0)]
+                parts += [model.bigrams.weight[bucket] for bucket in features.bigrams[index]]
+                count = max(int(batch.lengths[index] + batch.bigram_counts[index]), 1)
+                expected.append(model.head(torch.stack(parts).sum(0) / count**root))
+            torch.testing.assert_close(model(batch), torch.stack(expected), atol=1e-5, rtol=1e-5)
+
+
+def test_mean_pooling_widens_the_input_of_the_cnns_head_by_one_vector(
+    make_model: MakeModel,
+) -> None:
+    models: list[Any] = [
+        make_model("cnn", mean_pooling=pooling, hidden_sizes=[]) for pooling in (True, False)
+    ]
+    wide, narrow = (model.head.deep[-1].in_features for model in models)
+    assert wide - narrow == models[0].token_vectors.table.weight.shape[1]
+
+
+@both
+def test_dropout_acts_in_training_and_not_in_evaluation(
+    kind: str, make_model: MakeModel, learnable: Learnable
+) -> None:
+    features, _, rows = learnable
+    model = make_model(kind, dropout=0.5)
+    first, second = (logits_of(model, features, rows, [0, 1, 2]) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    model.train()
+    first, second = (logits_of(model, features, rows, [0, 1, 2]) for _ in range(2))
+    assert np.abs(first - second).max() > 1e-3
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0])
+def test_the_embedding_starts_at_the_scale_asked_for(scale: float, embedding: Embedding) -> None:
+    rows, size = embedding.table.shape
+    layer = TokenVectors(ModelShape(rows, size, 0, 2), "sqrt")
+    layer.start_from(embedding, scale, True)
+    table = layer.table.weight.detach().numpy()
+    words = len(embedding.subwords.vocabulary)
+    assert np.sqrt(np.square(table[:words]).mean()) == pytest.approx(scale, rel=1e-5)
+    ratio = table / embedding.table
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
+
+
+def test_without_a_scale_the_embedding_starts_as_it_is_and_shares_no_memory(
+    embedding: Embedding,
+) -> None:
+    before = embedding.table.copy()
+    layer = TokenVectors(ModelShape(*before.shape, 0, 2), "sqrt")
+    layer.start_from(embedding, None, False)
+    np.testing.assert_array_equal(layer.table.weight.detach().numpy(), before)
+    assert not layer.table.weight.requires_grad
+    with torch.no_grad():
+        layer.table.weight.zero_()
+    np.testing.assert_array_equal(embedding.table, before)
+
+
+@both
+@pytest.mark.parametrize("scale", [None, 0.5])
+def test_a_saved_model_loads_to_the_same_logits_from_the_same_bytes(
+    kind: str,
+    scale: float | None,
+    make_model: MakeModel,
+    make_params: Callable[..., Params],
+    embedding: Embedding,
+    labels: list[str],
+    hyperparameters: MakeHyperparameters,
+    learnable: Learnable,
+    tmp_path: Path,
+) -> None:
+    params = make_params()
+    features, _, rows = learnable
+    model = make_model(kind, embedding_scale=scale)
+    shape = ModelShape(*embedding.table.shape, 64, CLASSES)
+    folders = tmp_path / "deep" / "once", tmp_path / "twice"
+    for folder in folders:
+        save_model(
+            folder,
+            model.state_dict(),
+            shape,
+            hyperparameters(kind, embedding_scale=scale),
+            labels,
+            embedding.subwords,
+            params.tokens,
+            params.featurize,
+        )
+    loaded = load_model(folders[0], KINDS[kind], {"mlp": MlpParams, "cnn": CnnParams}[kind])
+    assert not loaded.training
+    np.testing.assert_array_equal(
+        logits_of(model, features, rows, list(range(9))),
+        logits_of(loaded, features, rows, list(range(9))),
+    )
+    names = sorted(path.name for path in folders[0].iterdir())
+    assert names == ["model.json", "model.safetensors", "subwords.json", "vocabulary.json"]
+    for name in names:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    description = json.loads((folders[0] / "model.json").read_text(encoding="utf-8"))
+    assert description["labels"] == labels
+    assert description["featurize"] == params.featurize.model_dump()
+    assert description["tokens"] == params.tokens.model_dump()
+    assert Subwords.load(folders[0]) == embedding.subwords

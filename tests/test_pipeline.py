@@ -1,0 +1,238 @@
+"""The pipeline itself: real git, real dvc, real training, on a tiny synthetic catalogue."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rubro.catalogue import write_catalogue
+from rubro.params import load_params
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = ("subset", "embed", "featurize", "train_mlp", "train_cnn", "evaluate")
+METRICS = {
+    "accuracy",
+    "balanced_accuracy",
+    "macro_recall",
+    "macro_f1",
+    "top3_accuracy",
+    "top5_accuracy",
+    "loss",
+    "ece",
+}
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user of the folder would, with this environment's python first."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "true",
+        **{
+            f"GIT_{who}_{what}": "tests@example.org"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
+    }
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if ok:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def copy_project(folder: Path) -> None:
+    """The files of the project that Git has or would take, in a repository of their own."""
+    listed = run_in(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout
+    for name in listed.splitlines():
+        source = ROOT / name
+        if source.is_file() and not name.startswith(("tests/", "data/", "metrics/", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+
+
+def shrink(params_file: Path) -> None:
+    params = load_params(params_file).model_dump()
+    params["subset"]["top_categories"] = 12
+    params["embed"] |= {"vector_size": 16, "buckets": 2000, "epochs": 2}
+    params["featurize"]["bigram_buckets"] = 500
+    for name in ("train_mlp", "train_cnn"):
+        params[name] |= {"max_epochs": 3, "batch_size": 64}
+    params["train_cnn"]["filters"] = 16
+    params["train_mlp"]["hidden_sizes"] = [32]
+    params_file.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def stages_run(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository on a tiny catalogue, after its first `dvc repro`."""
+    folder = tmp_path_factory.mktemp("project")
+    copy_project(folder)
+    shrink(folder / "params.yaml")
+    write_catalogue(folder / "data" / "sample", rows=6_000)
+    run_in(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    run_in(folder, "git", "add", "--all")
+    run_in(folder, "git", "commit", "--quiet", "--message", "tiny")
+    done = run_in(folder, "dvc", "repro")
+    assert stages_run(done) == list(STAGES)
+    run_in(folder, "git", "add", "--all")
+    run_in(folder, "git", "commit", "--quiet", "--message", "first run")
+    return folder
+
+
+@pytest.fixture
+def dvc(project: Path) -> Run:
+    """Run dvc in the project."""
+    return lambda *arguments, **options: run_in(project, "dvc", *arguments, **options)
+
+
+def read(project: Path, name: str) -> Any:
+    return json.loads((project / "metrics" / f"{name}.json").read_text())
+
+
+def test_a_second_repro_runs_nothing(dvc: Run) -> None:
+    done = dvc("repro")
+    assert stages_run(done) == []
+    assert "up to date" in done.stdout
+    assert "up to date" in dvc("status").stdout
+
+
+def test_evaluate_json_holds_the_promised_numbers(project: Path) -> None:
+    metrics = read(project, "evaluate")
+    assert set(metrics) == {"test", "validation"}
+    for split in metrics.values():
+        assert set(split) == {"mlp", "cnn", "ensemble"}
+        for values in split.values():
+            assert set(values) == METRICS
+            assert all(isinstance(value, float) for value in values.values())
+            assert values["top3_accuracy"] <= values["top5_accuracy"]
+    assert metrics["test"]["ensemble"]["balanced_accuracy"] > 3 / 12  # chance: 1 / 12
+
+
+def test_subset_json_accounts_for_every_row(project: Path) -> None:
+    summary = read(project, "subset")
+    lines = 0
+    for split in ("train", "validation", "test"):
+        import gzip
+
+        with gzip.open(project / "data" / "sample" / f"spanish.{split}.jsonl.gz") as file:
+            lines += len(file.read().split(b"\n")) - 1
+    assert summary["classes"] == 12
+    assert summary["rows"]["total"] + sum(summary["dropped"].values()) == lines
+    quarantine = (project / "data" / "subset" / "quarantine.csv").read_text().splitlines()
+    assert len(quarantine) - 1 >= summary["dropped"]["not_json"] > 0
+
+
+def test_training_json_reports_best_and_last_epoch(project: Path) -> None:
+    for model in ("mlp", "cnn"):
+        summary = read(project, f"train_{model}")
+        assert summary["last"]["epoch"] == 2
+        best, last = (summary[when]["validation"]["balanced_accuracy"] for when in ("best", "last"))
+        assert best >= last
+
+
+def test_git_holds_only_the_small_outputs(project: Path) -> None:
+    tracked = run_in(project, "git", "ls-files").stdout.splitlines()
+    assert "metrics/evaluate.json" in tracked
+    assert "dvc.lock" in tracked
+    assert not [name for name in tracked if name.startswith(("models/", "data/subset/"))]
+    assert run_in(project, "git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_an_experiment_with_a_changed_knob_reruns_what_it_must(
+    project: Path, dvc: Run, model: str
+) -> None:
+    name = f"short-{model}"
+    done = dvc("exp", "run", "--name", name, "-S", f"train_{model}.max_epochs=1")
+    assert stages_run(done) == [f"train_{model}", "evaluate"]
+    diff = json.loads(dvc("params", "diff", "--json", "HEAD").stdout)
+    assert diff == {"params.yaml": {f"train_{model}.max_epochs": {"old": 3, "new": 1, "diff": -2}}}
+    changed = json.loads(dvc("metrics", "diff", "--json", "HEAD").stdout)
+    assert f"test.{model}.balanced_accuracy" in changed["metrics/evaluate.json"]
+    assert "metrics/subset.json" not in changed
+    shown = json.loads(dvc("exp", "show", "--json").stdout)
+    assert name in json.dumps(shown)
+    plots = dvc("plots", "diff", "HEAD", "workspace", "--out", "plots")
+    page = project / "plots" / "index.html"
+    assert str(page) in plots.stdout
+    assert "Balanced accuracy" in page.read_text()
+    shutil.rmtree(project / "plots")
+    run_in(project, "git", "checkout", "--quiet", ".")
+    assert stages_run(dvc("repro")) == []  # the cache brings the first run back
+
+
+def test_the_same_commit_gives_the_same_bytes(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    run_in(tmp_path, "git", "clone", "--quiet", str(project), str(clone))
+    assert stages_run(run_in(clone, "dvc", "repro")) == list(STAGES)
+    assert run_in(clone, "git", "status", "--porcelain").stdout == ""
+
+
+def test_outputs_name_no_path_of_the_machine(project: Path) -> None:
+    outputs = [
+        file
+        for folder in ("data/subset", "data/features", "models", "metrics")
+        for file in (project / folder).rglob("*")
+        if file.is_file()
+    ]
+    assert len(outputs) > 40
+    for file in [*outputs, project / "dvc.lock"]:
+        assert str(project).encode() not in file.read_bytes(), file
+
+
+def test_bad_input_stops_the_run_with_its_message(project: Path, dvc: Run) -> None:
+    done = dvc("exp", "run", "-S", "subset.language=klingon", ok=False)
+    assert done.returncode != 0
+    output = done.stdout + done.stderr
+    assert "error: " in output
+    assert "klingon" in output
+    assert "portuguese, spanish" in output
+    assert "Traceback" not in output
+    run_in(project, "git", "checkout", "--quiet", ".")
+
+
+@pytest.mark.slow
+def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path, dvc: Run) -> None:
+    source = project / "src" / "rubro" / "metrics.py"
+    before = source.read_text()
+    source.write_text(before.replace("np.mean(targets == predictions)", "0.123456"))
+    assert source.read_text() != before
+    dvc("exp", "run", "--queue", "--name", "queued")
+    source.write_text(before)
+    dvc("exp", "run", "--run-all")
+    shown = run_in(project, "git", "show", "queued:metrics/evaluate.json", ok=False)
+    ref = run_in(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
+    name = next(line for line in ref.splitlines() if line.endswith("/queued"))
+    shown = run_in(project, "git", "show", f"{name}:metrics/evaluate.json")
+    assert json.loads(shown.stdout)["test"]["cnn"]["accuracy"] == 0.123456
+    assert read(project, "evaluate")["test"]["cnn"]["accuracy"] != 0.123456
+
+
+@pytest.mark.slow
+def test_the_original_preset_runs_as_an_experiment(project: Path, dvc: Run) -> None:
+    options = run_in(project, "rubro", "overrides", "presets/original.yaml").stdout.split()
+    done = dvc("exp", "run", "--name", "original", *options, "-S", "subset.top_categories=12")
+    assert stages_run(done) == ["embed", "featurize", "train_mlp", "train_cnn", "evaluate"]
+    model = json.loads((project / "models" / "cnn" / "model.json").read_text())
+    assert model["hyperparameters"]["filter_sizes"] == [3, 4, 5]
+    assert model["tokens"] == {"source": "tokenized_title"}
+    run_in(project, "git", "checkout", "--quiet", ".")
+    dvc("checkout")
