@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -32,6 +33,10 @@ def numbered(features: TitleFeatures) -> TitleFeatures:
 
 def titles_of(batches: Batches) -> list[list[int]]:
     return [batch.targets.tolist() for batch in batches]
+
+
+def joined(lists: list[list[int]]) -> list[int]:
+    return list(chain.from_iterable(lists))
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -96,7 +101,7 @@ def test_an_epoch_shows_each_title_once(batch_size: int, learnable: Learnable) -
     features, _, rows = learnable
     batches = Batches(numbered(features), rows, batch_size, seed=(1, 0))
     shown = titles_of(batches)
-    assert sorted(sum(shown, [])) == list(range(len(features)))
+    assert sorted(joined(shown)) == list(range(len(features)))
     assert len(shown) == len(batches)
     assert max(map(len, shown)) <= batch_size
 
@@ -107,14 +112,14 @@ def test_titles_of_weight_zero_are_left_out(learnable: Learnable) -> None:
     weights[::3] = 0
     batches = Batches(numbered(features), rows, 16, weights, seed=(1, 0))
     shown = titles_of(batches)
-    assert sorted(sum(shown, [])) == np.flatnonzero(weights).tolist()
+    assert sorted(joined(shown)) == np.flatnonzero(weights).tolist()
     assert len(shown) == len(batches)
 
 
 def test_without_a_seed_titles_come_in_the_order_of_the_split(learnable: Learnable) -> None:
     features, _, rows = learnable
     shown = titles_of(Batches(numbered(features), rows, 50))
-    assert sum(shown, []) == list(range(len(features)))
+    assert joined(shown) == list(range(len(features)))
 
 
 def test_the_same_seed_gives_the_same_batches_dropouts_included(learnable: Learnable) -> None:

@@ -30,6 +30,7 @@ Learnable = tuple[TitleFeatures, TitleFeatures, Ragged]
 
 CLASSES = 4
 KINDS: dict[str, Any] = {"mlp": Mlp, "cnn": Cnn}
+PARAMS: dict[str, type[TrainParams]] = {"mlp": MlpParams, "cnn": CnnParams}
 both = pytest.mark.parametrize("kind", list(KINDS))
 
 
@@ -244,7 +245,8 @@ def test_without_a_scale_the_embedding_starts_as_it_is_and_shares_no_memory(
     embedding: Embedding,
 ) -> None:
     before = embedding.table.copy()
-    layer = TokenVectors(ModelShape(*before.shape, 0, 2), "sqrt")
+    rows, size = before.shape
+    layer = TokenVectors(ModelShape(rows, size, 0, 2), "sqrt")
     layer.start_from(embedding, None, False)
     np.testing.assert_array_equal(layer.table.weight.detach().numpy(), before)
     assert not layer.table.weight.requires_grad
@@ -269,7 +271,7 @@ def test_a_saved_model_loads_to_the_same_logits_from_the_same_bytes(
     params = make_params()
     features, _, rows = learnable
     model = make_model(kind, embedding_scale=scale)
-    shape = ModelShape(*embedding.table.shape, 64, CLASSES)
+    shape = ModelShape(len(embedding.table), embedding.table.shape[1], 64, CLASSES)
     folders = tmp_path / "deep" / "once", tmp_path / "twice"
     for folder in folders:
         save_model(
@@ -282,7 +284,7 @@ def test_a_saved_model_loads_to_the_same_logits_from_the_same_bytes(
             params.tokens,
             params.featurize,
         )
-    loaded = load_model(folders[0], KINDS[kind], {"mlp": MlpParams, "cnn": CnnParams}[kind])
+    loaded: Any = load_model(folders[0], KINDS[kind], PARAMS[kind])
     assert not loaded.training
     np.testing.assert_array_equal(
         logits_of(model, features, rows, list(range(9))),

@@ -299,17 +299,16 @@ def test_with_a_server_but_without_mlflow_a_message_says_so_and_curves_are_kept(
             {"torch", "lightning", "gensim", "dvclive", "mlflow"},
         ),
         (
-            "rubro.features, rubro.embedding, rubro.titles, rubro.splits",
+            "rubro.features, rubro.embedding, rubro.titles, rubro.splits, rubro.metrics",
             {"torch", "lightning", "gensim", "dvclive", "mlflow"},
         ),
-        ("rubro.metrics", {"torch", "lightning", "gensim", "dvclive", "mlflow"}),
         ("rubro.fasttext", {"torch", "lightning", "dvclive", "mlflow"}),
         (
             "rubro.evaluation, rubro.models.mlp, rubro.models.cnn",
             {"lightning", "gensim", "dvclive", "mlflow"},
         ),
-        ("rubro.training", {"gensim", "mlflow"}),
     ],
+    ids=["data", "features", "fasttext", "evaluation"],
 )
 def test_a_module_imports_no_library_that_is_not_its_subject(
     modules: str, heavy: set[str], tmp_path: Path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def test_each_epoch_shows_each_title_once_in_batches_of_its_own(
     model = Numbered([0] * 3, steps_an_epoch=3)
     params = hyperparameters("mlp", max_epochs=3, batch_size=4)
     train(model, split, split, rows, params, 12, 1, "cpu", lambda epoch, metrics: None)
-    assert [sorted(sum(epoch, [])) for epoch in model.shown] == [list(range(12))] * 3
+    assert [sorted(chain.from_iterable(epoch)) for epoch in model.shown] == [list(range(12))] * 3
     neighbours = {frozenset(frozenset(batch) for batch in epoch) for epoch in model.shown}
     assert len(neighbours) == 3
 
@@ -316,7 +317,7 @@ def test_titles_without_any_token_can_be_trained_on(
 
 def test_dropping_nearly_all_tokens_and_rows_trains_to_finite_weights(fit: Fit) -> None:
     for kind in KINDS:
-        _, trained, _ = fit(kind, row_dropout=0.99, token_dropout=0.99, batch_size=2)
+        _, trained, _ = fit(kind, row_dropout=0.99, token_dropout=0.99, batch_size=8)
         assert all(bool(torch.isfinite(weight).all()) for weight in trained.weights.values())
 
 
@@ -407,18 +408,39 @@ def test_weights_reach_the_loss(
     # The same title has two labels: what is learnt is the weight of each.
     targets = [0] * 32 + [1] * 8
     split, rows = make_features(["apple"] * 40, targets, [target == 0 for target in targets])
-    model, trained, _ = fit(
+    model, _, _ = fit(
         "mlp",
         (split, split, rows),
         hidden_sizes=[],
         batch_size=40,
-        max_epochs=120,
-        learning_rate=0.05,
+        max_epochs=60,
+        learning_rate=0.1,
         embedding_learning_rate=1e-6,
         **overrides,
     )
     learnt = predict_probabilities(model.eval(), split, rows)[0, 1]
     assert learnt == pytest.approx(share, abs=0.03)
+
+
+def test_label_smoothing_leaves_its_share_to_all_classes(
+    fit: Fit, make_features: MakeFeatures
+) -> None:
+    split, rows = make_features(["apple"] * 8, [2] * 8)
+    model, _, _ = fit(
+        "mlp", (split, split, rows), max_epochs=60, learning_rate=0.1, label_smoothing=0.4
+    )
+    # 0.6 for the class, and a quarter of 0.4 for each of the four.
+    learnt = predict_probabilities(model.eval(), split, rows)[0]
+    assert learnt == pytest.approx([0.1, 0.1, 0.7, 0.1], abs=0.03)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_weight_decay_shrinks_the_dense_layers(optimizer: str, fit: Fit) -> None:
+    sizes = []
+    for decay in (0.0, 1.0):
+        _, trained, _ = fit("mlp", optimizer=optimizer, weight_decay=decay, learning_rate=0.05)
+        sizes.append(float(trained.weights["head.wide.weight"].square().sum()))
+    assert sizes[1] < 0.8 * sizes[0]
 
 
 # Schedules
@@ -444,7 +466,8 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(
         learning_rate=0.5,
         embedding_learning_rate=0.25,
     )
-    model = Mlp(ModelShape(*embedding.table.shape, 64, CLASSES), params)  # type: ignore[arg-type]
+    rows, size = embedding.table.shape
+    model = KINDS["mlp"](ModelShape(rows, size, 64, CLASSES), params)
     optimizers, schedules = TitleClassifier(model, params, 100).configure_optimizers()
     assert len(optimizers) == 2
     rates = []
@@ -470,7 +493,8 @@ def test_a_frozen_cnn_has_no_optimizer_for_tables(
     hyperparameters: MakeHyperparameters, embedding: Embedding
 ) -> None:
     params = hyperparameters("cnn", fine_tune_embedding=False)
-    model = Cnn(ModelShape(*embedding.table.shape, 64, CLASSES), params)  # type: ignore[arg-type]
+    rows, size = embedding.table.shape
+    model = KINDS["cnn"](ModelShape(rows, size, 64, CLASSES), params)
     model.token_vectors.start_from(embedding, None, False)
     optimizers, schedules = TitleClassifier(model, params, 10).configure_optimizers()
     assert len(optimizers) == len(schedules) == 1

@@ -19,7 +19,9 @@ app = typer.Typer(
 @app.command()
 def sample(
     folder: Annotated[Path, typer.Argument(help="Where the files go; made if missing.")],
-    rows: Annotated[int, typer.Option(min=1_000, help="Titles, all languages and splits.")] = 20_000,
+    rows: Annotated[
+        int, typer.Option(min=1_000, help="Titles, all languages and splits.")
+    ] = 20_000,
     seed: Annotated[int, typer.Option(help="Another seed, other titles.")] = 20_190,
 ) -> None:
     """Write a synthetic catalogue of titles in the course's layout."""

@@ -46,7 +46,9 @@ def reported_errors() -> Iterator[None]:
     try:
         yield
     except RubroError as error:
-        console.print(f"error: {error}", style="red", markup=False)
+        # A message may quote bytes that no terminal can show.
+        message = str(error).encode("utf-8", "backslashreplace").decode("utf-8")
+        console.print(f"error: {message}", style="red", markup=False)
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         console.print("interrupted; run the same command again to go on", style="yellow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import json
 import re
@@ -10,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from rubro.errors import ParamsError
 
@@ -23,17 +32,25 @@ ClassWeights = Annotated[
 ]
 
 
+def _known_encoding(name: str) -> str:
+    try:
+        "".encode(name)  # unlike codecs.lookup, refuses codecs that are not of text
+    except (LookupError, ValueError):
+        raise ValueError("unknown text encoding; for instance utf-8, latin-1 or utf-16") from None
+    return codecs.lookup(name).name
+
+
 class Section(BaseModel):
     """A section of params.yaml; an unknown key or a wrong type is an error."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class DataParams(Section):
     """Where the raw titles are and what their columns are called."""
 
     path: Annotated[str, Field(min_length=1)]
-    encoding: Annotated[str, Field(min_length=1)]
+    encoding: Annotated[str, AfterValidator(_known_encoding)]
     title_column: Annotated[str, Field(min_length=1)]
     category_column: Annotated[str, Field(min_length=1)]
     max_title_length: Positive
@@ -135,7 +152,7 @@ class EvaluateParams(Section):
 class Params(Section):
     """params.yaml as a whole."""
 
-    seed: NotNegative
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Positive
     accelerator: Literal["auto", "cpu", "gpu"]
     data: DataParams
@@ -149,7 +166,22 @@ class Params(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML takes `1e-3` for a string, as YAML 1.1 says; DVC takes it for a number."""
+    """Numbers as DVC reads them, and no key twice.
+
+    PyYAML takes `1e-3` for a string, as YAML 1.1 says; DVC takes it for a number.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: key {key.value}: quote it")
+            if key.value in seen:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: key {key.value} is twice")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -202,7 +234,9 @@ def _read_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
         return yaml.load(text, Loader=_Loader), yaml.compose(text, Loader=_Loader)
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the project's folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ParamsError(f"{path}: not readable: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise ParamsError(f"{path}: not valid YAML: {error}") from None
 
 

@@ -21,6 +21,7 @@ from rubro.console import file_progress
 from rubro.errors import DataError
 from rubro.params import DataParams
 from rubro.splits import SPLITS
+from rubro.titles import normalise
 
 QUALITIES = ("reliable", "unreliable")
 QUARANTINE_REASONS = (
@@ -32,8 +33,10 @@ QUARANTINE_REASONS = (
     "title_not_text",
     "title_empty",
     "title_too_long",
+    "title_of_several_lines",
     "category_missing",
     "category_not_text",
+    "tokens_not_text",
     "unknown_split",
     "unknown_label_quality",
 )
@@ -46,9 +49,15 @@ _LAYOUTS = (
     "{language}.{train,validation,test}.jsonl(.gz), {train,validation,test}.{csv,tsv,jsonl}(.gz) "
     "or .parquet, or one single file of these kinds"
 )
-# A title has no line breaks: a CSV record longer than this is a quote that was never closed.
-_MAX_CSV_LINES = 50
+# A CSV record of more lines than this is a quote that was never closed.
+_MAX_CSV_LINES = 1000
 _MAX_CSV_FIELD = 8 * 1024 * 1024
+_REMEDIES = {
+    "not_utf8": "set data.encoding, for instance to latin-1",
+    "title_missing": "set data.title_column",
+    "category_missing": "set data.category_column",
+    "title_too_long": "raise data.max_title_length",
+}
 
 
 @dataclass(frozen=True)
@@ -102,10 +111,11 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
     for source in find_sources(Path(params.path), language):
         check = _RowCheck(source, params)
         try:
-            for line, record, reason in _records(source, params, notices):
-                row = check(record) if reason is None else reason
+            for lines, record, reason in _records(source, params, notices):
+                row = check(record, len(lines)) if reason is None else reason
                 if isinstance(row, str):
-                    rejected.append((source.path.name, line, row, repr(record)[:120]))
+                    excerpt = ascii(record)[:120]
+                    rejected.extend((source.path.name, line, row, excerpt) for line in lines)
                 else:
                     for column, value in zip(columns.values(), row, strict=True):
                         column.append(value)
@@ -146,23 +156,32 @@ def find_sources(path: Path, language: str | None) -> list[SourceFile]:
         return [SourceFile(path, kind["kind"])]
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; set data.path in params.yaml")
-    named = []
-    for file in sorted(path.iterdir()):
+    language = language and language.lower()
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    named: list[SourceFile] = []
+    for file in files:
         if match := _NAME.match(file.name):
-            named.append(SourceFile(file, match["kind"], match["language"], match["split"]))
+            spoken = match["language"] and match["language"].lower()
+            named.append(SourceFile(file, match["kind"], spoken, match["split"]))
     if not named:
-        single = [file for file in sorted(path.iterdir()) if _KIND.search(file.name)]
+        single = [file for file in files if _KIND.search(file.name)]
         if len(single) == 1:
             return find_sources(single[0], language)
-        found = ", ".join(file.name for file in sorted(path.iterdir())[:5]) or "nothing"
+        found = ", ".join(file.name for file in files[:5]) or "nothing"
         raise DataError(f"{path}: no title files (found {found}); supported: {_LAYOUTS}")
     chosen = [file for file in named if language is None or file.language in (None, language)]
     if not any(file.split == "train" for file in chosen):
-        languages = sorted({file.language for file in named if file.language})
+        languages = ", ".join(sorted({file.language for file in named if file.language}))
+        wanted = f" for language {language!r}" if language else ""
         raise DataError(
-            f"{path}: no training file for language {language!r}; "
-            f"languages found: {', '.join(languages) or 'none'}; set subset.language"
+            f"{path}: no training file{wanted}; languages found: {languages or 'none'}; "
+            "set subset.language, or add a file named train"
         )
+    first: dict[tuple[str | None, str | None], Path] = {}
+    for source in chosen:
+        other = first.setdefault((source.language, source.split), source.path)
+        if other != source.path:
+            raise DataError(f"{other} and {source.path} are the same split twice; remove one")
     return chosen
 
 
@@ -176,10 +195,12 @@ def _stop_if_unusable(params: DataParams, usable: int, quarantine: pd.DataFrame)
             f"{reason} {count}" for reason, count in Counter(quarantine["reason"]).most_common()
         )
         first = quarantine.iloc[0]
+        most = quarantine["reason"].mode().iloc[0]
+        remedy = f"; {_REMEDIES[most]}" if most in _REMEDIES else ""
         raise DataError(
             f"{params.path}: {len(quarantine)} of {rows} rows ({share:.1%}) cannot be used, more "
             f"than data.max_quarantined_share ({params.max_quarantined_share:.1%}) allows: "
-            f"{reasons}; the first is {first['file']}:{first['line']}: {first['excerpt']}"
+            f"{reasons}; the first is {first['file']}:{first['line']}: {first['excerpt']}{remedy}"
         )
 
 
@@ -190,23 +211,29 @@ class _RowCheck:
         self.source = source
         self.params = params
 
-    def __call__(self, record: dict[str, Any]) -> tuple[Any, ...] | str:
+    def __call__(self, record: dict[str, Any], lines: int) -> tuple[Any, ...] | str:
         title = record.get(self.params.title_column)
         category = record.get(self.params.category_column)
         if title is None:
             return "title_missing"
         if not isinstance(title, str):
             return "title_not_text"
-        if not title.strip(" \t\r\n\0"):
-            return "title_empty"
         if len(title) > self.params.max_title_length:
             return "title_too_long"
-        if category is None or category == "":
+        if category is None:
             return "category_missing"
         if not isinstance(category, str):
             return "category_not_text"
         if not (_is_unicode(title) and _is_unicode(category)):
             return "not_utf8"
+        if not normalise(title):
+            return "title_empty"
+        category = category.strip()
+        if not category:
+            return "category_missing"
+        # An open quote swallows the lines up to the next quote.
+        if lines > 1 and "\n" in title + category:
+            return "title_of_several_lines"
         quality = record.get("label_quality") or "reliable"
         if quality not in QUALITIES:
             return "unknown_label_quality"
@@ -215,8 +242,10 @@ class _RowCheck:
             return "unknown_split"
         language = str(record.get("language") or self.source.language or "").strip().lower()
         tokens = record.get("tokenized_title")
-        if isinstance(tokens, list):
-            tokens = " ".join(map(str, tokens))
+        if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens):
+            tokens = " ".join(tokens)
+        if not (tokens is None or (isinstance(tokens, str) and _is_unicode(tokens))):
+            return "tokens_not_text"
         # A few distinct strings for millions of rows: share them.
         shared = (sys.intern(value) for value in (category, language, quality, split))
         category, language, quality, split = shared
@@ -228,39 +257,50 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-Record = tuple[int, Any, str | None]  # line, content, reason why it is no record
+Record = tuple[range, Any, str | None]  # lines, content, reason why it is no record
 
 
 def _records(source: SourceFile, params: DataParams, notices: list[str]) -> Iterator[Record]:
     with file_progress(source.path) as raw:
         if raw.peek(1) == b"":
-            raise DataError(f"{source.path}: the file is empty")
+            raise _empty(source)
         if source.kind == ".parquet":
-            yield from _parquet_records(source, params, raw)
+            yield from _parquet_records(source, params, raw, notices)
             return
         stream = gzip.GzipFile(fileobj=raw) if source.path.suffix == ".gz" else raw
-        encoding = "utf-8-sig" if params.encoding.lower() in ("utf-8", "utf8") else params.encoding
-        try:
-            text = TextIOWrapper(
-                cast(IO[bytes], stream), encoding, errors="surrogateescape", newline="\n"
-            )
-        except LookupError:
-            raise DataError(f"data.encoding: unknown encoding {params.encoding!r}") from None
+        encoding = "utf-8-sig" if params.encoding == "utf-8" else params.encoding
+        text = TextIOWrapper(
+            cast(IO[bytes], stream), encoding, errors="surrogateescape", newline="\n"
+        )
         if source.kind == ".jsonl":
-            yield from _json_records(text)
+            yield from _json_records(source, params, text, notices)
         else:
             yield from _csv_records(source, params, text, notices)
 
 
-def _json_records(text: TextIOWrapper) -> Iterator[Record]:
+def _json_records(
+    source: SourceFile, params: DataParams, text: TextIOWrapper, notices: list[str]
+) -> Iterator[Record]:
+    seen = False
     for line, content in enumerate(text, start=1):
+        if not content.strip():
+            continue
+        lines = range(line, line + 1)
         try:
             record = json.loads(content)
         except (ValueError, RecursionError):
             reason = "not_json" if _is_unicode(content) else "not_utf8"
-            yield line, content.rstrip("\n")[:200], reason
-        else:
-            yield line, record, None if isinstance(record, dict) else "not_an_object"
+            yield lines, content.rstrip("\n")[:200], reason
+            continue
+        if not isinstance(record, dict):
+            yield lines, content.rstrip("\n")[:200], "not_an_object"
+            continue
+        if not seen and _is_unlabelled(source, params, list(record), notices):
+            return
+        seen = True
+        yield lines, record, None
+    if not seen and text.tell() == 0:
+        raise _empty(source)
 
 
 def _csv_records(
@@ -268,57 +308,83 @@ def _csv_records(
 ) -> Iterator[Record]:
     csv.field_size_limit(_MAX_CSV_FIELD)
     reader = csv.reader(text, delimiter="\t" if source.kind == ".tsv" else ",", strict=True)
-    header = [name.strip() for name in next(reader, [])]
-    if params.category_column not in header and source.split == "test":
-        notices.append(f"{source.path.name} has no column '{params.category_column}': left out")
+    try:
+        header = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise DataError(f"{source.path}:1: no readable header ({error})") from None
+    if not header:
+        raise _empty(source)
+    if _is_unlabelled(source, params, header, notices):
         return
     _require_columns(source, params, header)
     while True:
-        line = reader.line_num + 1
+        first = reader.line_num + 1
+        reason: str | None
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            _stop_at_open_quote(source, line, reader.line_num)
-            yield line, str(error), "not_csv"
-            continue
-        _stop_at_open_quote(source, line, reader.line_num)
-        if len(fields) == len(header):
-            yield line, dict(zip(header, fields, strict=True)), None
+            fields, reason = [str(error)], "not_csv"
+            unclosed = str(error) == "unexpected end of data"
+        else:
+            unclosed = False
+            reason = None if len(fields) == len(header) else "not_csv"
+        lines = range(first, reader.line_num + 1)
+        if unclosed or len(lines) > _MAX_CSV_LINES:
+            raise DataError(
+                f"{source.path}:{first}: a quote opens here and is not closed within "
+                f"{len(lines)} lines; close or double it"
+            )
+        if reason is not None and fields:
+            yield lines, fields, reason
         elif fields:
-            yield line, fields, "not_csv"
+            yield lines, dict(zip(header, fields, strict=True)), None
 
 
-def _stop_at_open_quote(source: SourceFile, first: int, last: int) -> None:
-    if last - first >= _MAX_CSV_LINES:
-        raise DataError(
-            f"{source.path}:{first}: a quote opens here and is not closed within "
-            f"{_MAX_CSV_LINES} lines; close or double it"
-        )
-
-
-def _parquet_records(source: SourceFile, params: DataParams, raw: IO[bytes]) -> Iterator[Record]:
+def _parquet_records(
+    source: SourceFile, params: DataParams, raw: IO[bytes], notices: list[str]
+) -> Iterator[Record]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         file = pyarrow.parquet.ParquetFile(raw)
+        if _is_unlabelled(source, params, file.schema_arrow.names, notices):
+            return
         _require_columns(source, params, file.schema_arrow.names)
-        line = 0
+        row = 0
         for batch in file.iter_batches():
             for record in batch.to_pylist():
-                line += 1
-                yield line, record, None
+                row += 1
+                yield range(row, row + 1), record, None
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{source.path}: not a readable parquet file ({error})") from None
 
 
+def _empty(source: SourceFile) -> DataError:
+    return DataError(f"{source.path}: the file is empty")
+
+
+def _is_unlabelled(
+    source: SourceFile, params: DataParams, columns: list[str], notices: list[str]
+) -> bool:
+    """The challenge's own test file holds titles to predict: no categories."""
+    if source.split != "test" or params.category_column in columns:
+        return False
+    notices.append(f"{source.path.name} has no column '{params.category_column}': left out")
+    return True
+
+
 def _require_columns(source: SourceFile, params: DataParams, found: list[str]) -> None:
+    twice = [name for name, count in Counter(found).items() if count > 1]
+    if twice:
+        raise DataError(f"{source.path}: column {twice[0]!r} is there twice; rename one")
     for key in ("title_column", "category_column"):
         column = getattr(params, key)
         if column not in found:
-            raise DataError(
-                f"{source.path}: no column '{column}' (found: {', '.join(found) or 'none'}); "
-                f"set data.{key} in params.yaml"
-            )
+            hint = f"set data.{key} in params.yaml"
+            if any(not name.isprintable() for name in found):
+                hint = f"is it {params.encoding} text? Set data.encoding, or data.{key}"
+            names = ", ".join(found) or "none"
+            raise DataError(f"{source.path}: no column '{column}' (found: {names}); {hint}")

@@ -112,28 +112,22 @@ def _splits(
     table: pd.DataFrame, params: SubsetParams, random: np.random.Generator
 ) -> dict[str, pd.DataFrame]:
     split = table["split"].to_numpy(dtype=object, copy=True)
-    missing = [name for name in SPLITS[1:] if not (split == name).any()]
-    split[split == ""] = "train"
     shares = {"validation": params.validation_share, "test": params.test_share}
-    for name in missing:
-        rest = np.flatnonzero(split == "train")
-        held_out = _stratified_sample(table["category"].iloc[rest], shares[name], random)
-        split[rest[held_out]] = name
-        # The test share is of all rows, not of what validation left over.
-        shares["test"] /= 1 - shares["validation"]
+    missing = [name for name in shares if not (split == name).any()]
+    split[split == ""] = "train"
+    rest = random.permutation(np.flatnonzero(split == "train"))
+    categories = table["category"].iloc[rest].reset_index(drop=True)
+    groups = categories.groupby(categories)
+    place, size = groups.cumcount().to_numpy(), groups.transform("size").to_numpy()
+    taken = np.zeros(len(rest), dtype=int)
+    # Of 3 rows or more, each split gets at least one, and training keeps at least one.
+    least = (size > len(missing)).astype(int)
+    for position, name in enumerate(missing, start=1):
+        most = np.maximum(size - 1 - taken - (len(missing) - position) * least, 0)
+        wanted = np.clip(np.rint(size * shares[name]), least, most).astype(int)
+        split[rest[(place >= taken) & (place < taken + wanted)]] = name
+        taken += wanted
     return {name: table[split == name].drop(columns=["language", "split"]) for name in SPLITS}
-
-
-def _stratified_sample(
-    categories: pd.Series, share: float, random: np.random.Generator
-) -> np.ndarray:
-    """Positions of the same share of each category: at least one row, and never all of them."""
-    order = random.permutation(len(categories))
-    shuffled = categories.iloc[order].reset_index(drop=True)
-    groups = shuffled.groupby(shuffled)
-    size = groups.transform("size").to_numpy()
-    wanted = np.clip(np.rint(size * share), np.where(size >= 3, 1, 0), size - 1)
-    return np.sort(order[groups.cumcount().to_numpy() < wanted])
 
 
 def _without_shared_titles(splits: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile(r"[^\W\d_]+|0+|[^\w\s]|_")
 _DIGIT = re.compile(r"\d")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_DROPPED = {"Mn", "Mc", "Me", "Cf"}  # combining marks; invisible characters
 
 
 def normalise(title: str) -> str:
-    """Lower-case a title, strip its accents and control characters, and collapse white space.
+    """Lower-case a title, strip accents and invisible characters, and collapse white space.
 
     Two titles with the same normal form count as duplicates.
 
@@ -26,13 +28,10 @@ def normalise(title: str) -> str:
     Returns:
         The normal form, possibly empty.
     """
-    decomposed = unicodedata.normalize("NFKD", title.lower())
-    kept = (
-        " " if unicodedata.category(char) == "Cc" else char
-        for char in decomposed
-        if not unicodedata.combining(char)
-    )
-    return " ".join("".join(kept).split())
+    if not title.isascii():
+        decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", title).lower())
+        title = "".join(char for char in decomposed if unicodedata.category(char) not in _DROPPED)
+    return " ".join(_CONTROL.sub(" ", title.lower()).split())
 
 
 def tokenise(title: str) -> list[str]:
