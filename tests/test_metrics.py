@@ -99,11 +99,6 @@ def test_one_title_is_enough() -> None:
     assert found["ece"] == pytest.approx(0.2)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a tie counts as a hit: a classifier that gives every class the same probability is "
-    "right within its top 3 of 100 classes for every title",
-)
 def test_a_classifier_that_knows_nothing_is_rarely_right_in_its_top_three() -> None:
     targets = np.arange(100)
     found = classification_metrics(np.full((100, 100), 0.01), targets, 10)
@@ -139,6 +134,13 @@ def test_full_confidence_falls_into_the_last_bin(bins: int) -> None:
     error, curve = expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0]), bins)
     assert error == 0
     assert curve == [{"confidence": 1.0, "accuracy": 1.0, "titles": 1}]
+
+
+def test_full_and_nearly_full_confidence_share_a_bin() -> None:
+    probabilities = np.array([[1.0, 0.0], [0.9, 0.1]])
+    error, curve = expected_calibration_error(probabilities, np.array([0, 1]), 5)
+    assert [b["titles"] for b in curve] == [2]
+    assert error == pytest.approx(0.45)
 
 
 @pytest.mark.parametrize("seed", range(3))

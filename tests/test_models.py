@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from rubro.batches import gather
+from rubro.batches import Batch, gather
 from rubro.embedding import Embedding, Subwords
 from rubro.features import Ragged, TitleFeatures
 from rubro.models.cnn import Cnn
@@ -165,55 +165,73 @@ def test_the_cnn_tells_word_order_by_filters_that_span_tokens(
     np.testing.assert_allclose(first, second, atol=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "sqrt"])
-def test_the_cnn_is_the_naive_maximum_over_windows(
-    pooling: str, make_model: MakeModel, make_features: MakeFeatures
+def head_inputs(model: Any, batch: Batch) -> tuple[torch.Tensor, ...]:
+    """What the head of a model is given for a batch."""
+    received: list[tuple[torch.Tensor, ...]] = []
+    handle = model.head.register_forward_pre_hook(lambda _, inputs: received.append(inputs))
+    with torch.inference_mode():
+        model(batch)
+    handle.remove()
+    return received[0]
+
+
+@pytest.mark.parametrize(("pooling", "root"), [("mean", 1.0), ("sqrt", 0.5)])
+def test_the_cnn_takes_the_maximum_over_windows_and_pools_the_tokens(
+    pooling: str, root: float, make_model: MakeModel, make_features: MakeFeatures
 ) -> None:
     features, rows = make_features(["apple drill saw", "boot", "red new apple drill boot"])
-    model: Any = make_model("cnn", filter_sizes=[1, 3], mean_pooling=True, pooling=pooling)
+    model: Any = make_model("cnn", filter_sizes=[1, 3], pooling=pooling)
     batch = gather(features, rows, np.arange(3), np.ones(3, np.float32))
+    maxima, pooled_tokens = [], []
     with torch.inference_mode():
-        vectors = model.token_vectors(batch)
-        expected = []
-        for title, length in zip(vectors, batch.lengths.tolist(), strict=True):
-            title = torch.cat([title[:length], title.new_zeros(2, title.shape[1])])
-            parts = [
-                torch.stack(
-                    [filters(title[i : i + size].flatten()).relu() for i in range(length)]
-                ).amax(0)
+        for title, length in zip(model.token_vectors(batch), batch.lengths.tolist(), strict=True):
+            padded = torch.cat([title[:length], title.new_zeros(2, title.shape[1])])
+            over_windows = [
+                torch.stack([filters(padded[i : i + size].flatten()) for i in range(length)])
                 for size, filters in zip((1, 3), model.filters, strict=True)
             ]
-            parts.append(title.sum(0) / (length if pooling == "mean" else length**0.5))
-            expected.append(model.head(torch.cat(parts)))
-        torch.testing.assert_close(model(batch), torch.stack(expected), atol=1e-5, rtol=1e-5)
+            maxima.append(torch.cat([windows.relu().amax(0) for windows in over_windows]))
+            pooled_tokens.append(padded.sum(0) / length**root)
+    deep, wide = head_inputs(model, batch)
+    torch.testing.assert_close(deep, torch.stack(maxima), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(wide, torch.stack(pooled_tokens), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("pooling", "root"), [("mean", 1.0), ("sqrt", 0.5)])
 def test_the_mlp_pools_the_vectors_of_tokens_and_bigrams(
-    make_model: MakeModel, make_features: MakeFeatures
+    pooling: str, root: float, make_model: MakeModel, make_features: MakeFeatures
 ) -> None:
     features, rows = make_features(["apple drill saw", "boot", ""])
     batch = gather(features, rows, np.arange(3), np.ones(3, np.float32))
-    for pooling, root in (("mean", 1.0), ("sqrt", 0.5)):
-        model: Any = make_model("mlp", pooling=pooling)
-        with torch.inference_mode():
-            vectors = model.token_vectors(batch)
-            expected = []
-            for index in range(3):
-                parts = [vectors[index].sum(0)]
-                parts += [model.bigrams.weight[bucket] for bucket in features.bigrams[index]]
-                count = max(int(batch.lengths[index] + batch.bigram_counts[index]), 1)
-                expected.append(model.head(torch.stack(parts).sum(0) / count**root))
-            torch.testing.assert_close(model(batch), torch.stack(expected), atol=1e-5, rtol=1e-5)
+    model: Any = make_model("mlp", pooling=pooling)
+    expected = []
+    with torch.inference_mode():
+        for index, title in enumerate(model.token_vectors(batch)):
+            parts = list(title[: len(features.tokens[index])])
+            parts += [model.bigrams.weight[bucket] for bucket in features.bigrams[index].tolist()]
+            total = sum(parts, torch.zeros(title.shape[1]))
+            expected.append(total / max(len(parts), 1) ** root)
+    for inputs in head_inputs(model, batch):
+        torch.testing.assert_close(inputs, torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
-def test_mean_pooling_widens_the_input_of_the_cnns_head_by_one_vector(
-    make_model: MakeModel,
+@both
+@pytest.mark.parametrize("hidden_sizes", [[], [8]])
+def test_the_skip_connection_adds_a_linear_path_from_the_pooled_tokens(
+    kind: str, hidden_sizes: list[int], make_model: MakeModel, learnable: Learnable
 ) -> None:
-    models: list[Any] = [
-        make_model("cnn", mean_pooling=pooling, hidden_sizes=[]) for pooling in (True, False)
-    ]
-    wide, narrow = (model.head.deep[-1].in_features for model in models)
-    assert wide - narrow == models[0].token_vectors.table.weight.shape[1]
+    features, _, rows = learnable
+    batch = gather(features, rows, np.arange(5), np.ones(len(features), np.float32))
+    model: Any = make_model(kind, hidden_sizes=hidden_sizes, skip_connection=True)
+    without: Any = make_model(kind, hidden_sizes=hidden_sizes, skip_connection=False)
+    missing = without.load_state_dict(model.state_dict(), strict=False)
+    assert set(missing.unexpected_keys) == {"head.wide.weight", "head.wide.bias"}
+    assert not missing.missing_keys
+    _, title = head_inputs(model, batch)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            model(batch) - without(batch), model.head.wide(title), atol=1e-4, rtol=1e-4
+        )
 
 
 @both

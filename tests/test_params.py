@@ -64,6 +64,9 @@ def test_loaded_params_cannot_be_changed_by_a_stage(project_root: Path) -> None:
         ("accelerator", "tpu", "'auto', 'cpu' or 'gpu'"),
         ("data.path", "3", "string"),
         ("data.path", "''", "at least 1 character"),
+        ("data.encoding", "utf-9", "unknown text encoding; for instance utf-8"),
+        ("data.encoding", "base64", "unknown text encoding; for instance utf-8"),
+        ("data.encoding", r'"\0"', "unknown text encoding; for instance utf-8"),
         ("data.max_quarantined_share", "1.5", "less than or equal to 1"),
         ("subset.language", "no", "string"),
         ("subset.top_categories", "-5", "greater than or equal to 0"),
@@ -71,7 +74,7 @@ def test_loaded_params_cannot_be_changed_by_a_stage(project_root: Path) -> None:
         ("subset.validation_share", "0.5", "less than 0.5"),
         ("tokens.source", "words", "'title' or 'tokenized_title'"),
         ("embed.epochs", "null", "integer"),
-        ("embed.learning_rate", ".nan", "greater than 0"),
+        ("embed.learning_rate", ".nan", "finite number"),
         ("train_mlp.dropout", "1.0", "less than 1"),
         ("train_mlp.embedding_scale", "large", "number"),
         ("train_mlp.class_weights", "yes", "'off' or 'balanced'"),
@@ -84,6 +87,7 @@ def test_a_wrong_value_is_reported_with_its_line_key_value_and_what_is_allowed(
 ) -> None:
     changed, line = with_value(text, key, value)
     found = {"no": "False", "yes": "True", "null": "None", "true": "True", "1e1": "10.0"}
+    found[r'"\0"'] = r"\x00"
     shown = found.get(value, value).strip(".'")
     error = message(tmp_path, changed)
     assert error.startswith(f"{tmp_path / 'params.yaml'}:{line}: {key}: ")
@@ -219,39 +223,64 @@ def test_a_missing_params_file_is_answered_with_where_to_run(tmp_path: Path) -> 
         load_params(tmp_path / "nowhere.yaml")
 
 
-@pytest.mark.xfail(strict=True, reason="a seed that numpy and gensim refuse later passes the check")
 def test_a_seed_that_gensim_cannot_take_is_refused(tmp_path: Path, text: str) -> None:
     changed, line = with_value(text, "seed", str(2**32))
     assert f":{line}: seed: " in message(tmp_path, changed)
 
 
-@pytest.mark.xfail(strict=True, reason="gt=0 lets infinity pass")
 @pytest.mark.parametrize("key", ["embed.learning_rate", "train_mlp.weight_decay"])
 def test_an_infinite_value_is_refused(tmp_path: Path, text: str, key: str) -> None:
     changed, line = with_value(text, key, ".inf")
-    assert f":{line}: {key}: " in message(tmp_path, changed)
+    assert f":{line}: {key}: input should be a finite number" in message(tmp_path, changed)
 
 
-@pytest.mark.xfail(strict=True, reason="the last of two equal keys wins in silence")
-def test_a_key_given_twice_is_refused(tmp_path: Path, text: str) -> None:
-    changed, _ = with_value(text, "tokens.source", "title\n  source: tokenized_title")
-    assert "source" in message(tmp_path, changed)
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("utf-8", "utf-8"),
+        ("UTF8", "utf-8"),
+        ("utf_8", "utf-8"),
+        ("utf-8-sig", "utf-8-sig"),
+        ("latin-1", "iso8859-1"),
+        ("cp1252", "cp1252"),
+    ],
+)
+def test_an_encoding_is_stored_under_its_own_name_whatever_its_spelling(
+    tmp_path: Path, text: str, written: str, stored: str
+) -> None:
+    changed, _ = with_value(text, "data.encoding", written)
+    assert load(tmp_path, changed).data.encoding == stored
 
 
-@pytest.mark.xfail(strict=True, reason="PyYAML's ValueError for a date that is none is not caught")
+def test_a_key_given_twice_is_refused_at_its_line(tmp_path: Path, text: str) -> None:
+    changed, line = with_value(text, "tokens.source", "title\n  source: tokenized_title")
+    assert f"params.yaml: not valid YAML: line {line + 1}: key source is twice" in message(
+        tmp_path, changed
+    )
+
+
+def test_a_section_given_twice_is_refused_at_its_line(tmp_path: Path, text: str) -> None:
+    last = len(text.splitlines()) + 1
+    error = message(tmp_path, text.rstrip("\n") + "\ntokens: {source: title}\n")
+    assert f": line {last}: key tokens is twice" in error
+
+
 def test_a_date_that_does_not_exist_is_reported_as_a_wrong_value(tmp_path: Path, text: str) -> None:
     changed, _ = with_value(text, "data.path", "2019-02-30")
     assert "params.yaml" in message(tmp_path, changed)
 
 
-@pytest.mark.xfail(strict=True, reason="IsADirectoryError is not caught")
 def test_a_folder_in_place_of_the_params_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"params\.yaml"):
         (tmp_path / "params.yaml").mkdir()
         load_params(tmp_path / "params.yaml")
 
 
-@pytest.mark.xfail(strict=True, reason="a key that YAML reads as a boolean loses its name and line")
-def test_a_key_that_yaml_reads_as_a_boolean_keeps_its_line(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("key", ["off", "5", "null", "2019-02-03"])
+def test_a_key_that_yaml_does_not_read_as_text_keeps_its_name_and_line(
+    tmp_path: Path, text: str, key: str
+) -> None:
     last = len(text.splitlines()) + 1
-    assert f":{last}: " in message(tmp_path, text.rstrip("\n") + "\noff: 2\n")
+    error = message(tmp_path, text.rstrip("\n") + f"\n{key}: 2\n")
+    assert error.startswith(f"{tmp_path / 'params.yaml'}: ")
+    assert f": line {last}: key {key}: quote it" in error

@@ -88,9 +88,6 @@ def test_made_splits_share_no_row_lose_none_and_hold_every_category(
 
 
 @pytest.mark.parametrize(("size", "validation"), [(3, 0.1), (3, 0.4), (4, 0.4)])
-@pytest.mark.xfail(
-    strict=True, reason="validation leaves two rows, which are too few for test to take one"
-)
 def test_a_category_of_three_rows_is_in_each_split(
     subset: Make, size: int, validation: float
 ) -> None:

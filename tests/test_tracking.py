@@ -228,10 +228,6 @@ def test_a_training_that_fails_is_a_failed_run_with_the_curves_so_far(
     assert curve(workspace / "curves", "train/loss") == ([0], [2.0])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an MLFLOW_TRACKING_URI that MLflow refuses ends the stage in MLflow's traceback",
-)
 def test_a_tracking_uri_that_mlflow_refuses_is_an_error_for_the_user(
     workspace: Path, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -223,10 +223,6 @@ def test_the_kept_epoch_is_the_first_of_the_best_balanced_accuracy(
     assert trained.summary["last"]["validation"]["accuracy"] == right[-1] / 10
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the epoch of the summary is chosen by rounded metrics, that of the weights is not",
-)
 def test_the_summary_is_of_the_kept_epoch_even_when_epochs_hardly_differ(
     make_features: MakeFeatures, hyperparameters: MakeHyperparameters
 ) -> None:
@@ -319,6 +315,14 @@ def test_dropping_nearly_all_tokens_and_rows_trains_to_finite_weights(fit: Fit) 
     for kind in KINDS:
         _, trained, _ = fit(kind, row_dropout=0.99, token_dropout=0.99, batch_size=8)
         assert all(bool(torch.isfinite(weight).all()) for weight in trained.weights.values())
+
+
+def test_each_dropout_acts_in_training(fit: Fit) -> None:
+    losses = [
+        fit("mlp", max_epochs=1, **dropout)[2][0]["train/loss"]
+        for dropout in ({}, {"row_dropout": 0.5}, {"token_dropout": 0.5}, {"dropout": 0.5})
+    ]
+    assert len(set(losses)) == 4
 
 
 # Weights of titles
@@ -512,11 +516,6 @@ def _restored_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, handler)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=SystemExit,
-    reason="Lightning turns Ctrl-C into exit code 1; stages promise 130 and a message",
-)
 @pytest.mark.usefixtures("_restored_interrupts")
 def test_an_interrupt_in_training_reaches_the_stage(
     make_features: MakeFeatures, hyperparameters: MakeHyperparameters
@@ -542,22 +541,11 @@ def test_an_error_in_training_reaches_the_stage(
         train(Scripted([1] * 3), *scripted_data(make_features), params, CLASSES, 1, "cpu", fail)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a diverged training (loss NaN) goes on to its last epoch, its weights are saved, and "
-    "the stage ends in a ValueError of write_json instead of a message",
-)
 def test_a_diverged_training_is_an_error_for_the_user(fit: Fit) -> None:
     with pytest.raises(RubroError, match="learning_rate"):
         fit("mlp", optimizer="sgd", learning_rate=1e30)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="the schema takes any seed, Lightning and NumPy take those below 2**32: a traceback "
-    "after subset has run",
-)
 def test_every_seed_that_the_schema_takes_can_be_set(
     make_params: Callable[[dict[str, Any]], Params],
 ) -> None:

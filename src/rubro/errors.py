@@ -14,3 +14,7 @@ class ParamsError(RubroError):
 
 class DataError(RubroError):
     """A data file is missing, damaged or holds nothing that can be used."""
+
+
+class TrainingError(RubroError):
+    """A training went astray, or could not be tracked."""

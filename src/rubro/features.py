@@ -151,7 +151,8 @@ class Featurizer:
         if buckets == 0:
             return Ragged(np.zeros(0, np.int32), np.zeros(len(tokens) + 1, np.int64))
         hashes = np.array(self._hashes, dtype=np.uint64)[tokens.values]
-        pairs = (hashes[:-1] * np.uint64(0x9E3779B97F4A7C15) + hashes[1:]) >> np.uint64(16)
+        odd = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: Knuth, TAOCP 3, 6.4
+        pairs = ((hashes[:-1] * odd + hashes[1:]) * odd) >> np.uint64(32)
         # A pair that starts at the last token of a title would reach into the next title.
         within = np.ones(max(len(hashes) - 1, 0), dtype=bool)
         ends = tokens.offsets[1:-1]

@@ -83,7 +83,9 @@ def classification_metrics(
     predictions = probabilities.argmax(axis=1)
     present = np.unique(targets)
     own = probabilities[np.arange(len(targets)), targets]
-    rank = (probabilities > own[:, None]).sum(axis=1)
+    # Of equal probabilities the first class ranks higher, as in argmax.
+    earlier = np.arange(probabilities.shape[1]) < targets[:, None]
+    rank = ((probabilities > own[:, None]) | ((probabilities == own[:, None]) & earlier)).sum(1)
     macro = {"labels": present, "average": "macro", "zero_division": 0}
     return {
         "accuracy": accuracy(targets, predictions),

@@ -137,7 +137,6 @@ class CnnParams(TrainParams):
 
     filter_sizes: Annotated[list[Positive], Field(min_length=1)]
     filters: Positive
-    mean_pooling: bool
 
 
 class EvaluateParams(Section):

@@ -228,12 +228,12 @@ class _RowCheck:
             return "not_utf8"
         if not normalise(title):
             return "title_empty"
-        category = category.strip()
-        if not category:
-            return "category_missing"
         # An open quote swallows the lines up to the next quote.
         if lines > 1 and "\n" in title + category:
             return "title_of_several_lines"
+        category = category.strip()
+        if not category:
+            return "category_missing"
         quality = record.get("label_quality") or "reliable"
         if quality not in QUALITIES:
             return "unknown_label_quality"

@@ -11,6 +11,7 @@ from typing import Any
 from dvclive import Live
 
 from rubro.console import say
+from rubro.errors import TrainingError
 
 
 class Tracker:
@@ -52,16 +53,23 @@ def tracked(folder: Path, name: str, params: dict[str, Any]) -> Iterator[Tracker
 
     Yields:
         The tracker. MLflow is used, and imported, only where MLFLOW_TRACKING_URI is set.
+
+    Raises:
+        TrainingError: MLflow refuses MLFLOW_TRACKING_URI.
     """
     with ExitStack() as stack:
         mlflow = _mlflow()
         if mlflow:
-            mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "rubro"))
             experiment = os.environ.get("DVC_EXP_NAME")
-            stack.enter_context(
-                mlflow.start_run(run_name=f"{experiment} {name}" if experiment else name)
-            )
-            mlflow.log_params(_flat(params))
+            run_name = f"{experiment} {name}" if experiment else name
+            try:
+                mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "rubro"))
+                stack.enter_context(mlflow.start_run(run_name=run_name))
+                mlflow.log_params(_flat(params))
+            except mlflow.exceptions.MlflowException as error:
+                raise TrainingError(
+                    f"MLFLOW_TRACKING_URI={os.environ['MLFLOW_TRACKING_URI']}: {error}"
+                ) from None
         # dvc.yaml declares the plots, and `dvc exp run` the experiments: DVCLive only records.
         live = stack.enter_context(
             Live(str(folder), dvcyaml=False, save_dvc_exp=False, monitor_system=False)

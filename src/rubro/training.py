@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from torch.nn import functional as F
 from rubro.batches import Batch, Batches, Dropouts
 from rubro.console import console, say
 from rubro.embedding import Embedding
-from rubro.errors import DataError
+from rubro.errors import DataError, TrainingError
 from rubro.features import Ragged, TitleFeatures, load_features
 from rubro.files import write_json
 from rubro.metrics import accuracy, balanced_accuracy
@@ -196,12 +198,17 @@ class _Epochs(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         metrics = {
-            f"{split}/{metric}": round(float(trainer.callback_metrics[f"{split}/{metric}"]), 6)
+            f"{split}/{metric}": float(trainer.callback_metrics[f"{split}/{metric}"])
             for split in SPLITS
             for metric in METRICS
         }
+        if not all(map(math.isfinite, metrics.values())):
+            raise TrainingError(
+                f"the loss is no number any more after epoch {trainer.current_epoch + 1}; "
+                "lower learning_rate and embedding_learning_rate"
+            )
         self.history.append(metrics)
-        self._report(trainer.current_epoch, metrics)
+        self._report(trainer.current_epoch, {k: round(v, 6) for k, v in metrics.items()})
         say(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
             f"train loss {metrics['train/loss']:.4f}, "
@@ -219,8 +226,8 @@ def title_weights(features: TitleFeatures, classes: int, params: TrainParams) ->
         params: class_weights, label_quality and unreliable_weight.
 
     Returns:
-        float32 (titles,); 0 = left out. With balanced class weights every class weighs the same:
-        titles / (classes * titles of the class), as scikit-learn's "balanced".
+        float32 (titles,); 0 = left out. Balanced class weights are scikit-learn's: titles /
+        (classes * titles of the class), times the weight of the label's quality.
 
     Raises:
         DataError: no title is left.
@@ -268,6 +275,7 @@ def train(
 
     Raises:
         DataError: no training title has a weight.
+        TrainingError: the loss is not finite any more.
     """
     weights = title_weights(train_split, classes, params)
     data = TitleBatches(train_split, validation_split, token_rows, weights, params, seed)
@@ -292,7 +300,7 @@ def train(
             enable_progress_bar=console.is_terminal,
             enable_model_summary=False,
         )
-        trainer.fit(TitleClassifier(model, params, steps), datamodule=data)
+        _fit(trainer, TitleClassifier(model, params, steps), data)
         state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
     scores = [metrics[BEST] for metrics in epochs.history]
     at = scores.index(max(scores))
@@ -302,6 +310,20 @@ def train(
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     return Trained({key.removeprefix("model."): value for key, value in state.items()}, summary)
+
+
+def _fit(trainer: L.Trainer, classifier: TitleClassifier, data: TitleBatches) -> None:
+    """Fit; on Ctrl-C, raise KeyboardInterrupt, of which Lightning makes an exit with code 1."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(classifier, datamodule=data)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def train_and_save(
@@ -366,5 +388,5 @@ def _nested(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
     nested: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         split, metric = name.split("/")
-        nested.setdefault(split, {})[metric] = value
+        nested.setdefault(split, {})[metric] = round(value, 6)
     return nested

@@ -14,8 +14,7 @@ from rubro.params import CnnParams
 class Cnn(nn.Module):
     """One convolution a filter size over the token vectors, and the maximum over the title.
 
-    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification; the mean of the
-    vectors beside the maxima keeps what every token says.
+    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification.
 
     Args:
         shape: the sizes that come from the data.
@@ -32,14 +31,12 @@ class Cnn(nn.Module):
         )
         self._pooling = params.pooling
         self._sizes = params.filter_sizes
-        self._mean_pooling = params.mean_pooling
-        maxima = len(params.filter_sizes) * params.filters
         self.head = Head(
-            maxima + (shape.vector_size if params.mean_pooling else 0),
+            len(params.filter_sizes) * params.filters,
             params.hidden_sizes,
             shape.classes,
             params.dropout,
-            params.skip_connection,
+            wide_inputs=shape.vector_size if params.skip_connection else 0,
         )
 
     def forward(self, batch: Batch) -> Tensor:
@@ -48,13 +45,12 @@ class Cnn(nn.Module):
         length = vectors.shape[1]
         starts = torch.arange(length, device=vectors.device) < batch.lengths.unsqueeze(1)
         padded = F.pad(vectors, (0, 0, 0, max(self._sizes) - 1))
-        parts = []
+        maxima = []
         for size, filters in zip(self._sizes, self.filters, strict=True):
             # A matrix product over unfolded windows: unlike nn.Conv1d its bits do not depend on
             # the number of threads.
             windows = torch.cat([padded[:, i : i + length] for i in range(size)], dim=2)
-            parts.append((F.relu(filters(windows)) * starts.unsqueeze(2)).amax(1))
-        if self._mean_pooling:
-            parts.append(pooled(vectors.sum(1), batch.lengths, self._pooling))
-        logits: Tensor = self.head(torch.cat(parts, dim=1))
+            maxima.append((F.relu(filters(windows)) * starts.unsqueeze(2)).amax(1))
+        title = pooled(vectors.sum(1), batch.lengths, self._pooling)
+        logits: Tensor = self.head(torch.cat(maxima, dim=1), title)
         return logits

@@ -105,17 +105,17 @@ class TokenVectors(nn.Module):
 
 
 class Head(nn.Module):
-    """Hidden layers to the logits, and a linear path past them.
+    """Hidden layers to the logits, beside a linear path from the title's pooled tokens.
 
-    The linear path learns what single words say; the hidden layers add what words say together.
-    Source of the path past the layers: Cheng et al. 2016, Wide & Deep Learning.
+    The linear path learns what each word says by itself; the layers add what words say together.
+    Source: Cheng et al. 2016, Wide & Deep Learning for Recommender Systems.
 
     Args:
-        inputs: size of the input.
-        hidden_sizes: of the hidden layers; [] = linear.
+        inputs: size of what goes into the layers.
+        hidden_sizes: of the hidden layers; [] = one linear layer.
         classes: number of logits.
         dropout: of what goes into the last layer and out of each hidden layer.
-        skip_connection: whether there is a path past the hidden layers.
+        wide_inputs: size of the pooled tokens; 0 = no linear path.
     """
 
     def __init__(
@@ -124,16 +124,17 @@ class Head(nn.Module):
         hidden_sizes: list[int],
         classes: int,
         dropout: float,
-        skip_connection: bool,
+        wide_inputs: int,
     ) -> None:
         super().__init__()
+        sizes = [inputs, *hidden_sizes]
         layers: list[nn.Module] = [] if hidden_sizes else [nn.Dropout(dropout)]
-        for size, following in pairwise([inputs, *hidden_sizes]):
+        for size, following in pairwise(sizes):
             layers += [nn.Linear(size, following), nn.GELU(), nn.Dropout(dropout)]
-        self.deep = nn.Sequential(*layers, nn.Linear([inputs, *hidden_sizes][-1], classes))
-        self.wide = nn.Linear(inputs, classes) if skip_connection and hidden_sizes else None
+        self.deep = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
+        self.wide = nn.Linear(wide_inputs, classes) if wide_inputs else None
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """float32 (B, inputs) -> logits, float32 (B, classes)."""
+    def forward(self, inputs: Tensor, title: Tensor) -> Tensor:
+        """float32 (B, inputs) and pooled tokens (B, wide inputs) -> logits, (B, classes)."""
         logits: Tensor = self.deep(inputs)
-        return logits if self.wide is None else logits + self.wide(inputs)
+        return logits if self.wide is None else logits + self.wide(title)

@@ -1,4 +1,4 @@
-"""The MLP: the mean of a title's tokens and bigrams, then dense layers."""
+"""The MLP: a title's tokens and bigrams pooled to one vector, then dense layers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Mlp(nn.Module):
             params.hidden_sizes,
             shape.classes,
             params.dropout,
-            params.skip_connection,
+            wide_inputs=shape.vector_size if params.skip_connection else 0,
         )
 
     def forward(self, batch: Batch) -> Tensor:
@@ -47,5 +47,6 @@ class Mlp(nn.Module):
                 batch.bigram_index, bigrams, batch.bigram_offsets, mode="sum"
             )
             count = count + batch.bigram_counts
-        logits: Tensor = self.head(pooled(total, count, self._pooling))
+        title = pooled(total, count, self._pooling)
+        logits: Tensor = self.head(title, title)
         return logits
