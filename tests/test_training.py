@@ -555,3 +555,23 @@ def test_every_seed_that_the_schema_takes_can_be_set(
     except ValueError:
         return
     L.seed_everything(params.seed, verbose=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@both
+def test_a_gpu_learns_what_the_cpu_learns(
+    kind: str,
+    embedding: Embedding,
+    hyperparameters: MakeHyperparameters,
+    learnable: Learnable,
+) -> None:
+    params = hyperparameters(kind, max_epochs=5, learning_rate=3e-3)
+    scores = {}
+    for accelerator in ("cpu", "gpu"):
+        L.seed_everything(9, verbose=False)
+        rows, size = embedding.table.shape
+        model: nn.Module = KINDS[kind](ModelShape(rows, size, 64, CLASSES), params)
+        trained = train(model, *learnable, params, CLASSES, 1, accelerator, lambda *_: None)
+        scores[accelerator] = trained.summary["best"]["validation"]["balanced_accuracy"]
+    assert scores["gpu"] == pytest.approx(scores["cpu"], abs=0.05)

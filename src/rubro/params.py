@@ -235,7 +235,7 @@ def _read_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
         raise ParamsError(f"{path}: no such file; run from the project's folder") from None
     except OSError as error:
         raise ParamsError(f"{path}: not readable: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f"{path}: not valid YAML: {error}") from None
 
 

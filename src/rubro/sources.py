@@ -313,7 +313,10 @@ def _csv_records(
     except csv.Error as error:
         raise DataError(f"{source.path}:1: no readable header ({error})") from None
     if not header:
-        raise _empty(source)
+        blank = reader.line_num > 0
+        raise (
+            DataError(f"{source.path}:1: no header: the line is blank") if blank else _empty(source)
+        )
     if _is_unlabelled(source, params, header, notices):
         return
     _require_columns(source, params, header)
@@ -377,14 +380,14 @@ def _is_unlabelled(
 
 
 def _require_columns(source: SourceFile, params: DataParams, found: list[str]) -> None:
-    twice = [name for name, count in Counter(found).items() if count > 1]
+    twice = [name for name, count in Counter(found).items() if name and count > 1]
     if twice:
-        raise DataError(f"{source.path}: column {twice[0]!r} is there twice; rename one")
+        raise DataError(f"{source.path}: column {twice[0][:100]!a} is there twice; rename one")
     for key in ("title_column", "category_column"):
         column = getattr(params, key)
         if column not in found:
             hint = f"set data.{key} in params.yaml"
             if any(not name.isprintable() for name in found):
                 hint = f"is it {params.encoding} text? Set data.encoding, or data.{key}"
-            names = ", ".join(found) or "none"
+            names = ascii(", ".join(found))[1:200].rstrip("'") or "none"
             raise DataError(f"{source.path}: no column '{column}' (found: {names}); {hint}")
