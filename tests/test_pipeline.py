@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,7 +73,7 @@ def shrink(params_file: Path) -> None:
     params["embed"] |= {"vector_size": 16, "buckets": 2000, "epochs": 2}
     params["featurize"]["bigram_buckets"] = 500
     for name in ("train_mlp", "train_cnn"):
-        params[name] |= {"max_epochs": 3, "batch_size": 64}
+        params[name] |= {"max_epochs": 3, "batch_size": 32, "row_dropout": 0.1}
     params["train_cnn"]["filters"] = 16
     params["train_mlp"]["hidden_sizes"] = [32]
     params_file.write_text(yaml.safe_dump(params, sort_keys=False))
@@ -206,6 +208,79 @@ def test_bad_input_stops_the_run_with_its_message(project: Path, dvc: Run) -> No
     assert "portuguese, spanish" in output
     assert "Traceback" not in output
     run_in(project, "git", "checkout", "--quiet", ".")
+    dvc("checkout")
+
+
+def killed_after(project: Path, stage: str, epoch: int) -> None:
+    """Run a training stage, and kill it as soon as it has reported an epoch."""
+    with subprocess.Popen(
+        [sys.executable, f"stages/{stage}.py"],
+        cwd=project,
+        env={**os.environ, "RUBRO_CHECKPOINT_SECONDS": "0"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(f"epoch {epoch}/"):
+                process.kill()
+                break
+    assert process.returncode == -signal.SIGKILL
+
+
+def digests(project: Path, *names: str) -> dict[str, str]:
+    files = [file for name in names for file in (project / name).rglob("*")]
+    files += [project / name for name in names]
+    return {
+        str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_a_killed_training_goes_on_to_the_same_bytes(project: Path, model: str) -> None:
+    outputs = (f"models/{model}", f"metrics/curves/{model}", f"metrics/train_{model}.json")
+    uninterrupted = digests(project, *outputs)
+    assert len(uninterrupted) > 10
+    run_in(project, "dvc", "unprotect", f"models/{model}", f"metrics/curves/{model}")
+    for output in outputs[:2]:
+        shutil.rmtree(project / output)
+    killed_after(project, f"train_{model}", epoch=2)
+    assert list((project / ".checkpoints").iterdir())
+    done = run_in(project, "python", f"stages/train_{model}.py")
+    assert "going on after epoch" in done.stderr
+    assert digests(project, *outputs) == uninterrupted
+    assert not list((project / ".checkpoints").iterdir())
+
+
+def test_a_changed_knob_never_goes_on_from_the_old_checkpoint(project: Path) -> None:
+    killed_after(project, "train_mlp", epoch=2)
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(
+        params.replace("label_smoothing: 0.1", "label_smoothing: 0")
+    )
+    done = run_in(project, "python", "stages/train_mlp.py")
+    assert "going on" not in done.stderr
+    assert not list((project / ".checkpoints").iterdir())
+    run_in(project, "git", "checkout", "--quiet", ".")
+    run_in(project, "dvc", "checkout", "--force")
+
+
+def test_ctrl_c_in_training_says_how_to_go_on(project: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "stages/train_cnn.py"], cwd=project, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 1/"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "interrupted; run the same command again to go on" in rest
+    assert "Traceback" not in rest
+    run_in(project, "dvc", "checkout", "--force")
 
 
 @pytest.mark.slow

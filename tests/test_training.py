@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -56,7 +57,8 @@ def run(
         assert epoch == len(history)
         history.append(metrics)
 
-    return train(model, *data, params, CLASSES, seed, "cpu", report), history
+    folder = Path(tempfile.mkdtemp())
+    return train(model, *data, params, CLASSES, seed, "cpu", report, folder), history
 
 
 @pytest.fixture
@@ -201,7 +203,7 @@ def test_each_epoch_shows_each_title_once_in_batches_of_its_own(
 
     model = Numbered([0] * 3, steps_an_epoch=3)
     params = hyperparameters("mlp", max_epochs=3, batch_size=4)
-    train(model, split, split, rows, params, 12, 1, "cpu", lambda epoch, metrics: None)
+    train(model, split, split, rows, params, 12, 1, "cpu", lambda epoch, metrics: None, Path.cwd())
     assert [sorted(chain.from_iterable(epoch)) for epoch in model.shown] == [list(range(12))] * 3
     neighbours = {frozenset(frozenset(batch) for batch in epoch) for epoch in model.shown}
     assert len(neighbours) == 3
@@ -518,27 +520,27 @@ def _restored_interrupts() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_restored_interrupts")
 def test_an_interrupt_in_training_reaches_the_stage(
-    make_features: MakeFeatures, hyperparameters: MakeHyperparameters
+    make_features: MakeFeatures, hyperparameters: MakeHyperparameters, tmp_path: Path
 ) -> None:
     def interrupt(epoch: int, metrics: dict[str, float]) -> None:
         signal.raise_signal(signal.SIGINT)
 
     params = hyperparameters("mlp", batch_size=10)
     with pytest.raises(KeyboardInterrupt):
-        train(
-            Scripted([1] * 3), *scripted_data(make_features), params, CLASSES, 1, "cpu", interrupt
-        )
+        data = scripted_data(make_features)
+        train(Scripted([1] * 3), *data, params, CLASSES, 1, "cpu", interrupt, tmp_path)
 
 
 def test_an_error_in_training_reaches_the_stage(
-    make_features: MakeFeatures, hyperparameters: MakeHyperparameters
+    make_features: MakeFeatures, hyperparameters: MakeHyperparameters, tmp_path: Path
 ) -> None:
     def fail(epoch: int, metrics: dict[str, float]) -> None:
         raise OSError("no space left on device")
 
     params = hyperparameters("mlp", batch_size=10)
     with pytest.raises(OSError, match="no space left"):
-        train(Scripted([1] * 3), *scripted_data(make_features), params, CLASSES, 1, "cpu", fail)
+        data = scripted_data(make_features)
+        train(Scripted([1] * 3), *data, params, CLASSES, 1, "cpu", fail, tmp_path)
 
 
 def test_a_diverged_training_is_an_error_for_the_user(fit: Fit) -> None:
@@ -572,6 +574,7 @@ def test_a_gpu_learns_what_the_cpu_learns(
         L.seed_everything(9, verbose=False)
         rows, size = embedding.table.shape
         model: nn.Module = KINDS[kind](ModelShape(rows, size, 64, CLASSES), params)
-        trained = train(model, *learnable, params, CLASSES, 1, accelerator, lambda *_: None)
+        folder = Path(tempfile.mkdtemp())
+        trained = train(model, *learnable, params, CLASSES, 1, accelerator, lambda *_: None, folder)
         scores[accelerator] = trained.summary["best"]["validation"]["balanced_accuracy"]
     assert scores["gpu"] == pytest.approx(scores["cpu"], abs=0.05)

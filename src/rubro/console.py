@@ -42,13 +42,18 @@ def run_stage(stage: Callable[[Params], None]) -> None:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Turn RubroError and Ctrl-C into a message and an exit code (see run_stage)."""
+    """Turn RubroError, a missing file and Ctrl-C into a message and an exit code (see run_stage)."""
     try:
         yield
     except RubroError as error:
         # A message may quote bytes that no terminal can show.
         message = str(error).encode("utf-8", "backslashreplace").decode("utf-8")
         console.print(f"error: {message}", style="red", markup=False)
+        sys.exit(EXIT_BAD_INPUT)
+    except FileNotFoundError as error:
+        console.print(
+            f"error: {error}; `dvc repro` makes what a stage reads", style="red", markup=False
+        )
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         console.print("interrupted; run the same command again to go on", style="yellow")

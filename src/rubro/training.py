@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import signal
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable
@@ -30,6 +30,7 @@ from rubro.metrics import accuracy, balanced_accuracy
 from rubro.models.files import save_model
 from rubro.models.layers import ModelShape, RowTable
 from rubro.params import Params, TrainParams
+from rubro.resume import ResumePoint, resume_folder
 from rubro.splits import load_labels
 from rubro.tracking import tracked
 
@@ -196,6 +197,21 @@ class _Epochs(Callback):
         self._report = report
         self.history: list[dict[str, float]] = []
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict["history"]
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        for epoch, metrics in enumerate(self.history):
+            self._report_rounded(epoch, metrics)
+        if self.history:
+            say(f"going on after epoch {len(self.history)}/{trainer.max_epochs}")
+
+    def _report_rounded(self, epoch: int, metrics: dict[str, float]) -> None:
+        self._report(epoch, {name: round(value, 6) for name, value in metrics.items()})
+
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         metrics = {
             f"{split}/{metric}": float(trainer.callback_metrics[f"{split}/{metric}"])
@@ -208,7 +224,7 @@ class _Epochs(Callback):
                 "lower learning_rate and embedding_learning_rate"
             )
         self.history.append(metrics)
-        self._report(trainer.current_epoch, {k: round(v, 6) for k, v in metrics.items()})
+        self._report_rounded(trainer.current_epoch, metrics)
         say(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
             f"train loss {metrics['train/loss']:.4f}, "
@@ -256,8 +272,12 @@ def train(
     seed: int,
     accelerator: str,
     report: Callable[[int, dict[str, float]], None],
+    folder: Path,
 ) -> Trained:
     """Train a classifier and keep its best epoch on validation balanced accuracy.
+
+    A training that was interrupted goes on from the checkpoint that it left in the folder, to the
+    same result as if nothing had happened.
 
     Args:
         model: from a Batch to logits; changed in place.
@@ -269,6 +289,7 @@ def train(
         seed: of the order of the titles and of the dropouts.
         accelerator: auto, cpu or gpu.
         report: called after each epoch with its number, from 0, and its metrics.
+        folder: for checkpoints; of this training alone.
 
     Returns:
         The weights of the best epoch, and the metrics of the best and the last.
@@ -286,22 +307,22 @@ def train(
         callbacks.append(EarlyStopping(BEST, mode="max", patience=params.early_stopping_patience))
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
-    with tempfile.TemporaryDirectory() as folder:
-        best = ModelCheckpoint(folder, monitor=BEST, mode="max", save_weights_only=True)
-        trainer = L.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            max_epochs=params.max_epochs,
-            deterministic=True,
-            logger=False,
-            callbacks=[*callbacks, best],
-            num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,
-            enable_progress_bar=console.is_terminal,
-            enable_model_summary=False,
-        )
-        _fit(trainer, TitleClassifier(model, params, steps), data)
-        state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
+    best = ModelCheckpoint(folder, monitor=BEST, mode="max", save_weights_only=True)
+    resume = ResumePoint(folder)
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=params.max_epochs,
+        deterministic=True,
+        logger=False,
+        callbacks=[*callbacks, best, resume],
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+        enable_progress_bar=console.is_terminal,
+        enable_model_summary=False,
+    )
+    _fit(trainer, TitleClassifier(model, params, steps), data, resume.checkpoint)
+    state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
     scores = [metrics[BEST] for metrics in epochs.history]
     at = scores.index(max(scores))
     summary = {
@@ -312,11 +333,13 @@ def train(
     return Trained({key.removeprefix("model."): value for key, value in state.items()}, summary)
 
 
-def _fit(trainer: L.Trainer, classifier: TitleClassifier, data: TitleBatches) -> None:
+def _fit(
+    trainer: L.Trainer, classifier: TitleClassifier, data: TitleBatches, checkpoint: Path | None
+) -> None:
     """Fit; on Ctrl-C, raise KeyboardInterrupt, of which Lightning makes an exit with code 1."""
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(classifier, datamodule=data)
+        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         if not trainer.interrupted:
             raise
@@ -354,6 +377,22 @@ def train_and_save(
         embedding, hyperparameters.embedding_scale, hyperparameters.fine_tune_embedding
     )
     tracked_params = {f"train_{name}": hyperparameters.model_dump(), "seed": params.seed}
+    checkpoints = resume_folder(
+        name,
+        {
+            **tracked_params,
+            "threads": params.threads,
+            "accelerator": params.accelerator,
+            "tokens": params.tokens.model_dump(),
+            "featurize": params.featurize.model_dump(),
+        },
+        inputs=[
+            Path("data/features"),
+            Path("data/subset/labels.json"),
+            Path("models/embedding"),
+            Path(__file__).parent,
+        ],
+    )
     with tracked(Path("metrics/curves") / name, f"train_{name}", tracked_params) as tracker:
         trained = train(
             model,
@@ -365,6 +404,7 @@ def train_and_save(
             params.seed,
             params.accelerator,
             tracker.log_epoch,
+            checkpoints,
         )
         folder = Path("models") / name
         save_model(
@@ -382,6 +422,7 @@ def train_and_save(
         tracker.log_outcome(
             {f"best/{split}/{k}": v for split in SPLITS for k, v in best[split].items()}, folder
         )
+    shutil.rmtree(checkpoints)
 
 
 def _nested(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
