@@ -25,6 +25,7 @@ setup: .venv/.done ## Make .venv with the locked versions (other targets do it w
 
 .PHONY: repro
 repro: setup ## Run the pipeline: what changed since the last run, and what depends on it
+	rubro check
 	dvc repro
 
 .PHONY: test
@@ -43,7 +44,7 @@ check: setup ## Formatting, lint and types
 
 .PHONY: original
 original: setup ## The 2021 project's settings, as an experiment beside the default
-	dvc exp run --name original $$(rubro overrides presets/original.yaml)
+	dvc exp run --force --name original $$(rubro overrides presets/original.yaml)
 	dvc exp show --only-changed --no-pager
 
 .PHONY: plots
@@ -54,8 +55,9 @@ plots: setup ## Curves, calibration and confusions as a web page
 sample: setup ## Write data/sample again (synthetic titles)
 	rubro sample data/sample
 
+# torch brings its own CUDA packages where its wheel is not the CPU one: they are not listed.
 .PHONY: lock
-lock: setup ## Renew requirements.lock with the newest versions
+lock: setup ## Renew requirements.lock with the newest versions (torch stays)
 	pip install --quiet uv
 	uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
 	  --extra mlflow --group dev --constraint <(echo torch==2.13.0) pyproject.toml \

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import workspace  # noqa: F401
 
-from rubro.console import run_stage
+from rubro.console import run_stage, say
 from rubro.embedding import Subwords
 from rubro.features import Featurizer, featurize, save_features
 from rubro.params import Params
@@ -22,6 +22,8 @@ def main(params: Params) -> None:
         titles = tokens_of(table, params.tokens.source)
         splits[name] = featurize(table, titles, labels, featurizer)
     save_features(Path("data/features"), splits, featurizer.rows)
+    titles_count = sum(map(len, splits.values()))
+    say(f"{titles_count} titles, {len(featurizer.rows)} distinct tokens")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,27 @@
-"""Makes a stage run the code of its own checkout, not of an installed copy.
+"""Prepares the process of a stage; each stage imports it first.
 
-`dvc exp run --temp` and `--queue` run in a copy of the repository; importing this first puts that
-copy's src/ before everything else.
+It makes the stage run the code of its own checkout, not of an installed copy: `dvc exp run --temp`
+and `--queue` run in a copy of the repository. It sets what torch reads when it is imported. And it
+ends in a message where the environment is not set up, or Ctrl-C comes during the imports.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
+
+def _interrupted(*_: object) -> None:
+    os.write(2, b"interrupted; run the same command again to go on\n")
+    os._exit(130)
+
+
+signal.signal(signal.SIGINT, _interrupted)
 # Before torch is imported: without these a busy second process slows OpenMP down many times over.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# Without it MKL cuts long sums by the number of threads, and the last bits depend on it.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 try:

@@ -294,6 +294,7 @@ def test_a_saved_model_loads_to_the_same_logits_from_the_same_bytes(
     for folder in folders:
         save_model(
             folder,
+            kind,
             model.state_dict(),
             shape,
             hyperparameters(kind, embedding_scale=scale),

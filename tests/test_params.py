@@ -26,6 +26,8 @@ def with_value(text: str, key: str, value: str) -> tuple[str, int]:
         if not match[1]:
             section = match[2]
         if key == (f"{section}.{match[2]}" if match[1] else match[2]):
+            while lines[number + 1 : number + 2] and lines[number + 1].lstrip().startswith("- "):
+                del lines[number + 1]
             lines[number] = f"{match[1]}{match[2]}: {value}"
             return "\n".join(lines) + "\n", number + 1
     raise AssertionError(f"params.yaml has no {key}")

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,29 @@ def test_ctrl_c_in_training_says_how_to_go_on(project: Path) -> None:
     run_in(project, "dvc", "checkout", "--force")
 
 
+def test_a_stage_without_its_inputs_says_what_makes_them(tmp_path: Path) -> None:
+    copy_project(tmp_path)
+    for stage in STAGES[1:]:
+        done = run_in(tmp_path, "python", f"stages/{stage}.py", ok=False)
+        assert done.returncode == 2, done.stderr
+        assert "no such file" in done.stderr.lower()
+        assert "`dvc repro`" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0])
+def test_ctrl_c_during_the_imports_is_no_traceback(project: Path, seconds: float) -> None:
+    with subprocess.Popen(
+        [sys.executable, "stages/train_mlp.py"], cwd=project, stderr=subprocess.PIPE, text=True
+    ) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        message = process.stderr.read()
+    assert process.returncode == 130
+    assert message == "interrupted; run the same command again to go on\n"
+
+
 @pytest.mark.slow
 def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path, dvc: Run) -> None:
     source = project / "src" / "rubro" / "metrics.py"
@@ -292,7 +316,6 @@ def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path, dvc: R
     dvc("exp", "run", "--queue", "--name", "queued")
     source.write_text(before)
     dvc("exp", "run", "--run-all")
-    shown = run_in(project, "git", "show", "queued:metrics/evaluate.json", ok=False)
     ref = run_in(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
     name = next(line for line in ref.splitlines() if line.endswith("/queued"))
     shown = run_in(project, "git", "show", f"{name}:metrics/evaluate.json")
@@ -310,3 +333,23 @@ def test_the_original_preset_runs_as_an_experiment(project: Path, dvc: Run) -> N
     assert model["tokens"] == {"source": "tokenized_title"}
     run_in(project, "git", "checkout", "--quiet", ".")
     dvc("checkout")
+
+
+@pytest.mark.slow
+def test_the_number_of_threads_changes_no_bit(project: Path) -> None:
+    params = (project / "params.yaml").read_text()
+    # Sizes at which MKL would cut its sums by the number of threads.
+    large = re.sub(r"batch_size: \d+", "batch_size: 512", params)
+    large = re.sub(r"filters: \d+", "filters: 256", large)
+    large = re.sub(r"max_epochs: \d+", "max_epochs: 1", large)
+    seen = set()
+    for threads in (1, 2, 4):
+        text = re.sub(r"(?m)^threads: \d+", f"threads: {threads}", large)
+        (project / "params.yaml").write_text(text)
+        run_in(project, "python", "stages/train_cnn.py")
+        run_in(project, "python", "stages/train_mlp.py")
+        models = [f"models/{name}/model.safetensors" for name in ("mlp", "cnn")]
+        seen.add(json.dumps(digests(project, *models, "metrics/curves")))
+    run_in(project, "git", "checkout", "--quiet", ".")
+    run_in(project, "dvc", "checkout", "--force")
+    assert len(seen) == 1

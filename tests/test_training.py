@@ -19,7 +19,7 @@ from torch import nn
 
 from rubro.batches import Batch
 from rubro.embedding import Embedding
-from rubro.errors import DataError, RubroError
+from rubro.errors import DataError, ParamsError, RubroError
 from rubro.evaluation import predict_probabilities
 from rubro.features import Ragged, TitleFeatures
 from rubro.models.cnn import Cnn
@@ -578,3 +578,13 @@ def test_a_gpu_learns_what_the_cpu_learns(
         trained = train(model, *learnable, params, CLASSES, 1, accelerator, lambda *_: None, folder)
         scores[accelerator] = trained.summary["best"]["validation"]["balanced_accuracy"]
     assert scores["gpu"] == pytest.approx(scores["cpu"], abs=0.05)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_a_wrong_param(
+    hyperparameters: MakeHyperparameters, make_features: MakeFeatures, tmp_path: Path
+) -> None:
+    data = scripted_data(make_features)
+    with pytest.raises(ParamsError, match="accelerator: gpu"):
+        params = hyperparameters("mlp")
+        train(Scripted([1]), *data, params, CLASSES, 1, "gpu", lambda *_: None, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ def run_stage(stage: Callable[[Params], None]) -> None:
     Args:
         stage: called with the checked parameters.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # until here it was the workspace's
     name = Path(sys.argv[0]).stem
     argparse.ArgumentParser(
         description=sys.modules["__main__"].__doc__,
@@ -42,7 +44,7 @@ def run_stage(stage: Callable[[Params], None]) -> None:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Turn RubroError, a missing file and Ctrl-C into a message and an exit code (see run_stage)."""
+    """Turn RubroError, a file that cannot be used and Ctrl-C into a message and an exit code (see run_stage)."""
     try:
         yield
     except RubroError as error:
@@ -51,9 +53,13 @@ def reported_errors() -> Iterator[None]:
         console.print(f"error: {message}", style="red", markup=False)
         sys.exit(EXIT_BAD_INPUT)
     except FileNotFoundError as error:
-        console.print(
-            f"error: {error}; `dvc repro` makes what a stage reads", style="red", markup=False
-        )
+        missing = f"{error.filename or error}: no such file; `dvc repro` makes what a stage reads"
+        console.print(f"error: {missing}", style="red", markup=False)
+        sys.exit(EXIT_BAD_INPUT)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        console.print(f"error: {error}", style="red", markup=False)
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         console.print("interrupted; run the same command again to go on", style="yellow")

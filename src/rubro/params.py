@@ -129,7 +129,7 @@ class TrainParams(Section):
 
 
 class MlpParams(TrainParams):
-    """The mean of the vectors of tokens and bigrams."""
+    """The pooled vectors of tokens and bigrams, and dense layers."""
 
 
 class CnnParams(TrainParams):
@@ -224,7 +224,7 @@ def load_overrides(preset: Path, params: Path) -> dict[str, str]:
     values, root = _read_yaml(preset)
     full, _ = _read_yaml(params)
     _check(preset, _merged(full, values), root)
-    return {key: json.dumps(value, separators=(",", ":")) for key, value in _flat(values)}
+    return {key: json.dumps(value, separators=(",", ":")) for key, value in flat(values)}
 
 
 def _read_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
@@ -253,10 +253,11 @@ def _merged(base: Any, changes: Any) -> Any:
     return {**base, **{key: _merged(base.get(key), value) for key, value in changes.items()}}
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested parameters as pairs of a dotted key and a value."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

@@ -42,12 +42,12 @@ QUARANTINE_REASONS = (
 )
 _NAME = re.compile(
     r"^(?:(?P<language>[^.]+)\.)?(?P<split>train|validation|test)"
-    r"(?P<kind>\.jsonl|\.csv|\.tsv|\.parquet)(?:\.gz)?$"
+    r"(?P<kind>\.parquet$|(?:\.jsonl|\.csv|\.tsv)(?=(?:\.gz)?$))"
 )
-_KIND = re.compile(r"(?P<kind>\.jsonl|\.csv|\.tsv|\.parquet)(?:\.gz)?$")
+_KIND = re.compile(r"(?P<kind>\.parquet$|(?:\.jsonl|\.csv|\.tsv)(?=(?:\.gz)?$))")
 _LAYOUTS = (
-    "{language}.{train,validation,test}.jsonl(.gz), {train,validation,test}.{csv,tsv,jsonl}(.gz) "
-    "or .parquet, or one single file of these kinds"
+    "files named train, validation and test, or {language}.train ..., or one single file; of the "
+    "kinds .jsonl, .csv and .tsv (each also .gz) and .parquet"
 )
 # A CSV record of more lines than this is a quote that was never closed.
 _MAX_CSV_LINES = 1000

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from dvclive import Live
 
 from rubro.console import say
 from rubro.errors import TrainingError
+from rubro.params import flat
 
 
 class Tracker:
@@ -32,14 +33,25 @@ class Tracker:
         for name, value in metrics.items():
             self._live.log_metric(name, value)
         self._live.sync()
-        if self._mlflow:
-            self._mlflow.log_metrics(metrics, step=epoch)
+        self._send(lambda mlflow: mlflow.log_metrics(metrics, step=epoch))
 
     def log_outcome(self, metrics: dict[str, float], model: Path) -> None:
         """Send the final metrics and the model folder to MLflow, where there is one."""
+        self._send(lambda mlflow: mlflow.log_metrics(metrics))
+        self._send(lambda mlflow: mlflow.log_artifacts(str(model), artifact_path="model"))
+
+    def close(self, status: str) -> None:
+        """End the MLflow run, where there is one, with this status."""
+        self._send(lambda mlflow: mlflow.end_run(status))
+
+    def _send(self, message: Callable[[Any], None]) -> None:
+        """A server that fails half way must not cost the training."""
         if self._mlflow:
-            self._mlflow.log_metrics(metrics)
-            self._mlflow.log_artifacts(str(model), artifact_path="model")
+            try:
+                message(self._mlflow)
+            except Exception as error:  # noqa: BLE001 (of any kind: the network, the server, its disk)
+                say(f"MLflow: {error}; the training goes on without it")
+                self._mlflow = None
 
 
 @contextmanager
@@ -57,24 +69,26 @@ def tracked(folder: Path, name: str, params: dict[str, Any]) -> Iterator[Tracker
     Raises:
         TrainingError: MLflow refuses MLFLOW_TRACKING_URI.
     """
-    with ExitStack() as stack:
-        mlflow = _mlflow()
-        if mlflow:
-            experiment = os.environ.get("DVC_EXP_NAME")
-            run_name = f"{experiment} {name}" if experiment else name
-            try:
-                mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "rubro"))
-                stack.enter_context(mlflow.start_run(run_name=run_name))
-                mlflow.log_params(_flat(params))
-            except mlflow.exceptions.MlflowException as error:
-                raise TrainingError(
-                    f"MLFLOW_TRACKING_URI={os.environ['MLFLOW_TRACKING_URI']}: {error}"
-                ) from None
-        # dvc.yaml declares the plots, and `dvc exp run` the experiments: DVCLive only records.
-        live = stack.enter_context(
-            Live(str(folder), dvcyaml=False, save_dvc_exp=False, monitor_system=False)
-        )
-        yield Tracker(live, mlflow)
+    mlflow = _mlflow()
+    if mlflow:
+        experiment = os.environ.get("DVC_EXP_NAME")
+        try:
+            mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "rubro"))
+            mlflow.start_run(run_name=f"{experiment} {name}" if experiment else name)
+            mlflow.log_params(dict(flat(params)))
+        except mlflow.exceptions.MlflowException as error:
+            raise TrainingError(
+                f"MLFLOW_TRACKING_URI={os.environ['MLFLOW_TRACKING_URI']}: {error}"
+            ) from None
+    # dvc.yaml declares the plots, and `dvc exp run` the experiments: DVCLive only records.
+    with Live(str(folder), dvcyaml=False, save_dvc_exp=False, monitor_system=False) as live:
+        tracker = Tracker(live, mlflow)
+        try:
+            yield tracker
+        except BaseException:
+            tracker.close("FAILED")
+            raise
+        tracker.close("FINISHED")
 
 
 def _mlflow() -> Any:
@@ -83,16 +97,6 @@ def _mlflow() -> Any:
     try:
         import mlflow
     except ImportError:
-        say("MLFLOW_TRACKING_URI is set, but mlflow is not installed: pip install 'rubro[mlflow]'")
+        say("MLFLOW_TRACKING_URI is set, but mlflow is not installed: pip install -e '.[mlflow]'")
         return None
     return mlflow
-
-
-def _flat(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in params.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

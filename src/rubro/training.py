@@ -16,14 +16,16 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from rich.progress import Progress
 from torch import nn
 from torch.nn import functional as F
 
 from rubro.batches import Batch, Batches, Dropouts
 from rubro.console import console, say
 from rubro.embedding import Embedding
-from rubro.errors import DataError, TrainingError
+from rubro.errors import DataError, ParamsError, TrainingError
 from rubro.features import Ragged, TitleFeatures, load_features
 from rubro.files import write_json
 from rubro.metrics import accuracy, balanced_accuracy
@@ -39,7 +41,7 @@ logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARN
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 
 BEST = "validation/balanced_accuracy"
-SPLITS = ("train", "validation")
+CURVES = ("train", "validation")
 METRICS = ("loss", "accuracy", "balanced_accuracy")
 
 
@@ -215,7 +217,7 @@ class _Epochs(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         metrics = {
             f"{split}/{metric}": float(trainer.callback_metrics[f"{split}/{metric}"])
-            for split in SPLITS
+            for split in CURVES
             for metric in METRICS
         }
         if not all(map(math.isfinite, metrics.values())):
@@ -231,6 +233,28 @@ class _Epochs(Callback):
             f"validation loss {metrics['validation/loss']:.4f}, "
             f"balanced accuracy {metrics[BEST]:.4f}"
         )
+
+
+class _Progress(Callback):
+    """A bar of the batches of an epoch, on the console that the epochs are reported on."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(console=console, transient=True)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._progress.start()
+        name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self._task = self._progress.add_task(name, total=trainer.num_training_batches)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self._progress.advance(self._task)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._progress.remove_task(self._task)
+        self._progress.stop()
+
+    def on_exception(self, trainer: L.Trainer, *_: Any) -> None:
+        self._progress.stop()
 
 
 def title_weights(features: TitleFeatures, classes: int, params: TrainParams) -> np.ndarray:
@@ -302,14 +326,12 @@ def train(
     data = TitleBatches(train_split, validation_split, token_rows, weights, params, seed)
     steps = params.max_epochs * len(data.train_dataloader())
     epochs = _Epochs(report)
-    callbacks: list[Callback] = [epochs]
+    callbacks: list[Callback] = [_Progress(), epochs] if console.is_terminal else [epochs]
     if params.early_stopping_patience:
         callbacks.append(EarlyStopping(BEST, mode="max", patience=params.early_stopping_patience))
-    if console.is_terminal:
-        callbacks.append(RichProgressBar(leave=False))
     best = ModelCheckpoint(folder, monitor=BEST, mode="max", save_weights_only=True)
     resume = ResumePoint(folder)
-    trainer = L.Trainer(
+    trainer = _trainer(
         accelerator=accelerator,
         devices=1,
         max_epochs=params.max_epochs,
@@ -318,7 +340,7 @@ def train(
         callbacks=[*callbacks, best, resume],
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
-        enable_progress_bar=console.is_terminal,
+        enable_progress_bar=False,
         enable_model_summary=False,
     )
     _fit(trainer, TitleClassifier(model, params, steps), data, resume.checkpoint)
@@ -331,6 +353,14 @@ def train(
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     return Trained({key.removeprefix("model."): value for key, value in state.items()}, summary)
+
+
+def _trainer(**options: Any) -> L.Trainer:
+    try:
+        return L.Trainer(**options)
+    except MisconfigurationException as error:
+        reason = str(error).split(". ")[0]
+        raise ParamsError(f"accelerator: {options['accelerator']}: {reason}; set auto") from None
 
 
 def _fit(
@@ -409,6 +439,7 @@ def train_and_save(
         folder = Path("models") / name
         save_model(
             folder,
+            name,
             trained.weights,
             shape,
             hyperparameters,
@@ -420,7 +451,7 @@ def train_and_save(
         write_json(Path(f"metrics/train_{name}.json"), trained.summary)
         best = trained.summary["best"]
         tracker.log_outcome(
-            {f"best/{split}/{k}": v for split in SPLITS for k, v in best[split].items()}, folder
+            {f"best/{split}/{k}": v for split in CURVES for k, v in best[split].items()}, folder
         )
     shutil.rmtree(checkpoints)
 

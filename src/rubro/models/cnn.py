@@ -21,8 +21,6 @@ class Cnn(nn.Module):
         params: the rest.
     """
 
-    name = "cnn"
-
     def __init__(self, shape: ModelShape, params: CnnParams) -> None:
         super().__init__()
         self.token_vectors = TokenVectors(shape, params.pooling)

@@ -21,6 +21,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 def save_model(
     folder: Path,
+    model: str,
     weights: dict[str, torch.Tensor],
     shape: ModelShape,
     hyperparameters: TrainParams,
@@ -33,6 +34,7 @@ def save_model(
 
     Args:
         folder: made if missing.
+        model: the kind, "mlp" or "cnn".
         weights: the module's state.
         shape: the sizes it was built with.
         hyperparameters: the parameters it was built and trained with.
@@ -45,6 +47,7 @@ def save_model(
     save_file(weights, folder / "model.safetensors")
     subwords.save(folder)
     description = {
+        "model": model,
         "shape": asdict(shape),
         "hyperparameters": hyperparameters.model_dump(),
         "tokens": tokens.model_dump(),

@@ -14,14 +14,12 @@ class Mlp(nn.Module):
     """Bag of sub-words and word bigrams with hidden layers.
 
     Source: Joulin et al. 2017, Bag of Tricks for Efficient Text Classification, with the n-grams
-    of Bojanowski et al. 2017 inside each word and dense layers behind the mean.
+    of Bojanowski et al. 2017 inside each word and dense layers after the pooling.
 
     Args:
         shape: the sizes that come from the data.
         params: the rest.
     """
-
-    name = "mlp"
 
     def __init__(self, shape: ModelShape, params: MlpParams) -> None:
         super().__init__()
