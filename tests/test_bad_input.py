@@ -212,7 +212,11 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
         {"data__title_column": "nombre"},
         ["no column 'nombre' (found: title, category)"],
     ),
-    "utf-16 read as utf-8": ({"x.csv": GOOD.encode("utf-16")}, {}, ["raw/x.csv: no column"]),
+    "utf-16 read as utf-8": (
+        {"x.csv": GOOD.encode("utf-16")},
+        {},
+        ["raw/x.csv", "is it utf-8 text? Set data.encoding"],
+    ),
     "ascii bytes read as utf-16": (
         {"x.csv": b"abc"},
         {"data__encoding": "utf-16"},

@@ -311,7 +311,8 @@ def _csv_records(
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
-        raise DataError(f"{source.path}:1: no readable header ({error})") from None
+        hint = f"is it {params.encoding} text? Set data.encoding"
+        raise DataError(f"{source.path}:1: no readable header ({error}); {hint}") from None
     if not header:
         blank = reader.line_num > 0
         raise (
