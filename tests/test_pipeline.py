@@ -294,7 +294,7 @@ def test_a_stage_without_its_inputs_says_what_makes_them(tmp_path: Path) -> None
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.0])
+@pytest.mark.parametrize("seconds", [1.0, 2.0])
 def test_ctrl_c_during_the_imports_is_no_traceback(project: Path, seconds: float) -> None:
     with subprocess.Popen(
         [sys.executable, "stages/train_mlp.py"], cwd=project, stderr=subprocess.PIPE, text=True

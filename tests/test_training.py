@@ -588,3 +588,37 @@ def test_a_gpu_that_is_not_there_is_a_wrong_param(
     with pytest.raises(ParamsError, match="accelerator: gpu"):
         params = hyperparameters("mlp")
         train(Scripted([1]), *data, params, CLASSES, 1, "gpu", lambda *_: None, tmp_path)
+
+
+@both
+@pytest.mark.parametrize("patience", [0, 1])
+def test_a_training_killed_after_its_last_epoch_ends_as_if_it_had_not_been(
+    kind: str,
+    patience: int,
+    embedding: Embedding,
+    hyperparameters: MakeHyperparameters,
+    learnable: Learnable,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("RUBRO_CHECKPOINT_SECONDS", "0")
+    epochs = 30 if patience else 3
+    params = hyperparameters(kind, max_epochs=epochs, early_stopping_patience=patience)
+    outcomes = []
+    for _ in range(2):
+        L.seed_everything(9, verbose=False)
+        rows, size = embedding.table.shape
+        model: nn.Module = KINDS[kind](ModelShape(rows, size, 64, CLASSES), params)
+        history: History = []
+
+        def report(epoch: int, metrics: dict[str, float], history: History = history) -> None:
+            history.append(metrics)
+
+        trained = train(model, *learnable, params, CLASSES, 1, "cpu", report, tmp_path)
+        outcomes.append((trained, history))
+    (first, first_history), (second, second_history) = outcomes
+    assert len(first_history) < 30 if patience else len(first_history) == 3
+    assert second_history == first_history
+    assert second.summary == first.summary
+    for name, weights in first.weights.items():
+        assert torch.equal(second.weights[name], weights), name

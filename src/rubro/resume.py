@@ -79,6 +79,11 @@ class ResumePoint(Checkpoint):  # Lightning calls these last, when all else know
     ) -> None:
         self._random_state = checkpoint["random_state"]
 
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        stopping = trainer.early_stopping_callback
+        if stopping is not None and stopping.stopped_epoch:
+            trainer.should_stop = True
+
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self._random_state is not None:
             torch.set_rng_state(self._random_state)

@@ -39,6 +39,7 @@ from rubro.tracking import tracked
 # Lightning advertises on each start; what matters of it arrives as a warning or an error.
 logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
 BEST = "validation/balanced_accuracy"
 CURVES = ("train", "validation")
@@ -205,7 +206,7 @@ class _Epochs(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = state_dict["history"]
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         for epoch, metrics in enumerate(self.history):
             self._report_rounded(epoch, metrics)
         if self.history:
