@@ -167,21 +167,23 @@ def share_left(after: torch.Tensor, before: torch.Tensor) -> float:
     return int(after.sum()) / int(before.sum())
 
 
+def with_and_without(
+    dropouts: Dropouts, features: TitleFeatures, rows: Ragged
+) -> tuple[Batch, Batch]:
+    """All titles as one batch: whole, and with the dropouts."""
+    every, weights = np.arange(len(features)), ones(features)
+    return (
+        gather(features, rows, every, weights),
+        gather(features, rows, every, weights, dropouts, np.random.default_rng(0)),
+    )
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_token_dropout_leaves_out_its_share_of_tokens_alone(
     share: float, varied: tuple[TitleFeatures, Ragged]
 ) -> None:
     features, rows = varied
-    every = np.arange(len(features))
-    whole = gather(features, rows, every, ones(features))
-    batch = gather(
-        features,
-        rows,
-        every,
-        ones(features),
-        Dropouts(tokens=share),
-        np.random.default_rng(0),
-    )
+    whole, batch = with_and_without(Dropouts(tokens=share), features, rows)
     assert share_left(batch.lengths, whole.lengths) == pytest.approx(1 - share, abs=0.03)
     assert torch.equal(batch.bigram_counts, whole.bigram_counts)
     rows_a_token = set(rows.lengths.tolist())
@@ -193,11 +195,7 @@ def test_row_dropout_leaves_out_its_share_of_rows_and_bigrams_alone(
     share: float, varied: tuple[TitleFeatures, Ragged]
 ) -> None:
     features, rows = varied
-    every = np.arange(len(features))
-    whole = gather(features, rows, every, ones(features))
-    batch = gather(
-        features, rows, every, ones(features), Dropouts(rows=share), np.random.default_rng(0)
-    )
+    whole, batch = with_and_without(Dropouts(rows=share), features, rows)
     assert share_left(batch.row_counts, whole.row_counts) == pytest.approx(1 - share, abs=0.03)
     bigrams_left = share_left(batch.bigram_counts, whole.bigram_counts)
     assert bigrams_left == pytest.approx(1 - share, abs=0.03)
