@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 from rich.console import Console
 from rich.progress import Progress
@@ -44,26 +44,28 @@ def run_stage(stage: Callable[[Params], None]) -> None:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Turn RubroError, a file that cannot be used and Ctrl-C into a message and an exit code (see run_stage)."""
+    """Turn what the user can put right, and Ctrl-C, into a message and an exit code of run_stage."""
     try:
         yield
     except RubroError as error:
-        # A message may quote bytes that no terminal can show.
-        message = str(error).encode("utf-8", "backslashreplace").decode("utf-8")
-        console.print(f"error: {message}", style="red", markup=False)
-        sys.exit(EXIT_BAD_INPUT)
+        _refuse(str(error))
     except FileNotFoundError as error:
-        missing = f"{error.filename or error}: no such file; `dvc repro` makes what a stage reads"
-        console.print(f"error: {missing}", style="red", markup=False)
-        sys.exit(EXIT_BAD_INPUT)
+        missing = error.filename or error
+        _refuse(f"{missing}: no such file; `dvc repro` makes what a stage reads")
     except OSError as error:
         if error.filename is None:
             raise
-        console.print(f"error: {error}", style="red", markup=False)
-        sys.exit(EXIT_BAD_INPUT)
+        _refuse(str(error))
     except KeyboardInterrupt:
         console.print("interrupted; run the same command again to go on", style="yellow")
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _refuse(message: str) -> NoReturn:
+    # A message may quote bytes that no terminal can show.
+    message = message.encode("utf-8", "backslashreplace").decode("utf-8")
+    console.print(f"error: {message}", style="red", markup=False)
+    sys.exit(EXIT_BAD_INPUT)
 
 
 def say(message: str) -> None:

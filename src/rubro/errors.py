@@ -1,4 +1,4 @@
-"""The one exception that is shown to the user as a message instead of a traceback."""
+"""The exceptions that are shown to the user as a message instead of a traceback."""
 
 
 class RubroError(Exception):
