@@ -47,6 +47,19 @@ original: setup ## The 2021 project's settings, as an experiment beside the defa
 	dvc exp run --force --name original $$(rubro overrides presets/original.yaml)
 	dvc exp show --only-changed --no-pager
 
+# Hours on all the real titles; what has run is not run again. Another DATA, another ladder.
+DATA ?= data/sample
+SETTINGS := --set data.path=$(DATA) --set subset.top_categories=0
+.PHONY: ladder
+ladder: setup ## What each default setting brings, and peers, on DATA=path: the tables of README.md
+	python benchmarks/ladder.py $(SETTINGS) --out benchmarks/results/ladder.json
+	python benchmarks/peers.py $(SETTINGS) --out benchmarks/results/peers.json
+	python benchmarks/peers.py $(SETTINGS) --set subset.flipped_label_share=0.2 \
+	  --out benchmarks/results/peers-flipped.json
+	python benchmarks/peers.py $(SETTINGS) --set subset.zipf_exponent=0.5 \
+	  --out benchmarks/results/peers-zipf.json
+	python benchmarks/tables.py
+
 .PHONY: plots
 plots: setup ## Curves, calibration and confusions as a web page
 	dvc plots show

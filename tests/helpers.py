@@ -119,9 +119,11 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
             "hidden_sizes": [16],
             "max_epochs": 3,
             "batch_size": 32,
+            "min_steps": 0,
             "optimizer": "adamw",
             "learning_rate": 1e-2,
             "embedding_learning_rate": 1e-2,
+            "initial_embedding": "fasttext",
             "embedding_scale": None,
             "weight_decay": 0.0,
             "schedule": "constant",
@@ -131,9 +133,12 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
             "row_dropout": 0.0,
             "token_dropout": 0.0,
             "dropout": 0.0,
+            "generalized_cross_entropy_q": 0.0,
             "label_smoothing": 0.0,
+            "prior_adjustment": 0.0,
             "class_weights": "off",
             "label_quality": "ignore",
+            "table_precision": "float32",
         }
         if name == "cnn":
             values |= {"filters": 8, "filter_sizes": [1, 2, 3]}

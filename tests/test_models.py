@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from rubro.batches import Batch, gather
@@ -17,7 +18,7 @@ from rubro.embedding import Embedding, Subwords
 from rubro.features import Ragged, TitleFeatures
 from rubro.models.cnn import Cnn
 from rubro.models.files import load_model, save_model
-from rubro.models.layers import ModelShape, TokenVectors
+from rubro.models.layers import Classifier, ModelShape, RowTable, TokenVectors
 from rubro.models.mlp import Mlp
 from rubro.params import CnnParams, MlpParams, Params, TrainParams
 
@@ -25,7 +26,8 @@ pytest_plugins = ["helpers"]
 
 MakeFeatures = Callable[..., tuple[TitleFeatures, Ragged]]
 MakeHyperparameters = Callable[..., TrainParams]
-MakeModel = Callable[..., nn.Module]
+MakeModel = Callable[..., Classifier]
+Save = Callable[..., Classifier]
 Learnable = tuple[TitleFeatures, TitleFeatures, Ragged]
 
 CLASSES = 4
@@ -38,11 +40,11 @@ both = pytest.mark.parametrize("kind", list(KINDS))
 def make_model(embedding: Embedding, hyperparameters: MakeHyperparameters) -> MakeModel:
     """A model in evaluation mode, every weight of which is random: even the bigrams'."""
 
-    def make(kind: str, bigram_buckets: int = 64, **overrides: Any) -> nn.Module:
+    def make(kind: str, bigram_buckets: int = 64, **overrides: Any) -> Classifier:
         torch.manual_seed(3)
         rows, size = embedding.table.shape
         shape = ModelShape(rows, size, bigram_buckets, CLASSES)
-        model: nn.Module = KINDS[kind](shape, hyperparameters(kind, **overrides))
+        model: Classifier = KINDS[kind](shape, hyperparameters(kind, **overrides))
         for weight in model.parameters():
             nn.init.normal_(weight, std=0.5)
         return model.eval()
@@ -295,7 +297,7 @@ def test_a_saved_model_loads_to_the_same_logits_from_the_same_bytes(
         save_model(
             folder,
             kind,
-            model.state_dict(),
+            model,
             shape,
             hyperparameters(kind, embedding_scale=scale),
             labels,
@@ -318,3 +320,205 @@ def test_a_saved_model_loads_to_the_same_logits_from_the_same_bytes(
     assert description["featurize"] == params.featurize.model_dump()
     assert description["tokens"] == params.tokens.model_dump()
     assert Subwords.load(folders[0]) == embedding.subwords
+
+
+def tables_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {
+        name: module.weight.detach()
+        for name, module in model.named_modules()
+        if isinstance(module, RowTable)
+    }
+
+
+@pytest.fixture
+def save(
+    make_params: Callable[..., Params],
+    subwords: Subwords,
+    labels: list[str],
+    hyperparameters: MakeHyperparameters,
+    tmp_path: Path,
+) -> Save:
+    """Save a model in a precision, and load it again."""
+    params = make_params()
+
+    def make(model: Classifier, kind: str, precision: str) -> Classifier:
+        rows, size = model.token_vectors.table.weight.shape
+        tables = tables_of(model)
+        buckets = len(tables["bigrams"]) if "bigrams" in tables else 64
+        folder = tmp_path / precision
+        save_model(
+            folder,
+            kind,
+            model,
+            ModelShape(rows, size, buckets, CLASSES),
+            hyperparameters(kind, table_precision=precision),
+            labels,
+            subwords,
+            params.tokens,
+            params.featurize,
+        )
+        loaded: Classifier = load_model(folder, KINDS[kind], PARAMS[kind])
+        return loaded
+
+    return make
+
+
+def half_a_step(table: torch.Tensor, precision: str) -> torch.Tensor:
+    """The most that rounding may move each value of a table."""
+    if precision == "int8":
+        return table.abs().amax(dim=1, keepdim=True).expand_as(table) / 127 / 2
+    # 11 bits of mantissa, and steps of 2 ** -24 next to zero.
+    return (table.abs() * 2**-11).clamp(min=2**-25)
+
+
+precisions = pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+
+
+@both
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("size", [1e-4, 0.05, 100.0])
+def test_a_loaded_table_is_at_most_half_a_rounding_step_away(
+    kind: str, precision: str, size: float, make_model: MakeModel, save: Save
+) -> None:
+    model = make_model(kind)
+    before = tables_of(model)
+    assert len(before) == (2 if kind == "mlp" else 1)
+    # Rows of very different sizes.
+    for table in before.values():
+        table *= size * torch.logspace(-2, 0, len(table)).unsqueeze(1)
+    after = tables_of(save(model, kind, precision))
+    assert after.keys() == before.keys()
+    for name, table in before.items():
+        assert after[name].dtype == torch.float32
+        moved = (after[name] - table).abs()
+        assert bool((moved <= half_a_step(table, precision) * 1.0001).all())
+        assert bool(moved.any())
+
+
+@both
+@precisions
+def test_only_tables_are_rounded(
+    kind: str, precision: str, make_model: MakeModel, save: Save
+) -> None:
+    model = make_model(kind)
+    loaded = save(model, kind, precision).state_dict()
+    tables = {f"{name}.weight" for name in tables_of(model)}
+    assert loaded.keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        same = torch.equal(loaded[name], value)
+        assert same == (name not in tables or precision == "float32"), name
+
+
+@both
+@precisions
+def test_saving_a_model_leaves_it_as_it_is(
+    kind: str, precision: str, make_model: MakeModel, save: Save
+) -> None:
+    model = make_model(kind)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    save(model, kind, precision)
+    for name, value in model.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, before[name])
+
+
+@both
+@pytest.mark.parametrize(
+    ("precision", "share"), [("float32", 0), ("float16", 2e-3), ("int8", 0.03)]
+)
+def test_rounded_tables_give_nearly_the_same_logits(
+    kind: str,
+    precision: str,
+    share: float,
+    make_model: MakeModel,
+    save: Save,
+    learnable: Learnable,
+) -> None:
+    features, _, rows = learnable
+    model = make_model(kind)
+    titles = list(range(len(features)))
+    exact = logits_of(model, features, rows, titles)
+    rounded = logits_of(save(model, kind, precision), features, rows, titles)
+    moved = np.abs(rounded - exact).max()
+    assert moved <= share * exact.std()
+    assert (moved > 0) == (share > 0)
+
+
+@both
+@precisions
+def test_rows_of_zeros_and_rows_of_one_extreme_value_survive(
+    kind: str, precision: str, make_model: MakeModel, save: Save
+) -> None:
+    model = make_model(kind)
+    for table in tables_of(model).values():
+        table[:4] = torch.tensor([0.0, 30_000.0, -30_000.0, -(2.0**-20)]).unsqueeze(1)
+    for name, table in tables_of(save(model, kind, precision)).items():
+        expected = tables_of(model)[name][:4]
+        torch.testing.assert_close(table[:4], expected, rtol=1e-6, atol=0)
+        assert not table[0].any()
+
+
+@pytest.mark.parametrize("value", [1e-44, 1e-38, 1e30, 3e38])
+def test_an_int8_row_keeps_values_at_the_ends_of_float32(
+    value: float, make_model: MakeModel, save: Save
+) -> None:
+    model = make_model("mlp")
+    tables_of(model)["bigrams"][:2] = torch.tensor([value, -value]).unsqueeze(1)
+    loaded = tables_of(save(model, "mlp", "int8"))["bigrams"]
+    assert bool(torch.isfinite(loaded).all())
+    torch.testing.assert_close(loaded[:2], tables_of(model)["bigrams"][:2], rtol=1e-5, atol=1e-40)
+
+
+@both
+def test_a_model_of_tables_is_smaller_the_coarser_they_are(
+    kind: str, hyperparameters: MakeHyperparameters, save: Save, tmp_path: Path
+) -> None:
+    model: Classifier = KINDS[kind](ModelShape(4000, 200, 2000, CLASSES), hyperparameters(kind))
+    sizes = {}
+    for precision in ("float32", "float16", "int8"):
+        save(model, kind, precision)
+        sizes[precision] = (tmp_path / precision / "model.safetensors").stat().st_size
+    assert sizes["float32"] / sizes["float16"] == pytest.approx(2, rel=0.05)
+    assert sizes["float32"] / sizes["int8"] == pytest.approx(4, rel=0.07)
+    stored = load_file(tmp_path / "int8" / "model.safetensors")
+    assert stored["token_vectors.table.weight"].dtype == torch.int8
+
+
+@both
+@precisions
+def test_the_temperature_travels_with_the_model(
+    kind: str, precision: str, make_model: MakeModel, save: Save, learnable: Learnable
+) -> None:
+    features, _, rows = learnable
+    model = make_model(kind)
+    model.head.temperature.fill_(1.7)
+    loaded = save(model, kind, precision)
+    assert loaded.head.temperature.item() == model.head.temperature.item()
+    if precision == "float32":
+        titles = list(range(9))
+        np.testing.assert_array_equal(
+            logits_of(model, features, rows, titles), logits_of(loaded, features, rows, titles)
+        )
+
+
+@both
+@pytest.mark.parametrize("skip_connection", [True, False])
+def test_a_temperature_of_two_halves_the_logits(
+    kind: str, skip_connection: bool, make_model: MakeModel, learnable: Learnable
+) -> None:
+    features, _, rows = learnable
+    model = make_model(kind, skip_connection=skip_connection)
+    assert model.head.temperature.item() == 1
+    titles = list(range(40))
+    before = logits_of(model, features, rows, titles)
+    model.head.temperature.fill_(2)
+    after = logits_of(model, features, rows, titles)
+    np.testing.assert_array_equal(after, before / 2)
+    np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
+
+
+@both
+def test_the_temperature_is_no_parameter_to_train(kind: str, make_model: MakeModel) -> None:
+    model = make_model(kind)
+    assert "head.temperature" in model.state_dict()
+    assert "head.temperature" not in dict(model.named_parameters())

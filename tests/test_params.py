@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rubro.errors import ParamsError
-from rubro.params import Params, load_params
+from rubro.params import Params, load_params, with_settings
 
 
 @pytest.fixture
@@ -74,14 +74,22 @@ def test_loaded_params_cannot_be_changed_by_a_stage(project_root: Path) -> None:
         ("subset.top_categories", "-5", "greater than or equal to 0"),
         ("subset.test_share", "0", "greater than 0"),
         ("subset.validation_share", "0.5", "less than 0.5"),
+        ("subset.flipped_label_share", "1.0", "less than 1"),
+        ("subset.flipped_label_share", "-0.1", "greater than or equal to 0"),
+        ("subset.zipf_exponent", "-1.0", "greater than or equal to 0"),
         ("tokens.source", "words", "'title' or 'tokenized_title'"),
         ("embed.epochs", "null", "integer"),
         ("embed.learning_rate", ".nan", "finite number"),
         ("train_mlp.dropout", "1.0", "less than 1"),
         ("train_mlp.embedding_scale", "large", "number"),
         ("train_mlp.class_weights", "yes", "'off' or 'balanced'"),
+        ("train_mlp.table_precision", "int4", "'float32', 'float16' or 'int8'"),
+        ("train_cnn.table_precision", "16", "'float32', 'float16' or 'int8'"),
         ("train_cnn.max_epochs", "1e1", "integer"),
         ("train_cnn.skip_connection", "1", "boolean"),
+        ("evaluate.bootstrap_samples", "0", "greater than or equal to 1"),
+        ("evaluate.confidence", "0.0", "greater than 0"),
+        ("evaluate.confidence", "1", "less than 1"),
     ],
 )
 def test_a_wrong_value_is_reported_with_its_line_key_value_and_what_is_allowed(
@@ -180,6 +188,28 @@ def test_a_number_in_scientific_notation_needs_no_dot(
 def test_a_whole_number_does_for_a_share_or_a_rate(tmp_path: Path, text: str) -> None:
     changed, _ = with_value(text, "train_mlp.dropout", "0")
     assert load(tmp_path, changed).train_mlp.dropout == 0.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("subset.flipped_label_share", "0"),
+        ("subset.flipped_label_share", "0.99"),
+        ("subset.zipf_exponent", "0"),
+        ("subset.zipf_exponent", "3.5"),
+        ("train_mlp.table_precision", "float32"),
+        ("train_cnn.table_precision", "float16"),
+        ("train_cnn.table_precision", "int8"),
+        ("evaluate.bootstrap_samples", "1"),
+        ("evaluate.confidence", "0.001"),
+        ("evaluate.confidence", "0.999"),
+    ],
+)
+def test_values_up_to_a_limit_are_allowed(tmp_path: Path, text: str, key: str, value: str) -> None:
+    section, name = key.split(".")
+    changed, _ = with_value(text, key, value)
+    loaded = getattr(getattr(load(tmp_path, changed), section), name)
+    assert loaded == (value if name == "table_precision" else float(value))
 
 
 @pytest.mark.parametrize("written", ["off", '"off"', "'off'"])
@@ -286,3 +316,43 @@ def test_a_key_that_yaml_does_not_read_as_text_keeps_its_name_and_line(
     error = message(tmp_path, text.rstrip("\n") + f"\n{key}: 2\n")
     assert error.startswith(f"{tmp_path / 'params.yaml'}: ")
     assert f": line {last}: key {key}: quote it" in error
+
+
+def test_settings_replace_values_and_the_last_of_a_key_counts(project_root: Path) -> None:
+    settings = ["seed=7", "data.path=/a/b=c", "subset.language=null", "seed=8", "tokens={}"]
+    params = with_settings(project_root / "params.yaml", settings)
+    assert (params.seed, params.data.path, params.subset.language) == (8, "/a/b=c", None)
+    assert params.tokens.source == "title"
+
+
+def test_settings_are_checked_together(project_root: Path) -> None:
+    params = with_settings(project_root / "params.yaml", ["embed.min_n=7", "embed.max_n=9"])
+    assert (params.embed.min_n, params.embed.max_n) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("setting", "answer"),
+    [
+        ("embed.epoch=5", "embed.epoch: unknown key; did you mean 'epochs'?"),
+        ("embed.epochs=many", "embed.epochs: input should be a valid integer (found 'many')"),
+        ("embed=5", "embed: input should be a valid dictionary"),
+        ("seed.more=5", "seed: input should be a valid integer"),
+        ("embed.epochs=[1", "embed.epochs: not a YAML value (found '[1')"),
+        ("embed.epochs", "embed.epochs: not of the form KEY=VALUE"),
+        ("=5", "=5: not of the form KEY=VALUE"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(
+    project_root: Path, setting: str, answer: str
+) -> None:
+    with pytest.raises(ParamsError) as caught:
+        with_settings(project_root / "params.yaml", [setting])
+    assert str(caught.value).startswith(answer)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_file_is_not_blamed_on_the_settings(tmp_path: Path, text: str) -> None:
+    changed, line = with_value(text, "embed.epochs", "0")
+    (tmp_path / "params.yaml").write_text(changed, encoding="utf-8")
+    with pytest.raises(ParamsError, match=rf"params\.yaml:{line}: embed\.epochs: "):
+        with_settings(tmp_path / "params.yaml", ["seed=7"])

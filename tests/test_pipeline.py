@@ -33,6 +33,10 @@ METRICS = {
     "top5_accuracy",
     "loss",
     "ece",
+    "balanced_accuracy_low",
+    "balanced_accuracy_high",
+    "temperature",
+    "ece_before_scaling",
 }
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -74,7 +78,12 @@ def shrink(params_file: Path) -> None:
     params["embed"] |= {"vector_size": 16, "buckets": 2000, "epochs": 2}
     params["featurize"]["bigram_buckets"] = 500
     for name in ("train_mlp", "train_cnn"):
-        params[name] |= {"max_epochs": 3, "batch_size": 32, "row_dropout": 0.1}
+        params[name] |= {
+            "max_epochs": 3,
+            "batch_size": 32,
+            "min_steps": 0,
+            "row_dropout": 0.1,
+        }
     params["train_cnn"]["filters"] = 16
     params["train_mlp"]["hidden_sizes"] = [32]
     params_file.write_text(yaml.safe_dump(params, sort_keys=False))
@@ -122,11 +131,24 @@ def test_evaluate_json_holds_the_promised_numbers(project: Path) -> None:
     metrics = read(project, "evaluate")
     assert set(metrics) == {"test", "validation"}
     for split in metrics.values():
+        difference = split.pop("cnn_minus_mlp")
         assert set(split) == {"mlp", "cnn", "ensemble"}
         for values in split.values():
             assert set(values) == METRICS
             assert all(isinstance(value, float) for value in values.values())
             assert values["top3_accuracy"] <= values["top5_accuracy"]
+            assert (
+                values["balanced_accuracy_low"]
+                < values["balanced_accuracy"]
+                < values["balanced_accuracy_high"]
+            )
+        assert set(difference) == {"balanced_accuracy", "low", "high", "p_value"}
+        assert difference["low"] <= difference["balanced_accuracy"] <= difference["high"]
+        assert difference["balanced_accuracy"] == pytest.approx(
+            split["cnn"]["balanced_accuracy"] - split["mlp"]["balanced_accuracy"], abs=2e-6
+        )
+    for model in ("mlp", "cnn", "ensemble"):
+        assert metrics["test"][model]["temperature"] == metrics["validation"][model]["temperature"]
     assert metrics["test"]["ensemble"]["balanced_accuracy"] > 3 / 12  # chance: 1 / 12
 
 
@@ -148,6 +170,9 @@ def test_training_json_reports_best_and_last_epoch(project: Path) -> None:
         assert summary["last"]["epoch"] == 2
         best, last = (summary[when]["validation"]["balanced_accuracy"] for when in ("best", "last"))
         assert best >= last
+        told = read(project, "evaluate")["test"][model]["temperature"]
+        assert summary["temperature"] == pytest.approx(told, abs=1e-4)
+        assert summary["model_megabytes"] > 0
 
 
 def test_git_holds_only_the_small_outputs(project: Path) -> None:

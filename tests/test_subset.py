@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -267,12 +268,13 @@ def test_a_max_rows_above_the_number_of_rows_changes_nothing(subset: Make) -> No
     ),
     top=st.integers(0, 3),
     max_rows=st.integers(0, 40),
+    exponent=st.sampled_from([0.0, 1.0, 30.0]),
 )
 def test_every_row_is_either_kept_or_counted_as_dropped(
-    subset: Make, rows: list[Row], top: int, max_rows: int
+    subset: Make, rows: list[Row], top: int, max_rows: int, exponent: float
 ) -> None:
     try:
-        result = subset(rows, top_categories=top, max_rows=max_rows)
+        result = subset(rows, top_categories=top, max_rows=max_rows, zipf_exponent=exponent)
     except DataError:
         return
     kept = sum(len(split) for split in result.splits.values())
@@ -289,6 +291,161 @@ def test_quarantined_rows_are_counted_by_reason(subset: Make) -> None:
     raw.quarantine["reason"] = ["not_json", "title_empty", "not_json"]
     result = dropped(subset(raw))
     assert (result["not_json"], result["title_empty"], result["not_csv"]) == (2, 1, 0)
+
+
+# Labels made wrong
+
+
+EVEN = dict.fromkeys("ABCDE", 60)
+HELD = dict.fromkeys("ABCDE", 8)
+
+
+def assert_held_out_equal(one: Subset, other: Subset) -> None:
+    for split in ("validation", "test"):
+        pd.testing.assert_frame_equal(one.splits[split], other.splits[split])
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.333, 0.9, 0.999])
+@pytest.mark.parametrize("rows", [three(EVEN, HELD), many({"A": 90, "B": 51, "C": 12})])
+def test_the_share_asked_for_of_the_training_labels_is_made_wrong(
+    subset: Make, rows: list[Row], share: float
+) -> None:
+    clean, flipped = subset(rows), subset(rows, flipped_label_share=share)
+    before, after = clean.splits["train"], flipped.splits["train"]
+    assert (before["category"] != after["category"]).sum() == round(share * len(before))
+    pd.testing.assert_frame_equal(before.drop(columns="category"), after.drop(columns="category"))
+    assert before["category"].dtype == after["category"].dtype
+    assert set(after["category"]) <= set(clean.labels)
+    assert flipped.labels == clean.labels
+    assert_held_out_equal(flipped, clean)
+    assert dropped(flipped) == dropped(clean)
+
+
+def test_labels_are_made_wrong_evenly_from_and_to_every_category(subset: Make) -> None:
+    rows = three(dict.fromkeys("ABCDE", 1000), HELD)
+    before = subset(rows).splits["train"]["category"]
+    after = subset(rows, flipped_label_share=0.4).splits["train"]["category"]
+    wrong = before != after
+    pairs = Counter(zip(before[wrong], after[wrong], strict=True))
+    assert len(pairs) == 5 * 4
+    for count in pairs.values():
+        assert count == pytest.approx(1000 * 0.4 / 4, rel=0.35)
+    for name in "ABCDE":
+        assert wrong[before == name].sum() == pytest.approx(400, rel=0.15)
+    positions = np.flatnonzero(wrong)
+    assert positions.mean() == pytest.approx(2500, rel=0.05)
+
+
+def test_of_two_categories_a_wrong_label_is_the_other(subset: Make) -> None:
+    rows = three({"A": 10, "B": 30}, {"A": 2, "B": 2})
+    before = subset(rows).splits["train"]["category"]
+    after = subset(rows, flipped_label_share=0.5).splits["train"]["category"]
+    wrong = before != after
+    assert wrong.sum() == 20
+    assert (after[wrong] == before[wrong].map({"A": "B", "B": "A"})).all()
+
+
+# Categories thinned to Zipf's law
+
+
+def zipf_sizes(most: int, classes: int, exponent: float) -> list[int]:
+    return [max(round(most / rank**exponent), 3) for rank in range(1, classes + 1)]
+
+
+@pytest.mark.parametrize("exponent", [0.3, 1.0, 2.0, 5.0])
+def test_categories_of_one_size_are_thinned_to_zipfs_law(subset: Make, exponent: float) -> None:
+    rows = three(dict.fromkeys("ABCDEFGHIJ", 500), dict.fromkeys("ABCDEFGHIJ", 4))
+    clean, thinned = subset(rows), subset(rows, zipf_exponent=exponent)
+    sizes = sorted(counts(thinned, "train").values(), reverse=True)
+    assert sizes == zipf_sizes(500, 10, exponent)
+    assert dropped(thinned) == {
+        **dropped(clean),
+        "thinned_to_zipf": 5000 - sum(sizes),
+    }
+    assert thinned.labels == clean.labels
+    assert thinned.summary["rows"] == {
+        "train": sum(sizes),
+        "validation": 40,
+        "test": 40,
+        "total": sum(sizes) + 80,
+    }
+    assert_held_out_equal(thinned, clean)
+
+
+def test_which_category_is_thinned_most_is_drawn_by_the_seed(subset: Make) -> None:
+    rows = three(EVEN, HELD)
+    orders = {
+        tuple(
+            name for name, _ in counts(subset(rows, seed, zipf_exponent=1), "train").most_common()
+        )
+        for seed in range(8)
+    }
+    assert len(orders) > 4
+    assert len({order[0] for order in orders}) > 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_category_gets_more_rows_than_it_has_or_fewer_than_three(
+    subset: Make, seed: int
+) -> None:
+    sizes = {"A": 400, "B": 50, "C": 3, "D": 2, "E": 1, "F": 120}
+    rows = three(sizes, {"A": 2, "B": 2})
+    kept = counts(subset(rows, seed, zipf_exponent=2), "train")
+    assert set(kept) == set(sizes)
+    allowed = zipf_sizes(400, 6, 2)
+    for name, size in sizes.items():
+        assert min(size, 3) <= kept[name] <= size
+        assert kept[name] == size or kept[name] in allowed
+    # No ranking keeps more than that by size.
+    ranked = zip(sorted(sizes.values(), reverse=True), allowed, strict=True)
+    assert sum(kept.values()) <= sum(min(pair) for pair in ranked)
+
+
+def test_thinned_rows_are_a_random_sample_in_their_order(subset: Make) -> None:
+    rows = three(dict.fromkeys("ABCDE", 300), HELD)
+    before = subset(rows).splits["train"]
+    after = subset(rows, zipf_exponent=1).splits["train"]
+    places = [list(before["title"]).index(title) for title in after["title"]]
+    assert places == sorted(places)
+    assert list(after.index) == list(range(len(after)))
+    pd.testing.assert_frame_equal(after, before.iloc[places].reset_index(drop=True))
+    second = [int(title.split()[1]) for title in after["title"]]
+    assert sum(second) / len(second) == pytest.approx(150, rel=0.1)
+
+
+def test_thinned_categories_can_have_wrong_labels_as_well(subset: Make) -> None:
+    rows = three(dict.fromkeys("ABCDE", 300), HELD)
+    thinned = subset(rows, zipf_exponent=1).splits["train"]
+    both = subset(rows, zipf_exponent=1, flipped_label_share=0.2).splits["train"]
+    assert list(both["title"]) == list(thinned["title"])
+    assert (both["category"] != thinned["category"]).sum() == round(0.2 * len(thinned))
+
+
+def test_a_disturbance_of_zero_changes_nothing(subset: Make) -> None:
+    rows = three(EVEN, HELD)
+    plain = subset(rows)
+    assert list(plain.splits["train"]["title"]) == [
+        title for title, _, split in rows if split == "train"
+    ]
+    assert list(plain.splits["train"]["category"]) == [
+        c for _, c, split in rows if split == "train"
+    ]
+    assert dropped(plain)["thinned_to_zipf"] == 0
+    zero = subset(rows, zipf_exponent=0.0, flipped_label_share=0.0)
+    pd.testing.assert_frame_equal(zero.splits["train"], plain.splits["train"])
+    assert zero.summary == plain.summary
+
+
+@pytest.mark.parametrize("change", [{"zipf_exponent": 1.0}, {"flipped_label_share": 0.2}])
+def test_the_same_seed_disturbs_the_same_rows_and_another_seed_others(
+    subset: Make, change: dict[str, float]
+) -> None:
+    rows = three(dict.fromkeys("ABCDE", 100), HELD)
+    one, again, other = (subset(rows, seed, **change) for seed in (5, 5, 6))
+    pd.testing.assert_frame_equal(one.splits["train"], again.splits["train"])
+    assert one.summary == again.summary
+    assert not one.splits["train"].equals(other.splits["train"])
+    assert_held_out_equal(one, other)
 
 
 # Languages

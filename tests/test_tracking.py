@@ -9,15 +9,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from rubro.embedding import Embedding
 from rubro.errors import RubroError
 from rubro.features import Ragged, TitleFeatures, save_features
 from rubro.files import write_json
+from rubro.inference import predict_logits
 from rubro.models.cnn import Cnn
 from rubro.models.files import load_model
 from rubro.models.mlp import Mlp
@@ -142,6 +146,51 @@ def test_a_training_writes_a_model_that_loads_and_nothing_unexpected(
     }
     model: Any = load_model(Path("models/mlp"), *KINDS["mlp"])
     assert model.head.deep[-1].out_features == len(labels)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_training_saves_its_best_epoch_with_the_temperature_that_suits_validation(
+    kind: str,
+    precision: str,
+    workspace: Path,
+    train: Train,
+    learnable: Learnable,
+    labels: list[str],
+) -> None:
+    train_split, validation, rows = learnable
+    targets = validation.targets.copy()
+    targets[::8] = (targets[::8] + 1) % len(labels)
+    validation = replace(validation, targets=targets)
+    splits = {"train": train_split, "validation": validation}
+    save_features(workspace / "data/features", splits, rows)
+    rates = {"learning_rate": 0.05, "embedding_learning_rate": 0.05}
+    train(kind, max_epochs=9, table_precision=precision, **rates)
+    summary = json.loads((workspace / f"metrics/train_{kind}.json").read_text(encoding="utf-8"))
+    assert summary["best"]["epoch"] < summary["last"]["epoch"]
+    model: Any = load_model(Path(f"models/{kind}"), *KINDS[kind])
+    temperature = summary["temperature"]
+    assert model.head.temperature.item() == pytest.approx(temperature)
+    assert temperature != 1
+    logits = predict_logits(model, validation, rows)
+
+    def loss(factor: float) -> float:
+        own = np.arange(len(validation)), validation.targets
+        return float(-log_softmax(logits * factor, axis=1)[own].mean())
+
+    assert loss(1) < min(loss(0.9), loss(1.1), loss(temperature))
+    if precision == "float32":
+        assert loss(temperature) == pytest.approx(summary["best"]["validation"]["loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_size_in_the_summary_is_that_of_the_model_folder(
+    kind: str, workspace: Path, train: Train
+) -> None:
+    train(kind, max_epochs=1, hidden_sizes=[4000])
+    summary = json.loads((workspace / f"metrics/train_{kind}.json").read_text(encoding="utf-8"))
+    size = sum(path.stat().st_size for path in (workspace / "models" / kind).iterdir())
+    assert summary["model_megabytes"] == round(size / 1e6, 1) > 0
 
 
 def test_a_second_training_writes_the_same_bytes(workspace: Path, train: Train) -> None:
@@ -299,13 +348,17 @@ def test_with_a_server_but_without_mlflow_a_message_says_so_and_curves_are_kept(
             "rubro.features, rubro.embedding, rubro.titles, rubro.splits, rubro.metrics",
             {"torch", "lightning", "gensim", "dvclive", "mlflow"},
         ),
+        (
+            "rubro.calibration, rubro.significance",
+            {"torch", "lightning", "gensim", "dvclive", "mlflow"},
+        ),
         ("rubro.fasttext", {"torch", "lightning", "dvclive", "mlflow"}),
         (
-            "rubro.evaluation, rubro.models.mlp, rubro.models.cnn",
+            "rubro.evaluation, rubro.inference, rubro.models.mlp, rubro.models.cnn",
             {"lightning", "gensim", "dvclive", "mlflow"},
         ),
     ],
-    ids=["data", "features", "fasttext", "evaluation"],
+    ids=["data", "features", "statistics", "fasttext", "evaluation"],
 )
 def test_a_module_imports_no_library_that_is_not_its_subject(
     modules: str, heavy: set[str], tmp_path: Path

@@ -13,6 +13,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
@@ -20,8 +21,8 @@ from torch import nn
 from rubro.batches import Batch
 from rubro.embedding import Embedding
 from rubro.errors import DataError, ParamsError, RubroError
-from rubro.evaluation import predict_probabilities
 from rubro.features import Ragged, TitleFeatures
+from rubro.inference import predict_logits
 from rubro.models.cnn import Cnn
 from rubro.models.layers import ModelShape
 from rubro.models.mlp import Mlp
@@ -38,6 +39,7 @@ History = list[dict[str, float]]
 Fit = Callable[..., tuple[nn.Module, Trained, History]]
 
 CLASSES = 4
+EVEN_SHARES = np.full(CLASSES, 1 / CLASSES)
 KINDS: dict[str, Any] = {"mlp": Mlp, "cnn": Cnn}
 TABLE = "token_vectors.table.weight"
 both = pytest.mark.parametrize("kind", list(KINDS))
@@ -263,7 +265,7 @@ def test_the_kept_weights_give_the_metrics_of_the_summary(
     model, trained, history = fit(kind, max_epochs=4, learning_rate=3e-3)
     assert 0 < history[0][BEST] < 1
     model.load_state_dict(trained.weights)
-    probabilities = predict_probabilities(model.eval(), validation, rows)
+    probabilities = softmax(predict_logits(model.eval(), validation, rows), axis=1)
     predictions, targets = probabilities.argmax(axis=1), validation.targets
     expected = {
         "loss": log_loss(targets, probabilities, labels=range(CLASSES)),
@@ -277,8 +279,15 @@ def test_the_kept_weights_give_the_metrics_of_the_summary(
 
 def test_the_summary_counts_the_parameters(fit: Fit) -> None:
     model, trained, _ = fit("cnn", max_epochs=1)
-    assert trained.summary["parameters"] == sum(w.numel() for w in model.state_dict().values())
+    assert trained.summary["parameters"] == sum(w.numel() for w in model.parameters())
     assert set(trained.weights) == set(model.state_dict())
+
+
+@both
+def test_training_leaves_the_temperature_at_one(kind: str, fit: Fit) -> None:
+    model, trained, _ = fit(kind, weight_decay=0.1)
+    assert model.get_buffer("head.temperature").item() == 1
+    assert trained.weights["head.temperature"].item() == 1
 
 
 def test_training_leaves_nothing_in_the_folder_it_runs_in(fit: Fit, tmp_path: Path) -> None:
@@ -424,7 +433,7 @@ def test_weights_reach_the_loss(
         embedding_learning_rate=1e-6,
         **overrides,
     )
-    learnt = predict_probabilities(model.eval(), split, rows)[0, 1]
+    learnt = softmax(predict_logits(model.eval(), split, rows), axis=1)[0, 1]
     assert learnt == pytest.approx(share, abs=0.03)
 
 
@@ -436,7 +445,7 @@ def test_label_smoothing_leaves_its_share_to_all_classes(
         "mlp", (split, split, rows), max_epochs=60, learning_rate=0.1, label_smoothing=0.4
     )
     # 0.6 for the class, and a quarter of 0.4 for each of the four.
-    learnt = predict_probabilities(model.eval(), split, rows)[0]
+    learnt = softmax(predict_logits(model.eval(), split, rows), axis=1)[0]
     assert learnt == pytest.approx([0.1, 0.1, 0.7, 0.1], abs=0.03)
 
 
@@ -474,7 +483,8 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(
     )
     rows, size = embedding.table.shape
     model = KINDS["mlp"](ModelShape(rows, size, 64, CLASSES), params)
-    optimizers, schedules = TitleClassifier(model, params, 100).configure_optimizers()
+    classifier = TitleClassifier(model, params, 100, EVEN_SHARES)
+    optimizers, schedules = classifier.configure_optimizers()
     assert len(optimizers) == 2
     rates = []
     for _ in range(101):
@@ -502,7 +512,8 @@ def test_a_frozen_cnn_has_no_optimizer_for_tables(
     rows, size = embedding.table.shape
     model = KINDS["cnn"](ModelShape(rows, size, 64, CLASSES), params)
     model.token_vectors.start_from(embedding, None, False)
-    optimizers, schedules = TitleClassifier(model, params, 10).configure_optimizers()
+    classifier = TitleClassifier(model, params, 10, EVEN_SHARES)
+    optimizers, schedules = classifier.configure_optimizers()
     assert len(optimizers) == len(schedules) == 1
     optimised = {id(p) for group in optimizers[0].param_groups for p in group["params"]}
     assert optimised == {id(p) for p in model.parameters() if p.requires_grad}

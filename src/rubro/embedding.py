@@ -94,6 +94,11 @@ class Embedding:
         mean: np.ndarray = self.table[rows].mean(axis=0)
         return mean
 
+    def randomised(self, seed: int) -> Embedding:
+        """The same words and n-grams, with normal random numbers (mean 0, deviation 1) as rows."""
+        random = np.random.default_rng(seed)
+        return Embedding(self.subwords, random.standard_normal(self.table.shape, dtype=np.float32))
+
     def save(self, folder: Path) -> None:
         """Write table.safetensors, vocabulary.json and subwords.json; the same bytes each time."""
         folder.mkdir(parents=True, exist_ok=True)

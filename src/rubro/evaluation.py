@@ -4,35 +4,77 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
+from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.metrics import precision_recall_fscore_support
-from torch import nn
 
-from rubro.batches import Batches
-from rubro.features import Ragged, TitleFeatures
+from rubro.features import TitleFeatures
 from rubro.metrics import classification_metrics, expected_calibration_error
 from rubro.params import EvaluateParams
+from rubro.significance import balanced_accuracy_interval, compare
 
-_BATCH_SIZE = 512
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
 
 
-def predict_probabilities(
-    model: nn.Module, features: TitleFeatures, token_rows: Ragged
-) -> np.ndarray:
-    """The probability of every class for every title.
+def ensemble_logits(logits: list[np.ndarray]) -> np.ndarray:
+    """The logarithm of the mean of several models' probabilities.
 
     Args:
-        model: from a Batch to logits, in evaluation mode.
-        features: of a split.
-        token_rows: the embedding rows of each distinct token.
+        logits: of each model, float (titles, classes).
 
     Returns:
-        float64 (titles, classes); rows sum to 1.
+        float (titles, classes).
     """
-    with torch.inference_mode():
-        logits = [model(batch) for batch in Batches(features, token_rows, _BATCH_SIZE)]
-    return torch.cat(logits).double().softmax(dim=1).numpy()
+    return np.asarray(logsumexp(log_softmax(logits, axis=2), axis=0) - np.log(len(logits)))
+
+
+def model_metrics(
+    logits: np.ndarray, targets: np.ndarray, temperature: float, params: EvaluateParams, seed: int
+) -> dict[str, float]:
+    """The metrics of one model on one split, and how sure they are.
+
+    Args:
+        logits: float (titles, classes), after temperature scaling.
+        targets: class indices (titles,).
+        temperature: what they have been divided by.
+        params: of the bins and the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        metrics_of, balanced_accuracy_low and balanced_accuracy_high (its confidence interval),
+        temperature, and ece_before_scaling.
+    """
+    bins = params.calibration_bins
+    right = logits.argmax(axis=1) == targets
+    low, high = balanced_accuracy_interval(
+        targets, right, params.bootstrap_samples, params.confidence, seed
+    )
+    unscaled = softmax(logits * temperature, axis=1)
+    return {
+        **metrics_of(softmax(logits, axis=1), targets, bins),
+        "balanced_accuracy_low": round(low, 6),
+        "balanced_accuracy_high": round(high, 6),
+        "temperature": round(temperature, 4),
+        "ece_before_scaling": round(expected_calibration_error(unscaled, targets, bins)[0], 6),
+    }
+
+
+def comparison(
+    logits: np.ndarray,
+    other_logits: np.ndarray,
+    targets: np.ndarray,
+    params: EvaluateParams,
+    seed: int,
+) -> dict[str, float]:
+    """significance.compare of the predictions of two models, rounded to 6 digits."""
+    compared = compare(
+        targets,
+        logits.argmax(axis=1) == targets,
+        other_logits.argmax(axis=1) == targets,
+        params.bootstrap_samples,
+        params.confidence,
+        seed,
+    )
+    return {name: round(value, 6) for name, value in compared.items()}
 
 
 def metrics_of(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> dict[str, float]:
@@ -163,7 +205,7 @@ def reliability_curve(probabilities: np.ndarray, targets: np.ndarray, bins: int)
 
 
 def detail_tables(
-    probabilities: np.ndarray,
+    logits: np.ndarray,
     features: TitleFeatures,
     titles: pd.Series,
     labels: list[str],
@@ -173,7 +215,7 @@ def detail_tables(
     """What lies behind the metrics of one model on one split.
 
     Args:
-        probabilities: float (titles, classes).
+        logits: float (titles, classes).
         features: of the split.
         titles: as text.
         labels: the class names in order.
@@ -184,6 +226,7 @@ def detail_tables(
         By name: slices, classes, confused_pairs, mistakes and reliability.
     """
     targets, bins = features.targets, params.calibration_bins
+    probabilities = softmax(logits, axis=1)
     masks = slices(features, train_counts, params.rare_category_rows)
     return {
         "slices": slice_table(probabilities, targets, masks, bins),

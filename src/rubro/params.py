@@ -65,6 +65,8 @@ class SubsetParams(Section):
     max_rows: NotNegative
     validation_share: Annotated[float, Field(gt=0.0, lt=0.5)]
     test_share: Annotated[float, Field(gt=0.0, lt=0.5)]
+    flipped_label_share: Share
+    zipf_exponent: Annotated[float, Field(ge=0.0)]
 
 
 class TokensParams(Section):
@@ -108,10 +110,12 @@ class TrainParams(Section):
     hidden_sizes: list[Positive]
     skip_connection: bool
     max_epochs: Positive
+    min_steps: NotNegative
     batch_size: Positive
     optimizer: Literal["adam", "adamw", "sgd"]
     learning_rate: Annotated[float, Field(gt=0.0)]
     embedding_learning_rate: Annotated[float, Field(gt=0.0)]
+    initial_embedding: Literal["fasttext", "random"]
     embedding_scale: Annotated[float, Field(gt=0.0)] | None
     weight_decay: Annotated[float, Field(ge=0.0)]
     schedule: Literal["constant", "cosine", "linear"]
@@ -122,10 +126,13 @@ class TrainParams(Section):
     row_dropout: Share
     token_dropout: Share
     dropout: Share
+    generalized_cross_entropy_q: Annotated[float, Field(ge=0.0, le=1.0)]
     label_smoothing: Share
+    prior_adjustment: Annotated[float, Field(ge=0.0)]
     class_weights: ClassWeights
     label_quality: Literal["ignore", "weight", "drop"]
     unreliable_weight: Annotated[float, Field(gt=0.0, le=1.0)]
+    table_precision: Literal["float32", "float16", "int8"]
 
 
 class MlpParams(TrainParams):
@@ -140,9 +147,11 @@ class CnnParams(TrainParams):
 
 
 class EvaluateParams(Section):
-    """How much detail the comparison writes."""
+    """How sure and how detailed the comparison is."""
 
     calibration_bins: Positive
+    bootstrap_samples: Positive
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)]
     rare_category_rows: Positive
     confused_pairs: Positive
     mistakes: Positive
@@ -227,6 +236,38 @@ def load_overrides(preset: Path, params: Path) -> dict[str, str]:
     return {key: json.dumps(value, separators=(",", ":")) for key, value in flat(values)}
 
 
+def with_settings(path: str | Path, settings: list[str]) -> Params:
+    """Read params.yaml with some of its values replaced.
+
+    >>> with_settings("params.yaml", ["seed=7", "subset.top_categories=0"])
+
+    Args:
+        path: the YAML file, which must be valid as it is.
+        settings: KEY=VALUE with a dotted key and a YAML value; of a key given twice the last counts.
+
+    Returns:
+        The checked parameters; immutable.
+
+    Raises:
+        ParamsError: as load_params, or a setting is wrong. Then the message names its key.
+    """
+    path = Path(path)
+    values, root = _read_yaml(path)
+    _check(path, values, root)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not (key and equals):
+            raise ParamsError(f"{setting}: not of the form KEY=VALUE")
+        try:
+            change = yaml.load(text, Loader=_Loader)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise ParamsError(f"{key}: not a YAML value (found {text!r})") from None
+        for name in reversed(key.split(".")):
+            change = {name: change}
+        values = _merged(values, change)
+    return _check(None, values, None)
+
+
 def _read_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -239,7 +280,7 @@ def _read_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
         raise ParamsError(f"{path}: not valid YAML: {error}") from None
 
 
-def _check(path: Path, values: Any, root: yaml.Node | None) -> Params:
+def _check(path: Path | None, values: Any, root: yaml.Node | None) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
@@ -262,9 +303,11 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + key, value
 
 
-def _describe(path: Path, root: yaml.Node | None, problem: dict[str, Any]) -> str:
+def _describe(path: Path | None, root: yaml.Node | None, problem: dict[str, Any]) -> str:
     keys = problem["loc"]
-    where = f"{path}:{_line_of(root, keys)}: {'.'.join(map(str, keys)) or 'the file'}"
+    where = ".".join(map(str, keys)) or "the file"
+    if path:
+        where = f"{path}:{_line_of(root, keys)}: {where}"
     if problem["type"] == "extra_forbidden":
         known = list(_fields(keys[:-1]))
         close = difflib.get_close_matches(str(keys[-1]), known, n=1)

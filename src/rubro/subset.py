@@ -20,7 +20,9 @@ DROP_REASONS = (
     "over_max_rows",
     "category_not_selected",
     "category_not_in_train",
+    "thinned_to_zipf",
 )
+_LEAST_ROWS_OF_A_CLASS = 3
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     """Choose rows and categories, and complete the splits.
 
     The most popular categories are chosen on the training rows alone. A title that appears in
-    several splits (in its normal form) stays in the last of train, validation, test only.
+    several splits (in its normal form) stays in the last of train, validation, test only. To
+    measure robustness, training rows can be thinned to a Zipf-shaped imbalance, and a share of
+    their labels made wrong; validation and test stay as they are.
 
     Args:
         raw: the usable rows of a source.
-        params: language, number of categories, row limit and shares.
+        params: language, number of categories, row limit, shares and disturbances.
         seed: of the row sample and the splits.
 
     Returns:
@@ -81,7 +85,13 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         dropped["category_not_in_train"] += int(unknown.sum())
         dropped["category_not_selected"] += int((~selected & ~unknown).sum())
         splits[name] = split[selected].reset_index(drop=True)
-    _stop_if_unusable(splits, labels)
+    before = len(splits["train"])
+    splits["train"] = _thinned_to_zipf(splits["train"], labels, params.zipf_exponent, random)
+    dropped["thinned_to_zipf"] = before - len(splits["train"])
+    splits["train"] = _with_flipped_labels(
+        splits["train"], labels, params.flipped_label_share, random
+    )
+    _stop_if_unusable(splits)
     summary = {
         "rows": {**{name: len(split) for name, split in splits.items()}, "total": _total(splits)},
         "classes": len(labels),
@@ -145,6 +155,34 @@ def _most_popular(train: pd.DataFrame, count: int) -> list[str]:
     return sorted(category for category, _ in popularity[: count or None])
 
 
+def _thinned_to_zipf(
+    train: pd.DataFrame, labels: list[str], exponent: float, random: np.random.Generator
+) -> pd.DataFrame:
+    """Keep about n / rank ** exponent rows a class: n of the largest, the ranks drawn at random."""
+    if exponent == 0.0 or train.empty:
+        return train
+    rank = dict(zip(random.permutation(labels), range(1, len(labels) + 1), strict=True))
+    rows = random.permutation(len(train))
+    categories = train["category"].iloc[rows].reset_index(drop=True)
+    groups = categories.groupby(categories)
+    wanted = groups.transform("size").max() / categories.map(rank) ** exponent
+    kept = groups.cumcount() < wanted.round().clip(lower=_LEAST_ROWS_OF_A_CLASS)
+    return train.iloc[np.sort(rows[kept])].reset_index(drop=True)
+
+
+def _with_flipped_labels(
+    train: pd.DataFrame, labels: list[str], share: float, random: np.random.Generator
+) -> pd.DataFrame:
+    """Give a share of the rows, drawn at random, another class, drawn evenly from the others."""
+    if share == 0.0 or len(labels) < 2:
+        return train
+    rows = random.permutation(len(train))[: round(share * len(train))]
+    class_of = {label: index for index, label in enumerate(labels)}
+    classes = train["category"].map(class_of).to_numpy(copy=True)
+    classes[rows] = (classes[rows] + random.integers(1, len(labels), len(rows))) % len(labels)
+    return train.assign(category=np.array(labels, dtype=object)[classes])
+
+
 def _total(splits: dict[str, pd.DataFrame]) -> int:
     return sum(len(split) for split in splits.values())
 
@@ -161,10 +199,11 @@ def _balance(train: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _stop_if_unusable(splits: dict[str, pd.DataFrame], labels: list[str]) -> None:
-    if len(labels) < 2:
+def _stop_if_unusable(splits: dict[str, pd.DataFrame]) -> None:
+    categories = splits["train"]["category"].nunique()
+    if categories < 2:
         raise DataError(
-            f"{len(labels)} category in the training rows; a classifier needs at least two: "
+            f"{categories} category in the training rows; a classifier needs at least two: "
             "raise subset.top_categories or bring more data"
         )
     for name, split in splits.items():

@@ -23,14 +23,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from rubro.batches import Batch, Batches, Dropouts
+from rubro.calibration import fit_temperature
 from rubro.console import console, say
 from rubro.embedding import Embedding
 from rubro.errors import DataError, ParamsError, TrainingError
 from rubro.features import Ragged, TitleFeatures, load_features
 from rubro.files import write_json
+from rubro.inference import predict_logits
 from rubro.metrics import accuracy, balanced_accuracy
 from rubro.models.files import save_model
-from rubro.models.layers import ModelShape, RowTable
+from rubro.models.layers import Classifier, ModelShape, RowTable
 from rubro.params import Params, TrainParams
 from rubro.resume import ResumePoint, resume_folder
 from rubro.splits import load_labels
@@ -93,30 +95,62 @@ class TitleBatches(L.LightningDataModule):
         return Batches(self._splits[1], self._token_rows, self._params.batch_size)
 
 
+def title_losses(logits: torch.Tensor, targets: torch.Tensor, params: TrainParams) -> torch.Tensor:
+    """Generalized cross-entropy: (1 - p ** q) / q, of which q -> 0 is the cross-entropy, -log p.
+
+    The larger q, the less a title weighs whose label the model finds improbable: it may be wrong.
+    Source: Zhang and Sabuncu 2018, Generalized Cross Entropy Loss for Training Deep Neural
+    Networks with Noisy Labels.
+
+    Args:
+        logits: float32 (B, classes).
+        targets: int64 (B,), class indices.
+        params: generalized_cross_entropy_q, and label_smoothing: the share of the loss that is
+            the mean over all classes.
+
+    Returns:
+        float32 (B,).
+    """
+    q, smoothing = params.generalized_cross_entropy_q, params.label_smoothing
+    if q == 0.0:
+        return F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    losses = -torch.expm1(q * F.log_softmax(logits, dim=1)) / q
+    own = losses.gather(1, targets.unsqueeze(1)).squeeze(1)
+    return (1 - smoothing) * own + smoothing * losses.mean(dim=1)
+
+
 class TitleClassifier(L.LightningModule):
     """Cross-entropy, two optimisers (embedding tables, dense layers) and their schedules.
+
+    In training, prior_adjustment times the logarithm of a class's share of the training weights
+    is added to its logit: the logits themselves then favour no class for being common.
+    Source: Menon et al. 2021, Long-tail Learning via Logit Adjustment.
 
     Args:
         model: from a Batch to logits.
         params: of the training.
         steps: of the whole training, for the schedule.
+        class_shares: of the training weights, (classes,); a class without any has a share > 0.
     """
 
-    def __init__(self, model: nn.Module, params: TrainParams, steps: int) -> None:
+    def __init__(
+        self, model: nn.Module, params: TrainParams, steps: int, class_shares: np.ndarray
+    ) -> None:
         super().__init__()
         # Tables and dense layers have an optimiser each, which Lightning leaves to the module.
         self.automatic_optimization = False
         self.model = model
         self._params = params
         self._steps = steps
+        adjustment = params.prior_adjustment * np.log(class_shares)
+        self._adjustment: torch.Tensor
+        self.register_buffer("_adjustment", torch.from_numpy(adjustment).float(), persistent=False)
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._train_metrics: dict[str, float] = {}
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         logits = self.model(batch)
-        loss = F.cross_entropy(
-            logits, batch.targets, reduction="none", label_smoothing=self._params.label_smoothing
-        )
+        loss = title_losses(logits + self._adjustment, batch.targets, self._params)
         loss = (loss * batch.weights).sum() / batch.weights.sum()
         optimizers = self._as_list(self.optimizers())
         for optimizer in optimizers:
@@ -325,7 +359,8 @@ def train(
     """
     weights = title_weights(train_split, classes, params)
     data = TitleBatches(train_split, validation_split, token_rows, weights, params, seed)
-    steps = params.max_epochs * len(data.train_dataloader())
+    batches = len(data.train_dataloader())
+    max_epochs = max(params.max_epochs, math.ceil(params.min_steps / batches))
     epochs = _Epochs(report)
     callbacks: list[Callback] = [_Progress(), epochs] if console.is_terminal else [epochs]
     if params.early_stopping_patience:
@@ -335,7 +370,7 @@ def train(
     trainer = _trainer(
         accelerator=accelerator,
         devices=1,
-        max_epochs=params.max_epochs,
+        max_epochs=max_epochs,
         deterministic=True,
         logger=False,
         callbacks=[*callbacks, best, resume],
@@ -344,7 +379,9 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    _fit(trainer, TitleClassifier(model, params, steps), data, resume.checkpoint)
+    shares = _shares(train_split, weights, classes)
+    classifier = TitleClassifier(model, params, max_epochs * batches, shares)
+    _fit(trainer, classifier, data, resume.checkpoint)
     state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
     scores = [metrics[BEST] for metrics in epochs.history]
     at = scores.index(max(scores))
@@ -354,6 +391,13 @@ def train(
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     return Trained({key.removeprefix("model."): value for key, value in state.items()}, summary)
+
+
+def _shares(features: TitleFeatures, weights: np.ndarray, classes: int) -> np.ndarray:
+    """Each class's share of the weights; a class without any counts as half the least one."""
+    totals = np.bincount(features.targets, weights=weights, minlength=classes)
+    totals = np.maximum(totals, totals[totals > 0].min() / 2)
+    return np.asarray(totals / totals.sum())
 
 
 def _trainer(**options: Any) -> L.Trainer:
@@ -381,7 +425,7 @@ def _fit(
 
 
 def train_and_save(
-    kind: Callable[[ModelShape, Any], nn.Module],
+    kind: type[Classifier],
     name: str,
     params: Params,
     hyperparameters: TrainParams,
@@ -404,8 +448,11 @@ def train_and_save(
     rows, vector_size = embedding.table.shape
     shape = ModelShape(rows, vector_size, params.featurize.bigram_buckets, len(labels))
     model = kind(shape, hyperparameters)
-    model.token_vectors.start_from(  # type: ignore[union-attr, operator]
-        embedding, hyperparameters.embedding_scale, hyperparameters.fine_tune_embedding
+    start = embedding
+    if hyperparameters.initial_embedding == "random":
+        start = embedding.randomised(params.seed)
+    model.token_vectors.start_from(
+        start, hyperparameters.embedding_scale, hyperparameters.fine_tune_embedding
     )
     tracked_params = {f"train_{name}": hyperparameters.model_dump(), "seed": params.seed}
     checkpoints = resume_folder(
@@ -437,11 +484,15 @@ def train_and_save(
             tracker.log_epoch,
             checkpoints,
         )
+        model.load_state_dict(trained.weights)
+        logits = predict_logits(model.eval(), validation_split, token_rows)
+        temperature = fit_temperature(logits, validation_split.targets)
+        model.head.temperature.fill_(temperature)
         folder = Path("models") / name
         save_model(
             folder,
             name,
-            trained.weights,
+            model,
             shape,
             hyperparameters,
             labels,
@@ -449,8 +500,13 @@ def train_and_save(
             params.tokens,
             params.featurize,
         )
-        write_json(Path(f"metrics/train_{name}.json"), trained.summary)
         best = trained.summary["best"]
+        summary = {
+            **trained.summary,
+            "temperature": temperature,
+            "model_megabytes": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6, 1),
+        }
+        write_json(Path(f"metrics/train_{name}.json"), summary)
         tracker.log_outcome(
             {f"best/{split}/{k}": v for split in CURVES for k, v in best[split].items()}, folder
         )

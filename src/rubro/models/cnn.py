@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rubro.batches import Batch
-from rubro.models.layers import Head, ModelShape, TokenVectors, pooled
+from rubro.models.layers import Classifier, Head, ModelShape, TokenVectors, pooled
 from rubro.params import CnnParams
 
 
-class Cnn(nn.Module):
+class Cnn(Classifier):
     """One convolution a filter size over the token vectors, and the maximum over the title.
 
     Source: Kim 2014, Convolutional Neural Networks for Sentence Classification.
@@ -22,7 +24,7 @@ class Cnn(nn.Module):
     """
 
     def __init__(self, shape: ModelShape, params: CnnParams) -> None:
-        super().__init__()
+        super().__init__(shape, params)
         self.token_vectors = TokenVectors(shape, params.pooling)
         self.filters = nn.ModuleList(
             nn.Linear(size * shape.vector_size, params.filters) for size in params.filter_sizes
@@ -39,16 +41,21 @@ class Cnn(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, float32 (B, classes)."""
-        vectors = self.token_vectors(batch)
-        length = vectors.shape[1]
-        starts = torch.arange(length, device=vectors.device) < batch.lengths.unsqueeze(1)
-        padded = F.pad(vectors, (0, 0, 0, max(self._sizes) - 1))
+        distinct = self.token_vectors.distinct(batch)
+        length = batch.tokens.shape[1]
+        starts = torch.arange(length, device=distinct.device) < batch.lengths.unsqueeze(1)
+        ended = len(distinct) - 1
+        padded = F.pad(batch.tokens, (0, max(self._sizes) - 1), value=ended)
         maxima = []
+        filters: Any
         for size, filters in zip(self._sizes, self.filters, strict=True):
-            # A matrix product over unfolded windows: unlike nn.Conv1d its bits do not depend on
-            # the number of threads.
-            windows = torch.cat([padded[:, i : i + length] for i in range(size)], dim=2)
-            maxima.append((F.relu(filters(windows)) * starts.unsqueeze(2)).amax(1))
-        title = pooled(vectors.sum(1), batch.lengths, self._pooling)
+            # What a filter's i-th part makes of a token is worked out once for each distinct
+            # token; nn.Conv1d does it for each position, and its bits depend on the threads.
+            parts = filters.weight.unflatten(1, (size, -1)).unbind(1)
+            windows = filters.bias
+            for i, part in enumerate(parts):
+                windows = windows + F.embedding(padded[:, i : i + length], distinct @ part.T)
+            maxima.append((F.relu(windows) * starts.unsqueeze(2)).amax(1))
+        title = pooled(F.embedding(batch.tokens, distinct).sum(1), batch.lengths, self._pooling)
         logits: Tensor = self.head(torch.cat(maxima, dim=1), title)
         return logits

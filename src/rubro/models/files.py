@@ -13,16 +13,17 @@ from torch import nn
 
 from rubro.embedding import Subwords
 from rubro.files import write_json
-from rubro.models.layers import ModelShape
+from rubro.models.layers import Classifier, ModelShape, RowTable
 from rubro.params import FeaturizeParams, TokensParams, TrainParams
 
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", bound=Classifier)
+_SCALE = ".scale"
 
 
 def save_model(
     folder: Path,
-    model: str,
-    weights: dict[str, torch.Tensor],
+    name: str,
+    model: Classifier,
     shape: ModelShape,
     hyperparameters: TrainParams,
     labels: list[str],
@@ -34,8 +35,8 @@ def save_model(
 
     Args:
         folder: made if missing.
-        model: the kind, "mlp" or "cnn".
-        weights: the module's state.
+        name: of the kind, "mlp" or "cnn".
+        model: the module; its tables are written in hyperparameters.table_precision.
         shape: the sizes it was built with.
         hyperparameters: the parameters it was built and trained with.
         labels: the class names in order.
@@ -44,10 +45,10 @@ def save_model(
         featurize: how titles become integers.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / "model.safetensors")
+    save_file(_stored(model, hyperparameters.table_precision), folder / "model.safetensors")
     subwords.save(folder)
     description = {
-        "model": model,
+        "model": name,
         "shape": asdict(shape),
         "hyperparameters": hyperparameters.model_dump(),
         "tokens": tokens.model_dump(),
@@ -71,5 +72,27 @@ def load_model(folder: Path, kind: type[Model], params_kind: type[TrainParams]) 
     description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     hyperparameters = params_kind.model_validate(description["hyperparameters"])
     model = kind(ModelShape(**description["shape"]), hyperparameters)
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.load_state_dict(_restored(load_file(folder / "model.safetensors")))
     return model.eval()
+
+
+def _stored(model: nn.Module, precision: str) -> dict[str, torch.Tensor]:
+    """The module's state; as int8, each row of a table has a scale: its largest value / 127."""
+    state = {name: value.detach() for name, value in model.state_dict().items()}
+    tables = [name for name, module in model.named_modules() if isinstance(module, RowTable)]
+    for table in tables:
+        weight = state[f"{table}.weight"]
+        if precision == "int8":
+            scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo().tiny) / 127
+            state[table + _SCALE] = scale
+            weight = (weight / scale).round().to(torch.int8)
+        state[f"{table}.weight"] = weight.half() if precision == "float16" else weight
+    return state
+
+
+def _restored(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    scales = [name for name in state if name.endswith(_SCALE)]
+    for name in scales:
+        table = name.removesuffix(_SCALE) + ".weight"
+        state[table] = state[table] * state.pop(name)
+    return state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +80,7 @@ class TokenVectors(nn.Module):
         self._pooling = pooling
 
     def start_from(self, embedding: Embedding, scale: float | None, fine_tune: bool) -> None:
-        """Copy a pretrained table.
+        """Copy a table.
 
         Args:
             embedding: of this shape.
@@ -95,13 +96,16 @@ class TokenVectors(nn.Module):
             self.table.weight.copy_(table)
         self.table.weight.requires_grad_(fine_tune)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """float32 (B, L, vector size); zeros where a title has ended."""
+    def distinct(self, batch: Batch) -> Tensor:
+        """The vectors of the batch's distinct tokens and, last, zeros: float32 (U + 1, size)."""
         rows = self.table(batch.rows)
         tokens = F.embedding_bag(batch.row_index, rows, batch.row_offsets, mode="sum")
         tokens = pooled(tokens, batch.row_counts, self._pooling)
-        ended = tokens.new_zeros(1, tokens.shape[1])
-        return F.embedding(batch.tokens, torch.cat([tokens, ended]))
+        return torch.cat([tokens, tokens.new_zeros(1, tokens.shape[1])])
+
+    def forward(self, batch: Batch) -> Tensor:
+        """float32 (B, L, vector size); zeros where a title has ended."""
+        return F.embedding(batch.tokens, self.distinct(batch))
 
 
 class Head(nn.Module):
@@ -109,6 +113,8 @@ class Head(nn.Module):
 
     The linear path learns what each word says by itself; the layers add what words say together.
     Source: Cheng et al. 2016, Wide & Deep Learning for Recommender Systems.
+
+    The logits are divided by `temperature`: 1 in training, then fitted on validation.
 
     Args:
         inputs: size of what goes into the layers.
@@ -133,8 +139,27 @@ class Head(nn.Module):
             layers += [nn.Linear(size, following), nn.GELU(), nn.Dropout(dropout)]
         self.deep = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
         self.wide = nn.Linear(wide_inputs, classes) if wide_inputs else None
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, inputs: Tensor, title: Tensor) -> Tensor:
         """float32 (B, inputs) and pooled tokens (B, wide inputs) -> logits, (B, classes)."""
         logits: Tensor = self.deep(inputs)
-        return logits if self.wide is None else logits + self.wide(title)
+        if self.wide is not None:
+            logits = logits + self.wide(title)
+        return logits / self.temperature
+
+
+class Classifier(nn.Module):
+    """From a Batch to logits, float32 (B, classes): what both classifiers have.
+
+    Args:
+        shape: the sizes that come from the data.
+        params: the rest.
+    """
+
+    token_vectors: TokenVectors
+    head: Head
+
+    def __init__(self, shape: ModelShape, params: Any) -> None:
+        super().__init__()

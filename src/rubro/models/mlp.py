@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from rubro.batches import Batch
-from rubro.models.layers import Head, ModelShape, RowTable, TokenVectors, pooled
+from rubro.models.layers import Classifier, Head, ModelShape, RowTable, TokenVectors, pooled
 from rubro.params import MlpParams
 
 
-class Mlp(nn.Module):
+class Mlp(Classifier):
     """Bag of sub-words and word bigrams with hidden layers.
 
     Source: Joulin et al. 2017, Bag of Tricks for Efficient Text Classification, with the n-grams
@@ -22,7 +22,7 @@ class Mlp(nn.Module):
     """
 
     def __init__(self, shape: ModelShape, params: MlpParams) -> None:
-        super().__init__()
+        super().__init__(shape, params)
         self.token_vectors = TokenVectors(shape, params.pooling)
         self.bigrams = (
             RowTable(shape.bigram_buckets, shape.vector_size) if shape.bigram_buckets else None

@@ -1,0 +1,157 @@
+"""The ladder: what each part of the default settings brings, one change a row.
+
+Each row of benchmarks/ladder.yaml runs as a DVC experiment in a copy of the repository, once a
+seed. What ran before is not run again. The outcome, validation and test, goes into a JSON file.
+
+    python benchmarks/ladder.py --set data.path=data/sample --out benchmarks/results/ladder.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import subprocess
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from rubro.console import reported_errors, say
+from rubro.errors import ParamsError, TrainingError
+from rubro.files import write_json
+from rubro.params import load_overrides, with_settings
+
+MODELS = ("mlp", "cnn", "ensemble")
+FIGURES = ("balanced_accuracy", "accuracy", "top5_accuracy", "ece")
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+def settings_of(row: dict[str, Any], common: list[str]) -> list[str]:
+    """KEY=VALUE of a row: its preset, then what all rows share, then its own changes."""
+    preset = row.get("preset")
+    settings = load_overrides(Path(preset), Path("params.yaml")) if preset else {}
+    settings |= dict(setting.split("=", 1) for setting in common)
+    settings |= {key: json.dumps(value) for key, value in row.get("set", {}).items()}
+    return [f"{key}={value}" for key, value in settings.items()]
+
+
+def run(name: str, settings: list[str]) -> dict[str, Any]:
+    """Run an experiment, if no one of these settings ran on this commit yet.
+
+    Args:
+        name: what the experiment's name starts with.
+        settings: KEY=VALUE, all of them.
+
+    Returns:
+        By file name without suffix, the metrics it left in Git.
+
+    Raises:
+        TrainingError: a stage failed.
+    """
+    digest = hashlib.sha256("\n".join(settings).encode()).hexdigest()[:8]
+    experiment = f"ladder-{name}-{digest}"
+    if not _ref_of(experiment):
+        overrides = [argument for setting in settings for argument in ("-S", setting)]
+        say(f"{experiment}: {' '.join(overrides)}")
+        command = ["dvc", "exp", "run", "--temp", "--name", experiment, *overrides]
+        if subprocess.run(command, check=False).returncode:
+            raise TrainingError(f"{experiment} failed; put it right and run the same command again")
+    return {
+        file: json.loads(_git("show", f"{_ref_of(experiment)}:metrics/{file}.json"))
+        for file in ("evaluate", "train_mlp", "train_cnn")
+    }
+
+
+def summary_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds of each figure, by split and model.
+
+    Args:
+        runs: what run returned for each seed.
+
+    Returns:
+        Plain values for JSON; deviation is null for a single seed. megabytes is the mean size of
+        each model folder.
+    """
+    return {
+        **{
+            split: {
+                model: {
+                    figure: _spread([run["evaluate"][split][model][figure] for run in runs])
+                    for figure in FIGURES
+                }
+                for model in MODELS
+            }
+            for split in ("validation", "test")
+        },
+        "megabytes": {
+            model: round(
+                statistics.mean(run[f"train_{model}"]["model_megabytes"] for run in runs), 1
+            )
+            for model in ("mlp", "cnn")
+        },
+    }
+
+
+def _from_anywhere(setting: str) -> str:
+    """An experiment runs in another folder: a data.path outside the repository turns absolute."""
+    key, _, value = setting.partition("=")
+    path = Path(value).resolve()
+    if key == "data.path" and not path.is_relative_to(Path.cwd()):
+        return f"{key}={path}"
+    return setting
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    return {
+        "mean": round(statistics.mean(values), 6),
+        "deviation": round(statistics.stdev(values), 6) if len(values) > 1 else None,
+        "values": values,
+    }
+
+
+def _ref_of(experiment: str) -> str:
+    head = _git("rev-parse", "HEAD")
+    refs = _git("for-each-ref", "--format=%(refname)", f"refs/exps/{head[:2]}/{head[2:]}")
+    return next((ref for ref in refs.split() if ref.endswith(f"/{experiment}")), "")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@app.command(help=__doc__)
+def main(
+    out: Annotated[Path, typer.Option(help="The JSON file; rows that do not run stay in it.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="In params.yaml's place, in every row."),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Some rows.")] = None,
+    ladder: Annotated[Path, typer.Option(help="The rows.")] = Path("benchmarks/ladder.yaml"),
+) -> None:
+    with reported_errors():
+        common = [_from_anywhere(setting) for setting in settings or []]
+        plan = yaml.safe_load(ladder.read_text(encoding="utf-8"))
+        rows = {row["name"]: row for table in plan["tables"].values() for row in table}
+        if unknown := sorted(set(only or []) - set(rows)):
+            raise ParamsError(f"--only {unknown[0]}: no such row; known: {', '.join(rows)}")
+        for row in rows.values():  # a mistake in the last row shows before the first has run
+            with_settings("params.yaml", settings_of(row, common))
+        done = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else {}
+        for name, row in rows.items():
+            if only and name not in only:
+                continue
+            seeds = row.get("seeds", plan["seeds"])
+            runs = [run(name, [*settings_of(row, common), f"seed={seed}"]) for seed in seeds]
+            done[name] = {"set": row.get("set", {}), "seeds": seeds, **summary_of(runs)}
+            shown = {name: done[name] for name in rows if name in done}
+            write_json(out, {"seeds": plan["seeds"], "rows": shown})
+
+
+if __name__ == "__main__":
+    app()

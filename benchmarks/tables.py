@@ -1,0 +1,123 @@
+"""Write the tables of the READMEs from the committed results in benchmarks/results.
+
+python benchmarks/tables.py           # write
+python benchmarks/tables.py --check   # exit 1 where a README is not what it would write
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from rubro.console import say
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+READMES = {"en": ROOT / "README.md", "es": ROOT / "README.es.md"}
+MODELS = ("mlp", "cnn", "ensemble")
+LADDER_HEAD = {
+    "en": ["settings", "MLP", "CNN", "ensemble", "ensemble, validation"],
+    "es": ["ajustes", "MLP", "CNN", "conjunto", "conjunto, validación"],
+}
+PEERS_HEAD = {
+    "en": ["classifier", "all labels right", "20 % flipped", "rows ~ 1 / √rank"],
+    "es": ["clasificador", "etiquetas correctas", "20 % cambiadas", "filas ~ 1 / √rango"],
+}
+OURS = {
+    "en": {"mlp": "**MLP**", "cnn": "**CNN**", "ensemble": "**ensemble**"},
+    "es": {"mlp": "**MLP**", "cnn": "**CNN**", "ensemble": "**conjunto**"},
+}
+DISTURBANCES = {"peers": "default", "peers-flipped": "flipped", "peers-zipf": "zipf"}
+
+
+def tables(language: str) -> dict[str, str]:
+    """Each table in Markdown, by name: those of ladder.yaml, and peers."""
+    plan = yaml.safe_load((ROOT / "benchmarks" / "ladder.yaml").read_text(encoding="utf-8"))
+    rows = _result("ladder")["rows"]
+    made = {
+        name: _markdown(
+            LADDER_HEAD[language],
+            [
+                [
+                    row["label"][language],
+                    *(_shown(rows[row["name"]]["test"][model]) for model in MODELS),
+                    _shown(rows[row["name"]]["validation"]["ensemble"]),
+                ]
+                for row in table
+                if row["name"] in rows
+            ],
+        )
+        for name, table in plan["tables"].items()
+    }
+    made["peers"] = _peers(language, rows)
+    return made
+
+
+def _peers(language: str, rows: dict[str, Any]) -> str:
+    results = [_result(name)["peers"] for name in DISTURBANCES]
+    lines = [
+        [peer["name"], *(f"{of[key]['test']['balanced_accuracy']:.3f}" for of in results)]
+        for key, peer in results[0].items()
+    ]
+    lines += [
+        [
+            OURS[language][model],
+            *(_shown(rows[row]["test"][model]) for row in DISTURBANCES.values()),
+        ]
+        for model in MODELS
+    ]
+    return _markdown(PEERS_HEAD[language], lines)
+
+
+def _shown(figures: dict[str, Any]) -> str:
+    of = figures["balanced_accuracy"]
+    deviation = "" if of["deviation"] is None else f" ± {of['deviation']:.3f}"
+    return f"{of['mean']:.3f}{deviation}"
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _result(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return content
+
+
+def filled(text: str, made: dict[str, str]) -> str:
+    """A README with its tables between `<!-- table: NAME -->` and `<!-- end -->`."""
+
+    def table(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{made[match[2]]}\n{match[3]}"
+
+    return re.sub(r"(<!-- table: ([a-z]+) -->)\n.*?(<!-- end -->)", table, text, flags=re.DOTALL)
+
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+@app.command(help=__doc__)
+def main(
+    check: Annotated[bool, typer.Option(help="Change nothing; exit 1 where it would.")] = False,
+) -> None:
+    stale = False
+    for language, readme in READMES.items():
+        before = readme.read_text(encoding="utf-8")
+        after = filled(before, tables(language))
+        if before != after:
+            stale = True
+            say(f"{readme.name}: {'stale; run make tables' if check else 'written'}")
+            if not check:
+                readme.write_text(after, encoding="utf-8")
+    if check and stale:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
