@@ -133,7 +133,7 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
             "row_dropout": 0.0,
             "token_dropout": 0.0,
             "dropout": 0.0,
-            "generalized_cross_entropy_q": 0.0,
+            "label_doubt": 0.0,
             "label_smoothing": 0.0,
             "prior_adjustment": 0.0,
             "class_weights": "off",

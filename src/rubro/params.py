@@ -126,7 +126,7 @@ class TrainParams(Section):
     row_dropout: Share
     token_dropout: Share
     dropout: Share
-    generalized_cross_entropy_q: Annotated[float, Field(ge=0.0, le=1.0)]
+    label_doubt: Annotated[float, Field(ge=0.0, le=1.0)]
     label_smoothing: Share
     prior_adjustment: Annotated[float, Field(ge=0.0)]
     class_weights: ClassWeights

@@ -93,6 +93,6 @@ class ResumePoint(Checkpoint):  # Lightning calls these last, when all else know
         # Writing takes time too.
         if time.monotonic() - self._saved_at >= self._interval:
             partial = self._file.with_suffix(".partial")
-            trainer.save_checkpoint(partial)
+            trainer.save_checkpoint(partial, weights_only=False)
             partial.replace(self._file)
             self._saved_at = time.monotonic()

@@ -47,6 +47,9 @@ BEST = "validation/balanced_accuracy"
 CURVES = ("train", "validation")
 METRICS = ("loss", "accuracy", "balanced_accuracy")
 
+_CLASS_PROBABILITY_STEP = 0.1
+_MOST_TRUST = 2.0
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -95,28 +98,42 @@ class TitleBatches(L.LightningDataModule):
         return Batches(self._splits[1], self._token_rows, self._params.batch_size)
 
 
-def title_losses(logits: torch.Tensor, targets: torch.Tensor, params: TrainParams) -> torch.Tensor:
-    """Generalized cross-entropy: (1 - p ** q) / q, of which q -> 0 is the cross-entropy, -log p.
+class Doubt(nn.Module):
+    """Weights for titles whose label may be wrong: (p / p of the class) ** doubt.
 
-    The larger q, the less a title weighs whose label the model finds improbable: it may be wrong.
-    Source: Zhang and Sabuncu 2018, Generalized Cross Entropy Loss for Training Deep Neural
-    Networks with Noisy Labels.
+    p is the probability that the model gives to the title's label; that of the class is its
+    running mean over the class's titles. p ** q alone is the weight that the gradient of
+    generalized cross-entropy has beside that of the cross-entropy (Zhang and Sabuncu 2018,
+    Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels). It
+    starves rare and difficult classes, whose every title has a low p; relative to its class, only
+    the title that does not fit there is doubted.
 
     Args:
-        logits: float32 (B, classes).
-        targets: int64 (B,), class indices.
-        params: generalized_cross_entropy_q, and label_smoothing: the share of the loss that is
-            the mean over all classes.
-
-    Returns:
-        float32 (B,).
+        classes: their number.
+        doubt: the exponent; 0 = every weight is 1.
     """
-    q, smoothing = params.generalized_cross_entropy_q, params.label_smoothing
-    if q == 0.0:
-        return F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
-    losses = -torch.expm1(q * F.log_softmax(logits, dim=1)) / q
-    own = losses.gather(1, targets.unsqueeze(1)).squeeze(1)
-    return (1 - smoothing) * own + smoothing * losses.mean(dim=1)
+
+    def __init__(self, classes: int, doubt: float) -> None:
+        super().__init__()
+        self._doubt = doubt
+        self.class_probability: torch.Tensor
+        self.register_buffer("class_probability", torch.full((classes,), 1 / classes))
+
+    @torch.no_grad()
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes) and class indices (B,) -> weights, float32 (B,), of mean 1."""
+        if self._doubt == 0.0:
+            return logits.new_ones(len(targets))
+        probability = logits.softmax(1).gather(1, targets.unsqueeze(1)).squeeze(1)
+        means = torch.zeros_like(self.class_probability)
+        counts = torch.bincount(targets, minlength=len(means))
+        means.index_add_(0, targets, probability).div_(counts.clamp(min=1))
+        present = counts > 0
+        moved = self.class_probability.lerp(means, _CLASS_PROBABILITY_STEP)
+        self.class_probability.copy_(torch.where(present, moved, self.class_probability))
+        relative = probability / self.class_probability[targets]
+        weights = relative.clamp(max=_MOST_TRUST) ** self._doubt
+        return weights / weights.mean()
 
 
 class TitleClassifier(L.LightningModule):
@@ -125,6 +142,7 @@ class TitleClassifier(L.LightningModule):
     In training, prior_adjustment times the logarithm of a class's share of the training weights
     is added to its logit: the logits themselves then favour no class for being common.
     Source: Menon et al. 2021, Long-tail Learning via Logit Adjustment.
+    Titles whose label looks wrong count less: see Doubt.
 
     Args:
         model: from a Batch to logits.
@@ -145,13 +163,20 @@ class TitleClassifier(L.LightningModule):
         adjustment = params.prior_adjustment * np.log(class_shares)
         self._adjustment: torch.Tensor
         self.register_buffer("_adjustment", torch.from_numpy(adjustment).float(), persistent=False)
+        self._doubt = Doubt(len(class_shares), params.label_doubt)
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._train_metrics: dict[str, float] = {}
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         logits = self.model(batch)
-        loss = title_losses(logits + self._adjustment, batch.targets, self._params)
-        loss = (loss * batch.weights).sum() / batch.weights.sum()
+        loss = F.cross_entropy(
+            logits + self._adjustment,
+            batch.targets,
+            reduction="none",
+            label_smoothing=self._params.label_smoothing,
+        )
+        weights = batch.weights * self._doubt(logits, batch.targets)
+        loss = (loss * weights).sum() / batch.weights.sum()
         optimizers = self._as_list(self.optimizers())
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -390,7 +415,11 @@ def train(
         "last": {"epoch": len(scores) - 1, **_nested(epochs.history[-1])},
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-    return Trained({key.removeprefix("model."): value for key, value in state.items()}, summary)
+    prefix = "model."
+    weights_of_best = {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
+    return Trained(weights_of_best, summary)
 
 
 def _shares(features: TitleFeatures, weights: np.ndarray, classes: int) -> np.ndarray:
