@@ -22,7 +22,7 @@ READMES = {"en": ROOT / "README.md", "es": ROOT / "README.es.md"}
 MODELS = ("mlp", "cnn", "ensemble")
 LADDER_HEAD = {
     "en": ["settings", "MLP", "CNN", "ensemble", "ensemble, validation"],
-    "es": ["ajustes", "MLP", "CNN", "conjunto", "conjunto, validación"],
+    "es": ["configuración", "MLP", "CNN", "ensamble", "ensamble, validación"],
 }
 PEERS_HEAD = {
     "en": ["classifier", "all labels right", "20 % flipped", "rows ~ 1 / √rank"],
@@ -30,7 +30,7 @@ PEERS_HEAD = {
 }
 OURS = {
     "en": {"mlp": "**MLP**", "cnn": "**CNN**", "ensemble": "**ensemble**"},
-    "es": {"mlp": "**MLP**", "cnn": "**CNN**", "ensemble": "**conjunto**"},
+    "es": {"mlp": "**MLP**", "cnn": "**CNN**", "ensemble": "**ensamble**"},
 }
 DISTURBANCES = {"peers": "default", "peers-flipped": "flipped", "peers-zipf": "zipf"}
 

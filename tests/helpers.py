@@ -6,6 +6,7 @@ A test file takes them with `pytest_plugins = ["helpers"]`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,44 @@ def learnable(make_features: MakeFeatures) -> tuple[TitleFeatures, TitleFeatures
         targets.append(target)
     features, rows = make_features(titles, targets)
     return part(features, np.arange(160)), part(features, np.arange(160, 240)), rows
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """Training titles of which some have a wrong label, validation titles, random vectors."""
+
+    splits: tuple[TitleFeatures, TitleFeatures, Ragged]
+    flipped: np.ndarray
+    embedding: Embedding
+
+
+@pytest.fixture(scope="session")
+def make_noisy(make_features: MakeFeatures) -> Callable[[int], Noisy]:
+    """Noisy titles of a seed: 800 for training, of which 30 % are flipped, 400 for validation."""
+    training_titles, words = 800, 30
+
+    def make(seed: int) -> Noisy:
+        random = np.random.default_rng(seed)
+        targets = [position % len(LABELS) for position in range(training_titles + 400)]
+        titles = [
+            " ".join(
+                [f"{LABELS[target]}{n}" for n in random.integers(0, words, random.integers(1, 4))]
+                + [f"any{n}" for n in random.integers(0, words, random.integers(0, 4))]
+            )
+            for target in targets
+        ]
+        vocabulary = sorted({word for title in titles for word in title.split()})
+        subwords = Subwords(vocabulary, 1, 0, 0)
+        features, rows = make_features(titles, targets, subwords=subwords)
+        train = part(features, np.arange(training_titles))
+        validation = part(features, np.arange(training_titles, len(titles)))
+        flipped = random.random(training_titles) < 0.3
+        train.targets[flipped] += random.integers(1, len(LABELS), flipped.sum())
+        train.targets[:] %= len(LABELS)
+        table = random.standard_normal((len(vocabulary), VECTOR_SIZE), dtype=np.float32)
+        return Noisy((train, validation, rows), flipped, Embedding(subwords, table))
+
+    return make
 
 
 @pytest.fixture(scope="session")
