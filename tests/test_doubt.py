@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from rubro.features import Ragged, TitleFeatures
 from rubro.inference import predict_logits
 from rubro.models.cnn import Cnn
 from rubro.models.layers import Classifier, ModelShape
@@ -147,16 +148,17 @@ def test_doubt_helps_against_flipped_labels(
     kind: str, make_noisy: Callable[[int], Any], hyperparameters: MakeHyperparameters
 ) -> None:
     scores = []
-    for seed in (0, 1, 2):
+    for seed in (0, 1):
         data = make_noisy(seed)
-        train_split, _, rows = data.splits
+        splits: tuple[TitleFeatures, TitleFeatures, Ragged] = data.splits
+        train_split, _, rows = splits
         size, vector_size = data.embedding.table.shape
         of_seed = []
         for doubt in (0.0, 0.5, 1.0):
             params = hyperparameters(
                 kind,
                 label_doubt=doubt,
-                max_epochs=15,
+                max_epochs=12,
                 learning_rate=0.02,
                 embedding_learning_rate=0.03,
                 embedding_scale=0.1,
@@ -165,9 +167,7 @@ def test_doubt_helps_against_flipped_labels(
             model: Classifier = KINDS[kind](ModelShape(size, vector_size, 64, CLASSES), params)
             model.token_vectors.start_from(data.embedding, params.embedding_scale, True)
             folder = Path(tempfile.mkdtemp())
-            trained = train(
-                model, *data.splits, params, CLASSES, seed, "cpu", lambda *_: None, folder
-            )
+            trained = train(model, *splits, params, CLASSES, seed, "cpu", lambda *_: None, folder)
             of_seed.append(
                 [
                     trained.summary[epoch]["validation"]["balanced_accuracy"]

@@ -165,6 +165,23 @@ def test_another_seed_gives_other_vectors(embed: Callable[..., EmbedParams]) -> 
     assert not np.allclose(one, other)
 
 
+def test_randomised_vectors_are_normal_numbers_for_the_same_words(
+    embed: Callable[..., EmbedParams],
+) -> None:
+    ours = train_fasttext(TITLES, embed(vector_size=50, buckets=2000), SEED)
+    before = ours.table.copy()
+    random = ours.randomised(3)
+    assert random.subwords == ours.subwords
+    assert random.table.shape == ours.table.shape
+    assert random.table.dtype == np.float32
+    assert random.table.mean() == pytest.approx(0, abs=0.02)
+    assert random.table.std() == pytest.approx(1, abs=0.02)
+    assert abs(np.corrcoef(random.table.ravel(), ours.table.ravel())[0, 1]) < 0.02
+    np.testing.assert_array_equal(random.table, ours.randomised(3).table)
+    assert (random.table != ours.randomised(4).table).mean() > 0.99
+    np.testing.assert_array_equal(ours.table, before)
+
+
 def test_no_word_frequent_enough_is_an_error_that_names_the_remedy(
     embed: Callable[..., EmbedParams],
 ) -> None:

@@ -199,6 +199,58 @@ def test_the_cnn_takes_the_maximum_over_windows_and_pools_the_tokens(
     torch.testing.assert_close(wide, torch.stack(pooled_tokens), atol=1e-5, rtol=1e-5)
 
 
+def plain_cnn(model: Any, features: TitleFeatures, rows: Ragged) -> torch.Tensor:
+    """The logits of a CNN by the book: title by title, a linear layer over each window."""
+    table = model.token_vectors.table.weight
+    size = table.shape[1]
+    inputs, pooled_tokens = [], []
+    for index in range(len(features)):
+        tokens = [rows[token] for token in features.tokens[index]]
+        vectors = [table[own].sum(0) / len(own) ** 0.5 for own in tokens]
+        title = torch.stack([*vectors, torch.zeros(size)])[: len(vectors)]
+        maxima = []
+        for filters in model.filters:
+            span = filters.in_features // size
+            padded = torch.cat([title, torch.zeros(span, size)])
+            windows = padded.unfold(0, span, 1).transpose(1, 2).flatten(1)[: len(vectors)]
+            none = torch.zeros(1, filters.out_features)
+            maxima.append(torch.cat([filters(windows).relu(), none]).amax(0))
+        inputs.append(torch.cat(maxima))
+        pooled_tokens.append(title.sum(0) / max(len(vectors), 1) ** 0.5)
+    logits: torch.Tensor = model.head(torch.stack(inputs), torch.stack(pooled_tokens))
+    return logits
+
+
+def test_the_cnn_has_the_gradients_of_a_linear_layer_over_each_window(
+    make_model: MakeModel, make_features: MakeFeatures
+) -> None:
+    titles = [
+        "red apple drill saw",
+        "",
+        "boot",
+        "apple apple",
+        "saw red red apple boot new",
+        "boot",
+    ]
+    features, rows = make_features(titles, [0, 1, 2, 3, 0, 1])
+    model = make_model("cnn", filter_sizes=[1, 2, 3])
+    batch = gather(features, rows, np.arange(len(titles)), np.ones(len(titles), np.float32))
+    assert batch.lengths.tolist() == [4, 0, 1, 2, 6, 1]
+    logits, gradients = [], []
+    for outputs in (model(batch), plain_cnn(model, features, rows)):
+        model.zero_grad()
+        loss: Any = nn.functional.cross_entropy(outputs, batch.targets)
+        loss.backward()
+        logits.append(outputs)
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    torch.testing.assert_close(*logits, atol=1e-5, rtol=1e-5)
+    assert {name.split(".")[0] for name in gradients[0]} == {"token_vectors", "filters", "head"}
+    for name, gradient in gradients[0].items():
+        assert gradient is not None
+        assert gradient.to_dense().any(), name
+        torch.testing.assert_close(gradient.to_dense(), gradients[1][name], atol=1e-6, rtol=1e-4)
+
+
 @pytest.mark.parametrize(("pooling", "root"), [("mean", 1.0), ("sqrt", 0.5)])
 def test_the_mlp_pools_the_vectors_of_tokens_and_bigrams(
     pooling: str, root: float, make_model: MakeModel, make_features: MakeFeatures

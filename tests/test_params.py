@@ -82,6 +82,14 @@ def test_loaded_params_cannot_be_changed_by_a_stage(project_root: Path) -> None:
         ("embed.learning_rate", ".nan", "finite number"),
         ("train_mlp.dropout", "1.0", "less than 1"),
         ("train_mlp.embedding_scale", "large", "number"),
+        ("train_mlp.label_doubt", "1.01", "less than or equal to 1"),
+        ("train_cnn.label_doubt", "-0.1", "greater than or equal to 0"),
+        ("train_mlp.prior_adjustment", "-0.5", "greater than or equal to 0"),
+        ("train_cnn.prior_adjustment", ".inf", "finite number"),
+        ("train_mlp.min_steps", "-1", "greater than or equal to 0"),
+        ("train_cnn.min_steps", "0.5", "integer"),
+        ("train_mlp.initial_embedding", "zeros", "'fasttext' or 'random'"),
+        ("train_cnn.initial_embedding", "null", "'fasttext' or 'random'"),
         ("train_mlp.class_weights", "yes", "'off' or 'balanced'"),
         ("train_mlp.table_precision", "int4", "'float32', 'float16' or 'int8'"),
         ("train_cnn.table_precision", "16", "'float32', 'float16' or 'int8'"),
@@ -197,6 +205,14 @@ def test_a_whole_number_does_for_a_share_or_a_rate(tmp_path: Path, text: str) ->
         ("subset.flipped_label_share", "0.99"),
         ("subset.zipf_exponent", "0"),
         ("subset.zipf_exponent", "3.5"),
+        ("train_mlp.label_doubt", "0"),
+        ("train_cnn.label_doubt", "1"),
+        ("train_mlp.prior_adjustment", "0"),
+        ("train_cnn.prior_adjustment", "2.5"),
+        ("train_mlp.min_steps", "0"),
+        ("train_cnn.min_steps", "100000"),
+        ("train_mlp.initial_embedding", "fasttext"),
+        ("train_cnn.initial_embedding", "random"),
         ("train_mlp.table_precision", "float32"),
         ("train_cnn.table_precision", "float16"),
         ("train_cnn.table_precision", "int8"),
@@ -209,7 +225,7 @@ def test_values_up_to_a_limit_are_allowed(tmp_path: Path, text: str, key: str, v
     section, name = key.split(".")
     changed, _ = with_value(text, key, value)
     loaded = getattr(getattr(load(tmp_path, changed), section), name)
-    assert loaded == (value if name == "table_precision" else float(value))
+    assert loaded == (value if isinstance(loaded, str) else float(value))
 
 
 @pytest.mark.parametrize("written", ["off", '"off"', "'off'"])

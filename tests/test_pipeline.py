@@ -41,9 +41,9 @@ METRICS = {
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user of the folder would, with this environment's python first."""
-    environment = {
+def environment() -> dict[str, str]:
+    """That of a user of the project, with this environment's python first."""
+    variables = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "true",
@@ -53,9 +53,14 @@ def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.Completed
             for what in ("NAME", "EMAIL")
         },
     }
-    environment.pop("MLFLOW_TRACKING_URI", None)
+    variables.pop("MLFLOW_TRACKING_URI", None)
+    return variables
+
+
+def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user of the folder would."""
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
     )
     if ok:
         assert done.returncode == 0, done.stdout + done.stderr
@@ -273,11 +278,11 @@ def test_a_killed_training_goes_on_to_the_same_bytes(project: Path, model: str) 
     for output in outputs[:2]:
         shutil.rmtree(project / output)
     killed_after(project, f"train_{model}", epoch=2)
-    assert list((project / ".checkpoints").iterdir())
+    assert list((project / ".checkpoints").glob("*-*"))
     done = run_in(project, "python", f"stages/train_{model}.py")
     assert "going on after epoch" in done.stderr
     assert digests(project, *outputs) == uninterrupted
-    assert not list((project / ".checkpoints").iterdir())
+    assert not list((project / ".checkpoints").glob("*-*"))
 
 
 def test_a_changed_knob_never_goes_on_from_the_old_checkpoint(project: Path) -> None:
@@ -288,7 +293,8 @@ def test_a_changed_knob_never_goes_on_from_the_old_checkpoint(project: Path) -> 
     )
     done = run_in(project, "python", "stages/train_mlp.py")
     assert "going on" not in done.stderr
-    assert not list((project / ".checkpoints").iterdir())
+    assert len(list((project / ".checkpoints").glob("*-*"))) == 1  # the old one, for going back
+    shutil.rmtree(project / ".checkpoints")
     run_in(project, "git", "checkout", "--quiet", ".")
     run_in(project, "dvc", "checkout", "--force")
 
@@ -346,6 +352,34 @@ def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path, dvc: R
     shown = run_in(project, "git", "show", f"{name}:metrics/evaluate.json")
     assert json.loads(shown.stdout)["test"]["cnn"]["accuracy"] == 0.123456
     assert read(project, "evaluate")["test"]["cnn"]["accuracy"] != 0.123456
+
+
+@pytest.mark.slow
+def test_an_experiment_killed_in_its_copy_goes_on_from_its_checkpoint(project: Path) -> None:
+    command = ["dvc", "exp", "run", "--temp", "--force", "--name", "killed", "-S", "seed=7"]
+    with subprocess.Popen(
+        command,
+        cwd=project,
+        env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        while not list((project / ".checkpoints").glob("cnn-*/last.ckpt")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    done = run_in(project, *command)
+    assert "going on after epoch" in done.stdout + done.stderr
+    run_in(project, "dvc", "exp", "run", "--temp", "--force", "--name", "whole", "-S", "seed=7")
+    refs = run_in(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
+    locks = [
+        run_in(project, "git", "show", f"{ref}:dvc.lock").stdout
+        for ref in refs.splitlines()
+        if ref.endswith(("/killed", "/whole"))
+    ]
+    assert len(locks) == 2
+    assert locks[0] == locks[1]
 
 
 @pytest.mark.slow

@@ -149,6 +149,28 @@ def test_a_training_writes_a_model_that_loads_and_nothing_unexpected(
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
+def test_a_training_starts_from_the_vectors_asked_for(
+    kind: str,
+    train: Train,
+    workspace: Path,
+    embedding: Embedding,
+    make_params: Callable[..., Params],
+) -> None:
+    starts = {"fasttext": embedding, "random": embedding.randomised(make_params().seed)}
+    for initial, start in starts.items():
+        # Frozen, so that the model that is saved has them still.
+        train(kind, max_epochs=1, fine_tune_embedding=False, initial_embedding=initial)
+        model: Any = load_model(Path(f"models/{kind}"), *KINDS[kind])
+        vectors = model.token_vectors.table.weight.detach().numpy()
+        np.testing.assert_array_equal(vectors, start.table)
+    train(kind, max_epochs=1, initial_embedding="random", embedding_scale=0.05)
+    model = load_model(Path(f"models/{kind}"), *KINDS[kind])
+    vectors = model.token_vectors.table.weight.detach().numpy()
+    assert np.corrcoef(vectors.ravel(), starts["random"].table.ravel())[0, 1] > 0.5
+    assert abs(np.corrcoef(vectors.ravel(), starts["fasttext"].table.ravel())[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_a_training_saves_its_best_epoch_with_the_temperature_that_suits_validation(
     kind: str,

@@ -24,10 +24,18 @@ from rubro.errors import DataError, ParamsError, RubroError
 from rubro.features import Ragged, TitleFeatures
 from rubro.inference import predict_logits
 from rubro.models.cnn import Cnn
-from rubro.models.layers import ModelShape
+from rubro.models.layers import Classifier, ModelShape
 from rubro.models.mlp import Mlp
 from rubro.params import Params, TrainParams
-from rubro.training import BEST, TitleClassifier, Trained, title_weights, train
+from rubro.training import (
+    BEST,
+    Doubt,
+    TitleClassifier,
+    Trained,
+    _shares,
+    title_weights,
+    train,
+)
 
 pytest_plugins = ["helpers"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
@@ -63,6 +71,15 @@ def run(
     return train(model, *data, params, CLASSES, seed, "cpu", report, folder), history
 
 
+def fresh(kind: str, params: TrainParams, embedding: Embedding) -> Classifier:
+    """A model whose weights are always the same."""
+    L.seed_everything(9, verbose=False)
+    rows, size = embedding.table.shape
+    model: Classifier = KINDS[kind](ModelShape(rows, size, 64, CLASSES), params)
+    model.token_vectors.start_from(embedding, params.embedding_scale, params.fine_tune_embedding)
+    return model
+
+
 @pytest.fixture
 def fit(embedding: Embedding, hyperparameters: MakeHyperparameters, learnable: Learnable) -> Fit:
     """Train a model whose weights at the start are always the same."""
@@ -71,15 +88,23 @@ def fit(embedding: Embedding, hyperparameters: MakeHyperparameters, learnable: L
         kind: str, data: Learnable = learnable, seed: int = 1, **overrides: Any
     ) -> tuple[nn.Module, Trained, History]:
         params = hyperparameters(kind, **overrides)
-        L.seed_everything(9, verbose=False)
-        rows, size = embedding.table.shape
-        model: nn.Module = KINDS[kind](ModelShape(rows, size, 64, CLASSES), params)
-        layer: Any = model.token_vectors
-        layer.start_from(embedding, params.embedding_scale, params.fine_tune_embedding)
+        model = fresh(kind, params, embedding)
         trained, history = run(model, data, params, seed)
         return model, trained, history
 
     return make
+
+
+class FreeLogits(nn.Module):
+    """Its parameters are the logits themselves, by the number of tokens of the title."""
+
+    def __init__(self, lengths: int = 1) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(2)
+        self.logits = nn.Parameter(torch.randn(lengths, CLASSES, generator=random))
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self.logits[batch.lengths - 1]
 
 
 class Scripted(nn.Module):
@@ -138,6 +163,7 @@ def test_a_model_learns_a_learnable_catalogue(kind: str, fit: Fit) -> None:
         {"fine_tune_embedding": False, "schedule": "cosine", "learning_rate": 0.03},
         {"dropout": 0.2, "row_dropout": 0.2, "token_dropout": 0.1, "label_smoothing": 0.1},
         {"class_weights": "balanced", "pooling": "mean", "learning_rate": 0.03},
+        {"label_doubt": 1.0, "prior_adjustment": 1.0, "label_smoothing": 0.1},
     ],
     ids=lambda overrides: "-".join(map(str, overrides.values())),
 )
@@ -415,6 +441,10 @@ def test_dropping_every_title_is_an_error_that_names_the_parameter(
         ({"class_weights": "balanced"}, 0.5),
         ({"label_quality": "weight", "unreliable_weight": 0.5}, 1 / 9),
         ({"label_quality": "drop"}, 0.0),
+        ({"prior_adjustment": 1.0}, 0.5),
+        ({"prior_adjustment": 0.5}, 1 / 3),
+        ({"prior_adjustment": 1.0, "label_quality": "weight", "unreliable_weight": 0.5}, 0.5),
+        ({"prior_adjustment": 1.0, "class_weights": "balanced"}, 0.5),
     ],
 )
 def test_weights_reach_the_loss(
@@ -435,6 +465,82 @@ def test_weights_reach_the_loss(
     )
     learnt = softmax(predict_logits(model.eval(), split, rows), axis=1)[0, 1]
     assert learnt == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize("doubt", [0.0, 0.5])
+@pytest.mark.parametrize(("adjustment", "share"), [(0.0, 0.1), (0.5, 0.25), (1.0, 0.5)])
+def test_logits_follow_the_shares_of_the_classes_as_far_as_the_prior_adjustment_leaves_them(
+    adjustment: float,
+    share: float,
+    doubt: float,
+    make_features: MakeFeatures,
+    hyperparameters: MakeHyperparameters,
+) -> None:
+    split, rows = make_features(["apple"] * 40, [2] * 36 + [1] * 4)
+    params = hyperparameters(
+        "mlp",
+        prior_adjustment=adjustment,
+        label_doubt=doubt,
+        max_epochs=150,
+        learning_rate=0.04,
+        batch_size=40,
+    )
+    model = FreeLogits()
+    run(model, (split, split, rows), params)
+    rare, common = model.logits.detach().softmax(1)[0, [1, 2]].tolist()
+    assert rare / (rare + common) == pytest.approx(share, abs=0.02)
+
+
+def test_classes_without_training_titles_get_a_share_all_the_same(
+    make_features: MakeFeatures,
+) -> None:
+    features, _ = make_features(["apple"] * 6, [0, 0, 0, 1, 1, 3])
+    weights = np.array([1, 0.5, 0.5, 0.25, 0.25, 0], np.float32)
+    # 2 to class 0 and 0.5 to class 1; half of that to the others, to which no weight is left.
+    assert _shares(features, weights, 4).tolist() == pytest.approx([2 / 3, 1 / 6, 1 / 12, 1 / 12])
+    evenly = _shares(features, np.array([1, 1, 1, 3, 0, 3], np.float32), 5)
+    assert evenly == pytest.approx(np.array([2, 2, 1, 2, 1]) / 8)
+
+
+@both
+def test_classes_without_training_titles_leave_an_adjusted_training_finite(
+    kind: str, fit: Fit, make_features: MakeFeatures
+) -> None:
+    split, rows = make_features(["apple", "drill"] * 20, [0, 1] * 20, [True, False] * 20)
+    overrides = {"prior_adjustment": 2.0, "label_doubt": 1.0, "label_quality": "drop"}
+    _, trained, _ = fit(kind, (split, split, rows), max_epochs=20, **overrides)
+    assert np.isfinite(trained.summary["last"]["validation"]["loss"])
+    assert all(bool(torch.isfinite(weight).all()) for weight in trained.weights.values())
+
+
+def test_a_step_follows_the_gradient_that_all_weights_leave(
+    make_features: MakeFeatures, hyperparameters: MakeHyperparameters
+) -> None:
+    titles, targets = [" ".join(["apple"] * n) for n in range(1, 7)], [0, 0, 0, 1, 1, 2]
+    reliable = [True, True, False, True, False, True]
+    split, rows = make_features(titles, targets, reliable)
+    params = hyperparameters(
+        "mlp",
+        optimizer="sgd",
+        learning_rate=1.0,
+        max_epochs=1,
+        label_quality="weight",
+        unreliable_weight=0.5,
+        label_doubt=0.7,
+        prior_adjustment=0.5,
+        label_smoothing=0.2,
+    )
+    model = FreeLogits(len(titles))
+    start = model.logits.detach().clone()
+    run(model, (split, split, rows), params)
+    labels = torch.tensor(targets)
+    quality = torch.where(torch.tensor(reliable), 1.0, 0.5)
+    # Doubt is of what the model says, the loss of what the shares of the classes make of it.
+    weights = quality * Doubt(CLASSES, 0.7)(start, labels) / quality.sum()
+    shares = torch.tensor([2.5, 1.5, 1.0, 0.5]) / 5.5
+    smooth = 0.8 * nn.functional.one_hot(labels, CLASSES) + 0.2 / CLASSES
+    step = weights.unsqueeze(1) * (smooth - (start + 0.5 * shares.log()).softmax(1))
+    torch.testing.assert_close(model.logits.detach(), start + step, atol=1e-6, rtol=1e-5)
 
 
 def test_label_smoothing_leaves_its_share_to_all_classes(
@@ -503,6 +609,64 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(
     assert share[99] == pytest.approx(last, abs=0.02)
     assert (np.diff(share[warmup:]) <= 1e-12).all()
     assert (share[:100] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "min_steps", "epochs"),
+    [(2, 0, 2), (2, 6, 2), (2, 7, 3), (2, 12, 4), (2, 13, 5), (5, 13, 5), (6, 13, 6)],
+)
+def test_few_titles_are_passed_over_until_the_least_number_of_steps(
+    max_epochs: int,
+    min_steps: int,
+    epochs: int,
+    make_features: MakeFeatures,
+    hyperparameters: MakeHyperparameters,
+) -> None:
+    # Ten titles, of which two have no weight, are two batches of three and one of two.
+    split, rows = make_features(["apple"] * 10, reliable=[True] * 8 + [False] * 2)
+    params = hyperparameters(
+        "mlp", max_epochs=max_epochs, min_steps=min_steps, batch_size=3, label_quality="drop"
+    )
+    trained, history = run(FreeLogits(), (split, split, rows), params)
+    assert len(history) == epochs
+    assert trained.summary["last"]["epoch"] == epochs - 1
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize(("max_epochs", "min_steps"), [(8, 0), (2, 16), (2, 15)])
+def test_the_learning_rate_ends_with_the_last_step_however_many_there_are(
+    schedule: str,
+    max_epochs: int,
+    min_steps: int,
+    make_features: MakeFeatures,
+    hyperparameters: MakeHyperparameters,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("RUBRO_CHECKPOINT_SECONDS", "0")
+    split, rows = plain(10, make_features)
+    params = hyperparameters(
+        "mlp",
+        max_epochs=max_epochs,
+        min_steps=min_steps,
+        batch_size=5,
+        schedule=schedule,
+        learning_rate=0.5,
+    )
+    seen: list[dict[str, Any]] = []
+
+    def look(epoch: int = 0, metrics: dict[str, float] | None = None) -> None:
+        """At the checkpoint of the epoch before this one."""
+        if (checkpoint := tmp_path / "last.ckpt").exists():
+            seen.extend(torch.load(checkpoint, weights_only=True)["lr_schedulers"])
+
+    train(FreeLogits(), split, split, rows, params, CLASSES, 1, "cpu", look, tmp_path)
+    look()
+    assert [state["last_epoch"] for state in seen] == [2, 4, 6, 8, 10, 12, 14, 16]
+    rates = np.array([state["_last_lr"][0] for state in seen])
+    assert rates[3] == pytest.approx(0.25)
+    assert rates[7] == pytest.approx(0, abs=1e-9)
+    assert (np.diff(rates) < 0).all()
 
 
 def test_a_frozen_cnn_has_no_optimizer_for_tables(
@@ -579,12 +743,11 @@ def test_a_gpu_learns_what_the_cpu_learns(
     hyperparameters: MakeHyperparameters,
     learnable: Learnable,
 ) -> None:
-    params = hyperparameters(kind, max_epochs=5, learning_rate=3e-3)
+    every = {"label_doubt": 0.5, "label_smoothing": 0.1, "prior_adjustment": 1.0, "dropout": 0.1}
+    params = hyperparameters(kind, max_epochs=5, learning_rate=3e-3, **every)
     scores = {}
     for accelerator in ("cpu", "gpu"):
-        L.seed_everything(9, verbose=False)
-        rows, size = embedding.table.shape
-        model: nn.Module = KINDS[kind](ModelShape(rows, size, 64, CLASSES), params)
+        model = fresh(kind, params, embedding)
         folder = Path(tempfile.mkdtemp())
         trained = train(model, *learnable, params, CLASSES, 1, accelerator, lambda *_: None, folder)
         scores[accelerator] = trained.summary["best"]["validation"]["balanced_accuracy"]
@@ -617,9 +780,7 @@ def test_a_training_killed_after_its_last_epoch_ends_as_if_it_had_not_been(
     params = hyperparameters(kind, max_epochs=epochs, early_stopping_patience=patience)
     outcomes = []
     for _ in range(2):
-        L.seed_everything(9, verbose=False)
-        rows, size = embedding.table.shape
-        model: nn.Module = KINDS[kind](ModelShape(rows, size, 64, CLASSES), params)
+        model = fresh(kind, params, embedding)
         history: History = []
 
         def report(epoch: int, metrics: dict[str, float], history: History = history) -> None:
@@ -633,3 +794,50 @@ def test_a_training_killed_after_its_last_epoch_ends_as_if_it_had_not_been(
     assert second.summary == first.summary
     for name, weights in first.weights.items():
         assert torch.equal(second.weights[name], weights), name
+
+
+@both
+@pytest.mark.parametrize("failing", [1, 3])
+def test_a_training_stopped_half_way_goes_on_to_the_same_weights(
+    kind: str,
+    failing: int,
+    embedding: Embedding,
+    hyperparameters: MakeHyperparameters,
+    learnable: Learnable,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("RUBRO_CHECKPOINT_SECONDS", "0")
+    params = hyperparameters(
+        kind,
+        max_epochs=2,
+        min_steps=25,
+        learning_rate=3e-3,
+        schedule="cosine",
+        dropout=0.2,
+        row_dropout=0.2,
+        label_doubt=0.5,
+        prior_adjustment=1.0,
+    )
+
+    def attempt(folder: str, failing: int | None) -> tuple[Trained, History]:
+        history: History = []
+
+        def report(epoch: int, metrics: dict[str, float]) -> None:
+            if epoch == failing:
+                raise OSError("no space left on device")
+            history.append(metrics)
+
+        model, path = fresh(kind, params, embedding), tmp_path / folder
+        trained = train(model, *learnable, params, CLASSES, 1, "cpu", report, path)
+        return trained, history
+
+    whole, whole_history = attempt("whole", None)
+    with pytest.raises(OSError, match="no space left"):
+        attempt("stopped", failing)
+    resumed, resumed_history = attempt("stopped", None)
+    assert len(whole_history) == 5
+    assert resumed_history == whole_history
+    assert resumed.summary == whole.summary
+    for name, weights in whole.weights.items():
+        assert torch.equal(resumed.weights[name], weights), name

@@ -7,34 +7,68 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import lightning as L
 import torch
+from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import Checkpoint
 
 from rubro import __version__
 
-# Outside the stage's outputs, which DVC removes before each run.
-FOLDER = Path(".checkpoints")
+_FOLDER = ".checkpoints"
+_KEPT = 3
 INTERVAL = "RUBRO_CHECKPOINT_SECONDS"
 _DEFAULT_INTERVAL = 20.0
 
 
-def resume_folder(name: str, settings: dict[str, Any], inputs: list[Path]) -> Path:
+@contextmanager
+def checkpoint_folder(name: str, settings: dict[str, Any], inputs: list[Path]) -> Iterator[Path]:
     """The folder for the checkpoints of one training: another training has another.
 
-    Folders of earlier trainings of the same name, which nothing can go on from, are removed.
+    It is removed when the training ends well. Of those that interrupted trainings of the same
+    name left, the latest three stay. Where another process is at the very same training, the
+    folder is a temporary one.
 
     Args:
         name: of the model.
         settings: every parameter that the result depends on, as plain values.
         inputs: files and folders that the result depends on, code included.
 
-    Returns:
+    Yields:
         A folder that exists, named by a hash of all this.
     """
+    folder = _checkpoints() / f"{name}-{_digest(settings, inputs)}"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_lock_of(folder).acquire(blocking=False))
+        except Timeout:
+            yield Path(stack.enter_context(TemporaryDirectory()))
+            return
+        folder.mkdir(exist_ok=True)
+        _remove_old(folder)
+        yield folder
+        shutil.rmtree(folder)
+
+
+def _checkpoints() -> Path:
+    """Outside the stage's outputs, which DVC removes before each run.
+
+    An experiment that DVC runs in a copy, below .dvc/tmp of the repository, uses the repository's:
+    the copy does not outlive an interruption.
+    """
+    here = Path.cwd()
+    for parent in here.parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2] / _FOLDER
+    return here / _FOLDER
+
+
+def _digest(settings: dict[str, Any], inputs: list[Path]) -> str:
     digest = hashlib.sha256()
     digest.update(json.dumps([__version__, torch.__version__, settings], sort_keys=True).encode())
     for path in inputs:
@@ -43,19 +77,29 @@ def resume_folder(name: str, settings: dict[str, Any], inputs: list[Path]) -> Pa
             if file.is_file() and file.suffix != ".pyc":
                 digest.update(file.name.encode())
                 digest.update(hashlib.sha256(file.read_bytes()).digest())
-    folder = FOLDER / f"{name}-{digest.hexdigest()[:16]}"
-    for other in FOLDER.glob(f"{name}-*"):
-        if other != folder:
+    return digest.hexdigest()[:16]
+
+
+def _lock_of(folder: Path) -> FileLock:
+    """Free again as soon as the process that holds it has ended, however it ended."""
+    locks = folder.parent / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / folder.name)
+
+
+def _remove_old(folder: Path) -> None:
+    name = folder.name.rpartition("-")[0]
+    others = [path for path in folder.parent.glob(f"{name}-*") if path != folder]
+    for other in sorted(others, key=lambda path: path.stat().st_mtime)[: -(_KEPT - 1)]:
+        with suppress(Timeout), _lock_of(other).acquire(blocking=False):
             shutil.rmtree(other)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 class ResumePoint(Checkpoint):  # Lightning calls these last, when all else knows the epoch
     """Saves the whole state of a training at the end of an epoch, and brings it back.
 
     Args:
-        folder: from resume_folder.
+        folder: from checkpoint_folder.
     """
 
     def __init__(self, folder: Path) -> None:

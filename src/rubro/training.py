@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import signal
 import threading
 import warnings
@@ -34,7 +33,7 @@ from rubro.metrics import accuracy, balanced_accuracy
 from rubro.models.files import save_model
 from rubro.models.layers import Classifier, ModelShape, RowTable
 from rubro.params import Params, TrainParams
-from rubro.resume import ResumePoint, resume_folder
+from rubro.resume import ResumePoint, checkpoint_folder
 from rubro.splits import load_labels
 from rubro.tracking import tracked
 
@@ -484,23 +483,23 @@ def train_and_save(
         start, hyperparameters.embedding_scale, hyperparameters.fine_tune_embedding
     )
     tracked_params = {f"train_{name}": hyperparameters.model_dump(), "seed": params.seed}
-    checkpoints = resume_folder(
-        name,
-        {
-            **tracked_params,
-            "threads": params.threads,
-            "accelerator": params.accelerator,
-            "tokens": params.tokens.model_dump(),
-            "featurize": params.featurize.model_dump(),
-        },
-        inputs=[
-            Path("data/features"),
-            Path("data/subset/labels.json"),
-            Path("models/embedding"),
-            Path(__file__).parent,
-        ],
-    )
-    with tracked(Path("metrics/curves") / name, f"train_{name}", tracked_params) as tracker:
+    settings = {
+        **tracked_params,
+        "threads": params.threads,
+        "accelerator": params.accelerator,
+        "tokens": params.tokens.model_dump(),
+        "featurize": params.featurize.model_dump(),
+    }
+    inputs = [
+        Path("data/features"),
+        Path("data/subset/labels.json"),
+        Path("models/embedding"),
+        Path(__file__).parent,
+    ]
+    with (
+        checkpoint_folder(name, settings, inputs) as checkpoints,
+        tracked(Path("metrics/curves") / name, f"train_{name}", tracked_params) as tracker,
+    ):
         trained = train(
             model,
             train_split,
@@ -539,7 +538,6 @@ def train_and_save(
         tracker.log_outcome(
             {f"best/{split}/{k}": v for split in CURVES for k, v in best[split].items()}, folder
         )
-    shutil.rmtree(checkpoints)
 
 
 def _nested(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
