@@ -6,10 +6,11 @@ import workspace  # noqa: F401
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
-from rubro.calibration import fit_temperature
+from rubro.calibration import fit_calibration
 from rubro.console import run_stage, say
-from rubro.evaluation import comparison, detail_tables, ensemble_logits, model_metrics
+from rubro.evaluation import comparison, detail_tables, model_metrics
 from rubro.features import load_features
 from rubro.files import write_json
 from rubro.inference import predict_logits
@@ -31,31 +32,37 @@ def main(params: Params) -> None:
         "mlp": load_model(Path("models/mlp"), Mlp, MlpParams),
         "cnn": load_model(Path("models/cnn"), Cnn, CnnParams),
     }
-    temperatures = {name: float(model.head.temperature) for name, model in models.items()}
     metrics: dict[str, dict[str, dict[str, float]]] = {}
     for split, features in zip(("validation", "test"), held_out, strict=True):
         titles = load_split(Path("data/subset"), split)["title"]
-        logits = {
-            name: predict_logits(model, features, token_rows) for name, model in models.items()
-        }
-        mixed = ensemble_logits(list(logits.values()))
+        probabilities, uncalibrated = {}, {}
+        for name, model in models.items():
+            logits = predict_logits(model, features, token_rows)
+            uncalibrated[name] = softmax(logits, axis=1)
+            probabilities[name] = model.calibration.probabilities(logits)
+        uncalibrated["ensemble"] = (probabilities["mlp"] + probabilities["cnn"]) / 2
+        logits = np.log(np.maximum(uncalibrated["ensemble"], np.finfo(float).tiny))
         if split == "validation":
-            temperatures["ensemble"] = fit_temperature(mixed, features.targets)
-        logits["ensemble"] = mixed / temperatures["ensemble"]
+            calibration = fit_calibration(logits, features.targets)
+        probabilities["ensemble"] = calibration.probabilities(logits)
         metrics[split] = {}
-        for name, scaled in logits.items():
+        for name, p in probabilities.items():
             measured = model_metrics(
-                scaled, features.targets, temperatures[name], params.evaluate, params.seed
+                p, uncalibrated[name], features.targets, params.evaluate, params.seed
             )
             say(f"{split} {name}: balanced accuracy {measured['balanced_accuracy']:.4f}")
             metrics[split][name] = measured
             folder = Path("metrics/evaluation") / split / name
             folder.mkdir(parents=True, exist_ok=True)
-            tables = detail_tables(scaled, features, titles, labels, train_counts, params.evaluate)
+            tables = detail_tables(p, features, titles, labels, train_counts, params.evaluate)
             for table, frame in tables.items():
                 frame.to_csv(folder / f"{table}.csv", index=False)
         metrics[split]["cnn_minus_mlp"] = comparison(
-            logits["cnn"], logits["mlp"], features.targets, params.evaluate, params.seed
+            probabilities["cnn"],
+            probabilities["mlp"],
+            features.targets,
+            params.evaluate,
+            params.seed,
         )
     write_json(Path("metrics/evaluate.json"), {s: metrics[s] for s in ("test", "validation")})
 

@@ -1,4 +1,4 @@
-"""Temperature scaling, on logits whose true probabilities are known."""
+"""Temperatures, on logits whose true probabilities are known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.special import log_softmax, softmax
 
-from rubro.calibration import fit_temperature
+from rubro.calibration import Calibration, fit_calibration
 from rubro.metrics import expected_calibration_error
 
 LOWEST, HIGHEST = 0.05, 20.0
@@ -25,15 +25,45 @@ def honest(
     return logits, np.minimum(below.sum(axis=1), classes - 1)
 
 
-def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
-    return float(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())
+def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    own = probabilities[np.arange(len(targets)), targets]
+    return float(-np.log(np.maximum(own, 1e-300)).mean())
+
+
+def within_bounds(calibration: Calibration) -> bool:
+    ordered = LOWEST <= calibration.low <= calibration.high <= HIGHEST
+    return ordered and 0 <= calibration.low_share <= 1
+
+
+def test_a_new_calibration_is_the_softmax() -> None:
+    logits, _ = honest(1, titles=50)
+    np.testing.assert_allclose(Calibration().probabilities(logits), softmax(logits, axis=1))
+
+
+def test_probabilities_are_the_mixture_of_two_softmaxes() -> None:
+    logits, _ = honest(2, titles=50)
+    expected = 0.7 * softmax(logits / 0.5, axis=1) + 0.3 * softmax(logits / 3, axis=1)
+    mixed = Calibration(0.5, 3.0, 0.7).probabilities(logits)
+    np.testing.assert_allclose(mixed, expected)
+    np.testing.assert_allclose(mixed.sum(axis=1), 1)
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("factor", [0.25, 0.5, 1.0, 2.0, 4.0])
-def test_the_temperature_undoes_a_factor_on_honest_logits(factor: float, seed: int) -> None:
+def test_a_factor_on_honest_logits_is_undone(factor: float, seed: int) -> None:
     logits, targets = honest(seed)
-    assert fit_temperature(logits * factor, targets) == pytest.approx(factor, rel=0.05)
+    probabilities = fit_calibration(logits * factor, targets).probabilities(logits * factor)
+    assert np.abs(probabilities - softmax(logits, axis=1)).mean() < 0.01
+
+
+def test_two_temperatures_are_found_again() -> None:
+    logits, _ = honest(6, scale=6.0)
+    truth = Calibration(0.4, 4.0, 0.6)
+    random = np.random.default_rng(0)
+    below = truth.probabilities(logits).cumsum(axis=1) < random.uniform(size=(len(logits), 1))
+    found = fit_calibration(logits, np.minimum(below.sum(axis=1), 5))
+    assert found.high == pytest.approx(truth.high, rel=0.15)
+    assert found.low_share == pytest.approx(truth.low_share, abs=0.05)
 
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 5.0, 30.0])
@@ -41,63 +71,61 @@ def test_the_temperature_undoes_a_factor_on_honest_logits(factor: float, seed: i
 def test_the_cross_entropy_never_rises(scale: float, noise: float) -> None:
     for seed in range(5):
         logits, targets = honest(seed, titles=200)
+        logits *= scale
         random = np.random.default_rng(seed)
         wrong = random.uniform(size=200) < noise
         targets[wrong] = random.integers(0, 6, wrong.sum())
-        temperature = fit_temperature(logits * scale, targets)
-        assert LOWEST <= temperature <= HIGHEST
-        scaled = cross_entropy(logits * scale / temperature, targets)
-        assert scaled <= cross_entropy(logits * scale, targets) + 1e-8
+        calibration = fit_calibration(logits, targets)
+        assert within_bounds(calibration)
+        after = cross_entropy(calibration.probabilities(logits), targets)
+        assert after <= cross_entropy(softmax(logits, axis=1), targets) + 1e-5
 
 
-@pytest.mark.parametrize("factor", [0.01, 0.1, 0.7, 3.0, 15.0, 200.0])
-def test_no_other_temperature_does_better(factor: float) -> None:
+@pytest.mark.parametrize("factor", [0.1, 0.7, 3.0, 15.0])
+def test_no_single_temperature_does_better(factor: float) -> None:
     logits, targets = honest(4, titles=500)
-    found = cross_entropy(logits * factor / fit_temperature(logits * factor, targets), targets)
-    grid = np.geomspace(LOWEST, HIGHEST, 1000)
-    best = min(cross_entropy(logits * factor / temperature, targets) for temperature in grid)
-    assert found <= best * (1 + 1e-5)
+    logits *= factor
+    found = cross_entropy(fit_calibration(logits, targets).probabilities(logits), targets)
+    best = min(
+        cross_entropy(softmax(logits / temperature, axis=1), targets)
+        for temperature in np.geomspace(LOWEST, HIGHEST, 1000)
+    )
+    assert found <= best * (1 + 1e-3)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 10.0, 1e4])
-def test_logits_that_separate_the_classes_get_a_temperature_within_bounds(size: float) -> None:
+@pytest.mark.parametrize("shift", [0, 1])
+def test_logits_that_are_always_right_or_always_wrong_stay_within_bounds(
+    size: float, shift: int
+) -> None:
     targets = np.arange(40) % 4
-    temperature = fit_temperature(np.eye(4)[targets] * size, targets)
-    assert LOWEST <= temperature <= HIGHEST
-    if size <= 1:
-        assert temperature == pytest.approx(LOWEST, rel=0.01)
+    logits = np.eye(4)[(targets + shift) % 4] * size
+    calibration = fit_calibration(logits, targets)
+    assert within_bounds(calibration)
+    assert np.isfinite(calibration.probabilities(logits)).all()
 
 
 @pytest.mark.parametrize("titles", [1, 30])
-def test_constant_logits_get_a_temperature_within_bounds(titles: int) -> None:
-    temperature = fit_temperature(np.full((titles, 3), 2.5), np.arange(titles) % 3)
-    assert LOWEST <= temperature <= HIGHEST
-
-
-def test_logits_that_are_always_wrong_are_taken_for_as_little_as_possible() -> None:
-    targets = np.arange(40) % 4
-    assert fit_temperature(np.eye(4)[(targets + 1) % 4] * 9, targets) == pytest.approx(
-        HIGHEST, rel=0.01
-    )
+def test_constant_logits_stay_constant_probabilities(titles: int) -> None:
+    logits = np.full((titles, 3), 2.5)
+    calibration = fit_calibration(logits, np.arange(titles) % 3)
+    assert within_bounds(calibration)
+    np.testing.assert_allclose(calibration.probabilities(logits), 1 / 3)
 
 
 def test_the_calibration_error_of_over_confident_logits_falls_to_nearly_nothing() -> None:
     logits, targets = honest(8, titles=20_000)
     confident = logits * 3
     before, _ = expected_calibration_error(softmax(confident, axis=1), targets, 15)
-    scaled = confident / fit_temperature(confident, targets)
-    after, _ = expected_calibration_error(softmax(scaled, axis=1), targets, 15)
+    calibrated = fit_calibration(confident, targets).probabilities(confident)
+    after, _ = expected_calibration_error(calibrated, targets, 15)
     assert before > 0.15
     assert after < 0.015
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.0, 4.0])
-def test_log_probabilities_serve_as_well_as_logits(factor: float) -> None:
+def test_log_probabilities_serve_as_well_as_logits() -> None:
     logits, targets = honest(5, titles=2000)
-    logits *= factor
-    assert fit_temperature(log_softmax(logits, axis=1), targets) == pytest.approx(
-        fit_temperature(logits, targets), rel=1e-3
-    )
+    assert fit_calibration(log_softmax(logits, axis=1), targets) == fit_calibration(logits, targets)
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,13 +134,12 @@ def test_log_probabilities_serve_as_well_as_logits(factor: float) -> None:
     factor=st.floats(0.3, 5),
     shifts=arrays.arrays(np.float64, (80, 1), elements=st.floats(-100, 100)),
 )
-def test_a_constant_added_to_the_logits_of_a_title_changes_nothing(
+def test_a_constant_added_to_the_logits_of_a_title_and_its_prediction_change_nothing(
     seed: int, factor: float, shifts: np.ndarray
 ) -> None:
     logits, targets = honest(seed, titles=80)
     logits *= factor
-    temperature = fit_temperature(logits, targets)
-    assert fit_temperature(logits + shifts, targets) == pytest.approx(temperature, rel=1e-3)
-    np.testing.assert_array_equal(
-        (logits / temperature).argmax(axis=1), softmax(logits, axis=1).argmax(axis=1)
-    )
+    probabilities = fit_calibration(logits, targets).probabilities(logits)
+    shifted = fit_calibration(logits + shifts, targets).probabilities(logits + shifts)
+    np.testing.assert_allclose(shifted, probabilities, atol=0.01)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), logits.argmax(axis=1))

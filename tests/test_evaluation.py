@@ -17,7 +17,6 @@ from rubro.evaluation import (
     comparison,
     confused_pairs,
     detail_tables,
-    ensemble_logits,
     metrics_of,
     model_metrics,
     reliability_curve,
@@ -46,7 +45,6 @@ CASE = [
     ([0.0, 0.5, 0.5], 1),
 ]
 PROBABILITIES = np.array([p for p, _ in CASE])
-LOGITS = np.log(np.maximum(PROBABILITIES, 1e-12)) + 3
 TARGETS = np.array([t for _, t in CASE])
 TITLES = pd.Series([f"title {i}" for i in range(6)], index=range(10, 16))
 
@@ -70,23 +68,6 @@ def test_logits_come_in_the_order_of_the_titles_over_many_batches(
     np.testing.assert_allclose(logits, np.stack([number * 0, number, -number], axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize("models", [1, 2, 3])
-def test_the_ensemble_says_the_mean_of_what_its_models_say(models: int) -> None:
-    logits = list(np.random.default_rng(4).normal(scale=3, size=(models, 50, 6)))
-    expected = np.mean([softmax(own, axis=1) for own in logits], axis=0)
-    mixed = ensemble_logits(logits)
-    np.testing.assert_allclose(softmax(mixed, axis=1), expected, atol=1e-12)
-    np.testing.assert_allclose(np.exp(mixed), expected, atol=1e-12)
-    shifted = [own + shift for own, shift in zip(logits, (7, -90, 2), strict=False)]
-    np.testing.assert_allclose(ensemble_logits(shifted), mixed, atol=1e-9)
-
-
-def test_the_ensemble_of_models_that_are_sure_of_the_opposite_is_undecided() -> None:
-    sure = np.array([[2000.0, 0.0, -2000.0]])
-    mixed = ensemble_logits([sure, sure[:, ::-1]])
-    np.testing.assert_allclose(softmax(mixed, axis=1), [[0.5, 0.0, 0.5]], atol=1e-12)
-
-
 def test_rounded_metrics_are_the_metrics() -> None:
     exact = classification_metrics(PROBABILITIES, TARGETS, 5)
     rounded = metrics_of(PROBABILITIES, TARGETS, 5)
@@ -106,36 +87,30 @@ def judging(make_params: Callable[..., Params]) -> EvaluateParams:
 
 
 def noisy(seed: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of 300 titles of 5 classes, and their targets."""
+    """Probabilities of 300 titles of 5 classes, and their targets."""
     random = np.random.default_rng(seed)
     targets = np.arange(300) % 5
-    return random.normal(size=(300, 5)) + strength * np.eye(5)[targets], targets
+    logits = random.normal(size=(300, 5)) + strength * np.eye(5)[targets]
+    return softmax(logits, axis=1), targets
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_the_metrics_of_a_model_are_those_of_its_scaled_probabilities(
-    temperature: float, judging: EvaluateParams
-) -> None:
-    logits, targets = noisy(1, 2.0)
-    measured = model_metrics(logits / temperature, targets, temperature, judging, 7)
-    scaled = metrics_of(softmax(logits / temperature, axis=1), targets, 5)
-    assert {name: measured.pop(name) for name in scaled} == scaled
-    before = expected_calibration_error(softmax(logits, axis=1), targets, 5)[0]
-    assert measured.pop("ece_before_scaling") == pytest.approx(before, abs=1e-6)
-    assert measured.pop("temperature") == temperature
-    assert set(measured) == {"balanced_accuracy_low", "balanced_accuracy_high"}
-
-
-def test_at_temperature_one_the_calibration_error_is_the_same_before_scaling(
+def test_the_metrics_of_a_model_are_those_of_its_calibrated_probabilities(
     judging: EvaluateParams,
 ) -> None:
-    measured = model_metrics(*noisy(1, 2.0), 1.0, judging, 7)
-    assert measured["ece_before_scaling"] == measured["ece"]
+    probabilities, targets = noisy(1, 2.0)
+    uncalibrated = softmax(3 * np.log(probabilities), axis=1)
+    measured = model_metrics(probabilities, uncalibrated, targets, judging, 7)
+    expected = metrics_of(probabilities, targets, 5)
+    assert {name: measured.pop(name) for name in expected} == expected
+    before = expected_calibration_error(uncalibrated, targets, 5)[0]
+    assert measured.pop("ece_before_calibration") == pytest.approx(before, abs=1e-6)
+    assert set(measured) == {"balanced_accuracy_low", "balanced_accuracy_high"}
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_balanced_accuracy_lies_within_its_interval(seed: int, judging: EvaluateParams) -> None:
-    measured = model_metrics(*noisy(seed, 1.5), 1.0, judging, 7)
+    probabilities, targets = noisy(seed, 1.5)
+    measured = model_metrics(probabilities, probabilities, targets, judging, 7)
     low, high = measured["balanced_accuracy_low"], measured["balanced_accuracy_high"]
     assert 0 < low < measured["balanced_accuracy"] < high < 1
 
@@ -144,7 +119,8 @@ def test_the_interval_follows_the_confidence_asked_for_and_the_seed(
     judging: EvaluateParams,
 ) -> None:
     def interval(params: EvaluateParams, seed: int) -> tuple[float, float]:
-        measured = model_metrics(*noisy(2, 1.5), 1.0, params, seed)
+        probabilities, targets = noisy(2, 1.5)
+        measured = model_metrics(probabilities, probabilities, targets, params, seed)
         return measured["balanced_accuracy_low"], measured["balanced_accuracy_high"]
 
     low, high = interval(judging, 7)
@@ -166,14 +142,14 @@ def test_the_comparison_of_two_models_is_that_of_their_predictions(
     assert compared == {name: round(value, 6) for name, value in exact.items()}
     assert 0 < compared["low"] < compared["balanced_accuracy"] < compared["high"]
     assert compared["p_value"] < 0.01
-    own = metrics_of(softmax(better, axis=1), targets, 5)["balanced_accuracy"]
-    other = metrics_of(softmax(worse, axis=1), targets, 5)["balanced_accuracy"]
+    own = metrics_of(better, targets, 5)["balanced_accuracy"]
+    other = metrics_of(worse, targets, 5)["balanced_accuracy"]
     assert compared["balanced_accuracy"] == pytest.approx(own - other, abs=2e-6)
 
 
-def test_scaling_its_logits_does_not_make_a_model_another(judging: EvaluateParams) -> None:
-    logits, targets = noisy(1, 2.0)
-    assert comparison(logits, logits / 3, targets, judging, 7) == {
+def test_confidence_alone_does_not_make_a_model_another(judging: EvaluateParams) -> None:
+    probabilities, targets = noisy(1, 2.0)
+    assert comparison(probabilities, probabilities**2, targets, judging, 7) == {
         "balanced_accuracy": 0,
         "low": 0,
         "high": 0,
@@ -307,7 +283,7 @@ def test_the_detail_tables_cover_every_title_within_their_limits(
 ) -> None:
     features, _ = make_features(["apple", "drill zzz", "boot", "saw", "", "red"], TARGETS.tolist())
     params = make_params({"evaluate.mistakes": 1, "evaluate.confused_pairs": 1}).evaluate
-    tables = detail_tables(LOGITS, features, TITLES, ABC, np.array([9, 9, 9]), params)
+    tables = detail_tables(PROBABILITIES, features, TITLES, ABC, np.array([9, 9, 9]), params)
     assert set(tables) == {"slices", "classes", "confused_pairs", "mistakes", "reliability"}
     assert len(tables["mistakes"]) == len(tables["confused_pairs"]) == 1
     assert tables["mistakes"]["probability"].tolist() == [0.1]

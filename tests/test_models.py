@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from rubro.batches import Batch, gather
+from rubro.calibration import Calibration
 from rubro.embedding import Embedding, Subwords
 from rubro.features import Ragged, TitleFeatures
 from rubro.models.cnn import Cnn
@@ -537,40 +538,10 @@ def test_a_model_of_tables_is_smaller_the_coarser_they_are(
 
 
 @both
-@precisions
-def test_the_temperature_travels_with_the_model(
-    kind: str, precision: str, make_model: MakeModel, save: Save, learnable: Learnable
+def test_the_calibration_travels_with_the_model(
+    kind: str, make_model: MakeModel, save: Save
 ) -> None:
-    features, _, rows = learnable
     model = make_model(kind)
-    model.head.temperature.fill_(1.7)
-    loaded = save(model, kind, precision)
-    assert loaded.head.temperature.item() == model.head.temperature.item()
-    if precision == "float32":
-        titles = list(range(9))
-        np.testing.assert_array_equal(
-            logits_of(model, features, rows, titles), logits_of(loaded, features, rows, titles)
-        )
-
-
-@both
-@pytest.mark.parametrize("skip_connection", [True, False])
-def test_a_temperature_of_two_halves_the_logits(
-    kind: str, skip_connection: bool, make_model: MakeModel, learnable: Learnable
-) -> None:
-    features, _, rows = learnable
-    model = make_model(kind, skip_connection=skip_connection)
-    assert model.head.temperature.item() == 1
-    titles = list(range(40))
-    before = logits_of(model, features, rows, titles)
-    model.head.temperature.fill_(2)
-    after = logits_of(model, features, rows, titles)
-    np.testing.assert_array_equal(after, before / 2)
-    np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
-
-
-@both
-def test_the_temperature_is_no_parameter_to_train(kind: str, make_model: MakeModel) -> None:
-    model = make_model(kind)
-    assert "head.temperature" in model.state_dict()
-    assert "head.temperature" not in dict(model.named_parameters())
+    assert model.calibration == Calibration()
+    model.calibration = Calibration(0.5, 1.7, 0.25)
+    assert save(model, kind, "int8").calibration == model.calibration

@@ -309,13 +309,6 @@ def test_the_summary_counts_the_parameters(fit: Fit) -> None:
     assert set(trained.weights) == set(model.state_dict())
 
 
-@both
-def test_training_leaves_the_temperature_at_one(kind: str, fit: Fit) -> None:
-    model, trained, _ = fit(kind, weight_decay=0.1)
-    assert model.get_buffer("head.temperature").item() == 1
-    assert trained.weights["head.temperature"].item() == 1
-
-
 def test_training_leaves_nothing_in_the_folder_it_runs_in(fit: Fit, tmp_path: Path) -> None:
     fit("mlp", max_epochs=1)
     assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.metrics import precision_recall_fscore_support
 
 from rubro.features import TitleFeatures
@@ -15,52 +14,43 @@ from rubro.significance import balanced_accuracy_interval, compare
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
 
 
-def ensemble_logits(logits: list[np.ndarray]) -> np.ndarray:
-    """The logarithm of the mean of several models' probabilities.
-
-    Args:
-        logits: of each model, float (titles, classes).
-
-    Returns:
-        float (titles, classes).
-    """
-    return np.asarray(logsumexp(log_softmax(logits, axis=2), axis=0) - np.log(len(logits)))
-
-
 def model_metrics(
-    logits: np.ndarray, targets: np.ndarray, temperature: float, params: EvaluateParams, seed: int
+    probabilities: np.ndarray,
+    uncalibrated: np.ndarray,
+    targets: np.ndarray,
+    params: EvaluateParams,
+    seed: int,
 ) -> dict[str, float]:
     """The metrics of one model on one split, and how sure they are.
 
     Args:
-        logits: float (titles, classes), after temperature scaling.
+        probabilities: float (titles, classes).
+        uncalibrated: the probabilities before calibration.
         targets: class indices (titles,).
-        temperature: what they have been divided by.
         params: of the bins and the bootstrap.
         seed: of the bootstrap.
 
     Returns:
-        metrics_of, balanced_accuracy_low and balanced_accuracy_high (its confidence interval),
-        temperature, and ece_before_scaling.
+        metrics_of, ece_before_calibration, balanced_accuracy_low and balanced_accuracy_high: its
+        confidence interval.
     """
     bins = params.calibration_bins
-    right = logits.argmax(axis=1) == targets
+    right = probabilities.argmax(axis=1) == targets
     low, high = balanced_accuracy_interval(
         targets, right, params.bootstrap_samples, params.confidence, seed
     )
-    unscaled = softmax(logits * temperature, axis=1)
+    before, _ = expected_calibration_error(uncalibrated, targets, bins)
     return {
-        **metrics_of(softmax(logits, axis=1), targets, bins),
+        **metrics_of(probabilities, targets, bins),
+        "ece_before_calibration": round(before, 6),
         "balanced_accuracy_low": round(low, 6),
         "balanced_accuracy_high": round(high, 6),
-        "temperature": round(temperature, 4),
-        "ece_before_scaling": round(expected_calibration_error(unscaled, targets, bins)[0], 6),
     }
 
 
 def comparison(
-    logits: np.ndarray,
-    other_logits: np.ndarray,
+    probabilities: np.ndarray,
+    other_probabilities: np.ndarray,
     targets: np.ndarray,
     params: EvaluateParams,
     seed: int,
@@ -68,8 +58,8 @@ def comparison(
     """significance.compare of the predictions of two models, rounded to 6 digits."""
     compared = compare(
         targets,
-        logits.argmax(axis=1) == targets,
-        other_logits.argmax(axis=1) == targets,
+        probabilities.argmax(axis=1) == targets,
+        other_probabilities.argmax(axis=1) == targets,
         params.bootstrap_samples,
         params.confidence,
         seed,
@@ -205,7 +195,7 @@ def reliability_curve(probabilities: np.ndarray, targets: np.ndarray, bins: int)
 
 
 def detail_tables(
-    logits: np.ndarray,
+    probabilities: np.ndarray,
     features: TitleFeatures,
     titles: pd.Series,
     labels: list[str],
@@ -215,7 +205,7 @@ def detail_tables(
     """What lies behind the metrics of one model on one split.
 
     Args:
-        logits: float (titles, classes).
+        probabilities: float (titles, classes).
         features: of the split.
         titles: as text.
         labels: the class names in order.
@@ -226,7 +216,6 @@ def detail_tables(
         By name: slices, classes, confused_pairs, mistakes and reliability.
     """
     targets, bins = features.targets, params.calibration_bins
-    probabilities = softmax(logits, axis=1)
     masks = slices(features, train_counts, params.rare_category_rows)
     return {
         "slices": slice_table(probabilities, targets, masks, bins),

@@ -8,7 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rubro.batches import Batch, Batches, Dropouts
-from rubro.calibration import fit_temperature
+from rubro.calibration import fit_calibration
 from rubro.console import console, say
 from rubro.embedding import Embedding
 from rubro.errors import DataError, ParamsError, TrainingError
@@ -514,8 +514,7 @@ def train_and_save(
         )
         model.load_state_dict(trained.weights)
         logits = predict_logits(model.eval(), validation_split, token_rows)
-        temperature = fit_temperature(logits, validation_split.targets)
-        model.head.temperature.fill_(temperature)
+        model.calibration = fit_calibration(logits, validation_split.targets)
         folder = Path("models") / name
         save_model(
             folder,
@@ -531,7 +530,7 @@ def train_and_save(
         best = trained.summary["best"]
         summary = {
             **trained.summary,
-            "temperature": temperature,
+            "calibration": asdict(model.calibration),
             "model_megabytes": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6, 1),
         }
         write_json(Path(f"metrics/train_{name}.json"), summary)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from rubro.calibration import Calibration
 from rubro.embedding import Subwords
 from rubro.files import write_json
 from rubro.models.layers import Classifier, ModelShape, RowTable
@@ -53,6 +54,7 @@ def save_model(
         "hyperparameters": hyperparameters.model_dump(),
         "tokens": tokens.model_dump(),
         "featurize": featurize.model_dump(),
+        "calibration": asdict(model.calibration),
         "labels": labels,
     }
     write_json(folder / "model.json", description)
@@ -73,6 +75,7 @@ def load_model(folder: Path, kind: type[Model], params_kind: type[TrainParams]) 
     hyperparameters = params_kind.model_validate(description["hyperparameters"])
     model = kind(ModelShape(**description["shape"]), hyperparameters)
     model.load_state_dict(_restored(load_file(folder / "model.safetensors")))
+    model.calibration = Calibration(**description["calibration"])
     return model.eval()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rubro.batches import Batch
+from rubro.calibration import Calibration
 from rubro.embedding import Embedding
 
 
@@ -114,8 +115,6 @@ class Head(nn.Module):
     The linear path learns what each word says by itself; the layers add what words say together.
     Source: Cheng et al. 2016, Wide & Deep Learning for Recommender Systems.
 
-    The logits are divided by `temperature`: 1 in training, then fitted on validation.
-
     Args:
         inputs: size of what goes into the layers.
         hidden_sizes: of the hidden layers; [] = one linear layer.
@@ -139,19 +138,18 @@ class Head(nn.Module):
             layers += [nn.Linear(size, following), nn.GELU(), nn.Dropout(dropout)]
         self.deep = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
         self.wide = nn.Linear(wide_inputs, classes) if wide_inputs else None
-        self.temperature: Tensor
-        self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, inputs: Tensor, title: Tensor) -> Tensor:
         """float32 (B, inputs) and pooled tokens (B, wide inputs) -> logits, (B, classes)."""
         logits: Tensor = self.deep(inputs)
-        if self.wide is not None:
-            logits = logits + self.wide(title)
-        return logits / self.temperature
+        return logits if self.wide is None else logits + self.wide(title)
 
 
 class Classifier(nn.Module):
     """From a Batch to logits, float32 (B, classes): what both classifiers have.
+
+    Attributes:
+        calibration: from its logits to probabilities; to be fitted after training.
 
     Args:
         shape: the sizes that come from the data.
@@ -163,3 +161,4 @@ class Classifier(nn.Module):
 
     def __init__(self, shape: ModelShape, params: Any) -> None:
         super().__init__()
+        self.calibration = Calibration()
