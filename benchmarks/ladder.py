@@ -39,7 +39,7 @@ def settings_of(row: dict[str, Any], common: list[str]) -> list[str]:
 
 
 def run(name: str, settings: list[str]) -> dict[str, Any]:
-    """Run an experiment, if no one of these settings ran on this commit yet.
+    """Run an experiment, if none with these settings and this code ran on this commit yet.
 
     Args:
         name: what the experiment's name starts with.
@@ -51,7 +51,8 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
     Raises:
         TrainingError: a stage failed.
     """
-    digest = hashlib.sha256("\n".join(settings).encode()).hexdigest()[:8]
+    uncommitted = _git("diff", "HEAD")
+    digest = hashlib.sha256("\n".join([*settings, uncommitted]).encode()).hexdigest()[:8]
     experiment = f"ladder-{name}-{digest}"
     if not _ref_of(experiment):
         overrides = [argument for setting in settings for argument in ("-S", setting)]
@@ -136,6 +137,9 @@ def main(
 ) -> None:
     with reported_errors():
         common = [_from_anywhere(setting) for setting in settings or []]
+        with_settings("params.yaml", common)
+        if not ladder.exists():
+            raise ParamsError(f"{ladder}: no such file")
         plan = yaml.safe_load(ladder.read_text(encoding="utf-8"))
         rows = {row["name"]: row for table in plan["tables"].values() for row in table}
         if unknown := sorted(set(only or []) - set(rows)):

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from rubro.console import say
+from rubro.console import reported_errors, say
+from rubro.errors import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -86,7 +87,10 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _result(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    file = RESULTS / f"{name}.json"
+    if not file.exists():
+        raise DataError(f"{file.relative_to(ROOT)}: no such file; `make ladder` writes it")
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return content
 
 
@@ -107,14 +111,15 @@ def main(
     check: Annotated[bool, typer.Option(help="Change nothing; exit 1 where it would.")] = False,
 ) -> None:
     stale = False
-    for language, readme in READMES.items():
-        before = readme.read_text(encoding="utf-8")
-        after = filled(before, tables(language))
-        if before != after:
-            stale = True
-            say(f"{readme.name}: {'stale; run make tables' if check else 'written'}")
-            if not check:
-                readme.write_text(after, encoding="utf-8")
+    with reported_errors():
+        for language, readme in READMES.items():
+            before = readme.read_text(encoding="utf-8")
+            after = filled(before, tables(language))
+            if before != after:
+                stale = True
+                say(f"{readme.name}: {'stale' if check else 'written'}")
+                if not check:
+                    readme.write_text(after, encoding="utf-8")
     if check and stale:
         raise typer.Exit(1)
 

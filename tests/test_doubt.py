@@ -186,3 +186,8 @@ def test_doubt_helps_against_flipped_labels(
     assert best_full > best + 0.02
     assert last_half > last + 0.02
     assert last_full > last + 0.1
+
+
+def test_a_batch_of_labels_that_are_all_impossible_has_finite_weights() -> None:
+    weights = Doubt(2, 0.5)(torch.tensor([[200.0, -200.0]] * 3), torch.tensor([1, 1, 1]))
+    torch.testing.assert_close(weights, torch.ones(3))

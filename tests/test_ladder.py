@@ -113,6 +113,7 @@ def test_a_row_without_changes_has_what_is_common_alone(ladder: Any) -> None:
     [
         (["--set", "subset.top_categorie=5"], "subset.top_categorie: unknown key; did you mean"),
         (["--set", "seed=many"], "seed: input should be a valid integer"),
+        (["--set", "nonsense"], "nonsense: not of the form KEY=VALUE"),
         (["--only", "nothing"], "--only nothing: no such row; known: default, "),
         (["--ladder", "nowhere.yaml"], "nowhere.yaml: no such file"),
     ],

@@ -47,7 +47,7 @@ CURVES = ("train", "validation")
 METRICS = ("loss", "accuracy", "balanced_accuracy")
 
 _CLASS_PROBABILITY_STEP = 0.1
-_MOST_TRUST = 2.0
+_LEAST_TRUST, _MOST_TRUST = 1e-12, 2.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Doubt(nn.Module):
         moved = self.class_probability.lerp(means, _CLASS_PROBABILITY_STEP)
         self.class_probability.copy_(torch.where(present, moved, self.class_probability))
         relative = probability / self.class_probability[targets]
-        weights = relative.clamp(max=_MOST_TRUST) ** self._doubt
+        weights = relative.clamp(_LEAST_TRUST, _MOST_TRUST) ** self._doubt
         return weights / weights.mean()
 
 
