@@ -10,7 +10,7 @@ TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://do
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: .venv/.done ## Make .venv with the locked versions (other targets do it when needed)
@@ -59,6 +59,14 @@ ladder: setup ## What each default setting brings, and peers, on DATA=path: the 
 	python benchmarks/peers.py $(SETTINGS) --set subset.zipf_exponent=0.5 \
 	  --out benchmarks/results/peers-zipf.json
 	python benchmarks/tables.py
+
+.PHONY: prove
+prove: setup ## Prove repeatability: reruns, threads, kills and damaged inputs, counted; an hour
+	python benchmarks/prove.py
+
+.PHONY: prove-short
+prove-short: setup ## The same on presets/tiny.yaml, some minutes
+	python benchmarks/prove.py --short
 
 .PHONY: plots
 plots: setup ## Curves, calibration and confusions as a web page

@@ -137,7 +137,6 @@ PEERS = {
             {"epoch": 25, "lr": 0.5, "minn": 0, "maxn": 0},
             {"epoch": 25, "lr": 0.5, "minn": 3, "maxn": 5},
             {"epoch": 50, "lr": 0.5, "minn": 3, "maxn": 5},
-            {"epoch": 100, "lr": 0.5, "minn": 3, "maxn": 5},
         ],
     ),
 }

@@ -62,7 +62,7 @@ def tables(language: str) -> dict[str, str]:
 def _peers(language: str, rows: dict[str, Any]) -> str:
     results = [_result(name)["peers"] for name in DISTURBANCES]
     lines = [
-        [peer["name"], *(f"{of[key]['test']['balanced_accuracy']:.3f}" for of in results)]
+        [peer["name"], *(_figure(of.get(key)) for of in results)]
         for key, peer in results[0].items()
     ]
     lines += [
@@ -73,6 +73,10 @@ def _peers(language: str, rows: dict[str, Any]) -> str:
         for model in MODELS
     ]
     return _markdown(PEERS_HEAD[language], lines)
+
+
+def _figure(peer: dict[str, Any] | None) -> str:
+    return "-" if peer is None else f"{peer['test']['balanced_accuracy']:.3f}"
 
 
 def _shown(figures: dict[str, Any]) -> str:
