@@ -13,6 +13,8 @@ from rubro.params import Params, load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytest.register_assert_rewrite("tiny_project")
+
 MakeParams = Callable[..., Params]
 
 

@@ -1,19 +1,30 @@
-"""dvc.yaml tells the truth: each stage declares the code it imports and the params it reads."""
+"""dvc.yaml tells the truth: the code, the params and the outputs of each stage."""
 
 from __future__ import annotations
 
 import ast
+import runpy
+import shutil
+import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from dvc.repo import Repo
 
-from rubro.params import load_params
+from rubro.params import Params, load_params
+from tiny_project import GRAPH, ROOT, outputs_of
 
-ROOT = Path(__file__).resolve().parent.parent
-GRAPH: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+pytest_plugins = ["tiny_project"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
+
 STAGES = GRAPH["stages"]
+SOURCES = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("src/rubro", "stages")
+    for path in (ROOT / folder).rglob("*.py")
+)
 
 
 def file_of(module: str) -> Path:
@@ -33,8 +44,10 @@ def imports_of(path: Path) -> set[str]:
     return {name for name in modules if name.split(".")[0] == "rubro" and file_of(name).is_file()}
 
 
-def import_closure(script: Path) -> set[str]:
-    files, todo = set(), imports_of(script) | imports_of(script.with_name("workspace.py"))
+def code_of(stage: str) -> set[str]:
+    """A stage's script and all that it imports."""
+    script, workspace = ROOT / "stages" / f"{stage}.py", ROOT / "stages" / "workspace.py"
+    files, todo = {script, workspace}, imports_of(script) | imports_of(workspace)
     while todo:
         module = todo.pop()
         path = file_of(module)
@@ -46,34 +59,97 @@ def import_closure(script: Path) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in files}
 
 
-def params_read(path: Path, function: str) -> set[str]:
-    """The first names after `params.` in a function: `params.embed.epochs` reads embed."""
-    names = set()
-    for definition in ast.walk(ast.parse(path.read_text())):
-        if isinstance(definition, ast.FunctionDef) and definition.name == function:
-            for node in ast.walk(definition):
-                if (
-                    isinstance(node, ast.Attribute)
-                    and isinstance(node.value, ast.Name)
-                    and node.value.id == "params"
-                ):
-                    names.add(node.attr)
-    return names
+class ReadParams:
+    """Params that remember which of their names were asked for."""
+
+    def __init__(self, params: Params) -> None:
+        self._params = params
+        self.names: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.names.add(name)
+        return getattr(self._params, name)
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a stage did: the params it read, and the files it wrote or removed."""
+
+    stage: str
+    params: set[str]
+    files: set[str]
+
+
+def files_in(project: Path) -> dict[str, tuple[int, int]]:
+    """The time and the size of each file, but for those that Git, DVC, Python or we keep aside."""
+    aside = {".git", ".dvc", "__pycache__", ".checkpoints"}
+    files = (path for path in project.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(project)): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in files
+        if aside.isdisjoint(path.relative_to(project).parts)
+    }
+
+
+@pytest.fixture(scope="module", params=list(STAGES))
+def stage_run(
+    request: pytest.FixtureRequest,
+    first_project: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> StageRun:
+    """A real run of a stage in a project without its outputs."""
+    stage = request.param
+    project = tmp_path_factory.mktemp(stage) / "project"
+    shutil.copytree(first_project, project, symlinks=True)
+    for output in outputs_of(stage):
+        path = project / output
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    params = ReadParams(load_params(project / "params.yaml"))
+    before = files_in(project)
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        patch.syspath_prepend(str(ROOT / "stages"))
+        try:
+            runpy.run_path(str(ROOT / "stages" / f"{stage}.py"))["main"](params)
+        finally:
+            signal.signal(signal.SIGINT, on_interrupt)
+    changes = before.items() ^ files_in(project).items()
+    return StageRun(stage, params.names, {name for name, _ in changes})
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_exactly_the_code_it_imports(stage: str) -> None:
-    script = f"stages/{stage}.py"
     declared = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
-    assert declared == {script, "stages/workspace.py"} | import_closure(ROOT / script)
+    assert declared == code_of(stage)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_declares_exactly_the_params_it_reads(stage: str) -> None:
-    read = params_read(ROOT / "stages" / f"{stage}.py", "main")
-    if stage.startswith("train_"):
-        read |= params_read(ROOT / "src" / "rubro" / "training.py", "train_and_save")
-    assert set(STAGES[stage]["params"]) == read
+@pytest.mark.parametrize("source", SOURCES)
+def test_changed_code_reruns_exactly_the_stages_that_import_it(
+    source: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    path = project / source
+    before = path.read_bytes()
+    path.write_bytes(before + b"# changed\n")
+    with Repo() as repo:
+        status = repo.status()
+    path.write_bytes(before)
+    importers = [stage for stage in STAGES if source in code_of(stage)]
+    assert status == {stage: [{"changed deps": {source: "modified"}}] for stage in importers}
+
+
+def test_a_stage_declares_exactly_the_params_it_reads(stage_run: StageRun) -> None:
+    assert set(STAGES[stage_run.stage]["params"]) == stage_run.params
+
+
+def test_a_stage_declares_exactly_the_outputs_it_writes(stage_run: StageRun) -> None:
+    written: dict[str, list[str]] = {output: [] for output in outputs_of(stage_run.stage)}
+    for file in stage_run.files:
+        output = next((out for out in written if Path(file).is_relative_to(out)), None)
+        assert output, f"{file} is no output"
+        written[output].append(file)
+    assert all(written.values())
 
 
 def test_every_param_is_read_by_a_stage() -> None:

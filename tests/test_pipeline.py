@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import os
 import re
@@ -12,18 +11,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from rubro.catalogue import write_catalogue
-from rubro.params import load_params
+from tiny_project import STAGES, Run, copy_project, digests, environment, run_in, stages_run
 
-ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("subset", "embed", "featurize", "train_mlp", "train_cnn", "evaluate")
+pytest_plugins = ["tiny_project"]
+
 METRICS = {
     "accuracy",
     "balanced_accuracy",
@@ -37,81 +33,6 @@ METRICS = {
     "balanced_accuracy_high",
     "ece_before_calibration",
 }
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def environment() -> dict[str, str]:
-    """That of a user of the project, with this environment's python first."""
-    variables = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "DVC_NO_ANALYTICS": "true",
-        **{
-            f"GIT_{who}_{what}": "tests@example.org"
-            for who in ("AUTHOR", "COMMITTER")
-            for what in ("NAME", "EMAIL")
-        },
-    }
-    variables.pop("MLFLOW_TRACKING_URI", None)
-    return variables
-
-
-def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user of the folder would."""
-    done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
-    )
-    if ok:
-        assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def copy_project(folder: Path) -> None:
-    """The files of the project that Git has or would take, in a repository of their own."""
-    listed = run_in(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout
-    for name in listed.splitlines():
-        source = ROOT / name
-        if source.is_file() and not name.startswith(("tests/", "data/", "metrics/", "dvc.lock")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, folder / name)
-
-
-def shrink(params_file: Path) -> None:
-    params = load_params(params_file).model_dump()
-    params["subset"]["top_categories"] = 12
-    params["embed"] |= {"vector_size": 16, "buckets": 2000, "epochs": 2}
-    params["featurize"]["bigram_buckets"] = 500
-    for name in ("train_mlp", "train_cnn"):
-        params[name] |= {
-            "max_epochs": 3,
-            "batch_size": 32,
-            "min_steps": 0,
-            "row_dropout": 0.1,
-        }
-    params["train_cnn"]["filters"] = 16
-    params["train_mlp"]["hidden_sizes"] = [32]
-    params_file.write_text(yaml.safe_dump(params, sort_keys=False))
-
-
-def stages_run(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return re.findall(r"Running stage '(\w+)'", done.stdout + done.stderr)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository on a tiny catalogue, after its first `dvc repro`."""
-    folder = tmp_path_factory.mktemp("project")
-    copy_project(folder)
-    shrink(folder / "params.yaml")
-    write_catalogue(folder / "data" / "sample", rows=6_000)
-    run_in(folder, "git", "init", "--quiet", "--initial-branch", "main")
-    run_in(folder, "git", "add", "--all")
-    run_in(folder, "git", "commit", "--quiet", "--message", "tiny")
-    done = run_in(folder, "dvc", "repro")
-    assert stages_run(done) == list(STAGES)
-    run_in(folder, "git", "add", "--all")
-    run_in(folder, "git", "commit", "--quiet", "--message", "first run")
-    return folder
 
 
 @pytest.fixture
@@ -215,16 +136,16 @@ def test_the_same_commit_gives_the_same_bytes(project: Path, tmp_path: Path) -> 
     assert run_in(clone, "git", "status", "--porcelain").stdout == ""
 
 
-def test_outputs_name_no_path_of_the_machine(project: Path) -> None:
+def test_outputs_name_no_path_of_the_machine(first_project: Path) -> None:
     outputs = [
         file
         for folder in ("data/subset", "data/features", "models", "metrics")
-        for file in (project / folder).rglob("*")
+        for file in (first_project / folder).rglob("*")
         if file.is_file()
     ]
     assert len(outputs) > 40
-    for file in [*outputs, project / "dvc.lock"]:
-        assert str(project).encode() not in file.read_bytes(), file
+    for file in [*outputs, first_project / "dvc.lock"]:
+        assert str(first_project).encode() not in file.read_bytes(), file
 
 
 def test_bad_input_stops_the_run_with_its_message(project: Path, dvc: Run) -> None:
@@ -254,16 +175,6 @@ def killed_after(project: Path, stage: str, epoch: int) -> None:
                 process.kill()
                 break
     assert process.returncode == -signal.SIGKILL
-
-
-def digests(project: Path, *names: str) -> dict[str, str]:
-    files = [file for name in names for file in (project / name).rglob("*")]
-    files += [project / name for name in names]
-    return {
-        str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-        if file.is_file()
-    }
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
@@ -335,6 +246,12 @@ def test_ctrl_c_during_the_imports_is_no_traceback(project: Path, seconds: float
     assert message == "interrupted; run the same command again to go on\n"
 
 
+def experiment(project: Path, name: str) -> str:
+    """The Git reference of an experiment."""
+    refs = run_in(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
+    return next(ref for ref in refs.splitlines() if ref.endswith(f"/{name}"))
+
+
 @pytest.mark.slow
 def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path, dvc: Run) -> None:
     source = project / "src" / "rubro" / "metrics.py"
@@ -344,9 +261,7 @@ def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path, dvc: R
     dvc("exp", "run", "--queue", "--name", "queued")
     source.write_text(before)
     dvc("exp", "run", "--run-all")
-    ref = run_in(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
-    name = next(line for line in ref.splitlines() if line.endswith("/queued"))
-    shown = run_in(project, "git", "show", f"{name}:metrics/evaluate.json")
+    shown = run_in(project, "git", "show", f"{experiment(project, 'queued')}:metrics/evaluate.json")
     assert json.loads(shown.stdout)["test"]["cnn"]["accuracy"] == 0.123456
     assert read(project, "evaluate")["test"]["cnn"]["accuracy"] != 0.123456
 
@@ -369,14 +284,66 @@ def test_an_experiment_killed_in_its_copy_goes_on_from_its_checkpoint(project: P
     done = run_in(project, *command)
     assert "going on after epoch" in done.stdout + done.stderr
     run_in(project, "dvc", "exp", "run", "--temp", "--force", "--name", "whole", "-S", "seed=7")
-    refs = run_in(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
     locks = [
-        run_in(project, "git", "show", f"{ref}:dvc.lock").stdout
-        for ref in refs.splitlines()
-        if ref.endswith(("/killed", "/whole"))
+        run_in(project, "git", "show", f"{experiment(project, name)}:dvc.lock").stdout
+        for name in ("killed", "whole")
     ]
-    assert len(locks) == 2
     assert locks[0] == locks[1]
+
+
+@pytest.mark.slow
+def test_experiments_that_run_at_the_same_time_give_what_each_gives_alone(
+    first_project: Path, tmp_path: Path
+) -> None:
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    settings = {"shorter": "max_epochs=2", "smoother": "label_smoothing=0.2"}
+    options = {name: ["--name", name, "-S", f"train_mlp.{s}"] for name, s in settings.items()}
+    for folder in (together, alone):
+        shutil.copytree(first_project, folder, symlinks=True)
+    for name in settings:
+        run_in(together, "dvc", "exp", "run", "--queue", *options[name])
+        run_in(alone, "dvc", "exp", "run", "--temp", *options[name])
+    # The workers inherit its output, which nobody must wait for.
+    subprocess.run(
+        ["dvc", "queue", "start", "--jobs", "2"],
+        cwd=together,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    most_running = 0
+    for _ in range(300):
+        status = run_in(together, "dvc", "queue", "status").stdout
+        most_running = max(most_running, status.count("Running"))
+        if not re.search("Queued|Running", status):
+            break
+    assert status.count("Success") == 2, status
+    assert most_running == 2
+    for name in settings:
+        # dvc.lock, which holds a hash of each output, and the metrics.
+        trees = [
+            run_in(folder, "git", "rev-parse", f"{experiment(folder, name)}^{{tree}}").stdout
+            for folder in (together, alone)
+        ]
+        assert trees[0] == trees[1]
+
+
+def test_an_experiment_in_a_copy_reads_titles_elsewhere_by_their_absolute_path(
+    project: Path, dvc: Run
+) -> None:
+    titles = project.parent / "titles"
+    shutil.copytree(project / "data" / "sample", titles)
+    command = ["exp", "run", "--temp", "--name", "elsewhere"]
+    done = dvc(*command, "-S", "data.path=../titles", "subset", ok=False)
+    assert done.returncode != 0
+    assert "failed to reproduce 'subset'" in done.stderr
+    assert f"No such file or directory: '{project}/.dvc/tmp/exps/" in done.stderr
+    dvc(*command, "-S", f"data.path={titles}", "subset")
+    subset = run_in(project, "git", "show", f"{experiment(project, 'elsewhere')}:dvc.lock").stdout
+    assert f"path: {titles}\n" in subset
+    (written,) = re.findall(r"path: data/subset\n *hash: md5\n *md5: (\S+)", subset)[:1]
+    assert written in (project / "dvc.lock").read_text()
 
 
 @pytest.mark.slow

@@ -1,0 +1,122 @@
+"""The project on a tiny catalogue, in a Git and DVC repository of its own, as fixtures.
+
+A test file takes them with `pytest_plugins = ["tiny_project"]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rubro.catalogue import write_catalogue
+
+ROOT = Path(__file__).resolve().parent.parent
+GRAPH: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES = ("subset", "embed", "featurize", "train_mlp", "train_cnn", "evaluate")
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment() -> dict[str, str]:
+    """That of a user of the project, with this environment's python first."""
+    variables = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "true",
+        **{
+            f"GIT_{who}_{what}": "tests@example.org"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
+    }
+    variables.pop("MLFLOW_TRACKING_URI", None)
+    return variables
+
+
+def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user of the folder would."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    if ok:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def copy_project(folder: Path) -> None:
+    """The files of the project that Git has or would take, in a repository of their own."""
+    listed = run_in(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout
+    for name in listed.splitlines():
+        source = ROOT / name
+        if source.is_file() and not name.startswith(("tests/", "data/", "metrics/", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+
+
+def shrink(params_file: Path) -> None:
+    """Give params.yaml the values of presets/tiny.yaml."""
+    params = yaml.safe_load(params_file.read_text())
+    for section, values in yaml.safe_load((ROOT / "presets" / "tiny.yaml").read_text()).items():
+        params[section] |= values
+    params_file.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def stages_run(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", done.stdout + done.stderr)
+
+
+def outputs_of(*stages: str) -> list[str]:
+    """What dvc.yaml says that stages write."""
+    return [
+        output
+        for stage in stages
+        for output in (
+            *GRAPH["stages"][stage]["outs"],
+            *(name for metric in GRAPH["stages"][stage].get("metrics", []) for name in metric),
+        )
+    ]
+
+
+def digests(project: Path, *names: str) -> dict[str, str]:
+    """The SHA-256 of each file, and of each file in a folder."""
+    files = [file for name in names for file in (project / name).rglob("*")]
+    files += [project / name for name in names]
+    return {
+        str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.is_file()
+    }
+
+
+@pytest.fixture(scope="session")
+def first_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository on a tiny catalogue, after its first `dvc repro`; to be left as it is."""
+    folder = tmp_path_factory.mktemp("first")
+    copy_project(folder)
+    shrink(folder / "params.yaml")
+    write_catalogue(folder / "data" / "sample", rows=6_000)
+    run_in(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    run_in(folder, "git", "add", "--all")
+    run_in(folder, "git", "commit", "--quiet", "--message", "tiny")
+    done = run_in(folder, "dvc", "repro")
+    assert stages_run(done) == list(STAGES)
+    run_in(folder, "git", "add", "--all")
+    run_in(folder, "git", "commit", "--quiet", "--message", "first run")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(first_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the first project, for the tests of a file."""
+    folder = tmp_path_factory.mktemp("copy") / "project"
+    shutil.copytree(first_project, folder, symlinks=True)
+    return folder
