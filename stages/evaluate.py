@@ -29,8 +29,8 @@ def main(params: Params) -> None:
     labels = load_labels(Path("data/subset"))
     train_counts = np.bincount(train.targets, minlength=len(labels))
     models = {
-        "mlp": load_model(Path("models/mlp"), Mlp, MlpParams),
-        "cnn": load_model(Path("models/cnn"), Cnn, CnnParams),
+        "mlp": load_model(Path("models/mlp"), Mlp, MlpParams, labels),
+        "cnn": load_model(Path("models/cnn"), Cnn, CnnParams, labels),
     }
     metrics: dict[str, dict[str, dict[str, float]]] = {}
     for split, features in zip(("validation", "test"), held_out, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -406,7 +407,7 @@ def save(
             ModelShape(rows, size, buckets, CLASSES),
             hyperparameters(kind, table_precision=precision),
             labels,
-            subwords,
+            replace(subwords, buckets=rows - len(subwords.vocabulary)),
             params.tokens,
             params.featurize,
         )

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rubro.errors import ParamsError
 from rubro.params import Params, load_params, with_settings
@@ -372,3 +374,81 @@ def test_a_wrong_file_is_not_blamed_on_the_settings(tmp_path: Path, text: str) -
     (tmp_path / "params.yaml").write_text(changed, encoding="utf-8")
     with pytest.raises(ParamsError, match=rf"params\.yaml:{line}: embed\.epochs: "):
         with_settings(tmp_path / "params.yaml", ["seed=7"])
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("!!bool x", "bool"),
+        ("!!timestamp x", "timestamp"),
+        ("2020-13-45", "timestamp"),
+        ("!!int x", "int"),
+        ("!!float x", "float"),
+    ],
+)
+def test_a_value_that_is_not_of_its_tag_is_an_error_with_its_line(
+    tmp_path: Path, text: str, value: str, kind: str
+) -> None:
+    changed, line = with_value(text, "embed.epochs", value)
+    said = message(tmp_path, changed)
+    assert f"params.yaml: not valid YAML: line {line}: " in said
+    assert said.endswith(f" is no {kind}")
+    with pytest.raises(ParamsError, match=r"^seed: "):
+        with_settings(Path(__file__).parent.parent / "params.yaml", [f"seed={value}"])
+
+
+ODD_VALUES = [
+    *("", "null", "yes", "off", "1e3", "1e999", ".nan", ".inf", "0x10", "1_000", "12:30:45"),
+    *("2020-13-45", "!!python/object/apply:os.getcwd []", "!!bool x", "!!timestamp x", "!!set {a}"),
+    *("!!binary aGk=", "&a [*a]", "&a {b: *a}", "*a", "<<: 1", "<<: *a", "[]", "{}", "[1, a]"),
+    *(
+        "'",
+        '"\\ud800"',
+        '"\\x00"',
+        "? a",
+        "- - -",
+        "|",
+        "%YAML 1.1",
+        "---",
+        "\t",
+        "@",
+        "`",
+        "#",
+        "!",
+    ),
+    *("{[1]: 2}", "9" * 5000, "[" * 2000, "=", "!!omap [a]", "!<x>", "\x00", "\ufeff", "\u2028"),
+]
+EDITS = st.tuples(
+    st.sampled_from(["value", "remove", "repeat", "insert", "within"]),
+    st.integers(0, 10**6),
+    st.sampled_from(ODD_VALUES) | st.text(max_size=20),
+)
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(edits=st.lists(EDITS, min_size=1, max_size=3))
+def test_an_edited_file_is_valid_or_a_params_error(
+    tmp_path: Path, text: str, edits: list[tuple[str, int, str]]
+) -> None:
+    lines = text.splitlines()
+    for edit, place, value in edits:
+        line = place % len(lines)
+        if edit == "value":
+            lines[line] = f"{lines[line].partition(':')[0]}: {value}"
+        elif edit == "remove":
+            del lines[line]
+        elif edit == "repeat":
+            lines.insert(line, lines[place % 7 % len(lines)])
+        elif edit == "insert":
+            lines.insert(line, value)
+        else:
+            column = place % (len(lines[line]) + 1)
+            lines[line] = lines[line][:column] + value + lines[line][column:]
+    path = tmp_path / "params.yaml"
+    path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+    try:
+        assert isinstance(load_params(path), Params)
+    except ParamsError as error:
+        assert str(path) in str(error)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
@@ -534,6 +537,162 @@ def test_categorical_columns_of_parquet_are_text(tmp_path: Path, read: Read) -> 
     table["category"] = table["category"].astype("category")
     table.to_parquet(tmp_path / "x.parquet")
     assert rows(read(tmp_path)) == list(zip(TITLES, CATEGORIES, strict=True))
+
+
+# Files made to fill the memory
+
+GOOD = {"title": "a", "category": "A"}
+MEASURED = """
+import resource, sys
+from rubro.errors import DataError
+from rubro.params import load_params
+from rubro.sources import read_titles
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+params = load_params(sys.argv[1]).data.model_copy(
+    update={"path": sys.argv[2], "max_quarantined_share": float(sys.argv[3])}
+)
+before = peak()
+try:
+    raw = read_titles(params, None)
+    print(peak() - before, len(raw.table), *raw.quarantine["reason"])
+except DataError as error:
+    print(peak() - before, error)
+"""
+
+
+def measured(root: Path, path: Path, share: float = 1.0) -> tuple[int, str]:
+    """Read in a process of its own: the megabytes that it took, and what came of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(root / "params.yaml"), str(path), str(share)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    megabytes, _, outcome = done.stdout.strip().partition(" ")
+    return int(megabytes), outcome
+
+
+def write_bomb(path: Path, start: str, filling: bytes, count: int, end: str) -> None:
+    """Gzip start, filling times count, and end."""
+    with gzip.open(path, "wb") as file:
+        file.write(start.encode())
+        for _ in range(count):
+            file.write(filling)
+        file.write(end.encode())
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.csv.gz", "x.tsv.gz"])
+@pytest.mark.parametrize("filling", [b"0", b"\0"])
+def test_a_line_of_200_megabytes_costs_its_row_and_little_memory(
+    tmp_path: Path, project_root: Path, name: str, filling: bytes
+) -> None:
+    first, last = "title,category\na,A\n", "\nb,B\n"
+    if "jsonl" in name:
+        first, last = jsonl(GOOD), "\n" + jsonl(GOOD)
+    elif "tsv" in name:
+        first, last = first.replace(",", "\t"), last.replace(",", "\t")
+    write_bomb(tmp_path / name, first, filling * 2_000_000, 100, last)
+    assert (tmp_path / name).stat().st_size < 300_000
+    megabytes, outcome = measured(project_root, tmp_path / name)
+    assert outcome == "2 line_too_long"
+    assert megabytes < 40
+
+
+def test_the_start_of_a_line_that_is_too_long_is_reported(tmp_path: Path, read: Read) -> None:
+    title = "mesa" * 2**18
+    (tmp_path / "x.jsonl").write_text(jsonl(GOOD, {**GOOD, "title": title}, GOOD))
+    raw = read(tmp_path)
+    assert len(raw.table) == 2
+    assert reasons(raw) == [(2, "line_too_long")]
+    assert "mesamesa" in raw.quarantine["excerpt"][0]
+    assert len(raw.quarantine["excerpt"][0]) <= 200
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv"])
+@pytest.mark.parametrize("more", [-1, 0])
+def test_a_line_may_have_a_million_characters_and_no_more(
+    tmp_path: Path, read: Read, name: str, more: int
+) -> None:
+    line = '{"title": "%s", "category": "A"}' if name == "x.jsonl" else "%s,A"
+    header = "" if name == "x.jsonl" else "title,category\n"
+    title = "ñ" * (2**20 - len(line % "") - 1 + more)
+    (tmp_path / name).write_text(header + line % title + "\n", encoding="utf-8")
+    raw = read(tmp_path, max_title_length=2**21)
+    assert len(raw.table) == 1
+    (tmp_path / name).write_text(header + line % (title + "ññ") + "\n", encoding="utf-8")
+    assert list(read(tmp_path).quarantine["reason"]) == ["line_too_long"]
+
+
+def test_a_line_that_is_too_long_inside_quotes_costs_its_record(tmp_path: Path, read: Read) -> None:
+    text = f'title,category,description\na,A,\nb,B,"of\n{"x" * 2**21}\nlines"\nc,C,\n'
+    (tmp_path / "x.csv").write_text(text)
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A"), ("c", "C")]
+    assert reasons(raw) == [(line, "line_too_long") for line in (3, 4, 5)]
+
+
+def test_quotes_that_open_again_and_again_do_not_fill_the_memory(
+    tmp_path: Path, project_root: Path
+) -> None:
+    path = tmp_path / "x.csv.gz"
+    write_bomb(path, 'title,category\na,"', b'b\n","' * 100_000, 400, "")
+    megabytes, outcome = measured(project_root, path)
+    assert "x.csv.gz:2: a quote opens here and is not closed" in outcome
+    assert megabytes < 400
+
+
+def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, project_root: Path
+) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    write_bomb(path, jsonl(GOOD), b" " * (2**20 - 1) + b"\n", 300, "")
+    megabytes, outcome = measured(project_root, path)
+    assert "more than 100 times its size (a gzip bomb?)" in outcome
+    assert "unpack it with gunzip" in outcome
+    assert megabytes < 40
+
+
+def test_a_file_that_shrinks_a_lot_is_read_while_it_is_small(tmp_path: Path, read: Read) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    write_bomb(path, "", jsonl(GOOD).encode() * 1000, 30, "")
+    assert path.stat().st_size * 100 < 30_000 * len(jsonl(GOOD))
+    assert len(read(tmp_path).table) == 30_000
+
+
+def test_millions_of_unusable_rows_stop_the_reading_early(
+    tmp_path: Path, project_root: Path
+) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    write_bomb(path, jsonl(GOOD), b"5\n" * 10_000, 500, "")
+    megabytes, outcome = measured(project_root, path, share=0.05)
+    assert "1048577 of 1048578 rows (100.0%) cannot be used" in outcome
+    assert megabytes < 500
+
+
+def test_a_parquet_file_of_more_rows_than_it_can_hold_titles_is_refused(
+    tmp_path: Path, project_root: Path
+) -> None:
+    column = pyarrow.array(["a"]).dictionary_encode()
+    many = pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array(np.zeros(2**24 + 1, np.int8)), column.dictionary
+    )
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"title": many, "category": many}), path)
+    assert path.stat().st_size < 2**20
+    megabytes, outcome = measured(project_root, path)
+    assert "x.parquet: 16777217 rows in fewer bytes are no titles" in outcome
+    assert megabytes < 40
+
+
+def test_a_header_of_several_lines_is_no_header(tmp_path: Path, read: Read) -> None:
+    """It would swallow the rows up to the next quote."""
+    (tmp_path / "x.csv").write_text('title,category,"more\na,A,x\nb",B,x\nc,C,x\n')
+    with pytest.raises(DataError, match=r"x\.csv:1: no readable header \(3 lines long"):
+        read(tmp_path)
 
 
 # Real rows of the challenge, where they are at hand

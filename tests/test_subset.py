@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from rubro.errors import DataError
 from rubro.sources import RawTitles
 from rubro.subset import Subset, make_subset
+from rubro.titles import normalise
 
 Row = tuple[str, str, str]  # title, category, split
 Make = Callable[..., Subset]
@@ -284,6 +286,41 @@ def test_every_row_is_either_kept_or_counted_as_dropped(
         "total": kept,
     }
     assert set(result.splits["train"]["category"]) == set(result.labels)
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), labels=st.lists(ANY_TEXT, min_size=1, max_size=6, unique=True))
+def test_any_table_makes_a_whole_subset_or_a_data_error(
+    subset: Make, data: st.DataObject, labels: list[str]
+) -> None:
+    splits = st.sampled_from(["train", "validation", "test", "", ""])
+    rows = data.draw(
+        st.lists(st.tuples(ANY_TEXT, st.sampled_from(labels), splits), min_size=1, max_size=80)
+    )
+    changes = {
+        "top_categories": data.draw(st.integers(0, 7)),
+        "max_rows": data.draw(st.integers(0, 60)),
+        "zipf_exponent": data.draw(st.sampled_from([0.0, 0.5, 3.0])),
+        "flipped_label_share": data.draw(st.sampled_from([0.0, 0.3, 0.99])),
+    }
+    try:
+        result = subset(rows, data.draw(st.integers(0, 2**32 - 1)), **changes)
+    except DataError:
+        return
+    assert result.labels == sorted(set(result.labels))
+    assert set(result.labels) <= set(labels)
+    for split in result.splits.values():
+        assert set(split["category"]) <= set(result.labels)
+        assert list(split.columns) == ["title", "category", "label_quality", "tokenized_title"]
+    keys = [set(split["title"].map(normalise)) for split in result.splits.values()]
+    assert not (keys[0] & keys[1] or keys[0] & keys[2] or keys[1] & keys[2])
+    written = Counter(title for split in result.splits.values() for title in split["title"])
+    assert written <= Counter(title for title, _, _ in rows)
+    assert sum(written.values()) + sum(dropped(result).values()) == len(rows)
+    json.dumps(result.summary, allow_nan=False)
 
 
 def test_quarantined_rows_are_counted_by_reason(subset: Make) -> None:

@@ -6,7 +6,7 @@ import unicodedata
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rubro.errors import DataError
@@ -17,6 +17,21 @@ ORDINARY = st.text(
     st.characters(max_codepoint=0x24F, exclude_categories=("Cs", "Cf"))
     | st.sampled_from("\u2013\u2014\u2018\u2019\u201c\u201d•…€→❤")
 )
+
+
+# Any text at all, with what is known to be awkward: final sigmas, dots above, ligatures, surrogates.
+ANY = st.text(
+    st.characters() | st.sampled_from("Σςσİıŉǰẞﬁΐ\u0345\u0307\u1e9e\u200d\ud800\udfff\x00\x85")
+)
+
+
+@settings(max_examples=300)
+@given(ANY)
+def test_any_text_has_one_normal_form_and_tokens_that_are_their_own(title: str) -> None:
+    normal, tokens = normalise(title), tokenise(title)
+    assert normalise(normal) == normal
+    assert tokenise(normal) == tokens
+    assert [tokenise(token) for token in tokens] == [[token] for token in tokens]
 
 
 @given(ORDINARY)

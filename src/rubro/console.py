@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from rubro.params import Params, load_params
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -52,13 +55,30 @@ def reported_errors() -> Iterator[None]:
     except FileNotFoundError as error:
         missing = error.filename or error
         _refuse(f"{missing}: no such file; `dvc repro` makes what a stage reads")
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _refuse(str(error))
     except KeyboardInterrupt:
         console.print("interrupted; run the same command again to go on", style="yellow")
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        reason = _disk_error(error)
+        if reason is None:
+            raise
+        _refuse(reason)
+
+
+def _disk_error(error: BaseException | None) -> str | None:
+    """What the disk did not let happen, if that is what the error, or its cause, says."""
+    while error is not None:
+        text = str(error).partition("\n")[0]
+        number = error.errno if isinstance(error, OSError) else None
+        # The words of safetensors, and of torch.save, which gives no reason.
+        if number in _FULL or "(os error 28)" in text or "inline_container.cc" in text:
+            return f"No space left ({text}); make room, then run the same command again"
+        if "(os error " in text or number in _NOT_WRITABLE:
+            return text
+        if isinstance(error, OSError) and error.filename is not None:
+            return text
+        error = error.__cause__
+    return None
 
 
 def _refuse(message: str) -> NoReturn:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from pydantic import Field
+from safetensors.numpy import save_file
 
-from rubro.files import write_json
+from rubro.files import damaged, read_json, read_tensors, write_json
+from rubro.params import NotNegative, Positive, Section
+
+
+class _Ngrams(Section):
+    """subwords.json."""
+
+    min_n: Positive
+    max_n: NotNegative
+    buckets: Annotated[int, Field(ge=0, lt=2**31)]
 
 
 @dataclass(frozen=True)
@@ -68,10 +78,18 @@ class Subwords:
 
     @classmethod
     def load(cls, folder: Path) -> Subwords:
-        """Read what save wrote."""
-        vocabulary = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
-        ngrams = json.loads((folder / "subwords.json").read_text(encoding="utf-8"))
-        return cls(vocabulary, **ngrams)
+        """Read what save wrote.
+
+        Raises:
+            DataError: a file is missing or not as save wrote it.
+        """
+        vocabulary = read_json(folder / "vocabulary.json", list[str])
+        ngrams = read_json(folder / "subwords.json", _Ngrams)
+        if len(set(vocabulary)) < len(vocabulary):
+            raise damaged(folder / "vocabulary.json", "a word is there twice")
+        if ngrams.max_n and (ngrams.max_n < ngrams.min_n or not ngrams.buckets):
+            raise damaged(folder / "subwords.json", "n-grams of no length or without buckets")
+        return cls(vocabulary, **ngrams.model_dump())
 
 
 @dataclass(frozen=True)
@@ -107,5 +125,13 @@ class Embedding:
 
     @classmethod
     def load(cls, folder: Path) -> Embedding:
-        """Read what save wrote."""
-        return cls(Subwords.load(folder), load_file(folder / "table.safetensors")["table"])
+        """Read what save wrote.
+
+        Raises:
+            DataError: a file is missing or not as save wrote it.
+        """
+        subwords, path = Subwords.load(folder), folder / "table.safetensors"
+        table = read_tensors(path, {"table": ("F32", (subwords.row_count, None))})["table"]
+        if not table.size:
+            raise damaged(path, "the table is empty")
+        return cls(subwords, table)

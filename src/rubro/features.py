@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from rubro.embedding import Subwords
+from rubro.errors import DataError
+from rubro.files import damaged, read_tensors
 from rubro.params import FeaturizeParams
 
 
@@ -89,15 +91,31 @@ class TitleFeatures:
 
     @classmethod
     def load(cls, path: Path) -> TitleFeatures:
-        """Read what save wrote."""
-        arrays = load_file(path)
-        return cls(
-            Ragged(arrays["tokens.values"], arrays["tokens.offsets"]),
-            Ragged(arrays["bigrams.values"], arrays["bigrams.offsets"]),
-            arrays["targets"],
-            arrays["reliable"],
-            arrays["has_oov"],
-        )
+        """Read what save wrote.
+
+        Raises:
+            DataError: the file is missing or not as save wrote it.
+        """
+        layout = {"targets": "I32", "reliable": "BOOL", "has_oov": "BOOL"}
+        for name in ("tokens", "bigrams"):
+            layout |= {f"{name}.values": "I32", f"{name}.offsets": "I64"}
+        arrays = read_tensors(path, {name: (dtype, (None,)) for name, dtype in layout.items()})
+        tokens = _checked(path, arrays["tokens.values"], arrays["tokens.offsets"])
+        bigrams = _checked(path, arrays["bigrams.values"], arrays["bigrams.offsets"])
+        targets, reliable, has_oov = (arrays[name] for name in ("targets", "reliable", "has_oov"))
+        if len({len(each) for each in (tokens, bigrams, targets, reliable, has_oov)}) > 1:
+            raise damaged(path, "its tensors are not of the same number of titles")
+        if targets.min(initial=0) < 0:
+            raise damaged(path, "a class is negative")
+        return cls(tokens, bigrams, targets, reliable, has_oov)
+
+
+def _checked(path: Path, values: np.ndarray, offsets: np.ndarray) -> Ragged:
+    """A ragged array whose offsets lead nowhere but into its values."""
+    whole = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(values)
+    if not whole or (offsets[1:] < offsets[:-1]).any() or values.min(initial=0) < 0:
+        raise damaged(path, "lists that are no lists")
+    return Ragged(values, offsets)
 
 
 class Featurizer:
@@ -175,7 +193,13 @@ def featurize(
 
     Returns:
         The features.
+
+    Raises:
+        DataError: a category is not among the labels.
     """
+    unknown = set(table["category"]) - set(labels)
+    if unknown:
+        raise DataError(f"category {min(unknown)!a} is not among the labels; `dvc repro` mends it")
     tokens, bigrams, has_oov = featurizer(titles)
     class_of = {label: index for index, label in enumerate(labels)}
     return TitleFeatures(
@@ -204,6 +228,18 @@ def load_features(folder: Path, *splits: str) -> tuple[list[TitleFeatures], Ragg
 
     Returns:
         The splits in the order asked for, and the embedding rows of each distinct token.
+
+    Raises:
+        DataError: a file is missing or not as save_features wrote it.
     """
-    token_rows = Ragged(**load_file(folder / "tokens.safetensors"))
-    return [TitleFeatures.load(folder / f"{name}.safetensors") for name in splits], token_rows
+    path = folder / "tokens.safetensors"
+    arrays = read_tensors(path, {"values": ("I32", (None,)), "offsets": ("I64", (None,))})
+    token_rows = _checked(path, arrays["values"], arrays["offsets"])
+    loaded = []
+    for name in splits:
+        path = folder / f"{name}.safetensors"
+        features = TitleFeatures.load(path)
+        if features.tokens.values.max(initial=-1) >= len(token_rows):
+            raise damaged(path, "a token is not in tokens.safetensors")
+        loaded.append(features)
+    return loaded, token_rows

@@ -191,6 +191,13 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError):  # `!!bool x`, `2020-13-45`
+            line, kind = node.start_mark.line + 1, node.tag.rpartition(":")[2]
+            raise yaml.YAMLError(f"line {line}: {str(node.value)[:100]!a} is no {kind}") from None
+
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import re
 import sys
 import zlib
@@ -29,6 +30,7 @@ QUARANTINE_REASONS = (
     "not_an_object",
     "not_csv",
     "not_utf8",
+    "line_too_long",
     "title_missing",
     "title_not_text",
     "title_empty",
@@ -51,7 +53,16 @@ _LAYOUTS = (
 )
 # A CSV record of more lines than this is a quote that was never closed.
 _MAX_CSV_LINES = 1000
-_MAX_CSV_FIELD = 8 * 1024 * 1024
+# In characters; what goes on for longer is no title, and is never held in memory whole.
+_MAX_LINE = 2**20
+_MAX_CSV_RECORD = 8 * _MAX_LINE
+# Titles shrink to a fifth or a tenth of their size; what was made to fill a disk, to a thousandth.
+_MOST_EXPANSION = 100
+_ALWAYS_EXPANDED = 2**28
+# A parquet file has fewer rows than bytes, but for a column that says the same over and over.
+_ALWAYS_ROWS = 2**24
+# From here on the share of unusable rows must be within bounds, or reading stops: memory is finite.
+_MANY_UNUSABLE = 2**20
 _REMEDIES = {
     "not_utf8": "set data.encoding, for instance to latin-1",
     "title_missing": "set data.title_column",
@@ -116,6 +127,8 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
                 if isinstance(row, str):
                     excerpt = ascii(record)[:120]
                     rejected.extend((source.path.name, line, row, excerpt) for line in lines)
+                    if len(rejected) > _MANY_UNUSABLE:
+                        _stop_if_unusable(params, len(columns["title"]), rejected)
                 else:
                     for column, value in zip(columns.values(), row, strict=True):
                         column.append(value)
@@ -131,8 +144,8 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
             ) from None
         except PermissionError:
             raise DataError(f"{source.path}: permission denied; make the file readable") from None
+    _stop_if_unusable(params, len(columns["title"]), rejected)
     quarantine = pd.DataFrame(rejected, columns=["file", "line", "reason", "excerpt"])
-    _stop_if_unusable(params, len(columns["title"]), quarantine)
     return RawTitles(pd.DataFrame(columns), quarantine, notices)
 
 
@@ -185,22 +198,23 @@ def find_sources(path: Path, language: str | None) -> list[SourceFile]:
     return chosen
 
 
-def _stop_if_unusable(params: DataParams, usable: int, quarantine: pd.DataFrame) -> None:
-    rows = usable + len(quarantine)
+def _stop_if_unusable(
+    params: DataParams, usable: int, rejected: list[tuple[str, int, str, str]]
+) -> None:
+    rows = usable + len(rejected)
     if rows == 0:
         raise DataError(f"{params.path}: no rows; the source is empty")
-    share = len(quarantine) / rows
+    share = len(rejected) / rows
     if share > params.max_quarantined_share:
-        reasons = ", ".join(
-            f"{reason} {count}" for reason, count in Counter(quarantine["reason"]).most_common()
-        )
-        first = quarantine.iloc[0]
-        most = quarantine["reason"].mode().iloc[0]
+        counts = Counter(reason for _, _, reason, _ in rejected).most_common()
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts)
+        file, line, _, excerpt = rejected[0]
+        most = counts[0][0]
         remedy = f"; {_REMEDIES[most]}" if most in _REMEDIES else ""
         raise DataError(
-            f"{params.path}: {len(quarantine)} of {rows} rows ({share:.1%}) cannot be used, more "
+            f"{params.path}: {len(rejected)} of {rows} rows ({share:.1%}) cannot be used, more "
             f"than data.max_quarantined_share ({params.max_quarantined_share:.1%}) allows: "
-            f"{reasons}; the first is {first['file']}:{first['line']}: {first['excerpt']}{remedy}"
+            f"{reasons}; the first is {file}:{line}: {excerpt}{remedy}"
         )
 
 
@@ -267,7 +281,7 @@ def _records(source: SourceFile, params: DataParams, notices: list[str]) -> Iter
         if source.kind == ".parquet":
             yield from _parquet_records(source, params, raw, notices)
             return
-        stream = gzip.GzipFile(fileobj=raw) if source.path.suffix == ".gz" else raw
+        stream = _Unzipped(source.path, raw) if source.path.suffix == ".gz" else raw
         encoding = "utf-8-sig" if params.encoding == "utf-8" else params.encoding
         text = TextIOWrapper(
             cast(IO[bytes], stream), encoding, errors="surrogateescape", newline="\n"
@@ -278,14 +292,63 @@ def _records(source: SourceFile, params: DataParams, notices: list[str]) -> Iter
             yield from _csv_records(source, params, text, notices)
 
 
+class _Unzipped(gzip.GzipFile):
+    """A gzip file that ends in an error where it grows beyond all measure (a gzip bomb)."""
+
+    def __init__(self, path: Path, raw: IO[bytes]) -> None:
+        super().__init__(fileobj=raw)
+        self._path = path
+        self._most = max(_MOST_EXPANSION * path.stat().st_size, _ALWAYS_EXPANDED)
+
+    def read1(self, size: int = -1) -> bytes:
+        content = super().read1(size)
+        if self.tell() > self._most:
+            raise DataError(
+                f"{self._path}: what is in it is more than {_MOST_EXPANSION} times its size (a "
+                "gzip bomb?); if it is meant to be, unpack it with gunzip and set data.path"
+            )
+        return content
+
+
+class _Lines:
+    """The lines of a text; a blank one in place of each that is too long.
+
+    Attributes:
+        cut: the start of a line that was too long; None = there was none. Its reader resets it.
+        left: characters after which the lines end. Its reader may set it.
+    """
+
+    def __init__(self, text: TextIOWrapper) -> None:
+        self._text = text
+        self.cut: str | None = None
+        self.left = math.inf
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._text.readline(_MAX_LINE):
+            if len(line) == _MAX_LINE and line[-1] != "\n":
+                self.cut = line[:200]
+                while line and line[-1] != "\n":
+                    line = self._text.readline(_MAX_LINE)
+                line = "\n"
+            self.left -= len(line)
+            if self.left < 0:
+                return
+            yield line
+
+
 def _json_records(
     source: SourceFile, params: DataParams, text: TextIOWrapper, notices: list[str]
 ) -> Iterator[Record]:
     seen = False
-    for line, content in enumerate(text, start=1):
+    contents = _Lines(text)
+    for line, content in enumerate(contents, start=1):
+        lines = range(line, line + 1)
+        if contents.cut is not None:
+            yield lines, contents.cut, "line_too_long"
+            contents.cut = None
+            continue
         if not content.strip():
             continue
-        lines = range(line, line + 1)
         try:
             record = json.loads(content)
         except (ValueError, RecursionError):
@@ -306,10 +369,17 @@ def _json_records(
 def _csv_records(
     source: SourceFile, params: DataParams, text: TextIOWrapper, notices: list[str]
 ) -> Iterator[Record]:
-    csv.field_size_limit(_MAX_CSV_FIELD)
-    reader = csv.reader(text, delimiter="\t" if source.kind == ".tsv" else ",", strict=True)
+    csv.field_size_limit(_MAX_CSV_RECORD)
+    contents = _Lines(text)
+    contents.left = _MAX_CSV_RECORD
+    delimiter = "\t" if source.kind == ".tsv" else ","
+    reader = csv.reader(iter(contents), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
+        if contents.cut is not None:
+            raise csv.Error(f"more than {_MAX_LINE} characters")
+        if reader.line_num > 1:
+            raise csv.Error(f"{reader.line_num} lines long, by a quote")
     except csv.Error as error:
         hint = f"is it {params.encoding} text? Set data.encoding"
         raise DataError(f"{source.path}:1: no readable header ({error}); {hint}") from None
@@ -323,6 +393,7 @@ def _csv_records(
     _require_columns(source, params, header)
     while True:
         first = reader.line_num + 1
+        contents.left = _MAX_CSV_RECORD
         reason: str | None
         try:
             fields = next(reader)
@@ -340,6 +411,9 @@ def _csv_records(
                 f"{source.path}:{first}: a quote opens here and is not closed within "
                 f"{len(lines)} lines; close or double it"
             )
+        if contents.cut is not None:
+            fields, reason = [contents.cut], "line_too_long"
+            contents.cut = None
         if reason is not None and fields:
             yield lines, fields, reason
         elif fields:
@@ -354,6 +428,12 @@ def _parquet_records(
 
     try:
         file = pyarrow.parquet.ParquetFile(raw)
+        most = max(source.path.stat().st_size, _ALWAYS_ROWS)
+        if file.metadata.num_rows > most:
+            raise DataError(
+                f"{source.path}: {file.metadata.num_rows} rows in fewer bytes are no titles; "
+                "remove the repeated ones"
+            )
         if _is_unlabelled(source, params, file.schema_arrow.names, notices):
             return
         _require_columns(source, params, file.schema_arrow.names)

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from pydantic import Field, create_model
+from safetensors.torch import save_file
 from torch import nn
 
 from rubro.calibration import Calibration
 from rubro.embedding import Subwords
-from rubro.files import write_json
+from rubro.files import damaged, read_json, read_tensors, write_json
 from rubro.models.layers import Classifier, ModelShape, RowTable
-from rubro.params import FeaturizeParams, TokensParams, TrainParams
+from rubro.params import FeaturizeParams, Section, TokensParams, TrainParams
 
 Model = TypeVar("Model", bound=Classifier)
 _SCALE = ".scale"
+_DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
+
+
+class _Calibration(Section):
+    """What Calibration needs; every key."""
+
+    low: Annotated[float, Field(gt=0.0)]
+    high: Annotated[float, Field(gt=0.0)]
+    low_share: Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Description(Section):
+    """model.json; load_model adds the hyperparameters, which each kind has its own of."""
+
+    model: Literal["mlp", "cnn"]
+    shape: ModelShape
+    tokens: TokensParams
+    featurize: FeaturizeParams
+    labels: list[str]
+    calibration: _Calibration
 
 
 def save_model(
@@ -60,23 +80,72 @@ def save_model(
     write_json(folder / "model.json", description)
 
 
-def load_model(folder: Path, kind: type[Model], params_kind: type[TrainParams]) -> Model:
+def load_model(
+    folder: Path, kind: type[Model], params_kind: type[TrainParams], labels: list[str] | None = None
+) -> Model:
     """Read what save_model wrote.
 
     Args:
         folder: of the model.
         kind: the class of the module.
         params_kind: the class of its parameters.
+        labels: those that the model must have, in their order; None = any.
 
     Returns:
         The module, in evaluation mode.
+
+    Raises:
+        DataError: a file is missing, damaged or does not go with the others.
     """
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    hyperparameters = params_kind.model_validate(description["hyperparameters"])
-    model = kind(ModelShape(**description["shape"]), hyperparameters)
-    model.load_state_dict(_restored(load_file(folder / "model.safetensors")))
-    model.calibration = Calibration(**description["calibration"])
+    path = folder / "model.json"
+    schema: Any = create_model(
+        "Description", __base__=_Description, hyperparameters=(params_kind, ...)
+    )
+    description = read_json(path, schema)
+    shape, hyperparameters = description.shape, description.hyperparameters
+    classes = len(description.labels)
+    if len(set(description.labels)) < classes:
+        raise damaged(path, "a label is there twice")
+    if classes != shape.classes:
+        raise damaged(path, f"{classes} labels, and shape.classes is {shape.classes}")
+    if labels not in (None, description.labels):
+        raise damaged(path, "its labels are not those of the titles")
+    rows = Subwords.load(folder).row_count
+    if rows != shape.rows:
+        raise damaged(
+            path, f"shape.rows is {shape.rows}, and the vocabulary and n-grams make {rows}"
+        )
+    model = _without_memory(kind, shape, hyperparameters, path)
+    state = _read_state(folder / "model.safetensors", model, hyperparameters.table_precision)
+    model.to_empty(device="cpu").load_state_dict(state)
+    model.calibration = Calibration(**description.calibration.model_dump())
     return model.eval()
+
+
+def _without_memory(
+    kind: type[Model], shape: ModelShape, hyperparameters: TrainParams, path: Path
+) -> Model:
+    """The module with the shapes of its weights alone: model.json may name any size."""
+    try:
+        with torch.device("meta"):
+            return kind(shape, hyperparameters)
+    except (RuntimeError, TypeError, OverflowError):
+        raise damaged(path, "sizes that no model can have") from None
+
+
+def _read_state(path: Path, model: Classifier, precision: str) -> dict[str, torch.Tensor]:
+    layout = {name: ("F32", tuple(value.shape)) for name, value in model.state_dict().items()}
+    for table, module in model.named_modules():
+        if isinstance(module, RowTable):
+            rows, vector_size = module.weight.shape
+            layout[f"{table}.weight"] = (_DTYPES[precision], (rows, vector_size))
+            if precision == "int8":
+                layout[table + _SCALE] = ("F32", (rows, 1))
+    tensors = read_tensors(path, layout)
+    state = _restored({name: torch.from_numpy(value) for name, value in tensors.items()})
+    if not all(value.isfinite().all() for value in state.values()):
+        raise damaged(path, "a table and its scales make infinity")
+    return state
 
 
 def _stored(model: nn.Module, precision: str) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from rubro.batches import Batch
 from rubro.calibration import Calibration
 from rubro.embedding import Embedding
+from rubro.params import NotNegative, Positive
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,10 @@ class ModelShape:
         classes: categories.
     """
 
-    rows: int
-    vector_size: int
-    bigram_buckets: int
-    classes: int
+    rows: Positive
+    vector_size: Positive
+    bigram_buckets: NotNegative
+    classes: Positive
 
 
 class RowTable(nn.Module):
