@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 import torch
 from safetensors import SafetensorError
-from test_pipeline import copy_project, run_in, shrink
 
 from rubro.catalogue import write_catalogue
 from rubro.console import reported_errors
+from tiny_project import copy_project, run_in, shrink
 
 STAGES = ("subset", "embed", "featurize", "train_mlp", "evaluate")
 OUTPUTS = {

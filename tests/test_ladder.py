@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import math
@@ -17,7 +16,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from rubro.catalogue import write_catalogue
 from rubro.params import with_settings
+from tiny_project import STAGES, copy_project, run_in, shrink, stages_run
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -291,28 +292,26 @@ tables:
 def test_the_ladder_gathers_the_metrics_of_its_experiments_and_runs_none_twice(
     tmp_path: Path,
 ) -> None:
-    pipeline: Any = importlib.import_module("test_pipeline")
     project, plan, out = tmp_path / "project", tmp_path / "tiny.yaml", tmp_path / "out.json"
     project.mkdir()
     plan.write_text(TINY)
-    pipeline.copy_project(project)
-    pipeline.shrink(project / "params.yaml")
-    pipeline.write_catalogue(project / "data" / "sample", rows=6_000)
-    pipeline.run_in(project, "git", "init", "--quiet", "--initial-branch", "main")
-    pipeline.run_in(project, "git", "add", "--all")
-    pipeline.run_in(project, "git", "commit", "--quiet", "--message", "tiny")
+    copy_project(project)
+    shrink(project / "params.yaml")
+    write_catalogue(project / "data" / "sample", rows=6_000)
+    run_in(project, "git", "init", "--quiet", "--initial-branch", "main")
+    run_in(project, "git", "add", "--all")
+    run_in(project, "git", "commit", "--quiet", "--message", "tiny")
 
     def climb(*options: str) -> list[str]:
         files = "--ladder", str(plan), "--out", str(out)
         command = "python", "benchmarks/ladder.py", *files, *options
-        stages: list[str] = pipeline.stages_run(pipeline.run_in(project, *command))
-        return stages
+        return stages_run(run_in(project, *command))
 
     common = "--set", "train_cnn.filters=8"
     training = ["train_mlp", "train_cnn", "evaluate"]
-    assert climb(*common) == [*pipeline.STAGES, *training]
-    assert pipeline.run_in(project, "git", "status", "--porcelain").stdout == ""
-    refs = pipeline.run_in(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps")
+    assert climb(*common) == [*STAGES, *training]
+    assert run_in(project, "git", "status", "--porcelain").stdout == ""
+    refs = run_in(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps")
     written = json.loads(out.read_text())
     assert list(written["rows"]) == ["default", "random-start"]
     for name, row in written["rows"].items():
@@ -320,7 +319,7 @@ def test_the_ladder_gathers_the_metrics_of_its_experiments_and_runs_none_twice(
         (ref,) = (ref for ref in refs.stdout.split() if f"/ladder-{name}-" in ref)
 
         def left(file: str, ref: str = ref) -> Any:
-            return yaml.safe_load(pipeline.run_in(project, "git", "show", f"{ref}:{file}").stdout)
+            return yaml.safe_load(run_in(project, "git", "show", f"{ref}:{file}").stdout)
 
         evaluated = left("metrics/evaluate.json")
         for split in ("validation", "test"):
