@@ -5,7 +5,6 @@ from pathlib import Path
 import workspace  # noqa: F401
 
 import numpy as np
-import torch
 from scipy.special import softmax
 
 from rubro.calibration import fit_calibration
@@ -22,7 +21,6 @@ from rubro.splits import load_labels, load_split
 
 
 def main(params: Params) -> None:
-    torch.set_num_threads(params.threads)
     (train, *held_out), token_rows = load_features(
         Path("data/features"), "train", "validation", "test"
     )
@@ -37,7 +35,7 @@ def main(params: Params) -> None:
         titles = load_split(Path("data/subset"), split)["title"]
         probabilities, uncalibrated = {}, {}
         for name, model in models.items():
-            logits = predict_logits(model, features, token_rows)
+            logits = predict_logits(model, features, token_rows, params.threads)
             uncalibrated[name] = softmax(logits, axis=1)
             probabilities[name] = model.calibration.probabilities(logits)
         uncalibrated["ensemble"] = (probabilities["mlp"] + probabilities["cnn"]) / 2

@@ -68,7 +68,7 @@ def workspace(
 @pytest.fixture
 def train(make_params: Callable[..., Params], hyperparameters: MakeHyperparameters) -> Train:
     """The training stage of a kind of model."""
-    params = make_params({"threads": 1, "accelerator": "cpu", "featurize.bigram_buckets": 64})
+    params = make_params({"accelerator": "cpu", "featurize.bigram_buckets": 64})
 
     def run(kind: str, **overrides: Any) -> None:
         train_and_save(KINDS[kind][0], kind, params, hyperparameters(kind, **overrides))

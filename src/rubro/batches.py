@@ -146,7 +146,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         if self._seed is None:
-            random, chunks = None, _cut(self._titles, self._batch_size)
+            random, chunks = None, cut(self._titles, self._batch_size)
         else:
             random = np.random.default_rng(self._seed)
             chunks = self._shuffled(random)
@@ -158,13 +158,14 @@ class Batches:
     def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:
         lengths = self._features.tokens.lengths
         batches: list[np.ndarray] = []
-        for chunk in _cut(random.permutation(self._titles), self._batch_size * _CHUNK):
+        for chunk in cut(random.permutation(self._titles), self._batch_size * _CHUNK):
             by_length = chunk[np.argsort(lengths[chunk], kind="stable")]
-            batches.extend(_cut(by_length, self._batch_size))
+            batches.extend(cut(by_length, self._batch_size))
         return [batches[position] for position in random.permutation(len(batches))]
 
 
-def _cut(values: np.ndarray, size: int) -> list[np.ndarray]:
+def cut(values: np.ndarray, size: int) -> list[np.ndarray]:
+    """Parts of an array, each of so many values; the last may have fewer."""
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import nn
 
-from rubro.batches import Batches
+from rubro.batches import cut, gather
 from rubro.features import Ragged, TitleFeatures
 
 _BATCH_SIZE = 512
 
 
-def predict_logits(model: nn.Module, features: TitleFeatures, token_rows: Ragged) -> np.ndarray:
+def predict_logits(
+    model: nn.Module, features: TitleFeatures, token_rows: Ragged, threads: int = 1
+) -> np.ndarray:
     """The logit of every class for every title.
 
     Args:
         model: from a Batch to logits, in evaluation mode.
         features: of a split.
         token_rows: the embedding rows of each distinct token.
+        threads: that share the batches; the logits do not depend on their number where torch
+            computes each batch on one thread.
 
     Returns:
         float64 (titles, classes).
     """
-    with torch.inference_mode():
-        logits = [model(batch) for batch in Batches(features, token_rows, _BATCH_SIZE)]
+    weights = np.ones(len(features), np.float32)
+
+    def logits_of(titles: np.ndarray) -> torch.Tensor:
+        with torch.inference_mode():  # of this thread alone
+            logits: torch.Tensor = model(gather(features, token_rows, titles, weights))
+        return logits
+
+    with ThreadPoolExecutor(threads) as pool:
+        logits = list(pool.map(logits_of, cut(np.arange(len(features)), _BATCH_SIZE)))
     return torch.cat(logits).double().numpy()

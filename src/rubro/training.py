@@ -463,10 +463,9 @@ def train_and_save(
     Args:
         kind: the class of the model.
         name: of the model, in its paths: models/NAME, metrics/curves/NAME, metrics/train_NAME.json.
-        params: seed, threads and accelerator; tokens and featurize travel with the model.
+        params: seed and accelerator; tokens and featurize travel with the model.
         hyperparameters: of this model.
     """
-    torch.set_num_threads(params.threads)
     L.seed_everything(params.seed, verbose=False)
     (train_split, validation_split), token_rows = load_features(
         Path("data/features"), "train", "validation"
@@ -485,7 +484,6 @@ def train_and_save(
     tracked_params = {f"train_{name}": hyperparameters.model_dump(), "seed": params.seed}
     settings = {
         **tracked_params,
-        "threads": params.threads,
         "accelerator": params.accelerator,
         "tokens": params.tokens.model_dump(),
         "featurize": params.featurize.model_dump(),

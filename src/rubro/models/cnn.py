@@ -50,7 +50,7 @@ class Cnn(Classifier):
         filters: Any
         for size, filters in zip(self._sizes, self.filters, strict=True):
             # What a filter's i-th part makes of a token is worked out once for each distinct
-            # token; nn.Conv1d does it for each position, and its bits depend on the threads.
+            # token; nn.Conv1d does it for each position.
             parts = filters.weight.unflatten(1, (size, -1)).unbind(1)
             windows = filters.bias
             for i, part in enumerate(parts):
