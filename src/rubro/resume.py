@@ -106,32 +106,16 @@ class ResumePoint(Checkpoint):  # Lightning calls these last, when all else know
         self._file = folder / "last.ckpt"
         self._interval = float(os.environ.get(INTERVAL, _DEFAULT_INTERVAL))
         self._saved_at = time.monotonic()
-        self._random_state: torch.Tensor | None = None
 
     @property
     def checkpoint(self) -> Path | None:
         """What to go on from, if an earlier run left it."""
         return self._file if self._file.exists() else None
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        checkpoint["random_state"] = torch.get_rng_state()
-
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        self._random_state = checkpoint["random_state"]
-
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         stopping = trainer.early_stopping_callback
         if stopping is not None and stopping.stopped_epoch:
             trainer.should_stop = True
-
-    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if self._random_state is not None:
-            torch.set_rng_state(self._random_state)
-            self._random_state = None
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         # Writing takes time too.

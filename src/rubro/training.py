@@ -32,6 +32,7 @@ from rubro.inference import predict_logits
 from rubro.metrics import accuracy, balanced_accuracy
 from rubro.models.files import save_model
 from rubro.models.layers import Classifier, ModelShape, RowTable
+from rubro.optimizers import RowWiseAdam
 from rubro.params import Params, TrainParams
 from rubro.resume import ResumePoint, checkpoint_folder
 from rubro.splits import load_labels
@@ -148,10 +149,16 @@ class TitleClassifier(L.LightningModule):
         params: of the training.
         steps: of the whole training, for the schedule.
         class_shares: of the training weights, (classes,); a class without any has a share > 0.
+        seed: of the model's own dropouts.
     """
 
     def __init__(
-        self, model: nn.Module, params: TrainParams, steps: int, class_shares: np.ndarray
+        self,
+        model: nn.Module,
+        params: TrainParams,
+        steps: int,
+        class_shares: np.ndarray,
+        seed: int,
     ) -> None:
         super().__init__()
         # Tables and dense layers have an optimiser each, which Lightning leaves to the module.
@@ -159,12 +166,18 @@ class TitleClassifier(L.LightningModule):
         self.model = model
         self._params = params
         self._steps = steps
+        self._random_seed = seed
         adjustment = params.prior_adjustment * np.log(class_shares)
         self._adjustment: torch.Tensor
         self.register_buffer("_adjustment", torch.from_numpy(adjustment).float(), persistent=False)
         self._doubt = Doubt(len(class_shares), params.label_doubt)
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._train_metrics: dict[str, float] = {}
+
+    def on_train_epoch_start(self) -> None:
+        # By epoch: a training that goes on draws what an uninterrupted one draws.
+        drawn_from = np.random.SeedSequence([self._random_seed, self.current_epoch])
+        torch.manual_seed(int(drawn_from.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         logits = self.model(batch)
@@ -219,9 +232,7 @@ class TitleClassifier(L.LightningModule):
         dense = [p for p in self.model.parameters() if id(p) not in in_tables and p.requires_grad]
         optimizers: list[torch.optim.Optimizer] = [_dense_optimizer(dense, params)]
         if tables:
-            optimizers.append(
-                torch.optim.SparseAdam(tables, lr=params.embedding_learning_rate, betas=(0.9, 0.99))
-            )
+            optimizers.append(RowWiseAdam(tables, lr=params.embedding_learning_rate))
         schedules = [
             torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_share)
             for optimizer in optimizers
@@ -369,7 +380,7 @@ def train(
         token_rows: the embedding rows of each distinct token.
         params: of the training.
         classes: their number.
-        seed: of the order of the titles and of the dropouts.
+        seed: of the order of the titles and of all dropouts.
         accelerator: auto, cpu or gpu.
         report: called after each epoch with its number, from 0, and its metrics.
         folder: for checkpoints; of this training alone.
@@ -404,7 +415,7 @@ def train(
         enable_model_summary=False,
     )
     shares = _shares(train_split, weights, classes)
-    classifier = TitleClassifier(model, params, max_epochs * batches, shares)
+    classifier = TitleClassifier(model, params, max_epochs * batches, shares, seed)
     _fit(trainer, classifier, data, resume.checkpoint)
     state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
     scores = [metrics[BEST] for metrics in epochs.history]

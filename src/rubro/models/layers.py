@@ -33,19 +33,18 @@ class ModelShape:
     classes: Positive
 
 
-class RowTable(nn.Module):
-    """A table of vectors of which a batch uses, and changes, a few rows.
+class RowTable(nn.Embedding):
+    """A table of vectors, zeros at first, of which a batch uses, and changes, a few rows.
 
     Its gradient is sparse: a step costs what the batch uses, not what the table holds.
     """
 
     def __init__(self, rows: int, vector_size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(rows, vector_size))
+        super().__init__(rows, vector_size, sparse=True)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """int64 (R,) -> float32 (R, vector size)."""
-        return F.embedding(rows, self.weight, sparse=True)
+    def reset_parameters(self) -> None:
+        """Set all to zero."""
+        nn.init.zeros_(self.weight)
 
 
 def pooled(total: Tensor, count: Tensor, pooling: str) -> Tensor:
