@@ -22,7 +22,7 @@ from rubro.embedding import Embedding, Subwords
 from rubro.errors import DataError
 from rubro.features import TitleFeatures, featurize, load_features, save_features
 from rubro.models.cnn import Cnn
-from rubro.models.files import load_model, save_model
+from rubro.models.files import Origin, load_model, save_model
 from rubro.models.layers import ModelShape
 from rubro.models.mlp import Mlp
 from rubro.params import CnnParams, MlpParams, Params, TrainParams
@@ -31,6 +31,7 @@ from rubro.splits import load_labels, load_split, save_splits
 pytest_plugins = ["helpers"]
 
 KINDS: dict[str, Any] = {"mlp": Mlp, "cnn": Cnn}
+ORIGIN = Origin.of_here(torch.device("cpu"), devices=1)
 WEIGHTS = "model.safetensors"
 TABLE = "token_vectors.table.weight"
 Change = Callable[[Any], Any]
@@ -64,6 +65,7 @@ def folders(
             embedding.subwords,
             params.tokens,
             params.featurize,
+            ORIGIN,
         )
     embedding.save(folder / "embedding")
     features, token_rows = make_features(["apple red", "", "zzz drill saw"], [0, 1, 2])
@@ -240,6 +242,8 @@ def put(path: Path, keys: str, value: Any) -> None:
         ("hyperparameters.table_precision", "float8", "table_precision: "),
         ("hyperparameters.dropout", 1.5, "dropout: "),
         ("model", "tree", "model: "),
+        ("origin", None, "origin: "),
+        ("origin.devices", 0, "origin: devices: Input should be greater than or equal to 1"),
         ("labels", ["A", "B", "C", "A"], "a label is there twice"),
         ("labels", ["A", "B", "C", 5], "labels: 3: Input should be a valid string"),
         ("labels", ["A", "B", "C"], "3 labels, and shape.classes is 4"),

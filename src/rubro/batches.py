@@ -122,6 +122,8 @@ class Batches:
         weights: float32 (titles,); titles of weight 0 are left out. None = all ones.
         dropouts: for training; None = keep all.
         seed: of order and dropouts; None = the order of the split.
+        share: i of n: of each batch, every n-th title from the i-th, i from 0. A batch of fewer
+            than n titles is not shared out.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Batches:
         weights: np.ndarray | None = None,
         dropouts: Dropouts | None = None,
         seed: tuple[int, ...] | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._features = features
         self._token_rows = token_rows
@@ -140,6 +143,7 @@ class Batches:
         self._titles = np.flatnonzero(self._weights)
         self._dropouts = dropouts
         self._seed = seed
+        self._share = share
 
     def __len__(self) -> int:
         return math.ceil(len(self._titles) / self._batch_size)
@@ -150,9 +154,11 @@ class Batches:
         else:
             random = np.random.default_rng(self._seed)
             chunks = self._shuffled(random)
+        first, step = self._share
         for chunk in chunks:
+            titles = chunk[first::step] if len(chunk) >= step else chunk
             yield gather(
-                self._features, self._token_rows, chunk, self._weights, self._dropouts, random
+                self._features, self._token_rows, titles, self._weights, self._dropouts, random
             )
 
     def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:

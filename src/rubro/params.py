@@ -163,6 +163,7 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Positive
     accelerator: Literal["auto", "cpu", "gpu"]
+    devices: Positive
     data: DataParams
     subset: SubsetParams
     tokens: TokensParams

@@ -119,8 +119,10 @@ class ResumePoint(Checkpoint):  # Lightning calls these last, when all else know
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         # Writing takes time too.
-        if time.monotonic() - self._saved_at >= self._interval:
+        due = time.monotonic() - self._saved_at >= self._interval
+        if trainer.strategy.broadcast(due):  # all devices save, or none
             partial = self._file.with_suffix(".partial")
             trainer.save_checkpoint(partial, weights_only=False)
-            partial.replace(self._file)
+            if trainer.is_global_zero:
+                partial.replace(self._file)
             self._saved_at = time.monotonic()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 from rich.progress import Progress
 from torch import nn
 from torch.nn import functional as F
@@ -30,7 +34,7 @@ from rubro.features import Ragged, TitleFeatures, load_features
 from rubro.files import write_json
 from rubro.inference import predict_logits
 from rubro.metrics import accuracy, balanced_accuracy
-from rubro.models.files import save_model
+from rubro.models.files import Origin, save_model
 from rubro.models.layers import Classifier, ModelShape, RowTable
 from rubro.optimizers import RowWiseAdam
 from rubro.params import Params, TrainParams
@@ -39,7 +43,8 @@ from rubro.splits import load_labels
 from rubro.tracking import tracked
 
 # Lightning advertises on each start; what matters of it arrives as a warning or an error.
-logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+for _logger in ("pytorch.utilities.rank_zero", "fabric.utilities.distributed"):
+    logging.getLogger(f"lightning.{_logger}").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
@@ -47,6 +52,7 @@ BEST = "validation/balanced_accuracy"
 CURVES = ("train", "validation")
 METRICS = ("loss", "accuracy", "balanced_accuracy")
 
+_CHECKPOINTS = "RUBRO_CHECKPOINTS"
 _CLASS_PROBABILITY_STEP = 0.1
 _LEAST_TRUST, _MOST_TRUST = 1e-12, 2.0
 
@@ -58,14 +64,19 @@ class Trained:
     Attributes:
         weights: the model's state at the best epoch.
         summary: the metrics of the best and of the last epoch, for JSON.
+        origin: where it was trained.
     """
 
     weights: dict[str, torch.Tensor]
     summary: dict[str, Any]
+    origin: Origin
 
 
 class TitleBatches(L.LightningDataModule):
-    """Training and validation batches; each epoch has its own order and dropouts."""
+    """Training and validation batches; each epoch has its own order and dropouts.
+
+    Several devices share each training batch; each of them sees all validation titles.
+    """
 
     def __init__(
         self,
@@ -84,7 +95,8 @@ class TitleBatches(L.LightningDataModule):
         self._seed = seed
 
     def train_dataloader(self) -> Batches:
-        epoch = self.trainer.current_epoch if self.trainer else 0
+        trainer = self.trainer
+        epoch = trainer.current_epoch if trainer else 0
         return Batches(
             self._splits[0],
             self._token_rows,
@@ -92,6 +104,7 @@ class TitleBatches(L.LightningDataModule):
             self._weights,
             Dropouts(self._params.row_dropout, self._params.token_dropout),
             seed=(self._seed, epoch),
+            share=(trainer.global_rank, trainer.world_size) if trainer else (0, 1),
         )
 
     def val_dataloader(self) -> Batches:
@@ -176,7 +189,8 @@ class TitleClassifier(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # By epoch: a training that goes on draws what an uninterrupted one draws.
-        drawn_from = np.random.SeedSequence([self._random_seed, self.current_epoch])
+        place = [self._random_seed, self.current_epoch, self.global_rank]
+        drawn_from = np.random.SeedSequence(place)
         torch.manual_seed(int(drawn_from.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
@@ -207,7 +221,7 @@ class TitleClassifier(L.LightningModule):
         self._see(self.model(batch), batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict({**self._train_metrics, **self._metrics("validation")})
+        self.log_dict({**self._train_metrics, **self._metrics("validation")}, sync_dist=True)
 
     def _see(self, logits: torch.Tensor, batch: Batch) -> None:
         loss = F.cross_entropy(logits.detach(), batch.targets, reduction="none")
@@ -367,6 +381,7 @@ def train(
     accelerator: str,
     report: Callable[[int, dict[str, float]], None],
     folder: Path,
+    devices: int = 1,
 ) -> Trained:
     """Train a classifier and keep its best epoch on validation balanced accuracy.
 
@@ -384,6 +399,8 @@ def train(
         accelerator: auto, cpu or gpu.
         report: called after each epoch with its number, from 0, and its metrics.
         folder: for checkpoints; of this training alone.
+        devices: processes, each with a GPU of its own or on the CPU, that share the batches. All
+            but this one are started here, from the script that runs.
 
     Returns:
         The weights of the best epoch, and the metrics of the best and the last.
@@ -404,7 +421,10 @@ def train(
     resume = ResumePoint(folder)
     trainer = _trainer(
         accelerator=accelerator,
-        devices=1,
+        devices=devices,
+        # NCCL cannot add up sparse gradients.
+        strategy=DDPStrategy(process_group_backend="gloo") if devices > 1 else "auto",
+        use_distributed_sampler=False,
         max_epochs=max_epochs,
         deterministic=True,
         logger=False,
@@ -417,6 +437,8 @@ def train(
     shares = _shares(train_split, weights, classes)
     classifier = TitleClassifier(model, params, max_epochs * batches, shares, seed)
     _fit(trainer, classifier, data, resume.checkpoint)
+    if not trainer.is_global_zero:  # the process that started this one has the outcome
+        sys.exit()
     state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
     scores = [metrics[BEST] for metrics in epochs.history]
     at = scores.index(max(scores))
@@ -429,7 +451,8 @@ def train(
     weights_of_best = {
         key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
     }
-    return Trained(weights_of_best, summary)
+    origin = Origin.of_here(trainer.strategy.root_device, devices)
+    return Trained(weights_of_best, summary, origin)
 
 
 def _shares(features: TitleFeatures, weights: np.ndarray, classes: int) -> np.ndarray:
@@ -474,7 +497,7 @@ def train_and_save(
     Args:
         kind: the class of the model.
         name: of the model, in its paths: models/NAME, metrics/curves/NAME, metrics/train_NAME.json.
-        params: seed and accelerator; tokens and featurize travel with the model.
+        params: seed, accelerator and devices; tokens and featurize travel with the model.
         hyperparameters: of this model.
     """
     L.seed_everything(params.seed, verbose=False)
@@ -496,6 +519,7 @@ def train_and_save(
     settings = {
         **tracked_params,
         "accelerator": params.accelerator,
+        "devices": params.devices,
         "tokens": params.tokens.model_dump(),
         "featurize": params.featurize.model_dump(),
     }
@@ -505,22 +529,29 @@ def train_and_save(
         Path("models/embedding"),
         Path(__file__).parent,
     ]
+    run = partial(
+        train,
+        model,
+        train_split,
+        validation_split,
+        token_rows,
+        hyperparameters,
+        len(labels),
+        params.seed,
+        params.accelerator,
+        devices=params.devices,
+    )
+    given = os.environ.get(_CHECKPOINTS)
+    if given and os.environ.get("LOCAL_RANK", "0") != "0":
+        # Lightning started this process to share the training of another, which does the rest.
+        console.quiet = True
+        run(lambda *_: None, Path(given))
     with (
         checkpoint_folder(name, settings, inputs) as checkpoints,
         tracked(Path("metrics/curves") / name, f"train_{name}", tracked_params) as tracker,
     ):
-        trained = train(
-            model,
-            train_split,
-            validation_split,
-            token_rows,
-            hyperparameters,
-            len(labels),
-            params.seed,
-            params.accelerator,
-            tracker.log_epoch,
-            checkpoints,
-        )
+        os.environ[_CHECKPOINTS] = str(checkpoints)
+        trained = run(tracker.log_epoch, checkpoints)
         model.load_state_dict(trained.weights)
         logits = predict_logits(model.eval(), validation_split, token_rows)
         model.calibration = fit_calibration(logits, validation_split.targets)
@@ -535,6 +566,7 @@ def train_and_save(
             embedding.subwords,
             params.tokens,
             params.featurize,
+            trained.origin,
         )
         best = trained.summary["best"]
         summary = {

@@ -1,4 +1,4 @@
-"""The CNN: filters that span neighbouring tokens, pooled over the title."""
+"""The CNN: filters that span neighbouring tokens, beside the title's pooled vector."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rubro.batches import Batch
-from rubro.models.layers import Classifier, Head, ModelShape, TokenVectors, pooled
+from rubro.models.layers import Classifier, Head, ModelShape
 from rubro.params import CnnParams
 
 
 class Cnn(Classifier):
     """One convolution a filter size over the token vectors, and the maximum over the title.
 
-    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification.
+    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification. The linear path
+    of its Head starts from what the MLP starts from.
 
     Args:
         shape: the sizes that come from the data.
@@ -24,12 +25,10 @@ class Cnn(Classifier):
     """
 
     def __init__(self, shape: ModelShape, params: CnnParams) -> None:
-        super().__init__(shape, params)
-        self.token_vectors = TokenVectors(shape, params.pooling)
+        super().__init__(shape, params, with_bigrams=params.skip_connection)
         self.filters = nn.ModuleList(
             nn.Linear(size * shape.vector_size, params.filters) for size in params.filter_sizes
         )
-        self._pooling = params.pooling
         self._sizes = params.filter_sizes
         self.head = Head(
             len(params.filter_sizes) * params.filters,
@@ -56,6 +55,5 @@ class Cnn(Classifier):
             for i, part in enumerate(parts):
                 windows = windows + F.embedding(padded[:, i : i + length], distinct @ part.T)
             maxima.append((F.relu(windows) * starts.unsqueeze(2)).amax(1))
-        title = pooled(F.embedding(batch.tokens, distinct).sum(1), batch.lengths, self._pooling)
-        logits: Tensor = self.head(torch.cat(maxima, dim=1), title)
+        logits: Tensor = self.head(torch.cat(maxima, dim=1), self.title_vectors(batch, distinct))
         return logits

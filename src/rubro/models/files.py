@@ -15,7 +15,7 @@ from rubro.calibration import Calibration
 from rubro.embedding import Subwords
 from rubro.files import damaged, read_json, read_tensors, write_json
 from rubro.models.layers import Classifier, ModelShape, RowTable
-from rubro.params import FeaturizeParams, Section, TokensParams, TrainParams
+from rubro.params import FeaturizeParams, Positive, Section, TokensParams, TrainParams
 
 Model = TypeVar("Model", bound=Classifier)
 _SCALE = ".scale"
@@ -30,10 +30,37 @@ class _Calibration(Section):
     low_share: Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+class Origin(Section):
+    """What the last bits of the weights depend on, beside the commit and the data.
+
+    Attributes:
+        torch_version: with its build.
+        instruction_set: of the CPU, as torch uses it: "AVX2", "AVX512", "DEFAULT" ...
+        device: that trained: "cpu", or the name of a GPU.
+        devices: how many shared the training.
+    """
+
+    torch_version: str
+    instruction_set: str
+    device: str
+    devices: Positive
+
+    @classmethod
+    def of_here(cls, device: torch.device, devices: int) -> Origin:
+        """This machine's."""
+        return cls(
+            torch_version=str(torch.__version__),
+            instruction_set=torch.backends.cpu.get_cpu_capability(),
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            devices=devices,
+        )
+
+
 class _Description(Section):
     """model.json; load_model adds the hyperparameters, which each kind has its own of."""
 
     model: Literal["mlp", "cnn"]
+    origin: Origin
     shape: ModelShape
     tokens: TokensParams
     featurize: FeaturizeParams
@@ -51,6 +78,7 @@ def save_model(
     subwords: Subwords,
     tokens: TokensParams,
     featurize: FeaturizeParams,
+    origin: Origin,
 ) -> None:
     """Write model.safetensors, model.json, vocabulary.json and subwords.json.
 
@@ -64,12 +92,14 @@ def save_model(
         subwords: how tokens become rows.
         tokens: what a token is.
         featurize: how titles become integers.
+        origin: where the weights were trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_stored(model, hyperparameters.table_precision), folder / "model.safetensors")
     subwords.save(folder)
     description = {
         "model": name,
+        "origin": origin.model_dump(),
         "shape": asdict(shape),
         "hyperparameters": hyperparameters.model_dump(),
         "tokens": tokens.model_dump(),

@@ -104,13 +104,9 @@ class TokenVectors(nn.Module):
         tokens = pooled(tokens, batch.row_counts, self._pooling)
         return torch.cat([tokens, tokens.new_zeros(1, tokens.shape[1])])
 
-    def forward(self, batch: Batch) -> Tensor:
-        """float32 (B, L, vector size); zeros where a title has ended."""
-        return F.embedding(batch.tokens, self.distinct(batch))
-
 
 class Head(nn.Module):
-    """Hidden layers to the logits, beside a linear path from the title's pooled tokens.
+    """Hidden layers to the logits, beside a linear path from the title's vector.
 
     The linear path learns what each word says by itself; the layers add what words say together.
     Source: Cheng et al. 2016, Wide & Deep Learning for Recommender Systems.
@@ -120,7 +116,7 @@ class Head(nn.Module):
         hidden_sizes: of the hidden layers; [] = one linear layer.
         classes: number of logits.
         dropout: of what goes into the last layer and out of each hidden layer.
-        wide_inputs: size of the pooled tokens; 0 = no linear path.
+        wide_inputs: size of the title's vector; 0 = no linear path.
     """
 
     def __init__(
@@ -140,7 +136,7 @@ class Head(nn.Module):
         self.wide = nn.Linear(wide_inputs, classes) if wide_inputs else None
 
     def forward(self, inputs: Tensor, title: Tensor) -> Tensor:
-        """float32 (B, inputs) and pooled tokens (B, wide inputs) -> logits, (B, classes)."""
+        """float32 (B, inputs) and title vectors (B, wide inputs) -> logits, (B, classes)."""
         logits: Tensor = self.deep(inputs)
         return logits if self.wide is None else logits + self.wide(title)
 
@@ -149,16 +145,44 @@ class Classifier(nn.Module):
     """From a Batch to logits, float32 (B, classes): what both classifiers have.
 
     Attributes:
+        token_vectors: the embedding.
+        bigrams: vectors of word bigrams; None without any.
+        head: from a title's vectors to logits; each classifier makes its own.
         calibration: from its logits to probabilities; to be fitted after training.
 
     Args:
         shape: the sizes that come from the data.
         params: the rest.
+        with_bigrams: False = without them, whatever the shape says.
     """
 
-    token_vectors: TokenVectors
     head: Head
 
-    def __init__(self, shape: ModelShape, params: Any) -> None:
+    def __init__(self, shape: ModelShape, params: Any, with_bigrams: bool = True) -> None:
         super().__init__()
+        self.token_vectors = TokenVectors(shape, params.pooling)
+        buckets = shape.bigram_buckets if with_bigrams else 0
+        self.bigrams = RowTable(buckets, shape.vector_size) if buckets else None
+        self._pooling = params.pooling
         self.calibration = Calibration()
+
+    def title_vectors(self, batch: Batch, distinct: Tensor) -> Tensor:
+        """The tokens and bigrams of each title, pooled.
+
+        Source: Joulin et al. 2017, Bag of Tricks for Efficient Text Classification.
+
+        Args:
+            batch: of titles.
+            distinct: its distinct tokens, from token_vectors.distinct.
+
+        Returns:
+            float32 (B, vector size).
+        """
+        total, count = F.embedding(batch.tokens, distinct).sum(1), batch.lengths
+        if self.bigrams is not None:
+            bigrams = self.bigrams(batch.bigrams)
+            total = total + F.embedding_bag(
+                batch.bigram_index, bigrams, batch.bigram_offsets, mode="sum"
+            )
+            count = count + batch.bigram_counts
+        return pooled(total, count, self._pooling)

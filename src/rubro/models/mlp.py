@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from rubro.batches import Batch
-from rubro.models.layers import Classifier, Head, ModelShape, RowTable, TokenVectors, pooled
+from rubro.models.layers import Classifier, Head, ModelShape
 from rubro.params import MlpParams
 
 
@@ -23,11 +22,6 @@ class Mlp(Classifier):
 
     def __init__(self, shape: ModelShape, params: MlpParams) -> None:
         super().__init__(shape, params)
-        self.token_vectors = TokenVectors(shape, params.pooling)
-        self.bigrams = (
-            RowTable(shape.bigram_buckets, shape.vector_size) if shape.bigram_buckets else None
-        )
-        self._pooling = params.pooling
         self.head = Head(
             shape.vector_size,
             params.hidden_sizes,
@@ -38,13 +32,6 @@ class Mlp(Classifier):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, float32 (B, classes)."""
-        total, count = self.token_vectors(batch).sum(1), batch.lengths
-        if self.bigrams is not None:
-            bigrams = self.bigrams(batch.bigrams)
-            total = total + F.embedding_bag(
-                batch.bigram_index, bigrams, batch.bigram_offsets, mode="sum"
-            )
-            count = count + batch.bigram_counts
-        title = pooled(total, count, self._pooling)
+        title = self.title_vectors(batch, self.token_vectors.distinct(batch))
         logits: Tensor = self.head(title, title)
         return logits
