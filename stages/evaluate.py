@@ -21,7 +21,7 @@ from rubro.splits import load_labels, load_split
 
 
 def main(params: Params) -> None:
-    (train, *held_out), token_rows = load_features(
+    (train, *held_out), distinct_tokens = load_features(
         Path("data/features"), "train", "validation", "test"
     )
     labels = load_labels(Path("data/subset"))
@@ -35,7 +35,7 @@ def main(params: Params) -> None:
         titles = load_split(Path("data/subset"), split)["title"]
         probabilities, uncalibrated = {}, {}
         for name, model in models.items():
-            logits = predict_logits(model, features, token_rows, params.threads)
+            logits = predict_logits(model, features, distinct_tokens, params.threads)
             uncalibrated[name] = softmax(logits, axis=1)
             probabilities[name] = model.calibration.probabilities(logits)
         uncalibrated["ensemble"] = (probabilities["mlp"] + probabilities["cnn"]) / 2

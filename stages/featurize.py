@@ -21,9 +21,9 @@ def main(params: Params) -> None:
         table = load_split(source, name)
         titles = tokens_of(table, params.tokens.source)
         splits[name] = featurize(table, titles, labels, featurizer)
-    save_features(Path("data/features"), splits, featurizer.rows)
+    save_features(Path("data/features"), splits, featurizer.tokens)
     titles_count = sum(map(len, splits.values()))
-    say(f"{titles_count} titles, {len(featurizer.rows)} distinct tokens")
+    say(f"{titles_count} titles, {len(featurizer.tokens)} distinct tokens")
 
 
 if __name__ == "__main__":

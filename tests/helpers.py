@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from rubro.embedding import Embedding, Subwords
-from rubro.features import Featurizer, Ragged, TitleFeatures, featurize
+from rubro.features import Featurizer, TitleFeatures, Tokens, featurize
 from rubro.params import Params, TrainParams
 
 LABELS = ["FRUIT", "TOOL", "SHOE", "PHONE"]
@@ -32,7 +32,7 @@ VECTOR_SIZE = 8
 BIGRAM_BUCKETS = 64
 
 MakeParams = Callable[..., Params]
-MakeFeatures = Callable[..., tuple[TitleFeatures, Ragged]]
+MakeFeatures = Callable[..., tuple[TitleFeatures, Tokens]]
 MakeHyperparameters = Callable[..., TrainParams]
 
 
@@ -50,7 +50,8 @@ def labels() -> list[str]:
 def subwords() -> Subwords:
     """Words and hashed n-grams."""
     words = [word for group in [*WORDS, COMMON] for word in group]
-    return Subwords([word for word in words if word not in OUT_OF_VOCABULARY], 3, 4, 40)
+    known = {word: 1 + n for n, word in enumerate(words) if word not in OUT_OF_VOCABULARY}
+    return Subwords(known, 3, 4, 40, titles=100)
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +77,7 @@ def make_features(subwords: Subwords, make_params: MakeParams) -> MakeFeatures:
         subwords: Subwords = subwords,
         bigram_buckets: int = BIGRAM_BUCKETS,
         max_tokens: int = 20,
-    ) -> tuple[TitleFeatures, Ragged]:
+    ) -> tuple[TitleFeatures, Tokens]:
         params = make_params(
             {"featurize.bigram_buckets": bigram_buckets, "featurize.max_tokens": max_tokens}
         ).featurize
@@ -91,13 +92,13 @@ def make_features(subwords: Subwords, make_params: MakeParams) -> MakeFeatures:
         )
         featurizer = Featurizer(subwords, params)
         features = featurize(table, [title.split() for title in titles], LABELS, featurizer)
-        return features, featurizer.rows
+        return features, featurizer.tokens
 
     return make
 
 
 @pytest.fixture(scope="session")
-def learnable(make_features: MakeFeatures) -> tuple[TitleFeatures, TitleFeatures, Ragged]:
+def learnable(make_features: MakeFeatures) -> tuple[TitleFeatures, TitleFeatures, Tokens]:
     """Training and validation titles, of 0 to 6 words of their class and of all classes."""
     random = np.random.default_rng(11)
     titles, targets = [], []
@@ -115,7 +116,7 @@ def learnable(make_features: MakeFeatures) -> tuple[TitleFeatures, TitleFeatures
 class Noisy:
     """Training titles of which some have a wrong label, validation titles, random vectors."""
 
-    splits: tuple[TitleFeatures, TitleFeatures, Ragged]
+    splits: tuple[TitleFeatures, TitleFeatures, Tokens]
     flipped: np.ndarray
     embedding: Embedding
 
@@ -136,7 +137,7 @@ def make_noisy(make_features: MakeFeatures) -> Callable[[int], Noisy]:
             for target in targets
         ]
         vocabulary = sorted({word for title in titles for word in title.split()})
-        subwords = Subwords(vocabulary, 1, 0, 0)
+        subwords = Subwords(dict.fromkeys(vocabulary, 1), 1, 0, 0, titles=len(titles))
         features, rows = make_features(titles, targets, subwords=subwords)
         train = part(features, np.arange(training_titles))
         validation = part(features, np.arange(training_titles, len(titles)))
@@ -169,6 +170,7 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
             "warmup_share": 0.0,
             "early_stopping_patience": 0,
             "fine_tune_embedding": True,
+            "token_weighting": "none",
             "row_dropout": 0.0,
             "token_dropout": 0.0,
             "dropout": 0.0,

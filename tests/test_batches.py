@@ -11,16 +11,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from rubro.batches import Batch, Batches, Dropouts, gather
 from rubro.embedding import Embedding, Subwords
-from rubro.features import Ragged, TitleFeatures
+from rubro.features import TitleFeatures, Tokens
 from rubro.models.layers import ModelShape, TokenVectors
 
 pytest_plugins = ["helpers"]
 
-MakeFeatures = Callable[..., tuple[TitleFeatures, Ragged]]
-Learnable = tuple[TitleFeatures, TitleFeatures, Ragged]
+MakeFeatures = Callable[..., tuple[TitleFeatures, Tokens]]
+Learnable = tuple[TitleFeatures, TitleFeatures, Tokens]
 
 ALPHABET = ["apple", "drill", "boot", "cherry", "xq"]
 TITLES = st.lists(st.lists(st.sampled_from(ALPHABET), max_size=5), min_size=1, max_size=6)
@@ -51,25 +52,28 @@ def ones(features: TitleFeatures) -> np.ndarray:
 @given(
     titles=TITLES,
     pooling=st.sampled_from(["mean", "sqrt"]),
+    weighting=st.sampled_from(["none", "idf"]),
     with_ngrams=st.booleans(),
     data=st.data(),
 )
 def test_a_batch_gives_the_token_vectors_of_a_naive_computation(
     titles: list[list[str]],
     pooling: str,
+    weighting: str,
     with_ngrams: bool,
     data: st.DataObject,
     make_features: MakeFeatures,
 ) -> None:
-    known = ["apple", "drill", "boot"]
-    subwords = Subwords(known, 3, 4 if with_ngrams else 0, 20 if with_ngrams else 0)
+    known = {"apple": 1, "drill": 3, "boot": 7}
+    longest, buckets = (4, 20) if with_ngrams else (0, 0)
+    subwords = Subwords(known, 3, longest, buckets, titles=8)
     table = np.random.default_rng(1).normal(size=(subwords.row_count, 4)).astype(np.float32)
     features, rows = make_features([" ".join(title) for title in titles], subwords=subwords)
     chosen = data.draw(st.lists(st.integers(0, len(titles) - 1), min_size=1, max_size=8))
     batch = gather(features, rows, np.array(chosen), ones(features))
-    layer = TokenVectors(ModelShape(subwords.row_count, 4, 0, 2), pooling)
+    layer = TokenVectors(ModelShape(subwords.row_count, 4, 0, 2), pooling, weighting)
     layer.start_from(Embedding(subwords, table), None, True)
-    vectors = layer(batch).detach().numpy()
+    vectors = F.embedding(batch.tokens, layer.distinct(batch)).detach().numpy()
 
     expected = np.zeros((len(chosen), max([len(titles[i]) for i in chosen] + [1]), 4))
     for row, index in enumerate(chosen):
@@ -77,7 +81,8 @@ def test_a_batch_gives_the_token_vectors_of_a_naive_computation(
             own = table[subwords.rows_of(token)]
             if len(own):
                 divisor = len(own) if pooling == "mean" else np.sqrt(len(own))
-                expected[row, column] = own.sum(axis=0) / divisor
+                weight = subwords.weight_of(token) if weighting == "idf" else 1.0
+                expected[row, column] = weight * own.sum(axis=0) / divisor
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert batch.lengths.tolist() == [len(titles[index]) for index in chosen]
 
@@ -156,7 +161,7 @@ def test_batches_of_a_large_split_hold_titles_of_like_length(make_features: Make
 
 
 @pytest.fixture(scope="module")
-def varied(make_features: MakeFeatures) -> tuple[TitleFeatures, Ragged]:
+def varied(make_features: MakeFeatures) -> tuple[TitleFeatures, Tokens]:
     random = np.random.default_rng(2)
     return make_features(
         [" ".join(f"w{n}" for n in random.integers(0, 900, 12)) for _ in range(600)]
@@ -168,7 +173,7 @@ def share_left(after: torch.Tensor, before: torch.Tensor) -> float:
 
 
 def with_and_without(
-    dropouts: Dropouts, features: TitleFeatures, rows: Ragged
+    dropouts: Dropouts, features: TitleFeatures, rows: Tokens
 ) -> tuple[Batch, Batch]:
     """All titles as one batch: whole, and with the dropouts."""
     every, weights = np.arange(len(features)), ones(features)
@@ -180,7 +185,7 @@ def with_and_without(
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_token_dropout_leaves_out_its_share_of_tokens_alone(
-    share: float, varied: tuple[TitleFeatures, Ragged]
+    share: float, varied: tuple[TitleFeatures, Tokens]
 ) -> None:
     features, rows = varied
     whole, batch = with_and_without(Dropouts(tokens=share), features, rows)
@@ -192,7 +197,7 @@ def test_token_dropout_leaves_out_its_share_of_tokens_alone(
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_row_dropout_leaves_out_its_share_of_rows_and_bigrams_alone(
-    share: float, varied: tuple[TitleFeatures, Ragged]
+    share: float, varied: tuple[TitleFeatures, Tokens]
 ) -> None:
     features, rows = varied
     whole, batch = with_and_without(Dropouts(rows=share), features, rows)
@@ -203,7 +208,7 @@ def test_row_dropout_leaves_out_its_share_of_rows_and_bigrams_alone(
 
 
 def test_dropouts_keep_the_order_of_the_tokens_that_stay(
-    varied: tuple[TitleFeatures, Ragged],
+    varied: tuple[TitleFeatures, Tokens],
 ) -> None:
     features, rows = varied
     batch = gather(

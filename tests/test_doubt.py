@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from rubro.features import Ragged, TitleFeatures
+from rubro.features import TitleFeatures, Tokens
 from rubro.inference import predict_logits
 from rubro.models.cnn import Cnn
 from rubro.models.layers import Classifier, ModelShape
@@ -150,7 +150,7 @@ def test_doubt_helps_against_flipped_labels(
     scores = []
     for seed in (0, 1):
         data = make_noisy(seed)
-        splits: tuple[TitleFeatures, TitleFeatures, Ragged] = data.splits
+        splits: tuple[TitleFeatures, TitleFeatures, Tokens] = data.splits
         train_split, _, rows = splits
         size, vector_size = data.embedding.table.shape
         of_seed = []

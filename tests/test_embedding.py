@@ -14,6 +14,7 @@ import pytest
 from gensim.models import FastText
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from rubro.embedding import Embedding, Subwords
 from rubro.errors import DataError
@@ -198,9 +199,27 @@ def test_no_word_frequent_enough_is_an_error_that_names_the_remedy(
 def test_every_row_of_a_token_is_a_row_of_the_table(
     token: str, min_n: int, extra: int, buckets: int
 ) -> None:
-    subwords = Subwords(["mesa", "silla"], min_n, min_n + extra, buckets)
+    subwords = Subwords({"mesa": 1, "silla": 2}, min_n, min_n + extra, buckets, titles=2)
     rows = subwords.rows_of(token)
     assert all(2 <= row < subwords.row_count for row in rows if token not in subwords)
     known = subwords.rows_of("silla")
     assert known[0] == 1
     assert all(2 <= row < subwords.row_count for row in known[1:])
+
+
+def test_a_token_weighs_its_smooth_idf_over_that_of_the_mean_token(
+    embed: Callable[..., EmbedParams],
+) -> None:
+    subwords = train_fasttext(TITLES, embed(min_count=1), SEED).subwords
+    vectorizer = TfidfVectorizer(analyzer=lambda title: title)
+    found = (vectorizer.fit_transform(TITLES) > 0).sum(axis=0).A1
+    idf = dict(zip(vectorizer.get_feature_names_out(), vectorizer.idf_, strict=True))
+    assert dict(zip(idf, found, strict=True)) == subwords.vocabulary
+    mean = sum(idf[word] * count for word, count in subwords.vocabulary.items()) / found.sum()
+    for word, value in idf.items():
+        assert subwords.weight_of(word) == pytest.approx(value / mean)
+    assert subwords.weight_of("unseen") == pytest.approx((np.log(1 + len(TITLES)) + 1) / mean)
+
+
+def test_without_a_vocabulary_every_token_weighs_something() -> None:
+    assert Subwords({}, 3, 4, 10, titles=5).weight_of("mesa") > 0

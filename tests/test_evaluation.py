@@ -24,7 +24,7 @@ from rubro.evaluation import (
     slices,
     worst_mistakes,
 )
-from rubro.features import Ragged, TitleFeatures
+from rubro.features import TitleFeatures, Tokens
 from rubro.inference import predict_logits
 from rubro.metrics import classification_metrics, expected_calibration_error
 from rubro.params import EvaluateParams, Params
@@ -32,7 +32,7 @@ from rubro.significance import compare
 
 pytest_plugins = ["helpers"]
 
-MakeFeatures = Callable[..., tuple[TitleFeatures, Ragged]]
+MakeFeatures = Callable[..., tuple[TitleFeatures, Tokens]]
 
 ABC = ["a", "b", "c"]
 #        predicted  true

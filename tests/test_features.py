@@ -15,6 +15,7 @@ from rubro.features import (
     Featurizer,
     Ragged,
     TitleFeatures,
+    Tokens,
     load_features,
     save_features,
 )
@@ -22,7 +23,7 @@ from rubro.params import FeaturizeParams, Params
 
 pytest_plugins = ["helpers"]
 
-MakeFeatures = Callable[..., tuple[TitleFeatures, Ragged]]
+MakeFeatures = Callable[..., tuple[TitleFeatures, Tokens]]
 
 LISTS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), max_size=8)
 TITLES = st.lists(st.lists(st.sampled_from("abcdef"), max_size=5), max_size=8)
@@ -34,7 +35,7 @@ def as_lists(ragged: Ragged) -> list[list[int]]:
 
 def whole_words(vocabulary: str, buckets: int, max_tokens: int = 10) -> Featurizer:
     return Featurizer(
-        Subwords(list(vocabulary), 1, 0, 0),
+        Subwords(dict.fromkeys(vocabulary, 1), 1, 0, 0, titles=9),
         FeaturizeParams(max_tokens=max_tokens, bigram_buckets=buckets),
     )
 
@@ -130,14 +131,14 @@ def test_what_lies_beyond_max_tokens_leaves_no_trace() -> None:
     assert tokens.lengths.tolist() == [2, 1]
     assert bigrams.lengths.tolist() == [1, 0]
     assert has_oov.tolist() == [False, True]
-    assert len(featurizer.rows) == 3
+    assert len(featurizer.tokens) == 3
 
 
 def test_each_distinct_token_has_the_rows_of_its_subwords(subwords: Subwords) -> None:
     featurizer = Featurizer(subwords, FeaturizeParams(max_tokens=9, bigram_buckets=0))
     titles = [["apple", "zzz"], ["drill", "apple"], ["zzz"]]
     tokens, _, has_oov = featurizer(titles)
-    assert as_lists(featurizer.rows) == [
+    assert as_lists(featurizer.tokens) == [
         subwords.rows_of(token) for token in ("apple", "zzz", "drill")
     ]
     assert as_lists(tokens) == [[0, 1], [2, 0], [1]]
@@ -149,7 +150,7 @@ def test_a_second_split_shares_the_tokens_of_the_first() -> None:
     featurizer([["a", "b"]])
     tokens, _, _ = featurizer([["c", "b"]])
     assert tokens.values.tolist() == [2, 1]
-    assert len(featurizer.rows) == 3
+    assert len(featurizer.tokens) == 3
 
 
 def test_features_know_the_class_and_the_label_quality(make_features: MakeFeatures) -> None:
@@ -189,7 +190,7 @@ def test_splits_load_in_the_order_asked_for(make_features: MakeFeatures, tmp_pat
 
 
 def test_the_default_parameters_featurize(make_params: Callable[..., Params]) -> None:
-    featurizer = Featurizer(Subwords(["a"], 1, 0, 0), make_params().featurize)
+    featurizer = Featurizer(Subwords({"a": 1}, 1, 0, 0, titles=1), make_params().featurize)
     tokens, _, has_oov = featurizer([["a", "b"]])
     assert tokens.values.tolist() == [0, 1]
     assert has_oov.tolist() == [True]

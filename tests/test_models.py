@@ -17,7 +17,7 @@ from torch import nn
 from rubro.batches import Batch, gather
 from rubro.calibration import Calibration
 from rubro.embedding import Embedding, Subwords
-from rubro.features import Ragged, TitleFeatures
+from rubro.features import TitleFeatures, Tokens
 from rubro.models.cnn import Cnn
 from rubro.models.files import Origin, load_model, save_model
 from rubro.models.layers import Classifier, ModelShape, RowTable, TokenVectors
@@ -26,11 +26,11 @@ from rubro.params import CnnParams, MlpParams, Params, TrainParams
 
 pytest_plugins = ["helpers"]
 
-MakeFeatures = Callable[..., tuple[TitleFeatures, Ragged]]
+MakeFeatures = Callable[..., tuple[TitleFeatures, Tokens]]
 MakeHyperparameters = Callable[..., TrainParams]
 MakeModel = Callable[..., Classifier]
 Save = Callable[..., Classifier]
-Learnable = tuple[TitleFeatures, TitleFeatures, Ragged]
+Learnable = tuple[TitleFeatures, TitleFeatures, Tokens]
 
 CLASSES = 4
 KINDS: dict[str, Any] = {"mlp": Mlp, "cnn": Cnn}
@@ -61,7 +61,7 @@ def make_model(embedding: Embedding, hyperparameters: MakeHyperparameters) -> Ma
 
 
 def logits_of(
-    model: nn.Module, features: TitleFeatures, rows: Ragged, titles: list[int]
+    model: nn.Module, features: TitleFeatures, rows: Tokens, titles: list[int]
 ) -> np.ndarray:
     weights = np.ones(len(features), np.float32)
     with torch.inference_mode():
@@ -137,7 +137,7 @@ def test_a_batch_of_empty_titles_has_finite_gradients(
 def test_a_token_without_rows_counts_as_a_vector_of_zeros(
     kind: str, hyperparameters: MakeHyperparameters, make_features: MakeFeatures
 ) -> None:
-    subwords = Subwords(["apple"], 1, 0, 0)
+    subwords = Subwords({"apple": 1}, 1, 0, 0, titles=1)
     features, rows = make_features(["zzz", "apple zzz", "zzz zzz apple"], subwords=subwords)
     torch.manual_seed(0)
     model: Classifier = KINDS[kind](ModelShape(1, 4, 64, CLASSES), hyperparameters(kind)).eval()
@@ -208,7 +208,7 @@ def test_the_cnn_takes_the_maximum_over_windows_and_pools_the_tokens(
     torch.testing.assert_close(wide, torch.stack(pooled_tokens), atol=1e-5, rtol=1e-5)
 
 
-def plain_cnn(model: Any, features: TitleFeatures, rows: Ragged) -> torch.Tensor:
+def plain_cnn(model: Any, features: TitleFeatures, rows: Tokens) -> torch.Tensor:
     """The logits of a CNN by the book: title by title, a linear layer over each window."""
     table = model.token_vectors.table.weight
     size = table.shape[1]
@@ -318,7 +318,7 @@ def test_dropout_acts_in_training_and_not_in_evaluation(
 @pytest.mark.parametrize("scale", [0.1, 3.0])
 def test_the_embedding_starts_at_the_scale_asked_for(scale: float, embedding: Embedding) -> None:
     rows, size = embedding.table.shape
-    layer = TokenVectors(ModelShape(rows, size, 0, 2), "sqrt")
+    layer = TokenVectors(ModelShape(rows, size, 0, 2), "sqrt", "idf")
     layer.start_from(embedding, scale, True)
     table = layer.table.weight.detach().numpy()
     words = len(embedding.subwords.vocabulary)
@@ -332,7 +332,7 @@ def test_without_a_scale_the_embedding_starts_as_it_is_and_shares_no_memory(
 ) -> None:
     before = embedding.table.copy()
     rows, size = before.shape
-    layer = TokenVectors(ModelShape(rows, size, 0, 2), "sqrt")
+    layer = TokenVectors(ModelShape(rows, size, 0, 2), "sqrt", "idf")
     layer.start_from(embedding, None, False)
     np.testing.assert_array_equal(layer.table.weight.detach().numpy(), before)
     assert not layer.table.weight.requires_grad

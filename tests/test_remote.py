@@ -119,7 +119,7 @@ def probabilities(folder: Path, titles: list[str], kinds: Kinds) -> np.ndarray:
     )
     tokens = tokens_of(table, description["tokens"]["source"])
     features = featurize(table, tokens, labels, featurizer)
-    logits = predict_logits(load_model(folder, *kinds), features, featurizer.rows)
+    logits = predict_logits(load_model(folder, *kinds), features, featurizer.tokens)
     return torch.from_numpy(logits).softmax(1).numpy()
 
 

@@ -68,8 +68,8 @@ def folders(
             ORIGIN,
         )
     embedding.save(folder / "embedding")
-    features, token_rows = make_features(["apple red", "", "zzz drill saw"], [0, 1, 2])
-    save_features(folder / "features", {"train": features}, token_rows)
+    features, distinct_tokens = make_features(["apple red", "", "zzz drill saw"], [0, 1, 2])
+    save_features(folder / "features", {"train": features}, distinct_tokens)
     table = pd.DataFrame(
         {
             "title": ["apple", "drill"],
@@ -286,25 +286,34 @@ def test_a_model_of_other_labels_than_the_titles_is_refused(copy: Path, labels: 
 def test_another_vocabulary_than_the_table_has_rows_for_is_refused(copy: Path, name: str) -> None:
     path = copy / name
     words = json.loads(path.read_text())
-    for changed in (words[:-1], [*words, "another"]):
-        path.write_text(json.dumps(changed))
+    text, (first, *_, last) = json.dumps(words), words
+    for changed in (
+        json.dumps({word: count for word, count in words.items() if word != last}),
+        json.dumps({**words, "another": 1}),
+        text.replace(f'"{last}"', f'"{first}"'),
+    ):
+        path.write_text(changed)
         with pytest.raises(DataError, match=r"vocabulary and n-grams make|tensor table is F32"):
             load(path)
-    path.write_text(json.dumps([*words[:-1], words[0]]))
-    refused(path, "a word is there twice")
+    path.write_text(json.dumps({**words, last: 0}))
+    refused(path, "Input should be greater than or equal to 1")
+    path.write_text(json.dumps({**words, last: 10**6}))
+    refused(path, "a word is in more titles than there are")
 
 
 @pytest.mark.parametrize(
     "ngrams",
     [
-        {"min_n": 3, "max_n": 4, "buckets": -1},
-        {"min_n": 3, "max_n": 4, "buckets": 0},
-        {"min_n": 3, "max_n": 4, "buckets": 2**31},
-        {"min_n": 3, "max_n": 4, "buckets": 40.5},
-        {"min_n": 3, "max_n": 2, "buckets": 40},
-        {"min_n": 0, "max_n": 4, "buckets": 40},
-        {"min_n": 3, "max_n": 4},
-        {"min_n": 3, "max_n": 4, "buckets": 40, "hash": "md5"},
+        {"min_n": 3, "max_n": 4, "buckets": -1, "titles": 100},
+        {"min_n": 3, "max_n": 4, "buckets": 0, "titles": 100},
+        {"min_n": 3, "max_n": 4, "buckets": 2**31, "titles": 100},
+        {"min_n": 3, "max_n": 4, "buckets": 40.5, "titles": 100},
+        {"min_n": 3, "max_n": 2, "buckets": 40, "titles": 100},
+        {"min_n": 0, "max_n": 4, "buckets": 40, "titles": 100},
+        {"min_n": 3, "max_n": 4, "titles": 100},
+        {"min_n": 3, "max_n": 4, "buckets": 40},
+        {"min_n": 3, "max_n": 4, "buckets": 40, "titles": 0},
+        {"min_n": 3, "max_n": 4, "buckets": 40, "titles": 100, "hash": "md5"},
     ],
 )
 def test_ngrams_that_cannot_be_are_refused(copy: Path, ngrams: dict[str, Any]) -> None:

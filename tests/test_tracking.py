@@ -19,7 +19,7 @@ import pytest
 from rubro.calibration import Calibration
 from rubro.embedding import Embedding
 from rubro.errors import RubroError
-from rubro.features import Ragged, TitleFeatures, save_features
+from rubro.features import TitleFeatures, Tokens, save_features
 from rubro.files import write_json
 from rubro.inference import predict_logits
 from rubro.models.cnn import Cnn
@@ -33,7 +33,7 @@ pytest_plugins = ["helpers"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
 
 MakeHyperparameters = Callable[..., TrainParams]
-Learnable = tuple[TitleFeatures, TitleFeatures, Ragged]
+Learnable = tuple[TitleFeatures, TitleFeatures, Tokens]
 Train = Callable[..., None]
 
 KINDS: dict[str, Any] = {"mlp": (Mlp, MlpParams), "cnn": (Cnn, CnnParams)}

@@ -21,7 +21,7 @@ from torch import nn
 from rubro.batches import Batch
 from rubro.embedding import Embedding
 from rubro.errors import DataError, ParamsError, RubroError
-from rubro.features import Ragged, TitleFeatures
+from rubro.features import Ragged, TitleFeatures, Tokens
 from rubro.inference import predict_logits
 from rubro.models.cnn import Cnn
 from rubro.models.layers import Classifier, ModelShape
@@ -40,9 +40,9 @@ from rubro.training import (
 pytest_plugins = ["helpers"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
 
-MakeFeatures = Callable[..., tuple[TitleFeatures, Ragged]]
+MakeFeatures = Callable[..., tuple[TitleFeatures, Tokens]]
 MakeHyperparameters = Callable[..., TrainParams]
-Learnable = tuple[TitleFeatures, TitleFeatures, Ragged]
+Learnable = tuple[TitleFeatures, TitleFeatures, Tokens]
 History = list[dict[str, float]]
 Fit = Callable[..., tuple[nn.Module, Trained, History]]
 
@@ -134,7 +134,7 @@ class Scripted(nn.Module):
 
 def plain(
     titles: int, make_features: MakeFeatures, target: int = 0
-) -> tuple[TitleFeatures, Ragged]:
+) -> tuple[TitleFeatures, Tokens]:
     return make_features(["apple"] * titles, [target] * titles)
 
 
@@ -662,12 +662,12 @@ def test_the_learning_rate_ends_with_the_last_step_however_many_there_are(
     assert (np.diff(rates) < 0).all()
 
 
-def test_a_frozen_cnn_has_no_optimizer_for_tables(
+def test_a_frozen_model_without_bigrams_has_no_optimizer_for_tables(
     hyperparameters: MakeHyperparameters, embedding: Embedding
 ) -> None:
     params = hyperparameters("cnn", fine_tune_embedding=False)
     rows, size = embedding.table.shape
-    model = KINDS["cnn"](ModelShape(rows, size, 64, CLASSES), params)
+    model = KINDS["cnn"](ModelShape(rows, size, 0, CLASSES), params)
     model.token_vectors.start_from(embedding, None, False)
     classifier = TitleClassifier(model, params, 10, EVEN_SHARES, seed=0)
     optimizers, schedules = classifier.configure_optimizers()

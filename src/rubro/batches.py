@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rubro.features import Ragged, TitleFeatures
+from rubro.features import Ragged, TitleFeatures, Tokens
 
 # Batches are cut from shuffled chunks of this many batches, sorted by length: little padding,
 # and still other neighbours in each epoch.
@@ -25,6 +25,7 @@ class Batch(NamedTuple):
         row_index: int64 (N,), positions in rows; those of one token stand together.
         row_offsets: int64 (U,), where each token starts in row_index.
         row_counts: int64 (U,), rows of each token.
+        token_weights: float32 (U,), how much each token says.
         tokens: int64 (B, L), positions among the distinct tokens; U where a title has ended.
         lengths: int64 (B,), tokens of each title.
         bigrams: int64 (P,), distinct bigram buckets.
@@ -39,6 +40,7 @@ class Batch(NamedTuple):
     row_index: torch.Tensor
     row_offsets: torch.Tensor
     row_counts: torch.Tensor
+    token_weights: torch.Tensor
     tokens: torch.Tensor
     lengths: torch.Tensor
     bigrams: torch.Tensor
@@ -64,7 +66,7 @@ class Dropouts:
 
 def gather(
     features: TitleFeatures,
-    token_rows: Ragged,
+    distinct_tokens: Tokens,
     indices: np.ndarray,
     weights: np.ndarray,
     dropouts: Dropouts | None = None,
@@ -74,7 +76,7 @@ def gather(
 
     Args:
         features: of a split.
-        token_rows: the embedding rows of each distinct token.
+        distinct_tokens: of the features.
         indices: which titles, int64 (B,).
         weights: of every title of the split, float32.
         dropouts: what to leave out; None = nothing.
@@ -88,7 +90,7 @@ def gather(
         tokens = _thin(tokens, dropouts.tokens, random)
         bigrams = _thin(bigrams, dropouts.rows, random)
     distinct, token_index = np.unique(tokens.values, return_inverse=True)
-    rows = token_rows.take(distinct)
+    rows = distinct_tokens.take(distinct)
     if dropouts is not None and random is not None:
         rows = _thin(rows, dropouts.rows, random)
     distinct_rows, row_index = np.unique(rows.values, return_inverse=True)
@@ -101,6 +103,7 @@ def gather(
         row_index=_int64(row_index),
         row_offsets=_int64(rows.offsets[:-1]),
         row_counts=_int64(rows.lengths),
+        token_weights=torch.from_numpy(distinct_tokens.weights[distinct]),
         tokens=_int64(padded),
         lengths=_int64(lengths),
         bigrams=_int64(distinct_bigrams),
@@ -117,7 +120,7 @@ class Batches:
 
     Args:
         features: of the split.
-        token_rows: the embedding rows of each distinct token.
+        distinct_tokens: of the features.
         batch_size: titles a batch.
         weights: float32 (titles,); titles of weight 0 are left out. None = all ones.
         dropouts: for training; None = keep all.
@@ -129,7 +132,7 @@ class Batches:
     def __init__(
         self,
         features: TitleFeatures,
-        token_rows: Ragged,
+        distinct_tokens: Tokens,
         batch_size: int,
         weights: np.ndarray | None = None,
         dropouts: Dropouts | None = None,
@@ -137,7 +140,7 @@ class Batches:
         share: tuple[int, int] = (0, 1),
     ) -> None:
         self._features = features
-        self._token_rows = token_rows
+        self._distinct_tokens = distinct_tokens
         self._batch_size = batch_size
         self._weights = np.ones(len(features), np.float32) if weights is None else weights
         self._titles = np.flatnonzero(self._weights)
@@ -158,7 +161,7 @@ class Batches:
         for chunk in chunks:
             titles = chunk[first::step] if len(chunk) >= step else chunk
             yield gather(
-                self._features, self._token_rows, titles, self._weights, self._dropouts, random
+                self._features, self._distinct_tokens, titles, self._weights, self._dropouts, random
             )
 
     def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:

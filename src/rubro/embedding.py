@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -14,34 +15,45 @@ from rubro.files import damaged, read_json, read_tensors, write_json
 from rubro.params import NotNegative, Positive, Section
 
 
-class _Ngrams(Section):
+class _Subwords(Section):
     """subwords.json."""
 
     min_n: Positive
     max_n: NotNegative
     buckets: Annotated[int, Field(ge=0, lt=2**31)]
+    titles: Positive
 
 
 @dataclass(frozen=True)
 class Subwords:
-    """Which rows of the table a token is made of.
+    """Which rows of the table a token is made of, and how much it says.
 
     Attributes:
-        vocabulary: the words that have a row of their own: the first rows of the table.
+        vocabulary: the words that have a row of their own, the first rows of the table in this
+            order, and in how many training titles each occurs.
         min_n: length of the shortest character n-gram, with the word marks < and >.
         max_n: length of the longest; 0 = words alone.
         buckets: rows that the hashed n-grams share, after those of the vocabulary.
+        titles: number of training titles.
     """
 
-    vocabulary: list[str]
+    vocabulary: dict[str, int]
     min_n: int
     max_n: int
     buckets: int
+    titles: int
     _row: dict[str, int] = field(init=False, repr=False, compare=False)
+    _mean_idf: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         rows = {word: row for row, word in enumerate(self.vocabulary)}
         object.__setattr__(self, "_row", rows)
+        total = sum(count * self._idf(count) for count in self.vocabulary.values())
+        mean = total / max(sum(self.vocabulary.values()), 1)
+        object.__setattr__(self, "_mean_idf", mean or 1.0)
+
+    def _idf(self, count: int) -> float:
+        return math.log((1 + self.titles) / (1 + count)) + 1
 
     @property
     def row_count(self) -> int:
@@ -50,6 +62,21 @@ class Subwords:
 
     def __contains__(self, token: str) -> bool:
         return token in self._row
+
+    def weight_of(self, token: str) -> float:
+        """The token's inverse document frequency, over the mean of the training titles' tokens.
+
+        A token that is not in the vocabulary counts as one that no training title has. Source:
+        Sparck Jones 1972, A statistical interpretation of term specificity and its application in
+        retrieval; smoothed as scikit-learn's TfidfTransformer does.
+
+        Args:
+            token: any token.
+
+        Returns:
+            The weight, > 0.
+        """
+        return self._idf(self.vocabulary.get(token, 0)) / self._mean_idf
 
     def rows_of(self, token: str) -> list[int]:
         """The rows whose mean is the token's vector.
@@ -73,8 +100,8 @@ class Subwords:
     def save(self, folder: Path) -> None:
         """Write vocabulary.json and subwords.json into an existing folder."""
         write_json(folder / "vocabulary.json", self.vocabulary)
-        ngrams = {"min_n": self.min_n, "max_n": self.max_n, "buckets": self.buckets}
-        write_json(folder / "subwords.json", ngrams)
+        names = ("min_n", "max_n", "buckets", "titles")
+        write_json(folder / "subwords.json", {name: getattr(self, name) for name in names})
 
     @classmethod
     def load(cls, folder: Path) -> Subwords:
@@ -83,10 +110,12 @@ class Subwords:
         Raises:
             DataError: a file is missing or not as save wrote it.
         """
-        vocabulary = read_json(folder / "vocabulary.json", list[str])
-        ngrams = read_json(folder / "subwords.json", _Ngrams)
-        if len(set(vocabulary)) < len(vocabulary):
-            raise damaged(folder / "vocabulary.json", "a word is there twice")
+        vocabulary = read_json(folder / "vocabulary.json", dict[str, Positive])
+        ngrams = read_json(folder / "subwords.json", _Subwords)
+        if not vocabulary:
+            raise damaged(folder / "vocabulary.json", "no word")
+        if max(vocabulary.values()) > ngrams.titles:
+            raise damaged(folder / "vocabulary.json", "a word is in more titles than there are")
         if ngrams.max_n and (ngrams.max_n < ngrams.min_n or not ngrams.buckets):
             raise damaged(folder / "subwords.json", "n-grams of no length or without buckets")
         return cls(vocabulary, **ngrams.model_dump())

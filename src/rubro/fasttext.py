@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import chain
+
 import numpy as np
 from gensim.models import FastText
 from gensim.models.callbacks import CallbackAny2Vec
@@ -62,11 +65,13 @@ def train_fasttext(sentences: list[list[str]], params: EmbedParams, seed: int) -
         epochs=model.epochs,
         callbacks=[_EpochLog(params.epochs)],
     )
+    titles_with = Counter(chain.from_iterable(map(set, sentences)))
     subwords = Subwords(
-        vocabulary=list(model.wv.index_to_key),
+        vocabulary={word: titles_with[word] for word in model.wv.index_to_key},
         min_n=params.min_n,
         max_n=params.max_n,
         buckets=params.buckets if params.max_n else 0,
+        titles=len(sentences),
     )
     parts = [model.wv.vectors_vocab]
     if params.max_n:

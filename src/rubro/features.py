@@ -62,11 +62,22 @@ class Ragged:
 
 
 @dataclass(frozen=True)
+class Tokens(Ragged):
+    """The distinct tokens of all splits: the embedding rows of each, as lists.
+
+    Attributes:
+        weights: float32 (tokens,), how much each says: see Subwords.weight_of.
+    """
+
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
 class TitleFeatures:
     """A split, as integers.
 
     Attributes:
-        tokens: for each title the indices of its tokens in TokenRows.
+        tokens: for each title the indices of its tokens in Tokens.
         bigrams: for each title the hash buckets of its pairs of neighbouring tokens.
         targets: int32 (titles,), class indices.
         reliable: bool (titles,), label quality.
@@ -122,7 +133,7 @@ class Featurizer:
     """Turns tokens into integers; each distinct token is looked up once.
 
     Attributes:
-        rows: for each distinct token seen so far, in order of appearance, its embedding rows.
+        tokens: the distinct tokens seen so far, in order of appearance.
     """
 
     def __init__(self, subwords: Subwords, params: FeaturizeParams) -> None:
@@ -130,12 +141,14 @@ class Featurizer:
         self._params = params
         self._index: dict[str, int] = {}
         self._rows: list[list[int]] = []
+        self._weights: list[float] = []
         self._hashes: list[int] = []
         self._known: list[bool] = []
 
     @property
-    def rows(self) -> Ragged:
-        return Ragged.from_lists(self._rows)
+    def tokens(self) -> Tokens:
+        rows = Ragged.from_lists(self._rows)
+        return Tokens(rows.values, rows.offsets, np.array(self._weights, dtype=np.float32))
 
     def __call__(self, titles: list[list[str]]) -> tuple[Ragged, Ragged, np.ndarray]:
         """Look up the tokens of titles.
@@ -160,6 +173,7 @@ class Featurizer:
         if index is None:
             index = self._index[token] = len(self._index)
             self._rows.append(self._subwords.rows_of(token))
+            self._weights.append(self._subwords.weight_of(token))
             self._hashes.append(zlib.crc32(token.encode("utf-8")))
             self._known.append(token in self._subwords)
         return index
@@ -211,15 +225,15 @@ def featurize(
     )
 
 
-def save_features(folder: Path, splits: dict[str, TitleFeatures], token_rows: Ragged) -> None:
+def save_features(folder: Path, splits: dict[str, TitleFeatures], tokens: Tokens) -> None:
     """Write tokens.safetensors and one file a split; the same bytes each time."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(vars(token_rows), folder / "tokens.safetensors")
+    save_file(vars(tokens), folder / "tokens.safetensors")
     for name, split in splits.items():
         split.save(folder / f"{name}.safetensors")
 
 
-def load_features(folder: Path, *splits: str) -> tuple[list[TitleFeatures], Ragged]:
+def load_features(folder: Path, *splits: str) -> tuple[list[TitleFeatures], Tokens]:
     """Read what save_features wrote.
 
     Args:
@@ -227,19 +241,23 @@ def load_features(folder: Path, *splits: str) -> tuple[list[TitleFeatures], Ragg
         splits: the names of those to read.
 
     Returns:
-        The splits in the order asked for, and the embedding rows of each distinct token.
+        The splits in the order asked for, and their distinct tokens.
 
     Raises:
         DataError: a file is missing or not as save_features wrote it.
     """
     path = folder / "tokens.safetensors"
-    arrays = read_tensors(path, {"values": ("I32", (None,)), "offsets": ("I64", (None,))})
-    token_rows = _checked(path, arrays["values"], arrays["offsets"])
+    layout = {"values": ("I32", (None,)), "offsets": ("I64", (None,)), "weights": ("F32", (None,))}
+    arrays = read_tensors(path, layout)
+    rows, weights = _checked(path, arrays["values"], arrays["offsets"]), arrays["weights"]
+    if len(rows) != len(weights):
+        raise damaged(path, "its tensors are not of the same number of tokens")
+    tokens = Tokens(rows.values, rows.offsets, weights)
     loaded = []
     for name in splits:
         path = folder / f"{name}.safetensors"
         features = TitleFeatures.load(path)
-        if features.tokens.values.max(initial=-1) >= len(token_rows):
+        if features.tokens.values.max(initial=-1) >= len(tokens):
             raise damaged(path, "a token is not in tokens.safetensors")
         loaded.append(features)
-    return loaded, token_rows
+    return loaded, tokens

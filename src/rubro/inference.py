@@ -9,20 +9,20 @@ import torch
 from torch import nn
 
 from rubro.batches import cut, gather
-from rubro.features import Ragged, TitleFeatures
+from rubro.features import TitleFeatures, Tokens
 
 _BATCH_SIZE = 512
 
 
 def predict_logits(
-    model: nn.Module, features: TitleFeatures, token_rows: Ragged, threads: int = 1
+    model: nn.Module, features: TitleFeatures, distinct_tokens: Tokens, threads: int = 1
 ) -> np.ndarray:
     """The logit of every class for every title.
 
     Args:
         model: from a Batch to logits, in evaluation mode.
         features: of a split.
-        token_rows: the embedding rows of each distinct token.
+        distinct_tokens: of the features.
         threads: that share the batches; the logits do not depend on their number where torch
             computes each batch on one thread.
 
@@ -33,7 +33,7 @@ def predict_logits(
 
     def logits_of(titles: np.ndarray) -> torch.Tensor:
         with torch.inference_mode():  # of this thread alone
-            logits: torch.Tensor = model(gather(features, token_rows, titles, weights))
+            logits: torch.Tensor = model(gather(features, distinct_tokens, titles, weights))
         return logits
 
     with ThreadPoolExecutor(threads) as pool:

@@ -123,6 +123,7 @@ class TrainParams(Section):
     early_stopping_patience: NotNegative
     fine_tune_embedding: bool
     pooling: Literal["mean", "sqrt"]
+    token_weighting: Literal["none", "idf"]
     row_dropout: Share
     token_dropout: Share
     dropout: Share

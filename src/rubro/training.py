@@ -30,7 +30,7 @@ from rubro.calibration import fit_calibration
 from rubro.console import console, say
 from rubro.embedding import Embedding
 from rubro.errors import DataError, ParamsError, TrainingError
-from rubro.features import Ragged, TitleFeatures, load_features
+from rubro.features import TitleFeatures, Tokens, load_features
 from rubro.files import write_json
 from rubro.inference import predict_logits
 from rubro.metrics import accuracy, balanced_accuracy
@@ -82,14 +82,14 @@ class TitleBatches(L.LightningDataModule):
         self,
         train: TitleFeatures,
         validation: TitleFeatures,
-        token_rows: Ragged,
+        distinct_tokens: Tokens,
         weights: np.ndarray,
         params: TrainParams,
         seed: int,
     ) -> None:
         super().__init__()
         self._splits = train, validation
-        self._token_rows = token_rows
+        self._distinct_tokens = distinct_tokens
         self._weights = weights
         self._params = params
         self._seed = seed
@@ -99,7 +99,7 @@ class TitleBatches(L.LightningDataModule):
         epoch = trainer.current_epoch if trainer else 0
         return Batches(
             self._splits[0],
-            self._token_rows,
+            self._distinct_tokens,
             self._params.batch_size,
             self._weights,
             Dropouts(self._params.row_dropout, self._params.token_dropout),
@@ -108,7 +108,7 @@ class TitleBatches(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> Batches:
-        return Batches(self._splits[1], self._token_rows, self._params.batch_size)
+        return Batches(self._splits[1], self._distinct_tokens, self._params.batch_size)
 
 
 class Doubt(nn.Module):
@@ -374,7 +374,7 @@ def train(
     model: nn.Module,
     train_split: TitleFeatures,
     validation_split: TitleFeatures,
-    token_rows: Ragged,
+    distinct_tokens: Tokens,
     params: TrainParams,
     classes: int,
     seed: int,
@@ -392,7 +392,7 @@ def train(
         model: from a Batch to logits; changed in place.
         train_split: features of the training titles.
         validation_split: features of the titles that choose the epoch.
-        token_rows: the embedding rows of each distinct token.
+        distinct_tokens: of the features.
         params: of the training.
         classes: their number.
         seed: of the order of the titles and of all dropouts.
@@ -410,7 +410,7 @@ def train(
         TrainingError: the loss is not finite any more.
     """
     weights = title_weights(train_split, classes, params)
-    data = TitleBatches(train_split, validation_split, token_rows, weights, params, seed)
+    data = TitleBatches(train_split, validation_split, distinct_tokens, weights, params, seed)
     batches = len(data.train_dataloader())
     max_epochs = max(params.max_epochs, math.ceil(params.min_steps / batches))
     epochs = _Epochs(report)
@@ -501,7 +501,7 @@ def train_and_save(
         hyperparameters: of this model.
     """
     L.seed_everything(params.seed, verbose=False)
-    (train_split, validation_split), token_rows = load_features(
+    (train_split, validation_split), distinct_tokens = load_features(
         Path("data/features"), "train", "validation"
     )
     embedding = Embedding.load(Path("models/embedding"))
@@ -534,7 +534,7 @@ def train_and_save(
         model,
         train_split,
         validation_split,
-        token_rows,
+        distinct_tokens,
         hyperparameters,
         len(labels),
         params.seed,
@@ -553,7 +553,7 @@ def train_and_save(
         os.environ[_CHECKPOINTS] = str(checkpoints)
         trained = run(tracker.log_epoch, checkpoints)
         model.load_state_dict(trained.weights)
-        logits = predict_logits(model.eval(), validation_split, token_rows)
+        logits = predict_logits(model.eval(), validation_split, distinct_tokens)
         model.calibration = fit_calibration(logits, validation_split.targets)
         folder = Path("models") / name
         save_model(

@@ -73,12 +73,14 @@ class TokenVectors(nn.Module):
     Args:
         shape: the sizes that come from the data.
         pooling: "mean" or "sqrt".
+        weighting: "idf" = times the token's weight; "none".
     """
 
-    def __init__(self, shape: ModelShape, pooling: str) -> None:
+    def __init__(self, shape: ModelShape, pooling: str, weighting: str) -> None:
         super().__init__()
         self.table = RowTable(shape.rows, shape.vector_size)
         self._pooling = pooling
+        self._weighted = weighting == "idf"
 
     def start_from(self, embedding: Embedding, scale: float | None, fine_tune: bool) -> None:
         """Copy a table.
@@ -102,6 +104,8 @@ class TokenVectors(nn.Module):
         rows = self.table(batch.rows)
         tokens = F.embedding_bag(batch.row_index, rows, batch.row_offsets, mode="sum")
         tokens = pooled(tokens, batch.row_counts, self._pooling)
+        if self._weighted:
+            tokens = tokens * batch.token_weights.unsqueeze(1)
         return torch.cat([tokens, tokens.new_zeros(1, tokens.shape[1])])
 
 
@@ -160,7 +164,7 @@ class Classifier(nn.Module):
 
     def __init__(self, shape: ModelShape, params: Any, with_bigrams: bool = True) -> None:
         super().__init__()
-        self.token_vectors = TokenVectors(shape, params.pooling)
+        self.token_vectors = TokenVectors(shape, params.pooling, params.token_weighting)
         buckets = shape.bigram_buckets if with_bigrams else 0
         self.bigrams = RowTable(buckets, shape.vector_size) if buckets else None
         self._pooling = params.pooling

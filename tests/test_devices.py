@@ -1,0 +1,126 @@
+"""A training that two processes share repeats, goes on, ends whole, and is as good as one's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tiny_project import digests, environment, outputs_of, run_in
+
+pytest_plugins = ["tiny_project"]
+pytestmark = pytest.mark.slow
+
+both = pytest.mark.parametrize("model", ["mlp", "cnn"])
+
+
+@pytest.fixture(scope="module")
+def shared(project: Path) -> Path:
+    """A project whose trainings have two processes, on the CPU."""
+    file = project / "params.yaml"
+    text = re.sub(r"(?m)^devices: 1", "devices: 2", file.read_text())
+    file.write_text(re.sub(r"(?m)^accelerator: auto", "accelerator: cpu", text))
+    return project
+
+
+def train(project: Path, model: str) -> tuple[str, dict[str, str], Any]:
+    """Run a training to its end.
+
+    Returns:
+        What it said, the digests of its outputs, and its metrics.
+    """
+    said = run_in(project, "python", f"stages/train_{model}.py").stderr
+    metrics = json.loads((project / f"metrics/train_{model}.json").read_text())
+    return said, digests(project, *outputs_of(f"train_{model}")), metrics
+
+
+def started(project: Path, model: str) -> subprocess.Popen[str]:
+    """A training in a process group of its own, after its first checkpoint."""
+    process = subprocess.Popen(
+        [sys.executable, f"stages/train_{model}.py"],
+        cwd=project,
+        env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not list((project / ".checkpoints").glob(f"{model}-*/last.ckpt")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process
+
+
+def processes_of(group: int) -> list[str]:
+    """The commands of a process group that still run."""
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pgid=,stat=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+    return [row[-1] for row in rows if int(row[0]) == group and not row[1].startswith("Z")]
+
+
+@both
+def test_two_processes_repeat_to_the_byte_and_match_one(
+    shared: Path, first_project: Path, model: str
+) -> None:
+    alone = json.loads((first_project / f"metrics/train_{model}.json").read_text())
+    (said, first, metrics), (_, second, _) = train(shared, model), train(shared, model)
+    assert first == second
+    assert said.count("epoch 1/") == 1, said
+    origin = json.loads((shared / f"models/{model}/model.json").read_text())["origin"]
+    assert origin["devices"] == 2
+    assert metrics["parameters"] == alone["parameters"]
+    for split in ("train", "validation"):
+        for name in ("accuracy", "balanced_accuracy"):
+            ours, theirs = (each["last"][split][name] for each in (metrics, alone))
+            assert ours == pytest.approx(theirs, abs=0.05), (split, name)
+
+
+@both
+def test_two_killed_processes_go_on_to_the_same_bytes(shared: Path, model: str) -> None:
+    _, whole, _ = train(shared, model)
+    process = started(shared, model)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    said, resumed, _ = train(shared, model)
+    assert said.count("going on after epoch") == 1, said
+    assert resumed == whole
+    assert not list((shared / ".checkpoints").glob(f"{model}-*"))
+
+
+def test_ctrl_c_ends_both_processes_with_one_message(shared: Path) -> None:
+    process = started(shared, "mlp")
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.count("interrupted; run the same command again to go on") == 1, said
+    assert "Traceback" not in said
+    for _ in range(100):
+        if not processes_of(process.pid):
+            break
+        time.sleep(0.1)
+    assert processes_of(process.pid) == []
+
+
+def test_a_process_that_dies_ends_the_other(shared: Path) -> None:
+    process = started(shared, "mlp")
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,pgid="], capture_output=True, text=True, check=True
+    ).stdout
+    pids = [
+        int(pid) for pid, group in map(str.split, listed.splitlines()) if int(group) == process.pid
+    ]
+    (helper,) = [pid for pid in pids if pid != process.pid]
+    os.kill(helper, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    said, _, _ = train(shared, "mlp")
+    assert "going on after epoch" in said
