@@ -22,7 +22,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 from rich.progress import Progress
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
 
 from rubro.batches import Batch, Batches, Dropouts
@@ -138,12 +138,14 @@ class Doubt(nn.Module):
         if self._doubt == 0.0:
             return logits.new_ones(len(targets))
         probability = logits.softmax(1).gather(1, targets.unsqueeze(1)).squeeze(1)
-        means = torch.zeros_like(self.class_probability)
-        counts = torch.bincount(targets, minlength=len(means))
-        means.index_add_(0, targets, probability).div_(counts.clamp(min=1))
-        present = counts > 0
-        moved = self.class_probability.lerp(means, _CLASS_PROBABILITY_STEP)
-        self.class_probability.copy_(torch.where(present, moved, self.class_probability))
+        totals, counts = torch.zeros(2, len(self.class_probability), device=logits.device)
+        totals.index_add_(0, targets, probability)
+        counts.index_add_(0, targets, torch.ones_like(probability))
+        if distributed.is_initialized():  # what the other devices have of the batch counts too
+            distributed.all_reduce(totals)
+            distributed.all_reduce(counts)
+        moved = self.class_probability.lerp(totals / counts.clamp(min=1), _CLASS_PROBABILITY_STEP)
+        self.class_probability.copy_(torch.where(counts > 0, moved, self.class_probability))
         relative = probability / self.class_probability[targets]
         weights = relative.clamp(_LEAST_TRUST, _MOST_TRUST) ** self._doubt
         return weights / weights.mean()
