@@ -25,9 +25,12 @@ def honest(
     return logits, np.minimum(below.sum(axis=1), classes - 1)
 
 
-def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> float:
-    own = probabilities[np.arange(len(targets)), targets]
-    return float(-np.log(np.maximum(own, 1e-300)).mean())
+def log_loss(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    """Of the confidence in each prediction, given whether it is right."""
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == targets
+    of_outcome = np.where(right, confidence, 1 - confidence)
+    return float(-np.log(np.maximum(of_outcome, 1e-12)).mean())
 
 
 def within_bounds(calibration: Calibration) -> bool:
@@ -68,7 +71,7 @@ def test_two_temperatures_are_found_again() -> None:
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 5.0, 30.0])
 @pytest.mark.parametrize("noise", [0.0, 0.3, 1.0])
-def test_the_cross_entropy_never_rises(scale: float, noise: float) -> None:
+def test_the_log_loss_of_confidence_never_rises(scale: float, noise: float) -> None:
     for seed in range(5):
         logits, targets = honest(seed, titles=200)
         logits *= scale
@@ -77,17 +80,17 @@ def test_the_cross_entropy_never_rises(scale: float, noise: float) -> None:
         targets[wrong] = random.integers(0, 6, wrong.sum())
         calibration = fit_calibration(logits, targets)
         assert within_bounds(calibration)
-        after = cross_entropy(calibration.probabilities(logits), targets)
-        assert after <= cross_entropy(softmax(logits, axis=1), targets) + 1e-5
+        after = log_loss(calibration.probabilities(logits), targets)
+        assert after <= log_loss(softmax(logits, axis=1), targets) + 1e-5
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.7, 3.0, 15.0])
 def test_no_single_temperature_does_better(factor: float) -> None:
     logits, targets = honest(4, titles=500)
     logits *= factor
-    found = cross_entropy(fit_calibration(logits, targets).probabilities(logits), targets)
+    found = log_loss(fit_calibration(logits, targets).probabilities(logits), targets)
     best = min(
-        cross_entropy(softmax(logits / temperature, axis=1), targets)
+        log_loss(softmax(logits / temperature, axis=1), targets)
         for temperature in np.geomspace(LOWEST, HIGHEST, 1000)
     )
     assert found <= best * (1 + 1e-3)

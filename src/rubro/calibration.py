@@ -10,6 +10,7 @@ from scipy.special import expit, softmax
 
 _LOWEST, _HIGHEST = 0.05, 20.0
 _MOST_TITLES = 10_000
+_LEAST_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,12 @@ class Calibration:
 
 
 def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
-    """The calibration with the least cross-entropy.
+    """The calibration whose confidence says best whether a prediction is right.
+
+    It has the least log loss of that yes or no. The cross-entropy of the labels would settle for
+    too much confidence where labels are wrong, since a wrong label is not any category, but a
+    likely one. Source: Gupta and Ramdas 2022, Top-label Calibration and Multiclass-to-binary
+    Reductions.
 
     Args:
         logits: float (n, classes), n >= 1; log-probabilities serve as well. Of more than 10,000
@@ -50,30 +56,32 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
     """
     spaced = np.unique(np.linspace(0, len(targets) - 1, _MOST_TITLES).astype(int))
     logits, targets = logits[spaced].astype(float), targets[spaced]
+    right = logits.argmax(axis=1) == targets
     logits = logits - logits.max(axis=1, keepdims=True)
-    own = logits[np.arange(len(targets)), targets]
 
-    def own_probability(temperature: float) -> tuple[np.ndarray, np.ndarray]:
-        """That of the right class, and the derivative of its logarithm by log temperature."""
+    def confidence(temperature: float) -> tuple[np.ndarray, np.ndarray]:
+        """That of each prediction, and its derivative by log temperature."""
         exponentials = np.exp(logits / temperature)
         totals = exponentials.sum(axis=1)
         mean_logits = np.einsum("nc,nc->n", exponentials, logits) / totals
-        return np.exp(own / temperature) / totals, (mean_logits - own) / temperature
+        return 1 / totals, mean_logits / totals / temperature
 
-    def cross_entropy(x: np.ndarray) -> tuple[float, np.ndarray]:
+    def log_loss(x: np.ndarray) -> tuple[float, np.ndarray]:
         share = float(expit(x[2]))
-        (low, low_slope), (high, high_slope) = map(own_probability, np.exp(x[:2]))
-        mixed = np.maximum(share * low + (1 - share) * high, np.finfo(float).tiny)
+        (low, low_slope), (high, high_slope) = map(confidence, np.exp(x[:2]))
+        mixed = share * low + (1 - share) * high
+        of_outcome = np.maximum(np.where(right, mixed, 1 - mixed), _LEAST_PROBABILITY)
+        slope = np.where(right, -1, 1) / of_outcome
         slopes = [
-            share * low / mixed * low_slope,
-            (1 - share) * high / mixed * high_slope,
-            (low - high) / mixed * share * (1 - share),
+            slope * share * low_slope,
+            slope * (1 - share) * high_slope,
+            slope * (low - high) * share * (1 - share),
         ]
-        return float(-np.log(mixed).mean()), -np.array([slope.mean() for slope in slopes])
+        return float(-np.log(of_outcome).mean()), np.array([each.mean() for each in slopes])
 
     ends = np.log([_LOWEST, _HIGHEST])
     found = minimize(
-        cross_entropy, [-0.5, 0.5, 0.0], jac=True, method="L-BFGS-B", bounds=[ends, ends, (-4, 4)]
+        log_loss, [-0.5, 0.5, 0.0], jac=True, method="L-BFGS-B", bounds=[ends, ends, (-4, 4)]
     ).x
     (low, share), (high, _) = sorted(
         [(np.exp(found[0]), expit(found[2])), (np.exp(found[1]), expit(-found[2]))]
