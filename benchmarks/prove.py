@@ -35,6 +35,9 @@ from rubro.params import flat
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("subset", "embed", "featurize", "train_mlp", "train_cnn", "evaluate")
 THREADS = (1, 2, 4)
+# A stage imports for some 5 seconds: kills shall reach the epochs that follow.
+LONGER_TRAININGS = {"train_mlp.max_epochs": 30, "train_cnn.max_epochs": 30}
+MOST_SECONDS = 12
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -182,13 +185,13 @@ def main(
             busy = copy.repro("--force")
         note("all cores busy with other work", 1, "every hash compared", int(busy != first))
 
-        copy = Copy(Path(temporary) / "killed", small)
+        copy = Copy(Path(temporary) / "killed", small | LONGER_TRAININGS)
         whole = copy.repro("--force")
         moments = random.Random(seed)
         ended = {"killed": 0, "over before the kill": 0, "went on from a checkpoint": 0}
         differences = 0
         for number in range(kills):
-            hit = killed(copy, STAGES[number % len(STAGES)], moments.uniform(0, 5))
+            hit = killed(copy, STAGES[number % len(STAGES)], moments.uniform(0, MOST_SECONDS))
             ended["killed" if hit else "over before the kill"] += 1
             differences += copy.repro() != whole
             ended["went on from a checkpoint"] += "going on after epoch" in copy.output()
