@@ -63,13 +63,19 @@ class Copy:
             section[name] = value
         file.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
-    def start(self, *options: str) -> subprocess.Popen[bytes]:
+    def start(self, *options: str, threads: int | None = None) -> subprocess.Popen[bytes]:
         """`dvc repro` in a process group of its own, its output in a file."""
+        libraries = ("OMP", "MKL", "OPENBLAS") if threads else ()
+        environment = {
+            "RUBRO_CHECKPOINT_SECONDS": "0",
+            "DVC_NO_ANALYTICS": "1",
+            **{f"{library}_NUM_THREADS": str(threads) for library in libraries},
+        }
         with open(self.folder.with_suffix(".log"), "wb") as log:
             return subprocess.Popen(
                 ["dvc", "repro", *options],
                 cwd=self.folder,
-                env={**os.environ, "RUBRO_CHECKPOINT_SECONDS": "0", "DVC_NO_ANALYTICS": "1"},
+                env=os.environ | environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -79,9 +85,9 @@ class Copy:
         """Of the last `dvc repro`."""
         return self.folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
 
-    def repro(self, *options: str) -> str:
+    def repro(self, *options: str, threads: int | None = None) -> str:
         """Run to the end; what is in dvc.lock then, without the params."""
-        if self.start(*options).wait() != 0:
+        if self.start(*options, threads=threads).wait() != 0:
             sys.exit(f"dvc repro failed in {self.folder}:\n{self.output()}")
         lock = yaml.safe_load((self.folder / "dvc.lock").read_text(encoding="utf-8"))
         return yaml.safe_dump(
@@ -139,9 +145,7 @@ def _rerun(copy: Copy, threads: int) -> str:
     before = file.read_text(encoding="utf-8")
     settings = yaml.safe_load(before) | {"threads": threads}
     file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    for library in ("OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{library}_NUM_THREADS"] = str(threads)
-    lock = copy.repro("--force")
+    lock = copy.repro("--force", threads=threads)
     file.write_text(before, encoding="utf-8")
     return lock
 

@@ -286,19 +286,25 @@ def test_a_model_of_other_labels_than_the_titles_is_refused(copy: Path, labels: 
 def test_another_vocabulary_than_the_table_has_rows_for_is_refused(copy: Path, name: str) -> None:
     path = copy / name
     words = json.loads(path.read_text())
-    text, (first, *_, last) = json.dumps(words), words
-    for changed in (
-        json.dumps({word: count for word, count in words.items() if word != last}),
-        json.dumps({**words, "another": 1}),
-        text.replace(f'"{last}"', f'"{first}"'),
-    ):
-        path.write_text(changed)
+    first, *_, last = words
+    shorter = {word: count for word, count in words.items() if word != last}
+    for changed in (shorter, {**words, "another": 1}):
+        path.write_text(json.dumps(changed))
         with pytest.raises(DataError, match=r"vocabulary and n-grams make|tensor table is F32"):
             load(path)
     path.write_text(json.dumps({**words, last: 0}))
     refused(path, "Input should be greater than or equal to 1")
     path.write_text(json.dumps({**words, last: 10**6}))
     refused(path, "a word is in more titles than there are")
+    path.write_text(json.dumps(words).replace(f'"{last}"', f'"{first}"'))
+    refused(path, "is there twice")
+
+
+def test_a_key_that_is_there_twice_is_refused(copy: Path) -> None:
+    path = copy / "mlp" / "model.json"
+    text = path.read_text()
+    path.write_text(text.replace('"model": "mlp",', '"model": "mlp", "model": "mlp",'))
+    refused(path, "'model' is there twice")
 
 
 @pytest.mark.parametrize(

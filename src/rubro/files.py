@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,15 +58,25 @@ def read_json(path: Path, kind: type[T]) -> T:
         The checked content.
 
     Raises:
-        DataError: the file is missing, not JSON or not of the schema.
+        DataError: the file is missing, not JSON, not of the schema, or has a key twice.
     """
+
+    def without_repeats(pairs: list[tuple[str, Any]]) -> None:
+        keys = Counter(key for key, _ in pairs)
+        for key, count in keys.most_common(1):
+            if count > 1:
+                raise damaged(path, f"{key[:100]!a} is there twice")
+
     require_file(path)
+    content = path.read_bytes()
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True)
+        checked = TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = "".join(f"{key}: " for key in first["loc"])
         raise damaged(path, f"{where}{first['msg']}") from None
+    json.loads(content, object_pairs_hook=without_repeats)
+    return checked
 
 
 def read_tensors(

@@ -55,5 +55,6 @@ class Cnn(Classifier):
             for i, part in enumerate(parts):
                 windows = windows + F.embedding(padded[:, i : i + length], distinct @ part.T)
             maxima.append((F.relu(windows) * starts.unsqueeze(2)).amax(1))
-        logits: Tensor = self.head(torch.cat(maxima, dim=1), self.title_vectors(batch, distinct))
+        title = self.title_vectors(batch, distinct) if self.head.wide else None
+        logits: Tensor = self.head(torch.cat(maxima, dim=1), title)
         return logits

@@ -139,7 +139,7 @@ class Head(nn.Module):
         self.deep = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
         self.wide = nn.Linear(wide_inputs, classes) if wide_inputs else None
 
-    def forward(self, inputs: Tensor, title: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, title: Tensor | None) -> Tensor:
         """float32 (B, inputs) and title vectors (B, wide inputs) -> logits, (B, classes)."""
         logits: Tensor = self.deep(inputs)
         return logits if self.wide is None else logits + self.wide(title)
