@@ -33,7 +33,7 @@ from rubro.console import console, say
 from rubro.params import flat
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("subset", "embed", "featurize", "train_mlp", "train_cnn", "evaluate")
+STAGES = ("subset", "embed", "featurize", "train_svm", "train_mlp", "train_cnn", "evaluate")
 THREADS = (1, 2, 4)
 # A stage imports for some 5 seconds: kills shall reach the epochs that follow.
 LONGER_TRAININGS = {"train_mlp.max_epochs": 30, "train_cnn.max_epochs": 30}

@@ -177,6 +177,7 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
             "label_doubt": 0.0,
             "label_smoothing": 0.0,
             "prior_adjustment": 0.0,
+            "svm_weight": 0.0,
             "class_weights": "off",
             "label_quality": "ignore",
             "table_precision": "float32",

@@ -18,13 +18,15 @@ from safetensors import SafetensorError
 
 from rubro.catalogue import write_catalogue
 from rubro.console import reported_errors
+from tiny_project import STAGES as ALL_STAGES
 from tiny_project import copy_project, run_in, shrink
 
-STAGES = ("subset", "embed", "featurize", "train_mlp", "evaluate")
+STAGES = ("subset", "embed", "featurize", "train_svm", "train_mlp", "evaluate")
 OUTPUTS = {
     "subset": ["data/subset", "metrics/subset.json"],
     "embed": ["models/embedding", "metrics/embed.json"],
     "featurize": ["data/features"],
+    "train_svm": ["models/svm", "metrics/train_svm.json"],
     "train_mlp": ["models/mlp", "metrics/train_mlp.json", "metrics/curves/mlp"],
     "evaluate": ["metrics/evaluation", "metrics/evaluate.json"],
 }
@@ -51,7 +53,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_project(folder)
     shrink(folder / "params.yaml")
     write_catalogue(folder / "data" / "sample", rows=2_000)
-    for stage in ("subset", "embed", "featurize", "train_mlp", "train_cnn", "evaluate"):
+    for stage in ALL_STAGES:
         run_in(folder, "python", f"stages/{stage}.py")
     return folder
 

@@ -9,6 +9,7 @@ import resource
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from rubro.models.cnn import Cnn
 from rubro.models.files import Origin, load_model, save_model
 from rubro.models.layers import ModelShape
 from rubro.models.mlp import Mlp
+from rubro.models.svm import Svm
 from rubro.params import CnnParams, MlpParams, Params, TrainParams
 from rubro.splits import load_labels, load_split, save_splits
+from rubro.svm import fit_svm
 
 pytest_plugins = ["helpers"]
 
@@ -51,15 +54,22 @@ def folders(
     params = make_params()
     rows, size = embedding.table.shape
     shape = ModelShape(rows, size, 64, len(labels))
+    features, distinct_tokens = make_features(["apple red", "", "zzz drill saw"], [0, 1, 2])
+    svm = fit_svm(
+        features, distinct_tokens, embedding.subwords, 64, len(labels), params.train_svm, seed=1
+    )
+    svm.save(folder / "svm")
     for name, kind in KINDS.items():
         chosen = hyperparameters(name, table_precision="float32" if name == "mlp" else "int8")
         model = kind(shape, chosen)
         torch.nn.init.normal_(model.token_vectors.table.weight)
+        if name == "cnn":
+            model.svm = svm
         save_model(
             folder / name,
             name,
             model,
-            shape,
+            replace(shape, svm_weights=len(svm.weights) if model.svm else 0),
             chosen,
             labels,
             embedding.subwords,
@@ -68,7 +78,6 @@ def folders(
             ORIGIN,
         )
     embedding.save(folder / "embedding")
-    features, distinct_tokens = make_features(["apple red", "", "zzz drill saw"], [0, 1, 2])
     save_features(folder / "features", {"train": features}, distinct_tokens)
     table = pd.DataFrame(
         {
@@ -91,6 +100,7 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "mlp": lambda folder: load_model(folder, Mlp, MlpParams),
     "cnn": lambda folder: load_model(folder, Cnn, CnnParams),
     "embedding": Embedding.load,
+    "svm": lambda folder: Svm.load(folder, 61, 64, 4),
     "features": lambda folder: load_features(folder, "train"),
     "subset": lambda folder: (load_split(folder, "train"), load_labels(folder)),
 }
@@ -101,6 +111,7 @@ FILES = [
     "embedding/vocabulary.json",
     "embedding/subwords.json",
     "embedding/table.safetensors",
+    "svm/svm.safetensors",
     "features/tokens.safetensors",
     "features/train.safetensors",
     "subset/train.parquet",
@@ -233,6 +244,9 @@ def put(path: Path, keys: str, value: Any) -> None:
         ("shape.bigram_buckets", 10**8, "tensor bigrams.weight is F32 [64, 8]"),
         ("shape.bigram_buckets", 0, "unknown tensor 'bigrams.weight'"),
         ("shape.classes", 5, "4 labels, and shape.classes is 5"),
+        ("shape.svm_weights", -1, "shape: svm_weights: Input should be greater than or equal to 0"),
+        ("shape.svm_weights", 5, "no tensor 'svm.bias'"),
+        ("shape.svm_weights", 10**30, "sizes that no model can have"),
         ("hyperparameters.hidden_sizes", [10**9], "tensor head.deep.0.weight"),
         ("hyperparameters.hidden_sizes", [10**10, 10**10], "sizes that no model can have"),
         ("hyperparameters.hidden_sizes", [16, 16], "tensor "),
@@ -266,6 +280,32 @@ def test_a_changed_model_json_is_refused(copy: Path, key: str, value: Any, fragm
     assert fragment in str(caught.value)
     assert str(copy / "mlp") in str(caught.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+@pytest.mark.parametrize(
+    ("tensor", "value", "problem"),
+    [
+        ("starts", -1, "starts leads out of its weights"),
+        ("starts", 10**6, "starts leads out of its weights"),
+        ("categories", -1, "categories names a category that there is not"),
+        ("categories", 4, "categories names a category that there is not"),
+        ("weights", np.nan, "holds NaN or infinity"),
+    ],
+)
+def test_an_svm_that_leads_nowhere_is_refused(
+    copy: Path, tensor: str, value: float, problem: str
+) -> None:
+    for file, prefix in (("svm/svm.safetensors", ""), (f"cnn/{WEIGHTS}", "svm.")):
+        tensors = load_file(copy / file)
+        tensors[prefix + tensor][-2] = value
+        save_file(tensors, copy / file)
+        refused(copy / file, problem)
+
+
+def test_an_svm_of_more_weights_than_categories_is_refused(copy: Path) -> None:
+    tensors = load_file(copy / "svm/svm.safetensors")
+    save_file({**tensors, "weights": tensors["weights"][1:]}, copy / "svm/svm.safetensors")
+    refused(copy / "svm/svm.safetensors", "not of the same number of weights")
 
 
 @pytest.mark.parametrize("key", ["filter_sizes", "filters"])

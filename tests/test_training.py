@@ -33,9 +33,9 @@ from rubro.training import (
     TitleClassifier,
     Trained,
     _shares,
-    title_weights,
     train,
 )
+from rubro.weights import title_weights
 
 pytest_plugins = ["helpers"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")

@@ -22,7 +22,7 @@ from rubro.catalogue import write_catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 GRAPH: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-STAGES = ("subset", "embed", "featurize", "train_mlp", "train_cnn", "evaluate")
+STAGES = ("subset", "embed", "featurize", "train_svm", "train_mlp", "train_cnn", "evaluate")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -104,7 +104,25 @@ class FeaturizeParams(Section):
     bigram_buckets: NotNegative
 
 
-class TrainParams(Section):
+class TitleWeightParams(Section):
+    """How much each training title counts."""
+
+    class_weights: ClassWeights
+    label_quality: Literal["ignore", "weight", "drop"]
+    unreliable_weight: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class SvmParams(TitleWeightParams):
+    """The linear SVM beside both classifiers."""
+
+    C: Annotated[float, Field(gt=0.0)]
+    tolerance: Annotated[float, Field(gt=0.0)]
+    max_iterations: Positive
+    max_titles: NotNegative
+    smallest_weight: Annotated[float, Field(ge=0.0)]
+
+
+class TrainParams(TitleWeightParams):
     """What both classifiers share."""
 
     hidden_sizes: list[Positive]
@@ -130,9 +148,7 @@ class TrainParams(Section):
     label_doubt: Annotated[float, Field(ge=0.0, le=1.0)]
     label_smoothing: Share
     prior_adjustment: Annotated[float, Field(ge=0.0)]
-    class_weights: ClassWeights
-    label_quality: Literal["ignore", "weight", "drop"]
-    unreliable_weight: Annotated[float, Field(gt=0.0, le=1.0)]
+    svm_weight: Annotated[float, Field(ge=0.0)]
     table_precision: Literal["float32", "float16", "int8"]
 
 
@@ -170,6 +186,7 @@ class Params(Section):
     tokens: TokensParams
     embed: EmbedParams
     featurize: FeaturizeParams
+    train_svm: SvmParams
     train_mlp: MlpParams
     train_cnn: CnnParams
     evaluate: EvaluateParams

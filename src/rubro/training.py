@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,20 @@ from rubro.batches import Batch, Batches, Dropouts
 from rubro.calibration import fit_calibration
 from rubro.console import console, say
 from rubro.embedding import Embedding
-from rubro.errors import DataError, ParamsError, TrainingError
+from rubro.errors import ParamsError, TrainingError
 from rubro.features import TitleFeatures, Tokens, load_features
 from rubro.files import write_json
 from rubro.inference import predict_logits
 from rubro.metrics import accuracy, balanced_accuracy
 from rubro.models.files import Origin, save_model
 from rubro.models.layers import Classifier, ModelShape, RowTable
+from rubro.models.svm import Svm
 from rubro.optimizers import RowWiseAdam
 from rubro.params import Params, TrainParams
 from rubro.resume import ResumePoint, checkpoint_folder
 from rubro.splits import load_labels
 from rubro.tracking import tracked
+from rubro.weights import title_weights
 
 # Lightning advertises on each start; what matters of it arrives as a warning or an error.
 for _logger in ("pytorch.utilities.rank_zero", "fabric.utilities.distributed"):
@@ -343,35 +345,6 @@ class _Progress(Callback):
         self._progress.stop()
 
 
-def title_weights(features: TitleFeatures, classes: int, params: TrainParams) -> np.ndarray:
-    """The weight of each training title in the loss.
-
-    Args:
-        features: of the training split.
-        classes: their number.
-        params: class_weights, label_quality and unreliable_weight.
-
-    Returns:
-        float32 (titles,); 0 = left out. Balanced class weights are scikit-learn's: titles /
-        (classes * titles of the class), times the weight of the label's quality.
-
-    Raises:
-        DataError: no title is left.
-    """
-    weights = np.ones(len(features), dtype=np.float32)
-    if params.label_quality != "ignore":
-        unreliable = params.unreliable_weight if params.label_quality == "weight" else 0.0
-        weights[~features.reliable] = unreliable
-    if not weights.any():
-        raise DataError(
-            "label_quality is 'drop' and no training title is reliable; set it to weight or ignore"
-        )
-    if params.class_weights == "balanced":
-        counts = np.bincount(features.targets[weights > 0], minlength=classes)
-        weights *= (weights > 0).sum() / (classes * np.maximum(counts, 1))[features.targets]
-    return weights
-
-
 def train(
     model: nn.Module,
     train_split: TitleFeatures,
@@ -555,6 +528,9 @@ def train_and_save(
         os.environ[_CHECKPOINTS] = str(checkpoints)
         trained = run(tracker.log_epoch, checkpoints)
         model.load_state_dict(trained.weights)
+        if hyperparameters.svm_weight:
+            model.svm = Svm.load(Path("models/svm"), rows, shape.bigram_buckets, shape.classes)
+            shape = replace(shape, svm_weights=len(model.svm.weights))
         logits = predict_logits(model.eval(), validation_split, distinct_tokens)
         model.calibration = fit_calibration(logits, validation_split.targets)
         folder = Path("models") / name

@@ -38,7 +38,7 @@ class Cnn(Classifier):
             wide_inputs=shape.vector_size if params.skip_connection else 0,
         )
 
-    def forward(self, batch: Batch) -> Tensor:
+    def trained_logits(self, batch: Batch) -> Tensor:
         """Logits, float32 (B, classes)."""
         distinct = self.token_vectors.distinct(batch)
         length = batch.tokens.shape[1]

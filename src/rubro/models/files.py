@@ -15,6 +15,7 @@ from rubro.calibration import Calibration
 from rubro.embedding import Subwords
 from rubro.files import damaged, read_json, read_tensors, write_json
 from rubro.models.layers import Classifier, ModelShape, RowTable
+from rubro.models.svm import STORED
 from rubro.params import FeaturizeParams, Positive, Section, TokensParams, TrainParams
 
 Model = TypeVar("Model", bound=Classifier)
@@ -148,6 +149,8 @@ def load_model(
     model = _without_memory(kind, shape, hyperparameters, path)
     state = _read_state(folder / "model.safetensors", model, hyperparameters.table_precision)
     model.to_empty(device="cpu").load_state_dict(state)
+    if model.svm is not None and (problem := model.svm.problem()):
+        raise damaged(folder / "model.safetensors", f"svm: {problem}")
     model.calibration = Calibration(**description.calibration.model_dump())
     return model.eval()
 
@@ -164,7 +167,10 @@ def _without_memory(
 
 
 def _read_state(path: Path, model: Classifier, precision: str) -> dict[str, torch.Tensor]:
-    layout = {name: ("F32", tuple(value.shape)) for name, value in model.state_dict().items()}
+    layout = {
+        name: (STORED[value.dtype], tuple(value.shape))
+        for name, value in model.state_dict().items()
+    }
     for table, module in model.named_modules():
         if isinstance(module, RowTable):
             rows, vector_size = module.weight.shape

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from rubro.batches import Batch
 from rubro.calibration import Calibration
 from rubro.embedding import Embedding
+from rubro.models.svm import Svm
 from rubro.params import NotNegative, Positive
 
 
@@ -25,12 +26,14 @@ class ModelShape:
         vector_size: of a row.
         bigram_buckets: of the bigram table.
         classes: categories.
+        svm_weights: of the SVM beside the model; 0 = without one, or not yet.
     """
 
     rows: Positive
     vector_size: Positive
     bigram_buckets: NotNegative
     classes: Positive
+    svm_weights: NotNegative = 0
 
 
 class RowTable(nn.Embedding):
@@ -152,6 +155,7 @@ class Classifier(nn.Module):
         token_vectors: the embedding.
         bigrams: vectors of word bigrams; None without any.
         head: from a title's vectors to logits; each classifier makes its own.
+        svm: whose scores are added to the logits; trained before, to be set after training.
         calibration: from its logits to probabilities; to be fitted after training.
 
     Args:
@@ -167,8 +171,23 @@ class Classifier(nn.Module):
         self.token_vectors = TokenVectors(shape, params.pooling, params.token_weighting)
         buckets = shape.bigram_buckets if with_bigrams else 0
         self.bigrams = RowTable(buckets, shape.vector_size) if buckets else None
+        self.svm = (
+            Svm(shape.rows, shape.bigram_buckets, shape.svm_weights, shape.classes)
+            if shape.svm_weights
+            else None
+        )
+        self._svm_weight = params.svm_weight
         self._pooling = params.pooling
         self.calibration = Calibration()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, float32 (B, classes)."""
+        logits = self.trained_logits(batch)
+        return logits if self.svm is None else logits + self._svm_weight * self.svm(batch)
+
+    def trained_logits(self, batch: Batch) -> Tensor:
+        """Without the SVM; each classifier has its own. float32 (B, classes)."""
+        raise NotImplementedError
 
     def title_vectors(self, batch: Batch, distinct: Tensor) -> Tensor:
         """The tokens and bigrams of each title, pooled.

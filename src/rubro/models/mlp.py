@@ -30,7 +30,7 @@ class Mlp(Classifier):
             wide_inputs=shape.vector_size if params.skip_connection else 0,
         )
 
-    def forward(self, batch: Batch) -> Tensor:
+    def trained_logits(self, batch: Batch) -> Tensor:
         """Logits, float32 (B, classes)."""
         title = self.title_vectors(batch, self.token_vectors.distinct(batch))
         logits: Tensor = self.head(title, title)
