@@ -147,6 +147,16 @@ def test_the_comparison_of_two_models_is_that_of_their_predictions(
     assert compared["balanced_accuracy"] == pytest.approx(own - other, abs=2e-6)
 
 
+def test_as_accurate_is_zero_and_not_minus_zero(judging: EvaluateParams) -> None:
+    targets = np.repeat([0, 1, 2], 10)
+    one, other = np.eye(3)[targets], np.eye(3)[targets]
+    one[[0, 10, 11]] = np.eye(3)[2]  # 0.1 + 0.2 - 0.3 is not 0 for a computer
+    other[[20, 21, 22]] = np.eye(3)[0]
+    for better, worse in ((one, other), (other, one)):
+        compared = comparison(better, worse, targets, judging, 7)
+        assert str(compared["balanced_accuracy"]) == "0.0"
+
+
 def test_confidence_alone_does_not_make_a_model_another(judging: EvaluateParams) -> None:
     probabilities, targets = noisy(1, 2.0)
     assert comparison(probabilities, probabilities**2, targets, judging, 7) == {

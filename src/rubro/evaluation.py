@@ -64,7 +64,7 @@ def comparison(
         params.confidence,
         seed,
     )
-    return {name: round(value, 6) for name, value in compared.items()}
+    return {name: round(value, 6) + 0.0 for name, value in compared.items()}  # never -0.0
 
 
 def metrics_of(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> dict[str, float]:
