@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
 
 from rubro.batches import gather
@@ -51,7 +52,13 @@ def fit(subwords: Subwords, make_params: Callable[..., Params]) -> Fit:
         seed: int = 1,
         **changes: Any,
     ) -> Svm:
-        values = {"tolerance": 1e-4, "max_iterations": 1000, "smallest_weight": 0.0, **changes}
+        values = {
+            "tolerance": 1e-4,
+            "max_iterations": 1000,
+            "smallest_weight": 0.0,
+            "naive_bayes_weight": 0.0,
+            **changes,
+        }
         params = make_params({f"train_svm.{key}": value for key, value in values.items()})
         return fit_svm(features, tokens, subwords, buckets, classes, params.train_svm, seed)
 
@@ -137,6 +144,38 @@ def test_small_weights_are_left_out_and_large_ones_stay_as_they_are(
     assert pruned.weights.abs().min() >= 0.0499
     kept = whole.weights[whole.weights.abs() >= 0.05]
     np.testing.assert_array_equal(kept, pruned.weights)
+
+
+def test_naive_bayes_is_that_of_scikit_learn_for_a_title_of_mean_length(
+    fit: Fit, learnable: Learnable, subwords: Subwords
+) -> None:
+    train, validation, tokens = learnable
+    smoothing = 0.2
+    without = fit(train, tokens)
+    svm = fit(train, tokens, naive_bayes_weight=1.0, naive_bayes_smoothing=smoothing)
+    added = scores_of(svm, train, tokens) - scores_of(without, train, tokens)
+    inputs = inputs_of(train, tokens, subwords)
+    reference = MultinomialNB(alpha=smoothing, fit_prior=False).fit(inputs, train.targets)
+    whole = np.log(reference.feature_count_.sum(axis=1) + smoothing * inputs.shape[1])
+    lengths = inputs.sum(axis=1, keepdims=True)
+    expected = inputs @ reference.feature_log_prob_.T - lengths * math.log(smoothing)
+    np.testing.assert_allclose(added, expected + (lengths - lengths.mean()) * whole, atol=0.02)
+    right = scores_of(svm, validation, tokens).argmax(1) == validation.targets
+    assert right.mean() > 0.95
+
+
+def test_naive_bayes_counts_an_unreliable_title_by_its_weight(
+    fit: Fit, make_features: MakeFeatures
+) -> None:
+    features, tokens = make_features(["apple", "drill", "apple"], [0, 1, 1], [True, True, False])
+    common = {"naive_bayes_weight": 100.0, "label_quality": "weight"}
+    lead = []
+    for weight in (0.01, 1.0):
+        scores = scores_of(
+            fit(features, tokens, unreliable_weight=weight, **common), features, tokens
+        )
+        lead.append(scores[0, 0] - scores[0, 1])
+    assert lead[0] > lead[1] + 100
 
 
 def test_a_sample_of_the_titles_is_drawn_by_the_seed(fit: Fit, learnable: Learnable) -> None:

@@ -119,6 +119,8 @@ class SvmParams(TitleWeightParams):
     tolerance: Annotated[float, Field(gt=0.0)]
     max_iterations: Positive
     max_titles: NotNegative
+    naive_bayes_weight: Annotated[float, Field(ge=0.0)]
+    naive_bayes_smoothing: Annotated[float, Field(gt=0.0)]
     smallest_weight: Annotated[float, Field(ge=0.0)]
 
 
