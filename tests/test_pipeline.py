@@ -242,6 +242,18 @@ def test_a_stage_without_its_inputs_says_what_makes_them(tmp_path: Path) -> None
         assert "Traceback" not in done.stderr
 
 
+def test_a_damaged_svm_costs_no_training(project: Path) -> None:
+    svm = project / "models" / "svm" / "svm.safetensors"
+    whole = svm.read_bytes()
+    svm.unlink()  # it may be a link into DVC's cache
+    svm.write_bytes(whole[:1000])
+    done = run_in(project, "python", "stages/train_mlp.py", ok=False)
+    assert done.returncode == 2, done.stderr
+    assert "models/svm/svm.safetensors: not a whole safetensors file" in done.stderr
+    assert "epoch 1/" not in done.stderr
+    run_in(project, "dvc", "checkout", "--force")
+
+
 @pytest.mark.parametrize("seconds", [1.0, 2.0])
 def test_ctrl_c_during_the_imports_is_no_traceback(project: Path, seconds: float) -> None:
     with subprocess.Popen(

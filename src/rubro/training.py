@@ -483,6 +483,9 @@ def train_and_save(
     labels = load_labels(Path("data/subset"))
     rows, vector_size = embedding.table.shape
     shape = ModelShape(rows, vector_size, params.featurize.bigram_buckets, len(labels))
+    svm = None
+    if hyperparameters.svm_weight:
+        svm = Svm.load(Path("models/svm"), rows, shape.bigram_buckets, shape.classes)
     model = kind(shape, hyperparameters)
     start = embedding
     if hyperparameters.initial_embedding == "random":
@@ -528,9 +531,8 @@ def train_and_save(
         os.environ[_CHECKPOINTS] = str(checkpoints)
         trained = run(tracker.log_epoch, checkpoints)
         model.load_state_dict(trained.weights)
-        if hyperparameters.svm_weight:
-            model.svm = Svm.load(Path("models/svm"), rows, shape.bigram_buckets, shape.classes)
-            shape = replace(shape, svm_weights=len(model.svm.weights))
+        if svm is not None:
+            model.svm, shape = svm, replace(shape, svm_weights=len(svm.weights))
         logits = predict_logits(model.eval(), validation_split, distinct_tokens)
         model.calibration = fit_calibration(logits, validation_split.targets)
         folder = Path("models") / name
