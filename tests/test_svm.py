@@ -28,14 +28,13 @@ from rubro.models.files import Origin, load_model, save_model
 from rubro.models.layers import Classifier, ModelShape
 from rubro.models.mlp import Mlp
 from rubro.models.svm import Svm
-from rubro.params import CnnParams, MlpParams, Params, SvmParams, TrainParams
+from rubro.params import CnnParams, MlpParams, Params, TrainParams
 from rubro.svm import fit_svm
 
 pytest_plugins = ["helpers"]
 
 CLASSES, BUCKETS = 4, 64
 MakeFeatures = Callable[..., tuple[TitleFeatures, Tokens]]
-MakeSvmParams = Callable[..., SvmParams]
 Learnable = tuple[TitleFeatures, TitleFeatures, Tokens]
 Fit = Callable[..., Svm]
 

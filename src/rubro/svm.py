@@ -64,7 +64,6 @@ def fit_svm(
     counts = _counts(features, titles, distinct_tokens, subwords.row_count, bigram_buckets)
     found = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = (np.log((1 + len(titles)) / (1 + found)) + 1).astype(np.float32)
-    targets = features.targets[titles]
     is_ngram = np.zeros(counts.shape[1], dtype=bool)
     is_ngram[len(subwords.vocabulary) : subwords.row_count] = True
     inputs = _normalised(counts, idf, is_ngram)
