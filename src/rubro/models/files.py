@@ -15,7 +15,7 @@ from rubro.calibration import Calibration
 from rubro.embedding import Subwords
 from rubro.files import damaged, read_json, read_tensors, write_json
 from rubro.models.layers import Classifier, ModelShape, RowTable
-from rubro.models.svm import STORED
+from rubro.models.svm import layout_of
 from rubro.params import FeaturizeParams, Positive, Section, TokensParams, TrainParams
 
 Model = TypeVar("Model", bound=Classifier)
@@ -167,10 +167,7 @@ def _without_memory(
 
 
 def _read_state(path: Path, model: Classifier, precision: str) -> dict[str, torch.Tensor]:
-    layout = {
-        name: (STORED[value.dtype], tuple(value.shape))
-        for name, value in model.state_dict().items()
-    }
+    layout = layout_of(model)
     for table, module in model.named_modules():
         if isinstance(module, RowTable):
             rows, vector_size = module.weight.shape

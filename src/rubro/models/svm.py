@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from rubro.batches import Batch
 from rubro.files import damaged, read_tensors
 
-STORED = {
+_STORED = {
     torch.float16: "F16",
     torch.float32: "F32",
     torch.int16: "I16",
@@ -20,6 +20,15 @@ STORED = {
     torch.int64: "I64",
 }
 _FILE = "svm.safetensors"
+Layout = dict[str, tuple[str, tuple[int | None, ...]]]
+
+
+def layout_of(module: nn.Module) -> Layout:
+    """The safetensors dtype and the shape of each tensor of a module's state, for read_tensors."""
+    return {
+        name: (_STORED[value.dtype], tuple(value.shape))
+        for name, value in module.state_dict().items()
+    }
 
 
 class Svm(nn.Module):
@@ -117,11 +126,9 @@ class Svm(nn.Module):
             DataError: the file is missing or not as save wrote it.
         """
         path = folder / _FILE
-        of_any_size = {"categories", "weights"}
-        layout: dict[str, tuple[str, tuple[int | None, ...]]] = {
-            name: (STORED[value.dtype], (None,) if name in of_any_size else tuple(value.shape))
-            for name, value in cls(rows, bigram_buckets, 0, classes).state_dict().items()
-        }
+        layout = layout_of(cls(rows, bigram_buckets, 0, classes))
+        for name in ("categories", "weights"):
+            layout[name] = layout[name][0], (None,)
         tensors = read_tensors(path, layout)
         if len(tensors["weights"]) != len(tensors["categories"]):
             raise damaged(path, "its tensors are not of the same number of weights")
