@@ -21,7 +21,7 @@ pytest_plugins = ["tiny_project"]
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def shared(project: Path) -> Path:
     """A project whose trainings have two processes, on the CPU, and last some seconds."""
     change_params(project, devices=2, accelerator="cpu", max_epochs=12)

@@ -126,15 +126,17 @@ def test_a_stage_declares_exactly_the_code_it_imports(stage: str) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_changed_code_reruns_exactly_the_stages_that_import_it(
-    source: str, project: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, first_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(project)
-    path = project / source
+    monkeypatch.chdir(first_project)
+    path = first_project / source
     before = path.read_bytes()
     path.write_bytes(before + b"# changed\n")
-    with Repo() as repo:
-        status = repo.status()
-    path.write_bytes(before)
+    try:
+        with Repo() as repo:
+            status = repo.status()
+    finally:
+        path.write_bytes(before)
     importers = [stage for stage in STAGES if source in code_of(stage)]
     assert status == {stage: [{"changed deps": {source: "modified"}}] for stage in importers}
 

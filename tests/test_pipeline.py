@@ -125,7 +125,8 @@ def test_an_experiment_with_a_changed_knob_reruns_what_it_must(
     diff = json.loads(dvc("params", "diff", "--json", "HEAD").stdout)
     assert diff == {"params.yaml": {f"train_{model}.max_epochs": {"old": 3, "new": 1, "diff": -2}}}
     changed = json.loads(dvc("metrics", "diff", "--json", "HEAD").stdout)
-    assert f"test.{model}.balanced_accuracy" in changed["metrics/evaluate.json"]
+    assert changed[f"metrics/train_{model}.json"]["last.epoch"] == {"old": 2, "new": 0, "diff": -2}
+    assert f"test.{model}.loss" in changed["metrics/evaluate.json"]
     assert "metrics/subset.json" not in changed
     shown = json.loads(dvc("exp", "show", "--json").stdout)
     assert name in json.dumps(shown)
@@ -133,7 +134,6 @@ def test_an_experiment_with_a_changed_knob_reruns_what_it_must(
     page = project / "plots" / "index.html"
     assert str(page) in plots.stdout
     assert f"{model.upper()}: balanced accuracy" in page.read_text()
-    shutil.rmtree(project / "plots")
     run_in(project, "git", "checkout", "--quiet", ".")
     assert stages_run(dvc("repro")) == []  # the cache brings the first run back
 
@@ -157,7 +157,7 @@ def test_outputs_name_no_path_of_the_machine(first_project: Path) -> None:
         assert str(first_project).encode() not in file.read_bytes(), file
 
 
-def test_bad_input_stops_the_run_with_its_message(project: Path, dvc: Run) -> None:
+def test_bad_input_stops_the_run_with_its_message(dvc: Run) -> None:
     done = dvc("exp", "run", "-S", "subset.language=klingon", ok=False)
     assert done.returncode != 0
     output = done.stdout + done.stderr
@@ -165,8 +165,6 @@ def test_bad_input_stops_the_run_with_its_message(project: Path, dvc: Run) -> No
     assert "klingon" in output
     assert "portuguese, spanish" in output
     assert "Traceback" not in output
-    run_in(project, "git", "checkout", "--quiet", ".")
-    dvc("checkout")
 
 
 def killed_after(project: Path, stage: str, epoch: int) -> None:
@@ -211,9 +209,6 @@ def test_a_changed_knob_never_goes_on_from_the_old_checkpoint(project: Path) -> 
     done = run_in(project, "python", "stages/train_mlp.py")
     assert "going on" not in done.stderr
     assert len(list((project / ".checkpoints").glob("*-*"))) == 1  # the old one, for going back
-    shutil.rmtree(project / ".checkpoints")
-    run_in(project, "git", "checkout", "--quiet", ".")
-    run_in(project, "dvc", "checkout", "--force")
 
 
 def test_ctrl_c_in_training_says_how_to_go_on(project: Path) -> None:
@@ -229,7 +224,6 @@ def test_ctrl_c_in_training_says_how_to_go_on(project: Path) -> None:
     assert process.returncode == 130
     assert "interrupted; run the same command again to go on" in rest
     assert "Traceback" not in rest
-    run_in(project, "dvc", "checkout", "--force")
 
 
 def test_a_stage_without_its_inputs_says_what_makes_them(tmp_path: Path) -> None:
@@ -251,7 +245,6 @@ def test_a_damaged_svm_costs_no_training(project: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "models/svm/svm.safetensors: not a whole safetensors file" in done.stderr
     assert "epoch 1/" not in done.stderr
-    run_in(project, "dvc", "checkout", "--force")
 
 
 @pytest.mark.parametrize("seconds", [1.0, 2.0])
@@ -375,8 +368,6 @@ def test_the_original_preset_runs_as_an_experiment(project: Path, dvc: Run) -> N
     model = json.loads((project / "models" / "cnn" / "model.json").read_text())
     assert model["hyperparameters"]["filter_sizes"] == [3, 4, 5]
     assert model["tokens"] == {"source": "tokenized_title"}
-    run_in(project, "git", "checkout", "--quiet", ".")
-    dvc("checkout")
 
 
 @pytest.mark.slow
@@ -398,6 +389,4 @@ def test_the_number_of_threads_changes_no_bit(
         for stage in stages:
             run_in(project, "python", f"stages/{stage}.py")
         seen.add(json.dumps(digests(project, *outputs_of(*stages))))
-    run_in(project, "git", "checkout", "--quiet", ".")
-    run_in(project, "dvc", "checkout", "--force")
     assert len(seen) == 1

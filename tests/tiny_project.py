@@ -114,9 +114,9 @@ def first_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def project(first_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the first project, for the tests of a file."""
-    folder = tmp_path_factory.mktemp("copy") / "project"
+@pytest.fixture
+def project(first_project: Path, tmp_path: Path) -> Path:
+    """A copy of the first project, for one test."""
+    folder = tmp_path / "project"
     shutil.copytree(first_project, folder, symlinks=True)
     return folder
