@@ -172,7 +172,6 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
             "fine_tune_embedding": True,
             "token_weighting": "none",
             "row_dropout": 0.0,
-            "token_dropout": 0.0,
             "dropout": 0.0,
             "label_doubt": 0.0,
             "label_smoothing": 0.0,

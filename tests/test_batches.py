@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from rubro.batches import Batch, Batches, Dropouts, gather
+from rubro.batches import Batch, Batches, gather
 from rubro.embedding import Embedding, Subwords
 from rubro.features import TitleFeatures, Tokens
 from rubro.models.layers import ModelShape, TokenVectors
@@ -127,11 +127,10 @@ def test_without_a_seed_titles_come_in_the_order_of_the_split(learnable: Learnab
     assert joined(shown) == list(range(len(features)))
 
 
-def test_the_same_seed_gives_the_same_batches_dropouts_included(learnable: Learnable) -> None:
+def test_the_same_seed_gives_the_same_batches_dropout_included(learnable: Learnable) -> None:
     features, _, rows = learnable
-    dropouts = Dropouts(rows=0.3, tokens=0.3)
     first, second = (
-        list(Batches(features, rows, 32, dropouts=dropouts, seed=(4, 2))) for _ in range(2)
+        list(Batches(features, rows, 32, row_dropout=0.3, seed=(4, 2))) for _ in range(2)
     )
     assert all(same(one, other) for one, other in zip(first, second, strict=True))
 
@@ -172,62 +171,15 @@ def share_left(after: torch.Tensor, before: torch.Tensor) -> float:
     return int(after.sum()) / int(before.sum())
 
 
-def with_and_without(
-    dropouts: Dropouts, features: TitleFeatures, rows: Tokens
-) -> tuple[Batch, Batch]:
-    """All titles as one batch: whole, and with the dropouts."""
-    every, weights = np.arange(len(features)), ones(features)
-    return (
-        gather(features, rows, every, weights),
-        gather(features, rows, every, weights, dropouts, np.random.default_rng(0)),
-    )
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_token_dropout_leaves_out_its_share_of_tokens_alone(
-    share: float, varied: tuple[TitleFeatures, Tokens]
-) -> None:
-    features, rows = varied
-    whole, batch = with_and_without(Dropouts(tokens=share), features, rows)
-    assert share_left(batch.lengths, whole.lengths) == pytest.approx(1 - share, abs=0.03)
-    assert torch.equal(batch.bigram_counts, whole.bigram_counts)
-    rows_a_token = set(rows.lengths.tolist())
-    assert set(batch.row_counts.tolist()) <= rows_a_token
-
-
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_row_dropout_leaves_out_its_share_of_rows_and_bigrams_alone(
     share: float, varied: tuple[TitleFeatures, Tokens]
 ) -> None:
     features, rows = varied
-    whole, batch = with_and_without(Dropouts(rows=share), features, rows)
+    every, weights = np.arange(len(features)), ones(features)
+    whole = gather(features, rows, every, weights)
+    batch = gather(features, rows, every, weights, share, np.random.default_rng(0))
     assert share_left(batch.row_counts, whole.row_counts) == pytest.approx(1 - share, abs=0.03)
     bigrams_left = share_left(batch.bigram_counts, whole.bigram_counts)
     assert bigrams_left == pytest.approx(1 - share, abs=0.03)
     assert torch.equal(batch.lengths, whole.lengths)
-
-
-def test_dropouts_keep_the_order_of_the_tokens_that_stay(
-    varied: tuple[TitleFeatures, Tokens],
-) -> None:
-    features, rows = varied
-    batch = gather(
-        features,
-        rows,
-        np.array([5]),
-        ones(features),
-        Dropouts(tokens=0.5),
-        np.random.default_rng(1),
-    )
-    distinct = np.unique(features.tokens[5])
-    whole = features.tokens[5].tolist()
-    # All rows are kept, so that a token is known by its rows.
-    rows_of = {tuple(sorted(set(rows[token].tolist()))): token for token in distinct}
-    starts = [*batch.row_offsets.tolist(), len(batch.row_index)]
-    kept = [
-        rows_of[tuple(sorted(set(batch.rows[batch.row_index[starts[t] : starts[t + 1]]].tolist())))]
-        for t in batch.tokens[0].tolist()
-    ]
-    assert 0 < len(kept) < len(whole)
-    remaining = iter(whole)
-    assert all(token in remaining for token in kept)

@@ -75,9 +75,9 @@ def logits_of(
     [
         {},
         {"hidden_sizes": []},
-        {"hidden_sizes": [8, 8], "skip_connection": False},
+        {"hidden_sizes": [8, 8]},
         {"pooling": "mean"},
-        {"dropout": 0.5, "row_dropout": 0.5, "token_dropout": 0.5},
+        {"dropout": 0.5, "row_dropout": 0.5},
     ],
 )
 def test_the_logits_of_a_title_do_not_depend_on_its_batch_mates(
@@ -175,10 +175,10 @@ def test_the_cnn_tells_word_order_by_filters_that_span_tokens(
     np.testing.assert_allclose(first, second, atol=1e-5)
 
 
-def head_inputs(model: Any, batch: Batch) -> tuple[torch.Tensor, ...]:
-    """What the head of a model is given for a batch."""
-    received: list[tuple[torch.Tensor, ...]] = []
-    handle = model.head.register_forward_pre_hook(lambda _, inputs: received.append(inputs))
+def given_to(layer: nn.Module, model: nn.Module, batch: Batch) -> torch.Tensor:
+    """What a layer of a model is given for a batch."""
+    received: list[torch.Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: received.append(*inputs))
     with torch.inference_mode():
         model(batch)
     handle.remove()
@@ -203,9 +203,9 @@ def test_the_cnn_takes_the_maximum_over_windows_and_pools_the_tokens(
             ]
             maxima.append(torch.cat([windows.relu().amax(0) for windows in over_windows]))
             pooled_tokens.append(padded.sum(0) / length**root)
-    deep, wide = head_inputs(model, batch)
-    torch.testing.assert_close(deep, torch.stack(maxima), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(wide, torch.stack(pooled_tokens), atol=1e-5, rtol=1e-5)
+    for layer, expected in ((model.dense, maxima), (model.wide, pooled_tokens)):
+        inputs = given_to(layer, model, batch)
+        torch.testing.assert_close(inputs, torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
 def plain_cnn(model: Any, features: TitleFeatures, rows: Tokens) -> torch.Tensor:
@@ -226,7 +226,7 @@ def plain_cnn(model: Any, features: TitleFeatures, rows: Tokens) -> torch.Tensor
             maxima.append(torch.cat([filters(windows).relu(), none]).amax(0))
         inputs.append(torch.cat(maxima))
         pooled_tokens.append(title.sum(0) / max(len(vectors), 1) ** 0.5)
-    logits: torch.Tensor = model.head(torch.stack(inputs), torch.stack(pooled_tokens))
+    logits: torch.Tensor = model.dense(torch.stack(inputs)) + model.wide(torch.stack(pooled_tokens))
     return logits
 
 
@@ -253,7 +253,12 @@ def test_the_cnn_has_the_gradients_of_a_linear_layer_over_each_window(
         logits.append(outputs)
         gradients.append({name: p.grad for name, p in model.named_parameters()})
     torch.testing.assert_close(*logits, atol=1e-5, rtol=1e-5)
-    assert {name.split(".")[0] for name in gradients[0]} == {"token_vectors", "filters", "head"}
+    assert {name.split(".")[0] for name in gradients[0]} == {
+        "token_vectors",
+        "filters",
+        "dense",
+        "wide",
+    }
     for name, gradient in gradients[0].items():
         assert gradient is not None
         assert gradient.to_dense().any(), name
@@ -262,7 +267,7 @@ def test_the_cnn_has_the_gradients_of_a_linear_layer_over_each_window(
 
 @both
 @pytest.mark.parametrize(("pooling", "root"), [("mean", 1.0), ("sqrt", 0.5)])
-def test_the_head_is_given_the_pooled_vectors_of_tokens_and_bigrams(
+def test_the_title_is_the_pooled_vectors_of_its_tokens_and_bigrams(
     kind: str, pooling: str, root: float, make_model: MakeModel, make_features: MakeFeatures
 ) -> None:
     features, rows = make_features(["apple drill saw", "boot", ""])
@@ -275,30 +280,26 @@ def test_the_head_is_given_the_pooled_vectors_of_tokens_and_bigrams(
             parts += [model.bigrams.weight[bucket] for bucket in features.bigrams[index].tolist()]
             total = sum(parts, torch.zeros(title.shape[1]))
             expected.append(total / max(len(parts), 1) ** root)
-    deep, wide = head_inputs(model, batch)
-    for inputs in (deep, wide) if kind == "mlp" else (wide,):
-        torch.testing.assert_close(inputs, torch.stack(expected), atol=1e-5, rtol=1e-5)
+    title = given_to(model.dense if kind == "mlp" else model.wide, model, batch)
+    torch.testing.assert_close(title, torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
-@both
 @pytest.mark.parametrize("hidden_sizes", [[], [8]])
 def test_the_skip_connection_adds_a_linear_path_from_the_title_vector(
-    kind: str, hidden_sizes: list[int], make_model: MakeModel, learnable: Learnable
+    hidden_sizes: list[int], make_model: MakeModel, learnable: Learnable
 ) -> None:
     features, _, rows = learnable
     batch = gather(features, rows, np.arange(5), np.ones(len(features), np.float32))
-    model: Any = make_model(kind, hidden_sizes=hidden_sizes, skip_connection=True)
-    without: Any = make_model(kind, hidden_sizes=hidden_sizes, skip_connection=False)
+    model: Any = make_model("cnn", hidden_sizes=hidden_sizes, skip_connection=True)
+    without: Any = make_model("cnn", hidden_sizes=hidden_sizes, skip_connection=False)
     missing = without.load_state_dict(model.state_dict(), strict=False)
-    path = {"head.wide.weight", "head.wide.bias"}
-    if kind == "cnn":  # its filters do not see bigrams
-        path.add("bigrams.weight")
-    assert set(missing.unexpected_keys) == path
+    # The filters do not see bigrams.
+    assert set(missing.unexpected_keys) == {"wide.weight", "wide.bias", "bigrams.weight"}
     assert not missing.missing_keys
-    _, title = head_inputs(model, batch)
+    title = given_to(model.wide, model, batch)
     with torch.inference_mode():
         torch.testing.assert_close(
-            model(batch) - without(batch), model.head.wide(title), atol=1e-4, rtol=1e-4
+            model(batch) - without(batch), model.wide(title), atol=1e-4, rtol=1e-4
         )
 
 

@@ -145,7 +145,7 @@ def test_a_training_writes_a_model_that_loads_and_nothing_unexpected(
         "models/mlp/vocabulary.json",
     }
     model: Any = load_model(Path("models/mlp"), *KINDS["mlp"])
-    assert model.head.deep[-1].out_features == len(labels)
+    assert model.dense[-1].out_features == len(labels)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

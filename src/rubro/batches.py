@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -51,25 +50,12 @@ class Batch(NamedTuple):
     weights: torch.Tensor
 
 
-@dataclass(frozen=True)
-class Dropouts:
-    """What a training batch leaves out at random.
-
-    Attributes:
-        rows: share of the embedding rows of a token, and of the bigrams of a title.
-        tokens: share of the tokens of a title.
-    """
-
-    rows: float = 0.0
-    tokens: float = 0.0
-
-
 def gather(
     features: TitleFeatures,
     distinct_tokens: Tokens,
     indices: np.ndarray,
     weights: np.ndarray,
-    dropouts: Dropouts | None = None,
+    row_dropout: float = 0.0,
     random: np.random.Generator | None = None,
 ) -> Batch:
     """Gather titles into a batch.
@@ -79,20 +65,20 @@ def gather(
         distinct_tokens: of the features.
         indices: which titles, int64 (B,).
         weights: of every title of the split, float32.
-        dropouts: what to leave out; None = nothing.
-        random: the source of the dropouts.
+        row_dropout: share of the embedding rows of a token, and of the bigrams of a title, that
+            is left out at random.
+        random: the source of the dropout; None = nothing is left out.
 
     Returns:
         The batch.
     """
     tokens, bigrams = features.tokens.take(indices), features.bigrams.take(indices)
-    if dropouts is not None and random is not None:
-        tokens = _thin(tokens, dropouts.tokens, random)
-        bigrams = _thin(bigrams, dropouts.rows, random)
+    if random is not None:
+        bigrams = _thin(bigrams, row_dropout, random)
     distinct, token_index = np.unique(tokens.values, return_inverse=True)
     rows = distinct_tokens.take(distinct)
-    if dropouts is not None and random is not None:
-        rows = _thin(rows, dropouts.rows, random)
+    if random is not None:
+        rows = _thin(rows, row_dropout, random)
     distinct_rows, row_index = np.unique(rows.values, return_inverse=True)
     distinct_bigrams, bigram_index = np.unique(bigrams.values, return_inverse=True)
     lengths = tokens.lengths
@@ -123,8 +109,8 @@ class Batches:
         distinct_tokens: of the features.
         batch_size: titles a batch.
         weights: float32 (titles,); titles of weight 0 are left out. None = all ones.
-        dropouts: for training; None = keep all.
-        seed: of order and dropouts; None = the order of the split.
+        row_dropout: as gather takes it.
+        seed: of order and dropout; None = the order of the split, and nothing is left out.
         share: i of n: of each batch, every n-th title from the i-th, i from 0. A batch of fewer
             than n titles is not shared out.
     """
@@ -135,7 +121,7 @@ class Batches:
         distinct_tokens: Tokens,
         batch_size: int,
         weights: np.ndarray | None = None,
-        dropouts: Dropouts | None = None,
+        row_dropout: float = 0.0,
         seed: tuple[int, ...] | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
@@ -144,7 +130,7 @@ class Batches:
         self._batch_size = batch_size
         self._weights = np.ones(len(features), np.float32) if weights is None else weights
         self._titles = np.flatnonzero(self._weights)
-        self._dropouts = dropouts
+        self._row_dropout = row_dropout
         self._seed = seed
         self._share = share
 
@@ -161,7 +147,12 @@ class Batches:
         for chunk in chunks:
             titles = chunk[first::step] if len(chunk) >= step else chunk
             yield gather(
-                self._features, self._distinct_tokens, titles, self._weights, self._dropouts, random
+                self._features,
+                self._distinct_tokens,
+                titles,
+                self._weights,
+                self._row_dropout,
+                random,
             )
 
     def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:

@@ -128,7 +128,6 @@ class TrainParams(TitleWeightParams):
     """What both classifiers share."""
 
     hidden_sizes: list[Positive]
-    skip_connection: bool
     max_epochs: Positive
     min_steps: NotNegative
     batch_size: Positive
@@ -145,7 +144,6 @@ class TrainParams(TitleWeightParams):
     pooling: Literal["mean", "sqrt"]
     token_weighting: Literal["none", "idf"]
     row_dropout: Share
-    token_dropout: Share
     dropout: Share
     label_doubt: Annotated[float, Field(ge=0.0, le=1.0)]
     label_smoothing: Share
@@ -163,6 +161,7 @@ class CnnParams(TrainParams):
 
     filter_sizes: Annotated[list[Positive], Field(min_length=1)]
     filters: Positive
+    skip_connection: bool
 
 
 class EvaluateParams(Section):

@@ -25,7 +25,7 @@ from rich.progress import Progress
 from torch import distributed, nn
 from torch.nn import functional as F
 
-from rubro.batches import Batch, Batches, Dropouts
+from rubro.batches import Batch, Batches
 from rubro.calibration import fit_calibration
 from rubro.console import console, say
 from rubro.embedding import Embedding
@@ -104,7 +104,7 @@ class TitleBatches(L.LightningDataModule):
             self._distinct_tokens,
             self._params.batch_size,
             self._weights,
-            Dropouts(self._params.row_dropout, self._params.token_dropout),
+            self._params.row_dropout,
             seed=(self._seed, epoch),
             share=(trainer.global_rank, trainer.world_size) if trainer else (0, 1),
         )

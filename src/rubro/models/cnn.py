@@ -9,15 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rubro.batches import Batch
-from rubro.models.layers import Classifier, Head, ModelShape
+from rubro.models.layers import Classifier, ModelShape, dense_layers
 from rubro.params import CnnParams
 
 
 class Cnn(Classifier):
     """One convolution a filter size over the token vectors, and the maximum over the title.
 
-    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification. The linear path
-    of its Head starts from what the MLP starts from.
+    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification. Beside them, a
+    linear path from the title's vector, the MLP's: it learns what each word says by itself, the
+    filters what words say together. Source: Cheng et al. 2016, Wide & Deep Learning for
+    Recommender Systems.
 
     Args:
         shape: the sizes that come from the data.
@@ -30,13 +32,13 @@ class Cnn(Classifier):
             nn.Linear(size * shape.vector_size, params.filters) for size in params.filter_sizes
         )
         self._sizes = params.filter_sizes
-        self.head = Head(
+        self.dense = dense_layers(
             len(params.filter_sizes) * params.filters,
             params.hidden_sizes,
             shape.classes,
             params.dropout,
-            wide_inputs=shape.vector_size if params.skip_connection else 0,
         )
+        self.wide = nn.Linear(shape.vector_size, shape.classes) if params.skip_connection else None
 
     def trained_logits(self, batch: Batch) -> Tensor:
         """Logits, float32 (B, classes)."""
@@ -55,6 +57,7 @@ class Cnn(Classifier):
             for i, part in enumerate(parts):
                 windows = windows + F.embedding(padded[:, i : i + length], distinct @ part.T)
             maxima.append((F.relu(windows) * starts.unsqueeze(2)).amax(1))
-        title = self.title_vectors(batch, distinct) if self.head.wide else None
-        logits: Tensor = self.head(torch.cat(maxima, dim=1), title)
+        logits: Tensor = self.dense(torch.cat(maxima, dim=1))
+        if self.wide is not None:
+            logits = logits + self.wide(self.title_vectors(batch, distinct))
         return logits

@@ -112,40 +112,22 @@ class TokenVectors(nn.Module):
         return torch.cat([tokens, tokens.new_zeros(1, tokens.shape[1])])
 
 
-class Head(nn.Module):
-    """Hidden layers to the logits, beside a linear path from the title's vector.
-
-    The linear path learns what each word says by itself; the layers add what words say together.
-    Source: Cheng et al. 2016, Wide & Deep Learning for Recommender Systems.
+def dense_layers(
+    inputs: int, hidden_sizes: list[int], classes: int, dropout: float
+) -> nn.Sequential:
+    """Hidden layers to the logits: float32 (B, inputs) -> (B, classes).
 
     Args:
-        inputs: size of what goes into the layers.
+        inputs: size of what goes in.
         hidden_sizes: of the hidden layers; [] = one linear layer.
         classes: number of logits.
         dropout: of what goes into the last layer and out of each hidden layer.
-        wide_inputs: size of the title's vector; 0 = no linear path.
     """
-
-    def __init__(
-        self,
-        inputs: int,
-        hidden_sizes: list[int],
-        classes: int,
-        dropout: float,
-        wide_inputs: int,
-    ) -> None:
-        super().__init__()
-        sizes = [inputs, *hidden_sizes]
-        layers: list[nn.Module] = [] if hidden_sizes else [nn.Dropout(dropout)]
-        for size, following in pairwise(sizes):
-            layers += [nn.Linear(size, following), nn.GELU(), nn.Dropout(dropout)]
-        self.deep = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
-        self.wide = nn.Linear(wide_inputs, classes) if wide_inputs else None
-
-    def forward(self, inputs: Tensor, title: Tensor | None) -> Tensor:
-        """float32 (B, inputs) and title vectors (B, wide inputs) -> logits, (B, classes)."""
-        logits: Tensor = self.deep(inputs)
-        return logits if self.wide is None else logits + self.wide(title)
+    sizes = [inputs, *hidden_sizes]
+    layers: list[nn.Module] = [] if hidden_sizes else [nn.Dropout(dropout)]
+    for size, following in pairwise(sizes):
+        layers += [nn.Linear(size, following), nn.GELU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
 
 
 class Classifier(nn.Module):
@@ -154,7 +136,6 @@ class Classifier(nn.Module):
     Attributes:
         token_vectors: the embedding.
         bigrams: vectors of word bigrams; None without any.
-        head: from a title's vectors to logits; each classifier makes its own.
         svm: whose scores are added to the logits; trained before, to be set after training.
         calibration: from its logits to probabilities; to be fitted after training.
 
@@ -163,8 +144,6 @@ class Classifier(nn.Module):
         params: the rest.
         with_bigrams: False = without them, whatever the shape says.
     """
-
-    head: Head
 
     def __init__(self, shape: ModelShape, params: Any, with_bigrams: bool = True) -> None:
         super().__init__()

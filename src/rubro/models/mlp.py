@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from rubro.batches import Batch
-from rubro.models.layers import Classifier, Head, ModelShape
+from rubro.models.layers import Classifier, ModelShape, dense_layers
 from rubro.params import MlpParams
 
 
@@ -22,16 +22,12 @@ class Mlp(Classifier):
 
     def __init__(self, shape: ModelShape, params: MlpParams) -> None:
         super().__init__(shape, params)
-        self.head = Head(
-            shape.vector_size,
-            params.hidden_sizes,
-            shape.classes,
-            params.dropout,
-            wide_inputs=shape.vector_size if params.skip_connection else 0,
+        self.dense = dense_layers(
+            shape.vector_size, params.hidden_sizes, shape.classes, params.dropout
         )
 
     def trained_logits(self, batch: Batch) -> Tensor:
         """Logits, float32 (B, classes)."""
         title = self.title_vectors(batch, self.token_vectors.distinct(batch))
-        logits: Tensor = self.head(title, title)
+        logits: Tensor = self.dense(title)
         return logits
