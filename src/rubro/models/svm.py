@@ -70,12 +70,9 @@ class Svm(nn.Module):
         is_word = batch.rows[batch.row_index] < self.words
         scores = self.bias.expand(len(batch.lengths), -1)
         for chosen in (is_word, ~is_word):
+            chosen_before = F.pad(chosen.cumsum(0), (1, 0))
             tokens = F.embedding_bag(
-                batch.row_index,
-                rows,
-                batch.row_offsets,
-                mode="sum",
-                per_sample_weights=chosen.to(rows.dtype),
+                batch.row_index[chosen], rows, chosen_before[batch.row_offsets], mode="sum"
             )
             tokens = torch.cat([tokens, tokens.new_zeros(1, tokens.shape[1])])
             titles = F.embedding(batch.tokens, tokens).sum(1)
