@@ -171,7 +171,6 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
             "early_stopping_patience": 0,
             "fine_tune_embedding": True,
             "token_weighting": "none",
-            "row_dropout": 0.0,
             "dropout": 0.0,
             "label_doubt": 0.0,
             "label_smoothing": 0.0,

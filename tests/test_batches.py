@@ -127,11 +127,9 @@ def test_without_a_seed_titles_come_in_the_order_of_the_split(learnable: Learnab
     assert joined(shown) == list(range(len(features)))
 
 
-def test_the_same_seed_gives_the_same_batches_dropout_included(learnable: Learnable) -> None:
+def test_the_same_seed_gives_the_same_batches(learnable: Learnable) -> None:
     features, _, rows = learnable
-    first, second = (
-        list(Batches(features, rows, 32, row_dropout=0.3, seed=(4, 2))) for _ in range(2)
-    )
+    first, second = (list(Batches(features, rows, 32, seed=(4, 2))) for _ in range(2))
     assert all(same(one, other) for one, other in zip(first, second, strict=True))
 
 
@@ -157,29 +155,3 @@ def test_batches_of_a_large_split_hold_titles_of_like_length(make_features: Make
     assert padding < 0.15
     means = [float(b.lengths.float().mean()) for b in batches]
     assert means != sorted(means)
-
-
-@pytest.fixture(scope="module")
-def varied(make_features: MakeFeatures) -> tuple[TitleFeatures, Tokens]:
-    random = np.random.default_rng(2)
-    return make_features(
-        [" ".join(f"w{n}" for n in random.integers(0, 900, 12)) for _ in range(600)]
-    )
-
-
-def share_left(after: torch.Tensor, before: torch.Tensor) -> float:
-    return int(after.sum()) / int(before.sum())
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_row_dropout_leaves_out_its_share_of_rows_and_bigrams_alone(
-    share: float, varied: tuple[TitleFeatures, Tokens]
-) -> None:
-    features, rows = varied
-    every, weights = np.arange(len(features)), ones(features)
-    whole = gather(features, rows, every, weights)
-    batch = gather(features, rows, every, weights, share, np.random.default_rng(0))
-    assert share_left(batch.row_counts, whole.row_counts) == pytest.approx(1 - share, abs=0.03)
-    bigrams_left = share_left(batch.bigram_counts, whole.bigram_counts)
-    assert bigrams_left == pytest.approx(1 - share, abs=0.03)
-    assert torch.equal(batch.lengths, whole.lengths)

@@ -77,7 +77,7 @@ def logits_of(
         {"hidden_sizes": []},
         {"hidden_sizes": [8, 8]},
         {"pooling": "mean"},
-        {"dropout": 0.5, "row_dropout": 0.5},
+        {"dropout": 0.5},
     ],
 )
 def test_the_logits_of_a_title_do_not_depend_on_its_batch_mates(

@@ -217,9 +217,9 @@ def test_a_second_training_writes_the_same_bytes(workspace: Path, train: Train) 
     def contents() -> dict[Path, bytes]:
         return {p: p.read_bytes() for p in workspace.rglob("*") if p.is_file()}
 
-    train("cnn", max_epochs=2, dropout=0.2, row_dropout=0.2)
+    train("cnn", max_epochs=2, dropout=0.2)
     first = contents()
-    train("cnn", max_epochs=2, dropout=0.2, row_dropout=0.2)
+    train("cnn", max_epochs=2, dropout=0.2)
     assert contents() == first
 
 

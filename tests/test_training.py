@@ -161,7 +161,7 @@ def test_a_model_learns_a_learnable_catalogue(kind: str, fit: Fit) -> None:
         {"optimizer": "sgd", "learning_rate": 0.2},
         {"hidden_sizes": [], "schedule": "linear", "warmup_share": 0.2},
         {"fine_tune_embedding": False, "schedule": "cosine", "learning_rate": 0.1},
-        {"dropout": 0.2, "row_dropout": 0.2, "label_smoothing": 0.1},
+        {"dropout": 0.2, "label_smoothing": 0.1},
         {"class_weights": "balanced", "pooling": "mean", "learning_rate": 0.03},
         {"label_doubt": 1.0, "prior_adjustment": 1.0, "label_smoothing": 0.1},
     ],
@@ -174,8 +174,7 @@ def test_every_way_to_train_learns(kind: str, overrides: dict[str, Any], fit: Fi
 
 @both
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(kind: str, fit: Fit) -> None:
-    dropouts = {"dropout": 0.2, "row_dropout": 0.2}
-    first, again, other = (fit(kind, seed=seed, **dropouts) for seed in (1, 1, 2))
+    first, again, other = (fit(kind, seed=seed, dropout=0.2) for seed in (1, 1, 2))
     assert first[2] == again[2]
     for name, weight in first[1].weights.items():
         assert torch.equal(weight, again[1].weights[name]), name
@@ -339,20 +338,6 @@ def test_titles_without_any_token_can_be_trained_on(
     _, trained, _ = fit(kind, (split, split, rows), batch_size=3)
     assert np.isfinite(trained.summary["last"]["validation"]["loss"])
     assert all(bool(torch.isfinite(weight).all()) for weight in trained.weights.values())
-
-
-def test_dropping_nearly_all_rows_trains_to_finite_weights(fit: Fit) -> None:
-    for kind in KINDS:
-        _, trained, _ = fit(kind, row_dropout=0.99, batch_size=8)
-        assert all(bool(torch.isfinite(weight).all()) for weight in trained.weights.values())
-
-
-def test_each_dropout_acts_in_training(fit: Fit) -> None:
-    losses = [
-        fit("mlp", max_epochs=1, **dropout)[2][0]["train/loss"]
-        for dropout in ({}, {"row_dropout": 0.5}, {"dropout": 0.5})
-    ]
-    assert len(set(losses)) == 3
 
 
 # Weights of titles
@@ -808,7 +793,6 @@ def test_a_training_stopped_half_way_goes_on_to_the_same_weights(
         learning_rate=3e-3,
         schedule="cosine",
         dropout=0.2,
-        row_dropout=0.2,
         label_doubt=0.5,
         prior_adjustment=1.0,
     )

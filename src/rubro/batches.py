@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rubro.features import Ragged, TitleFeatures, Tokens
+from rubro.features import TitleFeatures, Tokens
 
 # Batches are cut from shuffled chunks of this many batches, sorted by length: little padding,
 # and still other neighbours in each epoch.
@@ -55,8 +55,6 @@ def gather(
     distinct_tokens: Tokens,
     indices: np.ndarray,
     weights: np.ndarray,
-    row_dropout: float = 0.0,
-    random: np.random.Generator | None = None,
 ) -> Batch:
     """Gather titles into a batch.
 
@@ -65,20 +63,13 @@ def gather(
         distinct_tokens: of the features.
         indices: which titles, int64 (B,).
         weights: of every title of the split, float32.
-        row_dropout: share of the embedding rows of a token, and of the bigrams of a title, that
-            is left out at random.
-        random: the source of the dropout; None = nothing is left out.
 
     Returns:
         The batch.
     """
     tokens, bigrams = features.tokens.take(indices), features.bigrams.take(indices)
-    if random is not None:
-        bigrams = _thin(bigrams, row_dropout, random)
     distinct, token_index = np.unique(tokens.values, return_inverse=True)
     rows = distinct_tokens.take(distinct)
-    if random is not None:
-        rows = _thin(rows, row_dropout, random)
     distinct_rows, row_index = np.unique(rows.values, return_inverse=True)
     distinct_bigrams, bigram_index = np.unique(bigrams.values, return_inverse=True)
     lengths = tokens.lengths
@@ -109,8 +100,7 @@ class Batches:
         distinct_tokens: of the features.
         batch_size: titles a batch.
         weights: float32 (titles,); titles of weight 0 are left out. None = all ones.
-        row_dropout: as gather takes it.
-        seed: of order and dropout; None = the order of the split, and nothing is left out.
+        seed: of their order; None = the order of the split.
         share: i of n: of each batch, every n-th title from the i-th, i from 0. A batch of fewer
             than n titles is not shared out.
     """
@@ -121,7 +111,6 @@ class Batches:
         distinct_tokens: Tokens,
         batch_size: int,
         weights: np.ndarray | None = None,
-        row_dropout: float = 0.0,
         seed: tuple[int, ...] | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
@@ -130,7 +119,6 @@ class Batches:
         self._batch_size = batch_size
         self._weights = np.ones(len(features), np.float32) if weights is None else weights
         self._titles = np.flatnonzero(self._weights)
-        self._row_dropout = row_dropout
         self._seed = seed
         self._share = share
 
@@ -139,21 +127,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         if self._seed is None:
-            random, chunks = None, cut(self._titles, self._batch_size)
+            chunks = cut(self._titles, self._batch_size)
         else:
-            random = np.random.default_rng(self._seed)
-            chunks = self._shuffled(random)
+            chunks = self._shuffled(np.random.default_rng(self._seed))
         first, step = self._share
         for chunk in chunks:
             titles = chunk[first::step] if len(chunk) >= step else chunk
-            yield gather(
-                self._features,
-                self._distinct_tokens,
-                titles,
-                self._weights,
-                self._row_dropout,
-                random,
-            )
+            yield gather(self._features, self._distinct_tokens, titles, self._weights)
 
     def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:
         lengths = self._features.tokens.lengths
@@ -167,15 +147,6 @@ class Batches:
 def cut(values: np.ndarray, size: int) -> list[np.ndarray]:
     """Parts of an array, each of so many values; the last may have fewer."""
     return [values[start : start + size] for start in range(0, len(values), size)]
-
-
-def _thin(ragged: Ragged, share: float, random: np.random.Generator) -> Ragged:
-    """Drop a share of the values at random."""
-    if share == 0.0:
-        return ragged
-    kept = random.random(len(ragged.values), dtype=np.float32) >= share
-    before = np.concatenate([[0], np.cumsum(kept)])
-    return Ragged(ragged.values[kept], before[ragged.offsets])
 
 
 def _int64(values: np.ndarray) -> torch.Tensor:

@@ -104,7 +104,6 @@ class TitleBatches(L.LightningDataModule):
             self._distinct_tokens,
             self._params.batch_size,
             self._weights,
-            self._params.row_dropout,
             seed=(self._seed, epoch),
             share=(trainer.global_rank, trainer.world_size) if trainer else (0, 1),
         )
