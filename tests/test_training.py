@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -775,15 +776,19 @@ def test_a_training_killed_after_its_last_epoch_ends_as_if_it_had_not_been(
 
 
 @both
-@pytest.mark.parametrize("failing", [1, 3])
-def test_a_training_stopped_half_way_goes_on_to_the_same_weights(
+@pytest.mark.parametrize(
+    ("failing", "damaged"), [(1, "none"), (3, "none"), (3, "last.ckpt"), (3, "epoch=*.ckpt")]
+)
+def test_a_training_stopped_half_way_ends_with_the_same_weights(
     kind: str,
     failing: int,
+    damaged: str,
     embedding: Embedding,
     hyperparameters: MakeHyperparameters,
     learnable: Learnable,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RUBRO_CHECKPOINT_SECONDS", "0")
     params = hyperparameters(
@@ -812,7 +817,13 @@ def test_a_training_stopped_half_way_goes_on_to_the_same_weights(
     whole, whole_history = attempt("whole", None)
     with pytest.raises(OSError, match="no space left"):
         attempt("stopped", failing)
+    for file in tmp_path.glob(f"stopped/{damaged}"):
+        os.truncate(file, file.stat().st_size // 2)
+    capsys.readouterr()
     resumed, resumed_history = attempt("stopped", None)
+    said = capsys.readouterr().err
+    assert ("going on after epoch" in said) == (damaged == "none")
+    assert ("the training starts anew" in said) == (damaged != "none")
     assert len(whole_history) == 5
     assert resumed_history == whole_history
     assert resumed.summary == whole.summary

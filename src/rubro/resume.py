@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import Checkpoint
 
 from rubro import __version__
+from rubro.console import say
 
 _FOLDER = ".checkpoints"
 _KEPT = 3
@@ -42,7 +44,8 @@ def checkpoint_folder(name: str, settings: dict[str, Any], inputs: list[Path]) -
     Yields:
         A folder that exists, named by a hash of all this.
     """
-    folder = _checkpoints() / f"{name}-{_digest(settings, inputs)}"
+    checkpoints = _checkpoints().resolve()  # Lightning goes on only where it was
+    folder = checkpoints / f"{name}-{_digest({**settings, 'in': str(checkpoints)}, inputs)}"
     with ExitStack() as stack:
         try:
             stack.enter_context(_lock_of(folder).acquire(blocking=False))
@@ -89,10 +92,13 @@ def _lock_of(folder: Path) -> FileLock:
 
 def _remove_old(folder: Path) -> None:
     name = folder.name.rpartition("-")[0]
-    others = [path for path in folder.parent.glob(f"{name}-*") if path != folder]
-    for other in sorted(others, key=lambda path: path.stat().st_mtime)[: -(_KEPT - 1)]:
+    others = []
+    for other in set(folder.parent.glob(f"{name}-*")) - {folder}:
+        with suppress(FileNotFoundError):  # its training may have ended just now
+            others.append((other.stat().st_mtime, other))
+    for _, other in sorted(others)[: -(_KEPT - 1)]:
         with suppress(Timeout), _lock_of(other).acquire(blocking=False):
-            shutil.rmtree(other)
+            shutil.rmtree(other, ignore_errors=True)
 
 
 class ResumePoint(Checkpoint):  # Lightning calls these last, when all else knows the epoch
@@ -109,8 +115,16 @@ class ResumePoint(Checkpoint):  # Lightning calls these last, when all else know
 
     @property
     def checkpoint(self) -> Path | None:
-        """What to go on from, if an earlier run left it."""
-        return self._file if self._file.exists() else None
+        """What to go on from, if an earlier run left it and no power cut damaged it."""
+        if not self._file.exists():
+            return None
+        for file in self._file.parent.glob("*.ckpt"):  # the best epoch's too
+            try:
+                torch.load(file, weights_only=True, mmap=True)
+            except (EOFError, OSError, RuntimeError, UnpicklingError) as error:
+                say(f"{file} is damaged ({str(error)[:100]}); the training starts anew")
+                return None
+        return self._file
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         stopping = trainer.early_stopping_callback

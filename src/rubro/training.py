@@ -75,7 +75,7 @@ class Trained:
 
 
 class TitleBatches(L.LightningDataModule):
-    """Training and validation batches; each epoch has its own order and dropouts.
+    """Training and validation batches; each epoch has its own order.
 
     Several devices share each training batch; each of them sees all validation titles.
     """
@@ -165,7 +165,7 @@ class TitleClassifier(L.LightningModule):
         params: of the training.
         steps: of the whole training, for the schedule.
         class_shares: of the training weights, (classes,); a class without any has a share > 0.
-        seed: of the model's own dropouts.
+        seed: of the model's dropout.
     """
 
     def __init__(
@@ -369,7 +369,7 @@ def train(
         distinct_tokens: of the features.
         params: of the training.
         classes: their number.
-        seed: of the order of the titles and of all dropouts.
+        seed: of the order of the titles and of the dropout.
         accelerator: auto, cpu or gpu.
         report: called after each epoch with its number, from 0, and its metrics.
         folder: for checkpoints; of this training alone.
@@ -530,7 +530,7 @@ def train_and_save(
         os.environ[_CHECKPOINTS] = str(checkpoints)
         trained = run(tracker.log_epoch, checkpoints)
         model.load_state_dict(trained.weights)
-        if svm is not None:
+        if svm is not None and len(svm.weights):
             model.svm, shape = svm, replace(shape, svm_weights=len(svm.weights))
         logits = predict_logits(model.eval(), validation_split, distinct_tokens)
         model.calibration = fit_calibration(logits, validation_split.targets)
