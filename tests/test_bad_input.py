@@ -395,6 +395,24 @@ def test_a_challenge_folder_is_split_and_its_unlabelled_test_file_mentioned(
     assert len(made.split("test")) > 0
 
 
+NAMELESS = '{"title": "a"}\n'
+
+
+def test_a_test_file_without_a_category_in_any_row_is_left_out(project: MakeProject) -> None:
+    made = project({"train.jsonl": jsonl(60), "test.jsonl": NAMELESS * 2})
+    assert "test.jsonl has no column 'category': left out" in succeeds(made)
+    assert made.summary["rows"]["total"] == 60
+
+
+def test_a_test_file_with_a_category_in_some_row_is_read(project: MakeProject) -> None:
+    made = project(
+        {"train.jsonl": jsonl(60), "test.jsonl": NAMELESS * 2 + jsonl(20).replace("titulo", "otro")}
+    )
+    assert "left out" not in succeeds(made)
+    assert list(made.quarantine["reason"]) == ["category_missing"] * 2
+    assert len(made.split("test")) == 20
+
+
 def test_the_same_input_writes_the_same_bytes_twice(project: MakeProject) -> None:
     made = project({"x.csv": GOOD})
 

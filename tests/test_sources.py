@@ -532,6 +532,30 @@ def test_numbers_in_a_title_column_of_parquet_are_not_text(tmp_path: Path, read:
     assert set(read(tmp_path).quarantine["reason"]) == {"title_not_text"}
 
 
+def test_columns_of_parquet_that_nobody_reads_may_hold_anything(tmp_path: Path, read: Read) -> None:
+    table = pyarrow.table(
+        {
+            "title": ["Mesa"],
+            "category": ["TABLES"],
+            "created": pyarrow.array([2**62], pyarrow.timestamp("us")),
+            "day": pyarrow.array([3_000_000], pyarrow.date32()),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    assert rows(read(tmp_path)) == [("Mesa", "TABLES")]
+
+
+@pytest.mark.parametrize("column", ["title", "language"])
+def test_a_column_of_parquet_that_python_cannot_hold_is_one_message(
+    column: str, tmp_path: Path, read: Read
+) -> None:
+    columns = {"title": ["Mesa"], "category": ["TABLES"], "language": ["spanish"]}
+    beyond = pyarrow.array([2**62], pyarrow.timestamp("us"))
+    pyarrow.parquet.write_table(pyarrow.table({**columns, column: beyond}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet: not a readable parquet file"):
+        read(tmp_path)
+
+
 def test_categorical_columns_of_parquet_are_text(tmp_path: Path, read: Read) -> None:
     table = frame()
     table["category"] = table["category"].astype("category")

@@ -271,6 +271,7 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
+_OPTIONAL_COLUMNS = ("label_quality", "language", "split", "tokenized_title")
 Record = tuple[range, Any, str | None]  # lines, content, reason why it is no record
 
 
@@ -340,6 +341,7 @@ def _json_records(
     source: SourceFile, params: DataParams, text: TextIOWrapper, notices: list[str]
 ) -> Iterator[Record]:
     seen = False
+    unlabelled: list[Record] | None = [] if source.split == "test" else None
     contents = _Lines(text)
     for line, content in enumerate(contents, start=1):
         lines = range(line, line + 1)
@@ -358,10 +360,16 @@ def _json_records(
         if not isinstance(record, dict):
             yield lines, content.rstrip("\n")[:200], "not_an_object"
             continue
-        if not seen and _is_unlabelled(source, params, list(record), notices):
-            return
         seen = True
+        if unlabelled is not None:
+            if params.category_column not in record:
+                unlabelled.append((lines, record, None))
+                continue
+            yield from unlabelled
+            unlabelled = None
         yield lines, record, None
+    if unlabelled:
+        notices.append(_left_out(source, params))
     if not seen and text.tell() == 0:
         raise _empty(source)
 
@@ -388,7 +396,8 @@ def _csv_records(
         raise (
             DataError(f"{source.path}:1: no header: the line is blank") if blank else _empty(source)
         )
-    if _is_unlabelled(source, params, header, notices):
+    if _is_unlabelled(source, params, header):
+        notices.append(_left_out(source, params))
         return
     _require_columns(source, params, header)
     while True:
@@ -434,15 +443,18 @@ def _parquet_records(
                 f"{source.path}: {file.metadata.num_rows} rows in fewer bytes are no titles; "
                 "remove the repeated ones"
             )
-        if _is_unlabelled(source, params, file.schema_arrow.names, notices):
+        found = file.schema_arrow.names
+        if _is_unlabelled(source, params, found):
+            notices.append(_left_out(source, params))
             return
-        _require_columns(source, params, file.schema_arrow.names)
+        _require_columns(source, params, found)
         row = 0
-        for batch in file.iter_batches():
+        read = [params.title_column, params.category_column, *_OPTIONAL_COLUMNS]
+        for batch in file.iter_batches(columns=[name for name in found if name in read]):
             for record in batch.to_pylist():
                 row += 1
                 yield range(row, row + 1), record, None
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
         raise DataError(f"{source.path}: not a readable parquet file ({error})") from None
 
 
@@ -450,14 +462,13 @@ def _empty(source: SourceFile) -> DataError:
     return DataError(f"{source.path}: the file is empty")
 
 
-def _is_unlabelled(
-    source: SourceFile, params: DataParams, columns: list[str], notices: list[str]
-) -> bool:
+def _is_unlabelled(source: SourceFile, params: DataParams, columns: list[str]) -> bool:
     """The challenge's own test file holds titles to predict: no categories."""
-    if source.split != "test" or params.category_column in columns:
-        return False
-    notices.append(f"{source.path.name} has no column '{params.category_column}': left out")
-    return True
+    return source.split == "test" and params.category_column not in columns
+
+
+def _left_out(source: SourceFile, params: DataParams) -> str:
+    return f"{source.path.name} has no column '{params.category_column}': left out"
 
 
 def _require_columns(source: SourceFile, params: DataParams, found: list[str]) -> None:
