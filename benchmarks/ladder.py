@@ -24,6 +24,7 @@ from rubro.files import write_json
 from rubro.params import load_overrides, with_settings
 
 MODELS = ("mlp", "cnn", "ensemble")
+RUN_FROM = ("src", "stages", "dvc.yaml", "params.yaml", "data")
 FIGURES = ("balanced_accuracy", "accuracy", "top5_accuracy", "ece")
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -51,17 +52,20 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
     Raises:
         TrainingError: a stage failed.
     """
-    uncommitted = _git("diff", "HEAD")
+    head, uncommitted = _git("rev-parse", "HEAD"), _git("diff", "HEAD", "--", *RUN_FROM)
     digest = hashlib.sha256("\n".join([*settings, uncommitted]).encode()).hexdigest()[:8]
     experiment = f"ladder-{name}-{digest}"
-    if not _ref_of(experiment):
+    if not _ref_of(experiment, head):
         overrides = [argument for setting in settings for argument in ("-S", setting)]
         say(f"{experiment}: {' '.join(overrides)}")
         command = ["dvc", "exp", "run", "--temp", "--name", experiment, *overrides]
         if subprocess.run(command, check=False).returncode:
             raise TrainingError(f"{experiment} failed; put it right and run the same command again")
+    ref = _ref_of(experiment, head)
+    if not ref:
+        raise TrainingError(f"{experiment} is of another commit: one was made while it ran")
     return {
-        file: json.loads(_git("show", f"{_ref_of(experiment)}:metrics/{file}.json"))
+        file: json.loads(_git("show", f"{ref}:metrics/{file}.json"))
         for file in ("evaluate", "train_mlp", "train_cnn")
     }
 
@@ -113,8 +117,7 @@ def _spread(values: list[float]) -> dict[str, Any]:
     }
 
 
-def _ref_of(experiment: str) -> str:
-    head = _git("rev-parse", "HEAD")
+def _ref_of(experiment: str, head: str) -> str:
     refs = _git("for-each-ref", "--format=%(refname)", f"refs/exps/{head[:2]}/{head[2:]}")
     return next((ref for ref in refs.split() if ref.endswith(f"/{experiment}")), "")
 

@@ -33,13 +33,34 @@ OURS = {
     "en": {"mlp": "**MLP**", "cnn": "**CNN**", "ensemble": "**ensemble**"},
     "es": {"mlp": "**MLP**", "cnn": "**CNN**", "ensemble": "**ensamble**"},
 }
+PEERS = {
+    "en": {},
+    "es": {
+        "word_svc": "TF-IDF de palabras + LinearSVC",
+        "word_char_svc": "TF-IDF de palabras y caracteres + LinearSVC",
+        "word_char_sgd": "TF-IDF de palabras y caracteres + SGD",
+        "fasttext": "fastText supervisado",
+    },
+}
 DISTURBANCES = {"peers": "default", "peers-flipped": "flipped", "peers-zipf": "zipf"}
 
 
 def tables(language: str) -> dict[str, str]:
-    """Each table in Markdown, by name: those of ladder.yaml, and peers."""
+    """Each table in Markdown, by name: those of ladder.yaml, and peers.
+
+    Raises:
+        DataError: a result is missing, or of other settings than ladder.yaml has.
+    """
     plan = yaml.safe_load((ROOT / "benchmarks" / "ladder.yaml").read_text(encoding="utf-8"))
     rows = _result("ladder")["rows"]
+    for row in (row for table in plan["tables"].values() for row in table):
+        planned = row.get("set", {}), row.get("seeds", plan["seeds"])
+        ran = rows.get(row["name"])
+        if ran and (ran["set"], ran["seeds"]) != planned:
+            raise DataError(
+                f"ladder.json: row {row['name']} ran with other settings or seeds than ladder.yaml "
+                "has; `make ladder` runs it again"
+            )
     made = {
         name: _markdown(
             LADDER_HEAD[language],
@@ -62,7 +83,7 @@ def tables(language: str) -> dict[str, str]:
 def _peers(language: str, rows: dict[str, Any]) -> str:
     results = [_result(name)["peers"] for name in DISTURBANCES]
     lines = [
-        [peer["name"], *(_figure(of.get(key)) for of in results)]
+        [PEERS[language].get(key, peer["name"]), *(_figure(of.get(key)) for of in results)]
         for key, peer in results[0].items()
     ]
     lines += [

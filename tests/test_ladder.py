@@ -17,6 +17,7 @@ import yaml
 from typer.testing import CliRunner
 
 from rubro.catalogue import write_catalogue
+from rubro.errors import DataError
 from rubro.params import with_settings
 from tiny_project import STAGES, copy_project, run_in, shrink, stages_run
 
@@ -172,12 +173,19 @@ def test_a_single_run_has_no_deviation(ladder: Any) -> None:
 def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ladder: Any) -> Any:
     """tables.py with outcomes of its own, of all rows but one, and READMEs to write to."""
     module = script("tables")
-    rows = {row["name"]: ladder.summary_of([metrics(0.5)]) for row in ROWS}
-    rows["default"] = ladder.summary_of([metrics(0.1), metrics(0.2), metrics(0.6)])
+    rows = {
+        row["name"]: {
+            "set": row.get("set", {}),
+            "seeds": row.get("seeds", PLAN["seeds"]),
+            **ladder.summary_of([metrics(0.5)]),
+        }
+        for row in ROWS
+    }
+    rows["default"] |= ladder.summary_of([metrics(0.1), metrics(0.2), metrics(0.6)])
     del rows["no-skip"]
     (tmp_path / "ladder.json").write_text(json.dumps({"seeds": [1], "rows": rows}))
     for number, name in enumerate(module.DISTURBANCES, start=1):
-        peers = {"word_svc": {"name": "Words", "test": {"balanced_accuracy": number / 7}}}
+        peers = {"best": {"name": "Words", "test": {"balanced_accuracy": number / 7}}}
         (tmp_path / f"{name}.json").write_text(json.dumps({"peers": peers}))
     readmes = {language: tmp_path / f"README.{language}.md" for language in ("en", "es")}
     for readme in readmes.values():
@@ -230,6 +238,27 @@ def test_the_tables_have_the_rows_that_ran_with_their_figures(tables: Any, langu
     assert peers[0] == "| Words | 0.143 | 0.286 | 0.429 |"
     assert peers[1] == "| **MLP** | 0.300 ± 0.265 | 0.500 | 0.500 |"
     assert len(peers) == 1 + len(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("set", {"train_mlp.dropout": 0.5}), ("seeds", [1, 2, 3, 4])]
+)
+def test_a_row_that_ran_with_other_settings_than_planned_is_no_row(
+    tables: Any, key: str, value: Any
+) -> None:
+    path = tables.RESULTS / "ladder.json"
+    results = json.loads(path.read_text())
+    results["rows"]["no-idf"][key] = value
+    path.write_text(json.dumps(results))
+    outcome = CliRunner().invoke(tables.app, [])
+    assert outcome.exit_code == 2
+    with pytest.raises(DataError, match="row no-idf ran with other settings"):
+        tables.tables("en")
+
+
+def test_every_peer_has_a_spanish_name() -> None:
+    peers = json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))["peers"]
+    assert set(script("tables").PEERS["es"]) == set(peers)
 
 
 def test_check_tells_stale_tables_from_fresh_ones_and_writes_none(tables: Any) -> None:
@@ -337,6 +366,7 @@ def test_the_ladder_gathers_the_metrics_of_its_experiments_and_runs_none_twice(
         assert start == (("random", [1, 2]) if name == "random-start" else ("fasttext", [1, 2, 3]))
 
     before = out.read_bytes()
+    (project / "README.md").write_text("another text\n")  # as tables.py does
     assert climb(*common) == []
     assert out.read_bytes() == before
     assert climb(*common, "--only", "random-start") == []
