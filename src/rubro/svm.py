@@ -111,7 +111,7 @@ def _matrix(lists: Ragged, columns: int) -> sparse.csr_matrix:
 def _normalised(
     counts: sparse.csr_matrix, idf: np.ndarray, is_ngram: np.ndarray
 ) -> sparse.csr_matrix:
-    """Counts times IDF; a title's n-grams are brought to length 1, and so is the rest: see Svm."""
+    """Counts times IDF; a title's n-grams are brought to one length, and so is the rest: see Svm."""
     squares = np.stack([idf**2 * ~is_ngram, idf**2 * is_ngram], axis=1)
     lengths = np.sqrt(counts @ squares)
     titles = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))

@@ -35,8 +35,8 @@ class Svm(nn.Module):
     """The scores of a linear classifier over TF-IDF, of which most weights are zero.
 
     Its inputs are the rows of the embedding (words, then n-gram buckets) and then the bigram
-    buckets, each times its IDF. A title's words and bigrams together are brought to length 1, and
-    so are its n-grams. rubro.svm.fit_svm fits it; training a classifier does not change it.
+    buckets, each times its IDF. A title's words and bigrams together are divided by the root of
+    the sum of their squared IDFs, and so are its n-grams: without repeated ones, to length 1. rubro.svm.fit_svm fits it; training a classifier does not change it.
 
     Args:
         rows: of the embedding table.
