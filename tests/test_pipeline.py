@@ -371,6 +371,17 @@ def test_the_original_preset_runs_as_an_experiment(project: Path, dvc: Run) -> N
 
 
 @pytest.mark.slow
+def test_an_svm_of_which_no_weight_is_left_is_no_part_of_the_models(
+    project: Path, dvc: Run
+) -> None:
+    dvc("exp", "run", "-S", "train_svm.smallest_weight=1000")
+    assert read(project, "train_svm")["weights"] == 0
+    for model in ("mlp", "cnn"):
+        described = json.loads((project / "models" / model / "model.json").read_text())
+        assert described["shape"]["svm_weights"] == 0
+
+
+@pytest.mark.slow
 def test_the_number_of_threads_changes_no_bit(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,16 @@ def test_other_settings_other_inputs_and_other_models_have_another_folder(tmp_pa
         with checkpoint_folder(name, {"epochs": settings}, [tmp_path / "input"]) as folder:
             folders.add(folder)
     assert len(folders) == 4
+
+
+def test_a_training_that_was_moved_starts_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_behind("mlp", epochs=3)
+    shutil.copytree(tmp_path / ".checkpoints", tmp_path / "moved" / ".checkpoints")
+    monkeypatch.chdir(tmp_path / "moved")
+    with checkpoint_folder("mlp", {"epochs": 3}, []) as folder:
+        assert list(folder.iterdir()) == []
 
 
 def test_the_latest_three_of_a_model_stay(tmp_path: Path) -> None:
