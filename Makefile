@@ -48,10 +48,10 @@ original: setup ## The 2021 project's settings, as an experiment beside the defa
 	dvc exp show --only-changed --no-pager
 
 # Hours on all the real titles; what has run is not run again. Another DATA, another ladder.
-DATA ?= data/sample
 SETTINGS := --set data.path=$(DATA) --set subset.top_categories=0
 .PHONY: ladder
 ladder: setup ## What each default setting brings, and peers, on DATA=path: the tables of README.md
+	@test -n "$(DATA)" || { echo "error: which titles? make ladder DATA=path/to/titles" >&2; exit 2; }
 	python benchmarks/ladder.py $(SETTINGS) --out benchmarks/results/ladder.json
 	python benchmarks/peers.py $(SETTINGS) --out benchmarks/results/peers.json
 	python benchmarks/peers.py $(SETTINGS) --set subset.flipped_label_share=0.2 \
