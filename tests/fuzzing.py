@@ -340,6 +340,8 @@ MUTATIONS = (*OF_TITLES, *OF_TEXT, *OF_FILES)
 
 # What holds of every file that is read
 
+LONGEST_LINE = 2**20
+
 
 def _check(raw: RawTitles, content: bytes, kind: str, encoding: str) -> None:
     for column in ("title", "category", "language", "label_quality", "split"):
@@ -355,7 +357,7 @@ def _check(raw: RawTitles, content: bytes, kind: str, encoding: str) -> None:
 
 
 def _row_counts(content: bytes, kind: str, encoding: str) -> tuple[int, int]:
-    """How many rows there are: a blank line is none, unless it stands inside quotes."""
+    """How many rows there are: a blank line is none, unless it is too long or inside quotes."""
     if kind == "parquet":
         rows = pyarrow.parquet.ParquetFile(io.BytesIO(content)).metadata.num_rows
         return rows, rows
@@ -363,7 +365,7 @@ def _row_counts(content: bytes, kind: str, encoding: str) -> tuple[int, int]:
         content = gzip.decompress(content)
     lines = content.decode(encoding, "surrogateescape").removeprefix("\ufeff").split("\n")
     if kind.startswith("jsonl"):
-        rows = sum(bool(line.strip()) for line in lines)
+        rows = sum(bool(line.strip()) or len(line) >= LONGEST_LINE for line in lines)
         return rows, rows
     filled = sum(bool(line.strip("\r")) for line in lines[1:])
     return filled, len(lines) - 1
