@@ -50,7 +50,7 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
         By file name without suffix, the metrics it left in Git.
 
     Raises:
-        TrainingError: a stage failed.
+        TrainingError: a stage failed, or a commit was made meanwhile.
     """
     head, uncommitted = _git("rev-parse", "HEAD"), _git("diff", "HEAD", "--", *RUN_FROM)
     digest = hashlib.sha256("\n".join([*settings, uncommitted]).encode()).hexdigest()[:8]

@@ -97,8 +97,8 @@ def _remove_old(folder: Path) -> None:
         with suppress(FileNotFoundError):  # its training may have ended just now
             others.append((other.stat().st_mtime, other))
     for _, other in sorted(others)[: -(_KEPT - 1)]:
-        with suppress(Timeout), _lock_of(other).acquire(blocking=False):
-            shutil.rmtree(other, ignore_errors=True)
+        with suppress(Timeout, FileNotFoundError), _lock_of(other).acquire(blocking=False):
+            shutil.rmtree(other)
 
 
 class ResumePoint(Checkpoint):  # Lightning calls these last, when all else knows the epoch

@@ -36,7 +36,8 @@ class Svm(nn.Module):
 
     Its inputs are the rows of the embedding (words, then n-gram buckets) and then the bigram
     buckets, each times its IDF. A title's words and bigrams together are divided by the root of
-    the sum of their squared IDFs, and so are its n-grams: without repeated ones, to length 1. rubro.svm.fit_svm fits it; training a classifier does not change it.
+    the sum of their squared IDFs, and so are its n-grams: without repeated ones, to length 1.
+    rubro.svm.fit_svm fits it; training a classifier does not change it.
 
     Args:
         rows: of the embedding table.
