@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy
 from rich.progress import Progress
 from torch import distributed, nn
 from torch.nn import functional as F
@@ -28,6 +27,7 @@ from torch.nn import functional as F
 from rubro.batches import Batch, Batches
 from rubro.calibration import fit_calibration
 from rubro.console import console, say
+from rubro.devices import SharedTraining
 from rubro.embedding import Embedding
 from rubro.errors import ParamsError, TrainingError
 from rubro.features import TitleFeatures, Tokens, load_features
@@ -381,7 +381,7 @@ def train(
 
     Raises:
         DataError: no training title has a weight.
-        TrainingError: the loss is not finite any more.
+        TrainingError: the loss is not finite any more, or one of the processes has died.
     """
     weights = title_weights(train_split, classes, params)
     data = TitleBatches(train_split, validation_split, distinct_tokens, weights, params, seed)
@@ -396,8 +396,7 @@ def train(
     trainer = _trainer(
         accelerator=accelerator,
         devices=devices,
-        # NCCL cannot add up sparse gradients.
-        strategy=DDPStrategy(process_group_backend="gloo") if devices > 1 else "auto",
+        strategy=SharedTraining() if devices > 1 else "auto",
         use_distributed_sampler=False,
         max_epochs=max_epochs,
         deterministic=True,
@@ -447,7 +446,11 @@ def _trainer(**options: Any) -> L.Trainer:
 def _fit(
     trainer: L.Trainer, classifier: TitleClassifier, data: TitleBatches, checkpoint: Path | None
 ) -> None:
-    """Fit; on Ctrl-C, raise KeyboardInterrupt, of which Lightning makes an exit with code 1."""
+    """Fit; on Ctrl-C, raise KeyboardInterrupt, of which Lightning makes an exit with code 1.
+
+    Raises:
+        TrainingError: another process that shares the training has died.
+    """
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -455,6 +458,12 @@ def _fit(
         if not trainer.interrupted:
             raise
         raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        if "/gloo/transport/" not in str(error):
+            raise
+        raise TrainingError(
+            "another process of the training has ended; run the same command again to go on"
+        ) from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
