@@ -166,7 +166,11 @@ def test_a_process_that_dies_ends_the_other(shared: Path) -> None:
         int(pid) for pid, group in map(str.split, listed.splitlines()) if int(group) == process.pid
     ]
     (helper,) = [pid for pid in pids if pid != process.pid]
+    # So long that Lightning's observer, were it watching, would be the first to know.
+    os.kill(process.pid, signal.SIGSTOP)
     os.kill(helper, signal.SIGKILL)
+    time.sleep(6)
+    os.kill(process.pid, signal.SIGCONT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2
     assert said.count("another process of the training has ended; run the same command") == 1, said

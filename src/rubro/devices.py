@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import distributed
 
 
@@ -14,6 +15,9 @@ class SharedTraining(DDPStrategy):
     NCCL cannot add up sparse gradients. Nor can gloo, several at once: with torch 2.13, two sparse
     sums that its threads work on at the same time corrupt the memory, and a process dies of it
     after thousands of steps.
+
+    Once all processes are connected, the one that started the others learns that one has died from
+    the sum that fails, and can say so: Lightning's observer, which would kill it, watches no more.
     """
 
     def __init__(self) -> None:
@@ -24,6 +28,10 @@ class SharedTraining(DDPStrategy):
         super().configure_ddp()
         assert isinstance(self.model, torch.nn.parallel.DistributedDataParallel)
         self.model.register_comm_hook(None, _average)
+        assert isinstance(self.launcher, _SubprocessScriptLauncher)
+        observed = self.launcher.procs
+        self.launcher.procs = [*observed]  # still to be ended by Ctrl-C and SIGTERM
+        observed.clear()
 
 
 def _average(
