@@ -66,13 +66,17 @@ def started(project: Path, model: str) -> subprocess.Popen[str]:
     return process
 
 
-def processes_of(group: int) -> list[str]:
-    """The commands of a process group that still run."""
+def processes_of(group: int) -> list[tuple[int, str]]:
+    """Process ID and command of those of a process group that still run."""
     listed = subprocess.run(
-        ["ps", "-A", "-o", "pgid=,stat=,args="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-o", "pid=,pgid=,stat=,args="], capture_output=True, text=True, check=True
     ).stdout
-    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
-    return [row[-1] for row in rows if int(row[0]) == group and not row[1].startswith("Z")]
+    rows = [line.split(maxsplit=3) for line in listed.splitlines()]
+    return [
+        (int(pid), "".join(command))
+        for pid, of, state, *command in rows
+        if int(of) == group and not state.startswith("Z")
+    ]
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
@@ -159,13 +163,7 @@ def test_sparse_gradients_of_two_tables_corrupt_no_memory(tmp_path: Path) -> Non
 
 def test_a_process_that_dies_ends_the_other(shared: Path) -> None:
     process = started(shared, "mlp")
-    listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,pgid="], capture_output=True, text=True, check=True
-    ).stdout
-    pids = [
-        int(pid) for pid, group in map(str.split, listed.splitlines()) if int(group) == process.pid
-    ]
-    (helper,) = [pid for pid in pids if pid != process.pid]
+    (helper,) = [pid for pid, _ in processes_of(process.pid) if pid != process.pid]
     # So long that Lightning's observer, were it watching, would be the first to know.
     os.kill(process.pid, signal.SIGSTOP)
     os.kill(helper, signal.SIGKILL)
