@@ -18,10 +18,10 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from rubro.console import reported_errors, say
-from rubro.errors import ParamsError, TrainingError
-from rubro.files import write_json
-from rubro.params import load_overrides, with_settings
+from rubro.base.console import reported_errors, say
+from rubro.base.errors import ParamsError, TrainingError
+from rubro.base.files import write_json
+from rubro.base.params import load_overrides, with_settings
 
 MODELS = ("mlp", "cnn", "ensemble")
 RUN_FROM = ("src", "stages", "dvc.yaml", "params.yaml", "data")

@@ -25,15 +25,15 @@ from sklearn.pipeline import FeatureUnion
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 
-from rubro.console import reported_errors, say
-from rubro.errors import ParamsError
-from rubro.files import write_json
-from rubro.metrics import accuracy, balanced_accuracy
-from rubro.params import Params, with_settings
-from rubro.sources import read_titles
-from rubro.splits import SPLITS
-from rubro.subset import make_subset
-from rubro.titles import tokens_of
+from rubro.base.console import reported_errors, say
+from rubro.base.errors import ParamsError
+from rubro.base.files import write_json
+from rubro.base.params import Params, with_settings
+from rubro.base.text import tokens_of
+from rubro.data.sources import read_titles
+from rubro.data.splits import SPLITS
+from rubro.data.subset import make_subset
+from rubro.evaluation.metrics import accuracy, balanced_accuracy
 
 Setting = dict[str, Any]
 Splits = dict[str, tuple[list[str], np.ndarray]]

@@ -29,8 +29,8 @@ import typer
 import yaml
 from rich.table import Table
 
-from rubro.console import console, say
-from rubro.params import flat
+from rubro.base.console import console, say
+from rubro.base.params import flat
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("subset", "embed", "featurize", "train_svm", "train_mlp", "train_cnn", "evaluate")

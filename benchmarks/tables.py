@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from rubro.console import reported_errors, say
-from rubro.errors import DataError
+from rubro.base.console import reported_errors, say
+from rubro.base.errors import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import workspace  # noqa: F401
 
-from rubro.console import run_stage
-from rubro.fasttext import train_fasttext
-from rubro.files import write_json
-from rubro.params import Params
-from rubro.splits import load_split
-from rubro.titles import tokens_of
+from rubro.base.console import run_stage
+from rubro.base.files import write_json
+from rubro.base.params import Params
+from rubro.base.text import tokens_of
+from rubro.data.splits import load_split
+from rubro.training.fasttext import train_fasttext
 
 
 def main(params: Params) -> None:

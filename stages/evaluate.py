@@ -7,17 +7,17 @@ import workspace  # noqa: F401
 import numpy as np
 from scipy.special import softmax
 
-from rubro.calibration import fit_calibration
-from rubro.console import run_stage, say
-from rubro.evaluation import comparison, detail_tables, model_metrics
-from rubro.features import load_features
-from rubro.files import write_json
-from rubro.inference import predict_logits
+from rubro.base.console import run_stage, say
+from rubro.base.files import write_json
+from rubro.base.params import CnnParams, MlpParams, Params
+from rubro.data.splits import load_labels, load_split
+from rubro.evaluation.tables import comparison, detail_tables, model_metrics
+from rubro.features.titles import load_features
 from rubro.models.cnn import Cnn
-from rubro.models.files import load_model
+from rubro.models.folder import load_model
+from rubro.models.inference import predict_logits
 from rubro.models.mlp import Mlp
-from rubro.params import CnnParams, MlpParams, Params
-from rubro.splits import load_labels, load_split
+from rubro.prediction.calibration import fit_calibration
 
 
 def main(params: Params) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import workspace  # noqa: F401
 
-from rubro.console import run_stage, say
-from rubro.embedding import Subwords
-from rubro.features import Featurizer, featurize, save_features
-from rubro.params import Params
-from rubro.splits import SPLITS, load_labels, load_split
-from rubro.titles import tokens_of
+from rubro.base.console import run_stage, say
+from rubro.base.params import Params
+from rubro.base.text import tokens_of
+from rubro.data.splits import SPLITS, load_labels, load_split
+from rubro.features.embedding import Subwords
+from rubro.features.titles import Featurizer, featurize, save_features
 
 
 def main(params: Params) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import workspace  # noqa: F401
 
-from rubro.console import run_stage, say
-from rubro.files import write_json
-from rubro.params import Params
-from rubro.sources import read_titles
-from rubro.splits import save_splits
-from rubro.subset import make_subset
+from rubro.base.console import run_stage, say
+from rubro.base.files import write_json
+from rubro.base.params import Params
+from rubro.data.sources import read_titles
+from rubro.data.splits import save_splits
+from rubro.data.subset import make_subset
 
 
 def main(params: Params) -> None:

@@ -2,10 +2,10 @@
 
 import workspace  # noqa: F401
 
-from rubro.console import run_stage
+from rubro.base.console import run_stage
+from rubro.base.params import Params
 from rubro.models.cnn import Cnn
-from rubro.params import Params
-from rubro.training import train_and_save
+from rubro.training.loop import train_and_save
 
 
 def main(params: Params) -> None:

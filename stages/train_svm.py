@@ -4,15 +4,15 @@ from pathlib import Path
 
 import workspace  # noqa: F401
 
-from rubro.console import run_stage, say
-from rubro.embedding import Subwords
-from rubro.features import load_features
-from rubro.files import write_json
-from rubro.inference import predict_logits
-from rubro.metrics import accuracy, balanced_accuracy
-from rubro.params import Params
-from rubro.splits import load_labels
-from rubro.svm import fit_svm
+from rubro.base.console import run_stage, say
+from rubro.base.files import write_json
+from rubro.base.params import Params
+from rubro.data.splits import load_labels
+from rubro.evaluation.metrics import accuracy, balanced_accuracy
+from rubro.features.embedding import Subwords
+from rubro.features.titles import load_features
+from rubro.models.inference import predict_logits
+from rubro.training.svm import fit_svm
 
 
 def main(params: Params) -> None:

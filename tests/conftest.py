@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rubro.params import Params, load_params
+from rubro.base.params import Params, load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet
 
-from rubro.errors import RubroError
-from rubro.params import load_params
-from rubro.sources import RawTitles, read_titles
+from rubro.base.errors import RubroError
+from rubro.base.params import load_params
+from rubro.data.sources import RawTitles, read_titles
 
 KINDS = ("jsonl", "csv", "tsv", "jsonl.gz", "csv.gz", "tsv.gz", "parquet")
 ENCODINGS = ("utf-8", "utf-8", "utf-8", "latin-1", "utf-16", "utf-8-sig")

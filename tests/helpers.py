@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
-from rubro.embedding import Embedding, Subwords
-from rubro.features import Featurizer, TitleFeatures, Tokens, featurize
-from rubro.params import Params, TrainParams
+from rubro.base.params import Params, TrainParams
+from rubro.features.embedding import Embedding, Subwords
+from rubro.features.titles import Featurizer, TitleFeatures, Tokens, featurize
 
 LABELS = ["FRUIT", "TOOL", "SHOE", "PHONE"]
 WORDS = [

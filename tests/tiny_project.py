@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rubro.catalogue import write_catalogue
+from rubro.sample import write_catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 GRAPH: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())

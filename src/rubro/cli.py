@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rubro.console import reported_errors, say
+from rubro.base.console import reported_errors, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,7 +25,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="Another seed, other titles.")] = 20_190,
 ) -> None:
     """Write a synthetic catalogue of titles in the course's layout."""
-    from rubro.catalogue import write_catalogue
+    from rubro.sample import write_catalogue
 
     with reported_errors():
         for name, count in write_catalogue(folder, rows, seed).items():
@@ -37,7 +37,7 @@ def check(
     params: Annotated[Path, typer.Argument(help="The file to check.")] = Path("params.yaml"),
 ) -> None:
     """Check params.yaml: unknown keys, wrong types, impossible values."""
-    from rubro.params import load_params
+    from rubro.base.params import load_params
 
     with reported_errors():
         load_params(params)
@@ -52,7 +52,7 @@ def overrides(
 
     Example: dvc exp run --name original $(rubro overrides presets/original.yaml)
     """
-    from rubro.params import load_overrides
+    from rubro.base.params import load_overrides
 
     with reported_errors():
         settings = load_overrides(preset, params)

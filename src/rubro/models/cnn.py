@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rubro.batches import Batch
+from rubro.base.params import CnnParams
+from rubro.models.batches import Batch
 from rubro.models.layers import Classifier, ModelShape, dense_layers
-from rubro.params import CnnParams
 
 
 class Cnn(Classifier):

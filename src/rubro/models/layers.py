@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rubro.batches import Batch
-from rubro.calibration import Calibration
-from rubro.embedding import Embedding
+from rubro.base.params import NotNegative, Positive
+from rubro.features.embedding import Embedding
+from rubro.models.batches import Batch
 from rubro.models.svm import Svm
-from rubro.params import NotNegative, Positive
+from rubro.prediction.calibration import Calibration
 
 
 @dataclass(frozen=True)

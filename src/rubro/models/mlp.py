@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from rubro.batches import Batch
+from rubro.base.params import MlpParams
+from rubro.models.batches import Batch
 from rubro.models.layers import Classifier, ModelShape, dense_layers
-from rubro.params import MlpParams
 
 
 class Mlp(Classifier):

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rubro.batches import Batch
-from rubro.files import damaged, read_tensors
+from rubro.base.files import damaged, read_tensors
+from rubro.models.batches import Batch
 
 _STORED = {
     torch.float16: "F16",
@@ -37,7 +37,7 @@ class Svm(nn.Module):
     Its inputs are the rows of the embedding (words, then n-gram buckets) and then the bigram
     buckets, each times its IDF. A title's words and bigrams together are divided by the root of
     the sum of their squared IDFs, and so are its n-grams: without repeated ones, to length 1.
-    rubro.svm.fit_svm fits it; training a classifier does not change it.
+    rubro.training.svm.fit_svm fits it; training a classifier does not change it.
 
     Args:
         rows: of the embedding table.

@@ -1,0 +1,1 @@
+"""What every other part builds on: text, parameters, files, messages, errors."""

@@ -1,0 +1,111 @@
+"""How a stage meets its user: messages, progress, errors and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader, RawIOBase
+from pathlib import Path
+from typing import NoReturn, cast
+
+from rich.console import Console
+from rich.progress import Progress
+
+from rubro.base.errors import RubroError
+from rubro.base.params import Params, load_params
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run_stage(stage: Callable[[Params], None]) -> None:
+    """Run a stage script: read params.yaml, call the stage, exit with a code scripts can rely on.
+
+    Exit codes: 0 done; 2 a data file or a parameter is wrong (one message, no traceback); 130
+    interrupted; 1 anything else, which is a bug and shows its traceback.
+
+    Args:
+        stage: called with the checked parameters.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # until here it was the workspace's
+    name = Path(sys.argv[0]).stem
+    argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__,
+        epilog=f"Parameters: params.yaml. `dvc repro {name}` runs it with what it needs.",
+    ).parse_args()
+    with reported_errors():
+        stage(load_params())
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Turn what the user can put right, and Ctrl-C, into a message and an exit code of run_stage."""
+    try:
+        yield
+    except RubroError as error:
+        _refuse(str(error))
+    except FileNotFoundError as error:
+        missing = error.filename or error
+        _refuse(f"{missing}: no such file; `dvc repro` makes what a stage reads")
+    except KeyboardInterrupt:
+        console.print("interrupted; run the same command again to go on", style="yellow")
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        reason = _disk_error(error)
+        if reason is None:
+            raise
+        _refuse(reason)
+
+
+def _disk_error(error: BaseException | None) -> str | None:
+    """What the disk did not let happen, if that is what the error, or its cause, says."""
+    while error is not None:
+        text = str(error).partition("\n")[0]
+        number = error.errno if isinstance(error, OSError) else None
+        # The words of safetensors, and of torch.save, which gives no reason.
+        if number in _FULL or "(os error 28)" in text or "inline_container.cc" in text:
+            return f"No space left ({text}); make room, then run the same command again"
+        if "(os error " in text or number in _NOT_WRITABLE:
+            return text
+        if isinstance(error, OSError) and error.filename is not None:
+            return text
+        error = error.__cause__
+    return None
+
+
+def _refuse(message: str) -> NoReturn:
+    # A message may quote bytes that no terminal can show.
+    message = message.encode("utf-8", "backslashreplace").decode("utf-8")
+    console.print(f"error: {message}", style="red", markup=False)
+    sys.exit(EXIT_BAD_INPUT)
+
+
+def say(message: str) -> None:
+    """Print one line of progress, to standard error."""
+    console.print(message, markup=False)
+
+
+@contextmanager
+def file_progress(path: Path) -> Iterator[BufferedReader]:
+    """Open a file for reading bytes; a bar shows how far it has been read, in a terminal.
+
+    Args:
+        path: an existing file.
+
+    Yields:
+        The open file.
+    """
+    with (
+        Progress(console=console, disable=not console.is_terminal, transient=True) as progress,
+        open(path, "rb") as file,
+    ):
+        task = progress.add_task(path.name, total=path.stat().st_size)
+        yield BufferedReader(cast(RawIOBase, progress.wrap_file(file, task_id=task)))

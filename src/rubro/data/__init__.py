@@ -1,0 +1,1 @@
+"""From raw title files to the three splits."""

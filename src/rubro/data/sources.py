@@ -1,0 +1,485 @@
+"""Raw title files of any supported layout, read row by row; what cannot be used is quarantined."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import math
+import re
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import TextIOWrapper
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pandas as pd
+
+from rubro.base.console import file_progress
+from rubro.base.errors import DataError
+from rubro.base.params import DataParams
+from rubro.base.text import normalise
+from rubro.data.splits import SPLITS
+
+QUALITIES = ("reliable", "unreliable")
+QUARANTINE_REASONS = (
+    "not_json",
+    "not_an_object",
+    "not_csv",
+    "not_utf8",
+    "line_too_long",
+    "title_missing",
+    "title_not_text",
+    "title_empty",
+    "title_too_long",
+    "title_of_several_lines",
+    "category_missing",
+    "category_not_text",
+    "tokens_not_text",
+    "unknown_split",
+    "unknown_label_quality",
+)
+_NAME = re.compile(
+    r"^(?:(?P<language>[^.]+)\.)?(?P<split>train|validation|test)"
+    r"(?P<kind>\.parquet$|(?:\.jsonl|\.csv|\.tsv)(?=(?:\.gz)?$))"
+)
+_KIND = re.compile(r"(?P<kind>\.parquet$|(?:\.jsonl|\.csv|\.tsv)(?=(?:\.gz)?$))")
+_LAYOUTS = (
+    "files named train, validation and test, or {language}.train ..., or one single file; of the "
+    "kinds .jsonl, .csv and .tsv (each also .gz) and .parquet"
+)
+# A CSV record of more lines than this is a quote that was never closed.
+_MAX_CSV_LINES = 1000
+# In characters; what goes on for longer is no title, and is never held in memory whole.
+_MAX_LINE = 2**20
+_MAX_CSV_RECORD = 8 * _MAX_LINE
+# Titles shrink to a fifth or a tenth of their size; what was made to fill a disk, to a thousandth.
+_MOST_EXPANSION = 100
+_ALWAYS_EXPANDED = 2**28
+# A parquet file has fewer rows than bytes, but for a column that says the same over and over.
+_ALWAYS_ROWS = 2**24
+# From here on the share of unusable rows must be within bounds, or reading stops: memory is finite.
+_MANY_UNUSABLE = 2**20
+_REMEDIES = {
+    "not_utf8": "set data.encoding, for instance to latin-1",
+    "title_missing": "set data.title_column",
+    "category_missing": "set data.category_column",
+    "title_too_long": "raise data.max_title_length",
+}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A raw file and what its name says of its rows."""
+
+    path: Path
+    kind: str
+    language: str | None = None
+    split: str | None = None
+
+
+@dataclass
+class RawTitles:
+    """All rows of a source that can be used, and an account of the rest.
+
+    Attributes:
+        table: one row a title: title, category, language ("" where the source does not say),
+            label_quality, split ("" where the source does not say) and tokenized_title (tokens
+            joined by blanks, or null).
+        quarantine: one row a rejected row: file, line (1-based; the row number in parquet),
+            reason and an excerpt.
+        notices: sentences for the user, such as a file that was left out.
+    """
+
+    table: pd.DataFrame
+    quarantine: pd.DataFrame
+    notices: list[str] = field(default_factory=list)
+
+
+def read_titles(params: DataParams, language: str | None) -> RawTitles:
+    """Read every row of the source that params name.
+
+    Args:
+        params: where the source is and what its columns are called.
+        language: read only the files of this language where file names tell; None = all.
+
+    Returns:
+        The usable rows and the quarantine.
+
+    Raises:
+        DataError: the source is missing, empty, damaged or of no supported layout, a column is
+            missing, or more than params.max_quarantined_share of the rows is unusable.
+    """
+    columns: dict[str, list[Any]] = {
+        name: []
+        for name in ("title", "category", "language", "label_quality", "split", "tokenized_title")
+    }
+    rejected: list[tuple[str, int, str, str]] = []
+    notices: list[str] = []
+    for source in find_sources(Path(params.path), language):
+        check = _RowCheck(source, params)
+        try:
+            for lines, record, reason in _records(source, params, notices):
+                row = check(record, len(lines)) if reason is None else reason
+                if isinstance(row, str):
+                    excerpt = ascii(record)[:120]
+                    rejected.extend((source.path.name, line, row, excerpt) for line in lines)
+                    if len(rejected) > _MANY_UNUSABLE:
+                        _stop_if_unusable(params, len(columns["title"]), rejected)
+                else:
+                    for column, value in zip(columns.values(), row, strict=True):
+                        column.append(value)
+        except EOFError:
+            raise DataError(
+                f"{source.path}: the gzip stream ends early (a truncated download?); fetch it again"
+            ) from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(f"{source.path}: not a valid gzip file ({error})") from None
+        except UnicodeError as error:
+            raise DataError(
+                f"{source.path}: not {params.encoding} text ({error}); set data.encoding"
+            ) from None
+        except PermissionError:
+            raise DataError(f"{source.path}: permission denied; make the file readable") from None
+    _stop_if_unusable(params, len(columns["title"]), rejected)
+    quarantine = pd.DataFrame(rejected, columns=["file", "line", "reason", "excerpt"])
+    return RawTitles(pd.DataFrame(columns), quarantine, notices)
+
+
+def find_sources(path: Path, language: str | None) -> list[SourceFile]:
+    """List the files of a source, in a fixed order.
+
+    Args:
+        path: a file, or a folder in one of the supported layouts.
+        language: skip files whose name tells another language; None = all.
+
+    Returns:
+        The files, with the split and language that their names tell.
+
+    Raises:
+        DataError: nothing is there, or no file has a supported name, or none is of the language.
+    """
+    if path.is_file():
+        kind = _KIND.search(path.name)
+        if kind is None:
+            raise DataError(f"{path}: unknown kind of file; supported: {_LAYOUTS}")
+        return [SourceFile(path, kind["kind"])]
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder; set data.path in params.yaml")
+    language = language and language.lower()
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    named: list[SourceFile] = []
+    for file in files:
+        if match := _NAME.match(file.name):
+            spoken = match["language"] and match["language"].lower()
+            named.append(SourceFile(file, match["kind"], spoken, match["split"]))
+    if not named:
+        single = [file for file in files if _KIND.search(file.name)]
+        if len(single) == 1:
+            return find_sources(single[0], language)
+        found = ", ".join(file.name for file in files[:5]) or "nothing"
+        raise DataError(f"{path}: no title files (found {found}); supported: {_LAYOUTS}")
+    chosen = [file for file in named if language is None or file.language in (None, language)]
+    if not any(file.split == "train" for file in chosen):
+        languages = ", ".join(sorted({file.language for file in named if file.language}))
+        wanted = f" for language {language!r}" if language else ""
+        raise DataError(
+            f"{path}: no training file{wanted}; languages found: {languages or 'none'}; "
+            "set subset.language, or add a file named train"
+        )
+    first: dict[tuple[str | None, str | None], Path] = {}
+    for source in chosen:
+        other = first.setdefault((source.language, source.split), source.path)
+        if other != source.path:
+            raise DataError(f"{other} and {source.path} are the same split twice; remove one")
+    return chosen
+
+
+def _stop_if_unusable(
+    params: DataParams, usable: int, rejected: list[tuple[str, int, str, str]]
+) -> None:
+    rows = usable + len(rejected)
+    if rows == 0:
+        raise DataError(f"{params.path}: no rows; the source is empty")
+    share = len(rejected) / rows
+    if share > params.max_quarantined_share:
+        counts = Counter(reason for _, _, reason, _ in rejected).most_common()
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts)
+        file, line, _, excerpt = rejected[0]
+        most = counts[0][0]
+        remedy = f"; {_REMEDIES[most]}" if most in _REMEDIES else ""
+        raise DataError(
+            f"{params.path}: {len(rejected)} of {rows} rows ({share:.1%}) cannot be used, more "
+            f"than data.max_quarantined_share ({params.max_quarantined_share:.1%}) allows: "
+            f"{reasons}; the first is {file}:{line}: {excerpt}{remedy}"
+        )
+
+
+class _RowCheck:
+    """Turns a record into a row of the table, or into the reason why it cannot be one."""
+
+    def __init__(self, source: SourceFile, params: DataParams) -> None:
+        self.source = source
+        self.params = params
+
+    def __call__(self, record: dict[str, Any], lines: int) -> tuple[Any, ...] | str:
+        title = record.get(self.params.title_column)
+        category = record.get(self.params.category_column)
+        if title is None:
+            return "title_missing"
+        if not isinstance(title, str):
+            return "title_not_text"
+        if len(title) > self.params.max_title_length:
+            return "title_too_long"
+        if category is None:
+            return "category_missing"
+        if not isinstance(category, str):
+            return "category_not_text"
+        if not (_is_unicode(title) and _is_unicode(category)):
+            return "not_utf8"
+        if not normalise(title):
+            return "title_empty"
+        # An open quote swallows the lines up to the next quote.
+        if lines > 1 and "\n" in title + category:
+            return "title_of_several_lines"
+        category = category.strip()
+        if not category:
+            return "category_missing"
+        quality = record.get("label_quality") or "reliable"
+        if quality not in QUALITIES:
+            return "unknown_label_quality"
+        split = self.source.split or record.get("split") or ""
+        if split not in ("", *SPLITS):
+            return "unknown_split"
+        language = str(record.get("language") or self.source.language or "").strip().lower()
+        tokens = record.get("tokenized_title")
+        if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens):
+            tokens = " ".join(tokens)
+        if not (tokens is None or (isinstance(tokens, str) and _is_unicode(tokens))):
+            return "tokens_not_text"
+        # A few distinct strings for millions of rows: share them.
+        shared = (sys.intern(value) for value in (category, language, quality, split))
+        category, language, quality, split = shared
+        return title, category, language, quality, split, tokens
+
+
+def _is_unicode(text: str) -> bool:
+    """Bytes that could not be decoded arrive as lone surrogates (PEP 383)."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+_OPTIONAL_COLUMNS = ("label_quality", "language", "split", "tokenized_title")
+Record = tuple[range, Any, str | None]  # lines, content, reason why it is no record
+
+
+def _records(source: SourceFile, params: DataParams, notices: list[str]) -> Iterator[Record]:
+    with file_progress(source.path) as raw:
+        if raw.peek(1) == b"":
+            raise _empty(source)
+        if source.kind == ".parquet":
+            yield from _parquet_records(source, params, raw, notices)
+            return
+        stream = _Unzipped(source.path, raw) if source.path.suffix == ".gz" else raw
+        encoding = "utf-8-sig" if params.encoding == "utf-8" else params.encoding
+        text = TextIOWrapper(
+            cast(IO[bytes], stream), encoding, errors="surrogateescape", newline="\n"
+        )
+        if source.kind == ".jsonl":
+            yield from _json_records(source, params, text, notices)
+        else:
+            yield from _csv_records(source, params, text, notices)
+
+
+class _Unzipped(gzip.GzipFile):
+    """A gzip file that ends in an error where it grows beyond all measure (a gzip bomb)."""
+
+    def __init__(self, path: Path, raw: IO[bytes]) -> None:
+        super().__init__(fileobj=raw)
+        self._path = path
+        self._most = max(_MOST_EXPANSION * path.stat().st_size, _ALWAYS_EXPANDED)
+
+    def read1(self, size: int = -1) -> bytes:
+        content = super().read1(size)
+        if self.tell() > self._most:
+            raise DataError(
+                f"{self._path}: what is in it is more than {_MOST_EXPANSION} times its size (a "
+                "gzip bomb?); if it is meant to be, unpack it with gunzip and set data.path"
+            )
+        return content
+
+
+class _Lines:
+    """The lines of a text; a blank one in place of each that is too long.
+
+    Attributes:
+        cut: the start of a line that was too long; None = there was none. Its reader resets it.
+        left: characters after which the lines end. Its reader may set it.
+    """
+
+    def __init__(self, text: TextIOWrapper) -> None:
+        self._text = text
+        self.cut: str | None = None
+        self.left = math.inf
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._text.readline(_MAX_LINE):
+            if len(line) == _MAX_LINE and line[-1] != "\n":
+                self.cut = line[:200]
+                while line and line[-1] != "\n":
+                    line = self._text.readline(_MAX_LINE)
+                line = "\n"
+            self.left -= len(line)
+            if self.left < 0:
+                return
+            yield line
+
+
+def _json_records(
+    source: SourceFile, params: DataParams, text: TextIOWrapper, notices: list[str]
+) -> Iterator[Record]:
+    seen = False
+    unlabelled: list[Record] | None = [] if source.split == "test" else None
+    contents = _Lines(text)
+    for line, content in enumerate(contents, start=1):
+        lines = range(line, line + 1)
+        if contents.cut is not None:
+            yield lines, contents.cut, "line_too_long"
+            contents.cut = None
+            continue
+        if not content.strip():
+            continue
+        try:
+            record = json.loads(content)
+        except (ValueError, RecursionError):
+            reason = "not_json" if _is_unicode(content) else "not_utf8"
+            yield lines, content.rstrip("\n")[:200], reason
+            continue
+        if not isinstance(record, dict):
+            yield lines, content.rstrip("\n")[:200], "not_an_object"
+            continue
+        seen = True
+        if unlabelled is not None:
+            if params.category_column not in record:
+                unlabelled.append((lines, record, None))
+                continue
+            yield from unlabelled
+            unlabelled = None
+        yield lines, record, None
+    if unlabelled:
+        notices.append(_left_out(source, params))
+    if not seen and text.tell() == 0:
+        raise _empty(source)
+
+
+def _csv_records(
+    source: SourceFile, params: DataParams, text: TextIOWrapper, notices: list[str]
+) -> Iterator[Record]:
+    csv.field_size_limit(_MAX_CSV_RECORD)
+    contents = _Lines(text)
+    contents.left = _MAX_CSV_RECORD
+    delimiter = "\t" if source.kind == ".tsv" else ","
+    reader = csv.reader(iter(contents), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if contents.cut is not None:
+            raise csv.Error(f"more than {_MAX_LINE} characters")
+        if reader.line_num > 1:
+            raise csv.Error(f"{reader.line_num} lines long, by a quote")
+    except csv.Error as error:
+        hint = f"is it {params.encoding} text? Set data.encoding"
+        raise DataError(f"{source.path}:1: no readable header ({error}); {hint}") from None
+    if not header:
+        blank = reader.line_num > 0
+        raise (
+            DataError(f"{source.path}:1: no header: the line is blank") if blank else _empty(source)
+        )
+    if _is_unlabelled(source, params, header):
+        notices.append(_left_out(source, params))
+        return
+    _require_columns(source, params, header)
+    while True:
+        first = reader.line_num + 1
+        contents.left = _MAX_CSV_RECORD
+        reason: str | None
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            fields, reason = [str(error)], "not_csv"
+            unclosed = str(error) == "unexpected end of data"
+        else:
+            unclosed = False
+            reason = None if len(fields) == len(header) else "not_csv"
+        lines = range(first, reader.line_num + 1)
+        if unclosed or len(lines) > _MAX_CSV_LINES:
+            raise DataError(
+                f"{source.path}:{first}: a quote opens here and is not closed within "
+                f"{len(lines)} lines; close or double it"
+            )
+        if contents.cut is not None:
+            fields, reason = [contents.cut], "line_too_long"
+            contents.cut = None
+        if reason is not None and fields:
+            yield lines, fields, reason
+        elif fields:
+            yield lines, dict(zip(header, fields, strict=True)), None
+
+
+def _parquet_records(
+    source: SourceFile, params: DataParams, raw: IO[bytes], notices: list[str]
+) -> Iterator[Record]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(raw)
+        most = max(source.path.stat().st_size, _ALWAYS_ROWS)
+        if file.metadata.num_rows > most:
+            raise DataError(
+                f"{source.path}: {file.metadata.num_rows} rows in fewer bytes are no titles; "
+                "remove the repeated ones"
+            )
+        found = file.schema_arrow.names
+        if _is_unlabelled(source, params, found):
+            notices.append(_left_out(source, params))
+            return
+        _require_columns(source, params, found)
+        row = 0
+        read = [params.title_column, params.category_column, *_OPTIONAL_COLUMNS]
+        for batch in file.iter_batches(columns=[name for name in found if name in read]):
+            for record in batch.to_pylist():
+                row += 1
+                yield range(row, row + 1), record, None
+    except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
+        raise DataError(f"{source.path}: not a readable parquet file ({error})") from None
+
+
+def _empty(source: SourceFile) -> DataError:
+    return DataError(f"{source.path}: the file is empty")
+
+
+def _is_unlabelled(source: SourceFile, params: DataParams, columns: list[str]) -> bool:
+    """The challenge's own test file holds titles to predict: no categories."""
+    return source.split == "test" and params.category_column not in columns
+
+
+def _left_out(source: SourceFile, params: DataParams) -> str:
+    return f"{source.path.name} has no column '{params.category_column}': left out"
+
+
+def _require_columns(source: SourceFile, params: DataParams, found: list[str]) -> None:
+    twice = [name for name, count in Counter(found).items() if name and count > 1]
+    if twice:
+        raise DataError(f"{source.path}: column {twice[0][:100]!a} is there twice; rename one")
+    for key in ("title_column", "category_column"):
+        column = getattr(params, key)
+        if column not in found:
+            hint = f"set data.{key} in params.yaml"
+            if any(not name.isprintable() for name in found):
+                hint = f"is it {params.encoding} text? Set data.encoding, or data.{key}"
+            names = ascii(", ".join(found))[1:200].rstrip("'") or "none"
+            raise DataError(f"{source.path}: no column '{column}' (found: {names}); {hint}")

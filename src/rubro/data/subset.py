@@ -1,0 +1,214 @@
+"""From raw titles to the three splits a classifier is trained, chosen and judged on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rubro.base.errors import DataError
+from rubro.base.params import SubsetParams
+from rubro.base.text import normalise
+from rubro.data.sources import QUARANTINE_REASONS, RawTitles
+from rubro.data.splits import SPLITS
+
+DROP_REASONS = (
+    "other_language",
+    "duplicate_of_other_split",
+    "over_max_rows",
+    "category_not_selected",
+    "category_not_in_train",
+    "thinned_to_zipf",
+)
+_LEAST_ROWS_OF_A_CLASS = 3
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The chosen rows.
+
+    Attributes:
+        splits: train, validation and test: title, category, label_quality, tokenized_title.
+        labels: the categories, sorted; the position is the class index.
+        summary: rows a split, classes, dropped rows by reason and balance; plain values for JSON.
+    """
+
+    splits: dict[str, pd.DataFrame]
+    labels: list[str]
+    summary: dict[str, object]
+
+
+def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
+    """Choose rows and categories, and complete the splits.
+
+    The most popular categories are chosen on the training rows alone. A title that appears in
+    several splits (in its normal form) stays in the last of train, validation, test only. To
+    measure robustness, training rows can be thinned to a Zipf-shaped imbalance, and a share of
+    their labels made wrong; validation and test stay as they are.
+
+    Args:
+        raw: the usable rows of a source.
+        params: language, number of categories, row limit, shares and disturbances.
+        seed: of the row sample and the splits.
+
+    Returns:
+        The subset.
+
+    Raises:
+        DataError: no row is of the language, fewer than two categories remain, or a split is
+            empty.
+    """
+    dropped = dict.fromkeys((*QUARANTINE_REASONS, *DROP_REASONS), 0)
+    dropped.update(Counter(raw.quarantine["reason"]))
+    random = np.random.default_rng(seed)
+    table = _of_language(raw.table, params.language)
+    dropped["other_language"] = len(raw.table) - len(table)
+    splits = _splits(table, params, random)
+
+    before = _total(splits)
+    splits = _without_shared_titles(splits)
+    dropped["duplicate_of_other_split"] = before - _total(splits)
+
+    train = splits["train"]
+    if params.max_rows and len(train) > params.max_rows:
+        kept = np.sort(random.permutation(len(train))[: params.max_rows])
+        dropped["over_max_rows"] = len(train) - params.max_rows
+        splits["train"] = train.iloc[kept]
+
+    known = set(splits["train"]["category"])
+    labels = _most_popular(splits["train"], params.top_categories)
+    for name, split in splits.items():
+        selected = split["category"].isin(labels)
+        unknown = ~split["category"].isin(known)
+        dropped["category_not_in_train"] += int(unknown.sum())
+        dropped["category_not_selected"] += int((~selected & ~unknown).sum())
+        splits[name] = split[selected].reset_index(drop=True)
+    before = len(splits["train"])
+    splits["train"] = _thinned_to_zipf(splits["train"], labels, params.zipf_exponent, random)
+    dropped["thinned_to_zipf"] = before - len(splits["train"])
+    splits["train"] = _with_flipped_labels(
+        splits["train"], labels, params.flipped_label_share, random
+    )
+    _stop_if_unusable(splits)
+    summary = {
+        "rows": {**{name: len(split) for name, split in splits.items()}, "total": _total(splits)},
+        "classes": len(labels),
+        "dropped": dropped,
+        "reliable_share": {
+            name: round(float((split["label_quality"] == "reliable").mean()), 6)
+            for name, split in splits.items()
+        },
+        "balance": _balance(splits["train"]),
+    }
+    return Subset(splits, labels, summary)
+
+
+def _of_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:
+    if language is None:
+        return table
+    # Rows that do not tell their language are taken at the user's word.
+    kept = table[table["language"].isin(["", language.lower()])]
+    if kept.empty:
+        found = ", ".join(f"{name} ({n})" for name, n in Counter(table["language"]).most_common())
+        raise DataError(
+            f"no row is of language {language!r}; languages found: {found}; set subset.language"
+        )
+    return kept
+
+
+def _splits(
+    table: pd.DataFrame, params: SubsetParams, random: np.random.Generator
+) -> dict[str, pd.DataFrame]:
+    split = table["split"].to_numpy(dtype=object, copy=True)
+    shares = {"validation": params.validation_share, "test": params.test_share}
+    missing = [name for name in shares if not (split == name).any()]
+    split[split == ""] = "train"
+    rest = random.permutation(np.flatnonzero(split == "train"))
+    categories = table["category"].iloc[rest].reset_index(drop=True)
+    groups = categories.groupby(categories)
+    place, size = groups.cumcount().to_numpy(), groups.transform("size").to_numpy()
+    taken = np.zeros(len(rest), dtype=int)
+    # Of 3 rows or more, each split gets at least one, and training keeps at least one.
+    least = (size > len(missing)).astype(int)
+    for position, name in enumerate(missing, start=1):
+        most = np.maximum(size - 1 - taken - (len(missing) - position) * least, 0)
+        wanted = np.clip(np.rint(size * shares[name]), least, most).astype(int)
+        split[rest[(place >= taken) & (place < taken + wanted)]] = name
+        taken += wanted
+    return {name: table[split == name].drop(columns=["language", "split"]) for name in SPLITS}
+
+
+def _without_shared_titles(splits: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    seen: set[str] = set()
+    kept = {}
+    for name in reversed(SPLITS):
+        keys = splits[name]["title"].map(normalise)
+        kept[name] = splits[name][~keys.isin(seen)]
+        seen.update(keys)
+    return {name: kept[name] for name in SPLITS}
+
+
+def _most_popular(train: pd.DataFrame, count: int) -> list[str]:
+    popularity = sorted(Counter(train["category"]).items(), key=lambda item: (-item[1], item[0]))
+    return sorted(category for category, _ in popularity[: count or None])
+
+
+def _thinned_to_zipf(
+    train: pd.DataFrame, labels: list[str], exponent: float, random: np.random.Generator
+) -> pd.DataFrame:
+    """Keep about n / rank ** exponent rows a class: n of the largest, the ranks drawn at random."""
+    if exponent == 0.0 or train.empty:
+        return train
+    rank = dict(zip(random.permutation(labels), range(1, len(labels) + 1), strict=True))
+    rows = random.permutation(len(train))
+    categories = train["category"].iloc[rows].reset_index(drop=True)
+    groups = categories.groupby(categories)
+    wanted = groups.transform("size").max() / categories.map(rank) ** exponent
+    kept = groups.cumcount() < wanted.round().clip(lower=_LEAST_ROWS_OF_A_CLASS)
+    return train.iloc[np.sort(rows[kept])].reset_index(drop=True)
+
+
+def _with_flipped_labels(
+    train: pd.DataFrame, labels: list[str], share: float, random: np.random.Generator
+) -> pd.DataFrame:
+    """Give a share of the rows, drawn at random, another class, drawn evenly from the others."""
+    if share == 0.0 or len(labels) < 2:
+        return train
+    rows = random.permutation(len(train))[: round(share * len(train))]
+    class_of = {label: index for index, label in enumerate(labels)}
+    classes = train["category"].map(class_of).to_numpy(copy=True)
+    classes[rows] = (classes[rows] + random.integers(1, len(labels), len(rows))) % len(labels)
+    return train.assign(category=np.array(labels, dtype=object)[classes])
+
+
+def _total(splits: dict[str, pd.DataFrame]) -> int:
+    return sum(len(split) for split in splits.values())
+
+
+def _balance(train: pd.DataFrame) -> dict[str, float]:
+    """Rows of the largest, middle and smallest class; entropy as a share of its maximum."""
+    counts = train["category"].value_counts().to_numpy()
+    shares = counts / counts.sum()
+    return {
+        "largest_class": int(counts.max()),
+        "median_class": float(np.median(counts)),
+        "smallest_class": int(counts.min()),
+        "entropy": round(float(-(shares * np.log(shares)).sum() / np.log(len(counts))), 6),
+    }
+
+
+def _stop_if_unusable(splits: dict[str, pd.DataFrame]) -> None:
+    categories = splits["train"]["category"].nunique()
+    if categories < 2:
+        raise DataError(
+            f"{categories} category in the training rows; a classifier needs at least two: "
+            "raise subset.top_categories or bring more data"
+        )
+    for name, split in splits.items():
+        if split.empty:
+            raise DataError(
+                f"the {name} split has no row of the chosen categories; bring more rows of each "
+                f"category, or a source with its own {name} file"
+            )

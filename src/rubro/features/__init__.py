@@ -1,0 +1,1 @@
+"""Titles as arrays of integers."""

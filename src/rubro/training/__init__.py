@@ -1,0 +1,1 @@
+"""Fitting embeddings and classifiers."""

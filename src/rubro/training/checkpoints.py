@@ -1,0 +1,142 @@
+"""Going on where an interrupted training stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import lightning as L
+import torch
+from filelock import FileLock, Timeout
+from lightning.pytorch.callbacks import Checkpoint
+
+from rubro import __version__
+from rubro.base.console import say
+
+_FOLDER = ".checkpoints"
+_KEPT = 3
+INTERVAL = "RUBRO_CHECKPOINT_SECONDS"
+_DEFAULT_INTERVAL = 20.0
+
+
+@contextmanager
+def checkpoint_folder(name: str, settings: dict[str, Any], inputs: list[Path]) -> Iterator[Path]:
+    """The folder for the checkpoints of one training: another training has another.
+
+    It is removed when the training ends well. Of those that interrupted trainings of the same
+    name left, the latest three stay. Where another process is at the very same training, the
+    folder is a temporary one.
+
+    Args:
+        name: of the model.
+        settings: every parameter that the result depends on, as plain values.
+        inputs: files and folders that the result depends on, code included.
+
+    Yields:
+        A folder that exists, named by a hash of all this.
+    """
+    checkpoints = _checkpoints().resolve()  # Lightning goes on only where it was
+    folder = checkpoints / f"{name}-{_digest({**settings, 'in': str(checkpoints)}, inputs)}"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_lock_of(folder).acquire(blocking=False))
+        except Timeout:
+            yield Path(stack.enter_context(TemporaryDirectory()))
+            return
+        folder.mkdir(exist_ok=True)
+        _remove_old(folder)
+        yield folder
+        shutil.rmtree(folder)
+
+
+def _checkpoints() -> Path:
+    """Outside the stage's outputs, which DVC removes before each run.
+
+    An experiment that DVC runs in a copy, below .dvc/tmp of the repository, uses the repository's:
+    the copy does not outlive an interruption.
+    """
+    here = Path.cwd()
+    for parent in here.parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2] / _FOLDER
+    return here / _FOLDER
+
+
+def _digest(settings: dict[str, Any], inputs: list[Path]) -> str:
+    digest = hashlib.sha256()
+    digest.update(json.dumps([__version__, torch.__version__, settings], sort_keys=True).encode())
+    for path in inputs:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file() and file.suffix != ".pyc":
+                digest.update(file.name.encode())
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _lock_of(folder: Path) -> FileLock:
+    """Free again as soon as the process that holds it has ended, however it ended."""
+    locks = folder.parent / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / folder.name)
+
+
+def _remove_old(folder: Path) -> None:
+    name = folder.name.rpartition("-")[0]
+    others = []
+    for other in set(folder.parent.glob(f"{name}-*")) - {folder}:
+        with suppress(FileNotFoundError):  # its training may have ended just now
+            others.append((other.stat().st_mtime, other))
+    for _, other in sorted(others)[: -(_KEPT - 1)]:
+        with suppress(Timeout, FileNotFoundError), _lock_of(other).acquire(blocking=False):
+            shutil.rmtree(other)
+
+
+class ResumePoint(Checkpoint):  # Lightning calls these last, when all else knows the epoch
+    """Saves the whole state of a training at the end of an epoch, and brings it back.
+
+    Args:
+        folder: from checkpoint_folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "last.ckpt"
+        self._interval = float(os.environ.get(INTERVAL, _DEFAULT_INTERVAL))
+        self._saved_at = time.monotonic()
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """What to go on from, if an earlier run left it and no power cut damaged it."""
+        if not self._file.exists():
+            return None
+        for file in self._file.parent.glob("*.ckpt"):  # the best epoch's too
+            try:
+                torch.load(file, weights_only=True, mmap=True)
+            except (EOFError, OSError, RuntimeError, UnpicklingError) as error:
+                say(f"{file} is damaged ({str(error)[:100]}); the training starts anew")
+                return None
+        return self._file
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        stopping = trainer.early_stopping_callback
+        if stopping is not None and stopping.stopped_epoch:
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        # Writing takes time too.
+        due = time.monotonic() - self._saved_at >= self._interval
+        if trainer.strategy.broadcast(due):  # all devices save, or none
+            partial = self._file.with_suffix(".partial")
+            trainer.save_checkpoint(partial, weights_only=False)
+            if trainer.is_global_zero:
+                partial.replace(self._file)
+            self._saved_at = time.monotonic()

@@ -1,0 +1,79 @@
+"""Training word vectors with gensim's FastText."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import chain
+
+import numpy as np
+from gensim.models import FastText
+from gensim.models.callbacks import CallbackAny2Vec
+
+from rubro.base.console import say
+from rubro.base.errors import DataError
+from rubro.base.params import EmbedParams
+from rubro.features.embedding import Embedding, Subwords
+
+
+class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.done = 0
+
+    def on_epoch_end(self, model: FastText) -> None:
+        self.done += 1
+        say(f"FastText epoch {self.done}/{self.epochs}")
+
+
+def train_fasttext(sentences: list[list[str]], params: EmbedParams, seed: int) -> Embedding:
+    """Train FastText (Bojanowski et al. 2017, Enriching Word Vectors with Subword Information).
+
+    Args:
+        sentences: the tokens of each training title.
+        params: of gensim's FastText. With workers=1 the vectors are the same each time.
+        seed: of gensim.
+
+    Returns:
+        The embedding.
+
+    Raises:
+        DataError: no word appears min_count times.
+    """
+    model = FastText(
+        sg=int(params.model == "skipgram"),
+        vector_size=params.vector_size,
+        window=params.window,
+        min_count=params.min_count,
+        negative=params.negative,
+        alpha=params.learning_rate,
+        min_n=params.min_n,
+        max_n=params.max_n,
+        bucket=params.buckets if params.max_n else 1,
+        workers=params.workers,
+        epochs=params.epochs,
+        seed=seed,
+    )
+    model.build_vocab(sentences)
+    if not model.wv.index_to_key:
+        raise DataError(
+            f"no word appears {params.min_count} times in the training titles; "
+            "lower embed.min_count or bring more data"
+        )
+    model.train(
+        sentences,
+        total_examples=model.corpus_count,
+        epochs=model.epochs,
+        callbacks=[_EpochLog(params.epochs)],
+    )
+    titles_with = Counter(chain.from_iterable(map(set, sentences)))
+    subwords = Subwords(
+        vocabulary={word: titles_with[word] for word in model.wv.index_to_key},
+        min_n=params.min_n,
+        max_n=params.max_n,
+        buckets=params.buckets if params.max_n else 0,
+        titles=len(sentences),
+    )
+    parts = [model.wv.vectors_vocab]
+    if params.max_n:
+        parts.append(model.wv.vectors_ngrams)
+    return Embedding(subwords, np.concatenate(parts).astype(np.float32))

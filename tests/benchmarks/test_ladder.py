@@ -1,0 +1,373 @@
+"""The scripts that run the ladder of settings and write the READMEs' tables from its outcome."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from rubro.base.errors import DataError
+from rubro.base.params import with_settings
+from rubro.sample import write_catalogue
+from tiny_project import STAGES, copy_project, run_in, shrink, stages_run
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+PLAN = yaml.safe_load((ROOT / "benchmarks" / "ladder.yaml").read_text(encoding="utf-8"))
+ROWS: list[dict[str, Any]] = [row for table in PLAN["tables"].values() for row in table]
+MODELS = ("mlp", "cnn", "ensemble")
+FIGURES = ("balanced_accuracy", "accuracy", "top5_accuracy", "ece")
+
+
+def script(name: str) -> Any:
+    """A script of benchmarks/, which is no package, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def ladder(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(ROOT)
+    return script("ladder")
+
+
+def metrics(score: float, megabytes: float = 1.0) -> dict[str, Any]:
+    """What a run leaves; each figure is another."""
+    of_split = {
+        model: {
+            figure: round(score + 0.01 * position + 0.001 * number, 6)
+            for number, figure in enumerate(FIGURES)
+        }
+        | {"loss": 1.0}
+        for position, model in enumerate(MODELS)
+    }
+    return {
+        "evaluate": {"validation": of_split, "test": of_split},
+        "train_mlp": {"model_megabytes": megabytes},
+        "train_cnn": {"model_megabytes": megabytes / 2},
+    }
+
+
+# Rows and their settings
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])
+def test_a_row_of_the_ladder_is_valid_and_has_labels(ladder: Any, row: dict[str, Any]) -> None:
+    assert set(row) <= {"name", "label", "seeds", "preset", "set"}
+    assert set(row["label"]) == {"en", "es"}
+    assert all(row["label"].values())
+    assert row.get("seeds", PLAN["seeds"])
+    settings = ladder.settings_of(row, ["data.path=data/sample", "subset.top_categories=0"])
+    params = with_settings("params.yaml", settings)
+    for key, value in row.get("set", {}).items():
+        assert f"{key}={json.dumps(value)}" in settings
+    if row["name"] != "default":
+        common = ["subset.top_categories=0"]
+        assert params != with_settings("params.yaml", common)
+
+
+def test_the_names_of_rows_are_unique_and_fit_for_an_experiment() -> None:
+    names = Counter(row["name"] for row in ROWS)
+    assert names.most_common(1)[0][1] == 1
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in names)
+
+
+def test_the_row_goes_before_what_is_common_and_that_before_the_preset(
+    ladder: Any, tmp_path: Path
+) -> None:
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("embed: {epochs: 1, window: 1, vector_size: 1}\ntrain_cnn: {filters: 1}\n")
+    row = {
+        "preset": str(preset),
+        "set": {"embed.epochs": 3, "subset.language": None, "train_mlp.hidden_sizes": [3, 4]},
+    }
+    settings = ladder.settings_of(row, ["embed.epochs=2", "embed.window=2", "data.path=a=b"])
+    params = with_settings("params.yaml", settings)
+    assert (params.embed.epochs, params.embed.window, params.embed.vector_size) == (3, 2, 1)
+    assert params.train_cnn.filters == 1
+    assert params.train_mlp.hidden_sizes == [3, 4]
+    assert params.subset.language is None
+    assert params.data.path == "a=b"
+    assert len(settings) == len({setting.split("=")[0] for setting in settings})
+
+
+def test_a_row_without_changes_has_what_is_common_alone(ladder: Any) -> None:
+    assert ladder.settings_of({"name": "default"}, []) == []
+    assert ladder.settings_of({"name": "default"}, ["seed=4"]) == ["seed=4"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--set", "subset.top_categorie=5"], "subset.top_categorie: unknown key; did you mean"),
+        (["--set", "seed=many"], "seed: input should be a valid integer"),
+        (["--set", "nonsense"], "nonsense: not of the form KEY=VALUE"),
+        (["--only", "nothing"], "--only nothing: no such row; known: default, "),
+        (["--ladder", "nowhere.yaml"], "nowhere.yaml: no such file"),
+    ],
+)
+def test_a_wrong_option_is_answered_with_one_line_before_anything_runs(
+    options: list[str], named: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    done = subprocess.run(
+        [sys.executable, "benchmarks/ladder.py", "--out", str(out), *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {named}")
+    assert len(done.stderr.splitlines()) == 1
+    assert not out.exists()
+
+
+# The summary
+
+
+def test_the_summary_has_mean_and_deviation_over_the_runs(ladder: Any) -> None:
+    runs = [metrics(0.1, 10), metrics(0.2, 20.16), metrics(0.6, 30)]
+    summary = ladder.summary_of(runs)
+    assert set(summary) == {"validation", "test", "megabytes"}
+    for split in ("validation", "test"):
+        assert set(summary[split]) == set(MODELS)
+        for position, model in enumerate(MODELS):
+            assert set(summary[split][model]) == set(FIGURES)
+            for number, figure in enumerate(FIGURES):
+                more = 0.01 * position + 0.001 * number
+                found = summary[split][model][figure]
+                # (0.2 ** 2 + 0.1 ** 2 + 0.3 ** 2) / (3 - 1) is the variance.
+                assert found["mean"] == pytest.approx(0.3 + more, abs=1e-6)
+                assert found["deviation"] == pytest.approx(math.sqrt(0.07), abs=1e-6)
+                assert found["values"] == pytest.approx([0.1 + more, 0.2 + more, 0.6 + more])
+    assert summary["megabytes"] == {"mlp": 20.1, "cnn": 10.0}
+
+
+def test_a_single_run_has_no_deviation(ladder: Any) -> None:
+    assert ladder.summary_of([metrics(0.25)])["test"]["mlp"]["balanced_accuracy"] == {
+        "mean": 0.25,
+        "deviation": None,
+        "values": [0.25],
+    }
+
+
+# The tables
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ladder: Any) -> Any:
+    """tables.py with outcomes of its own, of all rows but one, and READMEs to write to."""
+    module = script("tables")
+    rows = {
+        row["name"]: {
+            "set": row.get("set", {}),
+            "seeds": row.get("seeds", PLAN["seeds"]),
+            **ladder.summary_of([metrics(0.5)]),
+        }
+        for row in ROWS
+    }
+    rows["default"] |= ladder.summary_of([metrics(0.1), metrics(0.2), metrics(0.6)])
+    del rows["no-skip"]
+    (tmp_path / "ladder.json").write_text(json.dumps({"seeds": [1], "rows": rows}))
+    for number, name in enumerate(module.DISTURBANCES, start=1):
+        peers = {"best": {"name": "Words", "test": {"balanced_accuracy": number / 7}}}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"peers": peers}))
+    readmes = {language: tmp_path / f"README.{language}.md" for language in ("en", "es")}
+    for readme in readmes.values():
+        names = [*PLAN["tables"], "peers"]
+        readme.write_text(
+            "# Título\n\n"
+            + "\n".join(f"before {name}\n<!-- table: {name} -->\n<!-- end -->" for name in names)
+            + "\nafter\n",
+            encoding="utf-8",
+        )
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(module, "READMES", readmes)
+    return module
+
+
+def test_only_what_is_between_the_marks_of_a_table_is_replaced() -> None:
+    filled = script("tables").filled
+    text = (
+        "a | b\n<!-- end -->\n<!-- table: one -->\nold\n\nolder\n<!-- end -->\nbetween\n"
+        "<!-- table: two -->\n<!-- end -->\nafter <!-- a comment -->\n"
+    )
+    once = filled(text, {"one": "| 1 \\1 |", "two": "| 2 |\n| 3 |", "three": "| 4 |"})
+    assert once == (
+        "a | b\n<!-- end -->\n<!-- table: one -->\n| 1 \\1 |\n<!-- end -->\nbetween\n"
+        "<!-- table: two -->\n| 2 |\n| 3 |\n<!-- end -->\nafter <!-- a comment -->\n"
+    )
+    assert filled(once, {"one": "| 1 \\1 |", "two": "| 2 |\n| 3 |"}) == once
+    assert filled("no table\n", {"one": "| 1 |"}) == "no table\n"
+
+
+def test_a_table_is_one_of_markdown() -> None:
+    table = script("tables")._markdown(["name", "score"], [["a", "1"], ["b", "2"]])
+    assert table == "| name | score |\n| --- | --- |\n| a | 1 |\n| b | 2 |"
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_the_tables_have_the_rows_that_ran_with_their_figures(tables: Any, language: str) -> None:
+    made = tables.tables(language)
+    assert set(made) == {*PLAN["tables"], "peers"}
+    for name, table in PLAN["tables"].items():
+        _, _, *lines = made[name].splitlines()
+        labels = [row["label"][language] for row in table if row["name"] != "no-skip"]
+        assert [line.split(" | ")[0] for line in lines] == [f"| {label}" for label in labels]
+        assert {line.count("|") for line in made[name].splitlines()} == {6}
+    default = made["ablations"].splitlines()[2]
+    # MLP, CNN and ensemble on test, and the ensemble on validation.
+    assert default.endswith("| 0.300 ± 0.265 | 0.310 ± 0.265 | 0.320 ± 0.265 | 0.320 ± 0.265 |")
+    assert made["sizes"].splitlines()[2].endswith("| 0.500 | 0.510 | 0.520 | 0.520 |")
+    _, _, *peers = made["peers"].splitlines()
+    assert peers[0] == "| Words | 0.143 | 0.286 | 0.429 |"
+    assert peers[1] == "| **MLP** | 0.300 ± 0.265 | 0.500 | 0.500 |"
+    assert len(peers) == 1 + len(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("set", {"train_mlp.dropout": 0.5}), ("seeds", [1, 2, 3, 4])]
+)
+def test_a_row_that_ran_with_other_settings_than_planned_is_no_row(
+    tables: Any, key: str, value: Any
+) -> None:
+    path = tables.RESULTS / "ladder.json"
+    results = json.loads(path.read_text())
+    results["rows"]["no-idf"][key] = value
+    path.write_text(json.dumps(results))
+    outcome = CliRunner().invoke(tables.app, [])
+    assert outcome.exit_code == 2
+    with pytest.raises(DataError, match="row no-idf ran with other settings"):
+        tables.tables("en")
+
+
+def test_every_peer_has_a_spanish_name() -> None:
+    peers = json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))["peers"]
+    assert set(script("tables").PEERS["es"]) == set(peers)
+
+
+def test_check_tells_stale_tables_from_fresh_ones_and_writes_none(tables: Any) -> None:
+    def contents() -> list[str]:
+        return [readme.read_text(encoding="utf-8") for readme in tables.READMES.values()]
+
+    before, runner = contents(), CliRunner()
+    assert runner.invoke(tables.app, ["--check"]).exit_code == 1
+    assert contents() == before
+    assert runner.invoke(tables.app, []).exit_code == 0
+    written = contents()
+    for old, new, language in zip(before, written, tables.READMES, strict=True):
+        assert new == tables.filled(old, tables.tables(language)) != old
+    assert runner.invoke(tables.app, ["--check"]).exit_code == 0
+    assert runner.invoke(tables.app, []).exit_code == 0
+    assert contents() == written
+
+
+def test_both_readmes_have_a_place_for_every_table() -> None:
+    module = script("tables")
+    for readme in module.READMES.values():
+        text = readme.read_text(encoding="utf-8")
+        names = {*PLAN["tables"], "peers"}
+        assert Counter(re.findall(r"<!-- table: (.*?) -->\n", text)) == Counter(names)
+        emptied = module.filled(text, dict.fromkeys(names, ""))
+        assert module.filled(emptied, dict.fromkeys(names, "?")).count("\n?\n<!-- end -->") == len(
+            names
+        )
+
+
+@pytest.mark.skipif(not (RESULTS / "ladder.json").exists(), reason="the ladder has not run yet")
+def test_the_tables_of_the_readmes_are_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, "benchmarks/tables.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# A ladder that runs
+
+TINY = """
+seeds: [20190]
+tables:
+  ablations:
+    - name: default
+      label: {en: default, es: por defecto}
+    - name: random-start
+      label: {en: random, es: azar}
+      set:
+        train_mlp.initial_embedding: random
+        train_cnn.filter_sizes: [1, 2]
+"""
+
+
+@pytest.mark.slow
+def test_the_ladder_gathers_the_metrics_of_its_experiments_and_runs_none_twice(
+    tmp_path: Path,
+) -> None:
+    project, plan, out = tmp_path / "project", tmp_path / "tiny.yaml", tmp_path / "out.json"
+    project.mkdir()
+    plan.write_text(TINY)
+    copy_project(project)
+    shrink(project / "params.yaml")
+    write_catalogue(project / "data" / "sample", rows=6_000)
+    run_in(project, "git", "init", "--quiet", "--initial-branch", "main")
+    run_in(project, "git", "add", "--all")
+    run_in(project, "git", "commit", "--quiet", "--message", "tiny")
+
+    def climb(*options: str) -> list[str]:
+        files = "--ladder", str(plan), "--out", str(out)
+        command = "python", "benchmarks/ladder.py", *files, *options
+        return stages_run(run_in(project, *command))
+
+    common = "--set", "train_cnn.filters=8"
+    training = ["train_mlp", "train_cnn", "evaluate"]
+    assert climb(*common) == [*STAGES, *training]
+    assert run_in(project, "git", "status", "--porcelain").stdout == ""
+    refs = run_in(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps")
+    written = json.loads(out.read_text())
+    assert list(written["rows"]) == ["default", "random-start"]
+    for name, row in written["rows"].items():
+        assert row["seeds"] == [20190]
+        (ref,) = (ref for ref in refs.stdout.split() if f"/ladder-{name}-" in ref)
+
+        def left(file: str, ref: str = ref) -> Any:
+            return yaml.safe_load(run_in(project, "git", "show", f"{ref}:{file}").stdout)
+
+        evaluated = left("metrics/evaluate.json")
+        for split in ("validation", "test"):
+            for model in MODELS:
+                for figure in FIGURES:
+                    value = evaluated[split][model][figure]
+                    expected = {"mean": value, "deviation": None, "values": [value]}
+                    assert row[split][model][figure] == expected
+        for model in ("mlp", "cnn"):
+            size = left(f"metrics/train_{model}.json")["model_megabytes"]
+            assert row["megabytes"][model] == size
+        params = left("params.yaml")
+        assert params["train_cnn"]["filters"] == 8
+        start = params["train_mlp"]["initial_embedding"], params["train_cnn"]["filter_sizes"]
+        assert start == (("random", [1, 2]) if name == "random-start" else ("fasttext", [1, 2, 3]))
+
+    before = out.read_bytes()
+    (project / "README.md").write_text("another text\n")  # as tables.py does
+    assert climb(*common) == []
+    assert out.read_bytes() == before
+    assert climb(*common, "--only", "random-start") == []
+    assert out.read_bytes() == before

@@ -1,0 +1,740 @@
+"""Raw files of every supported layout, read into one table."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rubro.base.errors import DataError
+from rubro.base.text import normalise
+from rubro.data.sources import RawTitles, find_sources, read_titles
+
+Read = Callable[..., RawTitles]
+
+MESSY = Path(__file__).resolve().parents[3] / "shared" / "data" / "messy"
+# Awkward but legal titles: quotes, commas, tabs inside, letters outside ASCII, an emoji.
+TITLES = ['Mesa "ratona", roble', "Cámara Ñandú 24''", "a,b,,c", "❤️ regalo", "100% algodón;"]
+CATEGORIES = ["TABLES", "CAMERAS", "OTHERS", "GIFTS", "SHIRTS"]
+
+
+@pytest.fixture
+def read(make_params: Callable[..., Any]) -> Read:
+    def run(path: Path, language: str | None = None, **data: Any) -> RawTitles:
+        overrides = {"data.path": str(path), "data.max_quarantined_share": 1.0}
+        overrides |= {f"data.{key}": value for key, value in data.items()}
+        return read_titles(make_params(overrides).data, language)
+
+    return run
+
+
+def jsonl(*records: object) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def frame() -> pd.DataFrame:
+    return pd.DataFrame({"title": TITLES, "category": CATEGORIES})
+
+
+def rows(raw: RawTitles) -> list[tuple[str, str]]:
+    return list(zip(raw.table["title"], raw.table["category"], strict=True))
+
+
+def reasons(raw: RawTitles) -> list[tuple[int, str]]:
+    return list(zip(raw.quarantine["line"], raw.quarantine["reason"], strict=True))
+
+
+# Layouts
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x.csv", "x.tsv", "x.jsonl", "x.parquet", "x.csv.gz", "x.tsv.gz", "x.jsonl.gz"],
+)
+@pytest.mark.parametrize("given", ["file", "folder"])
+def test_the_same_rows_come_out_of_every_kind_of_file(
+    tmp_path: Path, read: Read, name: str, given: str
+) -> None:
+    path = tmp_path / name
+    if ".parquet" in name:
+        frame().to_parquet(path)
+    elif ".jsonl" in name:
+        frame().to_json(path, orient="records", lines=True, force_ascii=False)
+    else:
+        frame().to_csv(path, index=False, sep="\t" if ".tsv" in name else ",")
+    raw = read(path if given == "file" else tmp_path)
+    assert rows(raw) == list(zip(TITLES, CATEGORIES, strict=True))
+    assert raw.quarantine.empty
+    assert set(raw.table["split"]) == {""}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    titles=st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(
+            normalise
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_any_title_survives_jsonl(
+    tmp_path_factory: pytest.TempPathFactory, make_params: Callable[..., Any], titles: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "x.jsonl"
+    records = [{"title": title, "category": "A"} for title in titles]
+    path.write_text(jsonl(*records), encoding="utf-8", newline="\n")
+    raw = read_titles(make_params({"data.path": str(path)}).data, None)
+    assert list(raw.table["title"]) == titles
+
+
+def test_split_and_language_come_from_the_names_of_the_files(tmp_path: Path, read: Read) -> None:
+    for language in ("spanish", "portuguese"):
+        for split in ("train", "validation", "test"):
+            record = {"title": f"{language} {split}", "category": "A"}
+            (tmp_path / f"{language}.{split}.jsonl").write_text(jsonl(record))
+    (tmp_path / "README.md").write_text("not data")
+    table = read(tmp_path).table
+    assert len(table) == 6
+    assert all(table["title"] == table["language"] + " " + table["split"])
+    assert set(read(tmp_path, "portuguese").table["language"]) == {"portuguese"}
+
+
+def test_the_split_column_of_a_single_file_is_followed(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "all.csv").write_text("title,category,split\na,A,train\nb,B,test\nc,C,\nd,D,dev\n")
+    raw = read(tmp_path)
+    assert list(raw.table["split"]) == ["train", "test", ""]
+    assert reasons(raw) == [(5, "unknown_split")]
+
+
+def test_the_name_of_a_file_outranks_its_split_column(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "train.csv").write_text("title,category,split\na,A,test\n")
+    assert list(read(tmp_path).table["split"]) == ["train"]
+
+
+def test_columns_may_have_other_names_and_any_order(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_text("id,Clase, Nombre\n1,TABLES,Mesa\n2,CHAIRS,Silla\n")
+    raw = read(tmp_path, title_column="Nombre", category_column="Clase")
+    assert rows(raw) == [("Mesa", "TABLES"), ("Silla", "CHAIRS")]
+
+
+def test_the_language_column_is_read_in_any_case(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_text("title,category,language\na,A, Spanish \nb,B,PORTUGUESE\n")
+    assert list(read(tmp_path).table["language"]) == ["spanish", "portuguese"]
+
+
+def test_rows_are_reliable_unless_they_say_otherwise(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_text(
+        "title,category,label_quality\na,A,\nb,A,unreliable\nc,A,reliable\nd,A,good\n"
+    )
+    raw = read(tmp_path)
+    assert list(raw.table["label_quality"]) == ["reliable", "unreliable", "reliable"]
+    assert reasons(raw) == [(5, "unknown_label_quality")]
+
+
+def test_tokens_of_the_course_may_be_a_list_or_a_text(tmp_path: Path, read: Read) -> None:
+    base = {"title": "a", "category": "A"}
+    (tmp_path / "x.jsonl").write_text(
+        jsonl({**base, "tokenized_title": ["mesa", "ratona"]}, {**base, "tokenized_title": "m r"})
+    )
+    assert list(read(tmp_path).table["tokenized_title"]) == ["mesa ratona", "m r"]
+
+
+# Text that is awkward but right
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+def test_a_byte_order_mark_is_not_part_of_the_data(tmp_path: Path, read: Read, name: str) -> None:
+    text = "title,category\na,A\n" if name == "x.csv" else jsonl({"title": "a", "category": "A"})
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A")]
+    assert raw.quarantine.empty
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.jsonl"])
+def test_windows_line_ends_are_not_part_of_the_data(tmp_path: Path, read: Read, name: str) -> None:
+    text = "title,category\na,A\nb,B\n".replace(",", "\t" if name == "x.tsv" else ",")
+    if name == "x.jsonl":
+        text = jsonl({"title": "a", "category": "A"}, {"title": "b", "category": "B"})
+    (tmp_path / name).write_bytes(text.replace("\n", "\r\n").encode())
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A"), ("b", "B")]
+    assert raw.quarantine.empty
+
+
+def test_quoted_commas_and_doubled_quotes_belong_to_the_title(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_text('title,category\n"Mesa, roble",A\n"TV 24""",B\nTV 32",C\n')
+    raw = read(tmp_path)
+    assert rows(raw) == [("Mesa, roble", "A"), ('TV 24"', "B"), ('TV 32"', "C")]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+def test_a_file_without_a_last_line_end_keeps_its_last_row(
+    tmp_path: Path, read: Read, name: str
+) -> None:
+    text = "title,category\na,A" if name == "x.csv" else '{"title": "a", "category": "A"}'
+    (tmp_path / name).write_text(text)
+    assert rows(read(tmp_path)) == [("a", "A")]
+
+
+def test_blank_lines_in_csv_are_no_rows(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_text("title,category\n\na,A\n\n\n")
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A")]
+    assert raw.quarantine.empty
+
+
+def test_blank_lines_in_jsonl_are_no_rows(tmp_path: Path, read: Read) -> None:
+    row = jsonl({"title": "a", "category": "A"})
+    (tmp_path / "x.jsonl").write_text("\n" + row + " \t\r\n\nno json\n\n")
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A")]
+    assert reasons(raw) == [(5, "not_json")]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16"])
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+def test_other_encodings_are_read_when_named(
+    tmp_path: Path, read: Read, name: str, encoding: str
+) -> None:
+    text = "title,category\nCañón,AÑO\n"
+    if name == "x.jsonl":
+        text = jsonl({"title": "Cañón", "category": "AÑO"})
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert rows(read(tmp_path, encoding=encoding)) == [("Cañón", "AÑO")]
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "utf8", "utf_8", "utf-8-sig"])
+def test_every_spelling_of_utf_8_skips_the_byte_order_mark(
+    tmp_path: Path, read: Read, encoding: str
+) -> None:
+    (tmp_path / "x.csv").write_bytes("\ufefftitle,category\nñ,A\n".encode())
+    assert rows(read(tmp_path, encoding=encoding)) == [("ñ", "A")]
+
+
+# Rows that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"category": "A"}, "title_missing"),
+        ({"title": None, "category": "A"}, "title_missing"),
+        ({"title": 5, "category": "A"}, "title_not_text"),
+        ({"title": ["a"], "category": "A"}, "title_not_text"),
+        ({"title": "", "category": "A"}, "title_empty"),
+        ({"title": " \t\r\n", "category": "A"}, "title_empty"),
+        ({"title": "a" * 101, "category": "A"}, "title_too_long"),
+        ({"title": "\ud800", "category": "A"}, "not_utf8"),
+        ({"title": "a", "category": "\udcff"}, "not_utf8"),
+        ({"title": "a"}, "category_missing"),
+        ({"title": "a", "category": None}, "category_missing"),
+        ({"title": "a", "category": ""}, "category_missing"),
+        ({"title": "a", "category": 7}, "category_not_text"),
+        ({"title": "a", "category": "A", "split": "dev"}, "unknown_split"),
+        ({"title": "a", "category": "A", "split": ["train"]}, "unknown_split"),
+        ({"title": "a", "category": "A", "label_quality": "good"}, "unknown_label_quality"),
+        ({"title": "a", "category": "A", "label_quality": 3}, "unknown_label_quality"),
+        (["a", "A"], "not_an_object"),
+        ("a", "not_an_object"),
+        (None, "not_an_object"),
+    ],
+)
+def test_an_unusable_row_is_quarantined_and_its_neighbours_are_kept(
+    tmp_path: Path, read: Read, record: object, reason: str
+) -> None:
+    good = {"title": "a" * 100, "category": "A"}
+    text = "".join(json.dumps(row) + "\n" for row in (good, record, good))
+    (tmp_path / "x.jsonl").write_text(text)
+    raw = read(tmp_path, max_title_length=100)
+    assert len(raw.table) == 2
+    assert reasons(raw) == [(2, reason)]
+    assert list(raw.quarantine["file"]) == ["x.jsonl"]
+
+
+@pytest.mark.parametrize("line", ["{", "{'title': 'a'}", "titulo", '{"title": "a"} x', "[" * 99999])
+def test_a_line_that_is_not_json_is_quarantined_with_a_short_excerpt(
+    tmp_path: Path, read: Read, line: str
+) -> None:
+    good = jsonl({"title": "a", "category": "A"})
+    (tmp_path / "x.jsonl").write_text(good + line + "\n" + good)
+    raw = read(tmp_path)
+    assert len(raw.table) == 2
+    assert reasons(raw) == [(2, "not_json")]
+    excerpt = raw.quarantine["excerpt"][0]
+    assert line[:10].replace("'", "") in excerpt.replace("\\'", "'").replace("'", "")
+    assert len(excerpt) <= 200
+
+
+@pytest.mark.parametrize("title", ["\u00a0", "\u3000\u2003", "\u200b", "\u0301"])
+def test_a_title_without_any_visible_character_is_empty(
+    tmp_path: Path, read: Read, title: str
+) -> None:
+    (tmp_path / "x.jsonl").write_text(jsonl({"title": title, "category": "A"}), encoding="utf-8")
+    assert reasons(read(tmp_path)) == [(1, "title_empty")]
+
+
+def test_a_blank_category_is_missing(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_text("title,category\na,  \n")
+    assert reasons(read(tmp_path)) == [(2, "category_missing")]
+
+
+def test_blanks_around_a_category_make_no_class_of_their_own(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_text("title,category\na,A\nb, A\t\nc,\u00a0A \n", encoding="utf-8")
+    assert rows(read(tmp_path)) == [("a", "A"), ("b", "A"), ("c", "A")]
+
+
+@pytest.mark.parametrize("tokens", [5, ["a", 5], [None], {"a": "b"}, True, "\ud800", ["\ud800"]])
+def test_tokens_that_are_no_tokens_do_not_pass(tmp_path: Path, read: Read, tokens: object) -> None:
+    base = {"title": "a", "category": "A"}
+    (tmp_path / "x.jsonl").write_text(
+        "".join(json.dumps({**base, "tokenized_title": value}) + "\n" for value in (tokens, "m r"))
+    )
+    raw = read(tmp_path)
+    assert list(raw.table["tokenized_title"]) == ["m r"]
+    assert reasons(raw) == [(1, "tokens_not_text")]
+
+
+def test_tokens_in_latin_1_are_quarantined(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_bytes(
+        "title,category,tokenized_title\na,A,caña\nb,B,cama\n".encode("latin-1")
+    )
+    raw = read(tmp_path)
+    assert list(raw.table["tokenized_title"]) == ["cama"]
+    assert reasons(raw) == [(2, "tokens_not_text")]
+
+
+def test_excerpts_show_in_ascii_what_no_terminal_can(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_bytes(b"title,category\ncama\x1b[2J\xf1,A\n\xf1,\x07,B\n")
+    raw = read(tmp_path)
+    assert reasons(raw) == [(2, "not_utf8"), (3, "not_csv")]
+    assert raw.quarantine["excerpt"][0] == r"{'title': 'cama\x1b[2J\udcf1', 'category': 'A'}"
+    assert raw.quarantine["excerpt"][1] == r"['\udcf1', '\x07', 'B']"
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
+def test_a_row_with_the_wrong_number_of_fields_is_quarantined_with_its_line(
+    tmp_path: Path, read: Read, name: str
+) -> None:
+    text = "title,category\na,A\nb\nc,C,extra\nd,D\n"
+    (tmp_path / name).write_text(text.replace(",", "\t" if name == "x.tsv" else ","))
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A"), ("d", "D")]
+    assert reasons(raw) == [(3, "not_csv"), (4, "not_csv")]
+
+
+def test_line_numbers_hold_after_a_title_of_several_lines(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_text('title,category\n"a\nb",A\nbad\n')
+    several = "title_of_several_lines"
+    assert reasons(read(tmp_path)) == [(2, several), (3, several), (4, "not_csv")]
+
+
+@pytest.mark.parametrize(
+    "record", ['"a\nb\nc",A,x', 'a,"A\nb,B\nc",x', '"a\n\n",A,x', 'a,"A\n\n",x', 'a,"\n\n",x']
+)
+def test_a_title_or_category_of_several_lines_is_quarantined_line_by_line(
+    tmp_path: Path, read: Read, record: str
+) -> None:
+    (tmp_path / "x.csv").write_text(f"title,category,description\nb,B,\n{record}\nc,C,\n")
+    raw = read(tmp_path)
+    assert rows(raw) == [("b", "B"), ("c", "C")]
+    assert reasons(raw) == [(line, "title_of_several_lines") for line in (3, 4, 5)]
+    assert set(raw.quarantine["file"]) == {"x.csv"}
+
+
+def test_other_columns_may_have_several_lines(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_text(
+        'description,title,category\n"of\n\nlines",Mesa,A\n"24"" of\r\nlines",Silla,B\nbad\n'
+    )
+    raw = read(tmp_path)
+    assert rows(raw) == [("Mesa", "A"), ("Silla", "B")]
+    assert reasons(raw) == [(7, "not_csv")]
+
+
+def test_a_title_of_several_lines_is_fine_where_a_record_is_one_line(
+    tmp_path: Path, read: Read
+) -> None:
+    (tmp_path / "x.jsonl").write_text(jsonl({"title": "a\nb", "category": "A"}))
+    assert rows(read(tmp_path)) == [("a\nb", "A")]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])
+def test_a_title_of_a_megabyte_is_quarantined_and_not_copied_into_the_report(
+    tmp_path: Path, read: Read, name: str
+) -> None:
+    table = pd.DataFrame({"title": ["a", "ñ" * 1_000_000, "b"], "category": ["A", "A", "B"]})
+    if name == "x.csv":
+        table.to_csv(tmp_path / name, index=False)
+    elif name == "x.jsonl":
+        table.to_json(tmp_path / name, orient="records", lines=True, force_ascii=False)
+    else:
+        table.to_parquet(tmp_path / name)
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A"), ("b", "B")]
+    assert list(raw.quarantine["reason"]) == ["title_too_long"]
+    assert len(raw.quarantine["excerpt"][0]) <= 200
+
+
+def test_a_field_beyond_any_limit_costs_only_its_row(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_text("title,category\na,A\n" + "b" * 9_000_000 + ",B\nc,C\n")
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A"), ("c", "C")]
+    assert len(raw.quarantine) == 1
+
+
+def test_rows_in_latin_1_among_utf_8_are_quarantined(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_bytes(
+        "title,category\nñandú,A\n".encode() + "caña,B\n".encode("latin-1") + b"c,C\n"
+    )
+    raw = read(tmp_path)
+    assert rows(raw) == [("ñandú", "A"), ("c", "C")]
+    assert reasons(raw) == [(3, "not_utf8")]
+
+
+def test_an_open_quote_that_swallows_the_file_is_an_error_with_its_line(
+    tmp_path: Path, read: Read
+) -> None:
+    body = "".join(f"titulo {i},A\n" for i in range(100))
+    (tmp_path / "x.csv").write_text(f'title,category\nb,B\n"Mesa,A\n{body}')
+    with pytest.raises(DataError, match=r"x\.csv:3: a quote opens here and is not closed"):
+        read(tmp_path)
+
+
+def test_a_quote_may_stay_open_over_a_thousand_lines_and_no_longer(
+    tmp_path: Path, read: Read
+) -> None:
+    path = tmp_path / "x.csv"
+    text = 'title,category,description\na,A,\nb,B,"{}"\nc,C,\n'
+    path.write_text(text.format("\n" * 999))
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A"), ("b", "B"), ("c", "C")]
+    assert raw.quarantine.empty
+    path.write_text(text.format("\n" * 1000))
+    with pytest.raises(DataError, match=r"x\.csv:3: a quote opens here and is not closed"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "later",
+    ['Monitor 24",MON', '"Monitor, 24",MON'],
+    ids=["a quote that closes it in a later row", "a quoted title in a later row"],
+)
+def test_rows_swallowed_by_an_open_quote_are_accounted_for(
+    tmp_path: Path, read: Read, later: str
+) -> None:
+    (tmp_path / "x.csv").write_text(f'title,category\n"Mesa,A\nSilla,B\nCama,C\n{later}\n')
+    raw = read(tmp_path)
+    assert not any("\n" in title for title in raw.table["title"])
+    assert len(raw.table) + len(raw.quarantine) == 4
+    assert list(raw.quarantine["line"]) == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
+def test_two_columns_of_one_name_are_an_error(tmp_path: Path, read: Read, name: str) -> None:
+    if name == "x.csv":
+        (tmp_path / name).write_text("title,category, title\na,A,z\n")
+    else:
+        columns = ["title", "category", "title"]
+        table = pyarrow.table([["a"], ["A"], ["z"]], names=columns)
+        pyarrow.parquet.write_table(table, tmp_path / name)
+    with pytest.raises(DataError, match=rf"{name}: column 'title' is there twice; rename one"):
+        read(tmp_path)
+
+
+# Test files of a challenge, and folders that mislead
+
+
+@pytest.mark.parametrize("name", ["test.csv", "test.tsv"])
+def test_a_test_file_without_labels_is_left_out_with_a_notice(
+    tmp_path: Path, read: Read, name: str
+) -> None:
+    (tmp_path / "train.csv").write_text("title,category\na,A\nb,B\n")
+    text = "id,title,language\n0,c,spanish\n"
+    (tmp_path / name).write_text(text.replace(",", "\t" if name == "test.tsv" else ","))
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A"), ("b", "B")]
+    assert raw.notices == [f"{name} has no column 'category': left out"]
+    assert raw.quarantine.empty
+
+
+@pytest.mark.parametrize("name", ["test.jsonl", "test.parquet"])
+def test_a_test_file_without_labels_of_another_kind_is_left_out_too(
+    tmp_path: Path, read: Read, name: str
+) -> None:
+    (tmp_path / "train.csv").write_text("title,category\na,A\nb,B\n")
+    table = pd.DataFrame({"title": ["c", "d"]})
+    if name == "test.jsonl":
+        table.to_json(tmp_path / name, orient="records", lines=True)
+    else:
+        table.to_parquet(tmp_path / name)
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A"), ("b", "B")]
+    assert raw.quarantine.empty
+
+
+def test_a_training_file_without_labels_is_an_error(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "train.csv").write_text("title,text\na,A\n")
+    with pytest.raises(DataError, match=r"train\.csv: no column 'category' \(found: title, text\)"):
+        read(tmp_path)
+
+
+def test_a_folder_with_the_name_of_a_file_is_not_read(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "train.csv").write_text("title,category\na,A\nb,B\n")
+    (tmp_path / "test.csv").mkdir()
+    assert rows(read(tmp_path)) == [("a", "A"), ("b", "B")]
+
+
+def test_the_same_split_in_two_files_is_an_error(tmp_path: Path, read: Read) -> None:
+    text = "title,category\na,A\nb,B\n"
+    (tmp_path / "train.csv").write_text(text)
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(text.encode()))
+    message = r"train\.csv and .*train\.csv\.gz are the same split twice; remove one"
+    with pytest.raises(DataError, match=message):
+        read(tmp_path)
+
+
+def test_files_are_listed_in_the_same_order_each_time(tmp_path: Path) -> None:
+    for name in ("b.test.csv", "a.train.csv", "b.train.csv", "a.test.csv", "notes.txt"):
+        (tmp_path / name).write_text("title,category\n")
+    names = [source.path.name for source in find_sources(tmp_path, None)]
+    assert names == ["a.test.csv", "a.train.csv", "b.test.csv", "b.train.csv"]
+
+
+def test_a_language_is_found_whatever_its_case(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "spanish.train.csv").write_text("title,category\na,A\n")
+    assert len(read(tmp_path, "Spanish").table) == 1
+
+
+# Parquet
+
+
+def test_line_numbers_of_parquet_are_row_numbers(tmp_path: Path, read: Read) -> None:
+    table = pd.DataFrame({"title": ["a", None, "c"], "category": ["A", "B", None]})
+    table.to_parquet(tmp_path / "x.parquet")
+    assert reasons(read(tmp_path)) == [(2, "title_missing"), (3, "category_missing")]
+
+
+def test_numbers_in_a_title_column_of_parquet_are_not_text(tmp_path: Path, read: Read) -> None:
+    pd.DataFrame({"title": [1, 2], "category": ["A", "B"]}).to_parquet(tmp_path / "x.parquet")
+    assert set(read(tmp_path).quarantine["reason"]) == {"title_not_text"}
+
+
+def test_columns_of_parquet_that_nobody_reads_may_hold_anything(tmp_path: Path, read: Read) -> None:
+    table = pyarrow.table(
+        {
+            "title": ["Mesa"],
+            "category": ["TABLES"],
+            "created": pyarrow.array([2**62], pyarrow.timestamp("us")),
+            "day": pyarrow.array([3_000_000], pyarrow.date32()),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    assert rows(read(tmp_path)) == [("Mesa", "TABLES")]
+
+
+@pytest.mark.parametrize("column", ["title", "language"])
+def test_a_column_of_parquet_that_python_cannot_hold_is_one_message(
+    column: str, tmp_path: Path, read: Read
+) -> None:
+    columns = {"title": ["Mesa"], "category": ["TABLES"], "language": ["spanish"]}
+    beyond = pyarrow.array([2**62], pyarrow.timestamp("us"))
+    pyarrow.parquet.write_table(pyarrow.table({**columns, column: beyond}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet: not a readable parquet file"):
+        read(tmp_path)
+
+
+def test_categorical_columns_of_parquet_are_text(tmp_path: Path, read: Read) -> None:
+    table = frame()
+    table["category"] = table["category"].astype("category")
+    table.to_parquet(tmp_path / "x.parquet")
+    assert rows(read(tmp_path)) == list(zip(TITLES, CATEGORIES, strict=True))
+
+
+# Files made to fill the memory
+
+GOOD = {"title": "a", "category": "A"}
+MEASURED = """
+import resource, sys
+from rubro.base.errors import DataError
+from rubro.base.params import load_params
+from rubro.data.sources import read_titles
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+params = load_params(sys.argv[1]).data.model_copy(
+    update={"path": sys.argv[2], "max_quarantined_share": float(sys.argv[3])}
+)
+before = peak()
+try:
+    raw = read_titles(params, None)
+    print(peak() - before, len(raw.table), *raw.quarantine["reason"])
+except DataError as error:
+    print(peak() - before, error)
+"""
+
+
+def measured(root: Path, path: Path, share: float = 1.0) -> tuple[int, str]:
+    """Read in a process of its own: the megabytes that it took, and what came of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(root / "params.yaml"), str(path), str(share)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    megabytes, _, outcome = done.stdout.strip().partition(" ")
+    return int(megabytes), outcome
+
+
+def write_bomb(path: Path, start: str, filling: bytes, count: int, end: str) -> None:
+    """Gzip start, filling times count, and end."""
+    with gzip.open(path, "wb") as file:
+        file.write(start.encode())
+        for _ in range(count):
+            file.write(filling)
+        file.write(end.encode())
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.csv.gz", "x.tsv.gz"])
+@pytest.mark.parametrize("filling", [b"0", b"\0"])
+def test_a_line_of_200_megabytes_costs_its_row_and_little_memory(
+    tmp_path: Path, project_root: Path, name: str, filling: bytes
+) -> None:
+    first, last = "title,category\na,A\n", "\nb,B\n"
+    if "jsonl" in name:
+        first, last = jsonl(GOOD), "\n" + jsonl(GOOD)
+    elif "tsv" in name:
+        first, last = first.replace(",", "\t"), last.replace(",", "\t")
+    write_bomb(tmp_path / name, first, filling * 2_000_000, 100, last)
+    assert (tmp_path / name).stat().st_size < 300_000
+    megabytes, outcome = measured(project_root, tmp_path / name)
+    assert outcome == "2 line_too_long"
+    assert megabytes < 40
+
+
+def test_the_start_of_a_line_that_is_too_long_is_reported(tmp_path: Path, read: Read) -> None:
+    title = "mesa" * 2**18
+    (tmp_path / "x.jsonl").write_text(jsonl(GOOD, {**GOOD, "title": title}, GOOD))
+    raw = read(tmp_path)
+    assert len(raw.table) == 2
+    assert reasons(raw) == [(2, "line_too_long")]
+    assert "mesamesa" in raw.quarantine["excerpt"][0]
+    assert len(raw.quarantine["excerpt"][0]) <= 200
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv"])
+@pytest.mark.parametrize("more", [-1, 0])
+def test_a_line_may_have_a_million_characters_and_no_more(
+    tmp_path: Path, read: Read, name: str, more: int
+) -> None:
+    line = '{"title": "%s", "category": "A"}' if name == "x.jsonl" else "%s,A"
+    header = "" if name == "x.jsonl" else "title,category\n"
+    title = "ñ" * (2**20 - len(line % "") - 1 + more)
+    (tmp_path / name).write_text(header + line % title + "\n", encoding="utf-8")
+    raw = read(tmp_path, max_title_length=2**21)
+    assert len(raw.table) == 1
+    (tmp_path / name).write_text(header + line % (title + "ññ") + "\n", encoding="utf-8")
+    assert list(read(tmp_path).quarantine["reason"]) == ["line_too_long"]
+
+
+def test_a_line_that_is_too_long_inside_quotes_costs_its_record(tmp_path: Path, read: Read) -> None:
+    text = f'title,category,description\na,A,\nb,B,"of\n{"x" * 2**21}\nlines"\nc,C,\n'
+    (tmp_path / "x.csv").write_text(text)
+    raw = read(tmp_path)
+    assert rows(raw) == [("a", "A"), ("c", "C")]
+    assert reasons(raw) == [(line, "line_too_long") for line in (3, 4, 5)]
+
+
+def test_quotes_that_open_again_and_again_do_not_fill_the_memory(
+    tmp_path: Path, project_root: Path
+) -> None:
+    path = tmp_path / "x.csv.gz"
+    write_bomb(path, 'title,category\na,"', b'b\n","' * 100_000, 400, "")
+    megabytes, outcome = measured(project_root, path)
+    assert "x.csv.gz:2: a quote opens here and is not closed" in outcome
+    assert megabytes < 400
+
+
+def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, project_root: Path
+) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    write_bomb(path, jsonl(GOOD), b" " * (2**20 - 1) + b"\n", 300, "")
+    megabytes, outcome = measured(project_root, path)
+    assert "more than 100 times its size (a gzip bomb?)" in outcome
+    assert "unpack it with gunzip" in outcome
+    assert megabytes < 40
+
+
+def test_a_file_that_shrinks_a_lot_is_read_while_it_is_small(tmp_path: Path, read: Read) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    write_bomb(path, "", jsonl(GOOD).encode() * 1000, 30, "")
+    assert path.stat().st_size * 100 < 30_000 * len(jsonl(GOOD))
+    assert len(read(tmp_path).table) == 30_000
+
+
+def test_millions_of_unusable_rows_stop_the_reading_early(
+    tmp_path: Path, project_root: Path
+) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    write_bomb(path, jsonl(GOOD), b"5\n" * 10_000, 500, "")
+    megabytes, outcome = measured(project_root, path, share=0.05)
+    assert "1048577 of 1048578 rows (100.0%) cannot be used" in outcome
+    assert megabytes < 500
+
+
+def test_a_parquet_file_of_more_rows_than_it_can_hold_titles_is_refused(
+    tmp_path: Path, project_root: Path
+) -> None:
+    column = pyarrow.array(["a"]).dictionary_encode()
+    many = pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array(np.zeros(2**24 + 1, np.int8)), column.dictionary
+    )
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"title": many, "category": many}), path)
+    assert path.stat().st_size < 2**20
+    megabytes, outcome = measured(project_root, path)
+    assert "x.parquet: 16777217 rows in fewer bytes are no titles" in outcome
+    assert megabytes < 40
+
+
+def test_a_header_of_several_lines_is_no_header(tmp_path: Path, read: Read) -> None:
+    """It would swallow the rows up to the next quote."""
+    (tmp_path / "x.csv").write_text('title,category,"more\na,A,x\nb",B,x\nc,C,x\n')
+    with pytest.raises(DataError, match=r"x\.csv:1: no readable header \(3 lines long"):
+        read(tmp_path)
+
+
+# Real rows of the challenge, where they are at hand
+
+
+@pytest.mark.skipif(not MESSY.is_dir(), reason="needs ../shared/data/messy")
+def test_the_mixed_challenge_file_reads_with_both_languages(read: Read) -> None:
+    path = MESSY / "train_mixed.csv"
+    expected = pd.read_csv(path, dtype=str, keep_default_na=False)
+    raw = read(path)
+    assert set(raw.table["language"]) == {"spanish", "portuguese"}
+    assert len(raw.table) + len(raw.quarantine) == len(expected)
+    assert len(raw.quarantine) / len(expected) < 0.05
+
+
+@pytest.mark.skipif(not MESSY.is_dir(), reason="needs ../shared/data/messy")
+def test_a_challenge_file_of_title_and_category_alone_reads(read: Read) -> None:
+    path = MESSY / "train_head.csv"
+    expected = pd.read_csv(path, dtype=str, keep_default_na=False)
+    raw = read(path)
+    assert rows(raw) == list(zip(expected["title"], expected["category"], strict=True))

@@ -1,0 +1,540 @@
+"""Which rows and categories are kept, and how the splits are made."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rubro.base.errors import DataError
+from rubro.base.text import normalise
+from rubro.data.sources import RawTitles
+from rubro.data.subset import Subset, make_subset
+
+Row = tuple[str, str, str]  # title, category, split
+Make = Callable[..., Subset]
+
+
+def raw_titles(rows: list[Row], language: str | list[str] = "") -> RawTitles:
+    table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
+        language=language, label_quality="reliable", tokenized_title=None
+    )
+    quarantine = pd.DataFrame(columns=["file", "line", "reason", "excerpt"])
+    return RawTitles(table, quarantine)
+
+
+@pytest.fixture(scope="module")
+def subset(make_params: Callable[..., Any]) -> Make:
+    def make(raw: RawTitles | list[Row], seed: int = 1, **changes: Any) -> Subset:
+        values: dict[str, Any] = {"language": None, "top_categories": 0, "max_rows": 0}
+        values |= {"validation_share": 0.1, "test_share": 0.1, **changes}
+        params = make_params({f"subset.{key}": value for key, value in values.items()})
+        if not isinstance(raw, RawTitles):
+            raw = raw_titles(raw)
+        return make_subset(raw, params.subset, seed)
+
+    return make
+
+
+def many(sizes: dict[str, int], split: str = "", start: int = 0) -> list[Row]:
+    """That many different titles of each category."""
+    return [(f"{name} {i + start}", name, split) for name in sizes for i in range(sizes[name])]
+
+
+def three(train: dict[str, int], rest: dict[str, int]) -> list[Row]:
+    """A training split of some sizes, validation and test of others."""
+    return [
+        *many(train, "train"),
+        *many(rest, "validation", 10_000),
+        *many(rest, "test", 20_000),
+    ]
+
+
+def counts(result: Subset, split: str) -> Counter[str]:
+    return Counter(result.splits[split]["category"])
+
+
+def dropped(result: Subset) -> dict[str, int]:
+    value = result.summary["dropped"]
+    assert isinstance(value, dict)
+    return value
+
+
+# Splits made where the source has none
+
+SIZES = st.dictionaries(
+    st.sampled_from("ABCDEFGHIJ"), st.integers(1, 60), min_size=2, max_size=10
+).filter(lambda sizes: sum(size >= 5 for size in sizes.values()) >= 2)
+SHARES = st.sampled_from([0.01, 0.1, 0.25, 0.4])
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=SIZES, seed=st.integers(0, 2**32 - 1), validation=SHARES, test=SHARES)
+def test_made_splits_share_no_row_lose_none_and_hold_every_category(
+    subset: Make, sizes: dict[str, int], seed: int, validation: float, test: float
+) -> None:
+    rows = many(sizes)
+    result = subset(rows, seed, validation_share=validation, test_share=test)
+    made = [title for split in result.splits.values() for title in split["title"]]
+    assert sorted(made) == sorted(title for title, _, _ in rows)
+    for category, size in sizes.items():
+        assert counts(result, "train")[category] >= 1
+        for split in ("validation", "test"):
+            assert size < 5 or counts(result, split)[category] >= 1
+
+
+@pytest.mark.parametrize(("size", "validation"), [(3, 0.1), (3, 0.4), (4, 0.4)])
+def test_a_category_of_three_rows_is_in_each_split(
+    subset: Make, size: int, validation: float
+) -> None:
+    result = subset(many({"A": 30, "B": 30, "RARE": size}), validation_share=validation)
+    assert all(counts(result, split)["RARE"] for split in result.splits)
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.1, 0.1), (0.2, 0.4), (0.4, 0.2)])
+def test_shares_are_of_all_rows_and_the_same_in_each_category(
+    subset: Make, validation: float, test: float
+) -> None:
+    sizes = {"A": 1000, "B": 100}
+    result = subset(many(sizes), validation_share=validation, test_share=test)
+    for category, size in sizes.items():
+        assert counts(result, "validation")[category] == pytest.approx(size * validation, abs=1)
+        assert counts(result, "test")[category] == pytest.approx(size * test, abs=1)
+
+
+def test_the_same_seed_makes_the_same_splits_and_another_seed_others(subset: Make) -> None:
+    rows = many({"A": 40, "B": 40})
+    one, again, other = (subset(rows, seed).splits["test"] for seed in (5, 5, 6))
+    pd.testing.assert_frame_equal(one, again)
+    assert set(one["title"]) != set(other["title"])
+
+
+def test_made_splits_are_not_the_first_or_last_rows(subset: Make) -> None:
+    positions = [int(t.split()[1]) for t in subset(many({"A": 200, "B": 200})).splits["test"].title]
+    assert 50 < sum(positions) / len(positions) < 150
+
+
+def test_only_the_missing_split_is_made(subset: Make) -> None:
+    rows = [*many({"A": 50, "B": 50}, "train"), *many({"A": 7, "B": 7}, "test", 1000)]
+    result = subset(rows, validation_share=0.2)
+    assert counts(result, "test") == {"A": 7, "B": 7}
+    assert counts(result, "validation") == {"A": 10, "B": 10}
+    assert counts(result, "train") == {"A": 40, "B": 40}
+
+
+def test_a_missing_test_split_takes_its_own_share_of_the_rest(subset: Make) -> None:
+    rows = [*many({"A": 50, "B": 50}, "train"), *many({"A": 7, "B": 7}, "validation", 1000)]
+    assert counts(subset(rows, test_share=0.2), "test") == {"A": 10, "B": 10}
+
+
+def test_given_splits_are_kept_as_they_are(subset: Make) -> None:
+    result = subset(three({"A": 5, "B": 4}, {"A": 2, "B": 3}))
+    assert {name: len(split) for name, split in result.splits.items()} == {
+        "train": 9,
+        "validation": 5,
+        "test": 5,
+    }
+
+
+def test_rows_of_no_split_beside_given_splits_are_for_training(subset: Make) -> None:
+    rows = [*three({"A": 2, "B": 2}, {"A": 1, "B": 1}), *many({"A": 3}, "", 500)]
+    assert counts(subset(rows), "train") == {"A": 5, "B": 2}
+
+
+# Titles in several splits
+
+
+def test_a_title_in_several_splits_stays_in_the_last_only(subset: Make) -> None:
+    rows = [
+        *three({"A": 3, "B": 3}, {"A": 1, "B": 1}),
+        ("Cámara  HD", "A", "train"),
+        ("camara hd", "B", "validation"),
+        ("CAMARA HD ", "A", "test"),
+        ("Mesa Ratona", "A", "train"),
+        ("mesa ratona", "A", "validation"),
+    ]
+    result = subset(rows)
+    held = {name: set(split["title"]) for name, split in result.splits.items()}
+    assert "CAMARA HD " in held["test"]
+    assert "mesa ratona" in held["validation"]
+    assert not held["train"] & {"Cámara  HD", "Mesa Ratona"}
+    assert "camara hd" not in held["validation"]
+    assert dropped(result)["duplicate_of_other_split"] == 3
+
+
+def test_repeated_titles_within_the_training_rows_are_kept(subset: Make) -> None:
+    rows = [*three({"A": 3, "B": 3}, {"A": 1, "B": 1}), ("A 0", "A", "train")]
+    assert counts(subset(rows), "train")["A"] == 4
+
+
+def test_repeated_titles_do_not_leak_into_splits_that_are_made(subset: Make) -> None:
+    rows = [(f"title {i % 20}", "AB"[i % 2], "") for i in range(200)]
+    rows += many({"A": 50, "B": 50})
+    held = [set(split["title"]) for split in subset(rows).splits.values()]
+    assert not held[0] & held[1] and not held[0] & held[2] and not held[1] & held[2]
+
+
+# Categories
+
+
+def test_the_most_popular_categories_are_chosen_on_the_training_rows_alone(subset: Make) -> None:
+    rows = three({"A": 5, "B": 4, "C": 3}, {"A": 1, "B": 1, "C": 50})
+    result = subset(rows, top_categories=2)
+    assert result.labels == ["A", "B"]
+    assert counts(result, "test") == {"A": 1, "B": 1}
+    assert dropped(result)["category_not_selected"] == 3 + 50 + 50
+
+
+def test_equally_popular_categories_are_chosen_by_name(subset: Make) -> None:
+    sizes = {"D": 3, "B": 3, "C": 3, "A": 1, "E": 9}
+    assert subset(three(sizes, sizes), top_categories=3).labels == ["B", "C", "E"]
+
+
+def test_labels_are_sorted_whatever_the_order_of_the_rows(subset: Make) -> None:
+    rows = three({"b": 3, "Á": 9, "B": 1, "a": 2}, {"b": 1, "Á": 1, "B": 1, "a": 1})
+    assert subset(rows).labels == subset(rows[::-1]).labels == ["B", "a", "b", "Á"]
+
+
+def test_categories_that_the_training_rows_lack_are_dropped_and_counted(subset: Make) -> None:
+    rows = [*three({"A": 3, "B": 3}, {"A": 1, "B": 1}), *many({"NEW": 4}, "test")]
+    result = subset(rows)
+    assert result.labels == ["A", "B"]
+    assert counts(result, "test") == {"A": 1, "B": 1}
+    assert dropped(result)["category_not_in_train"] == 4
+
+
+def test_a_category_of_one_row_is_trained_on_and_breaks_nothing(subset: Make) -> None:
+    result = subset(many({"A": 20, "B": 20, "ONE": 1}))
+    assert counts(result, "train")["ONE"] == 1
+    assert "ONE" in result.labels
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes"),
+    [(many({"A": 30}), {}), (many({"A": 30, "B": 20}), {"top_categories": 1})],
+)
+def test_a_single_category_is_an_error_that_names_the_remedy(
+    subset: Make, rows: list[Row], changes: dict[str, int]
+) -> None:
+    with pytest.raises(DataError, match=r"1 category .* at least two: raise subset\.top_cat"):
+        subset(rows, **changes)
+
+
+def test_too_few_rows_for_a_split_are_an_error_that_names_the_split(subset: Make) -> None:
+    with pytest.raises(DataError, match="validation split has no row"):
+        subset(many({"A": 1, "B": 1}))
+
+
+def test_no_training_rows_at_all_are_an_error(subset: Make) -> None:
+    with pytest.raises(DataError, match="in the training rows"):
+        subset(many({"A": 9, "B": 9}, "test"))
+
+
+# Rows
+
+
+def test_max_rows_is_a_random_sample_of_the_training_rows(subset: Make) -> None:
+    rows = three({"A": 60, "B": 40}, {"A": 3, "B": 3})
+    one, again = subset(rows, max_rows=30), subset(rows, max_rows=30)
+    train = one.splits["train"]
+    assert len(train) == 30
+    assert set(train["title"]) < {title for title, _, split in rows if split == "train"}
+    assert len(one.splits["test"]) == len(one.splits["validation"]) == 6
+    assert dropped(one)["over_max_rows"] == 70
+    pd.testing.assert_frame_equal(train, again.splits["train"])
+    assert set(train["category"]) == {"A", "B"}
+    assert set(train["title"]) != set(subset(rows, 2, max_rows=30).splits["train"]["title"])
+
+
+def test_a_max_rows_above_the_number_of_rows_changes_nothing(subset: Make) -> None:
+    rows = three({"A": 6, "B": 4}, {"A": 3, "B": 3})
+    assert list(subset(rows, max_rows=10).splits["train"]["title"]) == [t for t, _, _ in rows[:10]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(["mesa", "Mesa", "silla", "cama", "sofá", "sofa", "tv", "pc"]),
+            st.sampled_from("ABCD"),
+            st.sampled_from(["train", "validation", "test", ""]),
+        ),
+        max_size=60,
+    ),
+    top=st.integers(0, 3),
+    max_rows=st.integers(0, 40),
+    exponent=st.sampled_from([0.0, 1.0, 30.0]),
+)
+def test_every_row_is_either_kept_or_counted_as_dropped(
+    subset: Make, rows: list[Row], top: int, max_rows: int, exponent: float
+) -> None:
+    try:
+        result = subset(rows, top_categories=top, max_rows=max_rows, zipf_exponent=exponent)
+    except DataError:
+        return
+    kept = sum(len(split) for split in result.splits.values())
+    assert kept + sum(dropped(result).values()) == len(rows)
+    assert result.summary["rows"] == {
+        **{name: len(split) for name, split in result.splits.items()},
+        "total": kept,
+    }
+    assert set(result.splits["train"]["category"]) == set(result.labels)
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), labels=st.lists(ANY_TEXT, min_size=1, max_size=6, unique=True))
+def test_any_table_makes_a_whole_subset_or_a_data_error(
+    subset: Make, data: st.DataObject, labels: list[str]
+) -> None:
+    splits = st.sampled_from(["train", "validation", "test", "", ""])
+    rows = data.draw(
+        st.lists(st.tuples(ANY_TEXT, st.sampled_from(labels), splits), min_size=1, max_size=80)
+    )
+    changes = {
+        "top_categories": data.draw(st.integers(0, 7)),
+        "max_rows": data.draw(st.integers(0, 60)),
+        "zipf_exponent": data.draw(st.sampled_from([0.0, 0.5, 3.0])),
+        "flipped_label_share": data.draw(st.sampled_from([0.0, 0.3, 0.99])),
+    }
+    try:
+        result = subset(rows, data.draw(st.integers(0, 2**32 - 1)), **changes)
+    except DataError:
+        return
+    assert result.labels == sorted(set(result.labels))
+    assert set(result.labels) <= set(labels)
+    for split in result.splits.values():
+        assert set(split["category"]) <= set(result.labels)
+        assert list(split.columns) == ["title", "category", "label_quality", "tokenized_title"]
+    keys = [set(split["title"].map(normalise)) for split in result.splits.values()]
+    assert not (keys[0] & keys[1] or keys[0] & keys[2] or keys[1] & keys[2])
+    written = Counter(title for split in result.splits.values() for title in split["title"])
+    assert written <= Counter(title for title, _, _ in rows)
+    assert sum(written.values()) + sum(dropped(result).values()) == len(rows)
+    json.dumps(result.summary, allow_nan=False)
+
+
+def test_quarantined_rows_are_counted_by_reason(subset: Make) -> None:
+    raw = raw_titles(many({"A": 20, "B": 20}))
+    raw.quarantine["reason"] = ["not_json", "title_empty", "not_json"]
+    result = dropped(subset(raw))
+    assert (result["not_json"], result["title_empty"], result["not_csv"]) == (2, 1, 0)
+
+
+# Labels made wrong
+
+
+EVEN = dict.fromkeys("ABCDE", 60)
+HELD = dict.fromkeys("ABCDE", 8)
+
+
+def assert_held_out_equal(one: Subset, other: Subset) -> None:
+    for split in ("validation", "test"):
+        pd.testing.assert_frame_equal(one.splits[split], other.splits[split])
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.333, 0.9, 0.999])
+@pytest.mark.parametrize("rows", [three(EVEN, HELD), many({"A": 90, "B": 51, "C": 12})])
+def test_the_share_asked_for_of_the_training_labels_is_made_wrong(
+    subset: Make, rows: list[Row], share: float
+) -> None:
+    clean, flipped = subset(rows), subset(rows, flipped_label_share=share)
+    before, after = clean.splits["train"], flipped.splits["train"]
+    assert (before["category"] != after["category"]).sum() == round(share * len(before))
+    pd.testing.assert_frame_equal(before.drop(columns="category"), after.drop(columns="category"))
+    assert before["category"].dtype == after["category"].dtype
+    assert set(after["category"]) <= set(clean.labels)
+    assert flipped.labels == clean.labels
+    assert_held_out_equal(flipped, clean)
+    assert dropped(flipped) == dropped(clean)
+
+
+def test_labels_are_made_wrong_evenly_from_and_to_every_category(subset: Make) -> None:
+    rows = three(dict.fromkeys("ABCDE", 1000), HELD)
+    before = subset(rows).splits["train"]["category"]
+    after = subset(rows, flipped_label_share=0.4).splits["train"]["category"]
+    wrong = before != after
+    pairs = Counter(zip(before[wrong], after[wrong], strict=True))
+    assert len(pairs) == 5 * 4
+    for count in pairs.values():
+        assert count == pytest.approx(1000 * 0.4 / 4, rel=0.35)
+    for name in "ABCDE":
+        assert wrong[before == name].sum() == pytest.approx(400, rel=0.15)
+    positions = np.flatnonzero(wrong)
+    assert positions.mean() == pytest.approx(2500, rel=0.05)
+
+
+def test_of_two_categories_a_wrong_label_is_the_other(subset: Make) -> None:
+    rows = three({"A": 10, "B": 30}, {"A": 2, "B": 2})
+    before = subset(rows).splits["train"]["category"]
+    after = subset(rows, flipped_label_share=0.5).splits["train"]["category"]
+    wrong = before != after
+    assert wrong.sum() == 20
+    assert (after[wrong] == before[wrong].map({"A": "B", "B": "A"})).all()
+
+
+# Categories thinned to Zipf's law
+
+
+def zipf_sizes(most: int, classes: int, exponent: float) -> list[int]:
+    return [max(round(most / rank**exponent), 3) for rank in range(1, classes + 1)]
+
+
+@pytest.mark.parametrize("exponent", [0.3, 1.0, 2.0, 5.0])
+def test_categories_of_one_size_are_thinned_to_zipfs_law(subset: Make, exponent: float) -> None:
+    rows = three(dict.fromkeys("ABCDEFGHIJ", 500), dict.fromkeys("ABCDEFGHIJ", 4))
+    clean, thinned = subset(rows), subset(rows, zipf_exponent=exponent)
+    sizes = sorted(counts(thinned, "train").values(), reverse=True)
+    assert sizes == zipf_sizes(500, 10, exponent)
+    assert dropped(thinned) == {
+        **dropped(clean),
+        "thinned_to_zipf": 5000 - sum(sizes),
+    }
+    assert thinned.labels == clean.labels
+    assert thinned.summary["rows"] == {
+        "train": sum(sizes),
+        "validation": 40,
+        "test": 40,
+        "total": sum(sizes) + 80,
+    }
+    assert_held_out_equal(thinned, clean)
+
+
+def test_which_category_is_thinned_most_is_drawn_by_the_seed(subset: Make) -> None:
+    rows = three(EVEN, HELD)
+    orders = {
+        tuple(
+            name for name, _ in counts(subset(rows, seed, zipf_exponent=1), "train").most_common()
+        )
+        for seed in range(8)
+    }
+    assert len(orders) > 4
+    assert len({order[0] for order in orders}) > 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_category_gets_more_rows_than_it_has_or_fewer_than_three(
+    subset: Make, seed: int
+) -> None:
+    sizes = {"A": 400, "B": 50, "C": 3, "D": 2, "E": 1, "F": 120}
+    rows = three(sizes, {"A": 2, "B": 2})
+    kept = counts(subset(rows, seed, zipf_exponent=2), "train")
+    assert set(kept) == set(sizes)
+    allowed = zipf_sizes(400, 6, 2)
+    for name, size in sizes.items():
+        assert min(size, 3) <= kept[name] <= size
+        assert kept[name] == size or kept[name] in allowed
+    # No ranking keeps more than that by size.
+    ranked = zip(sorted(sizes.values(), reverse=True), allowed, strict=True)
+    assert sum(kept.values()) <= sum(min(pair) for pair in ranked)
+
+
+def test_thinned_rows_are_a_random_sample_in_their_order(subset: Make) -> None:
+    rows = three(dict.fromkeys("ABCDE", 300), HELD)
+    before = subset(rows).splits["train"]
+    after = subset(rows, zipf_exponent=1).splits["train"]
+    places = [list(before["title"]).index(title) for title in after["title"]]
+    assert places == sorted(places)
+    assert list(after.index) == list(range(len(after)))
+    pd.testing.assert_frame_equal(after, before.iloc[places].reset_index(drop=True))
+    second = [int(title.split()[1]) for title in after["title"]]
+    assert sum(second) / len(second) == pytest.approx(150, rel=0.1)
+
+
+def test_thinned_categories_can_have_wrong_labels_as_well(subset: Make) -> None:
+    rows = three(dict.fromkeys("ABCDE", 300), HELD)
+    thinned = subset(rows, zipf_exponent=1).splits["train"]
+    both = subset(rows, zipf_exponent=1, flipped_label_share=0.2).splits["train"]
+    assert list(both["title"]) == list(thinned["title"])
+    assert (both["category"] != thinned["category"]).sum() == round(0.2 * len(thinned))
+
+
+def test_a_disturbance_of_zero_changes_nothing(subset: Make) -> None:
+    rows = three(EVEN, HELD)
+    plain = subset(rows)
+    assert list(plain.splits["train"]["title"]) == [
+        title for title, _, split in rows if split == "train"
+    ]
+    assert list(plain.splits["train"]["category"]) == [
+        c for _, c, split in rows if split == "train"
+    ]
+    assert dropped(plain)["thinned_to_zipf"] == 0
+    zero = subset(rows, zipf_exponent=0.0, flipped_label_share=0.0)
+    pd.testing.assert_frame_equal(zero.splits["train"], plain.splits["train"])
+    assert zero.summary == plain.summary
+
+
+@pytest.mark.parametrize("change", [{"zipf_exponent": 1.0}, {"flipped_label_share": 0.2}])
+def test_the_same_seed_disturbs_the_same_rows_and_another_seed_others(
+    subset: Make, change: dict[str, float]
+) -> None:
+    rows = three(dict.fromkeys("ABCDE", 100), HELD)
+    one, again, other = (subset(rows, seed, **change) for seed in (5, 5, 6))
+    pd.testing.assert_frame_equal(one.splits["train"], again.splits["train"])
+    assert one.summary == again.summary
+    assert not one.splits["train"].equals(other.splits["train"])
+    assert_held_out_equal(one, other)
+
+
+# Languages
+
+
+def mixed() -> RawTitles:
+    rows = many({"A": 30, "B": 30})
+    return raw_titles(rows, (["spanish"] * 10 + ["portuguese"] * 20) * 2)
+
+
+def test_one_language_is_kept_and_the_other_counted(subset: Make) -> None:
+    result = subset(mixed(), language="Spanish")
+    assert sum(len(split) for split in result.splits.values()) == 20
+    assert dropped(result)["other_language"] == 40
+
+
+def test_a_null_language_keeps_every_language(subset: Make) -> None:
+    result = subset(mixed(), language=None)
+    assert sum(len(split) for split in result.splits.values()) == 60
+    assert dropped(result)["other_language"] == 0
+
+
+def test_rows_that_do_not_tell_their_language_are_kept(subset: Make) -> None:
+    result = subset(many({"A": 30, "B": 30}), language="spanish")
+    assert sum(len(split) for split in result.splits.values()) == 60
+
+
+def test_an_unknown_language_is_answered_with_those_found(subset: Make) -> None:
+    with pytest.raises(DataError) as caught:
+        subset(mixed(), language="english")
+    assert "no row is of language 'english'" in str(caught.value)
+    assert "portuguese (40), spanish (20); set subset.language" in str(caught.value)
+
+
+# The summary
+
+
+def test_the_balance_tells_an_even_source_from_an_uneven_one(subset: Make) -> None:
+    even = subset(three({"A": 10, "B": 10}, {"A": 1, "B": 1})).summary["balance"]
+    uneven = subset(three({"A": 30, "B": 5, "C": 1}, {"A": 1, "B": 1})).summary["balance"]
+    assert even == {
+        "largest_class": 10,
+        "median_class": 10.0,
+        "smallest_class": 10,
+        "entropy": 1.0,
+    }
+    assert isinstance(uneven, dict)
+    assert (uneven["largest_class"], uneven["median_class"], uneven["smallest_class"]) == (30, 5, 1)
+    assert 0 < uneven["entropy"] < 0.7
+
+
+def test_the_share_of_reliable_labels_is_told_by_split(subset: Make) -> None:
+    raw = raw_titles(three({"A": 2, "B": 2}, {"A": 1, "B": 1}))
+    raw.table.loc[0, "label_quality"] = "unreliable"
+    assert subset(raw).summary["reliable_share"] == {"train": 0.75, "validation": 1.0, "test": 1.0}

@@ -1,0 +1,303 @@
+"""The tables behind the comparison, on cases small enough to work out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import softmax
+from torch import nn
+
+from rubro.base.params import EvaluateParams, Params
+from rubro.evaluation.metrics import classification_metrics, expected_calibration_error
+from rubro.evaluation.significance import compare
+from rubro.evaluation.tables import (
+    class_table,
+    comparison,
+    confused_pairs,
+    detail_tables,
+    metrics_of,
+    model_metrics,
+    reliability_curve,
+    slice_table,
+    slices,
+    worst_mistakes,
+)
+from rubro.features.titles import TitleFeatures, Tokens
+from rubro.models.batches import Batch
+from rubro.models.inference import predict_logits
+
+pytest_plugins = ["helpers"]
+
+MakeFeatures = Callable[..., tuple[TitleFeatures, Tokens]]
+
+ABC = ["a", "b", "c"]
+#        predicted  true
+CASE = [
+    ([0.7, 0.2, 0.1], 0),
+    ([0.1, 0.8, 0.1], 0),
+    ([0.3, 0.6, 0.1], 0),
+    ([0.9, 0.1, 0.0], 1),
+    ([0.2, 0.7, 0.1], 1),
+    ([0.0, 0.5, 0.5], 1),
+]
+PROBABILITIES = np.array([p for p, _ in CASE])
+TARGETS = np.array([t for _, t in CASE])
+TITLES = pd.Series([f"title {i}" for i in range(6)], index=range(10, 16))
+
+
+class Echo(nn.Module):
+    """Logits that name the title: its target, in two classes of three."""
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        named = batch.targets.float().unsqueeze(1)
+        return torch.cat([named * 0, named / 100, -named / 100], dim=1)
+
+
+def test_logits_come_in_the_order_of_the_titles_over_many_batches(
+    make_features: MakeFeatures,
+) -> None:
+    features, rows = make_features([["apple red", "", "boot"][i % 3] for i in range(1300)])
+    features.targets[:] = np.arange(1300)
+    logits = predict_logits(Echo(), features, rows)
+    number = np.arange(1300) / 100
+    assert logits.dtype == np.float64
+    np.testing.assert_allclose(logits, np.stack([number * 0, number, -number], axis=1), atol=1e-6)
+
+
+def test_rounded_metrics_are_the_metrics() -> None:
+    exact = classification_metrics(PROBABILITIES, TARGETS, 5)
+    rounded = metrics_of(PROBABILITIES, TARGETS, 5)
+    assert rounded == {name: round(value, 6) for name, value in exact.items()}
+    assert rounded["accuracy"] == 0.5  # a tie goes to the first of the classes
+
+
+@pytest.fixture
+def judging(make_params: Callable[..., Params]) -> EvaluateParams:
+    return make_params(
+        {
+            "evaluate.calibration_bins": 5,
+            "evaluate.bootstrap_samples": 500,
+            "evaluate.confidence": 0.9,
+        }
+    ).evaluate
+
+
+def noisy(seed: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of 300 titles of 5 classes, and their targets."""
+    random = np.random.default_rng(seed)
+    targets = np.arange(300) % 5
+    logits = random.normal(size=(300, 5)) + strength * np.eye(5)[targets]
+    return softmax(logits, axis=1), targets
+
+
+def test_the_metrics_of_a_model_are_those_of_its_calibrated_probabilities(
+    judging: EvaluateParams,
+) -> None:
+    probabilities, targets = noisy(1, 2.0)
+    uncalibrated = softmax(3 * np.log(probabilities), axis=1)
+    measured = model_metrics(probabilities, uncalibrated, targets, judging, 7)
+    expected = metrics_of(probabilities, targets, 5)
+    assert {name: measured.pop(name) for name in expected} == expected
+    before = expected_calibration_error(uncalibrated, targets, 5)[0]
+    assert measured.pop("ece_before_calibration") == pytest.approx(before, abs=1e-6)
+    assert set(measured) == {"balanced_accuracy_low", "balanced_accuracy_high"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_balanced_accuracy_lies_within_its_interval(seed: int, judging: EvaluateParams) -> None:
+    probabilities, targets = noisy(seed, 1.5)
+    measured = model_metrics(probabilities, probabilities, targets, judging, 7)
+    low, high = measured["balanced_accuracy_low"], measured["balanced_accuracy_high"]
+    assert 0 < low < measured["balanced_accuracy"] < high < 1
+
+
+def test_the_interval_follows_the_confidence_asked_for_and_the_seed(
+    judging: EvaluateParams,
+) -> None:
+    def interval(params: EvaluateParams, seed: int) -> tuple[float, float]:
+        probabilities, targets = noisy(2, 1.5)
+        measured = model_metrics(probabilities, probabilities, targets, params, seed)
+        return measured["balanced_accuracy_low"], measured["balanced_accuracy_high"]
+
+    low, high = interval(judging, 7)
+    surer = interval(judging.model_copy(update={"confidence": 0.99}), 7)
+    assert surer[0] < low < high < surer[1]
+    assert interval(judging, 7) == (low, high)
+    assert interval(judging, 8) != (low, high)
+
+
+def test_the_comparison_of_two_models_is_that_of_their_predictions(
+    judging: EvaluateParams,
+) -> None:
+    (better, targets), (worse, _) = noisy(1, 2.5), noisy(2, 1.5)
+    compared = comparison(better, worse, targets, judging, 7)
+    assert set(compared) == {"balanced_accuracy", "low", "high", "p_value"}
+    exact = compare(
+        targets, better.argmax(axis=1) == targets, worse.argmax(axis=1) == targets, 500, 0.9, 7
+    )
+    assert compared == {name: round(value, 6) for name, value in exact.items()}
+    assert 0 < compared["low"] < compared["balanced_accuracy"] < compared["high"]
+    assert compared["p_value"] < 0.01
+    own = metrics_of(better, targets, 5)["balanced_accuracy"]
+    other = metrics_of(worse, targets, 5)["balanced_accuracy"]
+    assert compared["balanced_accuracy"] == pytest.approx(own - other, abs=2e-6)
+
+
+def test_as_accurate_is_zero_and_not_minus_zero(judging: EvaluateParams) -> None:
+    targets = np.repeat([0, 1, 2], 10)
+    one, other = np.eye(3)[targets], np.eye(3)[targets]
+    one[[0, 10, 11]] = np.eye(3)[2]  # 0.1 + 0.2 - 0.3 is not 0 for a computer
+    other[[20, 21, 22]] = np.eye(3)[0]
+    for better, worse in ((one, other), (other, one)):
+        compared = comparison(better, worse, targets, judging, 7)
+        assert str(compared["balanced_accuracy"]) == "0.0"
+
+
+def test_confidence_alone_does_not_make_a_model_another(judging: EvaluateParams) -> None:
+    probabilities, targets = noisy(1, 2.0)
+    assert comparison(probabilities, probabilities**2, targets, judging, 7) == {
+        "balanced_accuracy": 0,
+        "low": 0,
+        "high": 0,
+        "p_value": 1,
+    }
+
+
+@pytest.fixture
+def four_titles(make_features: MakeFeatures) -> TitleFeatures:
+    features, _ = make_features(
+        ["", "apple red new drill", "zzz apple red new drill", "apple " * 9],
+        targets=[0, 1, 2, 1],
+        reliable=[True, False, True, True],
+    )
+    return features
+
+
+def test_slices_are_the_titles_they_name(four_titles: TitleFeatures) -> None:
+    masks = slices(four_titles, np.array([3, 10, 9, 0]), rare=10)
+    assert {name: mask.tolist() for name, mask in masks.items()} == {
+        "label quality: reliable": [True, False, True, True],
+        "label quality: unreliable": [False, True, False, False],
+        "title length: 1-4 tokens": [True, True, False, False],
+        "title length: 5-8 tokens": [False, False, True, False],
+        "title length: 9+ tokens": [False, False, False, True],
+        "words: all in vocabulary": [True, True, False, True],
+        "words: some out of vocabulary": [False, False, True, False],
+        "category: rare (< 10 training rows)": [True, False, True, False],
+        "category: common": [False, True, False, True],
+    }
+
+
+def test_empty_slices_are_left_out(make_features: MakeFeatures) -> None:
+    features, _ = make_features(["apple", "drill"])
+    names = list(slices(features, np.array([100, 0, 0, 0]), rare=10))
+    assert names == [
+        "label quality: reliable",
+        "title length: 1-4 tokens",
+        "words: all in vocabulary",
+        "category: common",
+    ]
+
+
+def test_a_row_of_the_slice_table_has_the_metrics_of_its_titles() -> None:
+    first = np.arange(6) < 3
+    table = slice_table(PROBABILITIES, TARGETS, {"first": first, "rest": ~first}, 5)
+    assert table["slice"].tolist() == ["first", "rest"]
+    assert table["titles"].tolist() == [3, 3]
+    assert table["accuracy"].tolist() == pytest.approx([1 / 3, 2 / 3], abs=1e-6)
+    expected = metrics_of(PROBABILITIES[3:], TARGETS[3:], 5)
+    assert {name: table[name][1] for name in expected} == expected
+
+
+def test_the_class_table_counts_by_hand() -> None:
+    table = class_table(PROBABILITIES, TARGETS, ABC, np.array([30, 20, 10]))
+    assert table.to_dict("list") == {
+        "category": ["a", "b"],
+        "titles": [3, 3],
+        "train_titles": [30, 20],
+        "precision": [0.5, 0.5],
+        "recall": [0.333333, 0.666667],
+        "f1": [0.4, 0.571429],
+    }
+
+
+def test_a_class_that_is_never_predicted_has_precision_zero() -> None:
+    table = class_table(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 1]), ABC, np.zeros(3))
+    assert table["precision"].tolist() == [0.5, 0.0]
+    assert table["f1"].tolist() == [0.666667, 0.0]
+
+
+def test_confused_pairs_come_most_frequent_first() -> None:
+    table = confused_pairs(PROBABILITIES, TARGETS, ABC, 10)
+    assert table.to_dict("list") == {
+        "category": ["a", "b"],
+        "predicted": ["b", "a"],
+        "pair": ["a → b", "b → a"],
+        "titles": [2, 1],
+        "share": [0.666667, 0.333333],
+    }
+    assert confused_pairs(PROBABILITIES, TARGETS, ABC, 1)["pair"].tolist() == ["a → b"]
+
+
+def test_pairs_of_the_same_frequency_are_ordered_by_share_then_name() -> None:
+    predictions = np.array([1, 2, 0, 0, 2, 2])
+    targets = np.array([0, 0, 1, 2, 2, 2])
+    table = confused_pairs(np.eye(3)[predictions], targets, ABC, 10)
+    assert table["pair"].tolist() == ["b → a", "a → b", "a → c", "c → a"]
+
+
+def test_mistakes_come_with_the_least_probable_truth_first() -> None:
+    table = worst_mistakes(PROBABILITIES, TARGETS, TITLES, ABC, 10)
+    assert table.to_dict("list") == {
+        "title": ["title 1", "title 3", "title 2"],
+        "category": ["a", "b", "a"],
+        "probability": [0.1, 0.1, 0.3],
+        "predicted": ["b", "a", "b"],
+        "predicted_probability": [0.8, 0.9, 0.6],
+    }
+    assert len(worst_mistakes(PROBABILITIES, TARGETS, TITLES, ABC, 2)) == 2
+
+
+def test_a_faultless_classifier_leaves_tables_of_headers() -> None:
+    perfect, targets = np.eye(3), np.arange(3)
+    pairs = confused_pairs(perfect, targets, ABC, 5)
+    mistakes = worst_mistakes(perfect, targets, TITLES, ABC, 5)
+    assert len(pairs) == len(mistakes) == 0
+    assert list(pairs) == ["category", "predicted", "pair", "titles", "share"]
+    assert list(mistakes) == [
+        "title",
+        "category",
+        "probability",
+        "predicted",
+        "predicted_probability",
+    ]
+
+
+def test_the_reliability_curve_has_a_row_for_each_bin_that_holds_titles() -> None:
+    table = reliability_curve(
+        np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]]), np.array([0, 1, 0]), 4
+    )
+    assert table.to_dict("list") == {
+        "confidence": [0.6, 0.9],
+        "accuracy": [1.0, 0.5],
+        "titles": [1, 2],
+    }
+
+
+def test_the_detail_tables_cover_every_title_within_their_limits(
+    make_features: MakeFeatures, make_params: Callable[..., Params]
+) -> None:
+    features, _ = make_features(["apple", "drill zzz", "boot", "saw", "", "red"], TARGETS.tolist())
+    params = make_params({"evaluate.mistakes": 1, "evaluate.confused_pairs": 1}).evaluate
+    tables = detail_tables(PROBABILITIES, features, TITLES, ABC, np.array([9, 9, 9]), params)
+    assert set(tables) == {"slices", "classes", "confused_pairs", "mistakes", "reliability"}
+    assert len(tables["mistakes"]) == len(tables["confused_pairs"]) == 1
+    assert tables["mistakes"]["probability"].tolist() == [0.1]
+    for name in ("classes", "reliability"):
+        assert tables[name]["titles"].sum() == 6
+    by_length = tables["slices"]["slice"].str.startswith("title length")
+    assert tables["slices"]["titles"][by_length].sum() == 6

@@ -1,0 +1,495 @@
+"""The subset stage on wrong input: one clear message, exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+HEADER = "title,category\n"
+BODY = "".join(f"titulo {i},{'ABC'[i % 3]}\n" for i in range(60))
+GOOD = HEADER + BODY
+
+
+def jsonl(count: int = 60, **extra: Any) -> str:
+    records = ({"title": f"titulo {i}", "category": "ABC"[i % 3], **extra} for i in range(count))
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+@dataclass
+class Outcome:
+    code: int
+    stderr: str
+
+
+@dataclass
+class Project:
+    """A folder with params.yaml and raw data, in which the stage is run."""
+
+    folder: Path
+    run: Callable[[], Outcome]
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "raw"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.folder / "metrics/subset.json").read_text())
+        return content
+
+    @property
+    def quarantine(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "data/subset/quarantine.csv", keep_default_na=False)
+
+    def split(self, name: str) -> pd.DataFrame:
+        return pd.read_parquet(self.folder / f"data/subset/{name}.parquet")
+
+
+MakeProject = Callable[..., Project]
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path,
+    project_root: Path,
+    make_params: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> MakeProject:
+    """Runs the stage script in this process: what is not caught there fails the test."""
+
+    def run() -> Outcome:
+        script = project_root / "stages" / "subset.py"
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(script)])
+        monkeypatch.syspath_prepend(str(script.parent))
+        # As Python opens it.
+        stderr = TextIOWrapper(BytesIO(), "utf-8", errors="backslashreplace", write_through=True)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        code = 0
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        return Outcome(code, stderr.buffer.getvalue().decode())
+
+    def make(files: dict[str, str | bytes], **changes: Any) -> Project:
+        values: dict[str, Any] = {
+            "data__path": "raw",
+            "subset__language": None,
+            "subset__top_categories": 0,
+        }
+        values |= {"data__encoding": "utf-8", "data__max_quarantined_share": 0.05, **changes}
+        params = make_params().model_dump()
+        for key, value in values.items():  # unchecked: that is for the stage to do
+            section, name = key.split("__")
+            assert name in params[section], f"params.yaml has no {section}.{name}"
+            params[section][name] = value
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+        (tmp_path / "raw").mkdir()
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else content.encode()
+            (tmp_path / "raw" / name).write_bytes(data)
+        return Project(tmp_path, run)
+
+    return make
+
+
+def fails(project: Project, *fragments: str) -> None:
+    """The stage says one thing, which holds every fragment, exits with 2 and writes no data."""
+    outcome = project.run()
+    assert outcome.code == 2, outcome.stderr
+    assert outcome.stderr.startswith("error: ")
+    assert len(outcome.stderr.splitlines()) == 1
+    for fragment in fragments:
+        assert fragment in outcome.stderr
+    assert not (project.folder / "data").exists()
+    assert not (project.folder / "metrics").exists()
+
+
+def succeeds(project: Project) -> str:
+    outcome = project.run()
+    assert outcome.code == 0, outcome.stderr
+    assert "error" not in outcome.stderr
+    return outcome.stderr
+
+
+CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
+    "a missing path": (
+        {},
+        {"data__path": "nowhere/x.csv"},
+        ["nowhere/x.csv: no such file or folder", "set data.path"],
+    ),
+    "a file of an unknown kind": (
+        {"x.xlsx": b"PK"},
+        {"data__path": "raw/x.xlsx"},
+        ["raw/x.xlsx: unknown kind of file", ".jsonl", ".parquet"],
+    ),
+    "an empty folder": ({}, {}, ["raw: no title files (found nothing)", "supported: "]),
+    "a folder with nothing usable": (
+        {"notes.txt": "x", "image.png": b"x"},
+        {},
+        ["raw: no title files (found image.png, notes.txt)"],
+    ),
+    "a folder with several files of unknown split": (
+        {"a.csv": GOOD, "b.csv": GOOD},
+        {},
+        ["no title files (found a.csv, b.csv)"],
+    ),
+    "an empty file": ({"x.csv": b""}, {}, ["raw/x.csv: the file is empty"]),
+    "an empty gzip file": ({"x.csv.gz": b""}, {}, ["raw/x.csv.gz: the file is empty"]),
+    "an empty jsonl inside gzip": (
+        {"x.jsonl.gz": gzip.compress(b"")},
+        {},
+        ["raw/x.jsonl.gz: the file is empty"],
+    ),
+    "an empty csv inside gzip": (
+        {"x.csv.gz": gzip.compress(b"")},
+        {},
+        ["raw/x.csv.gz: the file is empty"],
+    ),
+    "blank lines alone": (
+        {"x.jsonl": "\n \n\n"},
+        {},
+        ["raw: no rows; the source is empty"],
+    ),
+    "a header without rows": ({"x.csv": HEADER}, {}, ["raw: no rows; the source is empty"]),
+    "a truncated gzip file": (
+        {"spanish.train.jsonl.gz": gzip.compress(jsonl().encode())[:-20]},
+        {},
+        ["raw/spanish.train.jsonl.gz: the gzip stream ends early", "fetch it again"],
+    ),
+    "a gzip file that is none": (
+        {"x.csv.gz": GOOD},
+        {},
+        ["raw/x.csv.gz: not a valid gzip file"],
+    ),
+    "a gzip file with a flipped checksum": (
+        {"x.csv.gz": gzip.compress(GOOD.encode())[:-8] + b"12345678"},
+        {},
+        ["raw/x.csv.gz: not a valid gzip file"],
+    ),
+    "a gzip file with damaged content": (
+        {"x.csv.gz": gzip.compress(GOOD.encode())[:12] + b"\xff" * 200},
+        {},
+        ["raw/x.csv.gz: not a valid gzip file"],
+    ),
+    "a parquet file that is none": (
+        {"x.parquet": GOOD},
+        {},
+        ["raw/x.parquet: not a readable parquet file"],
+    ),
+    "missing columns": (
+        {"x.csv": "name,category\na,A\n"},
+        {},
+        ["raw/x.csv: no column 'title' (found: name, category)", "set data.title_column"],
+    ),
+    "a missing category column": (
+        {"x.tsv": "title\tlabel\na\tA\n"},
+        {},
+        ["raw/x.tsv: no column 'category' (found: title, label)", "set data.category_column"],
+    ),
+    "semicolons between the fields": (
+        {"x.csv": GOOD.replace(",", ";")},
+        {},
+        ["raw/x.csv: no column 'title' (found: title;category)"],
+    ),
+    "a column named in params that is not there": (
+        {"x.csv": GOOD},
+        {"data__title_column": "nombre"},
+        ["no column 'nombre' (found: title, category)"],
+    ),
+    "utf-16 read as utf-8": (
+        {"x.csv": GOOD.encode("utf-16")},
+        {},
+        ["raw/x.csv", "is it utf-8 text? Set data.encoding"],
+    ),
+    "ascii bytes read as utf-16": (
+        {"x.csv": b"abc"},
+        {"data__encoding": "utf-16"},
+        ["raw/x.csv: not utf-16 text", "set data.encoding"],
+    ),
+    "an unknown encoding": (
+        {"x.csv": GOOD},
+        {"data__encoding": "utf-9"},
+        ["params.yaml:", "data.encoding: unknown text encoding; for instance utf-8", "'utf-9'"],
+    ),
+    "an encoding with a null in its name": (
+        {"x.csv": GOOD},
+        {"data__encoding": "a\0b"},
+        ["params.yaml:", "data.encoding: unknown text encoding; for instance utf-8", r"'a\x00b'"],
+    ),
+    "a language without files": (
+        {"spanish.train.jsonl": jsonl()},
+        {"subset__language": "english"},
+        ["no training file for language 'english'", "found: spanish; set subset.language"],
+    ),
+    "a language without rows": (
+        {"x.jsonl": jsonl(language="spanish")},
+        {"subset__language": "english"},
+        ["no row is of language 'english'", "spanish (60); set subset.language"],
+    ),
+    "a single category": (
+        {"x.csv": HEADER + "".join(f"titulo {i},A\n" for i in range(30))},
+        {},
+        ["1 category in the training rows", "at least two"],
+    ),
+    "jsonl without the title column": (
+        {"x.jsonl": jsonl().replace('"title"', '"name"')},
+        {},
+        ["60 of 60 rows", "title_missing 60", "x.jsonl:1: ", "set data.title_column"],
+    ),
+    "a folder without a training file": (
+        {"test.csv": GOOD},
+        {},
+        ["raw: no training file; languages found: none"],
+    ),
+    "the same split twice": (
+        {"train.csv": GOOD, "train.jsonl": jsonl()},
+        {},
+        ["raw/train.csv and raw/train.jsonl are the same split twice; remove one"],
+    ),
+    "two columns of one name": (
+        {"x.csv": GOOD.replace("title,", "title,title,", 1)},
+        {},
+        ["raw/x.csv: column 'title' is there twice; rename one"],
+    ),
+    "too many unusable rows": (
+        {"x.jsonl": jsonl() + "no json\n" * 4},
+        {},
+        ["raw: 4 of 64 rows (6.2%)", "max_quarantined_share (5.0%)", "not_json 4", "x.jsonl:61: "],
+    ),
+    "only unusable rows": (
+        {"x.jsonl": '{"title": "", "category": "A"}\n'},
+        {},
+        ["1 of 1 rows (100.0%)", "title_empty 1", "x.jsonl:1: "],
+    ),
+    "latin-1 read as utf-8": (
+        {"x.csv": (HEADER + BODY.replace("titulo", "caña")).encode("latin-1")},
+        {},
+        ["60 of 60 rows", "not_utf8 60", "x.csv:2: ", "set data.encoding"],
+    ),
+    "tokens in latin-1 read as utf-8": (
+        {
+            "x.csv": b"title,category,tokenized_title\n"
+            + BODY.replace("\n", ",caña\n").encode("latin-1")
+        },
+        {},
+        ["60 of 60 rows", "tokens_not_text 60", "x.csv:2: "],
+    ),
+    "a header with an open quote": ({"x.csv": '"' + GOOD}, {}, ["raw/x.csv:1: "]),
+    "a header with a stray quote": ({"x.csv": '"ti"tle,category\n' + BODY}, {}, ["raw/x.csv:1: "]),
+    "carriage returns alone as line ends": (
+        {"x.csv": GOOD.replace("\n", "\r")},
+        {},
+        ["raw/x.csv:1: "],
+    ),
+    "a header of nine megabytes": ({"x.csv": "x" * 9_000_000 + GOOD}, {}, ["raw/x.csv:1: "]),
+    "an open quote": (
+        {"x.csv": HEADER + 'b,B\n"Mesa,A\n' + BODY},
+        {},
+        ["raw/x.csv:3: a quote opens here", "close or double it"],
+    ),
+    "too few rows to split": ({"x.csv": HEADER + "a,A\nb,B\n"}, {}, ["split has no row"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_wrong_input_is_one_message_that_names_file_value_and_remedy(
+    project: MakeProject, case: str
+) -> None:
+    files, changes, fragments = CASES[case]
+    fails(project(files, **changes), *fragments)
+
+
+# What can be read in spite of something
+
+
+def test_latin_1_is_read_when_params_say_so(project: MakeProject) -> None:
+    text = (HEADER + BODY.replace("titulo", "caña")).encode("latin-1")
+    made = project({"x.csv": text}, data__encoding="latin-1")
+    succeeds(made)
+    assert made.split("train")["title"].str.startswith("caña ").all()
+    assert made.quarantine.empty
+
+
+def test_a_few_unusable_rows_are_set_aside_with_file_line_and_reason(project: MakeProject) -> None:
+    bad = [
+        b"no json at all",
+        b'["a list"]',
+        b'{"category": "A"}',
+        b'{"title": 5, "category": "A"}',
+        b'{"title": "  ", "category": "A"}',
+        b'{"title": "' + b"a" * 1_000_000 + b'", "category": "A"}',
+        b'{"title": "a"}',
+        b'{"title": "a", "category": 5}',
+        b'{"title": "a", "category": "A", "split": "dev"}',
+        b'{"title": "a", "category": "A", "label_quality": "good"}',
+        b'{"title": "ca\xf1a", "category": "A"}',
+        b'{"title": "ca\xf1a',
+    ]
+    reasons = [
+        "not_json",
+        "not_an_object",
+        "title_missing",
+        "title_not_text",
+        "title_empty",
+        "title_too_long",
+        "category_missing",
+        "category_not_text",
+        "unknown_split",
+        "unknown_label_quality",
+        "not_utf8",
+        "not_utf8",
+    ]
+    content = jsonl(300).encode() + b"\n".join(bad) + b"\n"
+    made = project({"x.jsonl": content}, data__max_quarantined_share=0.05)
+    assert "quarantined: 12" in succeeds(made)
+    quarantine = made.quarantine
+    assert list(quarantine["reason"]) == reasons
+    assert list(quarantine["line"]) == list(range(301, 313))
+    assert set(quarantine["file"]) == {"x.jsonl"}
+    assert (made.folder / "data/subset/quarantine.csv").stat().st_size < 5000
+    dropped = made.summary["dropped"]
+    assert {reason: dropped[reason] for reason in reasons} == {
+        **dict.fromkeys(reasons, 1),
+        "not_utf8": 2,
+    }
+    assert made.summary["rows"]["total"] == 300
+
+
+def test_tokens_that_are_no_text_cost_only_their_row(project: MakeProject) -> None:
+    lines = jsonl(tokenized_title=["a"]).splitlines()
+    lines[0] = lines[0].replace('["a"]', "5")
+    made = project({"x.jsonl": "\n".join(lines)})
+    succeeds(made)
+    assert list(made.quarantine["reason"]) == ["tokens_not_text"]
+    assert made.summary["rows"]["total"] == 59
+
+
+def test_exactly_the_allowed_share_of_unusable_rows_is_allowed(project: MakeProject) -> None:
+    made = project({"x.jsonl": jsonl(75) + "x\n" * 25}, data__max_quarantined_share=0.25)
+    succeeds(made)
+    assert len(made.quarantine) == 25
+
+
+def test_a_challenge_folder_is_split_and_its_unlabelled_test_file_mentioned(
+    project: MakeProject,
+) -> None:
+    made = project({"train.csv": GOOD, "test.csv": "id,title,language\n0,a,spanish\n"})
+    assert "test.csv has no column 'category': left out" in succeeds(made)
+    assert made.summary["rows"]["total"] == 60
+    assert len(made.split("test")) > 0
+
+
+NAMELESS = '{"title": "a"}\n'
+
+
+def test_a_test_file_without_a_category_in_any_row_is_left_out(project: MakeProject) -> None:
+    made = project({"train.jsonl": jsonl(60), "test.jsonl": NAMELESS * 2})
+    assert "test.jsonl has no column 'category': left out" in succeeds(made)
+    assert made.summary["rows"]["total"] == 60
+
+
+def test_a_test_file_with_a_category_in_some_row_is_read(project: MakeProject) -> None:
+    made = project(
+        {"train.jsonl": jsonl(60), "test.jsonl": NAMELESS * 2 + jsonl(20).replace("titulo", "otro")}
+    )
+    assert "left out" not in succeeds(made)
+    assert list(made.quarantine["reason"]) == ["category_missing"] * 2
+    assert len(made.split("test")) == 20
+
+
+def test_the_same_input_writes_the_same_bytes_twice(project: MakeProject) -> None:
+    made = project({"x.csv": GOOD})
+
+    def contents() -> dict[str, bytes]:
+        files = [*(made.folder / "data").rglob("*.*"), made.folder / "metrics/subset.json"]
+        return {str(file): file.read_bytes() for file in files}
+
+    succeeds(made)
+    first = contents()
+    assert len(first) == 6
+    shutil.rmtree(made.folder / "data")
+    succeeds(made)
+    assert contents() == first
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_a_file_that_may_not_be_read_is_said_to_be_so(project: MakeProject) -> None:
+    made = project({"x.csv": GOOD})
+    (made.raw / "x.csv").chmod(0)
+    fails(made, "raw/x.csv: permission denied")
+
+
+# The script itself, in a copy of the project
+
+
+@pytest.fixture
+def copy(project: MakeProject, project_root: Path) -> MakeProject:
+    """As the fixture project, but the stage is a process of its own, in a copy of the code."""
+
+    def make(files: dict[str, str | bytes], **changes: Any) -> Project:
+        made = project(files, **changes)
+        for name in ("stages", "src"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(project_root / name, made.folder / name, ignore=ignored)
+
+        def run() -> Outcome:
+            done = subprocess.run(
+                [sys.executable, "stages/subset.py"],
+                check=False,
+                cwd=made.folder,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=60,
+            )
+            assert done.stdout == ""
+            return Outcome(done.returncode, done.stderr)
+
+        made.run = run
+        return made
+
+    return make
+
+
+def test_the_script_writes_three_splits(copy: MakeProject) -> None:
+    made = copy({"x.csv": GOOD})
+    assert "3 categories" in succeeds(made)
+    sizes = {name: len(made.split(name)) for name in ("train", "validation", "test")}
+    assert made.summary["rows"] == {**sizes, "total": 60}
+    assert min(sizes.values()) > 0
+    labels = json.loads((made.folder / "data/subset/labels.json").read_text())
+    assert labels == ["A", "B", "C"]
+
+
+def test_the_script_answers_wrong_data_without_a_traceback(copy: MakeProject) -> None:
+    made = copy({"spanish.train.jsonl.gz": gzip.compress(jsonl().encode())[:-20]})
+    fails(made, "raw/spanish.train.jsonl.gz: the gzip stream ends early")
+
+
+def test_the_script_answers_wrong_params_without_a_traceback(copy: MakeProject) -> None:
+    made = copy({"x.csv": GOOD})
+    params = made.folder / "params.yaml"
+    params.write_text(params.read_text() + "sed: 1\n")
+    fails(made, "params.yaml:", "sed: unknown key; did you mean 'seed'?")
+
+
+def test_the_script_runs_the_code_of_its_own_copy(copy: MakeProject) -> None:
+    made = copy({"x.csv": ""})
+    source = made.folder / "src" / "rubro" / "data" / "sources.py"
+    source.write_text(source.read_text().replace("the file is empty", "nothing in this copy"))
+    fails(made, "raw/x.csv: nothing in this copy")

@@ -1,0 +1,169 @@
+"""dvc.yaml tells the truth: the code, the params and the outputs of each stage."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rubro.base.params import Params, load_params
+from tiny_project import GRAPH, ROOT, outputs_of
+
+pytest_plugins = ["tiny_project"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
+
+STAGES = GRAPH["stages"]
+SOURCES = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("src/rubro", "stages")
+    for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def file_of(module: str) -> Path:
+    path = ROOT / "src" / Path(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of rubro that a file imports, at its top or inside a function."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            modules.add(node.module)
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    return {name for name in modules if name.split(".")[0] == "rubro" and file_of(name).is_file()}
+
+
+def code_of(stage: str) -> set[str]:
+    """A stage's script and all that it imports."""
+    script, workspace = ROOT / "stages" / f"{stage}.py", ROOT / "stages" / "workspace.py"
+    files, todo = {script, workspace}, imports_of(script) | imports_of(workspace)
+    while todo:
+        module = todo.pop()
+        path = file_of(module)
+        if path not in files:
+            files.add(path)
+            todo |= imports_of(path)
+            if "." in module:  # importing a module runs its packages
+                todo.add(module.rpartition(".")[0])
+    return {str(path.relative_to(ROOT)) for path in files}
+
+
+class ReadParams:
+    """Params that remember which of their names were asked for."""
+
+    def __init__(self, params: Params) -> None:
+        self._params = params
+        self.names: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.names.add(name)
+        return getattr(self._params, name)
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a stage did: the params it read, and the files it wrote or removed."""
+
+    stage: str
+    params: set[str]
+    files: set[str]
+
+
+def files_in(project: Path) -> dict[str, tuple[int, int]]:
+    """The time and the size of each file, but for those that Git, DVC, Python or we keep aside."""
+    aside = {".git", ".dvc", "__pycache__", ".checkpoints"}
+    files = (path for path in project.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(project)): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in files
+        if aside.isdisjoint(path.relative_to(project).parts)
+    }
+
+
+@pytest.fixture(scope="module", params=list(STAGES))
+def stage_run(
+    request: pytest.FixtureRequest,
+    first_project: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> StageRun:
+    """A real run of a stage in a project without its outputs."""
+    stage = request.param
+    project = tmp_path_factory.mktemp(stage) / "project"
+    shutil.copytree(first_project, project, symlinks=True)
+    for output in outputs_of(stage):
+        path = project / output
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    params = ReadParams(load_params(project / "params.yaml"))
+    before = files_in(project)
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        patch.syspath_prepend(str(ROOT / "stages"))
+        try:
+            runpy.run_path(str(ROOT / "stages" / f"{stage}.py"))["main"](params)
+        finally:
+            signal.signal(signal.SIGINT, on_interrupt)
+    changes = before.items() ^ files_in(project).items()
+    return StageRun(stage, params.names, {name for name, _ in changes})
+
+
+def declared_code_of(stage: str) -> set[str]:
+    """The files that a stage's code dependencies name, one by one or as a folder."""
+    paths = [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith(("src", "stages"))]
+    files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
+    return {str(file.relative_to(ROOT)) for file in files}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_the_code_it_imports(stage: str) -> None:
+    assert code_of(stage) <= declared_code_of(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_no_folder_that_it_imports_nothing_from(stage: str) -> None:
+    imported = code_of(stage)
+    for dep in STAGES[stage]["deps"]:
+        if dep.startswith("src"):
+            assert any(name == dep or name.startswith(f"{dep}/") for name in imported), dep
+
+
+def test_a_stage_declares_exactly_the_params_it_reads(stage_run: StageRun) -> None:
+    assert set(STAGES[stage_run.stage]["params"]) == stage_run.params
+
+
+def test_a_stage_declares_exactly_the_outputs_it_writes(stage_run: StageRun) -> None:
+    written: dict[str, list[str]] = {output: [] for output in outputs_of(stage_run.stage)}
+    for file in stage_run.files:
+        output = next((out for out in written if Path(file).is_relative_to(out)), None)
+        assert output, f"{file} is no output"
+        written[output].append(file)
+    assert all(written.values())
+
+
+def test_every_param_is_read_by_a_stage() -> None:
+    declared = {name for stage in STAGES.values() for name in stage["params"]}
+    assert declared == set(load_params(ROOT / "params.yaml").model_dump())
+
+
+def test_params_yaml_explains_every_knob() -> None:
+    for line in (ROOT / "params.yaml").read_text().splitlines():
+        if line.strip() and not line.rstrip().endswith(":"):
+            assert " #" in line or line.strip().startswith("- "), line
+
+
+def test_every_plot_and_artifact_is_an_output() -> None:
+    outputs = {out for stage in STAGES.values() for out in stage["outs"]}
+    files = {file for plot in GRAPH["plots"] for spec in plot.values() for file in spec["y"]}
+    paths = files | {artifact["path"] for artifact in GRAPH["artifacts"].values()}
+    for path in paths:
+        assert any(path == out or path.startswith(f"{out}/") for out in outputs), path

@@ -1,0 +1,277 @@
+"""The synthetic catalogue: reproducible, shaped like the real one, and as broken as promised."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from rubro import sample
+from rubro.sample import (
+    LexiconError,
+    broken_positions,
+    catalogue_lines,
+    file_sizes,
+    tokenize_title,
+    write_catalogue,
+)
+from rubro.sample.words import load_words, parse_lexicon, parse_shared
+
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+KEYS = [
+    "language",
+    "label_quality",
+    "title",
+    "category",
+    "split",
+    "tokenized_title",
+    "data",
+    "target",
+    "n_labels",
+    "size",
+]
+Lines = dict[str, list[bytes]]
+Records = dict[str, list[dict[str, object]]]
+
+
+def collect(lines: Iterable[tuple[str, bytes]]) -> Lines:
+    files: Lines = {}
+    for name, line in lines:
+        files.setdefault(name, []).append(line)
+    return files
+
+
+@pytest.fixture(scope="module")
+def files() -> Lines:
+    return collect(catalogue_lines())
+
+
+@pytest.fixture(scope="module")
+def sound(files: Lines) -> Records:
+    skip = set(broken_positions(20_000))
+    return {
+        name: [
+            json.loads(line)
+            for at, line in enumerate(lines)
+            if name != "spanish.train.jsonl.gz" or at not in skip
+        ]
+        for name, lines in files.items()
+    }
+
+
+def test_the_committed_files_are_what_the_generator_writes(files: Lines) -> None:
+    assert sorted(path.name for path in SAMPLE.glob("*.gz")) == sorted(files)
+    for name, lines in files.items():
+        # Decompressed, because builds of zlib differ in the bytes they compress to.
+        assert gzip.decompress((SAMPLE / name).read_bytes()) == b"\n".join([*lines, b""]), name
+
+
+def test_the_committed_files_are_small() -> None:
+    assert sum(path.stat().st_size for path in SAMPLE.glob("*.gz")) < 2_000_000
+
+
+def test_file_sizes(files: Lines) -> None:
+    assert {name: len(lines) for name, lines in files.items()} == file_sizes(20_000)
+    assert list(file_sizes(20_000).values()) == [16_000, 2_000, 2_000, 1_200, 150, 150]
+
+
+def test_the_seed_decides_the_lines() -> None:
+    first = collect(catalogue_lines(1_000, seed=1))
+    assert first == collect(catalogue_lines(1_000, seed=1))
+    other = collect(catalogue_lines(1_000, seed=2))
+    assert all(set(first[name]).isdisjoint(other[name]) for name in first if "portu" in name)
+    assert first["spanish.train.jsonl.gz"] != other["spanish.train.jsonl.gz"]
+
+
+def test_popularity_is_like_zipf(sound: Records) -> None:
+    train = Counter(str(row["category"]) for row in sound["spanish.train.jsonl.gz"])
+    counts = [count for _, count in train.most_common()]
+    assert len(counts) >= 100
+    assert counts[99] >= 30
+    assert counts[0] > 5 * counts[99]
+    assert counts[-5:] == [3, 2, 2, 1, 1]
+    assert counts[-6] > 10
+
+
+def test_one_category_is_in_no_training_row(sound: Records) -> None:
+    seen = {row["category"] for row in sound["spanish.train.jsonl.gz"]}
+    for split in ("validation", "test"):
+        assert len({row["category"] for row in sound[f"spanish.{split}.jsonl.gz"]} - seen) == 1
+
+
+def test_sound_rows_have_the_layout(sound: Records) -> None:
+    for name, rows in sound.items():
+        language, split = name.split(".")[:2]
+        names = {row["category"]: row["target"] for row in rows}
+        assert sorted(names, key=str) == sorted(names, key=lambda key: int(str(names[key])))
+        for row in rows:
+            assert list(row) == KEYS
+            assert row["split"] == split
+            assert row["language"] == language or language == "spanish"
+            assert row["size"] == file_sizes(20_000)[name]
+            assert len(str(row["title"])) <= 60
+        assert len({row["n_labels"] for row in rows}) == 1
+
+
+def test_lines_are_compact_json(files: Lines, sound: Records) -> None:
+    for name in ("spanish.test.jsonl.gz", "portuguese.train.jsonl.gz"):
+        for line, row in zip(files[name], sound[name], strict=True):
+            assert line.decode() == json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+
+
+def test_label_quality_and_language(sound: Records) -> None:
+    for name, rows in sound.items():
+        unreliable = sum(row["label_quality"] == "unreliable" for row in rows) / len(rows)
+        if ".test." in name:
+            assert unreliable == 0
+        else:
+            assert unreliable == pytest.approx(0.8, abs=0.1)
+    languages = Counter(row["language"] for row in sound["spanish.train.jsonl.gz"])
+    assert languages["portuguese"] == 40
+
+
+def test_share_of_wrong_labels() -> None:
+    shared, lexicon = load_words()
+    corpus = sample._Corpus("spanish", 20_000, 20190, shared, lexicon)
+    rows = list(corpus.rows("train"))
+    unreliable = [row for row in rows if row.quality == "unreliable"]
+    wrong = [row for row in unreliable if row.label != row.truth]
+    assert len(wrong) / len(unreliable) == pytest.approx(0.08, abs=0.012)
+    assert all(row.label == row.truth for row in rows if row.quality == "reliable")
+    near = [corpus.names[r.label] in lexicon[corpus.names[r.truth]].neighbours for r in wrong]
+    assert sum(near) > 0.7 * len(wrong)
+
+
+def test_duplicates(sound: Records) -> None:
+    titles = [str(row["title"]) for row in sound["spanish.train.jsonl.gz"]]
+    exact, loose = set(titles), {" ".join(tokenize_title(title, ())) for title in titles}
+    assert 80 <= len(titles) - len(exact) <= 200
+    for split in ("validation", "test"):
+        again = [str(row["title"]) for row in sound[f"spanish.{split}.jsonl.gz"]]
+        same = sum(title in exact for title in again)
+        similar = sum(" ".join(tokenize_title(title, ())) in loose for title in again)
+        assert 30 <= same <= 90
+        assert similar > same
+
+
+def test_broken_lines(files: Lines) -> None:
+    lines = files["spanish.train.jsonl.gz"]
+    bad = [lines[at] for at in broken_positions(20_000)]
+    assert len(bad) == 15
+    for at in (0, 1, 10):
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(bad[at])
+    with pytest.raises(UnicodeDecodeError):
+        bad[11].decode("utf-8")
+    parsed = {at: json.loads(bad[at]) for at in range(15) if at not in (0, 1, 10, 11)}
+    assert "title" not in parsed[2]
+    assert [parsed[3]["title"], parsed[4]["title"].strip()] == ["", ""]
+    assert parsed[5]["title"] is None
+    assert isinstance(parsed[6]["title"], int)
+    assert "category" not in parsed[7]
+    assert parsed[8]["category"] is None
+    assert isinstance(parsed[9], list)
+    assert bad[10] == b""
+    assert "\x00" in parsed[12]["title"]
+    assert len(parsed[13]["title"]) == 3_000
+    assert parsed[14]["category"] == ""
+
+
+@pytest.mark.parametrize(
+    ("title", "tokens"),
+    [
+        (
+            "Ventilador De Techo Liliana 90w = 3 Aspas Madera Clara",
+            ["ventilador", "techo", "liliana", "aspas", "madera", "clara"],
+        ),
+        ("Cámara p/ Niños, CON Envío!!", ["camara", "ninos", "envio"]),
+        ("4k X 12 A5", []),
+        ("", []),
+    ],
+)
+def test_tokenized_title_rule(title: str, tokens: list[str]) -> None:
+    assert tokenize_title(title, frozenset(load_words()[0].stop_words)) == tokens
+
+
+@pytest.mark.parametrize("language", ["spanish", "portuguese"])
+def test_token_numbers_follow_first_appearance(sound: Records, language: str) -> None:
+    stop_words = frozenset(load_words()[0].stop_words)
+    known: dict[str, int] = {}
+    for split in ("train", "validation", "test"):
+        missing = 0
+        for row in sound[f"{language}.{split}.jsonl.gz"]:
+            tokens = tokenize_title(str(row["title"]), stop_words)
+            if split == "train":
+                for token in tokens:
+                    known.setdefault(token, len(known) + 1)
+            assert row["tokenized_title"] == tokens
+            assert row["data"] == [known.get(token, 0) for token in tokens]
+            missing += sum(token not in known for token in tokens)
+        assert (missing > 0) == (split != "train")
+
+
+def test_rows_scale_everything_but_the_broken_lines(tmp_path: Path) -> None:
+    written = write_catalogue(tmp_path, rows=5_000)
+    assert written == file_sizes(5_000)
+    assert list(written.values()) == [4_000, 500, 500, 301, 37, 37]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(written)
+    lines = gzip.decompress((tmp_path / "spanish.train.jsonl.gz").read_bytes()).split(b"\n")
+    assert lines.pop() == b""
+    assert len(lines) == 4_000
+    assert len(broken_positions(5_000)) == 15
+    skip = set(broken_positions(5_000))
+    rows = [json.loads(line) for at, line in enumerate(lines) if at not in skip]
+    assert sum(row["language"] == "portuguese" for row in rows) == 10
+    header = (tmp_path / "spanish.test.jsonl.gz").read_bytes()[:8]
+    assert header[3:] == bytes(5)  # no name, no time
+
+
+@pytest.mark.parametrize("rows", [999, 0, -1])
+def test_too_few_rows(tmp_path: Path, rows: int) -> None:
+    with pytest.raises(ValueError, match="at least 1,000"):
+        write_catalogue(tmp_path / "new", rows=rows)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="at least 1,000"):
+        next(catalogue_lines(rows))
+
+
+GOOD = "A: {nouns: [uno], features: [x], neighbours: [B]}\n"
+OTHER = "B: {nouns: [dos], features: [x], neighbours: [A]}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("B: {nouns: [dos], features: [x], neighbours: [C]}", "b.yaml: B: unknown neighbour C"),
+        ("B: {nouns: [dos], features: [x], neighbours: [B]}", "b.yaml: B: is its own neighbour"),
+        (OTHER.replace("nouns", "fits: C, nouns"), "b.yaml: B: fits unknown category C"),
+        (OTHER.replace("nouns", "attributes: [smell], nouns"), "B: unknown attribute kind smell"),
+        (OTHER.replace("nouns", "names: [x], nouns"), "b.yaml: B: names: Extra inputs"),
+        ("B: {features: [x], neighbours: [A]}", "b.yaml: B: nouns: Field required"),
+        ("B: {nouns: [], features: [x], neighbours: [A]}", "b.yaml: B: nouns: "),
+        (OTHER + OTHER, r"b.yaml: B is defined twice \(line 2\)"),
+        (OTHER + GOOD, r"b.yaml: A is defined twice \(also in a.yaml\)"),
+        ("lower: {nouns: [dos]}", "b.yaml: lower: a category is named"),
+        ("B: [", "b.yaml: not YAML"),
+        ("- B", "b.yaml: expected a mapping"),
+        ("", "b.yaml: expected a mapping"),
+    ],
+)
+def test_lexicon_errors_name_the_entry(text: str, message: str) -> None:
+    with pytest.raises(LexiconError, match=message):
+        parse_lexicon({"a.yaml": GOOD, "b.yaml": text}, ["colour"])
+
+
+def test_lexicon_keeps_scalars_as_text() -> None:
+    text = OTHER.replace("[x]", "[no, 2019, 1.10]")
+    lexicon = parse_lexicon({"a.yaml": GOOD, "b.yaml": text}, [])
+    assert lexicon["B"].features == ["no", "2019", "1.10"]
+
+
+def test_shared_errors_name_the_entry() -> None:
+    with pytest.raises(LexiconError, match=r"shared.yaml: kinds: Field required"):
+        parse_shared("stop_words: [de]")

@@ -1,0 +1,193 @@
+"""Titles whose label looks wrong count less, and whole classes never do."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from rubro.base.params import TrainParams
+from rubro.features.titles import TitleFeatures, Tokens
+from rubro.models.cnn import Cnn
+from rubro.models.inference import predict_logits
+from rubro.models.layers import Classifier, ModelShape
+from rubro.models.mlp import Mlp
+from rubro.training.loop import Doubt, train
+
+pytest_plugins = ["helpers"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
+
+MakeHyperparameters = Callable[..., TrainParams]
+
+CLASSES = 4
+KINDS: dict[str, Any] = {"mlp": Mlp, "cnn": Cnn}
+doubts = pytest.mark.parametrize("doubt", [0.25, 0.5, 1.0])
+
+
+def said(probabilities: list[float], targets: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits that give each target its probability, and the targets."""
+    own = torch.tensor(probabilities).unsqueeze(1)
+    others = ((1 - own) / (CLASSES - 1)).repeat(1, CLASSES)
+    labels = torch.tensor(targets)
+    return others.scatter(1, labels.unsqueeze(1), own).log() + 3.0, labels
+
+
+def settled(doubt: float, probabilities: list[float], targets: list[int]) -> Doubt:
+    """Has seen the same batch until its running means are those of the batch."""
+    module = Doubt(CLASSES, doubt)
+    for _ in range(200):
+        module(*said(probabilities, targets))
+    return module
+
+
+def any_batch(titles: int = 50) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(4)
+    logits = 4 * torch.randn(titles, CLASSES, generator=random)
+    return logits, torch.randint(CLASSES, (titles,), generator=random)
+
+
+def test_without_doubt_every_weight_is_one() -> None:
+    assert Doubt(CLASSES, 0.0)(*any_batch()).tolist() == [1.0] * 50
+
+
+@doubts
+def test_the_mean_weight_of_a_batch_is_one(doubt: float) -> None:
+    module = Doubt(CLASSES, doubt)
+    for titles in (50, 7, 1):
+        weights = module(*any_batch(titles))
+        assert weights.shape == (titles,)
+        assert weights.dtype == torch.float32
+        assert (weights >= 0).all()
+        assert weights.mean().item() == pytest.approx(1, abs=1e-5)
+
+
+@doubts
+@pytest.mark.parametrize("probability", [0.01, 0.25, 0.99])
+def test_titles_of_equal_probability_weigh_the_same(doubt: float, probability: float) -> None:
+    batch = [probability] * 6, [0, 0, 0, 1, 1, 3]
+    for module in (Doubt(CLASSES, doubt), settled(doubt, *batch)):
+        torch.testing.assert_close(module(*said(*batch)), torch.ones(6), atol=1e-4, rtol=0)
+
+
+def test_weights_are_those_worked_out_by_hand() -> None:
+    weights = Doubt(CLASSES, 0.5)(*said([0.45, 0.9, 0.04], [0, 0, 2]))
+    # Means start from 1/4: 0.25 + 0.1 * (0.675 - 0.25), and 0.25 + 0.1 * (0.04 - 0.25).
+    roots = np.sqrt([0.45 / 0.2925, 2, 0.04 / 0.229])
+    np.testing.assert_allclose(weights, roots / roots.mean(), rtol=1e-5)
+
+
+@doubts
+def test_the_less_probable_its_label_the_less_a_title_weighs_among_its_classmates(
+    doubt: float,
+) -> None:
+    probabilities, targets = [0.01, 0.2, 0.4, 0.6, 0.7, 0.02, 0.05, 0.06], [1] * 5 + [3] * 3
+    weights = settled(doubt, probabilities, targets)(*said(probabilities, targets))
+    for of_class in (weights[:5], weights[5:]):
+        assert (of_class.diff() > 0).all()
+    assert weights[0] < weights[5]  # though more probable than half its classmates
+
+
+@doubts
+def test_a_class_whose_every_title_is_improbable_is_not_starved(doubt: float) -> None:
+    easy, hard = [0.9, 0.8, 0.7, 0.4], [0.09, 0.08, 0.07, 0.04]
+    batch = [*easy, *hard], [0] * 4 + [2] * 4
+    weights = settled(doubt, *batch)(*said(*batch))
+    torch.testing.assert_close(weights[:4], weights[4:], atol=1e-4, rtol=1e-4)
+    # Of the first batch, the class does weigh less: its mean is not known yet.
+    weights = Doubt(CLASSES, doubt)(*said(*batch))
+    assert weights[4:].mean() < 0.8 * weights[:4].mean()
+
+
+@doubts
+def test_no_title_weighs_more_than_one_of_twice_the_probability_of_its_class(doubt: float) -> None:
+    module = settled(doubt, [0.1] * 50, [1] * 50)
+    weights = module(*said([0.1] * 50 + [0.25, 0.5, 0.999], [1] * 53))
+    mean = module.class_probability[1].item()
+    assert mean == pytest.approx(0.1, abs=0.01)
+    highest = weights[0].item() * (2 * mean / 0.1) ** doubt
+    np.testing.assert_allclose(weights[50:], highest, rtol=1e-4)
+
+
+def test_only_the_running_mean_of_a_class_that_is_present_moves() -> None:
+    module = Doubt(CLASSES, 0.5)
+    before = module.class_probability.clone()
+    assert before.tolist() == [1 / CLASSES] * CLASSES
+    module(*said([0.9, 0.7, 0.1], [1, 1, 3]))
+    after = module.class_probability
+    assert (after != before).tolist() == [False, True, False, True]
+    assert before[1] < after[1] < 0.8
+    assert 0.1 < after[3] < before[3]
+
+
+def test_running_means_travel_with_the_state() -> None:
+    trained = settled(0.5, [0.9, 0.1], [0, 1])
+    restored = Doubt(CLASSES, 0.5)
+    restored.load_state_dict(trained.state_dict())
+    assert torch.equal(restored(*any_batch()), trained(*any_batch()))
+    assert not torch.equal(restored(*any_batch()), Doubt(CLASSES, 0.5)(*any_batch()))
+
+
+def test_no_gradient_flows_through_the_weights() -> None:
+    logits, targets = any_batch()
+    logits.requires_grad_()
+    for doubt in (0.0, 0.5):
+        assert not Doubt(CLASSES, doubt)(logits, targets).requires_grad
+
+
+# In training
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_doubt_helps_against_flipped_labels(
+    kind: str, make_noisy: Callable[[int], Any], hyperparameters: MakeHyperparameters
+) -> None:
+    scores = []
+    for seed in (0, 1):
+        data = make_noisy(seed)
+        splits: tuple[TitleFeatures, TitleFeatures, Tokens] = data.splits
+        train_split, _, rows = splits
+        size, vector_size = data.embedding.table.shape
+        of_seed = []
+        for doubt in (0.0, 0.5, 1.0):
+            params = hyperparameters(
+                kind,
+                label_doubt=doubt,
+                max_epochs=12,
+                learning_rate=0.02,
+                embedding_learning_rate=0.03,
+                embedding_scale=0.1,
+            )
+            L.seed_everything(seed, verbose=False)
+            model: Classifier = KINDS[kind](ModelShape(size, vector_size, 64, CLASSES), params)
+            model.token_vectors.start_from(data.embedding, params.embedding_scale, True)
+            folder = Path(tempfile.mkdtemp())
+            trained = train(model, *splits, params, CLASSES, seed, "cpu", lambda *_: None, folder)
+            of_seed.append(
+                [
+                    trained.summary[epoch]["validation"]["balanced_accuracy"]
+                    for epoch in ("best", "last")
+                ]
+            )
+        scores.append(of_seed)
+        # To the last model, that of the most doubt, the flipped titles look wrong.
+        logits = torch.from_numpy(predict_logits(model.eval(), train_split, rows)).float()
+        module, targets = Doubt(CLASSES, 1.0), torch.from_numpy(train_split.targets).long()
+        for _ in range(100):
+            weights = module(logits, targets).numpy()
+        assert weights[data.flipped].mean() < 0.5 * weights[~data.flipped].mean()
+    (best, last), (best_half, last_half), (best_full, last_full) = np.mean(scores, axis=0)
+    assert best_half > best + 0.01
+    assert best_full > best + 0.02
+    assert last_half > last + 0.02
+    assert last_full > last + 0.1
+
+
+def test_a_batch_of_labels_that_are_all_impossible_has_finite_weights() -> None:
+    weights = Doubt(2, 0.5)(torch.tensor([[200.0, -200.0]] * 3), torch.tensor([1, 1, 1]))
+    torch.testing.assert_close(weights, torch.ones(3))

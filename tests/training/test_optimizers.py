@@ -1,0 +1,92 @@
+"""The optimiser of the tables does what Adam does, and touches no other row."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rubro.training.optimizers import RowWiseAdam
+
+
+def table_of(values: list[list[float]]) -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.tensor(values))
+
+
+def sparse_gradient(rows: list[int], values: list[list[float]], size: int) -> torch.Tensor:
+    shape = (size, len(values[0]))
+    return torch.sparse_coo_tensor(
+        torch.tensor([rows]), torch.tensor(values), shape, check_invariants=True
+    )
+
+
+def test_with_one_value_a_row_it_is_sparse_adam() -> None:
+    ours, theirs = table_of([[1.0], [2.0], [3.0]]), table_of([[1.0], [2.0], [3.0]])
+    optimizers = (
+        RowWiseAdam([ours], lr=0.1),
+        torch.optim.SparseAdam([theirs], lr=0.1, betas=(0.9, 0.99)),
+    )
+    for rows, values in (([0, 2], [[0.5], [-2.0]]), ([2], [[0.1]]), ([0, 1], [[1.0], [3.0]])):
+        for table, optimizer in zip((ours, theirs), optimizers, strict=True):
+            table.grad = sparse_gradient(rows, values, 3)
+            optimizer.step()
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_row_moves_along_its_mean_gradient() -> None:
+    table = table_of([[0.0, 0.0]])
+    table.grad = sparse_gradient([0], [[3.0, -4.0]], 1)
+    RowWiseAdam([table], lr=0.1).step()
+    # The first step: lr * gradient / its root mean square, 5 / sqrt(2).
+    expected = [[-0.1 * 3 / (5 / 2**0.5), 0.1 * 4 / (5 / 2**0.5)]]
+    torch.testing.assert_close(table.data, torch.tensor(expected))
+
+
+def test_other_rows_stay_as_they_are_and_remember_nothing() -> None:
+    table = table_of([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
+    optimizer = RowWiseAdam([table], lr=0.1)
+    table.grad = sparse_gradient([1], [[1.0, 1.0]], 3)
+    optimizer.step()
+    assert table[[0, 2]].tolist() == [[1.0, 1.0], [3.0, 3.0]]
+    assert table[1].tolist() != [2.0, 2.0]
+    state = optimizer.state[table]
+    assert not state["mean"][[0, 2]].any() and not state["mean_square"][[0, 2]].any()
+
+
+def test_gradients_of_a_row_that_is_named_twice_are_added() -> None:
+    once, twice = table_of([[1.0, 2.0]]), table_of([[1.0, 2.0]])
+    once.grad = sparse_gradient([0], [[3.0, 1.0]], 1)
+    twice.grad = sparse_gradient([0, 0], [[1.0, 0.5], [2.0, 0.5]], 1)
+    for table in (once, twice):
+        RowWiseAdam([table], lr=0.1).step()
+    torch.testing.assert_close(once, twice)
+
+
+def test_a_step_without_a_gradient_changes_nothing() -> None:
+    table = table_of([[1.0, 2.0]])
+    RowWiseAdam([table], lr=0.1).step()
+    assert table.tolist() == [[1.0, 2.0]]
+
+
+def test_it_goes_on_from_its_state_as_if_nothing_had_happened() -> None:
+    straight, resumed = table_of([[1.0, 2.0]]), table_of([[1.0, 2.0]])
+    optimizer = RowWiseAdam([straight], lr=0.1)
+    for value in (1.0, -2.0, 0.5):
+        straight.grad = sparse_gradient([0], [[value, 1.0]], 1)
+        optimizer.step()
+    before = RowWiseAdam([resumed], lr=0.1)
+    resumed.grad = sparse_gradient([0], [[1.0, 1.0]], 1)
+    before.step()
+    after = RowWiseAdam([resumed], lr=0.1)
+    after.load_state_dict(before.state_dict())
+    for value in (-2.0, 0.5):
+        resumed.grad = sparse_gradient([0], [[value, 1.0]], 1)
+        after.step()
+    assert torch.equal(straight, resumed)
+
+
+@pytest.mark.parametrize("value", [1e-12, 1e12])
+def test_the_size_of_a_gradient_does_not_matter(value: float) -> None:
+    table = table_of([[0.0, 0.0]])
+    table.grad = sparse_gradient([0], [[value, value]], 1)
+    RowWiseAdam([table], lr=0.1, eps=0.0).step()
+    torch.testing.assert_close(table.data, torch.full((1, 2), -0.1))
