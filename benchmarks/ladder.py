@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
+from ruamel.yaml import YAML
 
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.files import write_json
-from rubro.base.params import load_overrides, with_settings
+from rubro.base.settings import load_overrides, with_settings
 
 MODELS = ("mlp", "cnn", "ensemble")
 RUN_FROM = ("src", "stages", "dvc.yaml", "params.yaml", "data")
@@ -143,7 +143,7 @@ def main(
         with_settings("params.yaml", common)
         if not ladder.exists():
             raise ParamsError(f"{ladder}: no such file")
-        plan = yaml.safe_load(ladder.read_text(encoding="utf-8"))
+        plan = YAML(typ="safe").load(ladder)
         rows = {row["name"]: row for table in plan["tables"].values() for row in table}
         if unknown := sorted(set(only or []) - set(rows)):
             raise ParamsError(f"--only {unknown[0]}: no such row; known: {', '.join(rows)}")

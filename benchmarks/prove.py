@@ -11,6 +11,7 @@ where one of this does not hold.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -26,11 +27,11 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-import yaml
 from rich.table import Table
+from ruamel.yaml import YAML
 
 from rubro.base.console import console, say
-from rubro.base.params import flat
+from rubro.base.settings import flat
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("subset", "embed", "featurize", "train_svm", "train_mlp", "train_cnn", "evaluate")
@@ -54,14 +55,14 @@ class Copy:
         self.folder = folder
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
         file = folder / "params.yaml"
-        params = yaml.safe_load(file.read_text(encoding="utf-8"))
+        params = YAML().load(file)
         for key, value in settings.items():
             *sections, name = key.split(".")
             section = params
             for each in sections:
                 section = section[each]
             section[name] = value
-        file.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+        YAML().dump(params, file)
 
     def start(self, *options: str, threads: int | None = None) -> subprocess.Popen[bytes]:
         """`dvc repro` in a process group of its own, its output in a file."""
@@ -89,12 +90,13 @@ class Copy:
         """Run to the end; what is in dvc.lock then, without the params."""
         if self.start(*options, threads=threads).wait() != 0:
             sys.exit(f"dvc repro failed in {self.folder}:\n{self.output()}")
-        lock = yaml.safe_load((self.folder / "dvc.lock").read_text(encoding="utf-8"))
-        return yaml.safe_dump(
+        lock = YAML(typ="safe").load(self.folder / "dvc.lock")
+        return json.dumps(
             {
                 stage: {"deps": of["deps"], "outs": of["outs"]}
                 for stage, of in lock["stages"].items()
-            }
+            },
+            sort_keys=True,
         )
 
 
@@ -143,8 +145,9 @@ def _rerun(copy: Copy, threads: int) -> str:
     """Force a rerun with another number of threads, in params.yaml and in the environment."""
     file = copy.folder / "params.yaml"
     before = file.read_text(encoding="utf-8")
-    settings = yaml.safe_load(before) | {"threads": threads}
-    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    settings = YAML().load(before)
+    settings["threads"] = threads
+    YAML().dump(settings, file)
     lock = copy.repro("--force", threads=threads)
     file.write_text(before, encoding="utf-8")
     return lock
@@ -158,7 +161,7 @@ def main(
     sys.path.insert(0, str(ROOT / "tests"))
     from fuzzing import fuzz
 
-    tiny = yaml.safe_load((ROOT / "presets" / "tiny.yaml").read_text(encoding="utf-8"))
+    tiny = YAML(typ="safe").load(ROOT / "presets" / "tiny.yaml")
     kills, inputs = (len(STAGES), 500) if short else (4 * len(STAGES), 10_000)
     table = Table("what", "times", "how it ended", "differences")
     wrong = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
+from ruamel.yaml import YAML
 
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import DataError
@@ -51,7 +51,7 @@ def tables(language: str) -> dict[str, str]:
     Raises:
         DataError: a result is missing, or of other settings than ladder.yaml has.
     """
-    plan = yaml.safe_load((ROOT / "benchmarks" / "ladder.yaml").read_text(encoding="utf-8"))
+    plan = YAML(typ="safe").load(ROOT / "benchmarks" / "ladder.yaml")
     rows = _result("ladder")["rows"]
     for row in (row for table in plan["tables"].values() for row in table):
         planned = row.get("set", {}), row.get("seeds", plan["seeds"])

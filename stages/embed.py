@@ -5,9 +5,9 @@ from pathlib import Path
 
 import workspace  # noqa: F401
 
-from rubro.base.console import run_stage
 from rubro.base.files import write_json
 from rubro.base.params import Params
+from rubro.base.stage import run_stage
 from rubro.base.text import tokens_of
 from rubro.data.splits import load_split
 from rubro.training.fasttext import train_fasttext

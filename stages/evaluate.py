@@ -7,9 +7,10 @@ import workspace  # noqa: F401
 import numpy as np
 from scipy.special import softmax
 
-from rubro.base.console import run_stage, say
+from rubro.base.console import say
 from rubro.base.files import write_json
 from rubro.base.params import CnnParams, MlpParams, Params
+from rubro.base.stage import run_stage
 from rubro.data.splits import load_labels, load_split
 from rubro.evaluation.tables import comparison, detail_tables, model_metrics
 from rubro.features.titles import load_features

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import workspace  # noqa: F401
 
-from rubro.base.console import run_stage, say
+from rubro.base.console import say
 from rubro.base.params import Params
+from rubro.base.stage import run_stage
 from rubro.base.text import tokens_of
 from rubro.data.splits import SPLITS, load_labels, load_split
 from rubro.features.embedding import Subwords

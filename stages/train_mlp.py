@@ -2,8 +2,8 @@
 
 import workspace  # noqa: F401
 
-from rubro.base.console import run_stage
 from rubro.base.params import Params
+from rubro.base.stage import run_stage
 from rubro.models.mlp import Mlp
 from rubro.training.loop import train_and_save
 

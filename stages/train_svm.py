@@ -4,9 +4,10 @@ from pathlib import Path
 
 import workspace  # noqa: F401
 
-from rubro.base.console import run_stage, say
+from rubro.base.console import say
 from rubro.base.files import write_json
 from rubro.base.params import Params
+from rubro.base.stage import run_stage
 from rubro.data.splits import load_labels
 from rubro.evaluation.metrics import accuracy, balanced_accuracy
 from rubro.features.embedding import Subwords

@@ -24,7 +24,7 @@ for _library in ("OMP", "MKL", "OPENBLAS"):
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 try:
-    import rubro.base.console  # noqa: F401
+    import rubro.base.stage  # noqa: F401
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {sys.executable} has no module '{error.name}'; run `make setup`, then "

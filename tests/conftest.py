@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from rubro.base.params import Params, load_params
+from rubro.base.params import Params
+from rubro.base.settings import load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,13 +30,13 @@ def make_params() -> MakeParams:
 
     >>> make_params({"embed.epochs": 1, "seed": 7})
     """
-    values = load_params(ROOT / "params.yaml").model_dump()
+    params = load_params(ROOT / "params.yaml")
 
     def make(overrides: dict[str, Any] | None = None) -> Params:
-        changed: dict[str, Any] = yaml.safe_load(yaml.safe_dump(values))
+        changed = params.model_dump()
         for key, value in (overrides or {}).items():
             *sections, name = key.split(".")
-            section = changed
+            section: dict[str, Any] = changed
             for step in sections:
                 section = section[step]
             assert name in section, f"params.yaml has no {key}"

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow.parquet
 
 from rubro.base.errors import RubroError
-from rubro.base.params import load_params
+from rubro.base.settings import load_params
 from rubro.data.sources import RawTitles, read_titles
 
 KINDS = ("jsonl", "csv", "tsv", "jsonl.gz", "csv.gz", "tsv.gz", "parquet")

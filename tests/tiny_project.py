@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from rubro.sample import write_catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
-GRAPH: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+GRAPH: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES = ("subset", "embed", "featurize", "train_svm", "train_mlp", "train_cnn", "evaluate")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -64,10 +64,11 @@ def copy_project(folder: Path) -> None:
 
 def shrink(params_file: Path) -> None:
     """Give params.yaml the values of presets/tiny.yaml."""
-    params = yaml.safe_load(params_file.read_text())
-    for section, values in yaml.safe_load((ROOT / "presets" / "tiny.yaml").read_text()).items():
-        params[section] |= values
-    params_file.write_text(yaml.safe_dump(params, sort_keys=False))
+    yaml = YAML()
+    params = yaml.load(params_file)
+    for section, values in yaml.load(ROOT / "presets" / "tiny.yaml").items():
+        params[section].update(values)
+    yaml.dump(params, params_file)
 
 
 def stages_run(done: subprocess.CompletedProcess[str]) -> list[str]:

@@ -37,7 +37,7 @@ def check(
     params: Annotated[Path, typer.Argument(help="The file to check.")] = Path("params.yaml"),
 ) -> None:
     """Check params.yaml: unknown keys, wrong types, impossible values."""
-    from rubro.base.params import load_params
+    from rubro.base.settings import load_params
 
     with reported_errors():
         load_params(params)
@@ -52,7 +52,7 @@ def overrides(
 
     Example: dvc exp run --name original $(rubro overrides presets/original.yaml)
     """
-    from rubro.base.params import load_overrides
+    from rubro.base.settings import load_overrides
 
     with reported_errors():
         settings = load_overrides(preset, params)

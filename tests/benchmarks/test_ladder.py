@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from rubro.base.errors import DataError
-from rubro.base.params import with_settings
+from rubro.base.settings import with_settings
 from rubro.sample import write_catalogue
 from tiny_project import STAGES, copy_project, run_in, shrink, stages_run
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-PLAN = yaml.safe_load((ROOT / "benchmarks" / "ladder.yaml").read_text(encoding="utf-8"))
+PLAN = YAML(typ="safe").load(ROOT / "benchmarks" / "ladder.yaml")
 ROWS: list[dict[str, Any]] = [row for table in PLAN["tables"].values() for row in table]
 MODELS = ("mlp", "cnn", "ensemble")
 FIGURES = ("balanced_accuracy", "accuracy", "top5_accuracy", "ece")
@@ -348,7 +348,7 @@ def test_the_ladder_gathers_the_metrics_of_its_experiments_and_runs_none_twice(
         (ref,) = (ref for ref in refs.stdout.split() if f"/ladder-{name}-" in ref)
 
         def left(file: str, ref: str = ref) -> Any:
-            return yaml.safe_load(run_in(project, "git", "show", f"{ref}:{file}").stdout)
+            return YAML(typ="safe").load(run_in(project, "git", "show", f"{ref}:{file}").stdout)
 
         evaluated = left("metrics/evaluate.json")
         for split in ("validation", "test"):

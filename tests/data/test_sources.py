@@ -569,7 +569,7 @@ GOOD = {"title": "a", "category": "A"}
 MEASURED = """
 import resource, sys
 from rubro.base.errors import DataError
-from rubro.base.params import load_params
+from rubro.base.settings import load_params
 from rubro.data.sources import read_titles
 
 def peak():

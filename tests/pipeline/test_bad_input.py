@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 HEADER = "title,category\n"
 BODY = "".join(f"titulo {i},{'ABC'[i % 3]}\n" for i in range(60))
@@ -98,7 +98,7 @@ def project(
             section, name = key.split("__")
             assert name in params[section], f"params.yaml has no {section}.{name}"
             params[section][name] = value
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+        YAML().dump(params, tmp_path / "params.yaml")
         (tmp_path / "raw").mkdir()
         for name, content in files.items():
             data = content if isinstance(content, bytes) else content.encode()

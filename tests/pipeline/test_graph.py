@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from rubro.base.params import Params, load_params
+from rubro.base.params import Params
+from rubro.base.settings import load_params
 from tiny_project import GRAPH, ROOT, outputs_of
 
 pytest_plugins = ["tiny_project"]

@@ -317,7 +317,7 @@ import numpy as np
 from rubro.base.console import reported_errors
 from rubro.features.embedding import Subwords
 from rubro.features.titles import Ragged, TitleFeatures, Tokens
-from rubro.base.params import load_params
+from rubro.base.settings import load_params
 from rubro.training.svm import fit_svm
 
 words, titles = 3000, 20_000

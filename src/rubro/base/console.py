@@ -1,12 +1,10 @@
-"""How a stage meets its user: messages, progress, errors and exit codes."""
+"""What the user sees of a command: messages, progress, errors and exit codes."""
 
 from __future__ import annotations
 
-import argparse
 import errno
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader, RawIOBase
 from pathlib import Path
@@ -16,7 +14,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from rubro.base.errors import RubroError
-from rubro.base.params import Params, load_params
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -26,28 +23,13 @@ _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def run_stage(stage: Callable[[Params], None]) -> None:
-    """Run a stage script: read params.yaml, call the stage, exit with a code scripts can rely on.
-
-    Exit codes: 0 done; 2 a data file or a parameter is wrong (one message, no traceback); 130
-    interrupted; 1 anything else, which is a bug and shows its traceback.
-
-    Args:
-        stage: called with the checked parameters.
-    """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # until here it was the workspace's
-    name = Path(sys.argv[0]).stem
-    argparse.ArgumentParser(
-        description=sys.modules["__main__"].__doc__,
-        epilog=f"Parameters: params.yaml. `dvc repro {name}` runs it with what it needs.",
-    ).parse_args()
-    with reported_errors():
-        stage(load_params())
-
-
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Turn what the user can put right, and Ctrl-C, into a message and an exit code of run_stage."""
+    """Turn what the user can put right, and Ctrl-C, into a message and an exit code.
+
+    Exit codes: 2 a file or a parameter is wrong, or the disk is; 130 interrupted. Anything else is a
+    bug and passes through.
+    """
     try:
         yield
     except RubroError as error:

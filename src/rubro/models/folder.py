@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rubro.base.files import damaged, read_json, read_tensors, write_json
-from rubro.base.params import FeaturizeParams, Positive, Section, TokensParams, TrainParams
+from rubro.base.params import FeaturizeParams, TokensParams, TrainParams
+from rubro.base.schema import Positive, Section
 from rubro.features.embedding import Subwords
 from rubro.models.layers import Classifier, ModelShape, RowTable
 from rubro.models.svm import layout_of

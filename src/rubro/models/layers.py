@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rubro.base.params import NotNegative, Positive
+from rubro.base.schema import NotNegative, Positive
 from rubro.features.embedding import Embedding
 from rubro.models.batches import Batch
 from rubro.models.svm import Svm

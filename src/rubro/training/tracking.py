@@ -12,7 +12,7 @@ from dvclive import Live
 
 from rubro.base.console import say
 from rubro.base.errors import TrainingError
-from rubro.base.params import flat
+from rubro.base.settings import flat
 
 
 class Tracker:

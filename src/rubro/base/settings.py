@@ -1,0 +1,191 @@
+"""Reading params.yaml: its values, changes to them, and the line of each mistake."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from rubro.base.errors import ParamsError
+from rubro.base.params import Params
+
+
+class _Constructor(SafeConstructor):
+    """Values as DVC reads them; a mistake has its line, whatever exception ruamel.yaml lets out."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError):  # `!!bool x`, `2020-13-45`
+            problem = f"{str(node.value)[:100]!a} is no {node.tag.rpartition(':')[2]}"
+            raise ConstructorError(problem=problem, problem_mark=node.start_mark) from None
+
+    def check_mapping_key(
+        self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any
+    ) -> bool:
+        if isinstance(key, str) and key not in mapping:
+            return True
+        written = key_node.value if isinstance(key_node, ScalarNode) else key
+        problem = f"key {written}{' is twice' if isinstance(key, str) else ': quote it'}"
+        raise ConstructorError(problem=problem, problem_mark=key_node.start_mark)
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml.
+
+    Args:
+        path: the YAML file.
+
+    Returns:
+        The checked parameters; immutable.
+
+    Raises:
+        ParamsError: the file is missing or not YAML, or a key is unknown, missing, of the wrong
+            type or out of range. The message names file, line, key, value and what is allowed.
+    """
+    path = Path(path)
+    values, root = _read_yaml(path)
+    return _check(path, values, root)
+
+
+def load_overrides(preset: Path, params: Path) -> dict[str, str]:
+    """Read a preset: a YAML file with some of the keys of params.yaml.
+
+    Args:
+        preset: the YAML file.
+        params: the full parameters, which must be valid with the preset's values in their place.
+
+    Returns:
+        By dotted key, the value as `dvc exp run --set-param` takes it.
+
+    Raises:
+        ParamsError: as load_params, for either file.
+    """
+    values, root = _read_yaml(preset)
+    full, _ = _read_yaml(params)
+    _check(preset, _merged(full, values), root)
+    return {key: json.dumps(value, separators=(",", ":")) for key, value in flat(values)}
+
+
+def with_settings(path: str | Path, settings: list[str]) -> Params:
+    """Read params.yaml with some of its values replaced.
+
+    >>> with_settings("params.yaml", ["seed=7", "subset.top_categories=0"])
+
+    Args:
+        path: the YAML file, which must be valid as it is.
+        settings: KEY=VALUE with a dotted key and a YAML value; of a key given twice the last counts.
+
+    Returns:
+        The checked parameters; immutable.
+
+    Raises:
+        ParamsError: as load_params, or a setting is wrong. Then the message names its key.
+    """
+    path = Path(path)
+    values, root = _read_yaml(path)
+    _check(path, values, root)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not (key and equals):
+            raise ParamsError(f"{setting}: not of the form KEY=VALUE")
+        try:
+            change, _ = _parse(text)
+        except (YAMLError, ValueError, RecursionError):
+            raise ParamsError(f"{key}: not a YAML value (found {text!r})") from None
+        for name in reversed(key.split(".")):
+            change = {name: change}
+        values = _merged(values, change)
+    return _check(None, values, None)
+
+
+def _parse(text: str) -> tuple[Any, Node | None]:
+    """The values, and the nodes that know their lines."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    root = yaml.compose(text)
+    return (yaml.constructor.construct_document(root) if root else None), root
+
+
+def _read_yaml(path: Path) -> tuple[Any, Node | None]:
+    try:
+        return _parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the project's folder") from None
+    except OSError as error:
+        raise ParamsError(f"{path}: not readable: {error.strerror}") from None
+    except MarkedYAMLError as error:
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        line = (error.problem_mark or error.context_mark).line + 1
+        raise ParamsError(f"{path}: not valid YAML: line {line}: {problem}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+
+
+def _check(path: Path | None, values: Any, root: Node | None) -> Params:
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        problems = [_describe(path, root, dict(problem)) for problem in error.errors()]
+        raise ParamsError("\n".join(problems)) from None
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    return {**base, **{key: _merged(base.get(key), value) for key, value in changes.items()}}
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested parameters as pairs of a dotted key and a value."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _describe(path: Path | None, root: Node | None, problem: dict[str, Any]) -> str:
+    keys = problem["loc"]
+    where = ".".join(map(str, keys)) or "the file"
+    if path:
+        where = f"{path}:{_line_of(root, keys)}: {where}"
+    if problem["type"] == "extra_forbidden":
+        known = list(_fields(keys[:-1]))
+        close = difflib.get_close_matches(str(keys[-1]), known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
+        return f"{where}: unknown key; {hint}"
+    if problem["type"] == "missing":
+        return f"{where}: missing; every key of the default params.yaml is needed"
+    message = problem["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+    return f"{where}: {message[:1].lower() + message[1:]}{found}"
+
+
+def _fields(keys: tuple[Any, ...]) -> dict[str, Any]:
+    model: Any = Params
+    for key in keys:
+        model = model.model_fields[key].annotation
+    return dict(model.model_fields)
+
+
+def _line_of(node: Node | None, keys: tuple[Any, ...]) -> int:
+    line = node.start_mark.line if node else 0
+    for key in keys:
+        if isinstance(node, MappingNode):
+            found = [pair for pair in node.value if pair[0].value == str(key)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line, found[0][1]
+        elif isinstance(node, SequenceNode) and isinstance(key, int):
+            node = node.value[key]
+            line = node.start_mark.line
+    return line + 1
