@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-import math
 import re
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import TextIOWrapper
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -22,6 +17,18 @@ from rubro.base.console import file_progress
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import normalise
+from rubro.data.records import (
+    Origin,
+    Record,
+    Unzipped,
+    csv_records,
+    empty,
+    is_unicode,
+    json_records,
+    open_parquet,
+    open_text,
+    reading,
+)
 from rubro.data.splits import SPLITS
 
 QUALITIES = ("reliable", "unreliable")
@@ -51,16 +58,6 @@ _LAYOUTS = (
     "files named train, validation and test, or {language}.train ..., or one single file; of the "
     "kinds .jsonl, .csv and .tsv (each also .gz) and .parquet"
 )
-# A CSV record of more lines than this is a quote that was never closed.
-_MAX_CSV_LINES = 1000
-# In characters; what goes on for longer is no title, and is never held in memory whole.
-_MAX_LINE = 2**20
-_MAX_CSV_RECORD = 8 * _MAX_LINE
-# Titles shrink to a fifth or a tenth of their size; what was made to fill a disk, to a thousandth.
-_MOST_EXPANSION = 100
-_ALWAYS_EXPANDED = 2**28
-# A parquet file has fewer rows than bytes, but for a column that says the same over and over.
-_ALWAYS_ROWS = 2**24
 # From here on the share of unusable rows must be within bounds, or reading stops: memory is finite.
 _MANY_UNUSABLE = 2**20
 _REMEDIES = {
@@ -121,8 +118,9 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
     notices: list[str] = []
     for source in find_sources(Path(params.path), language):
         check = _RowCheck(source, params)
-        try:
-            for lines, record, reason in _records(source, params, notices):
+        origin = Origin(source.path, source.path.stat().st_size, params.encoding, "data.encoding")
+        with reading(origin):
+            for lines, record, reason in _records(source, origin, params, notices):
                 row = check(record, len(lines)) if reason is None else reason
                 if isinstance(row, str):
                     excerpt = ascii(record)[:120]
@@ -132,18 +130,6 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
                 else:
                     for column, value in zip(columns.values(), row, strict=True):
                         column.append(value)
-        except EOFError:
-            raise DataError(
-                f"{source.path}: the gzip stream ends early (a truncated download?); fetch it again"
-            ) from None
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{source.path}: not a valid gzip file ({error})") from None
-        except UnicodeError as error:
-            raise DataError(
-                f"{source.path}: not {params.encoding} text ({error}); set data.encoding"
-            ) from None
-        except PermissionError:
-            raise DataError(f"{source.path}: permission denied; make the file readable") from None
     _stop_if_unusable(params, len(columns["title"]), rejected)
     quarantine = pd.DataFrame(rejected, columns=["file", "line", "reason", "excerpt"])
     return RawTitles(pd.DataFrame(columns), quarantine, notices)
@@ -238,7 +224,7 @@ class _RowCheck:
             return "category_missing"
         if not isinstance(category, str):
             return "category_not_text"
-        if not (_is_unicode(title) and _is_unicode(category)):
+        if not (is_unicode(title) and is_unicode(category)):
             return "not_utf8"
         if not normalise(title):
             return "title_empty"
@@ -258,7 +244,7 @@ class _RowCheck:
         tokens = record.get("tokenized_title")
         if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens):
             tokens = " ".join(tokens)
-        if not (tokens is None or (isinstance(tokens, str) and _is_unicode(tokens))):
+        if not (tokens is None or (isinstance(tokens, str) and is_unicode(tokens))):
             return "tokens_not_text"
         # A few distinct strings for millions of rows: share them.
         shared = (sys.intern(value) for value in (category, language, quality, split))
@@ -266,183 +252,69 @@ class _RowCheck:
         return title, category, language, quality, split, tokens
 
 
-def _is_unicode(text: str) -> bool:
-    """Bytes that could not be decoded arrive as lone surrogates (PEP 383)."""
-    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
-
-
 _OPTIONAL_COLUMNS = ("label_quality", "language", "split", "tokenized_title")
-Record = tuple[range, Any, str | None]  # lines, content, reason why it is no record
 
 
-def _records(source: SourceFile, params: DataParams, notices: list[str]) -> Iterator[Record]:
+def _records(
+    source: SourceFile, origin: Origin, params: DataParams, notices: list[str]
+) -> Iterator[Record]:
     with file_progress(source.path) as raw:
         if raw.peek(1) == b"":
-            raise _empty(source)
+            raise empty(origin)
         if source.kind == ".parquet":
-            yield from _parquet_records(source, params, raw, notices)
+            yield from _parquet_records(source, origin, params, raw, notices)
             return
-        stream = _Unzipped(source.path, raw) if source.path.suffix == ".gz" else raw
-        encoding = "utf-8-sig" if params.encoding == "utf-8" else params.encoding
-        text = TextIOWrapper(
-            cast(IO[bytes], stream), encoding, errors="surrogateescape", newline="\n"
-        )
+        text = open_text(origin, Unzipped(origin, raw) if source.path.suffix == ".gz" else raw)
         if source.kind == ".jsonl":
             yield from _json_records(source, params, text, notices)
         else:
-            yield from _csv_records(source, params, text, notices)
-
-
-class _Unzipped(gzip.GzipFile):
-    """A gzip file that ends in an error where it grows beyond all measure (a gzip bomb)."""
-
-    def __init__(self, path: Path, raw: IO[bytes]) -> None:
-        super().__init__(fileobj=raw)
-        self._path = path
-        self._most = max(_MOST_EXPANSION * path.stat().st_size, _ALWAYS_EXPANDED)
-
-    def read1(self, size: int = -1) -> bytes:
-        content = super().read1(size)
-        if self.tell() > self._most:
-            raise DataError(
-                f"{self._path}: what is in it is more than {_MOST_EXPANSION} times its size (a "
-                "gzip bomb?); if it is meant to be, unpack it with gunzip and set data.path"
-            )
-        return content
-
-
-class _Lines:
-    """The lines of a text; a blank one in place of each that is too long.
-
-    Attributes:
-        cut: the start of a line that was too long; None = there was none. Its reader resets it.
-        left: characters after which the lines end. Its reader may set it.
-    """
-
-    def __init__(self, text: TextIOWrapper) -> None:
-        self._text = text
-        self.cut: str | None = None
-        self.left = math.inf
-
-    def __iter__(self) -> Iterator[str]:
-        while line := self._text.readline(_MAX_LINE):
-            if len(line) == _MAX_LINE and line[-1] != "\n":
-                self.cut = line[:200]
-                while line and line[-1] != "\n":
-                    line = self._text.readline(_MAX_LINE)
-                line = "\n"
-            self.left -= len(line)
-            if self.left < 0:
-                return
-            yield line
+            yield from _csv_records(source, origin, params, text, notices)
 
 
 def _json_records(
     source: SourceFile, params: DataParams, text: TextIOWrapper, notices: list[str]
 ) -> Iterator[Record]:
-    seen = False
     unlabelled: list[Record] | None = [] if source.split == "test" else None
-    contents = _Lines(text)
-    for line, content in enumerate(contents, start=1):
-        lines = range(line, line + 1)
-        if contents.cut is not None:
-            yield lines, contents.cut, "line_too_long"
-            contents.cut = None
-            continue
-        if not content.strip():
-            continue
-        try:
-            record = json.loads(content)
-        except (ValueError, RecursionError):
-            reason = "not_json" if _is_unicode(content) else "not_utf8"
-            yield lines, content.rstrip("\n")[:200], reason
-            continue
-        if not isinstance(record, dict):
-            yield lines, content.rstrip("\n")[:200], "not_an_object"
-            continue
-        seen = True
-        if unlabelled is not None:
-            if params.category_column not in record:
-                unlabelled.append((lines, record, None))
+    for record in json_records(text):
+        if record.reason is None and unlabelled is not None:
+            if params.category_column not in record.content:
+                unlabelled.append(record)
                 continue
             yield from unlabelled
             unlabelled = None
-        yield lines, record, None
+        yield record
     if unlabelled:
         notices.append(_left_out(source, params))
-    if not seen and text.tell() == 0:
-        raise _empty(source)
 
 
 def _csv_records(
-    source: SourceFile, params: DataParams, text: TextIOWrapper, notices: list[str]
+    source: SourceFile,
+    origin: Origin,
+    params: DataParams,
+    text: TextIOWrapper,
+    notices: list[str],
 ) -> Iterator[Record]:
-    csv.field_size_limit(_MAX_CSV_RECORD)
-    contents = _Lines(text)
-    contents.left = _MAX_CSV_RECORD
-    delimiter = "\t" if source.kind == ".tsv" else ","
-    reader = csv.reader(iter(contents), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if contents.cut is not None:
-            raise csv.Error(f"more than {_MAX_LINE} characters")
-        if reader.line_num > 1:
-            raise csv.Error(f"{reader.line_num} lines long, by a quote")
-    except csv.Error as error:
-        hint = f"is it {params.encoding} text? Set data.encoding"
-        raise DataError(f"{source.path}:1: no readable header ({error}); {hint}") from None
-    if not header:
-        blank = reader.line_num > 0
-        raise (
-            DataError(f"{source.path}:1: no header: the line is blank") if blank else _empty(source)
-        )
+    header, rows = csv_records(origin, text, "\t" if source.kind == ".tsv" else ",")
+    header = [name.strip() for name in header]
     if _is_unlabelled(source, params, header):
         notices.append(_left_out(source, params))
         return
     _require_columns(source, params, header)
-    while True:
-        first = reader.line_num + 1
-        contents.left = _MAX_CSV_RECORD
-        reason: str | None
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            fields, reason = [str(error)], "not_csv"
-            unclosed = str(error) == "unexpected end of data"
+    for lines, fields, reason in rows:
+        if reason is None:
+            yield Record(lines, dict(zip(header, fields, strict=True)), None)
         else:
-            unclosed = False
-            reason = None if len(fields) == len(header) else "not_csv"
-        lines = range(first, reader.line_num + 1)
-        if unclosed or len(lines) > _MAX_CSV_LINES:
-            raise DataError(
-                f"{source.path}:{first}: a quote opens here and is not closed within "
-                f"{len(lines)} lines; close or double it"
-            )
-        if contents.cut is not None:
-            fields, reason = [contents.cut], "line_too_long"
-            contents.cut = None
-        if reason is not None and fields:
-            yield lines, fields, reason
-        elif fields:
-            yield lines, dict(zip(header, fields, strict=True)), None
+            yield Record(lines, fields, "not_csv" if reason == "wrong_field_count" else reason)
 
 
 def _parquet_records(
-    source: SourceFile, params: DataParams, raw: IO[bytes], notices: list[str]
+    source: SourceFile,
+    origin: Origin,
+    params: DataParams,
+    raw: BufferedReader,
+    notices: list[str],
 ) -> Iterator[Record]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(raw)
-        most = max(source.path.stat().st_size, _ALWAYS_ROWS)
-        if file.metadata.num_rows > most:
-            raise DataError(
-                f"{source.path}: {file.metadata.num_rows} rows in fewer bytes are no titles; "
-                "remove the repeated ones"
-            )
+    with open_parquet(origin, raw) as file:
         found = file.schema_arrow.names
         if _is_unlabelled(source, params, found):
             notices.append(_left_out(source, params))
@@ -453,13 +325,7 @@ def _parquet_records(
         for batch in file.iter_batches(columns=[name for name in found if name in read]):
             for record in batch.to_pylist():
                 row += 1
-                yield range(row, row + 1), record, None
-    except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
-        raise DataError(f"{source.path}: not a readable parquet file ({error})") from None
-
-
-def _empty(source: SourceFile) -> DataError:
-    return DataError(f"{source.path}: the file is empty")
+                yield Record(range(row, row + 1), record, None)
 
 
 def _is_unlabelled(source: SourceFile, params: DataParams, columns: list[str]) -> bool:
