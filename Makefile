@@ -81,7 +81,7 @@ sample: setup ## Write data/sample again (synthetic titles)
 lock: setup ## Renew requirements.lock with the newest versions (torch stays)
 	pip install --quiet uv
 	uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
-	  --extra mlflow --group dev --constraint <(echo torch==2.13.0) pyproject.toml \
+	  --extra train --extra mlflow --group dev --constraint <(echo torch==2.13.0) pyproject.toml \
 	  | grep -vE '^(nvidia-(cu|nv|nccl)|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from rich.console import Console
-from rich.progress import Progress
 
 from rubro.base.errors import RubroError
 
@@ -85,6 +84,8 @@ def file_progress(path: Path) -> Iterator[BufferedReader]:
     Yields:
         The open file.
     """
+    from rich.progress import Progress
+
     with (
         Progress(console=console, disable=not console.is_terminal, transient=True) as progress,
         open(path, "rb") as file,
