@@ -1,69 +1,67 @@
-"""evaluate: both classifiers and their ensemble, compared on validation and test."""
+"""evaluate: every model and the ensemble, compared on validation and test."""
 
+from itertools import combinations
 from pathlib import Path
 
 import workspace  # noqa: F401
 
 import numpy as np
-from scipy.special import softmax
 
 from rubro.base.console import say
 from rubro.base.files import write_json
-from rubro.base.params import CnnParams, MlpParams, Params
+from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.splits import load_labels, load_split
-from rubro.evaluation.tables import comparison, detail_tables, model_metrics
-from rubro.features.titles import load_features
-from rubro.models.cnn import Cnn
-from rubro.models.folder import load_model
-from rubro.models.inference import predict_logits
-from rubro.models.mlp import Mlp
-from rubro.prediction.calibration import fit_calibration
+from rubro.evaluation.tables import HeldOut, comparison, detail_tables, model_metrics
+from rubro.features.titles import labels_of
+from rubro.prediction.calibration import softmax
+from rubro.prediction.classifier import Classifier
+
+MODELS = ("ensemble", "mlp", "cnn", "svm")
 
 
 def main(params: Params) -> None:
-    (train, *held_out), distinct_tokens = load_features(
-        Path("data/features"), "train", "validation", "test"
-    )
-    labels = load_labels(Path("data/subset"))
-    train_counts = np.bincount(train.targets, minlength=len(labels))
-    models = {
-        "mlp": load_model(Path("models/mlp"), Mlp, MlpParams, labels),
-        "cnn": load_model(Path("models/cnn"), Cnn, CnnParams, labels),
-    }
-    metrics: dict[str, dict[str, dict[str, float]]] = {}
-    for split, features in zip(("validation", "test"), held_out, strict=True):
-        titles = load_split(Path("data/subset"), split)["title"]
-        probabilities, uncalibrated = {}, {}
-        for name, model in models.items():
-            logits = predict_logits(model, features, distinct_tokens, params.threads)
-            uncalibrated[name] = softmax(logits, axis=1)
-            probabilities[name] = model.calibration.probabilities(logits)
-        uncalibrated["ensemble"] = (probabilities["mlp"] + probabilities["cnn"]) / 2
-        logits = np.log(np.maximum(uncalibrated["ensemble"], np.finfo(float).tiny))
-        if split == "validation":
-            calibration = fit_calibration(logits, features.targets)
-        probabilities["ensemble"] = calibration.probabilities(logits)
-        metrics[split] = {}
-        for name, p in probabilities.items():
-            measured = model_metrics(
-                p, uncalibrated[name], features.targets, params.evaluate, params.seed
+    subset = Path("data/subset")
+    classes = load_labels(subset)
+    train_categories = load_split(subset, "train")["category"].value_counts()
+    train_counts = np.array([train_categories.get(name, 0) for name in classes])
+    classifiers = {name: Classifier.load(Path("models") / name) for name in MODELS}
+    metrics = {}
+    for split in ("test", "validation"):
+        table = load_split(subset, split)
+        labels = labels_of(table["category"], table["label_quality"], classes)
+        held_out = HeldOut.of(
+            table["title"].to_list(),
+            labels.targets,
+            classes,
+            classifiers["ensemble"].vocabulary,
+            labels.reliable,
+            train_counts,
+        )
+        measured, probabilities = {}, {}
+        for name, classifier in classifiers.items():
+            logits = classifier.logits(held_out.titles)
+            p = probabilities[name] = classifier.description.calibration.probabilities(logits)
+            measured[name] = model_metrics(
+                p, softmax(logits), held_out.targets, params.evaluate, params.seed
             )
-            say(f"{split} {name}: balanced accuracy {measured['balanced_accuracy']:.4f}")
-            metrics[split][name] = measured
+            say(f"{split} {name}: balanced accuracy {measured[name]['balanced_accuracy']:.4f}")
             folder = Path("metrics/evaluation") / split / name
             folder.mkdir(parents=True, exist_ok=True)
-            tables = detail_tables(p, features, titles, labels, train_counts, params.evaluate)
-            for table, frame in tables.items():
-                frame.to_csv(folder / f"{table}.csv", index=False)
-        metrics[split]["cnn_minus_mlp"] = comparison(
-            probabilities["cnn"],
-            probabilities["mlp"],
-            features.targets,
-            params.evaluate,
-            params.seed,
-        )
-    write_json(Path("metrics/evaluate.json"), {s: metrics[s] for s in ("test", "validation")})
+            for title, frame in detail_tables(p, held_out, params.evaluate).items():
+                frame.to_csv(folder / f"{title}.csv", index=False)
+        differences = {
+            f"{one}_minus_{other}": comparison(
+                probabilities[one],
+                probabilities[other],
+                held_out.targets,
+                params.evaluate,
+                params.seed,
+            )
+            for one, other in combinations(MODELS, 2)
+        }
+        metrics[split] = {**measured, "differences": differences}
+    write_json(Path("metrics/evaluate.json"), metrics)
 
 
 if __name__ == "__main__":

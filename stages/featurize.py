@@ -7,24 +7,26 @@ import workspace  # noqa: F401
 from rubro.base.console import say
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
-from rubro.base.text import tokens_of
-from rubro.data.splits import SPLITS, load_labels, load_split
-from rubro.features.embedding import Subwords
-from rubro.features.titles import Featurizer, featurize, save_features
+from rubro.data.splits import load_labels, load_split, tokens_of
+from rubro.features.embedding import load_subwords
+from rubro.features.featurizer import Featurizer
+from rubro.features.titles import LabelledTitles, labels_of, save_features
 
 
 def main(params: Params) -> None:
-    source = Path("data/subset")
-    labels = load_labels(source)
-    featurizer = Featurizer(Subwords.load(Path("models/embedding")), params.featurize)
+    subset = Path("data/subset")
+    classes = load_labels(subset)
+    subwords = load_subwords(Path("models/embedding"))
+    sizes = params.featurize
+    featurizer = Featurizer(subwords, sizes.max_tokens, sizes.bigram_buckets)
     splits = {}
-    for name in SPLITS:
-        table = load_split(source, name)
-        titles = tokens_of(table, params.tokens.source)
-        splits[name] = featurize(table, titles, labels, featurizer)
-    save_features(Path("data/features"), splits, featurizer.tokens)
-    titles_count = sum(map(len, splits.values()))
-    say(f"{titles_count} titles, {len(featurizer.tokens)} distinct tokens")
+    for name in ("train", "validation"):
+        table = load_split(subset, name)
+        labels = labels_of(table["category"], table["label_quality"], classes)
+        splits[name] = LabelledTitles(featurizer(tokens_of(table)), labels)
+    save_features(Path("data/features"), splits, featurizer.tokens())
+    titles = sum(map(len, splits.values()))
+    say(f"{titles} titles, {len(featurizer)} distinct tokens")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.sources import read_titles
-from rubro.data.splits import save_splits
+from rubro.data.splits import SourceInfo, save_splits
 from rubro.data.subset import make_subset
 
 
@@ -17,7 +17,8 @@ def main(params: Params) -> None:
     raw = read_titles(params.data, params.subset.language)
     subset = make_subset(raw, params.subset, params.seed)
     folder = Path("data/subset")
-    save_splits(folder, subset.splits, subset.labels)
+    columns = SourceInfo(**params.data.model_dump(include=set(SourceInfo.model_fields)))
+    save_splits(folder, subset.splits, subset.labels, columns)
     raw.quarantine.to_csv(folder / "quarantine.csv", index=False)
     write_json(Path("metrics/subset.json"), subset.summary)
     for notice in raw.notices:

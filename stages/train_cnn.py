@@ -1,15 +1,17 @@
-"""train_cnn: features and embedding to the CNN classifier."""
+"""train_cnn: features and embedding to the CNN."""
 
 import workspace  # noqa: F401
+
+from network import train_network
 
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.models.cnn import Cnn
-from rubro.training.loop import train_and_save
+from rubro.prediction.folder import CnnMember
 
 
 def main(params: Params) -> None:
-    train_and_save(Cnn, "cnn", params, params.train_cnn)
+    train_network("cnn", Cnn, CnnMember, params, params.train_cnn)
 
 
 if __name__ == "__main__":

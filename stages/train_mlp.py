@@ -1,15 +1,17 @@
-"""train_mlp: features and embedding to the MLP classifier."""
+"""train_mlp: features and embedding to the MLP."""
 
 import workspace  # noqa: F401
+
+from network import train_network
 
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.models.mlp import Mlp
-from rubro.training.loop import train_and_save
+from rubro.prediction.folder import MlpMember
 
 
 def main(params: Params) -> None:
-    train_and_save(Mlp, "mlp", params, params.train_mlp)
+    train_network("mlp", Mlp, MlpMember, params, params.train_mlp)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ signal.signal(signal.SIGINT, _interrupted)
 # with MKL_CBWR=AUTO,STRICT too, on AMD. A second thread would save 4 % of a training's time.
 for _library in ("OMP", "MKL", "OPENBLAS"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+CODE = Path(__file__).resolve().parent.parent / "src" / "rubro"
+sys.path.insert(0, str(CODE.parent))
 
 try:
     import rubro.base.stage  # noqa: F401

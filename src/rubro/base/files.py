@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from rubro.base.errors import DataError
 
@@ -31,6 +32,18 @@ def write_json(path: Path, content: Any) -> None:
     partial = path.with_name(path.name + ".partial")
     text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
     partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file, replacing it in one step; the same bytes each time.
+
+    Args:
+        path: Path of the file; its folder exists.
+        tensors: Arrays by name.
+    """
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}))
     partial.replace(path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rubro.base.schema import NotNegative, Positive, Section, Share
 
@@ -39,12 +39,6 @@ class SubsetParams(Section):
     test_share: Annotated[float, Field(gt=0.0, lt=0.5)]
     flipped_label_share: Share
     zipf_exponent: Annotated[float, Field(ge=0.0)]
-
-
-class TokensParams(Section):
-    """What a token is."""
-
-    source: Literal["title", "tokenized_title"]
 
 
 class EmbedParams(Section):
@@ -85,7 +79,7 @@ class TitleWeightParams(Section):
 
 
 class SvmParams(TitleWeightParams):
-    """The linear SVM beside both classifiers."""
+    """The linear SVM."""
 
     C: Annotated[float, Field(gt=0.0)]
     tolerance: Annotated[float, Field(gt=0.0)]
@@ -97,11 +91,10 @@ class SvmParams(TitleWeightParams):
 
 
 class TrainParams(TitleWeightParams):
-    """What both classifiers share."""
+    """Parameters that both networks share."""
 
     hidden_sizes: list[Positive]
-    max_epochs: Positive
-    min_steps: NotNegative
+    max_epochs: Positive | Literal["auto"]
     batch_size: Positive
     optimizer: Literal["adam", "adamw", "sgd"]
     learning_rate: Annotated[float, Field(gt=0.0)]
@@ -119,7 +112,6 @@ class TrainParams(TitleWeightParams):
     label_doubt: Annotated[float, Field(ge=0.0, le=1.0)]
     label_smoothing: Share
     prior_adjustment: Annotated[float, Field(ge=0.0)]
-    svm_weight: Annotated[float, Field(ge=0.0)]
     table_precision: Literal["float32", "float16", "int8"]
 
 
@@ -132,7 +124,21 @@ class CnnParams(TrainParams):
 
     filter_sizes: Annotated[list[Positive], Field(min_length=1)]
     filters: Positive
-    skip_connection: bool
+    linear_path: bool
+
+
+class EnsembleParams(Section):
+    """The weighted sum of the models' logits."""
+
+    members: Annotated[list[Literal["mlp", "cnn", "svm"]], Field(min_length=1)]
+
+    @field_validator("members")
+    @classmethod
+    def _once_each(cls, members: list[str]) -> list[str]:
+        for name in members:
+            if members.count(name) > 1:
+                raise ValueError(f"{name} is there twice")
+        return members
 
 
 class EvaluateParams(Section):
@@ -150,15 +156,15 @@ class Params(Section):
     """params.yaml as a whole."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    threads: Positive
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Positive
+    min_reliable_titles: Positive
     data: DataParams
     subset: SubsetParams
-    tokens: TokensParams
     embed: EmbedParams
     featurize: FeaturizeParams
     train_svm: SvmParams
     train_mlp: MlpParams
     train_cnn: CnnParams
+    ensemble: EnsembleParams
     evaluate: EvaluateParams

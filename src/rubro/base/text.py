@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
-
-from rubro.base.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _TOKEN = re.compile(r"[^\W\d_]+|0+|[^\w\s]|_")
 _DIGIT = re.compile(r"\d")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_DROPPED = {"Mn", "Mc", "Me", "Cf"}  # combining marks; invisible characters
+# Combining marks; invisible characters; halves of surrogate pairs.
+_DROPPED = {"Mn", "Mc", "Me", "Cf", "Cs"}
 
 
 def normalise(title: str) -> str:
@@ -47,26 +42,3 @@ def tokenise(title: str) -> list[str]:
         The tokens in order; empty for a title without any visible character.
     """
     return _TOKEN.findall(_DIGIT.sub("0", normalise(title)))
-
-
-def tokens_of(table: pd.DataFrame, source: str) -> list[list[str]]:
-    """The tokens of every title of a split.
-
-    Args:
-        table: a split as the subset stage writes it.
-        source: "title" for tokenise, "tokenized_title" for the column of that name.
-
-    Returns:
-        One list of tokens a title.
-
-    Raises:
-        DataError: source is "tokenized_title" and a row has none.
-    """
-    if source == "title":
-        return [tokenise(title) for title in table["title"]]
-    missing = int(table["tokenized_title"].isna().sum())
-    if missing:
-        raise DataError(
-            f"{missing} of {len(table)} rows have no 'tokenized_title'; set tokens.source to title"
-        )
-    return [tokens.split() for tokens in table["tokenized_title"]]

@@ -45,7 +45,6 @@ QUARANTINE_REASONS = (
     "title_of_several_lines",
     "category_missing",
     "category_not_text",
-    "tokens_not_text",
     "unknown_split",
     "unknown_label_quality",
 )
@@ -84,8 +83,7 @@ class RawTitles:
 
     Attributes:
         table: one row a title: title, category, language ("" where the source does not say),
-            label_quality, split ("" where the source does not say) and tokenized_title (tokens
-            joined by blanks, or null).
+            label_quality and split ("" where the source does not say).
         quarantine: one row a rejected row: file, line (1-based; the row number in parquet),
             reason and an excerpt.
         notices: sentences for the user, such as a file that was left out.
@@ -111,8 +109,7 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
             missing, or more than params.max_quarantined_share of the rows is unusable.
     """
     columns: dict[str, list[Any]] = {
-        name: []
-        for name in ("title", "category", "language", "label_quality", "split", "tokenized_title")
+        name: [] for name in ("title", "category", "language", "label_quality", "split")
     }
     rejected: list[tuple[str, int, str, str]] = []
     notices: list[str] = []
@@ -241,18 +238,13 @@ class _RowCheck:
         if split not in ("", *SPLITS):
             return "unknown_split"
         language = str(record.get("language") or self.source.language or "").strip().lower()
-        tokens = record.get("tokenized_title")
-        if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens):
-            tokens = " ".join(tokens)
-        if not (tokens is None or (isinstance(tokens, str) and is_unicode(tokens))):
-            return "tokens_not_text"
         # A few distinct strings for millions of rows: share them.
         shared = (sys.intern(value) for value in (category, language, quality, split))
         category, language, quality, split = shared
-        return title, category, language, quality, split, tokens
+        return title, category, language, quality, split
 
 
-_OPTIONAL_COLUMNS = ("label_quality", "language", "split", "tokenized_title")
+_OPTIONAL_COLUMNS = ("label_quality", "language", "split")
 
 
 def _records(

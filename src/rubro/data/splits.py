@@ -9,30 +9,53 @@ import pyarrow
 import pyarrow.parquet
 
 from rubro.base.files import damaged, read_json, require_file, write_json
+from rubro.base.schema import Positive, Section
+from rubro.base.text import tokenise
 
 SPLITS = ("train", "validation", "test")
-_ALWAYS_THERE = ("title", "category", "label_quality")
+_COLUMNS = ("title", "tokens", "category", "label_quality")
 
 
-def save_splits(folder: Path, splits: dict[str, pd.DataFrame], labels: list[str]) -> None:
-    """Write one parquet file a split and labels.json.
+class SourceInfo(Section):
+    """source.json: what a model has to know of the titles it was trained on.
+
+    Attributes:
+        title_column: Name of the column of the titles.
+        category_column: Name of the column of the categories.
+        max_title_length: Number of characters of the longest title that was accepted.
+    """
+
+    title_column: str
+    category_column: str
+    max_title_length: Positive
+
+
+def save_splits(
+    folder: Path, splits: dict[str, pd.DataFrame], labels: list[str], info: SourceInfo
+) -> None:
+    """Write a parquet file for each split, labels.json and source.json.
 
     Args:
-        folder: made if missing.
-        splits: by name: title, category, label_quality, tokenized_title.
-        labels: the categories; the position is the class index.
+        folder: Created where it is missing.
+        splits: title, category and label_quality of each split, by its name. Tokens, joined by
+            blanks, are added as a column.
+        labels: Categories; the position is the class index.
+        info: Column names and limit of the titles.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, split in splits.items():
-        split.to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
+        tokens = split["title"].map(lambda title: " ".join(tokenise(title)))
+        table = split.assign(tokens=tokens)[list(_COLUMNS)]
+        table.to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
     write_json(folder / "labels.json", labels)
+    write_json(folder / "source.json", info.model_dump())
 
 
 def load_split(folder: Path, name: str) -> pd.DataFrame:
     """Read a split that save_splits wrote.
 
     Raises:
-        DataError: the file is missing or not as save_splits wrote it.
+        DataError: The file is missing or damaged.
     """
     path = folder / f"{name}.parquet"
     require_file(path)
@@ -42,15 +65,28 @@ def load_split(folder: Path, name: str) -> pd.DataFrame:
     except Exception as error:  # noqa: BLE001 (of any kind: pandas trusts the file's metadata)
         raise damaged(path, f"not a readable parquet file ({error})") from None
     texts = (pyarrow.string(), pyarrow.large_string())
-    for column in (*_ALWAYS_THERE, "tokenized_title"):
+    for column in _COLUMNS:
         if column not in columns.names or column not in table:
             raise damaged(path, f"no column '{column}'")
-        empty = columns.field(column).type == pyarrow.null() and column == "tokenized_title"
-        if columns.field(column).type not in texts and not empty:
+        if columns.field(column).type not in texts:
             raise damaged(path, f"column '{column}' is not text")
-        if column in _ALWAYS_THERE and table[column].isna().any():
+        if table[column].isna().any():
             raise damaged(path, f"column '{column}' has gaps")
     return table
+
+
+def tokens_of(table: pd.DataFrame) -> list[list[str]]:
+    """Return the tokens of each title of a split."""
+    return [tokens.split() for tokens in table["tokens"]]
+
+
+def load_info(folder: Path) -> SourceInfo:
+    """Read source.json.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    return read_json(folder / "source.json", SourceInfo)
 
 
 def load_labels(folder: Path) -> list[str]:

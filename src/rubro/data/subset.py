@@ -30,7 +30,7 @@ class Subset:
     """The chosen rows.
 
     Attributes:
-        splits: train, validation and test: title, category, label_quality, tokenized_title.
+        splits: train, validation and test: title, category and label_quality.
         labels: the categories, sorted; the position is the class index.
         summary: rows a split, classes, dropped rows by reason and balance; plain values for JSON.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import f1_score, recall_score
+from sklearn.metrics import f1_score
 
 
 def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
@@ -77,7 +77,7 @@ def classification_metrics(
         bins: of the expected calibration error.
 
     Returns:
-        accuracy, balanced_accuracy, macro_recall, macro_f1, top3_accuracy, top5_accuracy, loss
+        accuracy, balanced_accuracy, macro_f1, top3_accuracy, top5_accuracy, loss
         (cross-entropy in nats) and ece.
     """
     predictions = probabilities.argmax(axis=1)
@@ -90,7 +90,6 @@ def classification_metrics(
     return {
         "accuracy": accuracy(targets, predictions),
         "balanced_accuracy": balanced_accuracy(targets, predictions),
-        "macro_recall": float(recall_score(targets, predictions, **macro)),
         "macro_f1": float(f1_score(targets, predictions, **macro)),
         "top3_accuracy": float((rank < 3).mean()),
         "top5_accuracy": float((rank < 5).mean()),

@@ -2,16 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
 from rubro.base.params import EvaluateParams
+from rubro.base.text import tokenise
 from rubro.evaluation.metrics import classification_metrics, expected_calibration_error
 from rubro.evaluation.significance import balanced_accuracy_interval, compare
-from rubro.features.titles import TitleFeatures
 
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Labelled titles that no model was trained on.
+
+    Attributes:
+        titles: Titles as text.
+        targets: Class indices, (titles,).
+        labels: Categories; the position is the class index.
+        token_counts: Number of tokens of each title, (titles,).
+        has_unknown_word: Whether a token is out of the vocabulary, bool (titles,).
+        reliable: Whether the label quality is "reliable", bool (titles,); None = not known.
+        train_counts: Training titles of each class, (classes,); None = not known.
+    """
+
+    titles: list[str]
+    targets: np.ndarray
+    labels: list[str]
+    token_counts: np.ndarray
+    has_unknown_word: np.ndarray
+    reliable: np.ndarray | None = None
+    train_counts: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        titles: list[str],
+        targets: np.ndarray,
+        labels: list[str],
+        vocabulary: Container[str],
+        reliable: np.ndarray | None = None,
+        train_counts: np.ndarray | None = None,
+    ) -> HeldOut:
+        """Count the tokens of titles and look for unknown words.
+
+        Args:
+            titles: Titles as text.
+            targets: Class indices, (titles,).
+            labels: Categories; the position is the class index.
+            vocabulary: Known words.
+            reliable: Whether the label quality is "reliable", bool (titles,); None = not known.
+            train_counts: Training titles of each class, (classes,); None = not known.
+        """
+        tokens = list(map(tokenise, titles))
+        unknown = [any(token not in vocabulary for token in title) for title in tokens]
+        counts = np.array(list(map(len, tokens)), dtype=np.int64)
+        return cls(
+            titles, targets, labels, counts, np.array(unknown, dtype=bool), reliable, train_counts
+        )
 
 
 def model_metrics(
@@ -73,31 +126,29 @@ def metrics_of(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> dic
     return {name: round(value, 6) for name, value in metrics.items()}
 
 
-def slices(features: TitleFeatures, train_counts: np.ndarray, rare: int) -> dict[str, np.ndarray]:
-    """Parts of a split to look at on their own.
+def slices(held_out: HeldOut, rare: int) -> dict[str, np.ndarray]:
+    """Return parts of the titles that are worth a look on their own.
 
     Args:
-        features: of the split.
-        train_counts: training rows of each class, (classes,).
-        rare: a class with fewer training rows is rare.
+        held_out: Labelled titles.
+        rare: Number of training titles below which a class is rare.
 
     Returns:
-        By name, a mask: bool (titles,). Empty parts are left out.
+        Masks, bool (titles,), by name; empty parts are left out.
     """
-    lengths = features.tokens.lengths
-    is_rare = train_counts[features.targets] < rare
-    masks = {
-        "label quality: reliable": features.reliable,
-        "label quality: unreliable": ~features.reliable,
-        **{
-            f"title length: {name}": (lengths >= low) & (lengths <= high)
-            for name, (low, high) in _TITLE_LENGTHS.items()
-        },
-        "words: all in vocabulary": ~features.has_oov,
-        "words: some out of vocabulary": features.has_oov,
-        f"category: rare (< {rare} training rows)": is_rare,
-        "category: common": ~is_rare,
-    }
+    counts = held_out.token_counts
+    masks = {}
+    if held_out.reliable is not None:
+        masks["label quality: reliable"] = held_out.reliable
+        masks["label quality: unreliable"] = ~held_out.reliable
+    for name, (low, high) in _TITLE_LENGTHS.items():
+        masks[f"title length: {name}"] = (counts >= low) & (counts <= high)
+    masks["words: all in vocabulary"] = ~held_out.has_unknown_word
+    masks["words: some out of vocabulary"] = held_out.has_unknown_word
+    if held_out.train_counts is not None:
+        is_rare = held_out.train_counts[held_out.targets] < rare
+        masks[f"category: rare (< {rare} training rows)"] = is_rare
+        masks["category: common"] = ~is_rare
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
@@ -115,24 +166,32 @@ def slice_table(
     )
 
 
-def class_table(
-    probabilities: np.ndarray, targets: np.ndarray, labels: list[str], train_counts: np.ndarray
-) -> pd.DataFrame:
-    """One row a class that has titles: category, titles, training rows, precision, recall, f1."""
-    present = np.unique(targets)
+def class_table(probabilities: np.ndarray, held_out: HeldOut) -> pd.DataFrame:
+    """Return precision, recall and F1 of each class that has titles.
+
+    Args:
+        probabilities: float (titles, classes).
+        held_out: Labelled titles.
+
+    Returns:
+        category, titles, train_titles (where known), precision, recall and f1, a row each class.
+    """
+    present = np.unique(held_out.targets)
     precision, recall, f1, titles = precision_recall_fscore_support(
-        targets, probabilities.argmax(axis=1), labels=present, zero_division=0
+        held_out.targets, probabilities.argmax(axis=1), labels=present, zero_division=0
     )
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
-            "category": [labels[index] for index in present],
+            "category": [held_out.labels[index] for index in present],
             "titles": titles,
-            "train_titles": train_counts[present],
             "precision": precision.round(6),
             "recall": recall.round(6),
             "f1": f1.round(6),
         }
     )
+    if held_out.train_counts is not None:
+        table.insert(2, "train_titles", held_out.train_counts[present])
+    return table
 
 
 def confused_pairs(
@@ -165,14 +224,13 @@ def confused_pairs(
     return table.sort_values(order, ascending=[False, False, True]).head(most)
 
 
-def worst_mistakes(
-    probabilities: np.ndarray, targets: np.ndarray, titles: pd.Series, labels: list[str], most: int
-) -> pd.DataFrame:
+def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, most: int) -> pd.DataFrame:
     """The wrong predictions that gave the right category the least probability.
 
     Returns:
         One row a title, worst first: title, category, its probability, predicted, its probability.
     """
+    targets, labels = held_out.targets, held_out.labels
     predictions = probabilities.argmax(axis=1)
     every = np.arange(len(targets))
     own, top = probabilities[every, targets], probabilities[every, predictions]
@@ -180,7 +238,7 @@ def worst_mistakes(
     wrong = wrong[np.argsort(own[wrong], kind="stable")][:most]
     return pd.DataFrame(
         {
-            "title": titles.iloc[wrong].to_list(),
+            "title": [held_out.titles[index] for index in wrong],
             "category": [labels[index] for index in targets[wrong]],
             "probability": own[wrong].round(6),
             "predicted": [labels[index] for index in predictions[wrong]],
@@ -195,32 +253,26 @@ def reliability_curve(probabilities: np.ndarray, targets: np.ndarray, bins: int)
 
 
 def detail_tables(
-    probabilities: np.ndarray,
-    features: TitleFeatures,
-    titles: pd.Series,
-    labels: list[str],
-    train_counts: np.ndarray,
-    params: EvaluateParams,
+    probabilities: np.ndarray, held_out: HeldOut, params: EvaluateParams
 ) -> dict[str, pd.DataFrame]:
-    """What lies behind the metrics of one model on one split.
+    """Return the tables behind the metrics of a model.
 
     Args:
         probabilities: float (titles, classes).
-        features: of the split.
-        titles: as text.
-        labels: the class names in order.
-        train_counts: training rows of each class, (classes,).
-        params: how much detail.
+        held_out: Labelled titles.
+        params: Number of bins and of rows.
 
     Returns:
-        By name: slices, classes, confused_pairs, mistakes and reliability.
+        slices, classes, confused_pairs, mistakes and reliability, by name.
     """
-    targets, bins = features.targets, params.calibration_bins
-    masks = slices(features, train_counts, params.rare_category_rows)
+    targets, bins = held_out.targets, params.calibration_bins
+    masks = slices(held_out, params.rare_category_rows)
     return {
         "slices": slice_table(probabilities, targets, masks, bins),
-        "classes": class_table(probabilities, targets, labels, train_counts),
-        "confused_pairs": confused_pairs(probabilities, targets, labels, params.confused_pairs),
-        "mistakes": worst_mistakes(probabilities, targets, titles, labels, params.mistakes),
+        "classes": class_table(probabilities, held_out),
+        "confused_pairs": confused_pairs(
+            probabilities, targets, held_out.labels, params.confused_pairs
+        ),
+        "mistakes": worst_mistakes(probabilities, held_out, params.mistakes),
         "reliability": reliability_curve(probabilities, targets, bins),
     }

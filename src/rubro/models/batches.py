@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rubro.features.titles import TitleFeatures, Tokens
+from rubro.features.featurizer import Tokens
+from rubro.features.titles import LabelledTitles
 
 # Batches are cut from shuffled chunks of this many batches, sorted by length: little padding,
 # and still other neighbours in each epoch.
@@ -20,19 +21,19 @@ class Batch(NamedTuple):
     """B titles of at most L tokens, with U distinct tokens made of R distinct embedding rows.
 
     Attributes:
-        rows: int64 (R,), rows of the embedding table.
-        row_index: int64 (N,), positions in rows; those of one token stand together.
-        row_offsets: int64 (U,), where each token starts in row_index.
-        row_counts: int64 (U,), rows of each token.
-        token_weights: float32 (U,), how much each token says.
-        tokens: int64 (B, L), positions among the distinct tokens; U where a title has ended.
-        lengths: int64 (B,), tokens of each title.
-        bigrams: int64 (P,), distinct bigram buckets.
-        bigram_index: int64 (M,), positions in bigrams; those of one title stand together.
-        bigram_offsets: int64 (B,), where each title starts in bigram_index.
-        bigram_counts: int64 (B,), bigrams of each title.
-        targets: int64 (B,), class indices.
-        weights: float32 (B,), weight of each title in the loss.
+        rows: Distinct rows of the embedding table, int64 (R,).
+        row_index: Positions in rows, int64 (N,), token by token.
+        row_offsets: Start of each token in row_index, int64 (U,).
+        row_counts: Number of rows of each token, int64 (U,).
+        token_weights: Inverse document frequency of each token, float32 (U,).
+        tokens: Positions among the distinct tokens, int64 (B, L); U after a title's end.
+        lengths: Number of tokens of each title, int64 (B,).
+        bigrams: Distinct bigram buckets, int64 (P,).
+        bigram_index: Positions in bigrams, int64 (M,), title by title.
+        bigram_offsets: Start of each title in bigram_index, int64 (B,).
+        bigram_counts: Number of bigrams of each title, int64 (B,).
+        targets: Class indices, int64 (B,).
+        weights: Weight of each title in the loss, float32 (B,).
     """
 
     rows: torch.Tensor
@@ -51,23 +52,18 @@ class Batch(NamedTuple):
 
 
 def gather(
-    features: TitleFeatures,
-    distinct_tokens: Tokens,
-    indices: np.ndarray,
-    weights: np.ndarray,
+    titles: LabelledTitles, distinct_tokens: Tokens, indices: np.ndarray, weights: np.ndarray
 ) -> Batch:
     """Gather titles into a batch.
 
     Args:
-        features: of a split.
-        distinct_tokens: of the features.
-        indices: which titles, int64 (B,).
-        weights: of every title of the split, float32.
-
-    Returns:
-        The batch.
+        titles: Titles of a split.
+        distinct_tokens: Distinct tokens of all splits.
+        indices: Positions of the titles to gather, int64 (B,).
+        weights: Weight of every title of the split, float32 (titles,).
     """
-    tokens, bigrams = features.tokens.take(indices), features.bigrams.take(indices)
+    features = titles.features.take(indices)
+    tokens, bigrams = features.tokens, features.bigrams
     distinct, token_index = np.unique(tokens.values, return_inverse=True)
     rows = distinct_tokens.take(distinct)
     distinct_rows, row_index = np.unique(rows.values, return_inverse=True)
@@ -87,7 +83,7 @@ def gather(
         bigram_index=_int64(bigram_index),
         bigram_offsets=_int64(bigrams.offsets[:-1]),
         bigram_counts=_int64(bigrams.lengths),
-        targets=_int64(features.targets[indices]),
+        targets=_int64(titles.labels.targets[indices]),
         weights=torch.from_numpy(weights[indices]),
     )
 
@@ -96,28 +92,29 @@ class Batches:
     """The batches of one pass over a split.
 
     Args:
-        features: of the split.
-        distinct_tokens: of the features.
-        batch_size: titles a batch.
-        weights: float32 (titles,); titles of weight 0 are left out. None = all ones.
-        seed: of their order; None = the order of the split.
-        share: i of n: of each batch, every n-th title from the i-th, i from 0. A batch of fewer
+        titles: Titles of the split.
+        distinct_tokens: Distinct tokens of all splits.
+        batch_size: Number of titles in a batch.
+        weights: Weight of each title, float32 (titles,); titles of weight 0 are left out. None =
+            all ones.
+        seed: Seed of the order of the titles; None = the order of the split.
+        share: i and n: every n-th title of each batch from the i-th on, i from 0. A batch of fewer
             than n titles is not shared out.
     """
 
     def __init__(
         self,
-        features: TitleFeatures,
+        titles: LabelledTitles,
         distinct_tokens: Tokens,
         batch_size: int,
         weights: np.ndarray | None = None,
         seed: tuple[int, ...] | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        self._features = features
+        self._all = titles
         self._distinct_tokens = distinct_tokens
         self._batch_size = batch_size
-        self._weights = np.ones(len(features), np.float32) if weights is None else weights
+        self._weights = np.ones(len(titles), np.float32) if weights is None else weights
         self._titles = np.flatnonzero(self._weights)
         self._seed = seed
         self._share = share
@@ -133,10 +130,10 @@ class Batches:
         first, step = self._share
         for chunk in chunks:
             titles = chunk[first::step] if len(chunk) >= step else chunk
-            yield gather(self._features, self._distinct_tokens, titles, self._weights)
+            yield gather(self._all, self._distinct_tokens, titles, self._weights)
 
     def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:
-        lengths = self._features.tokens.lengths
+        lengths = self._all.features.tokens.lengths
         batches: list[np.ndarray] = []
         for chunk in cut(random.permutation(self._titles), self._batch_size * _CHUNK):
             by_length = chunk[np.argsort(lengths[chunk], kind="stable")]
@@ -145,7 +142,7 @@ class Batches:
 
 
 def cut(values: np.ndarray, size: int) -> list[np.ndarray]:
-    """Parts of an array, each of so many values; the last may have fewer."""
+    """Return consecutive parts of an array, each of size values but perhaps the last."""
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 

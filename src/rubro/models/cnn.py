@@ -10,38 +10,36 @@ from torch.nn import functional as F
 
 from rubro.base.params import CnnParams
 from rubro.models.batches import Batch
-from rubro.models.layers import Classifier, ModelShape, dense_layers
+from rubro.models.layers import Dense, ModelShape, Network
 
 
-class Cnn(Classifier):
-    """One convolution a filter size over the token vectors, and the maximum over the title.
+class Cnn(Network):
+    """A convolution of each filter size over the token vectors, and its maximum over the title.
 
-    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification. Beside them, a
-    linear path from the title's vector, the MLP's: it learns what each word says by itself, the
-    filters what words say together. Source: Cheng et al. 2016, Wide & Deep Learning for
-    Recommender Systems.
+    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification. Beside the
+    filters, a linear path leads from the pooled title vector to the logits: it learns what each
+    word says by itself, the filters what words say together. Source: Cheng et al. 2016, Wide &
+    Deep Learning for Recommender Systems.
 
     Args:
-        shape: the sizes that come from the data.
-        params: the rest.
+        shape: Sizes that come from the data.
+        params: Hyperparameters.
     """
 
     def __init__(self, shape: ModelShape, params: CnnParams) -> None:
-        super().__init__(shape, params, with_bigrams=params.skip_connection)
+        super().__init__(shape, params, with_bigrams=params.linear_path)
         self.filters = nn.ModuleList(
             nn.Linear(size * shape.vector_size, params.filters) for size in params.filter_sizes
         )
         self._sizes = params.filter_sizes
-        self.dense = dense_layers(
-            len(params.filter_sizes) * params.filters,
-            params.hidden_sizes,
-            shape.classes,
-            params.dropout,
+        maxima = len(params.filter_sizes) * params.filters
+        self.dense = Dense(maxima, params.hidden_sizes, shape.classes, params.dropout)
+        self.linear = (
+            Dense(shape.vector_size, [], shape.classes, 0.0) if params.linear_path else None
         )
-        self.wide = nn.Linear(shape.vector_size, shape.classes) if params.skip_connection else None
 
-    def trained_logits(self, batch: Batch) -> Tensor:
-        """Logits, float32 (B, classes)."""
+    def forward(self, batch: Batch) -> Tensor:
+        """Return logits, float32 (B, classes)."""
         distinct = self.token_vectors.distinct(batch)
         length = batch.tokens.shape[1]
         starts = torch.arange(length, device=distinct.device) < batch.lengths.unsqueeze(1)
@@ -50,14 +48,14 @@ class Cnn(Classifier):
         maxima = []
         filters: Any
         for size, filters in zip(self._sizes, self.filters, strict=True):
-            # What a filter's i-th part makes of a token is worked out once for each distinct
-            # token; nn.Conv1d does it for each position.
+            # A token's share of a filter is computed once for each distinct token; nn.Conv1d
+            # would compute it at each position.
             parts = filters.weight.unflatten(1, (size, -1)).unbind(1)
             windows = filters.bias
             for i, part in enumerate(parts):
                 windows = windows + F.embedding(padded[:, i : i + length], distinct @ part.T)
             maxima.append((F.relu(windows) * starts.unsqueeze(2)).amax(1))
         logits: Tensor = self.dense(torch.cat(maxima, dim=1))
-        if self.wide is not None:
-            logits = logits + self.wide(self.title_vectors(batch, distinct))
+        if self.linear is not None:
+            logits = logits + self.linear(self.title_vectors(batch, distinct))
         return logits

@@ -1,64 +1,60 @@
-"""What the classifiers are built from."""
+"""Layers that the networks are built from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rubro.base.schema import NotNegative, Positive
+from rubro.base.params import TrainParams
 from rubro.features.embedding import Embedding
 from rubro.models.batches import Batch
-from rubro.models.svm import Svm
-from rubro.prediction.calibration import Calibration
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes that come from the data.
+    """Sizes that come from the data.
 
     Attributes:
-        rows: of the embedding table.
-        vector_size: of a row.
-        bigram_buckets: of the bigram table.
-        classes: categories.
-        svm_weights: of the SVM beside the model; 0 = without one, or not yet.
+        rows: Number of rows of the embedding table.
+        vector_size: Length of a row.
+        bigram_buckets: Number of rows of the bigram table.
+        classes: Number of categories.
     """
 
-    rows: Positive
-    vector_size: Positive
-    bigram_buckets: NotNegative
-    classes: Positive
-    svm_weights: NotNegative = 0
+    rows: int
+    vector_size: int
+    bigram_buckets: int
+    classes: int
 
 
 class RowTable(nn.Embedding):
-    """A table of vectors, zeros at first, of which a batch uses, and changes, a few rows.
+    """An embedding table with sparse gradients, zeros at first.
 
-    Its gradient is sparse: a step costs what the batch uses, not what the table holds.
+    A training step costs what the rows of its batch cost, not what the whole table would.
     """
 
     def __init__(self, rows: int, vector_size: int) -> None:
         super().__init__(rows, vector_size, sparse=True)
 
     def reset_parameters(self) -> None:
-        """Set all to zero."""
+        """Set all values to zero."""
         nn.init.zeros_(self.weight)
 
 
 def pooled(total: Tensor, count: Tensor, pooling: str) -> Tensor:
-    """Turn sums of n vectors into their mean, or into their sum over the square root of n.
+    """Divide sums of n vectors by n, or by the square root of n.
 
-    With the mean, the more parts there are the less each moves in training, and the shorter the
-    result; over the square root, neither the steps nor the length depend on their number.
+    Divided by n, the parts of a long title move little in training and its vector is short;
+    divided by the square root, neither depends on the number of parts.
 
     Args:
-        total: float32 (B, vector size).
-        count: int64 (B,), vectors in each sum; 0 is taken for 1.
+        total: Sums, float32 (B, vector size).
+        count: Number of vectors in each sum, int64 (B,); 0 counts as 1.
         pooling: "mean" or "sqrt".
 
     Returns:
@@ -69,14 +65,14 @@ def pooled(total: Tensor, count: Tensor, pooling: str) -> Tensor:
 
 
 class TokenVectors(nn.Module):
-    """A token's vector is pooled from its rows: the word's and those of its character n-grams.
+    """Vectors of tokens, pooled from the rows of the word and of its character n-grams.
 
     Source: Bojanowski et al. 2017, Enriching Word Vectors with Subword Information.
 
     Args:
-        shape: the sizes that come from the data.
+        shape: Sizes that come from the data.
         pooling: "mean" or "sqrt".
-        weighting: "idf" = times the token's weight; "none".
+        weighting: "idf" multiplies vectors by inverse document frequency; "none" does not.
     """
 
     def __init__(self, shape: ModelShape, pooling: str, weighting: str) -> None:
@@ -86,24 +82,23 @@ class TokenVectors(nn.Module):
         self._weighted = weighting == "idf"
 
     def start_from(self, embedding: Embedding, scale: float | None, fine_tune: bool) -> None:
-        """Copy a table.
+        """Copy an embedding into the table.
 
         Args:
-            embedding: of this shape.
-            scale: the root mean square of the vocabulary's rows after the copy; None = unchanged.
-            fine_tune: whether training changes the table.
+            embedding: Embedding of the table's shape.
+            scale: Root mean square of the vocabulary's rows after the copy; None = unchanged.
+            fine_tune: Whether training changes the table.
         """
         table = torch.from_numpy(embedding.table)
         if scale is not None:
-            table = table * (
-                scale / table[: len(embedding.subwords.vocabulary)].square().mean().sqrt()
-            )
+            words = table[: len(embedding.subwords.vocabulary)]
+            table = table * (scale / words.square().mean().sqrt())
         with torch.no_grad():
             self.table.weight.copy_(table)
         self.table.weight.requires_grad_(fine_tune)
 
     def distinct(self, batch: Batch) -> Tensor:
-        """The vectors of the batch's distinct tokens and, last, zeros: float32 (U + 1, size)."""
+        """Return the vectors of the distinct tokens and, last, zeros: float32 (U + 1, size)."""
         rows = self.table(batch.rows)
         tokens = F.embedding_bag(batch.row_index, rows, batch.row_offsets, mode="sum")
         tokens = pooled(tokens, batch.row_counts, self._pooling)
@@ -112,70 +107,63 @@ class TokenVectors(nn.Module):
         return torch.cat([tokens, tokens.new_zeros(1, tokens.shape[1])])
 
 
-def dense_layers(
-    inputs: int, hidden_sizes: list[int], classes: int, dropout: float
-) -> nn.Sequential:
-    """Hidden layers to the logits: float32 (B, inputs) -> (B, classes).
+class Dense(nn.ModuleList):
+    """Hidden layers with ReLU and dropout, then a linear layer.
 
     Args:
-        inputs: size of what goes in.
-        hidden_sizes: of the hidden layers; [] = one linear layer.
-        classes: number of logits.
-        dropout: of what goes into the last layer and out of each hidden layer.
+        inputs: Length of the input.
+        hidden_sizes: Sizes of the hidden layers; empty = a single linear layer.
+        classes: Number of logits.
+        dropout: Share of the last layer's input, and of each hidden layer's output, set to zero.
     """
-    sizes = [inputs, *hidden_sizes]
-    layers: list[nn.Module] = [] if hidden_sizes else [nn.Dropout(dropout)]
-    for size, following in pairwise(sizes):
-        layers += [nn.Linear(size, following), nn.GELU(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
+
+    def __init__(self, inputs: int, hidden_sizes: list[int], classes: int, dropout: float) -> None:
+        sizes = [inputs, *hidden_sizes, classes]
+        super().__init__(nn.Linear(size, following) for size, following in pairwise(sizes))
+        self._dropout = dropout
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return logits, float32 (B, classes), from float32 (B, inputs)."""
+        *hidden, last = self
+        if not hidden:
+            values = self._without_some(values)
+        for layer in hidden:
+            values = self._without_some(F.relu(layer(values)))
+        logits: Tensor = last(values)
+        return logits
+
+    def _without_some(self, values: Tensor) -> Tensor:
+        return F.dropout(values, self._dropout, self.training)
 
 
-class Classifier(nn.Module):
-    """From a Batch to logits, float32 (B, classes): what both classifiers have.
-
-    Attributes:
-        token_vectors: the embedding.
-        bigrams: vectors of word bigrams; None without any.
-        svm: whose scores are added to the logits; trained before, to be set after training.
-        calibration: from its logits to probabilities; to be fitted after training.
+class Network(nn.Module):
+    """Base class of the networks: an embedding, and perhaps a table of bigrams.
 
     Args:
-        shape: the sizes that come from the data.
-        params: the rest.
-        with_bigrams: False = without them, whatever the shape says.
+        shape: Sizes that come from the data.
+        params: Hyperparameters.
+        with_bigrams: Whether there is a table of bigrams where shape has buckets for it.
     """
 
-    def __init__(self, shape: ModelShape, params: Any, with_bigrams: bool = True) -> None:
+    def __init__(self, shape: ModelShape, params: TrainParams, with_bigrams: bool = True) -> None:
         super().__init__()
         self.token_vectors = TokenVectors(shape, params.pooling, params.token_weighting)
         buckets = shape.bigram_buckets if with_bigrams else 0
         self.bigrams = RowTable(buckets, shape.vector_size) if buckets else None
-        self.svm = (
-            Svm(shape.rows, shape.bigram_buckets, shape.svm_weights, shape.classes)
-            if shape.svm_weights
-            else None
-        )
-        self._svm_weight = params.svm_weight
         self._pooling = params.pooling
-        self.calibration = Calibration()
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, float32 (B, classes)."""
-        logits = self.trained_logits(batch)
-        return logits if self.svm is None else logits + self._svm_weight * self.svm(batch)
-
-    def trained_logits(self, batch: Batch) -> Tensor:
-        """Without the SVM; each classifier has its own. float32 (B, classes)."""
+        """Return logits, float32 (B, classes)."""
         raise NotImplementedError
 
     def title_vectors(self, batch: Batch, distinct: Tensor) -> Tensor:
-        """The tokens and bigrams of each title, pooled.
+        """Pool the tokens and bigrams of each title.
 
         Source: Joulin et al. 2017, Bag of Tricks for Efficient Text Classification.
 
         Args:
-            batch: of titles.
-            distinct: its distinct tokens, from token_vectors.distinct.
+            batch: Titles.
+            distinct: Vectors of the distinct tokens, from TokenVectors.distinct.
 
         Returns:
             float32 (B, vector size).
@@ -188,3 +176,26 @@ class Classifier(nn.Module):
             )
             count = count + batch.bigram_counts
         return pooled(total, count, self._pooling)
+
+
+def stored(network: nn.Module, precision: str) -> dict[str, np.ndarray]:
+    """Return a network's state as it lies in a model folder.
+
+    Args:
+        network: Trained network.
+        precision: Number type of the embedding tables: float32, float16 or int8. An int8 row has a
+            scale, its largest absolute value / 127.
+
+    Returns:
+        Arrays by name.
+    """
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    tables = [name for name, module in network.named_modules() if isinstance(module, RowTable)]
+    for table in tables:
+        weight = state[f"{table}.weight"]
+        if precision == "int8":
+            scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo().tiny) / 127
+            state[f"{table}.scale"] = scale
+            weight = (weight / scale).round().to(torch.int8)
+        state[f"{table}.weight"] = weight.half() if precision == "float16" else weight
+    return {name: value.numpy() for name, value in state.items()}

@@ -12,7 +12,8 @@ from gensim.models.callbacks import CallbackAny2Vec
 from rubro.base.console import say
 from rubro.base.errors import DataError
 from rubro.base.params import EmbedParams
-from rubro.features.embedding import Embedding, Subwords
+from rubro.features.embedding import Embedding
+from rubro.features.subwords import SubwordParams, Subwords
 
 
 class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
@@ -66,13 +67,13 @@ def train_fasttext(sentences: list[list[str]], params: EmbedParams, seed: int) -
         callbacks=[_EpochLog(params.epochs)],
     )
     titles_with = Counter(chain.from_iterable(map(set, sentences)))
-    subwords = Subwords(
-        vocabulary={word: titles_with[word] for word in model.wv.index_to_key},
+    sizes = SubwordParams(
         min_n=params.min_n,
         max_n=params.max_n,
         buckets=params.buckets if params.max_n else 0,
         titles=len(sentences),
     )
+    subwords = Subwords({word: titles_with[word] for word in model.wv.index_to_key}, sizes)
     parts = [model.wv.vectors_vocab]
     if params.max_n:
         parts.append(model.wv.vectors_ngrams)

@@ -5,99 +5,105 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from threading import Thread
 from typing import TypeVar
 
 import numpy as np
-import torch
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from rubro.base.console import console, say
 from rubro.base.params import SvmParams
-from rubro.features.embedding import Subwords
-from rubro.features.titles import Ragged, TitleFeatures, Tokens
-from rubro.models.svm import Svm
+from rubro.features.featurizer import TitleFeatures, Tokens
+from rubro.features.ragged import Ragged
+from rubro.features.subwords import inverse_document_frequency
+from rubro.features.titles import LabelledTitles
 from rubro.training.title_weights import title_weights
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """Sizes of the inputs of the SVM.
+
+    Attributes:
+        words: Number of rows of the vocabulary.
+        rows: Number of rows of the embedding, n-gram buckets included.
+        bigram_buckets: Number of hash buckets of word bigrams.
+    """
+
+    words: int
+    rows: int
+    bigram_buckets: int
+
+
 def fit_svm(
-    features: TitleFeatures,
+    train: LabelledTitles,
     distinct_tokens: Tokens,
-    subwords: Subwords,
-    bigram_buckets: int,
+    sizes: Inputs,
     classes: int,
     params: SvmParams,
     seed: int,
-) -> Svm:
+) -> dict[str, np.ndarray]:
     """Fit a linear SVM to TF-IDF of words, word bigrams and character n-grams.
 
     All categories are fitted at once, so that the right one leads the best other by a margin.
     Source: Crammer and Singer 2001, On the Algorithmic Implementation of Multiclass Kernel-based
     Vector Machines; by liblinear, Fan et al. 2008. The weights of a naive Bayes classifier of the
-    same inputs are added: Wang and Manning 2012, Baselines and Bigrams. Then small weights are
-    left out: Babbar and Schoelkopf 2017, DiSMEC.
+    same inputs are added: Wang and Manning 2012, Baselines and Bigrams. Then weights near zero are
+    set to zero: Babbar and Schoelkopf 2017, DiSMEC.
 
     Args:
-        features: of the training split.
-        distinct_tokens: of the features.
-        subwords: how tokens become rows.
-        bigram_buckets: of the features.
-        classes: their number; one without a title gets no weight and the least bias.
-        params: of the fit.
-        seed: of the sample of the titles, and of the order in which the solver visits them.
+        train: Training titles.
+        distinct_tokens: Distinct tokens of all splits.
+        sizes: Sizes of the inputs.
+        classes: Number of categories; one without a title gets no weight and the least bias.
+        params: Parameters of the fit.
+        seed: Seed of the sample of titles and of the order in which the solver visits them.
 
     Returns:
-        The fitted layer. Its memory while it is fitted: 16 bytes an input and a class.
+        Tensors as prediction.networks.SvmScorer takes them. The fit needs 16 bytes of memory for
+        each input and category.
 
     Raises:
-        DataError: no training title has a weight.
+        DataError: No training title has a weight.
     """
-    weights = title_weights(features, classes, params)
+    weights = title_weights(train.labels, classes, params)
     titles = np.flatnonzero(weights)
     if params.max_titles and len(titles) > params.max_titles:
         chosen = np.random.default_rng(seed).choice(titles, params.max_titles, replace=False)
         titles = np.sort(chosen)
-    counts = _counts(features, titles, distinct_tokens, subwords.row_count, bigram_buckets)
+    counts = _counts(train.features.take(titles), distinct_tokens, sizes)
     found = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf = (np.log((1 + len(titles)) / (1 + found)) + 1).astype(np.float32)
+    idf = np.array(
+        [inverse_document_frequency(int(n), len(titles)) for n in found], dtype=np.float32
+    )
     is_ngram = np.zeros(counts.shape[1], dtype=bool)
-    is_ngram[len(subwords.vocabulary) : subwords.row_count] = True
+    is_ngram[sizes.words : sizes.rows] = True
     inputs = _normalised(counts, idf, is_ngram)
-    targets = features.targets[titles]
+    targets = train.labels.targets[titles]
     say(f"fitting a linear SVM to {len(titles)} titles")
     coefficients, bias = _fitted(inputs, targets, weights[titles], classes, params, seed)
     _add_naive_bayes(coefficients, bias, inputs, targets, weights[titles], params)
     coefficients[np.abs(coefficients) < params.smallest_weight] = 0
     kept = sparse.csr_matrix(coefficients.T)
-    svm = Svm(subwords.row_count, bigram_buckets, kept.nnz, classes)
-    svm.load_state_dict(
-        {
-            "words": torch.tensor(len(subwords.vocabulary)),
-            "idf": torch.from_numpy(idf),
-            "starts": torch.from_numpy(kept.indptr),
-            "categories": torch.from_numpy(kept.indices),
-            "weights": torch.from_numpy(kept.data),
-            "bias": torch.from_numpy(bias),
-        }
-    )
-    return svm
+    return {
+        "idf": idf,
+        "starts": kept.indptr.astype(np.int32),
+        "categories": kept.indices.astype(np.int16 if classes <= 2**15 else np.int32),
+        "weights": kept.data.astype(np.float16),
+        "bias": bias.astype(np.float32),
+    }
 
 
-def _counts(
-    features: TitleFeatures,
-    titles: np.ndarray,
-    distinct_tokens: Tokens,
-    rows: int,
-    bigram_buckets: int,
-) -> sparse.csr_matrix:
-    """How often each title has each row and, after these, each bigram."""
-    tokens = _matrix(features.tokens.take(titles), len(distinct_tokens))
-    bigrams = _matrix(features.bigrams.take(titles), bigram_buckets)
-    counts = sparse.hstack([tokens @ _matrix(distinct_tokens, rows), bigrams], format="csr")
+def _counts(features: TitleFeatures, distinct_tokens: Tokens, sizes: Inputs) -> sparse.csr_matrix:
+    """Count how often each title has each row and, after these, each bigram."""
+    tokens = _matrix(features.tokens, len(distinct_tokens))
+    rows = tokens @ _matrix(distinct_tokens, sizes.rows)
+    counts = sparse.hstack([rows, _matrix(features.bigrams, sizes.bigram_buckets)], format="csr")
     counts.sum_duplicates()
     return counts
 
@@ -111,7 +117,7 @@ def _matrix(lists: Ragged, columns: int) -> sparse.csr_matrix:
 def _normalised(
     counts: sparse.csr_matrix, idf: np.ndarray, is_ngram: np.ndarray
 ) -> sparse.csr_matrix:
-    """Counts times IDF; a title's n-grams are brought to one length, and so is the rest: see Svm."""
+    """Return counts times IDF, n-grams and other inputs of a title each scaled to one length."""
     squares = np.stack([idf**2 * ~is_ngram, idf**2 * is_ngram], axis=1)
     lengths = np.sqrt(counts @ squares)
     titles = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
@@ -128,7 +134,7 @@ def _fitted(
     params: SvmParams,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (classes, inputs) and bias (classes,)."""
+    """Return coefficients, (classes, inputs), and bias, (classes,)."""
     present = np.unique(targets)
     if len(present) < 2:
         return np.zeros((classes, inputs.shape[1])), np.zeros(classes)

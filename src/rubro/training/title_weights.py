@@ -1,4 +1,4 @@
-"""How much each training title counts."""
+"""Weights of titles: in the loss, and in choices on validation."""
 
 from __future__ import annotations
 
@@ -6,33 +6,49 @@ import numpy as np
 
 from rubro.base.errors import DataError
 from rubro.base.params import TitleWeightParams
-from rubro.features.titles import TitleFeatures
+from rubro.features.titles import Labels
 
 
-def title_weights(features: TitleFeatures, classes: int, params: TitleWeightParams) -> np.ndarray:
-    """The weight of each training title in the loss.
+def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np.ndarray:
+    """Return the weight of each training title in the loss.
+
+    Balanced class weights are scikit-learn's, titles / (classes * titles of the class), times the
+    weight of the label's quality.
 
     Args:
-        features: of the training split.
-        classes: their number.
-        params: of the weights.
+        labels: Labels of the training titles.
+        classes: Number of categories.
+        params: Parameters of the weights.
 
     Returns:
-        float32 (titles,); 0 = left out. Balanced class weights are scikit-learn's: titles /
-        (classes * titles of the class), times the weight of the label's quality.
+        float32 (titles,); 0 = left out.
 
     Raises:
-        DataError: no title is left.
+        DataError: No title is left.
     """
-    weights = np.ones(len(features), dtype=np.float32)
+    weights = np.ones(len(labels), dtype=np.float32)
     if params.label_quality != "ignore":
         unreliable = params.unreliable_weight if params.label_quality == "weight" else 0.0
-        weights[~features.reliable] = unreliable
+        weights[~labels.reliable] = unreliable
     if not weights.any():
         raise DataError(
             "label_quality is 'drop' and no training title is reliable; set it to weight or ignore"
         )
     if params.class_weights == "balanced":
-        counts = np.bincount(features.targets[weights > 0], minlength=classes)
-        weights *= (weights > 0).sum() / (classes * np.maximum(counts, 1))[features.targets]
+        counts = np.bincount(labels.targets[weights > 0], minlength=classes)
+        weights *= (weights > 0).sum() / (classes * np.maximum(counts, 1))[labels.targets]
     return weights
+
+
+def titles_to_choose_by(labels: Labels, min_reliable_titles: int) -> np.ndarray:
+    """Return the validation titles that choose an epoch, weights or a calibration.
+
+    Args:
+        labels: Labels of the validation titles.
+        min_reliable_titles: Number of reliable titles from which on they alone are used.
+
+    Returns:
+        Positions, int64 (n,): the reliable titles, or all where there are too few.
+    """
+    reliable = np.flatnonzero(labels.reliable)
+    return reliable if len(reliable) >= min_reliable_titles else np.arange(len(labels))

@@ -1,0 +1,116 @@
+"""From the tokens of titles to arrays of integers."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import numpy as np
+
+from rubro.features.ragged import Ragged
+from rubro.features.subwords import Subwords
+
+_FIBONACCI = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Tokens(Ragged):
+    """Distinct tokens: each a list of embedding rows.
+
+    Attributes:
+        weights: Inverse document frequency of each token, float32 (tokens,); see
+            Subwords.weight_of.
+    """
+
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class TitleFeatures:
+    """Titles as integers.
+
+    Attributes:
+        tokens: Position of each token of a title among the distinct tokens.
+        bigrams: Hash bucket of each pair of neighbouring tokens of a title.
+    """
+
+    tokens: Ragged
+    bigrams: Ragged
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def take(self, titles: np.ndarray) -> TitleFeatures:
+        """Return the features of the titles at the given positions, integers (n,)."""
+        return TitleFeatures(self.tokens.take(titles), self.bigrams.take(titles))
+
+
+class Featurizer:
+    """Turns tokens into integers; each distinct token is looked up once.
+
+    Args:
+        subwords: Rows and weight of each token.
+        max_tokens: Number of tokens read from a title.
+        bigram_buckets: Number of hash buckets of word bigrams; 0 = no bigrams.
+    """
+
+    def __init__(self, subwords: Subwords, max_tokens: int, bigram_buckets: int) -> None:
+        self._subwords = subwords
+        self._max_tokens = max_tokens
+        self._bigram_buckets = bigram_buckets
+        self._index: dict[str, int] = {}
+        self._hashes = np.zeros(1024, dtype=np.uint64)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __call__(self, titles: Sequence[Sequence[str]]) -> TitleFeatures:
+        """Return titles as integers; a token met for the first time gets the next position.
+
+        Args:
+            titles: Tokens of each title; those after the first max_tokens are left out.
+        """
+        limit = self._max_tokens
+        cut = [tokens if len(tokens) <= limit else tokens[:limit] for tokens in titles]
+        index = self._index
+        for token in chain.from_iterable(cut):
+            if token not in index:
+                self._add(token)
+        positions = [map(index.__getitem__, tokens) for tokens in cut]
+        tokens = Ragged.from_lists(positions, list(map(len, cut)))
+        return TitleFeatures(tokens, self._bigrams(tokens))
+
+    def _add(self, token: str) -> None:
+        position = self._index[token] = len(self._index)
+        if position == len(self._hashes):
+            self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
+        self._hashes[position] = zlib.crc32(token.encode("utf-8"))
+
+    def tokens(self, first: int = 0) -> Tokens:
+        """Return the distinct tokens from a position on, in the order of their first appearance.
+
+        Args:
+            first: Position of the first one.
+        """
+        tokens = list(islice(self._index, first, None))
+        lists = [self._subwords.rows_of(token) for token in tokens]
+        rows = Ragged.from_lists(lists, list(map(len, lists)))
+        weights = [self._subwords.weight_of(token) for token in tokens]
+        return Tokens(rows.values, rows.offsets, np.array(weights, dtype=np.float32))
+
+    def _bigrams(self, tokens: Ragged) -> Ragged:
+        buckets = self._bigram_buckets
+        if buckets == 0:
+            return Ragged(np.zeros(0, np.int32), np.zeros(len(tokens) + 1, np.int64))
+        hashes = self._hashes[tokens.values]
+        # Fibonacci hashing: Knuth, TAOCP 3, 6.4.
+        pairs = ((hashes[:-1] * _FIBONACCI + hashes[1:]) * _FIBONACCI) >> np.uint64(32)
+        # A pair that starts at the last token of a title would reach into the next title.
+        within = np.ones(max(len(hashes) - 1, 0), dtype=bool)
+        ends = tokens.offsets[1:-1]
+        within[ends[(ends > 0) & (ends < len(hashes))] - 1] = False
+        lengths = np.maximum(tokens.lengths - 1, 0)
+        values = (pairs[within] % np.uint64(buckets)).astype(np.int32)
+        return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]))

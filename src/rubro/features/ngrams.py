@@ -1,0 +1,43 @@
+"""Hashed character n-grams of a word, the same as gensim's FastText has."""
+
+from __future__ import annotations
+
+_OFFSET_BASIS = 2166136261
+_PRIME = 16777619
+_MASK = 0xFFFFFFFF
+
+
+def ngram_buckets(word: str, min_n: int, max_n: int, buckets: int) -> list[int]:
+    """Return the bucket of every character n-gram of a word.
+
+    The hash is FNV-1a over the UTF-8 bytes of the n-gram, each byte taken as a signed number and
+    extended to 32 bits before it is combined, as in fastText. The word is put between `<` and `>`;
+    these two marks alone are no n-grams.
+
+    Source: Fowler, Noll, Vo, The FNV Non-Cryptographic Hash Algorithm; Bojanowski et al. 2017,
+    Enriching Word Vectors with Subword Information.
+
+    Args:
+        word: Text that UTF-8 can encode, without lone surrogates.
+        min_n: Length of the shortest n-gram, in characters, >= 1.
+        max_n: Length of the longest n-gram, in characters.
+        buckets: Number of buckets, >= 1.
+
+    Returns:
+        Bucket numbers, 0 to buckets - 1, in the order of gensim's `ft_ngram_hashes`.
+    """
+    characters = [
+        [byte if byte < 128 else byte | 0xFFFFFF00 for byte in character.encode("utf-8")]
+        for character in f"<{word}>"
+    ]
+    end = len(characters)
+    found = []
+    for start in range(end):
+        hashed = _OFFSET_BASIS
+        for stop in range(start + 1, min(start + max_n, end) + 1):
+            for byte in characters[stop - 1]:
+                hashed = ((hashed ^ byte) * _PRIME) & _MASK
+            length = stop - start
+            if length >= min_n and not (length == 1 and (start == 0 or stop == end)):
+                found.append(hashed % buckets)
+    return found

@@ -1,0 +1,99 @@
+"""Lists of integers of different lengths, end to end in one array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Lists of integers of different lengths, end to end.
+
+    Attributes:
+        values: int32 (total length,), the lists one after another.
+        offsets: int64 (lists + 1,); list i is `values[offsets[i]:offsets[i + 1]]`.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Iterable[int]], lengths: Sequence[int]) -> Ragged:
+        """Put lists end to end.
+
+        Args:
+            lists: n lists of integers below 2**31.
+            lengths: Length of each list.
+        """
+        offsets = np.zeros(len(lists) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        values = np.fromiter(chain.from_iterable(lists), np.int32, int(offsets[-1]))
+        return cls(values, offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Length of each list, int64 (lists,)."""
+        return np.diff(self.offsets)
+
+    def take(self, indices: np.ndarray) -> Ragged:
+        """Return the lists at the given positions, in that order.
+
+        Args:
+            indices: Positions, integers (n,).
+        """
+        lengths = self.offsets[indices + 1] - self.offsets[indices]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        shift = np.repeat(self.offsets[indices] - offsets[:-1], lengths)
+        return Ragged(self.values[np.arange(offsets[-1]) + shift], offsets)
+
+    def by_position(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the values at each position, first to last.
+
+        Returns:
+            For each position, the lists that are long enough, int64 (n,), and their values at that
+            position, int32 (n,). Lists come longest first, so that those of a position are a
+            prefix of those of the position before.
+        """
+        lengths = self.lengths
+        order = np.argsort(-lengths, kind="stable")
+        descending = -lengths[order]
+        starts = self.offsets[order]
+        longest = int(lengths.max(initial=0))
+        counts = np.searchsorted(descending, -np.arange(longest), side="left")
+        return [
+            (order[:count], self.values[starts[:count] + position])
+            for position, count in enumerate(counts)
+        ]
+
+
+def sums(lists: Ragged, rows: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:
+    """Return for each list the sum of the rows that its values name.
+
+    Args:
+        lists: n lists of row numbers.
+        rows: Function from row numbers, int (m,), to rows, float32 (m, size).
+        size: Length of a row.
+
+    Returns:
+        float32 (n, size); zeros for an empty list.
+    """
+    total = np.zeros((len(lists), size), dtype=np.float32)
+    positions = lists.by_position()
+    if not positions:
+        return total
+    sorted_total = total[: len(positions[0][0])]
+    for titles, values in positions:
+        sorted_total[: len(titles)] += rows(values)
+    result = np.zeros_like(total)
+    result[positions[0][0]] = sorted_total
+    return result

@@ -1,0 +1,120 @@
+"""Tokens as rows of a table: a row for each known word, and shared rows for hashed n-grams."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
+
+from rubro.base.schema import NotNegative, Positive, Section
+from rubro.features.ngrams import ngram_buckets
+
+
+def inverse_document_frequency(documents_with: int, documents: int) -> float:
+    """Return log((1 + documents) / (1 + documents_with)) + 1.
+
+    Source: Sparck Jones 1972, A statistical interpretation of term specificity and its application
+    in retrieval; smoothed as in scikit-learn's TfidfTransformer.
+
+    Args:
+        documents_with: Number of documents that hold the term.
+        documents: Number of documents.
+
+    Returns:
+        Weight of the term, >= 1.
+    """
+    return math.log((1 + documents) / (1 + documents_with)) + 1
+
+
+class SubwordParams(Section):
+    """Sizes that decide which rows a token is made of.
+
+    Attributes:
+        min_n: Length of the shortest character n-gram, word marks included.
+        max_n: Length of the longest character n-gram; 0 = words alone.
+        buckets: Number of rows that hashed n-grams share, after the rows of the vocabulary.
+        titles: Number of training titles.
+    """
+
+    min_n: Positive
+    max_n: NotNegative
+    buckets: Annotated[int, Field(ge=0, lt=2**31)]
+    titles: Positive
+
+    def problem(self, vocabulary: dict[str, int]) -> str | None:
+        """Return what is wrong with sizes or a vocabulary read from a file, if anything is."""
+        if not vocabulary:
+            return "no word"
+        if max(vocabulary.values()) > self.titles:
+            return "a word is in more titles than there are"
+        if self.max_n and (self.max_n < self.min_n or not self.buckets):
+            return "n-grams of no length or without buckets"
+        return None
+
+
+@dataclass(frozen=True)
+class Subwords:
+    """The rows and the weight of every possible token.
+
+    Attributes:
+        vocabulary: Words with a row of their own, in the order of their rows, and the number of
+            training titles that hold each.
+        params: Sizes.
+    """
+
+    vocabulary: dict[str, int]
+    params: SubwordParams
+    _row: dict[str, int] = field(init=False, repr=False, compare=False)
+    _mean_idf: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_row", {word: row for row, word in enumerate(self.vocabulary)})
+        total = sum(self.vocabulary.values())
+        weighted = sum(count * self._idf(count) for count in self.vocabulary.values())
+        object.__setattr__(self, "_mean_idf", weighted / total if weighted else 1.0)
+
+    def _idf(self, titles_with: int) -> float:
+        return inverse_document_frequency(titles_with, self.params.titles)
+
+    @property
+    def row_count(self) -> int:
+        """Number of rows: one for each word, then the buckets."""
+        return len(self.vocabulary) + self.params.buckets
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._row
+
+    def weight_of(self, token: str) -> float:
+        """Return the inverse document frequency of a token, relative to the mean token's.
+
+        An out-of-vocabulary token weighs as much as a word that no training title holds.
+
+        Args:
+            token: Any token.
+
+        Returns:
+            Weight > 0; 1 for the mean token of the training titles.
+        """
+        return self._idf(self.vocabulary.get(token, 0)) / self._mean_idf
+
+    def rows_of(self, token: str) -> list[int]:
+        """Return the rows that make up a token's vector.
+
+        Args:
+            token: Any token, in the vocabulary or not.
+
+        Returns:
+            Row of the word, if it has one, then the rows of its n-grams. Empty for an
+            out-of-vocabulary token without n-grams.
+        """
+        own = self._row.get(token)
+        rows = [] if own is None else [own]
+        if self.params.max_n:
+            first = len(self.vocabulary)
+            buckets = ngram_buckets(
+                token, self.params.min_n, self.params.max_n, self.params.buckets
+            )
+            rows.extend(first + bucket for bucket in buckets)
+        return rows

@@ -1,0 +1,205 @@
+"""The classifier for users: titles in, categories and probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from rubro.base.text import tokenise
+from rubro.features.featurizer import Featurizer, TitleFeatures
+from rubro.features.subwords import Subwords
+from rubro.prediction.folder import Description, Model
+from rubro.prediction.networks import Scorer
+
+_BATCH_TITLES = 512
+_CACHE_BYTES = 192 * 2**20
+_LEAST_TOKENS_KEPT = 1024
+
+
+class Classifier:
+    """Predicts the categories of product titles from a model folder.
+
+    It computes in numpy, and several threads may use it at once.
+
+    >>> classifier = Classifier.load("models/ensemble")
+    >>> classifier.predict(["Procesador Intel 1151 8g Core I5 8400"])
+    ['COMPUTER_PROCESSORS']
+
+    Args:
+        model: Contents of a model folder.
+
+    Attributes:
+        classes_: Categories, in the order of the columns of predict_proba.
+        description: Contents of model.json.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.description: Description = model.description
+        self.classes_: list[str] = list(model.description.labels)
+        self._subwords = Subwords(model.vocabulary, self.description.subwords)
+        self._scorers = {
+            name: member.scorer(model.tensors[name], self._subwords)
+            for name, member in self.description.members.items()
+        }
+        self._lock = Lock()
+        token_bytes = 4 * sum(scorer.state_size for scorer in self._scorers.values())
+        self._most_tokens = max(_CACHE_BYTES // token_bytes, _LEAST_TOKENS_KEPT)
+        self._known = self._no_tokens()
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Classifier:
+        """Read a model folder.
+
+        Args:
+            folder: Folder that a training stage or the ensemble stage wrote.
+
+        Raises:
+            DataError: A file is missing, damaged or of an unknown format.
+        """
+        return cls(Model.load(Path(folder)))
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.description.name
+
+    @property
+    def title_column(self) -> str:
+        """Name of the column that held the training titles."""
+        return self.description.text.title_column
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Number of training titles that hold each known word."""
+        return self._subwords.vocabulary
+
+    def predict(self, titles: Sequence[str]) -> list[str]:
+        """Return the most probable category of each title.
+
+        Args:
+            titles: Any texts.
+        """
+        best = [logits.argmax(axis=1) for logits in self._logits(titles)]
+        return [self.classes_[index] for indices in best for index in indices]
+
+    def logits(self, titles: Sequence[str]) -> np.ndarray:
+        """Return the weighted sum of the members' logits, float32 (titles, classes).
+
+        Args:
+            titles: Any texts.
+        """
+        return np.concatenate([self._zeros(), *self._logits(titles)])
+
+    def predict_proba(self, titles: Sequence[str]) -> np.ndarray:
+        """Return the probability of each category for each title.
+
+        Args:
+            titles: Any texts. Of a text longer than max_title_length only its beginning is read.
+
+        Returns:
+            float32 (titles, classes); each row sums to 1.
+        """
+        calibrated = map(self.description.calibration.probabilities, self._logits(titles))
+        return np.concatenate([self._zeros(), *calibrated])
+
+    def top(self, titles: Sequence[str], k: int = 5) -> list[list[tuple[str, float]]]:
+        """Return the most probable categories of each title with their probabilities.
+
+        Args:
+            titles: Any texts.
+            k: Number of categories, >= 1.
+
+        Returns:
+            For each title, pairs of category and probability, best first.
+        """
+        probabilities = self.predict_proba(titles)
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+        return [
+            [(self.classes_[index], float(row[index])) for index in indices]
+            for row, indices in zip(probabilities, best, strict=True)
+        ]
+
+    def member_logits(self, titles: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the logits of each member, float32 (titles, classes), by its name.
+
+        Args:
+            titles: Any texts.
+        """
+        found: dict[str, list[np.ndarray]] = {name: [] for name in self._scorers}
+        for features, states in self._batches(titles):
+            for name, scorer in self._scorers.items():
+                found[name].append(scorer.logits(features, states[name]))
+        return {name: np.concatenate([self._zeros(), *parts]) for name, parts in found.items()}
+
+    def _logits(self, titles: Sequence[str]) -> Iterator[np.ndarray]:
+        for features, states in self._batches(titles):
+            total = self._zeros(len(features))
+            for name, scorer in self._scorers.items():
+                weight = np.float32(self.description.members[name].weight)
+                total += weight * scorer.logits(features, states[name])
+            yield total
+
+    def _zeros(self, count: int = 0) -> np.ndarray:
+        return np.zeros((count, len(self.classes_)), dtype=np.float32)
+
+    def _batches(
+        self, titles: Sequence[str]
+    ) -> Iterator[tuple[TitleFeatures, dict[str, np.ndarray]]]:
+        """Yield features of some titles at a time, and each member's states of their tokens."""
+        for start in range(0, len(titles), _BATCH_TITLES):
+            tokens = list(map(self._tokens, titles[start : start + _BATCH_TITLES]))
+            with self._lock:
+                if len(self._known.featurizer) > self._most_tokens:
+                    self._known = self._no_tokens()
+                batch = self._known(tokens)
+            yield batch
+
+    def _tokens(self, title: str) -> list[str]:
+        return tokenise(title[: self.description.text.max_title_length])
+
+    def _no_tokens(self) -> _KnownTokens:
+        text = self.description.text
+        featurizer = Featurizer(self._subwords, text.max_tokens, text.bigram_buckets)
+        return _KnownTokens(featurizer, self._scorers)
+
+
+class _KnownTokens:
+    """Tokens met before and each member's states of them.
+
+    Args:
+        featurizer: Featurizer that has met no token.
+        scorers: Members by name.
+    """
+
+    def __init__(self, featurizer: Featurizer, scorers: dict[str, Scorer]) -> None:
+        self.featurizer = featurizer
+        self._scorers = scorers
+        self._states = {
+            name: np.zeros((_LEAST_TOKENS_KEPT, scorer.state_size), dtype=np.float32)
+            for name, scorer in scorers.items()
+        }
+
+    def __call__(
+        self, titles: Sequence[Sequence[str]]
+    ) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
+        """Return titles as integers, and the states of all tokens met so far, by member."""
+        before = len(self.featurizer)
+        features = self.featurizer(titles)
+        now = len(self.featurizer)
+        if now > before:
+            tokens = self.featurizer.tokens(before)
+            for name, scorer in self._scorers.items():
+                self._states[name] = _with_room(self._states[name], before, now)
+                self._states[name][before:now] = scorer.token_states(tokens)
+        return features, dict(self._states)
+
+
+def _with_room(states: np.ndarray, used: int, needed: int) -> np.ndarray:
+    if needed <= len(states):
+        return states
+    larger = np.zeros((max(needed, 2 * len(states)), states.shape[1]), dtype=states.dtype)
+    larger[:used] = states[:used]
+    return larger

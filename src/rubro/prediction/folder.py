@@ -1,0 +1,253 @@
+"""A trained model as a folder that needs nothing beside it: JSON and safetensors.
+
+model.json describes the model, vocabulary.json holds its words, and each member's weights lie in
+MEMBER.safetensors. A single model is a folder with one member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from rubro.base.files import damaged, read_json, read_tensors, write_json, write_tensors
+from rubro.base.schema import NotNegative, Positive, Section
+from rubro.features.subwords import SubwordParams, Subwords
+from rubro.prediction.calibration import Calibration
+from rubro.prediction.networks import CnnScorer, MlpScorer, Scorer, SvmScorer
+
+_DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
+Layout = dict[str, tuple[str, tuple[int | None, ...]]]
+
+
+class TextParams(Section):
+    """From a title to tokens and bigrams.
+
+    Attributes:
+        title_column: Name of the column that held the training titles.
+        category_column: Name of the column that held their categories.
+        max_title_length: Number of characters read from a title.
+        max_tokens: Number of tokens read from a title.
+        bigram_buckets: Number of hash buckets of word bigrams; 0 = no bigrams.
+    """
+
+    title_column: str
+    category_column: str
+    max_title_length: Positive
+    max_tokens: Positive
+    bigram_buckets: NotNegative
+
+
+class Member(Section):
+    """A model among the members of a folder.
+
+    Attributes:
+        weight: Factor of the member's logits in the sum of all members' logits.
+        training: Parameters, library versions and device of its training; not read.
+    """
+
+    weight: Annotated[float, Field(ge=0.0)] = 1.0
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
+class NetworkMember(Member):
+    """A member with an embedding table.
+
+    Attributes:
+        vector_size: Length of a token vector.
+        pooling: How n vectors become one: sum / n or sum / sqrt(n).
+        token_weighting: Whether token vectors are multiplied by inverse document frequency.
+        table_precision: Number type of the embedding tables in the file.
+        hidden_sizes: Sizes of the hidden layers.
+    """
+
+    vector_size: Positive
+    pooling: Literal["mean", "sqrt"]
+    token_weighting: Literal["none", "idf"]
+    table_precision: Literal["float32", "float16", "int8"]
+    hidden_sizes: list[Positive]
+
+    def _tables(self, tables: dict[str, int]) -> Layout:
+        layout: Layout = {}
+        for name, rows in tables.items():
+            layout[f"{name}.weight"] = _DTYPES[self.table_precision], (rows, self.vector_size)
+            if self.table_precision == "int8":
+                layout[f"{name}.scale"] = "F32", (rows, 1)
+        return layout
+
+
+class MlpMember(NetworkMember):
+    """The MLP."""
+
+    kind: Literal["mlp"] = "mlp"
+
+    def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
+        """Return dtype and shape of each tensor."""
+        tables = {"token_vectors.table": rows}
+        if bigram_buckets:
+            tables["bigrams"] = bigram_buckets
+        sizes = [self.vector_size, *self.hidden_sizes, classes]
+        return self._tables(tables) | _dense("dense", sizes)
+
+    def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
+        """Return the model of the tensors."""
+        return MlpScorer(arrays, self.pooling, self.token_weighting == "idf")
+
+
+class CnnMember(NetworkMember):
+    """The CNN.
+
+    Attributes:
+        filter_sizes: Number of tokens that each kind of filter spans.
+        filters: Number of filters of each size.
+        linear_path: Whether there is a linear path from the pooled title vector to the logits.
+    """
+
+    kind: Literal["cnn"] = "cnn"
+    filter_sizes: Annotated[list[Positive], Field(min_length=1)]
+    filters: Positive
+    linear_path: bool
+
+    def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
+        """Return dtype and shape of each tensor."""
+        tables = {"token_vectors.table": rows}
+        if bigram_buckets and self.linear_path:
+            tables["bigrams"] = bigram_buckets
+        layout = self._tables(tables)
+        for number, size in enumerate(self.filter_sizes):
+            layout[f"filters.{number}.weight"] = "F32", (self.filters, size * self.vector_size)
+            layout[f"filters.{number}.bias"] = "F32", (self.filters,)
+        maxima = self.filters * len(self.filter_sizes)
+        layout |= _dense("dense", [maxima, *self.hidden_sizes, classes])
+        if self.linear_path:
+            layout |= _dense("linear", [self.vector_size, classes])
+        return layout
+
+    def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
+        """Return the model of the tensors."""
+        return CnnScorer(arrays, self.pooling, self.token_weighting == "idf", self.filter_sizes)
+
+
+class SvmMember(Member):
+    """The linear SVM.
+
+    Attributes:
+        weights: Number of weights other than zero.
+    """
+
+    kind: Literal["svm"] = "svm"
+    weights: NotNegative
+
+    def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
+        """Return dtype and shape of each tensor."""
+        inputs = rows + bigram_buckets
+        return {
+            "idf": ("F32", (inputs,)),
+            "starts": ("I32", (inputs + 1,)),
+            "categories": ("I16" if classes <= 2**15 else "I32", (self.weights,)),
+            "weights": ("F16", (self.weights,)),
+            "bias": ("F32", (classes,)),
+        }
+
+    def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
+        """Return the model of the tensors."""
+        return SvmScorer(arrays, len(subwords.vocabulary), subwords.row_count)
+
+
+AnyMember = Annotated[MlpMember | CnnMember | SvmMember, Field(discriminator="kind")]
+
+
+class Description(Section):
+    """model.json.
+
+    Attributes:
+        format: Version of the folder's format.
+        name: Name of the model.
+        labels: Categories; the position is the class index.
+        text: From a title to tokens and bigrams.
+        subwords: From tokens to rows.
+        members: Members by name.
+        calibration: From logits to probabilities.
+    """
+
+    format: Literal["rubro-1"] = "rubro-1"
+    name: str
+    labels: Annotated[list[str], Field(min_length=1)]
+    text: TextParams
+    subwords: SubwordParams
+    members: Annotated[dict[str, AnyMember], Field(min_length=1)]
+    calibration: Calibration = Calibration()
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model folder holds.
+
+    Attributes:
+        description: Sizes, labels, calibration.
+        vocabulary: Number of training titles that hold each word.
+        tensors: Tensors of each member, by its name.
+    """
+
+    description: Description
+    vocabulary: dict[str, int]
+    tensors: dict[str, dict[str, np.ndarray]]
+
+    def save(self, folder: Path) -> None:
+        """Write model.json, vocabulary.json and a file for each member; the same bytes each time.
+
+        Args:
+            folder: Created where it is missing.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, tensors in self.tensors.items():
+            write_tensors(folder / f"{name}.safetensors", tensors)
+        write_json(folder / "vocabulary.json", self.vocabulary)
+        write_json(folder / "model.json", self.description.model_dump())
+
+    @classmethod
+    def load(cls, folder: Path) -> Model:
+        """Read a model folder.
+
+        Raises:
+            DataError: A file is missing, damaged, of an unknown format or does not fit the others.
+        """
+        path = folder / "model.json"
+        description = read_json(path, Description)
+        vocabulary = read_json(folder / "vocabulary.json", dict[str, Positive])
+        if problem := description.subwords.problem(vocabulary):
+            raise damaged(path, f"subwords: {problem}")
+        if len(set(description.labels)) < len(description.labels):
+            raise damaged(path, "a label is there twice")
+        rows = len(vocabulary) + description.subwords.buckets
+        tensors = {}
+        for name, member in description.members.items():
+            if Path(name).name != name:
+                raise damaged(path, f"members: {name[:100]!a} is no name of a file")
+            file = folder / f"{name}.safetensors"
+            layout = member.layout(rows, description.text.bigram_buckets, len(description.labels))
+            tensors[name] = read_tensors(file, layout)
+            if isinstance(member, SvmMember):
+                _check_svm(file, tensors[name], len(description.labels))
+        return cls(description, vocabulary, tensors)
+
+
+def _dense(name: str, sizes: list[int]) -> Layout:
+    layout: Layout = {}
+    for number, (inputs, outputs) in enumerate(pairwise(sizes)):
+        layout[f"{name}.{number}.weight"] = "F32", (outputs, inputs)
+        layout[f"{name}.{number}.bias"] = "F32", (outputs,)
+    return layout
+
+
+def _check_svm(path: Path, tensors: dict[str, np.ndarray], classes: int) -> None:
+    starts, categories = tensors["starts"], tensors["categories"]
+    if starts[0] != 0 or starts[-1] != len(categories) or (starts[1:] < starts[:-1]).any():
+        raise damaged(path, "starts leads out of its weights")
+    if len(categories) and not 0 <= categories.min() <= categories.max() < classes:
+        raise damaged(path, "categories names a category that there is not")

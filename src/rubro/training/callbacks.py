@@ -1,0 +1,87 @@
+"""What a training shows while it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.progress import Progress
+
+from rubro.base.console import console, say
+from rubro.base.errors import TrainingError
+
+BEST = "validation/balanced_accuracy"
+CURVES = ("train", "validation")
+METRICS = ("loss", "accuracy", "balanced_accuracy")
+
+
+class EpochLog(Callback):
+    """Reports each epoch and remembers its metrics.
+
+    Args:
+        report: Function called after each epoch with its number, from 0, and its metrics.
+    """
+
+    def __init__(self, report: Callable[[int, dict[str, float]], None]) -> None:
+        self._report = report
+        self.history: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict["history"]
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        for epoch, metrics in enumerate(self.history):
+            self._report_rounded(epoch, metrics)
+        if self.history:
+            say(f"resuming after epoch {len(self.history)}/{trainer.max_epochs}")
+
+    def _report_rounded(self, epoch: int, metrics: dict[str, float]) -> None:
+        self._report(epoch, {name: round(value, 6) for name, value in metrics.items()})
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        metrics = {
+            f"{split}/{metric}": float(trainer.callback_metrics[f"{split}/{metric}"])
+            for split in CURVES
+            for metric in METRICS
+        }
+        if not all(map(math.isfinite, metrics.values())):
+            raise TrainingError(
+                f"the loss is NaN or infinite after epoch {trainer.current_epoch + 1}; "
+                "lower learning_rate and embedding_learning_rate"
+            )
+        self.history.append(metrics)
+        self._report_rounded(trainer.current_epoch, metrics)
+        say(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
+            f"train loss {metrics['train/loss']:.4f}, "
+            f"validation loss {metrics['validation/loss']:.4f}, "
+            f"balanced accuracy {metrics[BEST]:.4f}"
+        )
+
+
+class EpochProgress(Callback):
+    """Shows a bar of the batches of an epoch."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(console=console, transient=True)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._progress.start()
+        name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self._task = self._progress.add_task(name, total=trainer.num_training_batches)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self._progress.advance(self._task)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._progress.remove_task(self._task)
+        self._progress.stop()
+
+    def on_exception(self, trainer: L.Trainer, *_: Any) -> None:
+        self._progress.stop()

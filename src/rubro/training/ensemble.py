@@ -1,0 +1,80 @@
+"""From trained models to an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from rubro.base.errors import DataError
+from rubro.prediction.folder import Description, Model
+
+_HIGHEST = 20.0
+
+
+def fit_weights(logits: dict[str, np.ndarray], targets: np.ndarray) -> dict[str, float]:
+    """Fit the weights whose sum of logits has the least cross-entropy.
+
+    Source: Hinton 2002, Training Products of Experts by Minimizing Contrastive Divergence: the
+    softmax of a weighted sum of logits is a product of the members' probabilities.
+
+    Args:
+        logits: Logits of each member, float (n, classes), by its name.
+        targets: Class indices, (n,).
+
+    Returns:
+        Weights from 0 to 20, rounded to 4 digits, by name; 1 for a single member.
+    """
+    if len(logits) == 1:
+        return dict.fromkeys(logits, 1.0)
+    stacked = np.stack([log_softmax(each.astype(np.float64), axis=1) for each in logits.values()])
+    rows = np.arange(len(targets))
+    own = stacked[:, rows, targets].mean(axis=1)
+
+    def cross_entropy(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        summed = np.tensordot(weights, stacked, axes=1)
+        log_probabilities = log_softmax(summed, axis=1)
+        expected = np.einsum("nc,mnc->m", np.exp(log_probabilities), stacked) / len(targets)
+        return float(-log_probabilities[rows, targets].mean()), expected - own
+
+    start = np.full(len(logits), 1 / len(logits))
+    bounds = [(0.0, _HIGHEST)] * len(logits)
+    found = minimize(cross_entropy, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return {name: round(float(weight), 4) for name, weight in zip(logits, found, strict=True)}
+
+
+def combined(name: str, models: Sequence[Model], weights: dict[str, float] | None = None) -> Model:
+    """Return a model with the members of several models.
+
+    Args:
+        name: Name of the new model.
+        models: Models of the same titles, categories and embedding.
+        weights: Weight of each member, by its name; None = 1 each.
+
+    Raises:
+        DataError: The models do not have the same categories, vocabulary or text settings.
+    """
+    first = models[0]
+    for model in models[1:]:
+        for key in ("labels", "text", "subwords"):
+            if getattr(model.description, key) != getattr(first.description, key):
+                raise DataError(
+                    f"{model.description.name} and {first.description.name} differ in {key}; "
+                    "`dvc repro` trains both on the same titles"
+                )
+    members = {
+        key: member.model_copy(update={"weight": weights[key] if weights else 1.0})
+        for model in models
+        for key, member in model.description.members.items()
+    }
+    tensors = {key: value for model in models for key, value in model.tensors.items()}
+    description = Description(
+        name=name,
+        labels=first.description.labels,
+        text=first.description.text,
+        subwords=first.description.subwords,
+        members=members,
+    )
+    return Model(description, first.vocabulary, tensors)

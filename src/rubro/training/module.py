@@ -1,0 +1,146 @@
+"""A network with its loss, optimisers and metrics, as Lightning trains it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rubro.base.params import TrainParams
+from rubro.evaluation.metrics import accuracy, balanced_accuracy
+from rubro.models.batches import Batch
+from rubro.models.layers import RowTable
+from rubro.training.loss import Doubt
+from rubro.training.optimizers import RowWiseAdam
+
+
+class TitleClassifier(L.LightningModule):
+    """Cross-entropy, two optimisers (embedding tables, dense layers) and their schedules.
+
+    In training, prior_adjustment times the logarithm of a class's share of the training weights
+    is added to its logit: the logits themselves then favour no class for being common.
+    Source: Menon et al. 2021, Long-tail Learning via Logit Adjustment.
+    Titles with a doubtful label weigh less: see Doubt.
+
+    Args:
+        network: Module from a Batch to logits.
+        params: Parameters of the training.
+        steps: Number of steps of the whole training.
+        class_shares: Share of each class in the training weights, > 0, (classes,).
+        seed: Seed of the dropout.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        params: TrainParams,
+        steps: int,
+        class_shares: np.ndarray,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        # With two optimisers, Lightning leaves the steps to the module.
+        self.automatic_optimization = False
+        self.network = network
+        self._params = params
+        self._steps = steps
+        self._random_seed = seed
+        adjustment = params.prior_adjustment * np.log(class_shares)
+        self._adjustment: torch.Tensor
+        self.register_buffer("_adjustment", torch.from_numpy(adjustment).float(), persistent=False)
+        self._doubt = Doubt(len(class_shares), params.label_doubt)
+        self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self._train_metrics: dict[str, float] = {}
+
+    def on_train_epoch_start(self) -> None:
+        # Seeded by epoch: a resumed training draws the same numbers as an uninterrupted one.
+        place = [self._random_seed, self.current_epoch, self.global_rank]
+        drawn_from = np.random.SeedSequence(place)
+        torch.manual_seed(int(drawn_from.generate_state(1)[0]))
+
+    def training_step(self, batch: Batch, batch_index: int) -> None:
+        logits = self.network(batch)
+        loss = F.cross_entropy(
+            logits + self._adjustment,
+            batch.targets,
+            reduction="none",
+            label_smoothing=self._params.label_smoothing,
+        )
+        weights = batch.weights * self._doubt(logits, batch.targets)
+        loss = (loss * weights).sum() / batch.weights.sum()
+        optimizers = self._as_list(self.optimizers())
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer, schedule in zip(
+            optimizers, self._as_list(self.lr_schedulers()), strict=True
+        ):
+            optimizer.step()
+            schedule.step()
+        self._see(logits, batch)
+
+    def on_validation_epoch_start(self) -> None:
+        self._train_metrics = self._metrics("train")
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        self._see(self.network(batch), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict({**self._train_metrics, **self._metrics("validation")}, sync_dist=True)
+
+    def _see(self, logits: torch.Tensor, batch: Batch) -> None:
+        loss = F.cross_entropy(logits.detach(), batch.targets, reduction="none")
+        self._seen.append((loss, logits.detach().argmax(1), batch.targets))
+
+    def _metrics(self, split: str) -> dict[str, float]:
+        loss, predictions, targets = (
+            torch.cat(values).cpu().numpy() for values in zip(*self._seen, strict=True)
+        )
+        self._seen = []
+        return {
+            f"{split}/loss": float(loss.mean()),
+            f"{split}/accuracy": accuracy(targets, predictions),
+            f"{split}/balanced_accuracy": balanced_accuracy(targets, predictions),
+        }
+
+    def configure_optimizers(self) -> Any:
+        params = self._params
+        tables = [m.weight for m in self.network.modules() if isinstance(m, RowTable)]
+        tables = [table for table in tables if table.requires_grad]
+        in_tables = {id(table) for table in tables}
+        dense = [p for p in self.network.parameters() if id(p) not in in_tables and p.requires_grad]
+        optimizers: list[torch.optim.Optimizer] = [_dense_optimizer(dense, params)]
+        if tables:
+            optimizers.append(RowWiseAdam(tables, lr=params.embedding_learning_rate))
+        schedules = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_share)
+            for optimizer in optimizers
+        ]
+        return optimizers, schedules
+
+    def _learning_rate_share(self, step: int) -> float:
+        """Return the factor of the learning rate at a step; the warm-up is linear."""
+        warmup = self._params.warmup_share * self._steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = min((step - warmup) / max(self._steps - warmup, 1), 1.0)
+        if self._params.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        return 1 - done if self._params.schedule == "linear" else 1.0
+
+    @staticmethod
+    def _as_list(value: Any) -> list[Any]:
+        return value if isinstance(value, list) else [value]
+
+
+def _dense_optimizer(dense: list[nn.Parameter], params: TrainParams) -> torch.optim.Optimizer:
+    rate, decay = params.learning_rate, params.weight_decay
+    if params.optimizer == "sgd":
+        return torch.optim.SGD(dense, lr=rate, momentum=0.9, weight_decay=decay)
+    kind = torch.optim.AdamW if params.optimizer == "adamw" else torch.optim.Adam
+    return kind(dense, lr=rate, weight_decay=decay, fused=True)

@@ -1,0 +1,86 @@
+"""What train_mlp and train_cnn share: features and embedding in, model folder and curves out."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import workspace
+
+import lightning as L
+from outcome import SUBSET, save_member
+
+from rubro.base.console import console
+from rubro.base.files import write_json
+from rubro.base.params import Params, TrainParams
+from rubro.data.splits import load_labels
+from rubro.features.embedding import Embedding
+from rubro.features.titles import load_features
+from rubro.models.layers import ModelShape, Network, stored
+from rubro.prediction.folder import CnnMember, MlpMember
+from rubro.training.callbacks import CURVES
+from rubro.training.checkpoints import checkpoint_folder
+from rubro.training.loop import Run, TrainingTitles, train
+from rubro.training.title_weights import titles_to_choose_by
+from rubro.training.tracking import tracked
+
+_CHECKPOINTS = "RUBRO_CHECKPOINTS"
+
+
+def train_network(
+    name: str,
+    kind: type[Network],
+    member: type[MlpMember | CnnMember],
+    params: Params,
+    hyperparameters: TrainParams,
+) -> None:
+    """Train a network; write models/NAME, metrics/curves/NAME and metrics/train_NAME.json."""
+    L.seed_everything(params.seed, verbose=False)
+    features, embedding = Path("data/features"), Embedding.load(Path("models/embedding"))
+    (train_titles, validation), tokens = load_features(features, "train", "validation")
+    chosen = titles_to_choose_by(validation.labels, params.min_reliable_titles)
+    classes = len(load_labels(SUBSET))
+    titles = TrainingTitles(train_titles, validation.take(chosen), tokens, classes)
+    rows, vector_size = embedding.table.shape
+    network = kind(
+        ModelShape(rows, vector_size, params.featurize.bigram_buckets, classes), hyperparameters
+    )
+    is_random = hyperparameters.initial_embedding == "random"
+    network.token_vectors.start_from(
+        embedding.randomised(params.seed) if is_random else embedding,
+        hyperparameters.embedding_scale,
+        hyperparameters.fine_tune_embedding,
+    )
+    training: dict[str, Any] = {"seed": params.seed, **hyperparameters.model_dump()}
+    settings = {
+        **training,
+        "accelerator": params.accelerator,
+        "devices": params.devices,
+        "min_reliable_titles": params.min_reliable_titles,
+        "featurize": params.featurize.model_dump(),
+    }
+    where = params.seed, params.accelerator, params.devices
+    given = os.environ.get(_CHECKPOINTS)
+    if given and os.environ.get("LOCAL_RANK", "0") != "0":
+        # Lightning started this process to share another's training; that one does the rest.
+        console.quiet = True
+        train(network, titles, hyperparameters, Run(*where, Path(given)), lambda *_: None)
+    inputs = [features, SUBSET, Path("models/embedding"), workspace.CODE]
+    curves = Path("metrics/curves") / name
+    with (
+        checkpoint_folder(name, settings, inputs) as checkpoints,
+        tracked(curves, f"train_{name}", {f"train_{name}": training}) as tracker,
+    ):
+        os.environ[_CHECKPOINTS] = str(checkpoints)
+        run = Run(*where, checkpoints)
+        trained = train(network, titles, hyperparameters, run, tracker.log_epoch)
+        network.load_state_dict(trained.state)
+        tensors = stored(network, hyperparameters.table_precision)
+        own = {key: value for key, value in training.items() if key in member.model_fields}
+        sizes = {"vector_size": vector_size, "training": training | trained.origin}
+        summary = save_member(name, member(**own, **sizes), tensors, params)
+        write_json(Path(f"metrics/train_{name}.json"), {**trained.summary, **summary})
+        best = trained.summary["best"]
+        tracker.log_outcome(
+            {f"best/{split}/{k}": v for split in CURVES for k, v in best[split].items()},
+            Path("models") / name,
+        )

@@ -1,0 +1,65 @@
+"""What the training stages and the ensemble share: calibrate a model, write it, measure it."""
+
+from pathlib import Path
+from typing import Any
+
+import workspace  # noqa: F401
+
+import numpy as np
+
+from rubro.base.console import say
+from rubro.base.params import Params
+from rubro.data.splits import load_info, load_labels, load_split
+from rubro.evaluation.metrics import accuracy, balanced_accuracy
+from rubro.features.embedding import load_subwords
+from rubro.features.titles import labels_of
+from rubro.prediction.classifier import Classifier
+from rubro.prediction.folder import AnyMember, Description, Model, TextParams
+from rubro.training.calibration import calibrated
+from rubro.training.title_weights import titles_to_choose_by
+
+SUBSET = Path("data/subset")
+
+
+def titles_that_choose(params: Params) -> tuple[list[str], np.ndarray]:
+    """Return the validation titles that choose weights and calibration, and their targets."""
+    table = load_split(SUBSET, "validation")
+    labels = labels_of(table["category"], table["label_quality"], load_labels(SUBSET))
+    chosen = titles_to_choose_by(labels, params.min_reliable_titles)
+    return table["title"].iloc[chosen].to_list(), labels.targets[chosen]
+
+
+def save_member(
+    name: str, member: AnyMember, tensors: dict[str, np.ndarray], params: Params
+) -> dict[str, Any]:
+    """Write a trained member as models/NAME and return its metrics."""
+    subwords = load_subwords(Path("models/embedding"))
+    text = load_info(SUBSET).model_dump() | params.featurize.model_dump()
+    description = Description(
+        name=name,
+        labels=load_labels(SUBSET),
+        text=TextParams(**text),
+        subwords=subwords.params,
+        members={name: member},
+    )
+    model = Model(description, subwords.vocabulary, {name: tensors})
+    return save(model, *titles_that_choose(params))
+
+
+def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]:
+    """Calibrate a model on titles, write it as models/NAME and return its metrics there."""
+    model = calibrated(model, titles, targets)
+    folder = Path("models") / model.description.name
+    model.save(folder)
+    predictions = Classifier(model).logits(titles).argmax(axis=1)
+    measured = {
+        "titles": len(titles),
+        "accuracy": round(accuracy(targets, predictions), 6),
+        "balanced_accuracy": round(balanced_accuracy(targets, predictions), 6),
+    }
+    say(f"{model.description.name}: balanced accuracy {measured['balanced_accuracy']:.4f}")
+    return {
+        "validation": measured,
+        "calibration": model.description.calibration.model_dump(),
+        "model_megabytes": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6, 1),
+    }
