@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from rubro.sample import write_catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 GRAPH: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
-STAGES = ("subset", "embed", "featurize", "train_svm", "train_mlp", "train_cnn", "evaluate")
+STAGES = tuple(GRAPH["stages"])
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -99,9 +100,21 @@ def digests(project: Path, *names: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def first_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository on a tiny catalogue, after its first `dvc repro`; to be left as it is."""
-    folder = tmp_path_factory.mktemp("first")
+def first_project(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A repository on a tiny catalogue, after its first `dvc repro`; to be left as it is.
+
+    pytest's workers share it: who comes first makes it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    with FileLock(shared / "first.lock"):
+        if not (shared / "first").exists():
+            make_first_project(own / "first-unfinished").rename(shared / "first")
+    return shared / "first"
+
+
+def make_first_project(folder: Path) -> Path:
+    folder.mkdir()
     copy_project(folder)
     shrink(folder / "params.yaml")
     write_catalogue(folder / "data" / "sample", rows=6_000)
