@@ -13,7 +13,7 @@ from rubro.base.settings import load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 
-pytest.register_assert_rewrite("tiny_project")
+pytest.register_assert_rewrite("helpers", "tiny_project", "hand_made")
 
 MakeParams = Callable[..., Params]
 

@@ -1,176 +1,39 @@
-"""Word vectors: the same as gensim's own, and the same bytes each time."""
+"""Word vectors as a table: a token is the mean of its rows, and files keep every bit."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from gensim.models import FastText
-from hypothesis import given
-from hypothesis import strategies as st
-from sklearn.feature_extraction.text import TfidfVectorizer
 
-from rubro.base.errors import DataError
-from rubro.base.params import EmbedParams
-from rubro.features.embedding import Embedding, Subwords
-from rubro.training.fasttext import train_fasttext
+from rubro.features.embedding import Embedding, load_subwords
+from rubro.features.subwords import SubwordParams, Subwords
 
-TITLES = [
-    title.split()
-    for title in (
-        "mesa ratona de madera",
-        "mesa plegable de aluminio",
-        "silla de madera",
-        "silla plegable ñandu",
-        "lampara led 00 w",
-        "lampara de mesa 00 w",
-        "mesa",
-        "a b a b",
-    )
-]
-SEED = 11
+pytest_plugins = ["helpers"]
 
 
-@pytest.fixture
-def embed(make_params: Callable[..., Any]) -> Callable[..., EmbedParams]:
-    def make(**changes: Any) -> EmbedParams:
-        small = {"vector_size": 8, "epochs": 2, "min_count": 2, "min_n": 3, "max_n": 5}
-        small |= {"buckets": 50, "workers": 1, **changes}
-        params: EmbedParams = make_params({f"embed.{k}": v for k, v in small.items()}).embed
-        return params
-
-    return make
+def test_the_vector_of_a_token_is_the_mean_of_its_rows(embedding: Embedding) -> None:
+    for token in ("apple", "cherry", "ñandú", "日本語"):
+        rows = embedding.subwords.rows_of(token)
+        assert len(rows) > 1
+        expected = np.mean([embedding.table[row] for row in rows], axis=0)
+        np.testing.assert_allclose(embedding.vector(token), expected, rtol=1e-5)
+        assert embedding.vector(token).dtype == np.float32
 
 
-def gensim_model(params: EmbedParams) -> FastText:
-    return FastText(
-        sentences=TITLES,
-        sg=1 if params.model == "skipgram" else 0,
-        vector_size=params.vector_size,
-        window=params.window,
-        min_count=params.min_count,
-        epochs=params.epochs,
-        negative=params.negative,
-        alpha=params.learning_rate,
-        min_n=params.min_n,
-        max_n=params.max_n,
-        bucket=params.buckets,
-        workers=1,
-        seed=SEED,
-    )
+def test_a_token_without_rows_has_a_vector_of_zeros(embedding: Embedding) -> None:
+    subwords = Subwords({"mesa": 1}, SubwordParams(min_n=1, max_n=0, buckets=0, titles=1))
+    vectors = Embedding(subwords, np.ones((1, 5), np.float32))
+    assert vectors.vector("mesa").tolist() == [1] * 5
+    assert vectors.vector("silla").tolist() == [0] * 5
+    assert vectors.vector("silla").dtype == np.float32
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"model": "skipgram"},
-        {"model": "cbow"},
-        {"min_n": 2, "max_n": 2, "buckets": 7},
-        {"min_n": 4, "max_n": 6, "min_count": 1},
-    ],
-)
-def test_vectors_are_those_of_gensim_for_known_and_unknown_words(
-    embed: Callable[..., EmbedParams], changes: dict[str, Any]
-) -> None:
-    params = embed(**changes)
-    ours, gensims = train_fasttext(TITLES, params, SEED), gensim_model(params).wv
-    for token in ("mesa", "madera", "a", "00"):
-        assert token in ours.subwords
-        np.testing.assert_allclose(ours.vector(token), gensims[token], rtol=1e-5, atol=1e-7)
-    for token in ("mesita", "lamparas", "ñandues", "日本語", "000000"):
-        assert token not in ours.subwords
-        np.testing.assert_allclose(
-            ours.vector(token), gensims.get_vector(token), rtol=1e-5, atol=1e-7
-        )
-
-
-def test_a_word_is_near_its_misspelling_and_not_near_a_stranger(
-    embed: Callable[..., EmbedParams],
-) -> None:
-    ours = train_fasttext(TITLES, embed(epochs=1, vector_size=50, buckets=5000), SEED)
-
-    def similarity(one: str, other: str) -> float:
-        a, b = ours.vector(one), ours.vector(other)
-        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-
-    assert similarity("plegable", "plegables") > similarity("plegable", "ratona") + 0.2
-
-
-def test_without_ngrams_a_known_word_is_its_row_and_an_unknown_one_is_zero(
-    embed: Callable[..., EmbedParams],
-) -> None:
-    params = embed(max_n=0)
-    ours, gensims = train_fasttext(TITLES, params, SEED), gensim_model(params).wv
-    assert ours.table.shape == (len(ours.subwords.vocabulary), params.vector_size)
-    for token in ours.subwords.vocabulary:
-        np.testing.assert_allclose(ours.vector(token), gensims[token], rtol=1e-5, atol=1e-7)
-    assert ours.subwords.rows_of("nunca") == []
-    assert not ours.vector("nunca").any()
-    assert ours.vector("nunca").shape == (params.vector_size,)
-
-
-def test_words_rarer_than_min_count_have_no_row_of_their_own(
-    embed: Callable[..., EmbedParams],
-) -> None:
-    ours = train_fasttext(TITLES, embed(min_count=3), SEED)
-    assert sorted(ours.subwords.vocabulary) == ["de", "mesa"]
-
-
-def test_saving_twice_writes_the_same_bytes_and_loading_gives_the_same_vectors(
-    tmp_path: Path, embed: Callable[..., EmbedParams]
-) -> None:
-    ours = train_fasttext(TITLES, embed(), SEED)
-    ours.save(tmp_path / "one")
-    loaded = Embedding.load(tmp_path / "one")
-    loaded.save(tmp_path / "two")
-    files = sorted(file.name for file in (tmp_path / "one").iterdir())
-    assert files == ["subwords.json", "table.safetensors", "vocabulary.json"]
-    for name in files:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert loaded.subwords == ours.subwords
-    for token in ("mesa", "mesita", "ñandu"):
-        np.testing.assert_array_equal(loaded.vector(token), ours.vector(token))
-
-
-def test_another_process_trains_the_same_bytes(
-    tmp_path: Path, embed: Callable[..., EmbedParams]
-) -> None:
-    params = embed()
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from rubro.training.fasttext import train_fasttext\n"
-        "from rubro.base.params import EmbedParams\n"
-        f"params = EmbedParams(**{params.model_dump()!r})\n"
-        f"train_fasttext({TITLES!r}, params, {SEED}).save(Path(sys.argv[1]))\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "there")],
-        env={**os.environ, "PYTHONHASHSEED": "1"},
-        check=True,
-        timeout=60,
-        capture_output=True,
-    )
-    train_fasttext(TITLES, params, SEED).save(tmp_path / "here")
-    for name in ("table.safetensors", "vocabulary.json", "subwords.json"):
-        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
-
-
-def test_another_seed_gives_other_vectors(embed: Callable[..., EmbedParams]) -> None:
-    one, other = (train_fasttext(TITLES, embed(), seed).table for seed in (1, 2))
-    assert not np.allclose(one, other)
-
-
-def test_randomised_vectors_are_normal_numbers_for_the_same_words(
-    embed: Callable[..., EmbedParams],
-) -> None:
-    ours = train_fasttext(TITLES, embed(vector_size=50, buckets=2000), SEED)
-    before = ours.table.copy()
+def test_randomised_vectors_are_normal_numbers_for_the_same_words() -> None:
+    subwords = Subwords({"mesa": 1}, SubwordParams(min_n=3, max_n=5, buckets=2000, titles=1))
+    table = np.random.default_rng(1).random((2001, 50), dtype=np.float32)
+    ours, before = Embedding(subwords, table), table.copy()
     random = ours.randomised(3)
     assert random.subwords == ours.subwords
     assert random.table.shape == ours.table.shape
@@ -183,43 +46,18 @@ def test_randomised_vectors_are_normal_numbers_for_the_same_words(
     np.testing.assert_array_equal(ours.table, before)
 
 
-def test_no_word_frequent_enough_is_an_error_that_names_the_remedy(
-    embed: Callable[..., EmbedParams],
+def test_saving_twice_writes_the_same_bytes_and_loading_gives_the_same_vectors(
+    embedding: Embedding, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"no word appears 99 times.*lower embed\.min_count"):
-        train_fasttext(TITLES, embed(min_count=99), SEED)
-
-
-@given(
-    token=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12),
-    min_n=st.integers(1, 4),
-    extra=st.integers(0, 3),
-    buckets=st.integers(1, 20),
-)
-def test_every_row_of_a_token_is_a_row_of_the_table(
-    token: str, min_n: int, extra: int, buckets: int
-) -> None:
-    subwords = Subwords({"mesa": 1, "silla": 2}, min_n, min_n + extra, buckets, titles=2)
-    rows = subwords.rows_of(token)
-    assert all(2 <= row < subwords.row_count for row in rows if token not in subwords)
-    known = subwords.rows_of("silla")
-    assert known[0] == 1
-    assert all(2 <= row < subwords.row_count for row in known[1:])
-
-
-def test_a_token_weighs_its_smooth_idf_over_that_of_the_mean_token(
-    embed: Callable[..., EmbedParams],
-) -> None:
-    subwords = train_fasttext(TITLES, embed(min_count=1), SEED).subwords
-    vectorizer = TfidfVectorizer(analyzer=lambda title: title)
-    found = (vectorizer.fit_transform(TITLES) > 0).sum(axis=0).A1
-    idf = dict(zip(vectorizer.get_feature_names_out(), vectorizer.idf_, strict=True))
-    assert dict(zip(idf, found, strict=True)) == subwords.vocabulary
-    mean = sum(idf[word] * count for word, count in subwords.vocabulary.items()) / found.sum()
-    for word, value in idf.items():
-        assert subwords.weight_of(word) == pytest.approx(value / mean)
-    assert subwords.weight_of("unseen") == pytest.approx((np.log(1 + len(TITLES)) + 1) / mean)
-
-
-def test_without_a_vocabulary_every_token_weighs_something() -> None:
-    assert Subwords({}, 3, 4, 10, titles=5).weight_of("mesa") > 0
+    embedding.save(tmp_path / "deep" / "one")
+    loaded = Embedding.load(tmp_path / "deep" / "one")
+    loaded.save(tmp_path / "two")
+    files = sorted(file.name for file in (tmp_path / "two").iterdir())
+    assert files == ["subwords.json", "table.safetensors", "vocabulary.json"]
+    for name in files:
+        one, two = tmp_path / "deep" / "one" / name, tmp_path / "two" / name
+        assert one.read_bytes() == two.read_bytes()
+    assert loaded.subwords == embedding.subwords == load_subwords(tmp_path / "two")
+    assert list(loaded.subwords.vocabulary) == list(embedding.subwords.vocabulary)
+    for token in ("apple", "mesita", "ñandu"):
+        np.testing.assert_array_equal(loaded.vector(token), embedding.vector(token))

@@ -1,0 +1,76 @@
+"""Hashed n-grams are those of gensim, whatever the script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pytest
+from gensim.models.fasttext import ft_ngram_hashes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rubro.features.ngrams import ngram_buckets
+
+PLANES = range(17)
+WORD_LENGTH = 50
+# Unicode allots code points in units of 16: with every 13th, each block has one.
+STRIDE = 13
+
+
+def words_of(plane: int, stride: int = 1) -> Iterator[str]:
+    """Words of 50 code points; together, every code point of a plane, or every n-th."""
+    first = plane * 0x10000
+    points = range(first, first + 0x10000, stride)
+    characters = [chr(point) for point in points if not 0xD800 <= point <= 0xDFFF]
+    for start in range(0, len(characters), WORD_LENGTH):
+        yield "".join(characters[start : start + WORD_LENGTH])
+
+
+def assert_same(words: Iterable[str], *sizes: int) -> None:
+    for word in words:
+        assert ngram_buckets(word, *sizes) == list(ft_ngram_hashes(word, *sizes)), ascii(word)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_every_code_point_hashes_as_in_gensim(plane: int) -> None:
+    assert_same(words_of(plane), 3, 5, 100_000)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 7), (2, 6, 2**31 - 1)], ids=str)
+def test_a_code_point_of_every_block_hashes_as_in_gensim(sizes: tuple[int, int, int]) -> None:
+    for plane in PLANES:
+        assert_same(words_of(plane, STRIDE), *sizes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(1, 1, 7), (1, 60, 2**31 - 1)], ids=str)
+@pytest.mark.parametrize("plane", PLANES)
+def test_every_code_point_with_other_sizes_hashes_as_in_gensim(
+    plane: int, sizes: tuple[int, int, int]
+) -> None:
+    assert_same(words_of(plane), *sizes)
+
+
+def test_the_words_of_all_planes_are_all_of_unicode_but_surrogates() -> None:
+    seen = "".join(word for plane in PLANES for word in words_of(plane))
+    assert len(set(seen)) == len(seen) == 0x110000 - 0x800
+    some = "".join(word for plane in PLANES for word in words_of(plane, STRIDE))
+    assert len({ord(char) // 16 for char in some}) == (0x110000 - 0x800) // 16
+
+
+@given(
+    word=st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+    min_n=st.integers(1, 5),
+    extra=st.integers(-2, 6),
+    buckets=st.integers(1, 2**31 - 1),
+)
+def test_any_word_with_any_sizes_hashes_as_in_gensim(
+    word: str, min_n: int, extra: int, buckets: int
+) -> None:
+    assert_same([word], min_n, max(min_n + extra, 0), buckets)
+
+
+def test_the_marks_of_a_word_alone_are_no_ngrams() -> None:
+    assert ngram_buckets("", 1, 1, 10) == []
+    assert len(ngram_buckets("a", 1, 1, 10)) == 1
+    assert len(ngram_buckets("a", 1, 3, 10)) == 4  # a, <a, a>, <a>

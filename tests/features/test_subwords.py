@@ -1,0 +1,96 @@
+"""Tokens as rows of a table, and how much a token weighs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfTransformer
+
+from rubro.features.ngrams import ngram_buckets
+from rubro.features.subwords import SubwordParams, Subwords, inverse_document_frequency
+
+VOCABULARY = {"mesa": 1, "silla": 2}
+
+
+def params_of(**changes: int) -> SubwordParams:
+    return SubwordParams(**{"min_n": 3, "max_n": 4, "buckets": 10, "titles": 5, **changes})
+
+
+def subwords_of(**changes: int) -> Subwords:
+    return Subwords(VOCABULARY, params_of(**changes))
+
+
+@given(st.integers(1, 10**9).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_inverse_document_frequency_falls_from_the_unseen_to_the_ubiquitous(
+    numbers: tuple[int, int],
+) -> None:
+    found, documents = numbers
+    weight = inverse_document_frequency(found, documents)
+    assert 1 <= weight <= inverse_document_frequency(0, documents)
+    assert inverse_document_frequency(documents, documents) == 1
+
+
+@pytest.mark.parametrize("documents", [1, 7, 200])
+def test_the_inverse_document_frequency_is_that_of_scikit_learn(documents: int) -> None:
+    counts = np.random.default_rng(2).integers(0, 4, (documents, 40))
+    counts[:, 0], counts[:, 1] = 0, 1
+    expected = TfidfTransformer().fit(counts).idf_
+    ours = [inverse_document_frequency(int(n), documents) for n in (counts > 0).sum(axis=0)]
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+
+
+@given(
+    token=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12),
+    min_n=st.integers(1, 4),
+    extra=st.integers(0, 3),
+    buckets=st.integers(1, 20),
+)
+def test_a_token_is_its_own_row_and_those_of_its_ngrams(
+    token: str, min_n: int, extra: int, buckets: int
+) -> None:
+    subwords = subwords_of(min_n=min_n, max_n=min_n + extra, buckets=buckets)
+    assert subwords.row_count == 2 + buckets
+    for word, own in ((token, []), ("silla", [1])):
+        if word in VOCABULARY and not own:
+            continue
+        hashed = ngram_buckets(word, min_n, min_n + extra, buckets)
+        assert subwords.rows_of(word) == own + [2 + bucket for bucket in hashed]
+        assert max(subwords.rows_of(word), default=0) < subwords.row_count
+        assert (word in subwords) == bool(own)
+
+
+def test_without_ngrams_an_unknown_token_has_no_row() -> None:
+    subwords = subwords_of(max_n=0, buckets=0)
+    assert subwords.rows_of("silla") == [1]
+    assert subwords.rows_of("sillas") == []
+    assert subwords.row_count == 2
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(1, 50), max_size=6))
+def test_the_mean_token_of_the_training_titles_weighs_one(vocabulary: dict[str, int]) -> None:
+    subwords = Subwords(vocabulary, params_of(titles=50))
+    for word, count in vocabulary.items():
+        ratio = subwords.weight_of(word) / inverse_document_frequency(count, 50)
+        assert ratio == pytest.approx(subwords.weight_of("unseen") / (np.log(51) + 1))
+    total = sum(count * subwords.weight_of(word) for word, count in vocabulary.items())
+    assert total == pytest.approx(sum(vocabulary.values()))
+    assert subwords.weight_of("unseen") > 0
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "changes", "problem"),
+    [
+        (VOCABULARY, {}, None),
+        (VOCABULARY, {"max_n": 0, "buckets": 0}, None),
+        ({}, {}, "no word"),
+        ({"mesa": 6}, {}, "a word is in more titles than there are"),
+        (VOCABULARY, {"max_n": 2}, "n-grams of no length or without buckets"),
+        (VOCABULARY, {"buckets": 0}, "n-grams of no length or without buckets"),
+    ],
+)
+def test_sizes_that_cannot_be_are_named(
+    vocabulary: dict[str, int], changes: dict[str, int], problem: str | None
+) -> None:
+    assert params_of(**changes).problem(vocabulary) == problem

@@ -1,0 +1,62 @@
+"""Features and labels of splits: what is saved comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import MakeTitles
+from rubro.base.errors import DataError
+from rubro.features.titles import labels_of, load_features, save_features
+
+pytest_plugins = ["helpers"]
+
+
+def test_labels_know_the_class_and_the_label_quality() -> None:
+    labels = labels_of(["b", "a", "b"], ["reliable", "unreliable", "reliable"], ["a", "b", "c"])
+    assert labels.targets.tolist() == [1, 0, 1]
+    assert labels.targets.dtype == np.int32
+    assert labels.reliable.tolist() == [True, False, True]
+    assert labels.reliable.dtype == bool
+    assert len(labels) == 3
+    taken = labels.take(np.array([1, 1]))
+    assert (taken.targets.tolist(), taken.reliable.tolist()) == ([0, 0], [False, False])
+
+
+def test_a_category_that_is_no_label_is_refused() -> None:
+    with pytest.raises(DataError, match="category 'FRUIT' is not among the labels"):
+        labels_of(["TOOL", "FRUIT"], ["reliable"] * 2, ["TOOL"])
+
+
+@pytest.mark.parametrize("titles", [["apple red", "", "zzz drill saw"], [""], []])
+def test_saved_features_come_back_as_they_were_in_the_same_bytes(
+    titles: list[str], make_titles: MakeTitles, tmp_path: Path
+) -> None:
+    split, tokens = make_titles(titles)
+    save_features(tmp_path / "deep" / "once", {"train": split}, tokens)
+    (loaded,), loaded_tokens = load_features(tmp_path / "deep" / "once", "train")
+    save_features(tmp_path / "twice", {"train": loaded}, loaded_tokens)
+    pairs = [(tokens, loaded_tokens)]
+    pairs += [
+        (getattr(split.features, n), getattr(loaded.features, n)) for n in ("tokens", "bigrams")
+    ]
+    for before, after in pairs:
+        np.testing.assert_array_equal(before.values, after.values, strict=True)
+        np.testing.assert_array_equal(before.offsets, after.offsets, strict=True)
+    np.testing.assert_array_equal(tokens.weights, loaded_tokens.weights, strict=True)
+    for name in ("targets", "reliable"):
+        before, after = getattr(split.labels, name), getattr(loaded.labels, name)
+        np.testing.assert_array_equal(before, after, strict=True)
+    for name in ("train.safetensors", "tokens.safetensors"):
+        once, twice = tmp_path / "deep" / "once" / name, tmp_path / "twice" / name
+        assert once.read_bytes() == twice.read_bytes()
+
+
+def test_splits_load_in_the_order_asked_for(make_titles: MakeTitles, tmp_path: Path) -> None:
+    one, tokens = make_titles(["apple"])
+    two, _ = make_titles(["apple", "apple"])
+    save_features(tmp_path, {"train": one, "test": two}, tokens)
+    splits, _ = load_features(tmp_path, "test", "train")
+    assert [len(split) for split in splits] == [2, 1]
