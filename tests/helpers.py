@@ -19,7 +19,7 @@ from rubro.features.embedding import Embedding
 from rubro.features.featurizer import Featurizer, Tokens
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.titles import LabelledTitles, Labels
-from rubro.models.batches import Batches
+from rubro.models.batches import Batch, Batches, gather
 from rubro.models.cnn import Cnn
 from rubro.models.layers import ModelShape, Network, stored
 from rubro.models.mlp import Mlp
@@ -285,6 +285,22 @@ def make_model(
         return Model(description, subwords.vocabulary, tensors)
 
     return make
+
+
+def batch_of(titles: LabelledTitles, tokens: Tokens, chosen: list[int] | None = None) -> Batch:
+    """Titles, or those at some positions, as one batch."""
+    indices = np.arange(len(titles)) if chosen is None else np.array(chosen)
+    return gather(titles, tokens, indices, np.ones(len(titles), np.float32))
+
+
+def given_to(layer: nn.Module, network: nn.Module, batch: Batch) -> torch.Tensor:
+    """What a layer of a network is given for a batch."""
+    received: list[torch.Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: received.append(*inputs))
+    with torch.inference_mode():
+        network(batch)
+    handle.remove()
+    return received[0]
 
 
 def logits_of(network: nn.Module, titles: LabelledTitles, tokens: Tokens) -> np.ndarray:

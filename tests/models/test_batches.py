@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 
@@ -13,23 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from rubro.features.embedding import Embedding, Subwords
-from rubro.features.titles import TitleFeatures, Tokens
-from rubro.models.batches import Batch, Batches, gather
+from helpers import Learnable, MakeTitles
+from rubro.features.embedding import Embedding
+from rubro.features.subwords import SubwordParams, Subwords
+from rubro.features.titles import LabelledTitles
+from rubro.models.batches import Batch, Batches, cut, gather
 from rubro.models.layers import ModelShape, TokenVectors
 
 pytest_plugins = ["helpers"]
-
-MakeFeatures = Callable[..., tuple[TitleFeatures, Tokens]]
-Learnable = tuple[TitleFeatures, TitleFeatures, Tokens]
 
 ALPHABET = ["apple", "drill", "boot", "cherry", "xq"]
 TITLES = st.lists(st.lists(st.sampled_from(ALPHABET), max_size=5), min_size=1, max_size=6)
 
 
-def numbered(features: TitleFeatures) -> TitleFeatures:
+def numbered(titles: LabelledTitles) -> LabelledTitles:
     """The target of each title is its position."""
-    return replace(features, targets=np.arange(len(features), dtype=np.int32))
+    targets = np.arange(len(titles), dtype=np.int32)
+    return replace(titles, labels=replace(titles.labels, targets=targets))
 
 
 def titles_of(batches: Batches) -> list[list[int]]:
@@ -44,92 +43,93 @@ def same(one: Batch, other: Batch) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def ones(features: TitleFeatures) -> np.ndarray:
-    return np.ones(len(features), np.float32)
+def ones(titles: LabelledTitles) -> np.ndarray:
+    return np.ones(len(titles), np.float32)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    titles=TITLES,
+    texts=TITLES,
     pooling=st.sampled_from(["mean", "sqrt"]),
     weighting=st.sampled_from(["none", "idf"]),
     with_ngrams=st.booleans(),
     data=st.data(),
 )
 def test_a_batch_gives_the_token_vectors_of_a_naive_computation(
-    titles: list[list[str]],
+    texts: list[list[str]],
     pooling: str,
     weighting: str,
     with_ngrams: bool,
     data: st.DataObject,
-    make_features: MakeFeatures,
+    make_titles: MakeTitles,
 ) -> None:
     known = {"apple": 1, "drill": 3, "boot": 7}
     longest, buckets = (4, 20) if with_ngrams else (0, 0)
-    subwords = Subwords(known, 3, longest, buckets, titles=8)
+    params = SubwordParams(min_n=3, max_n=longest, buckets=buckets, titles=8)
+    subwords = Subwords(known, params)
     table = np.random.default_rng(1).normal(size=(subwords.row_count, 4)).astype(np.float32)
-    features, rows = make_features([" ".join(title) for title in titles], subwords=subwords)
-    chosen = data.draw(st.lists(st.integers(0, len(titles) - 1), min_size=1, max_size=8))
-    batch = gather(features, rows, np.array(chosen), ones(features))
+    titles, tokens = make_titles([" ".join(text) for text in texts], subwords=subwords)
+    chosen = data.draw(st.lists(st.integers(0, len(texts) - 1), min_size=1, max_size=8))
+    batch = gather(titles, tokens, np.array(chosen), ones(titles))
     layer = TokenVectors(ModelShape(subwords.row_count, 4, 0, 2), pooling, weighting)
     layer.start_from(Embedding(subwords, table), None, True)
     vectors = F.embedding(batch.tokens, layer.distinct(batch)).detach().numpy()
 
-    expected = np.zeros((len(chosen), max([len(titles[i]) for i in chosen] + [1]), 4))
+    expected = np.zeros((len(chosen), max([len(texts[i]) for i in chosen] + [1]), 4))
     for row, index in enumerate(chosen):
-        for column, token in enumerate(titles[index]):
+        for column, token in enumerate(texts[index]):
             own = table[subwords.rows_of(token)]
             if len(own):
                 divisor = len(own) if pooling == "mean" else np.sqrt(len(own))
                 weight = subwords.weight_of(token) if weighting == "idf" else 1.0
                 expected[row, column] = weight * own.sum(axis=0) / divisor
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
-    assert batch.lengths.tolist() == [len(titles[index]) for index in chosen]
+    assert batch.lengths.tolist() == [len(texts[index]) for index in chosen]
 
 
 def test_a_batch_holds_the_bigrams_targets_and_weights_of_its_titles(learnable: Learnable) -> None:
-    features, _, rows = learnable
-    weights = np.linspace(0.1, 1, len(features), dtype=np.float32)
+    titles, _, tokens = learnable
+    weights = np.linspace(0.1, 1, len(titles), dtype=np.float32)
     chosen = np.array([3, 7, 0, 3])  # 7 is empty
-    batch = gather(features, rows, chosen, weights)
+    batch = gather(titles, tokens, chosen, weights)
     ends = [*batch.bigram_offsets.tolist()[1:], len(batch.bigram_index)]
     for index, start, end in zip(chosen, batch.bigram_offsets.tolist(), ends, strict=True):
         own = batch.bigrams[batch.bigram_index[start:end]]
-        assert own.tolist() == features.bigrams[index].tolist()
-    assert batch.bigram_counts.tolist() == [len(features.bigrams[index]) for index in chosen]
-    assert batch.targets.tolist() == features.targets[chosen].tolist()
+        assert own.tolist() == titles.features.bigrams[index].tolist()
+    assert batch.bigram_counts.tolist() == [len(titles.features.bigrams[index]) for index in chosen]
+    assert batch.targets.tolist() == titles.labels.targets[chosen].tolist()
     assert batch.weights.tolist() == weights[chosen].tolist()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 160, 500])
 def test_an_epoch_shows_each_title_once(batch_size: int, learnable: Learnable) -> None:
-    features, _, rows = learnable
-    batches = Batches(numbered(features), rows, batch_size, seed=(1, 0))
+    titles, _, tokens = learnable
+    batches = Batches(numbered(titles), tokens, batch_size, seed=(1, 0))
     shown = titles_of(batches)
-    assert sorted(joined(shown)) == list(range(len(features)))
+    assert sorted(joined(shown)) == list(range(len(titles)))
     assert len(shown) == len(batches)
     assert max(map(len, shown)) <= batch_size
 
 
 def test_titles_of_weight_zero_are_left_out(learnable: Learnable) -> None:
-    features, _, rows = learnable
-    weights = ones(features)
+    titles, _, tokens = learnable
+    weights = ones(titles)
     weights[::3] = 0
-    batches = Batches(numbered(features), rows, 16, weights, seed=(1, 0))
+    batches = Batches(numbered(titles), tokens, 16, weights, seed=(1, 0))
     shown = titles_of(batches)
     assert sorted(joined(shown)) == np.flatnonzero(weights).tolist()
     assert len(shown) == len(batches)
 
 
 def test_without_a_seed_titles_come_in_the_order_of_the_split(learnable: Learnable) -> None:
-    features, _, rows = learnable
-    shown = titles_of(Batches(numbered(features), rows, 50))
-    assert joined(shown) == list(range(len(features)))
+    titles, _, tokens = learnable
+    shown = titles_of(Batches(numbered(titles), tokens, 50))
+    assert joined(shown) == list(range(len(titles)))
 
 
 def test_the_same_seed_gives_the_same_batches(learnable: Learnable) -> None:
-    features, _, rows = learnable
-    first, second = (list(Batches(features, rows, 32, seed=(4, 2))) for _ in range(2))
+    titles, _, tokens = learnable
+    first, second = (list(Batches(titles, tokens, 32, seed=(4, 2))) for _ in range(2))
     assert all(same(one, other) for one, other in zip(first, second, strict=True))
 
 
@@ -137,21 +137,45 @@ def test_the_same_seed_gives_the_same_batches(learnable: Learnable) -> None:
 def test_another_epoch_or_seed_gives_other_neighbours_not_only_another_order(
     other: tuple[int, int], learnable: Learnable
 ) -> None:
-    features, _, rows = learnable
+    titles, _, tokens = learnable
     first, second = (
-        {frozenset(titles) for titles in titles_of(Batches(numbered(features), rows, 4, seed=seed))}
+        {frozenset(batch) for batch in titles_of(Batches(numbered(titles), tokens, 4, seed=seed))}
         for seed in ((4, 0), other)
     )
     assert len(first & second) < len(first) / 4
 
 
-def test_batches_of_a_large_split_hold_titles_of_like_length(make_features: MakeFeatures) -> None:
+def test_batches_of_a_large_split_hold_titles_of_like_length(make_titles: MakeTitles) -> None:
     random = np.random.default_rng(3)
-    features, rows = make_features(["apple " * n for n in random.integers(0, 15, 600)])
-    batches = list(Batches(features, rows, 30, seed=(1, 0)))
+    titles, tokens = make_titles(["apple " * n for n in random.integers(0, 15, 600)])
+    batches = list(Batches(titles, tokens, 30, seed=(1, 0)))
     padding = 1 - sum(int(b.lengths.sum()) for b in batches) / sum(
         b.tokens.numel() for b in batches
     )
     assert padding < 0.15
     means = [float(b.lengths.float().mean()) for b in batches]
     assert means != sorted(means)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+@pytest.mark.parametrize("devices", [2, 3])
+def test_devices_share_each_batch_and_a_smaller_one_is_not_shared_out(
+    batch_size: int, devices: int, learnable: Learnable
+) -> None:
+    titles, _, tokens = learnable
+    whole = titles_of(Batches(numbered(titles), tokens, batch_size, seed=(1, 0)))
+    shares = [
+        titles_of(Batches(numbered(titles), tokens, batch_size, seed=(1, 0), share=(i, devices)))
+        for i in range(devices)
+    ]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        if len(batch) < devices:
+            assert parts == [batch] * devices
+        else:
+            assert sorted(joined(parts)) == sorted(batch)
+            assert min(map(len, parts)) == len(batch) // devices
+
+
+def test_cut_gives_consecutive_parts() -> None:
+    assert [part.tolist() for part in cut(np.arange(7), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert cut(np.arange(0), 3) == []

@@ -1,0 +1,119 @@
+"""The CNN: filters over neighbouring tokens, their maximum, and the linear path beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from helpers import Learnable, MakeNetwork, MakeTitles, batch_of, given_to, logits_of
+from rubro.features.featurizer import Tokens
+from rubro.features.titles import LabelledTitles
+
+pytest_plugins = ["helpers"]
+
+
+def test_the_cnn_tells_word_order_by_filters_that_span_tokens(
+    make_network: MakeNetwork, make_titles: MakeTitles
+) -> None:
+    titles, tokens = make_titles(["apple drill", "drill apple"], bigram_buckets=0)
+    one, two = (make_network("cnn", filter_sizes=[size], bigram_buckets=0) for size in (1, 2))
+    first, second = logits_of(two, titles, tokens)
+    assert np.abs(first - second).max() > 1e-3
+    first, second = logits_of(one, titles, tokens)
+    np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+@pytest.mark.parametrize(("pooling", "root"), [("mean", 1.0), ("sqrt", 0.5)])
+def test_the_cnn_takes_the_maximum_over_windows_and_pools_the_tokens(
+    pooling: str, root: float, make_network: MakeNetwork, make_titles: MakeTitles
+) -> None:
+    titles, tokens = make_titles(
+        ["apple drill saw", "boot", "red new apple drill boot"], bigram_buckets=0
+    )
+    network: Any = make_network("cnn", filter_sizes=[1, 3], pooling=pooling, bigram_buckets=0)
+    batch = batch_of(titles, tokens)
+    maxima, pooled_tokens = [], []
+    with torch.inference_mode():
+        vectors = nn.functional.embedding(batch.tokens, network.token_vectors.distinct(batch))
+        for title, length in zip(vectors, batch.lengths.tolist(), strict=True):
+            padded = torch.cat([title[:length], title.new_zeros(2, title.shape[1])])
+            over_windows = [
+                torch.stack([filters(padded[i : i + size].flatten()) for i in range(length)])
+                for size, filters in zip((1, 3), network.filters, strict=True)
+            ]
+            maxima.append(torch.cat([windows.relu().amax(0) for windows in over_windows]))
+            pooled_tokens.append(padded.sum(0) / length**root)
+    for layer, expected in ((network.dense, maxima), (network.linear, pooled_tokens)):
+        inputs = given_to(layer, network, batch)
+        torch.testing.assert_close(inputs, torch.stack(expected), atol=1e-5, rtol=1e-5)
+
+
+def plain_cnn(network: Any, titles: LabelledTitles, tokens: Tokens) -> torch.Tensor:
+    """The logits of a CNN by the book: title by title, a linear layer over each window."""
+    table = network.token_vectors.table.weight
+    size = table.shape[1]
+    inputs, pooled_tokens = [], []
+    for index in range(len(titles)):
+        own = [tokens[token] for token in titles.features.tokens[index]]
+        vectors = [table[rows].sum(0) / len(rows) ** 0.5 for rows in own]
+        title = torch.stack([*vectors, torch.zeros(size)])[: len(vectors)]
+        maxima = []
+        for filters in network.filters:
+            span = filters.in_features // size
+            padded = torch.cat([title, torch.zeros(span, size)])
+            windows = padded.unfold(0, span, 1).transpose(1, 2).flatten(1)[: len(vectors)]
+            none = torch.zeros(1, filters.out_features)
+            maxima.append(torch.cat([filters(windows).relu(), none]).amax(0))
+        inputs.append(torch.cat(maxima))
+        pooled_tokens.append(title.sum(0) / max(len(vectors), 1) ** 0.5)
+    logits: torch.Tensor = network.dense(torch.stack(inputs))
+    logits = logits + network.linear(torch.stack(pooled_tokens))
+    return logits
+
+
+def test_the_cnn_has_the_gradients_of_a_linear_layer_over_each_window(
+    make_network: MakeNetwork, make_titles: MakeTitles
+) -> None:
+    texts = ["red apple drill saw", "", "boot", "apple apple", "saw red red apple boot new", "boot"]
+    titles, tokens = make_titles(texts, [0, 1, 2, 3, 0, 1], bigram_buckets=0)
+    network = make_network("cnn", filter_sizes=[1, 2, 3], bigram_buckets=0)
+    batch = batch_of(titles, tokens)
+    assert batch.lengths.tolist() == [4, 0, 1, 2, 6, 1]
+    logits, gradients = [], []
+    for outputs in (network(batch), plain_cnn(network, titles, tokens)):
+        network.zero_grad()
+        loss: Any = nn.functional.cross_entropy(outputs, batch.targets)
+        loss.backward()
+        logits.append(outputs)
+        gradients.append({name: p.grad for name, p in network.named_parameters()})
+    torch.testing.assert_close(*logits, atol=1e-5, rtol=1e-5)
+    parts = {name.split(".")[0] for name in gradients[0]}
+    assert parts == {"token_vectors", "filters", "dense", "linear"}
+    for name, gradient in gradients[0].items():
+        assert gradient is not None
+        assert gradient.to_dense().any(), name
+        torch.testing.assert_close(gradient.to_dense(), gradients[1][name], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("hidden_sizes", [[], [8]])
+def test_the_linear_path_leads_from_the_title_vector_to_the_logits(
+    hidden_sizes: list[int], make_network: MakeNetwork, learnable: Learnable
+) -> None:
+    titles, _, tokens = learnable
+    batch = batch_of(titles.take(np.arange(5)), tokens)
+    network: Any = make_network("cnn", hidden_sizes=hidden_sizes, linear_path=True)
+    without: Any = make_network("cnn", hidden_sizes=hidden_sizes, linear_path=False)
+    missing = without.load_state_dict(network.state_dict(), strict=False)
+    # The filters do not see bigrams.
+    assert set(missing.unexpected_keys) == {"linear.0.weight", "linear.0.bias", "bigrams.weight"}
+    assert not missing.missing_keys
+    title = given_to(network.linear, network, batch)
+    with torch.inference_mode():
+        path = network.linear(title)
+        torch.testing.assert_close(network(batch) - without(batch), path, atol=1e-4, rtol=1e-4)
+        (layer,) = network.linear
+        torch.testing.assert_close(path, layer(title))
