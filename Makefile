@@ -28,13 +28,17 @@ repro: setup ## Run the pipeline: what changed since the last run, and what depe
 	rubro check
 	dvc repro
 
+# A file's tests stay in one process, where they share what they made, and start in the files' order:
+# the file with the most tests, which pytest-xdist would start first, is not the longest.
+PYTEST := pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+
 .PHONY: test
 test: setup ## Tests of the first tier, a few minutes
-	pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 .PHONY: test-slow
 test-slow: setup ## Tests of the second tier, many minutes; those that need a GPU are skipped without one
-	pytest -m "slow or gpu"
+	$(PYTEST) -m "slow or gpu"
 
 .PHONY: check
 check: setup ## Formatting, lint and types

@@ -8,10 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,35 @@ def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.Completed
     if ok:
         assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+@contextmanager
+def in_this_process(project: Path) -> Iterator[Callable[[str], str]]:
+    """Let stages run in this process, which has imported what each process would have to.
+
+    Yields:
+        A function from a stage's name to the path of its script.
+    """
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        patch.syspath_prepend(str(ROOT / "stages"))
+        try:
+            yield lambda stage: str(ROOT / "stages" / f"{stage}.py")
+        finally:
+            signal.signal(signal.SIGINT, on_interrupt)
+
+
+def run_here(project: Path, stage: str) -> tuple[int, str]:
+    """The exit code of a stage that runs in this process, and what it writes to standard error."""
+    with in_this_process(project) as script, redirect_stderr(StringIO()) as stderr:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [script(stage)])
+            try:
+                runpy.run_path(script(stage), run_name="__main__")
+            except SystemExit as stop:
+                return stop.code if isinstance(stop.code, int) else 1, stderr.getvalue()
+    return 0, stderr.getvalue()
 
 
 def copy_project(folder: Path) -> None:
