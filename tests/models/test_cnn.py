@@ -70,9 +70,8 @@ def plain_cnn(network: Any, titles: LabelledTitles, tokens: Tokens) -> torch.Ten
             maxima.append(torch.cat([filters(windows).relu(), none]).amax(0))
         inputs.append(torch.cat(maxima))
         pooled_tokens.append(title.sum(0) / max(len(vectors), 1) ** 0.5)
-    logits: torch.Tensor = network.dense(torch.stack(inputs))
-    logits = logits + network.linear(torch.stack(pooled_tokens))
-    return logits
+    path: torch.Tensor = network.linear(torch.stack(pooled_tokens))
+    return path.add(network.dense(torch.stack(inputs)))
 
 
 def test_the_cnn_has_the_gradients_of_a_linear_layer_over_each_window(
