@@ -134,8 +134,22 @@ def _check(path: Path | None, values: Any, root: Node | None) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        problems = [_describe(path, root, dict(problem)) for problem in error.errors()]
-        raise ParamsError("\n".join(problems)) from None
+        problems: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for problem in error.errors():
+            problems.setdefault(_keys(problem["loc"]), []).append(dict(problem))
+        lines = [_describe(path, root, keys, found) for keys, found in problems.items()]
+        raise ParamsError("\n".join(lines)) from None
+
+
+def _keys(place: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A problem's place without pydantic's name for the member of a union that it is about."""
+    model: Any = Params
+    for depth, key in enumerate(place):
+        fields = getattr(model, "model_fields", None)
+        if fields is None and not isinstance(key, int):
+            return place[:depth]
+        model = fields[key].annotation if fields and key in fields else None
+    return place
 
 
 def _merged(base: Any, changes: Any) -> Any:
@@ -153,21 +167,25 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + key, value
 
 
-def _describe(path: Path | None, root: Node | None, problem: dict[str, Any]) -> str:
-    keys = problem["loc"]
+def _describe(
+    path: Path | None, root: Node | None, keys: tuple[Any, ...], problems: list[dict[str, Any]]
+) -> str:
     where = ".".join(map(str, keys)) or "the file"
     if path:
         where = f"{path}:{_line_of(root, keys)}: {where}"
-    if problem["type"] == "extra_forbidden":
+    first = problems[0]
+    if first["type"] == "extra_forbidden":
         known = list(_fields(keys[:-1]))
         close = difflib.get_close_matches(str(keys[-1]), known, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
         return f"{where}: unknown key; {hint}"
-    if problem["type"] == "missing":
+    if first["type"] == "missing":
         return f"{where}: missing; every key of the default params.yaml is needed"
-    message = problem["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
-    return f"{where}: {message[:1].lower() + message[1:]}{found}"
+    message, *others = (problem["msg"].removeprefix("Value error, ") for problem in problems)
+    message = message[:1].lower() + message[1:]
+    others = [f" or {other.removeprefix('Input should be ')}" for other in others]
+    found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+    return f"{where}: {message}{''.join(others)}{found}"
 
 
 def _fields(keys: tuple[Any, ...]) -> dict[str, Any]:
