@@ -216,7 +216,6 @@ def test_no_title_and_no_token_have_no_logits(
     scorer = model.description.members[kind].scorer(model.tensors[kind], subwords)
     titles, tokens = make_titles([])
     assert scores_of(scorer, titles.features, tokens).shape == (0, len(LABELS))
-    assert scorer.state_size >= VECTOR_SIZE
     empty, none = make_titles(["", ""])
     first, second = scores_of(scorer, empty.features, none)
     np.testing.assert_array_equal(first, second)
