@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from rubro import __version__
 from rubro.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,3 +76,15 @@ def test_sample_refuses_too_few_rows(tmp_path: Path) -> None:
     assert code == 2
     assert "1000" in output
     assert not (tmp_path / "new").exists()
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert run("--version") == (0, f"rubro {__version__}\n")
+
+
+def test_help_shows_every_command_and_examples() -> None:
+    _, output = run("--help")
+    for command in ("predict", "sample", "check", "overrides"):
+        assert f"  {command} " in output
+    _, output = run("predict", "--help")
+    assert "\n  rubro predict catalogue.csv -o answers.csv\n" in output

@@ -2,18 +2,183 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rubro.base.console import reported_errors, say
-
+# What one command needs is imported in it, and help is plain: rich's takes twice as long to appear.
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Helpers around the pipeline; the pipeline itself runs with `dvc repro`.",
+    rich_markup_mode=None,
+    help="Sort product titles into categories. The pipeline that trains models is `dvc repro`.",
 )
+
+
+class InputFormat(str, Enum):
+    """A kind of input."""
+
+    csv = "csv"
+    tsv = "tsv"
+    jsonl = "jsonl"
+    parquet = "parquet"
+    txt = "txt"
+
+
+class OutputFormat(str, Enum):
+    """A kind of output."""
+
+    csv = "csv"
+    tsv = "tsv"
+    jsonl = "jsonl"
+    parquet = "parquet"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from rubro import __version__
+
+        typer.echo(f"rubro {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def predict(
+    titles: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TITLE... | FILE | -",
+            help="Titles; or a file: .csv, .tsv, .jsonl, .txt (each also .gz) or .parquet; or - for "
+            "standard input. Without any, piped input is read, and in a terminal titles are asked "
+            "for.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write: .csv, .tsv, .jsonl (each also .gz) or .parquet. It appears whole "
+            "or not at all. Without it, standard output.",
+            show_default=False,
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Number of categories for each title, best first. Default: 1, and 5 where titles "
+            "are asked for.",
+            show_default=False,
+        ),
+    ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="P",
+            help="Confidence below which the predicted category is left empty; column best_guess "
+            "still shows it.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[Path, typer.Option(metavar="FOLDER", help="Model to use.")] = Path(
+        "models/ensemble"
+    ),
+    column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the column of titles. Default: that of the model's training, else title, "
+            "titulo, nombre, name or the only one.",
+            show_default=False,
+        ),
+    ] = None,
+    input_format: Annotated[
+        InputFormat | None,
+        typer.Option(
+            help="Kind of input. Default: what the name of the file or its beginning tells.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[
+        OutputFormat | None,
+        typer.Option(
+            help="Kind of output. Default: what the name of the output tells, else the input's.",
+            show_default=False,
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Encoding of the input, such as latin-1. Default: utf-8, or what a byte order "
+            "mark tells.",
+            show_default=False,
+        ),
+    ] = None,
+    prefix: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Text before the names of the new columns, where the input has such names already.",
+            show_default=False,
+        ),
+    ] = "",
+    batch: Annotated[
+        int,
+        typer.Option(min=1, max=2**16, metavar="N", help="Number of titles computed at once."),
+    ] = 1024,
+) -> None:
+    """Predict the categories of product titles.
+
+    Each row of the input becomes one row of the output, in the same order and with all its columns,
+    followed by predicted_category, confidence (0 to 1) and error. A row that cannot be read keeps
+    its place, and its error says why.
+
+    \b
+    rubro predict "Zapatillas Running Talle 42" --top 3
+    rubro predict catalogue.csv -o answers.csv
+    rubro predict catalogue.parquet --column nombre --min-confidence 0.6 -o answers.parquet
+    zcat titles.jsonl.gz | rubro predict --format csv | head
+
+    Exit codes: 0 every row has an answer, 2 the input or an option is wrong, 3 some rows have an
+    error, 130 interrupted.
+    """
+    from rubro.commands.predict import Options, predict, quiet_ends
+
+    options = Options(
+        titles=titles or [],
+        model=model,
+        top=top,
+        least_confidence=min_confidence,
+        output=output,
+        output_format=format.value if format else None,
+        input_format=input_format.value if input_format else None,
+        column=column,
+        encoding=encoding,
+        batch=batch,
+        prefix=prefix,
+    )
+    with quiet_ends():
+        code = predict(options)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -24,7 +189,8 @@ def sample(
     ] = 20_000,
     seed: Annotated[int, typer.Option(help="Another seed, other titles.")] = 20_190,
 ) -> None:
-    """Write a synthetic catalogue of titles in the course's layout."""
+    """Write a catalogue of synthetic titles."""
+    from rubro.base.console import reported_errors, say
     from rubro.sample import write_catalogue
 
     with reported_errors():
@@ -36,7 +202,11 @@ def sample(
 def check(
     params: Annotated[Path, typer.Argument(help="The file to check.")] = Path("params.yaml"),
 ) -> None:
-    """Check params.yaml: unknown keys, wrong types, impossible values."""
+    """Check params.yaml without running anything.
+
+    Unknown keys, wrong types and impossible values are reported with their line.
+    """
+    from rubro.base.console import reported_errors
     from rubro.base.settings import load_params
 
     with reported_errors():
@@ -48,10 +218,13 @@ def overrides(
     preset: Annotated[Path, typer.Argument(help="A YAML file with some keys of params.yaml.")],
     params: Annotated[Path, typer.Option(help="What the preset changes.")] = Path("params.yaml"),
 ) -> None:
-    """Print a preset as options for `dvc exp run`, after checking it against params.yaml.
+    """Print a preset as options for `dvc exp run`.
+
+    It is checked against params.yaml before.
 
     Example: dvc exp run --name original $(rubro overrides presets/original.yaml)
     """
+    from rubro.base.console import reported_errors
     from rubro.base.settings import load_overrides
 
     with reported_errors():

@@ -1,0 +1,1 @@
+"""What the rubro command does with a trained model."""

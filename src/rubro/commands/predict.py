@@ -1,0 +1,301 @@
+"""The `rubro predict` command: rows in, the same rows with categories out."""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rubro.base.console import EXIT_INTERRUPTED, console, reported_errors, say
+from rubro.base.errors import DataError
+from rubro.commands.inputs import (
+    Chunk,
+    Input,
+    Reading,
+    given_titles,
+    kind_of,
+    open_input,
+    with_columns,
+)
+from rubro.commands.outputs import Answers, open_output, output_kind
+
+if TYPE_CHECKING:
+    from rubro.prediction.classifier import Classifier
+
+EXIT_ROWS_WITH_ERRORS = 3
+EXIT_BROKEN_PIPE = 141
+# A terminal shows so many rows as a table, and more as csv.
+_SHOWN_ROWS = 50
+_PROMPT_TOP = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for.
+
+    Attributes:
+        titles: Titles, or the path of one file, or "-" for standard input; none = standard input,
+            or a prompt where that is a terminal.
+        model: Folder of the model.
+        top: Number of categories for each title; None = 1, at the prompt 5.
+        least_confidence: Confidence below which no category is predicted; None = any is.
+        output: File to write; None = standard output.
+        output_format: Kind of output; None = the name of the output tells.
+        input_format: Kind of input; None = it is guessed.
+        column: Name of the column of titles; None = it is guessed.
+        encoding: Name of the input's encoding; None = it is guessed.
+        batch: Number of titles computed at once.
+        prefix: Text before the names of the new columns.
+    """
+
+    titles: list[str]
+    model: Path
+    top: int | None
+    least_confidence: float | None
+    output: Path | None
+    output_format: str | None
+    input_format: str | None
+    column: str | None
+    encoding: str | None
+    batch: int
+    prefix: str
+
+
+def predict(options: Options) -> int:
+    """Answer what the options ask.
+
+    Returns:
+        Exit code: 0, or 3 where rows have errors.
+
+    Raises:
+        DataError: The model, the input or the output cannot be used.
+    """
+    argument = _argument(options)
+    kind = options.output_format
+    if kind is None and options.output is not None:
+        kind = output_kind(options.output)
+    if kind == "parquet" and options.output is None and sys.stdout.isatty():
+        raise DataError("parquet is not for a terminal; name a file with --output")
+    classifier = load(options.model)
+    if argument is None and not options.titles:
+        from rubro.commands.prompt import ask_for_titles
+
+        ask_for_titles(classifier, options.top or _PROMPT_TOP)
+        return 0
+    how = Reading(
+        options.input_format,
+        _encoding(options.encoding),
+        options.column,
+        classifier.title_column,
+        options.batch,
+    )
+    with ExitStack() as stack:
+        if argument is None:
+            source = given_titles(options.titles, options.batch)
+        else:
+            source = stack.enter_context(open_input(argument, how))
+            if source.guess:
+                say(source.guess)
+        return _answer(options, classifier, source, kind)
+
+
+@contextmanager
+def quiet_ends() -> Iterator[None]:
+    """Turn errors into messages, and end without any on Ctrl-C and where nobody reads the output.
+
+    Exit codes: those of reported_errors, and 141 for a closed pipe.
+    """
+    with reported_errors():
+        try:
+            yield
+        except KeyboardInterrupt:
+            sys.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            # What is still buffered would be written, and fail, at the end of Python.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_BROKEN_PIPE)
+
+
+def load(folder: Path) -> Classifier:
+    """Return the model in a folder.
+
+    Raises:
+        DataError: There is none, or it is damaged.
+    """
+    from rubro.prediction.classifier import Classifier
+
+    if not (folder / "model.json").is_file():
+        raise DataError(
+            f"{folder}: no model there; name another folder with --model, or get one: `make repro` "
+            "trains it, `dvc pull` fetches it where a remote has it, and `dvc artifacts get "
+            f"REPOSITORY ensemble-classifier --out {folder}` takes it from another repository"
+        )
+    return Classifier.load(folder)
+
+
+def _encoding(name: str | None) -> str | None:
+    """Python's own name of an encoding."""
+    if name is None:
+        return None
+    try:
+        "".encode(name)  # unlike codecs.lookup, refuses codecs that are not of text
+    except (LookupError, ValueError):
+        raise DataError(
+            f"--encoding {name}: unknown encoding; for instance utf-8, latin-1 or utf-16"
+        ) from None
+    return codecs.lookup(name).name
+
+
+def _argument(options: Options) -> str | None:
+    """The path of the input or "-"; None = titles are given or will be typed."""
+    files = [title for title in options.titles if title == "-" or _is_file(title)]
+    if len(options.titles) == 1 and files:
+        return files[0]
+    if files:
+        raise DataError(f"{files[0]}: one file at a time, and no titles beside it")
+    for title in options.titles:
+        if " " not in title and kind_of(Path(title)) is not None:
+            raise DataError(f"{title}: no such file")
+    written = options.output is not None or options.output_format is not None
+    if options.titles or (sys.stdin.isatty() and sys.stdout.isatty() and not written):
+        return None
+    return "-"
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).exists() and not Path(text).is_dir()
+    except (OSError, ValueError):  # too long for a name, or with a NUL in it
+        return False
+
+
+def _answer(options: Options, classifier: Classifier, source: Input, kind: str | None) -> int:
+    answers = _Answers(options, classifier)
+    if kind is None and sys.stdout.isatty():
+        first = list(itertools.islice(source.chunks, 2))
+        if len(first) < 2 and sum(len(chunk.titles) for chunk in first) <= _SHOWN_ROWS:
+            return answers.show(first)
+        source.chunks = itertools.chain(first, source.chunks)
+    kind = kind or (source.kind if source.kind in ("csv", "tsv", "jsonl") else "csv")
+    rows = errors = 0
+    with ExitStack() as stack:
+        chunks = stack.enter_context(_bar(console.is_terminal and _is_file_written(options)))
+        if source.columns is None and kind != "jsonl":
+            whole = replace(source, chunks=chunks(source, "reading"))
+            source = stack.enter_context(with_columns(whole))
+        output = stack.enter_context(open_output(options.output, kind, source, answers.columns))
+        for chunk in chunks(source, "predicting"):
+            output.write(chunk, answers(chunk))
+            rows += len(chunk.errors)
+            errors += sum(map(bool, chunk.errors))
+    if options.output is not None:
+        say(f"{options.output}: {rows:,} rows")
+    if errors:
+        say(f"{errors:,} of {rows:,} rows have no answer; column {answers.error!r} says why")
+    return EXIT_ROWS_WITH_ERRORS if errors else 0
+
+
+def _is_file_written(options: Options) -> bool:
+    """Whether no other program writes to the terminal meanwhile, as behind a pipe."""
+    return options.output is not None or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+
+
+class _Answers:
+    """What a classifier says of rows, in new columns.
+
+    Attributes:
+        columns: Arrow type of each new column, by its name.
+        error: Name of the column of errors.
+    """
+
+    def __init__(self, options: Options, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self._top = min(options.top or 1, len(classifier.classes_))
+        self._least = options.least_confidence
+        self.error = f"{options.prefix}error"
+        columns = {"predicted_category": "string", "confidence": "double"}
+        if self._least is not None:
+            columns["best_guess"] = "string"
+        for place in range(2, self._top + 1):
+            columns |= {f"predicted_category_{place}": "string", f"confidence_{place}": "double"}
+        columns = {f"{options.prefix}{name}": kind for name, kind in columns.items()}
+        self.columns = {**columns, self.error: "string"}
+
+    def __call__(self, chunk: Chunk) -> Answers:
+        """Return the values of the new columns for each row."""
+        return [
+            self._row(best, error) if best else [*[None] * (len(self.columns) - 1), error]
+            for best, error in zip(self._best(chunk), chunk.errors, strict=True)
+        ]
+
+    def show(self, chunks: Sequence[Chunk]) -> int:
+        """Print rows as a table; return the exit code."""
+        from rubro.commands.show import show_answers
+
+        titles = [title for chunk in chunks for title in chunk.titles]
+        errors = [error for chunk in chunks for error in chunk.errors]
+        best = [answer for chunk in chunks for answer in self._best(chunk)]
+        show_answers(titles, errors, best, self._least or 0.0)
+        return EXIT_ROWS_WITH_ERRORS if any(errors) else 0
+
+    def _best(self, chunk: Chunk) -> list[list[tuple[str, float]]]:
+        """The best categories of each row; none where it has an error."""
+        readable = [
+            title for title, error in zip(chunk.titles, chunk.errors, strict=True) if not error
+        ]
+        found = iter(self._classifier.top(readable, self._top))
+        return [[] if error else next(found) for error in chunk.errors]
+
+    def _row(self, best: list[tuple[str, float]], error: str) -> list[str | float | None]:
+        (category, confidence), *others = best
+        values: list[str | float | None] = [category, round(confidence, 6)]
+        if self._least is not None:
+            values = [category if confidence >= self._least else None, values[1], category]
+        for category, confidence in others:
+            values += [category, round(confidence, 6)]
+        return [*values, error or None]
+
+
+@contextmanager
+def _bar(shown: bool) -> Iterator[Callable[[Input, str], Iterator[Chunk]]]:
+    """Show a bar with rows, rate and time left, on standard error.
+
+    Args:
+        shown: Whether there is one.
+
+    Yields:
+        Function that yields the chunks of an input, and moves the bar.
+    """
+    if not shown:
+        yield lambda source, what: source.chunks
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[rows]}"),
+        TimeRemainingColumn(),
+    )
+
+    def chunks(source: Input, what: str) -> Iterator[Chunk]:
+        task = progress.add_task(what, total=source.total, rows="")
+        start, rows = time.monotonic(), 0
+        for chunk in source.chunks:
+            yield chunk
+            rows += len(chunk.titles)
+            rate = rows / max(time.monotonic() - start, 1e-3)
+            text = f"{rows:,} rows, {rate:,.0f}/s"
+            progress.update(task, completed=source.done(), rows=text)
+        progress.remove_task(task)
+
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield chunks
