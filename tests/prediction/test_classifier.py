@@ -1,0 +1,242 @@
+"""The classifier for users: whatever the titles, batches and threads, one answer."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+import rubro
+from helpers import COMMON, LABELS, WORDS, MakeModel
+from rubro.base.text import tokenise
+from rubro.features.featurizer import Featurizer
+from rubro.features.subwords import Subwords
+from rubro.prediction import classifier as module
+from rubro.prediction.calibration import Calibration
+from rubro.prediction.classifier import Classifier
+from rubro.prediction.folder import Model
+
+pytest_plugins = ["helpers"]
+
+MEMBERS = ("mlp", "cnn", "svm")
+WEIGHTS = {"mlp": 0.2, "cnn": 0.1, "svm": 1.3}
+ODD_TITLES = [
+    "",
+    " \t\n",
+    "APPLE Drill 32w!",
+    "zzz",
+    "\ud800",
+    "apple \udfff boot \ud83d",
+    "日本語 ñandú 🍎",
+    "\u200b\x00",
+    "apple drill " * 100,
+    "x" * 5000,
+]
+
+
+def with_weights(model: Model, weights: dict[str, float], calibration: Calibration) -> Model:
+    members = {
+        name: member.model_copy(update={"weight": weights[name]})
+        for name, member in model.description.members.items()
+    }
+    changes = {"members": members, "calibration": calibration}
+    return replace(model, description=model.description.model_copy(update=changes))
+
+
+@pytest.fixture(scope="module")
+def model(make_model: MakeModel) -> Model:
+    """All three models, unequally weighted."""
+    calibration = Calibration(low=0.5, high=3.0, low_share=0.7)
+    return with_weights(make_model(*MEMBERS, table_precision="int8"), WEIGHTS, calibration)
+
+
+@pytest.fixture(scope="module")
+def classifier(model: Model) -> Classifier:
+    return Classifier(model)
+
+
+@pytest.fixture(scope="module")
+def titles() -> list[str]:
+    """1,300 titles: more than two batches, with words out of the vocabulary."""
+    random = np.random.default_rng(8)
+    words = [word for group in [*WORDS, COMMON] for word in group]
+    words += [f"{word}{suffix}" for word in words for suffix in ("s", "ito", "xx")]
+    return [" ".join(random.choice(words, random.integers(0, 9))) for _ in range(1300)]
+
+
+def test_all_answers_agree(model: Model, classifier: Classifier, titles: list[str]) -> None:
+    logits, members = classifier.logits(titles), classifier.member_logits(titles)
+    probabilities = classifier.predict_proba(titles)
+    assert list(members) == list(MEMBERS)
+    for array in (logits, probabilities, *members.values()):
+        assert array.shape == (len(titles), len(LABELS))
+        assert array.dtype == np.float32
+    summed = sum(WEIGHTS[name] * members[name].astype(float) for name in MEMBERS)
+    np.testing.assert_allclose(logits, summed, atol=1e-5)
+    expected = 0.7 * softmax(logits / 0.5, axis=1) + 0.3 * softmax(logits / 3.0, axis=1)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    best = probabilities.argmax(axis=1)
+    assert classifier.classes_ == model.description.labels == LABELS
+    assert classifier.predict(titles) == [LABELS[index] for index in best]
+    assert np.bincount(best).min() > 20
+    for k in (1, 3, 4, 9):
+        for row, pairs in zip(probabilities, classifier.top(titles, k), strict=True):
+            assert [p for _, p in pairs] == sorted(row.tolist(), reverse=True)[:k]
+            assert all(row[LABELS.index(label)] == p for label, p in pairs)
+    assert [len(pairs) for pairs in classifier.top(titles[:3])] == [4] * 3
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_single_model_is_its_member(name: str, make_model: MakeModel) -> None:
+    alone = Classifier(make_model(name))
+    assert alone.name == name
+    members = alone.member_logits(ODD_TITLES)
+    assert list(members) == [name]
+    np.testing.assert_array_equal(alone.logits(ODD_TITLES), members[name])
+    np.testing.assert_allclose(
+        alone.predict_proba(ODD_TITLES), softmax(members[name], axis=1), atol=1e-6
+    )
+
+
+def test_the_members_are_given_the_tokens_of_the_title(
+    model: Model, classifier: Classifier, subwords: Subwords, titles: list[str]
+) -> None:
+    text = model.description.text
+    featurizer = Featurizer(subwords, text.max_tokens, text.bigram_buckets)
+    features = featurizer([tokenise(title) for title in titles[:50]])
+    found = classifier.member_logits(titles[:50])
+    for name in MEMBERS:
+        scorer = model.description.members[name].scorer(model.tensors[name], subwords)
+        logits = scorer.logits(features, scorer.token_states(featurizer.tokens()))
+        np.testing.assert_allclose(found[name], logits, atol=1e-5)
+
+
+def test_what_a_model_says_of_itself(classifier: Classifier, subwords: Subwords) -> None:
+    assert classifier.name == "ensemble"
+    assert classifier.title_column == "title"
+    assert classifier.vocabulary == subwords.vocabulary
+
+
+def test_no_title_has_no_answer(classifier: Classifier) -> None:
+    assert classifier.predict([]) == []
+    assert classifier.top([]) == []
+    assert classifier.predict_proba([]).shape == (0, len(LABELS))
+    assert classifier.logits([]).shape == (0, len(LABELS))
+    assert [logits.shape for logits in classifier.member_logits([]).values()] == [(0, 4)] * 3
+
+
+@pytest.mark.parametrize("title", ODD_TITLES, ids=lambda title: ascii(title[:12]))
+def test_any_title_has_an_answer(title: str, classifier: Classifier) -> None:
+    (row,) = classifier.predict_proba([title])
+    assert np.isfinite(row).all()
+    assert row.sum() == pytest.approx(1, abs=1e-6)
+    assert classifier.predict([title]) == [LABELS[row.argmax()]]
+
+
+def test_titles_without_a_visible_character_have_one_answer(classifier: Classifier) -> None:
+    rows = classifier.predict_proba(["", " \t", "\ud800", "\u200b\x00"])
+    np.testing.assert_array_equal(rows, rows[[0]].repeat(4, axis=0))
+
+
+def test_of_a_title_of_a_megabyte_the_beginning_is_read(
+    model: Model, classifier: Classifier
+) -> None:
+    limit = model.description.text.max_title_length
+    for title in ("a" * 2**20, "red 🍎 " * 2**18, "\ud800" * 2**20):
+        assert len(title) >= 2**20
+        rows = classifier.predict_proba([title, title[:limit]])
+        np.testing.assert_array_equal(rows[0], rows[1])
+    cut = "a" * (limit - 6) + " apple" + "zzz" * 100
+    np.testing.assert_array_equal(
+        classifier.logits([cut]), classifier.logits(["a" * (limit - 6) + " apple"])
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=30), max_size=5))
+def test_any_texts_have_probabilities(classifier: Classifier, texts: list[str]) -> None:
+    rows = classifier.predict_proba(texts)
+    assert np.isfinite(rows).all()
+    assert (rows >= 0).all()
+    np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-6)
+
+
+def test_batches_do_not_change_answers(
+    model: Model, titles: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = Classifier(model).predict_proba(titles)
+    for size in (1, 7, 512, 10_000):
+        monkeypatch.setattr(module, "_BATCH_TITLES", size)
+        parted = Classifier(model).predict_proba(titles)
+        np.testing.assert_allclose(parted, together, atol=1e-6)
+    backwards = Classifier(model).predict_proba(titles[::-1])[::-1]
+    np.testing.assert_allclose(backwards, together, atol=1e-6)
+
+
+@pytest.mark.parametrize("most", [0, 1, 40])
+def test_forgetting_tokens_does_not_change_answers(
+    most: int, model: Model, titles: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remembering = Classifier(model).predict_proba(titles)
+    monkeypatch.setattr(module, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(module, "_LEAST_TOKENS_KEPT", most)
+    monkeypatch.setattr(module, "_BATCH_TITLES", 64)
+    forgetful = Classifier(model)
+    before = forgetful._known
+    answers = forgetful.predict_proba(titles)
+    assert forgetful._known is not before
+    assert len(forgetful._known.featurizer) < 120  # of the tokens of all titles
+    np.testing.assert_allclose(answers, remembering, atol=1e-6)
+
+
+def test_more_tokens_than_there_was_room_for_keep_their_answers(model: Model) -> None:
+    many = [
+        f"apple{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)}" for i in range(3000)
+    ]
+    used = Classifier(model)
+    first = used.predict_proba(many)
+    assert len(used._known.featurizer) == 3000
+    np.testing.assert_allclose(used.predict_proba(many), first, atol=1e-6)
+    np.testing.assert_allclose(
+        Classifier(model).predict_proba(many[2900:]), first[2900:], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("most", [50, 10**9])
+def test_many_threads_at_once_get_the_same_answers(
+    most: int, model: Model, titles: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = Classifier(model).predict_proba(titles)
+    monkeypatch.setattr(module, "_BATCH_TITLES", 32)
+    shared = Classifier(model)
+    shared._most_tokens = most
+    parts = [(start, titles[start : start + 100]) for start in range(0, len(titles), 50)] * 3
+    np.random.default_rng(1).shuffle(parts)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda part: shared.predict_proba(part[1]), parts))
+    for (start, part), rows in zip(parts, answers, strict=True):
+        np.testing.assert_allclose(rows, alone[start : start + len(part)], atol=1e-6)
+
+
+def test_a_classifier_is_read_from_a_folder(
+    model: Model, classifier: Classifier, titles: list[str], tmp_path: Path
+) -> None:
+    model.save(tmp_path)
+    for folder in (tmp_path, str(tmp_path)):
+        loaded = rubro.Classifier.load(folder)
+        assert isinstance(loaded, Classifier)
+        np.testing.assert_array_equal(loaded.logits(titles), classifier.logits(titles))
+
+
+def test_the_package_has_a_classifier_and_nothing_that_is_not_there() -> None:
+    assert rubro.Classifier is Classifier
+    assert rubro.__all__ == ["Classifier"]
+    with pytest.raises(AttributeError, match="no attribute 'Clasifier'"):
+        _ = rubro.Clasifier
