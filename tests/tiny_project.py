@@ -76,13 +76,16 @@ def in_this_process(project: Path) -> Iterator[Callable[[str], str]]:
 
 def run_here(project: Path, stage: str) -> tuple[int, str]:
     """The exit code of a stage that runs in this process, and what it writes to standard error."""
-    with in_this_process(project) as script, redirect_stderr(StringIO()) as stderr:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [script(stage)])
-            try:
-                runpy.run_path(script(stage), run_name="__main__")
-            except SystemExit as stop:
-                return stop.code if isinstance(stop.code, int) else 1, stderr.getvalue()
+    with (
+        in_this_process(project) as script,
+        redirect_stderr(StringIO()) as stderr,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", [script(stage)])
+        try:
+            runpy.run_path(script(stage), run_name="__main__")
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else 1, stderr.getvalue()
     return 0, stderr.getvalue()
 
 

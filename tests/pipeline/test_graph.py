@@ -5,17 +5,17 @@ from __future__ import annotations
 import ast
 import runpy
 import shutil
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from rubro.base.params import Params
 from rubro.base.settings import load_params
-from tiny_project import GRAPH, ROOT, outputs_of
+from tiny_project import GRAPH, ROOT, in_this_process, outputs_of
 
 pytest_plugins = ["tiny_project"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
@@ -118,14 +118,9 @@ def stage_run(
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     params = ReadParams(load_params(project / "params.yaml"))
     before = files_in(project)
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        patch.syspath_prepend(str(ROOT / "stages"))
-        try:
-            runpy.run_path(str(ROOT / "stages" / f"{stage}.py"))["main"](params)
-        finally:
-            signal.signal(signal.SIGINT, on_interrupt)
+    torch.set_num_threads(1)  # as a stage's own process does
+    with in_this_process(project) as script:
+        runpy.run_path(script(stage))["main"](params)
     changes = before.items() ^ files_in(project).items()
     return StageRun(stage, params.names, {name for name, _ in changes})
 
