@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from dvc.utils.serialize import parse_yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -144,6 +145,15 @@ def test_a_number_in_scientific_notation_needs_no_dot(
 ) -> None:
     changed, _ = with_value(text, "train_mlp.learning_rate", written)
     assert load(tmp_path, changed).train_mlp.learning_rate == meant
+
+
+def test_dvc_reads_the_same_values(tmp_path: Path, text: str) -> None:
+    changed = text
+    values = {"train_cnn.class_weights": "off", "subset.language": "no", "seed": "1_0"}
+    values |= {"train_mlp.learning_rate": "1e-3", "embed.epochs": "0o17", "data.path": "12:30"}
+    for key, value in values.items():
+        changed, _ = with_value(changed, key, value)
+    assert Params.model_validate(parse_yaml(changed, "params.yaml")) == load(tmp_path, changed)
 
 
 @pytest.mark.parametrize("written", ["off", '"off"', "'off'"])
