@@ -1,1 +1,1 @@
-"""What every other part builds on: text, parameters, files, messages, errors."""
+"""Text, parameters, files, messages and errors, for every other part."""

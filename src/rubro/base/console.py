@@ -1,4 +1,4 @@
-"""What the user sees of a command: messages, progress, errors and exit codes."""
+"""Messages, progress, errors and exit codes of commands."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Turn what the user can put right, and Ctrl-C, into a message and an exit code.
+    """Turn errors that the user can correct, and Ctrl-C, into a message and an exit code.
 
-    Exit codes: 2 a file or a parameter is wrong, or the disk is; 130 interrupted. Anything else is a
-    bug and passes through.
+    Exit codes: 2 for a wrong file, a wrong parameter or a full disk; 130 for Ctrl-C. Any other
+    exception is a bug and passes through.
     """
     try:
         yield
@@ -47,11 +47,11 @@ def reported_errors() -> Iterator[None]:
 
 
 def _disk_error(error: BaseException | None) -> str | None:
-    """What the disk did not let happen, if that is what the error, or its cause, says."""
+    """Return the message of an error of the disk; None where it is not the cause."""
     while error is not None:
         text = str(error).partition("\n")[0]
         number = error.errno if isinstance(error, OSError) else None
-        # The words of safetensors, and of torch.save, which gives no reason.
+        # safetensors reports an error number in its text; torch.save gives no reason.
         if number in _FULL or "(os error 28)" in text or "inline_container.cc" in text:
             return f"No space left ({text}); make room, then run the same command again"
         if "(os error " in text or number in _NOT_WRITABLE:
@@ -70,16 +70,16 @@ def _refuse(message: str) -> NoReturn:
 
 
 def say(message: str) -> None:
-    """Print one line of progress, to standard error."""
+    """Print a line of progress to standard error."""
     console.print(message, markup=False)
 
 
 @contextmanager
 def file_progress(path: Path) -> Iterator[BufferedReader]:
-    """Open a file for reading bytes; a bar shows how far it has been read, in a terminal.
+    """Open a file of bytes for reading; in a terminal, a bar shows the progress.
 
     Args:
-        path: an existing file.
+        path: Path of an existing file.
 
     Yields:
         The open file.

@@ -1,20 +1,20 @@
-"""The exceptions that are shown to the user as a message instead of a traceback."""
+"""Exceptions that the user sees as a message instead of a traceback."""
 
 
 class RubroError(Exception):
-    """Something the user can put right: a file, a value or a parameter.
+    """An error that the user can correct: a wrong file, value or parameter.
 
-    The message names the file (and line) or the parameter, the value found, and the remedy.
+    Its message names the file (and line) or the parameter, the value found, and a remedy.
     """
 
 
 class ParamsError(RubroError):
-    """A parameter is unknown, of the wrong type or impossible."""
+    """An unknown parameter, or one of a wrong type or value."""
 
 
 class DataError(RubroError):
-    """A data file is missing, damaged or holds nothing that can be used."""
+    """A missing or damaged data file, or one without any usable row."""
 
 
 class TrainingError(RubroError):
-    """A training went astray, or could not be tracked."""
+    """A training that diverged, lost a process or could not be tracked."""

@@ -1,4 +1,4 @@
-"""Files that stages hand on: bytes that depend on content alone, and nothing read unchecked."""
+"""Files between stages: the same content gives the same bytes, and reading checks all of it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, replacing the file in one step.
+    """Write a JSON file, replacing it in one step.
 
     Args:
-        path: where; its folder is made if missing.
-        content: plain values; NaN and infinity, which JSON does not have, are an error.
+        path: Path of the file; its folder is created if missing.
+        content: Values that JSON can represent.
 
     Raises:
-        ValueError: content holds NaN or infinity.
+        ValueError: A number is NaN or infinite.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -36,10 +36,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a safetensors file, replacing it in one step; the same bytes each time.
+    """Write a safetensors file, replacing it in one step.
+
+    The same tensors give the same bytes.
 
     Args:
-        path: Path of the file; its folder exists.
+        path: Path of the file, in an existing folder.
         tensors: Arrays by name.
     """
     partial = path.with_name(path.name + ".partial")
@@ -48,30 +50,34 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def damaged(path: Path, problem: str) -> DataError:
-    """The error for a file that is not as a stage wrote it."""
+    """Return the error for a file that differs from what its stage wrote."""
     return DataError(
         f"{path}: {problem}; it is not as its stage wrote it: `dvc repro` makes it again"
     )
 
 
 def require_file(path: Path) -> None:
-    """Stop with a DataError where a file that a stage should have written is missing."""
+    """Check that the output of a stage exists.
+
+    Raises:
+        DataError: The file is missing.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file; `dvc repro` makes what a stage reads")
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Read JSON of a known schema.
+    """Read a JSON file of a known schema.
 
     Args:
-        path: the file.
-        kind: what pydantic can check: a model, list[str] ...
+        path: Path of the file.
+        kind: Type of the content that pydantic can validate: a model, list[str] ...
 
     Returns:
-        The checked content.
+        Validated content.
 
     Raises:
-        DataError: the file is missing, not JSON, not of the schema, or has a key twice.
+        DataError: The file is missing, is not JSON, breaks the schema or repeats a key.
     """
 
     def without_repeats(pairs: list[tuple[str, Any]]) -> None:
@@ -95,19 +101,20 @@ def read_json(path: Path, kind: type[T]) -> T:
 def read_tensors(
     path: Path, layout: Mapping[str, tuple[str, tuple[int | None, ...]]]
 ) -> dict[str, np.ndarray]:
-    """Read a safetensors file of a known layout. No code in it is run, as a pickle's would be.
+    """Read a safetensors file of a known layout.
 
-    Nothing is allocated before the header agrees with the layout and with the file's size.
+    Memory is allocated only after the header agrees with the layout and with the size of the file.
 
     Args:
-        path: the file.
-        layout: by name, each tensor's safetensors dtype and shape; None = any size.
+        path: Path of the file.
+        layout: Data type (in the notation of safetensors) and shape of each tensor, by name; None =
+            any size.
 
     Returns:
-        The tensors by name.
+        Tensors by name.
 
     Raises:
-        DataError: the file is missing, damaged, of another layout, or holds NaN or infinity.
+        DataError: The file is missing, damaged or of another layout, or holds NaN or infinity.
     """
     require_file(path)
     try:

@@ -1,4 +1,4 @@
-"""The schema of params.yaml: every knob of the pipeline, its type and its limits."""
+"""Schema of params.yaml: type and limits of every parameter of the pipeline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _known_encoding(name: str) -> str:
 
 
 class DataParams(Section):
-    """Where the raw titles are and what their columns are called."""
+    """Source of the raw titles and names of its columns."""
 
     path: Annotated[str, Field(min_length=1)]
     encoding: Annotated[str, AfterValidator(_known_encoding)]
@@ -30,7 +30,7 @@ class DataParams(Section):
 
 
 class SubsetParams(Section):
-    """Which rows are kept, and how they are split where the source has no splits."""
+    """Choice of rows, and splits where the source has none."""
 
     language: str | None
     top_categories: NotNegative
@@ -42,7 +42,7 @@ class SubsetParams(Section):
 
 
 class EmbedParams(Section):
-    """gensim FastText."""
+    """Parameters of gensim's FastText."""
 
     model: Literal["skipgram", "cbow"]
     vector_size: Positive
@@ -64,14 +64,14 @@ class EmbedParams(Section):
 
 
 class FeaturizeParams(Section):
-    """Titles to integers."""
+    """Sizes of titles as integers."""
 
     max_tokens: Positive
     bigram_buckets: NotNegative
 
 
 class TitleWeightParams(Section):
-    """How much each training title counts."""
+    """Weights of the training titles."""
 
     class_weights: Literal["off", "balanced"]
     label_quality: Literal["ignore", "weight", "drop"]
@@ -79,7 +79,7 @@ class TitleWeightParams(Section):
 
 
 class SvmParams(TitleWeightParams):
-    """The linear SVM."""
+    """Parameters of the linear SVM with naive Bayes."""
 
     C: Annotated[float, Field(gt=0.0)]
     tolerance: Annotated[float, Field(gt=0.0)]
@@ -91,7 +91,7 @@ class SvmParams(TitleWeightParams):
 
 
 class TrainParams(TitleWeightParams):
-    """Parameters that both networks share."""
+    """Parameters common to both networks."""
 
     hidden_sizes: list[Positive]
     max_epochs: Positive | Literal["auto"]
@@ -116,11 +116,11 @@ class TrainParams(TitleWeightParams):
 
 
 class MlpParams(TrainParams):
-    """The pooled vectors of tokens and bigrams, and dense layers."""
+    """Parameters of the MLP: pooled tokens and bigrams, then dense layers."""
 
 
 class CnnParams(TrainParams):
-    """Convolutions over the token vectors, pooled over the title."""
+    """Parameters of the CNN: convolutions over token vectors, pooled over the title."""
 
     filter_sizes: Annotated[list[Positive], Field(min_length=1)]
     filters: Positive
@@ -128,7 +128,7 @@ class CnnParams(TrainParams):
 
 
 class EnsembleParams(Section):
-    """The weighted sum of the models' logits."""
+    """Parameters of the ensemble: a weighted sum of logits."""
 
     members: Annotated[list[Literal["mlp", "cnn", "svm"]], Field(min_length=1)]
 
@@ -142,7 +142,7 @@ class EnsembleParams(Section):
 
 
 class EvaluateParams(Section):
-    """How sure and how detailed the comparison is."""
+    """Precision and detail of the comparison of models."""
 
     calibration_bins: Positive
     bootstrap_samples: Positive
@@ -153,7 +153,7 @@ class EvaluateParams(Section):
 
 
 class Params(Section):
-    """params.yaml as a whole."""
+    """All of params.yaml."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     accelerator: Literal["auto", "cpu", "gpu"]

@@ -1,4 +1,4 @@
-"""What every checked file is made of: the base class of its sections, and common limits."""
+"""Base class of validated files and their sections, and common limits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A file, or a section of one; an unknown key or a wrong type is an error."""
+    """A validated file or section; unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)

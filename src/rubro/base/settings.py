@@ -1,4 +1,4 @@
-"""Reading params.yaml: its values, changes to them, and the line of each mistake."""
+"""Reading of params.yaml, with changed values if asked, and with the line of each mistake."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rubro.base.params import Params
 
 
 class _Constructor(SafeConstructor):
-    """Values as DVC reads them; a mistake has its line, whatever exception ruamel.yaml lets out."""
+    """Constructor of the values that DVC reads; any error of ruamel.yaml gets a line number."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:
@@ -39,16 +39,16 @@ class _Constructor(SafeConstructor):
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
-    """Read and check params.yaml.
+    """Read and validate params.yaml.
 
     Args:
-        path: the YAML file.
+        path: Path of the YAML file.
 
     Returns:
-        The checked parameters; immutable.
+        Validated, immutable parameters.
 
     Raises:
-        ParamsError: the file is missing or not YAML, or a key is unknown, missing, of the wrong
+        ParamsError: The file is missing or is not YAML, or a key is unknown, missing, of a wrong
             type or out of range. The message names file, line, key, value and what is allowed.
     """
     path = Path(path)
@@ -60,14 +60,14 @@ def load_overrides(preset: Path, params: Path) -> dict[str, str]:
     """Read a preset: a YAML file with some of the keys of params.yaml.
 
     Args:
-        preset: the YAML file.
-        params: the full parameters, which must be valid with the preset's values in their place.
+        preset: Path of the preset.
+        params: Path of the full params.yaml; it must be valid with the values of the preset.
 
     Returns:
-        By dotted key, the value as `dvc exp run --set-param` takes it.
+        Values in the notation of `dvc exp run --set-param`, by dotted key.
 
     Raises:
-        ParamsError: as load_params, for either file.
+        ParamsError: Either file is missing or invalid; see load_params.
     """
     values, root = _read_yaml(preset)
     full, _ = _read_yaml(params)
@@ -76,19 +76,21 @@ def load_overrides(preset: Path, params: Path) -> dict[str, str]:
 
 
 def with_settings(path: str | Path, settings: list[str]) -> Params:
-    """Read params.yaml with some of its values replaced.
+    """Read params.yaml with some values replaced.
 
     >>> with_settings("params.yaml", ["seed=7", "subset.top_categories=0"])
 
     Args:
-        path: the YAML file, which must be valid as it is.
-        settings: KEY=VALUE with a dotted key and a YAML value; of a key given twice the last counts.
+        path: Path of the YAML file; it must be valid by itself.
+        settings: Replacements KEY=VALUE of a dotted key and a YAML value; the last one counts
+            where a key is repeated.
 
     Returns:
-        The checked parameters; immutable.
+        Validated, immutable parameters.
 
     Raises:
-        ParamsError: as load_params, or a setting is wrong. Then the message names its key.
+        ParamsError: The file is invalid (see load_params), or a setting is; the message names its
+            key.
     """
     path = Path(path)
     values, root = _read_yaml(path)
@@ -108,7 +110,7 @@ def with_settings(path: str | Path, settings: list[str]) -> Params:
 
 
 def _parse(text: str) -> tuple[Any, Node | None]:
-    """The values, and the nodes that know their lines."""
+    """Return the values, and the nodes with their line numbers."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
     root = yaml.compose(text)
@@ -159,7 +161,7 @@ def _merged(base: Any, changes: Any) -> Any:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested parameters as pairs of a dotted key and a value."""
+    """Yield pairs of a dotted key and a value from nested parameters."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")

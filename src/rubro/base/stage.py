@@ -1,4 +1,4 @@
-"""How a stage script runs."""
+"""Entry point of stage scripts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rubro.base.settings import load_params
 
 
 def run_stage(stage: Callable[[Params], None]) -> None:
-    """Run a stage script: read params.yaml, call the stage, exit with a code scripts can rely on.
+    """Read params.yaml and call a stage.
 
-    Exit codes: 0 done; 2 a data file or a parameter is wrong (one message, no traceback); 130
-    interrupted; 1 anything else, which is a bug and shows its traceback.
+    Exit codes: 0 on success; 2 for a wrong file or parameter, with one message and no traceback;
+    130 for Ctrl-C; 1 for a bug, with a traceback.
 
     Args:
-        stage: called with the checked parameters.
+        stage: Function of the validated parameters.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # until here it was the workspace's
     name = Path(sys.argv[0]).stem

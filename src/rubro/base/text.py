@@ -1,4 +1,4 @@
-"""From a title as a seller wrote it to tokens."""
+"""Normal form and tokens of a title."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _DROPPED = {"Mn", "Mc", "Me", "Cf", "Cs"}
 def normalise(title: str) -> str:
     """Lower-case a title, strip accents and invisible characters, and collapse white space.
 
-    Two titles with the same normal form count as duplicates.
+    Titles with the same normal form are duplicates.
 
     Args:
-        title: any text.
+        title: Any text.
 
     Returns:
-        The normal form, possibly empty.
+        Normal form, possibly empty.
     """
     if not title.isascii():
         decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", title).lower())
@@ -36,9 +36,9 @@ def tokenise(title: str) -> list[str]:
     ['lampara', 'led', '00', 'w', '=', '000', 'w']
 
     Args:
-        title: any text.
+        title: Any text.
 
     Returns:
-        The tokens in order; empty for a title without any visible character.
+        Tokens in order; none for a title without visible characters.
     """
     return _TOKEN.findall(_DIGIT.sub("0", normalise(title)))
