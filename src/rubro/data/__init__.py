@@ -1,1 +1,1 @@
-"""From raw title files to the three splits."""
+"""Raw title files and the three splits made of them."""

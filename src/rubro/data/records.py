@@ -1,4 +1,4 @@
-"""Files of titles, record by record: text or parquet, gzipped or not, whole or damaged."""
+"""Records of title files: text or parquet, gzipped or not, whole or damaged."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 # A CSV record of more lines than this is a quote that was never closed.
 _MAX_CSV_LINES = 1000
-# In characters; what goes on for longer is no title, and is never held in memory whole.
+# Characters of a line; a longer one is no title and is never held in memory as a whole.
 MAX_LINE = 2**20
 _MAX_CSV_RECORD = 8 * MAX_LINE
-# Titles shrink to a fifth or a tenth of their size; what was made to fill a disk, to a thousandth.
+# gzip shrinks titles to a tenth of their size, and a gzip bomb to a thousandth.
 _MOST_EXPANSION = 100
 _ALWAYS_EXPANDED = 2**28
-# A parquet file has fewer rows than bytes, but for a column that says the same over and over.
+# A parquet file of more rows than bytes repeats the same values over and over.
 _ALWAYS_ROWS = 2**24
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where records come from, in the words of messages.
+    """Source of records, for messages.
 
     Attributes:
-        path: The file.
-        size: Bytes of the file; None where it is a pipe.
-        encoding: Python's name of the text's encoding.
-        encoding_setting: What the user sets to another encoding: a parameter or an option.
+        path: Path of the file.
+        size: Size of the file in bytes; None = a pipe.
+        encoding: Python's name of the text encoding.
+        encoding_setting: Parameter or option that sets another encoding.
     """
 
     path: Path
@@ -54,11 +54,11 @@ class Record(NamedTuple):
     """A row of a file.
 
     Attributes:
-        lines: Line numbers, from 1; in parquet the number of the row.
-        content: The row: an object in jsonl and parquet, fields in csv, a line in text. Where
-            there is a reason, fields if they are too many or too few, else an excerpt or an error.
-        reason: Why this is no row: not_json, not_an_object, not_utf8, not_csv, wrong_field_count
-            or line_too_long; None = it is one.
+        lines: Line numbers, from 1; the row number in parquet.
+        content: Object in jsonl and parquet, fields in csv, line in text. For a rejected row, its
+            fields where their number is wrong, else an excerpt or an error message.
+        reason: Reason of the rejection: not_json, not_an_object, not_utf8, not_csv,
+            wrong_field_count or line_too_long; None = a sound row.
     """
 
     lines: range
@@ -67,7 +67,7 @@ class Record(NamedTuple):
 
 
 def is_unicode(text: str) -> bool:
-    """Return whether text has no lone surrogates: they stand for undecodable bytes (PEP 383)."""
+    """Return whether text is free of lone surrogates, the form of undecodable bytes (PEP 383)."""
     return text.isascii() or _LONE_SURROGATE.search(text) is None
 
 
@@ -78,7 +78,7 @@ def without_surrogates(text: str) -> str:
 
 @contextmanager
 def reading(origin: Origin) -> Iterator[None]:
-    """Turn what goes wrong while a file is read into a DataError."""
+    """Turn exceptions of reading a file into DataError."""
     try:
         yield
     except EOFError:
@@ -96,16 +96,16 @@ def reading(origin: Origin) -> Iterator[None]:
 
 
 def empty(origin: Origin) -> DataError:
-    """Return the error for a file without any content."""
+    """Return the error for an empty file."""
     return DataError(f"{origin.path}: the file is empty")
 
 
 class Unzipped(gzip.GzipFile):
-    """A gzip file that ends in an error where it grows beyond all measure (a gzip bomb).
+    """A gzip file that raises DataError where its content grows out of proportion (a gzip bomb).
 
     Args:
         origin: Path and size of the file.
-        raw: The open file.
+        raw: Open file.
     """
 
     def __init__(self, origin: Origin, raw: IO[bytes]) -> None:
@@ -116,6 +116,7 @@ class Unzipped(gzip.GzipFile):
             self._most = max(_MOST_EXPANSION * origin.size, _ALWAYS_EXPANDED)
 
     def read1(self, size: int = -1) -> bytes:
+        """Return up to size bytes of content."""
         content = super().read1(size)
         if self.tell() > self._most:
             raise DataError(
@@ -129,7 +130,7 @@ def open_text(origin: Origin, stream: BufferedReader | Unzipped) -> TextIOWrappe
     """Return a stream as text, with lone surrogates in place of undecodable bytes.
 
     Args:
-        origin: Encoding and path of the text.
+        origin: Path and encoding of the text.
         stream: Unzipped bytes.
 
     Raises:
@@ -142,11 +143,11 @@ def open_text(origin: Origin, stream: BufferedReader | Unzipped) -> TextIOWrappe
 
 
 class _Lines:
-    """The lines of a text; a blank one in place of each that is too long.
+    """Lines of a text, each line that is too long replaced by a blank one.
 
     Attributes:
-        cut: Start of a line that was too long; None = there was none. Its reader resets it.
-        left: Characters after which the lines end. Its reader may set it.
+        cut: Start of the last line that was too long; None = no such line. The reader resets it.
+        left: Number of characters after which the lines end. The reader may set it.
     """
 
     def __init__(self, text: TextIOWrapper) -> None:
@@ -168,7 +169,7 @@ class _Lines:
 
 
 def _numbered(text: TextIOWrapper) -> Iterator[Record]:
-    """The lines of a text as records, with their line ends."""
+    """Yield lines as records, with line ends."""
     contents = _Lines(text)
     for line, content in enumerate(contents, start=1):
         lines = range(line, line + 1)
@@ -180,10 +181,10 @@ def _numbered(text: TextIOWrapper) -> Iterator[Record]:
 
 
 def line_records(text: TextIOWrapper) -> Iterator[Record]:
-    """Yield each line, also a blank one, without its line end.
+    """Yield each line, blank ones included, without its line end.
 
     Args:
-        text: What open_text returns.
+        text: Text from open_text.
     """
     for record in _numbered(text):
         content = record.content.removesuffix("\n").removesuffix("\r")
@@ -194,10 +195,10 @@ def line_records(text: TextIOWrapper) -> Iterator[Record]:
 
 
 def json_records(text: TextIOWrapper) -> Iterator[Record]:
-    """Yield the object of each line that is not blank.
+    """Yield the object of each line, blank lines skipped.
 
     Args:
-        text: What open_text returns.
+        text: Text from open_text.
     """
     for record in _numbered(text):
         lines, content, reason = record
@@ -221,15 +222,15 @@ def json_records(text: TextIOWrapper) -> Iterator[Record]:
 def csv_records(
     origin: Origin, text: TextIOWrapper, delimiter: str
 ) -> tuple[list[str], Iterator[Record]]:
-    """Return the names in the header, and the rows below it; blank lines are no rows.
+    """Return the names in the header and the rows below it, blank lines skipped.
 
     Args:
         origin: Path and encoding of the text.
-        text: What open_text returns.
-        delimiter: The character between fields.
+        text: Text from open_text.
+        delimiter: Character between fields.
 
     Raises:
-        DataError: There is no header; or, later, a quote opens that is not closed.
+        DataError: The header is missing; or, while rows are read, a quote is never closed.
     """
     csv.field_size_limit(_MAX_CSV_RECORD)
     contents = _Lines(text)
@@ -282,14 +283,14 @@ def csv_records(
 
 @contextmanager
 def open_parquet(origin: Origin, raw: IO[bytes]) -> Iterator[ParquetFile]:
-    """Open a parquet file; what pyarrow finds wrong with it meanwhile is a DataError.
+    """Open a parquet file, and turn pyarrow's exceptions into DataError while it is open.
 
     Args:
         origin: Path and size of the file.
-        raw: The open file.
+        raw: Open file.
 
     Raises:
-        DataError: The file is no parquet, or says that it has more rows than it can hold titles.
+        DataError: The file is not parquet, or its number of rows is out of proportion to its size.
     """
     import pyarrow
     import pyarrow.parquet

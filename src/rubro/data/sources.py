@@ -1,4 +1,4 @@
-"""Raw title files of any supported layout, read row by row; what cannot be used is quarantined."""
+"""Raw title files of any supported layout, read row by row; unusable rows are quarantined."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _LAYOUTS = (
     "files named train, validation and test, or {language}.train ..., or one single file; of the "
     "kinds .jsonl, .csv and .tsv (each also .gz) and .parquet"
 )
-# From here on the share of unusable rows must be within bounds, or reading stops: memory is finite.
+# Number of unusable rows from which on reading stops where their share is too high.
 _MANY_UNUSABLE = 2**20
 _REMEDIES = {
     "not_utf8": "set data.encoding, for instance to latin-1",
@@ -69,7 +69,14 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A raw file and what its name says of its rows."""
+    """A raw file.
+
+    Attributes:
+        path: Path of the file.
+        kind: Suffix: ".jsonl", ".csv", ".tsv" or ".parquet".
+        language: Language in the name of the file; None = no language.
+        split: Split in the name of the file; None = no split.
+    """
 
     path: Path
     kind: str
@@ -79,14 +86,14 @@ class SourceFile:
 
 @dataclass
 class RawTitles:
-    """All rows of a source that can be used, and an account of the rest.
+    """Usable rows of a source and an account of the rejected ones.
 
     Attributes:
-        table: one row a title: title, category, language ("" where the source does not say),
-            label_quality and split ("" where the source does not say).
-        quarantine: one row a rejected row: file, line (1-based; the row number in parquet),
-            reason and an excerpt.
-        notices: sentences for the user, such as a file that was left out.
+        table: One row per title: title, category, language ("" = unknown), label_quality and split
+            ("" = unknown).
+        quarantine: One row per rejected row: file, line (from 1; the row number in parquet), reason
+            and excerpt.
+        notices: Sentences for the user, for instance on a file that was left out.
     """
 
     table: pd.DataFrame
@@ -95,17 +102,17 @@ class RawTitles:
 
 
 def read_titles(params: DataParams, language: str | None) -> RawTitles:
-    """Read every row of the source that params name.
+    """Read every row of a source.
 
     Args:
-        params: where the source is and what its columns are called.
-        language: read only the files of this language where file names tell; None = all.
+        params: Path of the source and names of its columns.
+        language: Language whose files are read, where file names tell it; None = all.
 
     Returns:
-        The usable rows and the quarantine.
+        Usable rows and quarantine.
 
     Raises:
-        DataError: the source is missing, empty, damaged or of no supported layout, a column is
+        DataError: The source is missing, empty, damaged or of no supported layout, a column is
             missing, or more than params.max_quarantined_share of the rows is unusable.
     """
     columns: dict[str, list[Any]] = {
@@ -133,17 +140,18 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
 
 
 def find_sources(path: Path, language: str | None) -> list[SourceFile]:
-    """List the files of a source, in a fixed order.
+    """List the files of a source in a fixed order.
 
     Args:
-        path: a file, or a folder in one of the supported layouts.
-        language: skip files whose name tells another language; None = all.
+        path: Path of a file, or of a folder in a supported layout.
+        language: Language of the files to list, where file names tell it; None = all.
 
     Returns:
-        The files, with the split and language that their names tell.
+        Files with the splits and languages in their names.
 
     Raises:
-        DataError: nothing is there, or no file has a supported name, or none is of the language.
+        DataError: The path does not exist, no file has a supported name, or none is of the
+            language.
     """
     if path.is_file():
         kind = _KIND.search(path.name)
@@ -202,7 +210,7 @@ def _stop_if_unusable(
 
 
 class _RowCheck:
-    """Turns a record into a row of the table, or into the reason why it cannot be one."""
+    """Turns a record into a row of the table or a reason of rejection."""
 
     def __init__(self, source: SourceFile, params: DataParams) -> None:
         self.source = source
@@ -321,7 +329,7 @@ def _parquet_records(
 
 
 def _is_unlabelled(source: SourceFile, params: DataParams, columns: list[str]) -> bool:
-    """The challenge's own test file holds titles to predict: no categories."""
+    """Return whether a file has no categories, as the challenge's test file of titles to predict."""
     return source.split == "test" and params.category_column not in columns
 
 

@@ -1,4 +1,4 @@
-"""The three splits and their labels, as files."""
+"""Files of the three splits and of the labels."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _COLUMNS = ("title", "tokens", "category", "label_quality")
 
 
 class SourceInfo(Section):
-    """source.json: what a model has to know of the titles it was trained on.
+    """source.json: properties of the source that a model folder records.
 
     Attributes:
-        title_column: Name of the column of the titles.
-        category_column: Name of the column of the categories.
-        max_title_length: Number of characters of the longest title that was accepted.
+        title_column: Name of the column of titles.
+        category_column: Name of the column of categories.
+        max_title_length: Number of characters above which titles are quarantined.
     """
 
     title_column: str
@@ -36,11 +36,11 @@ def save_splits(
     """Write a parquet file for each split, labels.json and source.json.
 
     Args:
-        folder: Created where it is missing.
-        splits: title, category and label_quality of each split, by its name. Tokens, joined by
-            blanks, are added as a column.
+        folder: Path of the folder, created if missing.
+        splits: Columns title, category and label_quality of each split, by its name. A column of
+            tokens, joined by blanks, is added.
         labels: Categories; the position is the class index.
-        info: Column names and limit of the titles.
+        info: Properties of the source.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, split in splits.items():
@@ -93,7 +93,7 @@ def load_labels(folder: Path) -> list[str]:
     """Read the class names in order.
 
     Raises:
-        DataError: the file is missing, or holds anything but distinct names.
+        DataError: The file is missing, or its names are not distinct.
     """
     path = folder / "labels.json"
     labels = read_json(path, list[str])

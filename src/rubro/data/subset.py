@@ -1,4 +1,4 @@
-"""From raw titles to the three splits a classifier is trained, chosen and judged on."""
+"""The three splits for training, choosing and judging a classifier, from raw titles."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Subset:
     """The chosen rows.
 
     Attributes:
-        splits: train, validation and test: title, category and label_quality.
-        labels: the categories, sorted; the position is the class index.
-        summary: rows a split, classes, dropped rows by reason and balance; plain values for JSON.
+        splits: Columns title, category and label_quality of train, validation and test.
+        labels: Sorted categories; the position is the class index.
+        summary: Rows per split, number of classes, dropped rows by reason, and balance, for JSON.
     """
 
     splits: dict[str, pd.DataFrame]
@@ -43,21 +43,18 @@ class Subset:
 def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     """Choose rows and categories, and complete the splits.
 
-    The most popular categories are chosen on the training rows alone. A title that appears in
-    several splits (in its normal form) stays in the last of train, validation, test only. To
-    measure robustness, training rows can be thinned to a Zipf-shaped imbalance, and a share of
-    their labels made wrong; validation and test stay as they are.
+    The most popular categories are chosen on the training rows alone. A title with the same normal
+    form in several splits stays in the last of train, validation and test only. To measure
+    robustness, training rows can be thinned to a Zipf-shaped imbalance, and a share of their labels
+    replaced by wrong ones; validation and test are left as they are.
 
     Args:
-        raw: the usable rows of a source.
-        params: language, number of categories, row limit, shares and disturbances.
-        seed: of the row sample and the splits.
-
-    Returns:
-        The subset.
+        raw: Usable rows of a source.
+        params: Language, number of categories, row limit, shares and disturbances.
+        seed: Seed of the row sample, the splits and the disturbances.
 
     Raises:
-        DataError: no row is of the language, fewer than two categories remain, or a split is
+        DataError: No row is of the language, fewer than two categories remain, or a split is
             empty.
     """
     dropped = dict.fromkeys((*QUARANTINE_REASONS, *DROP_REASONS), 0)
@@ -108,7 +105,7 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
 def _of_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:
     if language is None:
         return table
-    # Rows that do not tell their language are taken at the user's word.
+    # Rows without a language are taken to be of the one that the user asks for.
     kept = table[table["language"].isin(["", language.lower()])]
     if kept.empty:
         found = ", ".join(f"{name} ({n})" for name, n in Counter(table["language"]).most_common())
@@ -158,7 +155,7 @@ def _most_popular(train: pd.DataFrame, count: int) -> list[str]:
 def _thinned_to_zipf(
     train: pd.DataFrame, labels: list[str], exponent: float, random: np.random.Generator
 ) -> pd.DataFrame:
-    """Keep about n / rank ** exponent rows a class: n of the largest, the ranks drawn at random."""
+    """Keep about n / rank ** exponent rows per class, with n of the largest, and random ranks."""
     if exponent == 0.0 or train.empty:
         return train
     rank = dict(zip(random.permutation(labels), range(1, len(labels) + 1), strict=True))
@@ -173,7 +170,7 @@ def _thinned_to_zipf(
 def _with_flipped_labels(
     train: pd.DataFrame, labels: list[str], share: float, random: np.random.Generator
 ) -> pd.DataFrame:
-    """Give a share of the rows, drawn at random, another class, drawn evenly from the others."""
+    """Replace the class of a random share of the rows by another one, all equally probable."""
     if share == 0.0 or len(labels) < 2:
         return train
     rows = random.permutation(len(train))[: round(share * len(train))]
@@ -188,7 +185,7 @@ def _total(splits: dict[str, pd.DataFrame]) -> int:
 
 
 def _balance(train: pd.DataFrame) -> dict[str, float]:
-    """Rows of the largest, middle and smallest class; entropy as a share of its maximum."""
+    """Return the sizes of the largest, median and smallest class, and the normalised entropy."""
     counts = train["category"].value_counts().to_numpy()
     shares = counts / counts.sum()
     return {
