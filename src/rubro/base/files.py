@@ -92,10 +92,15 @@ def read_json(path: Path, kind: type[T]) -> T:
         checked = TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = "".join(f"{key}: " for key in first["loc"])
+        where = "".join(f"{_shown(key)}: " for key in first["loc"])
         raise damaged(path, f"{where}{first['msg']}") from None
     json.loads(content, object_pairs_hook=without_repeats)
     return checked
+
+
+def _shown(key: int | str) -> str:
+    text = str(key)[:100]
+    return text if text.isprintable() else ascii(text)
 
 
 def read_tensors(

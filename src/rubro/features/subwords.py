@@ -41,7 +41,7 @@ class SubwordParams(Section):
     min_n: Positive
     max_n: NotNegative
     buckets: Annotated[int, Field(ge=0, lt=2**31)]
-    titles: Positive
+    titles: Annotated[int, Field(ge=1, lt=2**63)]
 
     def problem(self, vocabulary: dict[str, int]) -> str | None:
         """Return what is wrong with sizes or a vocabulary read from a file, if anything is."""

@@ -17,6 +17,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials
 
 
+_Temperature = Annotated[float, Field(ge=0.001, le=1000.0)]
+
+
 class Calibration(Section):
     """Mixture of two softmaxes with a temperature each.
 
@@ -33,8 +36,8 @@ class Calibration(Section):
         low_share: Share of the softmax with the lower temperature in the mixture, 0 to 1.
     """
 
-    low: Annotated[float, Field(gt=0.0)] = 1.0
-    high: Annotated[float, Field(gt=0.0)] = 1.0
+    low: _Temperature = 1.0
+    high: _Temperature = 1.0
     low_share: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:

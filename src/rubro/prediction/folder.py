@@ -22,7 +22,9 @@ from rubro.prediction.calibration import Calibration
 from rubro.prediction.networks import CnnScorer, MlpScorer, Scorer, SvmScorer
 
 _DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
+_LARGEST_INT8 = np.float32(128)
 Layout = dict[str, tuple[str, tuple[int | None, ...]]]
+MemberName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
 
 
 class TextParams(Section):
@@ -40,7 +42,7 @@ class TextParams(Section):
     category_column: str
     max_title_length: Positive
     max_tokens: Positive
-    bigram_buckets: NotNegative
+    bigram_buckets: Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Member(Section):
@@ -51,7 +53,7 @@ class Member(Section):
         training: Parameters, library versions and device of its training; not read.
     """
 
-    weight: Annotated[float, Field(ge=0.0)] = 1.0
+    weight: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
     training: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -180,7 +182,7 @@ class Description(Section):
     labels: Annotated[list[str], Field(min_length=1)]
     text: TextParams
     subwords: SubwordParams
-    members: Annotated[dict[str, AnyMember], Field(min_length=1)]
+    members: Annotated[dict[MemberName, AnyMember], Field(min_length=1)]
     calibration: Calibration = Calibration()
 
 
@@ -227,13 +229,13 @@ class Model:
         rows = len(vocabulary) + description.subwords.buckets
         tensors = {}
         for name, member in description.members.items():
-            if Path(name).name != name:
-                raise damaged(path, f"members: {name[:100]!a} is no name of a file")
             file = folder / f"{name}.safetensors"
             layout = member.layout(rows, description.text.bigram_buckets, len(description.labels))
             tensors[name] = read_tensors(file, layout)
             if isinstance(member, SvmMember):
                 _check_svm(file, tensors[name], len(description.labels))
+            else:
+                _check_scales(file, tensors[name])
         return cls(description, vocabulary, tensors)
 
 
@@ -243,6 +245,13 @@ def _dense(name: str, sizes: list[int]) -> Layout:
         layout[f"{name}.{number}.weight"] = "F32", (outputs, inputs)
         layout[f"{name}.{number}.bias"] = "F32", (outputs,)
     return layout
+
+
+def _check_scales(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    for name, tensor in tensors.items():
+        with np.errstate(over="ignore"):
+            if name.endswith(".scale") and not np.isfinite(tensor * _LARGEST_INT8).all():
+                raise damaged(path, f"tensor {name} and its rows make infinity")
 
 
 def _check_svm(path: Path, tensors: dict[str, np.ndarray], classes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -56,10 +57,10 @@ def combined(name: str, models: Sequence[Model], weights: dict[str, float] | Non
     Raises:
         DataError: The models do not have the same categories, vocabulary or text settings.
     """
-    first = models[0]
+    first, wanted = models[0], _shared(models[0])
     for model in models[1:]:
-        for key in ("labels", "text", "subwords"):
-            if getattr(model.description, key) != getattr(first.description, key):
+        for key, value in _shared(model).items():
+            if value != wanted[key]:
                 raise DataError(
                     f"{model.description.name} and {first.description.name} differ in {key}; "
                     "`dvc repro` trains both on the same titles"
@@ -78,3 +79,13 @@ def combined(name: str, models: Sequence[Model], weights: dict[str, float] | Non
         members=members,
     )
     return Model(description, first.vocabulary, tensors)
+
+
+def _shared(model: Model) -> dict[str, Any]:
+    """Return what the members of an ensemble have in common, by name."""
+    return {
+        "labels": model.description.labels,
+        "text": model.description.text,
+        "subwords": model.description.subwords,
+        "vocabulary": list(model.vocabulary.items()),  # in the order of its rows
+    }
