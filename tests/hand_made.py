@@ -78,9 +78,9 @@ def rubro(tmp_path: Path, model: Path) -> Command:
     return run
 
 
-def command(model: Path, arguments: Sequence[str]) -> list[str]:
-    """Return the words of a `rubro predict` command."""
-    return [sys.executable, "-m", "rubro.cli", "predict", "--model", str(model), *arguments]
+def command(model: Path, arguments: Sequence[str], name: str = "predict") -> list[str]:
+    """Return the words of a `rubro` command that uses a model."""
+    return [sys.executable, "-m", "rubro.cli", name, "--model", str(model), *arguments]
 
 
 def environment(**variables: str) -> dict[str, Any]:

@@ -161,7 +161,8 @@ def predict(
     Exit codes: 0 every row has an answer, 2 the input or an option is wrong, 3 some rows have an
     error, 130 interrupted.
     """
-    from rubro.commands.predict import Options, predict, quiet_ends
+    from rubro.commands.common import quiet_ends
+    from rubro.commands.predict import Options, predict
 
     options = Options(
         titles=titles or [],
@@ -179,6 +180,98 @@ def predict(
     with quiet_ends():
         code = predict(options)
     raise typer.Exit(code)
+
+
+@app.command()
+def evaluate(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE | -",
+            help="Labelled titles: .csv, .tsv, .jsonl (each also .gz) or .parquet; or - for "
+            "standard input.",
+        ),
+    ],
+    model: Annotated[Path, typer.Option(metavar="FOLDER", help="Model to use.")] = Path(
+        "models/ensemble"
+    ),
+    title_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the column of titles. Default: that of the model's training, else title, "
+            "titulo, nombre, name.",
+            show_default=False,
+        ),
+    ] = None,
+    category_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the column of categories. Default: that of the model's training, else "
+            "category, categoria, rubro.",
+            show_default=False,
+        ),
+    ] = None,
+    input_format: Annotated[
+        InputFormat | None,
+        typer.Option(
+            help="Kind of input. Default: what the name of the file or its beginning tells.",
+            show_default=False,
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Encoding of the input, such as latin-1. Default: utf-8, or what a byte order "
+            "mark tells.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE | -",
+            help="JSON file to write the metrics to; - writes them in place of the tables.",
+            show_default=False,
+        ),
+    ] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder to write slices, classes, confused_pairs, mistakes and reliability to, as "
+            "csv.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Measure a model on labelled titles.
+
+    Rows whose category the model does not know, or that cannot be read, are counted and left out.
+
+    \b
+    rubro evaluate labelled.csv --title-column nombre --category-column rubro
+    rubro evaluate data/subset/test.parquet --model models/mlp --json - --tables details
+
+    It needs the packages of training: pip install 'rubro[train]'.
+    """
+    from rubro.commands.common import quiet_ends
+    from rubro.commands.evaluate import Options, evaluate
+
+    options = Options(
+        file=file,
+        model=model,
+        title_column=title_column,
+        category_column=category_column,
+        input_format=input_format.value if input_format else None,
+        encoding=encoding,
+        json=json,
+        tables=tables,
+    )
+    with quiet_ends():
+        evaluate(options)
 
 
 @app.command()

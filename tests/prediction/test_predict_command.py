@@ -321,12 +321,13 @@ def in_terminal(
 
 
 def test_a_terminal_shows_bars(tmp_path: Path, model: Path) -> None:
-    titles = ["Mesa\x1b[2J \u202eratona", "", "silla"]
+    titles = ["Mesa\x1b[2J \u202eratona", "", "[red]silla :smile:"]
     code, shown = in_terminal(tmp_path, model, [*titles, "--top", "2"])
     assert code == 3
     assert re.search(r"Mesa·\[2J ·ratona +TABLES +█+.? +\d\d\.\d%", shown)
     assert re.search(r" +CHAIRS +[█-▏] +\d\.\d%", shown)
     assert "the title is empty" in shown
+    assert "[red]silla :smile:" in shown
 
 
 def test_a_few_rows_of_a_file_are_a_table_and_many_are_csv(tmp_path: Path, model: Path) -> None:

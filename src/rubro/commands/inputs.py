@@ -114,6 +114,7 @@ class Reading:
         column: Name of the column of titles; None = it is guessed.
         model_column: Name of the column that held the titles of the model's training.
         chunk_rows: Most rows in a chunk.
+        column_option: Option that names the column of titles.
     """
 
     kind: str | None
@@ -121,6 +122,7 @@ class Reading:
     column: str | None
     model_column: str
     chunk_rows: int
+    column_option: str = "--column"
 
 
 def kind_of(path: Path) -> str | None:
@@ -296,8 +298,8 @@ def _title_column(origin: Origin, kind: str, columns: list[str], how: Reading) -
         names = [column.strip() for column in columns]
         if how.column not in columns and how.column not in names:
             raise DataError(
-                f"{origin.path}: no column {how.column!r} (found: {_listed(columns)}); "
-                "set --column to one of them"
+                f"{origin.path}: no column {how.column!r} (found: {listed(columns)}); "
+                f"set {how.column_option} to one of them"
             )
         column = how.column if how.column in columns else columns[names.index(how.column)]
         return column, f"{origin.path}: {kind}" if guessed_kind else ""
@@ -306,13 +308,14 @@ def _title_column(origin: Origin, kind: str, columns: list[str], how: Reading) -
         if len(columns) != 1:
             raise DataError(
                 f"{origin.path}: no column {how.model_column!r}, nor another name of titles "
-                f"(found: {_listed(columns)}); set --column"
+                f"(found: {listed(columns)}); set {how.column_option}"
             )
         found = columns[0]
     return found, f"{origin.path}: {guessed_kind}titles from column {found!r}"
 
 
-def _listed(columns: Iterable[str]) -> str:
+def listed(columns: Iterable[str]) -> str:
+    """Return names for a message, or the first of many."""
     names = ", ".join(itertools.islice(columns, 20))[:200]
     return without_surrogates(names) or "none"
 
@@ -321,7 +324,7 @@ def _table_input(origin: Origin, kind: str, columns: list[str], how: Reading) ->
     """An input of named columns, still without chunks."""
     if not is_unicode("".join(columns)):
         raise DataError(
-            f"{origin.path}:1: the header is not {origin.encoding} text: {_listed(columns)}; "
+            f"{origin.path}:1: the header is not {origin.encoding} text: {listed(columns)}; "
             f"set {origin.encoding_setting}, for instance to latin-1"
         )
     column, guess = _title_column(origin, kind, columns, how)
@@ -348,7 +351,8 @@ def _parquet_input(origin: Origin, file: IO[bytes], how: Reading) -> Input:
     place, column = schema.names.index(opened.title_column), opened.title_column
     if not _is_text(schema.types[place]):
         raise DataError(
-            f"{origin.path}: column {column!r} holds {schema.types[place]}, not text; set --column"
+            f"{origin.path}: column {column!r} holds {schema.types[place]}, not text; set "
+            f"{how.column_option}"
         )
     read = 0
 

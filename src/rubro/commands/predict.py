@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import os
 import stat
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rubro.base.console import EXIT_INTERRUPTED, console, reported_errors, say
+from rubro.base.console import console, say
 from rubro.base.errors import DataError
+from rubro.commands.common import checked_encoding, load_model, progress_bar
 from rubro.commands.inputs import (
     Chunk,
     Input,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from rubro.prediction.classifier import Classifier
 
 EXIT_ROWS_WITH_ERRORS = 3
-EXIT_BROKEN_PIPE = 141
 # A terminal shows so many rows as a table, and more as csv.
 _SHOWN_ROWS = 50
 _PROMPT_TOP = 5
@@ -84,7 +82,7 @@ def predict(options: Options) -> int:
         kind = output_kind(options.output)
     if kind == "parquet" and options.output is None and sys.stdout.isatty():
         raise DataError("parquet is not for a terminal; name a file with --output")
-    classifier = load(options.model)
+    classifier = load_model(options.model)
     if argument is None and not options.titles:
         from rubro.commands.prompt import ask_for_titles
 
@@ -92,7 +90,7 @@ def predict(options: Options) -> int:
         return 0
     how = Reading(
         options.input_format,
-        _encoding(options.encoding),
+        checked_encoding(options.encoding),
         options.column,
         classifier.title_column,
         options.batch,
@@ -105,53 +103,6 @@ def predict(options: Options) -> int:
             if source.guess:
                 say(source.guess)
         return _answer(options, classifier, source, kind)
-
-
-@contextmanager
-def quiet_ends() -> Iterator[None]:
-    """Turn errors into messages, and end without any on Ctrl-C and where nobody reads the output.
-
-    Exit codes: those of reported_errors, and 141 for a closed pipe.
-    """
-    with reported_errors():
-        try:
-            yield
-        except KeyboardInterrupt:
-            sys.exit(EXIT_INTERRUPTED)
-        except BrokenPipeError:
-            # What is still buffered would be written, and fail, at the end of Python.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(EXIT_BROKEN_PIPE)
-
-
-def load(folder: Path) -> Classifier:
-    """Return the model in a folder.
-
-    Raises:
-        DataError: There is none, or it is damaged.
-    """
-    from rubro.prediction.classifier import Classifier
-
-    if not (folder / "model.json").is_file():
-        raise DataError(
-            f"{folder}: no model there; name another folder with --model, or get one: `make repro` "
-            "trains it, `dvc pull` fetches it where a remote has it, and `dvc artifacts get "
-            f"REPOSITORY ensemble-classifier --out {folder}` takes it from another repository"
-        )
-    return Classifier.load(folder)
-
-
-def _encoding(name: str | None) -> str | None:
-    """Python's own name of an encoding."""
-    if name is None:
-        return None
-    try:
-        "".encode(name)  # unlike codecs.lookup, refuses codecs that are not of text
-    except (LookupError, ValueError):
-        raise DataError(
-            f"--encoding {name}: unknown encoding; for instance utf-8, latin-1 or utf-16"
-        ) from None
-    return codecs.lookup(name).name
 
 
 def _argument(options: Options) -> str | None:
@@ -187,7 +138,9 @@ def _answer(options: Options, classifier: Classifier, source: Input, kind: str |
     kind = kind or (source.kind if source.kind in ("csv", "tsv", "jsonl") else "csv")
     rows = errors = 0
     with ExitStack() as stack:
-        chunks = stack.enter_context(_bar(console.is_terminal and _is_file_written(options)))
+        chunks = stack.enter_context(
+            progress_bar(console.is_terminal and _is_file_written(options))
+        )
         if source.columns is None and kind != "jsonl":
             whole = replace(source, chunks=chunks(source, "reading"))
             source = stack.enter_context(with_columns(whole))
@@ -262,40 +215,3 @@ class _Answers:
         for category, confidence in others:
             values += [category, round(confidence, 6)]
         return [*values, error or None]
-
-
-@contextmanager
-def _bar(shown: bool) -> Iterator[Callable[[Input, str], Iterator[Chunk]]]:
-    """Show a bar with rows, rate and time left, on standard error.
-
-    Args:
-        shown: Whether there is one.
-
-    Yields:
-        Function that yields the chunks of an input, and moves the bar.
-    """
-    if not shown:
-        yield lambda source, what: source.chunks
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[rows]}"),
-        TimeRemainingColumn(),
-    )
-
-    def chunks(source: Input, what: str) -> Iterator[Chunk]:
-        task = progress.add_task(what, total=source.total, rows="")
-        start, rows = time.monotonic(), 0
-        for chunk in source.chunks:
-            yield chunk
-            rows += len(chunk.titles)
-            rate = rows / max(time.monotonic() - start, 1e-3)
-            text = f"{rows:,} rows, {rate:,.0f}/s"
-            progress.update(task, completed=source.done(), rows=text)
-        progress.remove_task(task)
-
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield chunks

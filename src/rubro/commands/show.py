@@ -28,7 +28,7 @@ def show_answers(
         answers: Categories and confidences of each title, best first; none where it has an error.
         least: Confidence below which a category is shown dimly.
     """
-    console = _console()
+    console = output_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("title", overflow="fold", ratio=1)
     for name in ("category", "confidence"):
@@ -50,7 +50,7 @@ def show_title(answer: Sequence[tuple[str, float]]) -> None:
     Args:
         answer: Categories and confidences, best first.
     """
-    console = _console()
+    console = output_console()
     table = Table(box=None, pad_edge=False, show_header=False)
     for category, confidence in answer:
         table.add_row(bar(confidence, console), category)
@@ -84,8 +84,9 @@ def printable(text: str) -> str:
     return shown + "…" * (len(text) > _MOST_CHARACTERS)
 
 
-def _console() -> Console:
+def output_console() -> Console:
+    """Return a console of standard output that shows any text."""
     # A terminal in an old encoding cannot show every title.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False, emoji=False)
