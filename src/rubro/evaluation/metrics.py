@@ -1,4 +1,4 @@
-"""Metrics of predictions. Classes absent from the targets never enter an average."""
+"""Metrics of predictions. Averages are over the classes that occur in the targets."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from sklearn.metrics import f1_score
 
 
 def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
-    """Share of right predictions.
+    """Return the share of right predictions.
 
     Args:
-        targets: class indices (n,).
-        predictions: class indices (n,).
+        targets: Class indices, (n,).
+        predictions: Class indices, (n,).
 
     Returns:
-        0 to 1.
+        Number from 0 to 1.
     """
     return float(np.mean(targets == predictions))
 
 
 def balanced_accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
-    """Mean over the classes in targets of the share of their titles that is predicted right.
+    """Return the mean recall of the classes that occur in targets.
 
     Source: Brodersen et al. 2010, The Balanced Accuracy and Its Posterior Distribution.
 
     Args:
-        targets: class indices (n,).
-        predictions: class indices (n,).
+        targets: Class indices, (n,).
+        predictions: Class indices, (n,).
 
     Returns:
-        0 to 1.
+        Number from 0 to 1.
     """
     right = np.bincount(targets, weights=targets == predictions)
     total = np.bincount(targets)
@@ -39,17 +39,18 @@ def balanced_accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
 def expected_calibration_error(
     probabilities: np.ndarray, targets: np.ndarray, bins: int
 ) -> tuple[float, list[dict[str, float]]]:
-    """How far the confidence of predictions is from their accuracy.
+    """Return the difference between confidence and accuracy, and the curve behind it.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks; bins of equal width.
 
     Args:
-        probabilities: float (n, classes).
-        targets: class indices (n,).
-        bins: number of bins of confidence.
+        probabilities: Probabilities, float (n, classes).
+        targets: Class indices, (n,).
+        bins: Number of bins of confidence.
 
     Returns:
-        The error, 0 to 1, and for each bin that holds titles: confidence, accuracy, titles.
+        Expected calibration error, 0 to 1; and confidence, accuracy and titles of each bin with
+        titles.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == targets
@@ -69,16 +70,16 @@ def expected_calibration_error(
 def classification_metrics(
     probabilities: np.ndarray, targets: np.ndarray, bins: int
 ) -> dict[str, float]:
-    """The metrics that models are compared by.
+    """Return the metrics by which models are compared.
 
     Args:
-        probabilities: float (n, classes), n >= 1.
-        targets: class indices (n,).
-        bins: of the expected calibration error.
+        probabilities: Probabilities, float (n, classes), n >= 1.
+        targets: Class indices, (n,).
+        bins: Number of bins of the expected calibration error.
 
     Returns:
-        accuracy, balanced_accuracy, macro_f1, top3_accuracy, top5_accuracy, loss
-        (cross-entropy in nats) and ece.
+        Values of accuracy, balanced_accuracy, macro_f1, top3_accuracy, top5_accuracy, loss
+        (cross-entropy in nats) and ece (expected calibration error).
     """
     predictions = probabilities.argmax(axis=1)
     present = np.unique(targets)

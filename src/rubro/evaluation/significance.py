@@ -1,4 +1,4 @@
-"""How sure a balanced accuracy, or the difference of two, is."""
+"""Confidence intervals and a test for balanced accuracies and their differences."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from scipy.stats import binomtest
 def balanced_accuracy_interval(
     targets: np.ndarray, right: np.ndarray, samples: int, confidence: float, seed: int
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a balanced accuracy.
+    """Return the percentile bootstrap interval of a balanced accuracy.
 
-    Titles are drawn with replacement within each class. What a class then gets right follows a
-    binomial distribution, which is drawn from directly.
+    Titles are drawn with replacement within each class. The number of right predictions of a class
+    then follows a binomial distribution, from which it is drawn directly.
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
 
     Args:
-        targets: class indices (n,).
-        right: bool (n,), whether the prediction is.
-        samples: number of bootstrap samples.
-        confidence: of the interval, 0 to 1.
-        seed: of the samples.
+        targets: Class indices, (n,).
+        right: Whether each prediction is right, bool (n,).
+        samples: Number of bootstrap samples.
+        confidence: Coverage of the interval, 0 to 1.
+        seed: Seed of the samples.
 
     Returns:
-        Lower and upper end, 0 to 1.
+        Lower and upper end of the interval, 0 to 1.
     """
     everywhere_wrong = np.zeros_like(right)
     return _difference_interval(targets, right, everywhere_wrong, samples, confidence, seed)
@@ -37,20 +37,20 @@ def compare(
     confidence: float,
     seed: int,
 ) -> dict[str, float]:
-    """Is one classifier better than another on the same titles?
+    """Compare the predictions of two classifiers on the same titles.
 
     Args:
-        targets: class indices (n,).
-        right: bool (n,), whether the first one's prediction is.
-        other_right: bool (n,), the second one's.
-        samples: number of bootstrap samples.
-        confidence: of the interval, 0 to 1.
-        seed: of the samples.
+        targets: Class indices, (n,).
+        right: Whether each prediction of the first classifier is right, bool (n,).
+        other_right: Whether each prediction of the second classifier is right, bool (n,).
+        samples: Number of bootstrap samples.
+        confidence: Coverage of the interval, 0 to 1.
+        seed: Seed of the samples.
 
     Returns:
-        balanced_accuracy: the first's minus the second's; low and high: its percentile bootstrap
-        interval, titles paired; p_value: of McNemar's exact test on the titles that only one of
-        them gets right (McNemar 1947).
+        Values of balanced_accuracy, the difference between first and second classifier; low and
+        high, its percentile bootstrap interval with paired titles; and p_value, the p-value of
+        McNemar's exact test (McNemar 1947) on the titles that only one classifier gets right.
     """
     low, high = _difference_interval(targets, right, other_right, samples, confidence, seed)
     only, only_other = int((right & ~other_right).sum()), int((other_right & ~right).sum())

@@ -1,4 +1,4 @@
-"""Comparing classifiers on titles they were not trained on."""
+"""Tables and metrics of classifiers on held-out titles."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class HeldOut:
     """Labelled titles that no model was trained on.
 
     Attributes:
-        titles: Titles as text.
+        titles: Texts.
         targets: Class indices, (titles,).
         labels: Categories; the position is the class index.
         token_counts: Number of tokens of each title, (titles,).
-        has_unknown_word: Whether a token is out of the vocabulary, bool (titles,).
+        has_unknown_word: Whether a title has an out-of-vocabulary token, bool (titles,).
         reliable: Whether the label quality is "reliable", bool (titles,); None = not known.
         train_counts: Training titles of each class, (classes,); None = not known.
     """
@@ -49,10 +49,10 @@ class HeldOut:
         reliable: np.ndarray | None = None,
         train_counts: np.ndarray | None = None,
     ) -> HeldOut:
-        """Count the tokens of titles and look for unknown words.
+        """Return titles with the numbers of their tokens, and whether all are in a vocabulary.
 
         Args:
-            titles: Titles as text.
+            titles: Texts.
             targets: Class indices, (titles,).
             labels: Categories; the position is the class index.
             vocabulary: Known words.
@@ -74,18 +74,18 @@ def model_metrics(
     params: EvaluateParams,
     seed: int,
 ) -> dict[str, float]:
-    """The metrics of one model on one split, and how sure they are.
+    """Return the metrics of a model on a split, with a confidence interval.
 
     Args:
-        probabilities: float (titles, classes).
-        uncalibrated: the probabilities before calibration.
-        targets: class indices (titles,).
-        params: of the bins and the bootstrap.
-        seed: of the bootstrap.
+        probabilities: Probabilities, float (titles, classes).
+        uncalibrated: Probabilities before calibration, float (titles, classes).
+        targets: Class indices, (titles,).
+        params: Number of bins; samples and coverage of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
-        metrics_of, ece_before_calibration, balanced_accuracy_low and balanced_accuracy_high: its
-        confidence interval.
+        Metrics of metrics_of, ece_before_calibration, balanced_accuracy_low and
+        balanced_accuracy_high (the ends of the confidence interval).
     """
     bins = params.calibration_bins
     right = probabilities.argmax(axis=1) == targets
@@ -108,7 +108,7 @@ def comparison(
     params: EvaluateParams,
     seed: int,
 ) -> dict[str, float]:
-    """significance.compare of the predictions of two models, rounded to 6 digits."""
+    """Return significance.compare of the predictions of two models, rounded to 6 digits."""
     compared = compare(
         targets,
         probabilities.argmax(axis=1) == targets,
@@ -121,20 +121,20 @@ def comparison(
 
 
 def metrics_of(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> dict[str, float]:
-    """classification_metrics, rounded to 6 digits."""
+    """Return classification_metrics, rounded to 6 digits."""
     metrics = classification_metrics(probabilities, targets, bins)
     return {name: round(value, 6) for name, value in metrics.items()}
 
 
 def slices(held_out: HeldOut, rare: int) -> dict[str, np.ndarray]:
-    """Return parts of the titles that are worth a look on their own.
+    """Return groups of titles to measure separately.
 
     Args:
         held_out: Labelled titles.
         rare: Number of training titles below which a class is rare.
 
     Returns:
-        Masks, bool (titles,), by name; empty parts are left out.
+        Masks, bool (titles,), by name; empty groups are left out.
     """
     counts = held_out.token_counts
     masks = {}
@@ -155,7 +155,7 @@ def slices(held_out: HeldOut, rare: int) -> dict[str, np.ndarray]:
 def slice_table(
     probabilities: np.ndarray, targets: np.ndarray, masks: dict[str, np.ndarray], bins: int
 ) -> pd.DataFrame:
-    """One row a slice: its name, its titles and its metrics."""
+    """Return one row per slice: slice (its name), titles (their number) and the metrics."""
     return pd.DataFrame(
         {
             "slice": name,
@@ -170,11 +170,12 @@ def class_table(probabilities: np.ndarray, held_out: HeldOut) -> pd.DataFrame:
     """Return precision, recall and F1 of each class that has titles.
 
     Args:
-        probabilities: float (titles, classes).
+        probabilities: Probabilities, float (titles, classes).
         held_out: Labelled titles.
 
     Returns:
-        category, titles, train_titles (where known), precision, recall and f1, a row each class.
+        Columns category, titles, train_titles (if known), precision, recall and f1; one row per
+        class.
     """
     present = np.unique(held_out.targets)
     precision, recall, f1, titles = precision_recall_fscore_support(
@@ -197,11 +198,17 @@ def class_table(probabilities: np.ndarray, held_out: HeldOut) -> pd.DataFrame:
 def confused_pairs(
     probabilities: np.ndarray, targets: np.ndarray, labels: list[str], most: int
 ) -> pd.DataFrame:
-    """The pairs of category and wrong prediction that occur most.
+    """Return the most frequent pairs of a category and a wrong prediction.
+
+    Args:
+        probabilities: Probabilities, float (titles, classes).
+        targets: Class indices, (titles,).
+        labels: Categories; the position is the class index.
+        most: Number of rows to return.
 
     Returns:
-        One row a pair, most frequent first: category, predicted, pair (both, for plots), titles
-        and their share of the category's titles.
+        Columns category, predicted, pair (both, for plots), titles and share (of the titles of the
+        category); one row per pair, most frequent first.
     """
     predictions = probabilities.argmax(axis=1)
     wrong = predictions != targets
@@ -225,10 +232,16 @@ def confused_pairs(
 
 
 def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, most: int) -> pd.DataFrame:
-    """The wrong predictions that gave the right category the least probability.
+    """Return the wrong predictions with the least probability of the right category.
+
+    Args:
+        probabilities: Probabilities, float (titles, classes).
+        held_out: Labelled titles.
+        most: Number of rows to return.
 
     Returns:
-        One row a title, worst first: title, category, its probability, predicted, its probability.
+        Columns title, category, probability, predicted and predicted_probability; one row per
+        title, worst first.
     """
     targets, labels = held_out.targets, held_out.labels
     predictions = probabilities.argmax(axis=1)
@@ -248,7 +261,7 @@ def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, most: int) -> p
 
 
 def reliability_curve(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> pd.DataFrame:
-    """One row a bin that holds titles: confidence, accuracy, titles."""
+    """Return confidence, accuracy and titles of each bin with titles."""
     return pd.DataFrame(expected_calibration_error(probabilities, targets, bins)[1]).round(6)
 
 
@@ -258,12 +271,12 @@ def detail_tables(
     """Return the tables behind the metrics of a model.
 
     Args:
-        probabilities: float (titles, classes).
+        probabilities: Probabilities, float (titles, classes).
         held_out: Labelled titles.
-        params: Number of bins and of rows.
+        params: Number of bins and numbers of rows.
 
     Returns:
-        slices, classes, confused_pairs, mistakes and reliability, by name.
+        Tables slices, classes, confused_pairs, mistakes and reliability, by name.
     """
     targets, bins = held_out.targets, params.calibration_bins
     masks = slices(held_out, params.rare_category_rows)

@@ -1,10 +1,10 @@
 """A SYNTHETIC Spanish catalogue, in the layout of a course's version of the MeLi Data Challenge 2019.
 
-No row comes from Mercado Libre: every title is put together from hand-written word lists, so scores
-on it say nothing about the challenge. It exists so that the pipeline runs, and its tests mean
-something, without the real data. It imitates what makes real titles hard: missing accents, typos,
-abbreviations, selling noise, titles without the noun, wrong labels, duplicates across splits,
-another language among the rows, and a few broken lines.
+No row comes from Mercado Libre: every title is composed from hand-written word lists, so scores on
+it say nothing about the challenge. The pipeline and its tests run on it without the real data. It
+imitates the difficulties of real titles: missing accents, typos, abbreviations, selling noise,
+missing nouns, wrong labels, duplicates across splits, rows in another language, and a few broken
+lines.
 
 The same `rows` and `seed` give the same lines on every supported Python.
 """
@@ -57,7 +57,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class _Row(NamedTuple):
-    """A row before it becomes JSON; `truth` is the category that its title was written for."""
+    """A row before it becomes JSON; `truth` is the category from which its title was made."""
 
     language: str
     quality: str
@@ -72,13 +72,13 @@ def _split_sizes(total: int) -> dict[str, int]:
 
 
 def file_sizes(rows: int) -> dict[str, int]:
-    """How many lines each file of a catalogue has.
+    """Return the number of lines of each file of a catalogue.
 
     Args:
-        rows: Spanish rows over the three splits, broken lines included.
+        rows: Number of Spanish rows in the three splits, broken lines included.
 
     Returns:
-        Lines by file name, in writing order.
+        Numbers of lines by file name, in writing order.
 
     Raises:
         ValueError: `rows` is below 1,000.
@@ -94,13 +94,13 @@ def file_sizes(rows: int) -> dict[str, int]:
 
 
 def broken_positions(rows: int) -> list[int]:
-    """Where the broken lines of spanish.train are.
+    """Return the positions of the broken lines of spanish.train.
 
     Args:
-        rows: as for `catalogue_lines`.
+        rows: Number of Spanish rows; see `catalogue_lines`.
 
     Returns:
-        Line numbers from 0, evenly spread through the file.
+        Line numbers from 0, evenly spread over the file.
 
     Raises:
         ValueError: `rows` is below 1,000.
@@ -110,7 +110,7 @@ def broken_positions(rows: int) -> list[int]:
 
 
 def _apportion(total: int, weights: Sequence[float]) -> list[int]:
-    """Whole counts in proportion to the weights that add up to the total (largest remainder)."""
+    """Return integers in proportion to weights with a given total (largest remainders)."""
     whole = sum(weights)
     exact = [total * weight / whole for weight in weights]
     counts = [int(value) for value in exact]
@@ -121,7 +121,7 @@ def _apportion(total: int, weights: Sequence[float]) -> list[int]:
 
 
 class _Corpus:
-    """The rows of one language. Its splits must be read in order: train feeds the later ones."""
+    """Rows of one language. The splits must be read in order: train feeds the later ones."""
 
     def __init__(
         self, language: str, rows: int, seed: int, shared: Shared, lexicon: dict[str, Category]
@@ -154,7 +154,7 @@ class _Corpus:
         self._kept: list[tuple[str, int]] = []
 
     def _plan(self, split: str, total: int) -> array[int]:
-        """A shuffled code for each row: a category, or one of two codes for special rows."""
+        """Return a code for each row, shuffled: a category, or one of two codes of special rows."""
         repeat, foreign = len(self.names), len(self.names) + 1
         fixed: dict[int, int] = {}
         if split == "train":
@@ -181,7 +181,7 @@ class _Corpus:
         return plan
 
     def _label(self, truth: int) -> int:
-        """The category an unreliable seller gives: mostly the right one."""
+        """Return the category that an unreliable seller gives, mostly the right one."""
         draw = self._random.random
         if draw() >= _WRONG or truth in self._rare:
             return truth
@@ -194,7 +194,7 @@ class _Corpus:
         return self._ranked[at]
 
     def _again(self, vary: bool) -> tuple[str, int]:
-        """A title that train already has, perhaps in another spelling."""
+        """Return a title that is already in train, perhaps in another spelling."""
         draw = self._random.random
         if not self._kept:
             index = self._ranked[self._by_popularity(draw())]
@@ -205,7 +205,7 @@ class _Corpus:
         return title, truth
 
     def rows(self, split: str) -> Iterator[_Row]:
-        """The sound rows of a split, in file order."""
+        """Yield the sound rows of a split, in file order."""
         total = self._sizes[split]
         if split == "train" and self._foreign:
             total -= BROKEN_LINES
@@ -228,13 +228,13 @@ class _Corpus:
             yield _Row(language, quality, title, label, truth)
 
     def spare(self, number: int) -> _Row:
-        """A row outside the plan, for a broken line to be made from."""
+        """Return a row outside the plan, to make a broken line from."""
         index = self._ranked[number % len(self._ranked)]
         return _Row(self.language, "unreliable", self._titles.title(index), index, index)
 
 
 class _Encoder:
-    """Turns the rows of one language into lines; the token dictionary grows with train only."""
+    """Turns rows of one language into lines; only train adds to the dictionary of tokens."""
 
     def __init__(self, corpus: _Corpus) -> None:
         self._corpus = corpus
@@ -268,7 +268,7 @@ class _Encoder:
         ).encode()
 
     def _broken(self, number: int, size: int) -> bytes:
-        """One of the ways in which a line of a scraped file goes wrong."""
+        """Return a broken line of one of the kinds that occur in scraped files."""
         row = self._corpus.spare(7 * number)
         tokens = tokenize_title(row.title, self._corpus.stop_words)
         record: dict[str, object] = {
@@ -324,19 +324,19 @@ def _files(rows: int, seed: int) -> Iterator[tuple[str, Iterator[bytes]]]:
 
 
 def catalogue_lines(rows: int = 20_000, seed: int = 20190) -> Iterator[tuple[str, bytes]]:
-    """Write the catalogue line by line, without keeping it.
+    """Yield the lines of a catalogue.
 
     Args:
-        rows: Spanish rows over the three splits, broken lines included; the Portuguese files get
-            7.5 % of that on top.
-        seed: another seed gives other titles from the same words.
+        rows: Number of Spanish rows in the three splits, broken lines included; Portuguese rows add
+            7.5 %.
+        seed: Seed of every random choice.
 
     Yields:
-        The file's name and one line of it, without the line end; files come in writing order.
+        Name of a file and a line of it without line end, file by file in writing order.
 
     Raises:
         ValueError: `rows` is below 1,000.
-        LexiconError: a word list of the package breaks its format.
+        LexiconError: A word list of the package breaks its format.
     """
     for name, lines in _files(rows, seed):
         for line in lines:
@@ -344,20 +344,20 @@ def catalogue_lines(rows: int = 20_000, seed: int = 20190) -> Iterator[tuple[str
 
 
 def write_catalogue(folder: Path, rows: int = 20_000, seed: int = 20190) -> dict[str, int]:
-    """Write the six files of a catalogue; they replace those of the folder once all are complete.
+    """Write the six files of a catalogue; existing files are replaced once all are complete.
 
     Args:
-        folder: where to write; made if missing.
-        rows: as for `catalogue_lines`.
-        seed: as for `catalogue_lines`.
+        folder: Path of the folder, created if missing.
+        rows: Number of Spanish rows; see `catalogue_lines`.
+        seed: Seed of every random choice.
 
     Returns:
-        Lines by file name.
+        Numbers of lines by file name.
 
     Raises:
         ValueError: `rows` is below 1,000.
-        LexiconError: a word list of the package breaks its format.
-        OSError: a file cannot be written.
+        LexiconError: A word list of the package breaks its format.
+        OSError: A file cannot be written.
     """
     sizes = file_sizes(rows)
     folder = Path(folder)

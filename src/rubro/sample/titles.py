@@ -1,7 +1,7 @@
-"""Synthetic product titles: how a seller would put a category's words together, and then err.
+"""Synthetic product titles: words of a category, in a seller's order and with a seller's errors.
 
-Randomness comes from one `random.Random.random` only. The other methods of that class may change
-their algorithm between Python versions, which would change the committed sample.
+Only `random.Random.random` is used: the algorithms of the other methods of that class may change
+between Python versions, and with them the committed sample.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .words import Category, Shared
 
 MAX_CHARACTERS = 60
 
-# Shares of titles; together they set how hard the catalogue is.
+# Shares of titles; together they decide how difficult the catalogue is.
 NO_NOUN = 0.27
 SHORT_NOUN = 0.32
 HAS_BRAND = 0.70
@@ -49,10 +49,10 @@ def strip_accents(text: str) -> str:
     """Remove the accents of Latin letters (ñ becomes n).
 
     Args:
-        text: any text.
+        text: Any text.
 
     Returns:
-        The text without combining marks.
+        Text without combining marks.
     """
     if text.isascii():
         return text
@@ -63,11 +63,11 @@ def tokenize_title(title: str, stop_words: Collection[str]) -> list[str]:
     """Split a title as the catalogue's `tokenized_title` does.
 
     Args:
-        title: a product title.
-        stop_words: tokens to leave out, in lower case and without accents.
+        title: Product title.
+        stop_words: Tokens to leave out, in lower case and without accents.
 
     Returns:
-        The tokens in lower case and without accents that consist of two or more letters.
+        Tokens of two or more letters, in lower case and without accents.
     """
     return [
         token
@@ -77,10 +77,10 @@ def tokenize_title(title: str, stop_words: Collection[str]) -> list[str]:
 
 
 class WeightedChoice:
-    """Positions drawn in proportion to their weights.
+    """Random choice of a position in proportion to weights.
 
     Args:
-        weights: a non-negative weight for each position, not all zero.
+        weights: Weight of each position, >= 0, not all zero.
     """
 
     def __init__(self, weights: Sequence[float]) -> None:
@@ -88,19 +88,16 @@ class WeightedChoice:
         self._last = len(weights) - 1
 
     def __call__(self, draw: float) -> int:
-        """Pick a position.
+        """Return a position.
 
         Args:
-            draw: a number in [0, 1).
-
-        Returns:
-            The position.
+            draw: Random number in [0, 1).
         """
         return min(bisect(self._cumulative, draw * self._cumulative[-1]), self._last)
 
 
 class _Vocabulary:
-    """One category's words in one language."""
+    """Words of one category in one language."""
 
     def __init__(self, name: str, shared: Shared, categories: Mapping[str, Category], pt: bool):
         category = categories[name]
@@ -130,10 +127,10 @@ class TitleMaker:
 
     Args:
         language: "spanish" or "portuguese".
-        names: the categories, in the order of their indices.
-        shared: the shared word lists.
-        categories: the lexicon; each of `names` needs nouns in that language.
-        draw: the only source of randomness, a number in [0, 1) for each call.
+        names: Categories in the order of their indices, each with nouns in the language.
+        shared: Shared word lists.
+        categories: Lexicon.
+        draw: Function that returns a random number in [0, 1), the only source of randomness.
     """
 
     def __init__(
@@ -159,13 +156,13 @@ class TitleMaker:
         return options[int(self._draw() * len(options))]
 
     def title(self, index: int) -> str:
-        """Write one title.
+        """Return a title.
 
         Args:
-            index: position of the category in `names`.
+            index: Position of the category in `names`.
 
         Returns:
-            A title, mostly of 4 to 12 words and never longer than 60 characters.
+            Title of at most 60 characters, mostly of 4 to 12 words.
         """
         draw = self._draw
         text = self._compose(self._words[index])

@@ -1,8 +1,8 @@
-"""The hand-written words behind the synthetic catalogue: shared word lists and the lexicon.
+"""Hand-written words of the synthetic catalogue: shared word lists and the lexicon.
 
 `shared.yaml` holds what every category uses (attribute kinds, selling noise, abbreviations, stop
-words); `lexicon/*.yaml` holds the categories, one file for each family of neighbours. Both are
-checked on load, because a misspelt neighbour would otherwise only show as odd data.
+words); `lexicon/*.yaml` holds the categories, one file per family of neighbours. Both are validated
+when they are read: a misspelt neighbour would otherwise only show as odd data.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)
 
 
 class LexiconError(ValueError):
-    """A word list or the lexicon breaks its format; the message names the file and the entry."""
+    """A word list that breaks its format; the message names the file and the entry."""
 
 
 class _Strict(BaseModel):
@@ -29,7 +29,7 @@ class _Strict(BaseModel):
 
 
 class Kind(_Strict):
-    """One kind of attribute: values, and the patterns (`{}` is the value) they are written in."""
+    """A kind of attribute: values, and patterns in which `{}` stands for the value."""
 
     values: Words
     patterns: Words = ["{}"]
@@ -37,13 +37,13 @@ class Kind(_Strict):
     portuguese_patterns: Words | None = None
 
     def spellings(self, portuguese: bool = False) -> list[str]:
-        """Every value in every pattern.
+        """Return every value in every pattern.
 
         Args:
-            portuguese: use the Portuguese values and patterns where the kind has them.
+            portuguese: Whether Portuguese values and patterns are used where the kind has them.
 
         Returns:
-            The spellings, pattern by pattern.
+            Spellings, pattern by pattern.
         """
         values = self.portuguese if portuguese and self.portuguese else self.values
         patterns = self.patterns
@@ -94,7 +94,7 @@ class Shared(_Strict):
 
 
 class Category(_Strict):
-    """One category of the lexicon: what its titles are made of."""
+    """A category of the lexicon: the words of its titles."""
 
     nouns: Words
     portuguese: Words | None = None
@@ -106,7 +106,7 @@ class Category(_Strict):
 
 
 def _plain(node: yaml.Node, where: str) -> object:
-    """YAML without its guesses: scalars stay text (`no`, `2019`), a repeated key is an error."""
+    """Return YAML with all scalars as text (`no`, `2019`); a repeated key is an error."""
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, object] = {}
         for key, value in node.value:
@@ -146,14 +146,14 @@ def parse_shared(text: str, where: str = "shared.yaml") -> Shared:
     """Read the shared word lists.
 
     Args:
-        text: the YAML text.
-        where: the file's name, for error messages.
+        text: YAML text.
+        where: Name of the file, for error messages.
 
     Returns:
-        The checked word lists.
+        Validated word lists.
 
     Raises:
-        LexiconError: the text is not YAML or breaks the format.
+        LexiconError: The text is not YAML or breaks the format.
     """
     try:
         return Shared.model_validate(_parse(text, where))
@@ -162,18 +162,18 @@ def parse_shared(text: str, where: str = "shared.yaml") -> Shared:
 
 
 def parse_lexicon(files: Mapping[str, str], kinds: Iterable[str]) -> dict[str, Category]:
-    """Read and cross-check the families.
+    """Read the families and validate the references between them.
 
     Args:
         files: YAML text of each family, by file name.
-        kinds: names of the attribute kinds that a category may use.
+        kinds: Names of the kinds of attributes.
 
     Returns:
-        The categories by name, in alphabetical order.
+        Categories by name, in alphabetical order.
 
     Raises:
-        LexiconError: a file is not YAML or breaks the format, a category is misnamed or defined
-            twice, or an entry names a category or an attribute kind that does not exist.
+        LexiconError: A file is not YAML or breaks the format, a category is misnamed or defined
+            twice, or an entry names an unknown category or kind of attribute.
     """
     known = frozenset(kinds)
     origin: dict[str, str] = {}
@@ -215,13 +215,13 @@ def _problems(
 
 
 def load_words() -> tuple[Shared, dict[str, Category]]:
-    """Read the word lists that come with the package.
+    """Read the word lists of the package.
 
     Returns:
-        The shared word lists and the categories by name, in alphabetical order.
+        Shared word lists, and categories by name in alphabetical order.
 
     Raises:
-        LexiconError: a file breaks its format.
+        LexiconError: A file breaks its format.
     """
     here = resources.files(__package__ or "rubro.sample")
     shared = parse_shared((here / "shared.yaml").read_text(encoding="utf-8"))
