@@ -1,0 +1,189 @@
+"""From trained models to an ensemble: how much each counts, and what it then says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize
+from scipy.special import log_softmax
+
+from helpers import MakeModel
+from rubro.base.errors import DataError
+from rubro.prediction.classifier import Classifier
+from rubro.prediction.folder import Model
+from rubro.training import ensemble
+from rubro.training.ensemble import combined, fit_weights
+
+pytest_plugins = ["helpers"]
+
+CLASSES = 5
+TITLES = ["apple drill", "", "zzz red boot", "new saw", "cherry"]
+
+
+def targets_of(seed: int, titles: int = 400) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, CLASSES, titles)
+
+
+def member(seed: int, targets: np.ndarray, strength: float) -> np.ndarray:
+    """Logits that know of the targets as much as their strength says."""
+    noise = np.random.default_rng(seed).normal(size=(len(targets), CLASSES))
+    return np.asarray(noise + strength * np.eye(CLASSES)[targets])
+
+
+def cross_entropy(
+    weights: dict[str, float], logits: dict[str, np.ndarray], targets: np.ndarray
+) -> float:
+    summed = sum(weights[name] * logits[name] for name in logits)
+    return float(-log_softmax(summed, axis=1)[np.arange(len(targets)), targets].mean())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    strengths=st.lists(st.sampled_from([-2.0, 0.0, 0.3, 2.0, 30.0]), min_size=2, max_size=4),
+)
+def test_weights_are_never_negative_and_no_worse_than_any_member_alone(
+    seed: int, strengths: list[float]
+) -> None:
+    targets = targets_of(seed, 100)
+    logits = {str(i): member(seed + i, targets, s) for i, s in enumerate(strengths)}
+    weights = fit_weights(logits, targets)
+    assert list(weights) == list(logits)
+    assert all(0 <= weight <= 20 for weight in weights.values())
+    assert all(weight == round(weight, 4) for weight in weights.values())
+    best = cross_entropy(weights, logits, targets)
+    for name in logits:
+        alone = {other: float(other == name) for other in logits}
+        assert best <= cross_entropy(alone, logits, targets) + 1e-3
+    assert best <= np.log(CLASSES) + 1e-3
+
+
+def test_the_weights_are_those_of_a_fine_grid() -> None:
+    targets = targets_of(1)
+    logits = {"a": member(1, targets, 2.0), "b": member(2, targets, 1.0)}
+    grid = np.arange(0, 4, 0.05)
+    best = min(cross_entropy({"a": a, "b": b}, logits, targets) for a in grid for b in grid)
+    found = fit_weights(logits, targets)
+    assert cross_entropy(found, logits, targets) <= best + 1e-6
+    # For noise of deviation 1 the logits are strength times those of the truth.
+    assert found["a"] == pytest.approx(2.0, abs=0.4)
+    assert found["b"] == pytest.approx(1.0, abs=0.3)
+
+
+def test_a_member_that_knows_nothing_or_the_contrary_gets_nothing() -> None:
+    targets = targets_of(2, 4000)
+    logits = {
+        "good": member(1, targets, 3.0),
+        "noise": member(2, targets, 0.0),
+        "contrary": member(3, targets, -1.0),
+        "constant": np.ones((4000, CLASSES)),
+    }
+    weights = fit_weights(logits, targets)
+    assert weights["good"] > 2
+    assert weights["noise"] < 0.1
+    assert weights["contrary"] == 0
+    assert cross_entropy({**weights, "constant": 0}, logits, targets) == pytest.approx(
+        cross_entropy(weights, logits, targets)
+    )
+
+
+def test_a_copy_of_a_member_does_not_count_twice() -> None:
+    targets = targets_of(3)
+    one, other = member(1, targets, 2.0), member(2, targets, 1.0)
+    two = fit_weights({"one": one, "other": other}, targets)
+    three = fit_weights({"one": one, "copy": one, "other": other}, targets)
+    assert three["one"] + three["copy"] == pytest.approx(two["one"], abs=0.01)
+    assert three["other"] == pytest.approx(two["other"], abs=0.01)
+
+
+def test_one_member_alone_counts_once() -> None:
+    targets = targets_of(4)
+    assert fit_weights({"mlp": member(1, targets, 0.0)}, targets) == {"mlp": 1.0}
+
+
+@pytest.mark.parametrize("shift", [0.0, 500.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_constant_added_to_the_logits_of_a_title_changes_nothing(
+    shift: float, dtype: type
+) -> None:
+    targets = targets_of(5)
+    logits = {"a": member(1, targets, 2.0), "b": member(2, targets, 1.0)}
+    shifts = shift * np.random.default_rng(0).normal(size=(len(targets), 1))
+    shifted: dict[str, np.ndarray] = {
+        name: (own + shifts).astype(dtype) for name, own in logits.items()
+    }
+    expected = fit_weights(logits, targets)
+    assert fit_weights(shifted, targets) == pytest.approx(expected, abs=2e-3)
+
+
+def test_the_gradient_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def spied(function: Any, start: np.ndarray, **options: Any) -> Any:
+        given.append(function)
+        return optimize.minimize(function, start, **options)
+
+    monkeypatch.setattr(ensemble, "minimize", spied)
+    targets = targets_of(6, 60)
+    fit_weights({str(i): member(i, targets, i) for i in range(3)}, targets)
+    (loss,) = given
+    for weights in ([1 / 3] * 3, [0.0, 0.0, 0.0], [2.0, 0.1, 5.0]):
+        error = optimize.check_grad(
+            lambda w: loss(w)[0], lambda w: loss(w)[1], np.array(weights), epsilon=1e-7
+        )
+        assert error < 1e-5
+
+
+@pytest.mark.parametrize("weights", [None, {"mlp": 0.25, "cnn": 0.0, "svm": 3.5}])
+def test_an_ensemble_sums_the_weighted_logits_of_its_members(
+    weights: dict[str, float] | None, make_model: MakeModel
+) -> None:
+    models = [make_model(name) for name in ("mlp", "cnn", "svm")]
+    together = Classifier(combined("both", models, weights))
+    assert together.name == "both"
+    summed = sum(
+        (weights[model.description.name] if weights else 1.0) * Classifier(model).logits(TITLES)
+        for model in models
+    )
+    np.testing.assert_allclose(together.logits(TITLES), summed, atol=1e-5)
+    for model in models:
+        np.testing.assert_array_equal(
+            together.member_logits(TITLES)[model.description.name],
+            Classifier(model).logits(TITLES),
+        )
+        assert model.description.members[model.description.name].weight == 1.0
+
+
+def test_the_calibration_of_a_member_is_not_that_of_the_ensemble(make_model: MakeModel) -> None:
+    model = make_model("svm")
+    calibration = model.description.calibration.model_copy(update={"low": 0.3})
+    description = model.description.model_copy(update={"calibration": calibration})
+    found = combined("ensemble", [replace(model, description=description), make_model("mlp")])
+    assert found.description.calibration.low == 1.0
+
+
+def changed(model: Model, **changes: Any) -> Model:
+    return replace(model, description=model.description.model_copy(update=changes))
+
+
+def test_models_that_differ_are_refused(make_model: MakeModel) -> None:
+    svm, mlp = make_model("svm"), make_model("mlp")
+    words = list(mlp.vocabulary.items())
+    others = {
+        "labels": changed(mlp, labels=mlp.description.labels[::-1]),
+        "text": changed(mlp, text=mlp.description.text.model_copy(update={"max_tokens": 9})),
+        "subwords": changed(mlp, subwords=mlp.description.subwords.model_copy(update={"min_n": 2})),
+        "vocabulary": replace(mlp, vocabulary=dict(words[::-1])),
+    }
+    combined("ensemble", [svm, mlp])
+    for key, other in others.items():
+        with pytest.raises(DataError, match=f"mlp and svm differ in {key}; `dvc repro`"):
+            combined("ensemble", [svm, other])
+    another_count = replace(mlp, vocabulary={**mlp.vocabulary, words[0][0]: 50})
+    with pytest.raises(DataError, match="differ in vocabulary"):
+        combined("ensemble", [svm, another_count])
