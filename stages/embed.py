@@ -1,4 +1,4 @@
-"""embed: training titles to FastText vectors."""
+"""embed: train FastText vectors on the training titles."""
 
 from itertools import chain
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ensemble: the models' weights and a calibration, fitted on validation."""
+"""ensemble: fit the weights of the models and a calibration on validation."""
 
 from pathlib import Path
 

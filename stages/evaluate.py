@@ -1,4 +1,4 @@
-"""evaluate: every model and the ensemble, compared on validation and test."""
+"""evaluate: measure and compare the models and the ensemble on validation and test."""
 
 from itertools import combinations
 from pathlib import Path

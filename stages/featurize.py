@@ -1,4 +1,4 @@
-"""featurize: titles to ragged arrays of integers."""
+"""featurize: turn titles into ragged arrays of integers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What train_mlp and train_cnn share: features and embedding in, model folder and curves out."""
+"""Common part of train_mlp and train_cnn: features and embedding in, model and curves out."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,15 @@ def train_network(
     params: Params,
     hyperparameters: TrainParams,
 ) -> None:
-    """Train a network; write models/NAME, metrics/curves/NAME and metrics/train_NAME.json."""
+    """Train a network; write models/NAME, metrics/curves/NAME and metrics/train_NAME.json.
+
+    Args:
+        name: Name of the model.
+        kind: Class of the network.
+        member: Class of its entry in model.json.
+        params: All parameters.
+        hyperparameters: Parameters of the network.
+    """
     L.seed_everything(params.seed, verbose=False)
     features, embedding = Path("data/features"), Embedding.load(Path("models/embedding"))
     (train_titles, validation), tokens = load_features(features, "train", "validation")
@@ -61,7 +69,7 @@ def train_network(
     where = params.seed, params.accelerator, params.devices
     given = os.environ.get(_CHECKPOINTS)
     if given and os.environ.get("LOCAL_RANK", "0") != "0":
-        # Lightning started this process to share another's training; that one does the rest.
+        # Lightning started this process to share a training; rank 0 writes the outcome.
         console.quiet = True
         train(network, titles, hyperparameters, Run(*where, Path(given)), lambda *_: None)
     inputs = [features, SUBSET, Path("models/embedding"), workspace.CODE]

@@ -1,4 +1,4 @@
-"""What the training stages and the ensemble share: calibrate a model, write it, measure it."""
+"""Common part of the training stages and the ensemble: calibrate, write and measure a model."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ SUBSET = Path("data/subset")
 
 
 def titles_that_choose(params: Params) -> tuple[list[str], np.ndarray]:
-    """Return the validation titles that choose weights and calibration, and their targets."""
+    """Return the validation titles for choosing weights and calibration, and their targets."""
     table = load_split(SUBSET, "validation")
     labels = labels_of(table["category"], table["label_quality"], load_labels(SUBSET))
     chosen = titles_to_choose_by(labels, params.min_reliable_titles)
@@ -32,7 +32,17 @@ def titles_that_choose(params: Params) -> tuple[list[str], np.ndarray]:
 def save_member(
     name: str, member: AnyMember, tensors: dict[str, np.ndarray], params: Params
 ) -> dict[str, Any]:
-    """Write a trained member as models/NAME and return its metrics."""
+    """Write a model of one member as models/NAME and return its metrics.
+
+    Args:
+        name: Name of the model.
+        member: Entry of the model in model.json.
+        tensors: Weights by name.
+        params: All parameters.
+
+    Returns:
+        Metrics on validation, calibration and size of the folder, for JSON.
+    """
     subwords = load_subwords(Path("models/embedding"))
     text = load_info(SUBSET).model_dump() | params.featurize.model_dump()
     description = Description(
@@ -47,7 +57,16 @@ def save_member(
 
 
 def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]:
-    """Calibrate a model on titles, write it as models/NAME and return its metrics there."""
+    """Calibrate a model, write it as models/NAME and return its metrics.
+
+    Args:
+        model: Model with any calibration.
+        titles: Validation titles.
+        targets: Class indices, (titles,).
+
+    Returns:
+        Metrics on the titles, calibration and size of the folder, for JSON.
+    """
     model = calibrated(model, titles, targets)
     folder = Path("models") / model.description.name
     model.save(folder)

@@ -1,4 +1,4 @@
-"""subset: raw titles to train, validation and test tables."""
+"""subset: make tables of training, validation and test titles from raw titles."""
 
 from pathlib import Path
 

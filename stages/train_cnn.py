@@ -1,4 +1,4 @@
-"""train_cnn: features and embedding to the CNN."""
+"""train_cnn: train the CNN on features, from the embedding."""
 
 import workspace  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""train_mlp: features and embedding to the MLP."""
+"""train_mlp: train the MLP on features, from the embedding."""
 
 import workspace  # noqa: F401
 

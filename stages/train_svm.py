@@ -1,4 +1,4 @@
-"""train_svm: features to a linear SVM with naive Bayes."""
+"""train_svm: fit a linear SVM with naive Bayes to features."""
 
 from pathlib import Path
 

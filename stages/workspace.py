@@ -1,8 +1,8 @@
-"""Prepares the process of a stage; each stage imports it first.
+"""Preparation of the process of a stage; each stage imports it first.
 
-It makes the stage run the code of its own checkout, not of an installed copy: `dvc exp run --temp`
-and `--queue` run in a copy of the repository. It lets numpy and torch compute on one thread. And
-it ends in a message where the environment is not set up, or Ctrl-C comes during the imports.
+A stage runs the code of its own checkout, not of an installed copy: `dvc exp run --temp` and
+`--queue` run in a copy of the repository. numpy and torch compute on one thread. Where packages are
+missing, or Ctrl-C comes during the imports, the process ends with a message.
 """
 
 import os
@@ -17,8 +17,8 @@ def _interrupted(*_: object) -> None:
 
 
 signal.signal(signal.SIGINT, _interrupted)
-# Libraries cut sums by the number of threads that share them, and the last bits depend on it: MKL
-# with MKL_CBWR=AUTO,STRICT too, on AMD. A second thread would save 4 % of a training's time.
+# The last bits of a sum depend on the number of threads that share it: with MKL on AMD even with
+# MKL_CBWR=AUTO,STRICT. A second thread would save 4 % of the time of a training.
 for _library in ("OMP", "MKL", "OPENBLAS"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"
 CODE = Path(__file__).resolve().parent.parent / "src" / "rubro"
