@@ -84,6 +84,7 @@ def test_an_ensemble_of_one_member_is_that_model(project: Path, dvc: Run) -> Non
     assert names == {"model.json", "vocabulary.json", "svm.safetensors"}
 
 
+@pytest.mark.slow
 def test_a_changed_knob_of_the_evaluation_trains_nothing(project: Path, dvc: Run) -> None:
     done = dvc("exp", "run", "-S", "evaluate.mistakes=3")
     assert stages_run(done) == ["evaluate"]
@@ -97,6 +98,7 @@ def experiment(project: Path, name: str) -> str:
     return next(ref for ref in refs.splitlines() if ref.endswith(f"/{name}"))
 
 
+@pytest.mark.slow
 def test_an_experiment_in_a_copy_reads_titles_elsewhere_by_their_absolute_path(
     project: Path, dvc: Run
 ) -> None:
