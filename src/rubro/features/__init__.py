@@ -1,1 +1,1 @@
-"""Titles as arrays of integers."""
+"""Titles as arrays of integers, and word vectors."""

@@ -1,4 +1,4 @@
-"""Word vectors as a table of rows, for words and for hashed character n-grams."""
+"""Word vectors as rows of a table: rows of words and rows of hashed character n-grams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Embedding:
     """Word vectors.
 
     Attributes:
-        subwords: Rows of each token.
+        subwords: Rows and weight of each token.
         table: Vectors, float32 (rows, vector size).
     """
 
@@ -25,7 +25,7 @@ class Embedding:
     table: np.ndarray
 
     def vector(self, token: str) -> np.ndarray:
-        """Return the mean of a token's rows, float32 (vector size,); zeros where it has none."""
+        """Return the mean of the rows of a token, float32 (vector size,); zeros without rows."""
         rows = self.subwords.rows_of(token)
         if not rows:
             return np.zeros(self.table.shape[1], dtype=np.float32)
@@ -33,12 +33,12 @@ class Embedding:
         return mean
 
     def randomised(self, seed: int) -> Embedding:
-        """Return the same words and n-grams with standard normal random numbers as vectors."""
+        """Return an embedding of the same words and n-grams with standard normal vectors."""
         random = np.random.default_rng(seed)
         return Embedding(self.subwords, random.standard_normal(self.table.shape, dtype=np.float32))
 
     def save(self, folder: Path) -> None:
-        """Write table.safetensors, vocabulary.json and subwords.json; the same bytes each time."""
+        """Write table.safetensors, vocabulary.json and subwords.json."""
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "vocabulary.json", self.subwords.vocabulary)
         write_json(folder / "subwords.json", self.subwords.params.model_dump())
@@ -46,7 +46,7 @@ class Embedding:
 
     @classmethod
     def load(cls, folder: Path) -> Embedding:
-        """Read the files that save wrote.
+        """Read the files of save.
 
         Raises:
             DataError: A file is missing or damaged.

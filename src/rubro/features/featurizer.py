@@ -1,4 +1,4 @@
-"""From the tokens of titles to arrays of integers."""
+"""Arrays of integers from the tokens of titles."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FIBONACCI = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Tokens(Ragged):
-    """Distinct tokens: each a list of embedding rows.
+    """Distinct tokens as lists of embedding rows.
 
     Attributes:
-        weights: Inverse document frequency of each token, float32 (tokens,); see
+        weights: Relative inverse document frequency of each token, float32 (tokens,); see
             Subwords.weight_of.
     """
 
@@ -32,8 +32,8 @@ class TitleFeatures:
     """Titles as integers.
 
     Attributes:
-        tokens: Position of each token of a title among the distinct tokens.
-        bigrams: Hash bucket of each pair of neighbouring tokens of a title.
+        tokens: Positions of the tokens of each title among the distinct tokens.
+        bigrams: Hash buckets of the pairs of neighbouring tokens of each title.
     """
 
     tokens: Ragged
@@ -48,7 +48,7 @@ class TitleFeatures:
 
 
 class Featurizer:
-    """Turns tokens into integers; each distinct token is looked up once.
+    """Turns tokens into integers, with one look-up per distinct token.
 
     Args:
         subwords: Rows and weight of each token.
@@ -67,10 +67,10 @@ class Featurizer:
         return len(self._index)
 
     def __call__(self, titles: Sequence[Sequence[str]]) -> TitleFeatures:
-        """Return titles as integers; a token met for the first time gets the next position.
+        """Return titles as integers; new tokens get the next positions.
 
         Args:
-            titles: Tokens of each title; those after the first max_tokens are left out.
+            titles: Tokens of each title, of which the first max_tokens are read.
         """
         limit = self._max_tokens
         cut = [tokens if len(tokens) <= limit else tokens[:limit] for tokens in titles]
@@ -89,10 +89,10 @@ class Featurizer:
         self._hashes[position] = zlib.crc32(token.encode("utf-8"))
 
     def tokens(self, first: int = 0) -> Tokens:
-        """Return the distinct tokens from a position on, in the order of their first appearance.
+        """Return the distinct tokens from a position on, in order of first appearance.
 
         Args:
-            first: Position of the first one.
+            first: Position of the first token to return.
         """
         tokens = list(islice(self._index, first, None))
         lists = [self._subwords.rows_of(token) for token in tokens]
@@ -107,7 +107,7 @@ class Featurizer:
         hashes = self._hashes[tokens.values]
         # Fibonacci hashing: Knuth, TAOCP 3, 6.4.
         pairs = ((hashes[:-1] * _FIBONACCI + hashes[1:]) * _FIBONACCI) >> np.uint64(32)
-        # A pair that starts at the last token of a title would reach into the next title.
+        # The last token of a title and the first of the next one are no pair.
         within = np.ones(max(len(hashes) - 1, 0), dtype=bool)
         ends = tokens.offsets[1:-1]
         within[ends[(ends > 0) & (ends < len(hashes))] - 1] = False

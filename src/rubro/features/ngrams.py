@@ -1,4 +1,4 @@
-"""Hashed character n-grams of a word, the same as gensim's FastText has."""
+"""Hashed character n-grams of a word, as in gensim's FastText."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def ngram_buckets(word: str, min_n: int, max_n: int, buckets: int) -> list[int]:
 
     The hash is FNV-1a over the UTF-8 bytes of the n-gram, each byte taken as a signed number and
     extended to 32 bits before it is combined, as in fastText. The word is put between `<` and `>`;
-    these two marks alone are no n-grams.
+    either mark alone is no n-gram.
 
     Source: Fowler, Noll, Vo, The FNV Non-Cryptographic Hash Algorithm; Bojanowski et al. 2017,
     Enriching Word Vectors with Subword Information.
@@ -24,7 +24,7 @@ def ngram_buckets(word: str, min_n: int, max_n: int, buckets: int) -> list[int]:
         buckets: Number of buckets, >= 1.
 
     Returns:
-        Bucket numbers, 0 to buckets - 1, in the order of gensim's `ft_ngram_hashes`.
+        Bucket numbers from 0 to buckets - 1, in the order of gensim's `ft_ngram_hashes`.
     """
     characters = [
         [byte if byte < 128 else byte | 0xFFFFFF00 for byte in character.encode("utf-8")]

@@ -1,4 +1,4 @@
-"""Lists of integers of different lengths, end to end in one array."""
+"""Lists of integers of different lengths, concatenated in one array."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Ragged:
-    """Lists of integers of different lengths, end to end.
+    """Lists of integers of different lengths, concatenated.
 
     Attributes:
-        values: int32 (total length,), the lists one after another.
-        offsets: int64 (lists + 1,); list i is `values[offsets[i]:offsets[i + 1]]`.
+        values: Concatenated lists, int32 (total length,).
+        offsets: Bounds of the lists, int64 (lists + 1,): list i is
+            `values[offsets[i]:offsets[i + 1]]`.
     """
 
     values: np.ndarray
@@ -23,10 +24,10 @@ class Ragged:
 
     @classmethod
     def from_lists(cls, lists: Sequence[Iterable[int]], lengths: Sequence[int]) -> Ragged:
-        """Put lists end to end.
+        """Concatenate lists.
 
         Args:
-            lists: n lists of integers below 2**31.
+            lists: Lists of integers below 2**31.
             lengths: Length of each list.
         """
         offsets = np.zeros(len(lists) + 1, dtype=np.int64)
@@ -60,9 +61,9 @@ class Ragged:
         """Return the values at each position, first to last.
 
         Returns:
-            For each position, the lists that are long enough, int64 (n,), and their values at that
-            position, int32 (n,). Lists come longest first, so that those of a position are a
-            prefix of those of the position before.
+            Pair of arrays for each position: indices of the lists with a value there, int64 (n,),
+            and these values, int32 (n,). Longer lists come first, so that the lists of a position
+            are a prefix of the lists of the position before.
         """
         lengths = self.lengths
         order = np.argsort(-lengths, kind="stable")
@@ -77,15 +78,15 @@ class Ragged:
 
 
 def sums(lists: Ragged, rows: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:
-    """Return for each list the sum of the rows that its values name.
+    """Return the sum of the rows of each list.
 
     Args:
-        lists: n lists of row numbers.
+        lists: Lists of row numbers.
         rows: Function from row numbers, int (m,), to rows, float32 (m, size).
         size: Length of a row.
 
     Returns:
-        float32 (n, size); zeros for an empty list.
+        Sums, float32 (lists, size); zeros for an empty list.
     """
     total = np.zeros((len(lists), size), dtype=np.float32)
     positions = lists.by_position()

@@ -1,8 +1,9 @@
-"""Tokens as rows of a table: a row for each known word, and shared rows for hashed n-grams."""
+"""Tokens as rows of a table: one row per known word, and shared rows of hashed n-grams."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -29,7 +30,7 @@ def inverse_document_frequency(documents_with: int, documents: int) -> float:
 
 
 class SubwordParams(Section):
-    """Sizes that decide which rows a token is made of.
+    """Sizes that define the rows of a token.
 
     Attributes:
         min_n: Length of the shortest character n-gram, word marks included.
@@ -44,7 +45,7 @@ class SubwordParams(Section):
     titles: Annotated[int, Field(ge=1, lt=2**63)]
 
     def problem(self, vocabulary: dict[str, int]) -> str | None:
-        """Return what is wrong with sizes or a vocabulary read from a file, if anything is."""
+        """Return the fault of sizes and a vocabulary from a file; None = no fault."""
         if not vocabulary:
             return "no word"
         if max(vocabulary.values()) > self.titles:
@@ -56,11 +57,10 @@ class SubwordParams(Section):
 
 @dataclass(frozen=True)
 class Subwords:
-    """The rows and the weight of every possible token.
+    """Rows and weights of all possible tokens.
 
     Attributes:
-        vocabulary: Words with a row of their own, in the order of their rows, and the number of
-            training titles that hold each.
+        vocabulary: Number of training titles that hold each word, in the order of the rows.
         params: Sizes.
     """
 
@@ -71,8 +71,9 @@ class Subwords:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_row", {word: row for row, word in enumerate(self.vocabulary)})
-        total = sum(self.vocabulary.values())
-        weighted = sum(count * self._idf(count) for count in self.vocabulary.values())
+        words_of_count = Counter(self.vocabulary.values())
+        total = sum(count * words for count, words in words_of_count.items())
+        weighted = sum(count * words * self._idf(count) for count, words in words_of_count.items())
         object.__setattr__(self, "_mean_idf", weighted / total if weighted else 1.0)
 
     def _idf(self, titles_with: int) -> float:
@@ -87,9 +88,9 @@ class Subwords:
         return token in self._row
 
     def weight_of(self, token: str) -> float:
-        """Return the inverse document frequency of a token, relative to the mean token's.
+        """Return the inverse document frequency of a token, relative to the mean token.
 
-        An out-of-vocabulary token weighs as much as a word that no training title holds.
+        An out-of-vocabulary token has the weight of a word in no training title.
 
         Args:
             token: Any token.
@@ -100,13 +101,13 @@ class Subwords:
         return self._idf(self.vocabulary.get(token, 0)) / self._mean_idf
 
     def rows_of(self, token: str) -> list[int]:
-        """Return the rows that make up a token's vector.
+        """Return the rows of a token.
 
         Args:
             token: Any token, in the vocabulary or not.
 
         Returns:
-            Row of the word, if it has one, then the rows of its n-grams. Empty for an
+            Row of the word, if it is in the vocabulary, then the rows of its n-grams. Empty for an
             out-of-vocabulary token without n-grams.
         """
         own = self._row.get(token)

@@ -1,4 +1,4 @@
-"""Features and labels of a split, as files."""
+"""Features and labels of titles, and their files."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ class LabelledTitles:
 
 
 def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Tokens) -> None:
-    """Write tokens.safetensors and one file for each split; the same bytes each time.
+    """Write tokens.safetensors and a file for each split.
 
     Args:
-        folder: Created where it is missing.
+        folder: Path of the folder, created if missing.
         splits: Titles of each split, by its name.
         tokens: Distinct tokens of all splits.
     """
@@ -93,14 +93,14 @@ def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Token
 
 
 def load_features(folder: Path, *splits: str) -> tuple[list[LabelledTitles], Tokens]:
-    """Read the files that save_features wrote.
+    """Read the files of save_features.
 
     Args:
-        folder: Folder of the features.
+        folder: Path of the folder.
         splits: Names of the splits to read.
 
     Returns:
-        Splits in the order of their names, and the distinct tokens.
+        Splits in the order of the arguments, and distinct tokens.
 
     Raises:
         DataError: A file is missing or damaged.
@@ -133,7 +133,7 @@ def _load_split(path: Path, distinct_tokens: int) -> LabelledTitles:
 
 
 def _checked(path: Path, values: np.ndarray, offsets: np.ndarray) -> Ragged:
-    """Return a ragged array whose offsets lead nowhere but into its values."""
+    """Return a ragged array after a check that its offsets are valid."""
     whole = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(values)
     if not whole or (offsets[1:] < offsets[:-1]).any() or values.min(initial=0) < 0:
         raise damaged(path, "offsets that do not cut the values into lists")

@@ -1,1 +1,1 @@
-"""The classifiers: plain torch modules from a batch of titles to logits."""
+"""The networks: torch modules from a batch of titles to logits."""

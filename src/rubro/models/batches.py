@@ -12,8 +12,8 @@ import torch
 from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
 
-# Batches are cut from shuffled chunks of this many batches, sorted by length: little padding,
-# and still other neighbours in each epoch.
+# Number of batches in a shuffled chunk. Titles of a chunk are sorted by length: batches have little
+# padding, and titles still have other neighbours in each epoch.
 _CHUNK = 20
 
 
@@ -25,7 +25,7 @@ class Batch(NamedTuple):
         row_index: Positions in rows, int64 (N,), token by token.
         row_offsets: Start of each token in row_index, int64 (U,).
         row_counts: Number of rows of each token, int64 (U,).
-        token_weights: Inverse document frequency of each token, float32 (U,).
+        token_weights: Relative inverse document frequency of each token, float32 (U,).
         tokens: Positions among the distinct tokens, int64 (B, L); U after a title's end.
         lengths: Number of tokens of each title, int64 (B,).
         bigrams: Distinct bigram buckets, int64 (P,).
@@ -60,7 +60,7 @@ def gather(
         titles: Titles of a split.
         distinct_tokens: Distinct tokens of all splits.
         indices: Positions of the titles to gather, int64 (B,).
-        weights: Weight of every title of the split, float32 (titles,).
+        weights: Weight of each title of the split, float32 (titles,).
     """
     features = titles.features.take(indices)
     tokens, bigrams = features.tokens, features.bigrams
@@ -95,11 +95,10 @@ class Batches:
         titles: Titles of the split.
         distinct_tokens: Distinct tokens of all splits.
         batch_size: Number of titles in a batch.
-        weights: Weight of each title, float32 (titles,); titles of weight 0 are left out. None =
-            all ones.
+        weights: Weight of each title, float32 (titles,); 0 = left out; None = 1 for all.
         seed: Seed of the order of the titles; None = the order of the split.
-        share: i and n: every n-th title of each batch from the i-th on, i from 0. A batch of fewer
-            than n titles is not shared out.
+        share: Numbers i, from 0, and n: of each batch, every n-th title from the i-th on. A batch
+            of fewer than n titles is not divided.
     """
 
     def __init__(
@@ -142,7 +141,7 @@ class Batches:
 
 
 def cut(values: np.ndarray, size: int) -> list[np.ndarray]:
-    """Return consecutive parts of an array, each of size values but perhaps the last."""
+    """Return consecutive parts of an array of the given size; the last may be shorter."""
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 

@@ -1,4 +1,4 @@
-"""The CNN: filters that span neighbouring tokens, beside the title's pooled vector."""
+"""The CNN: filters over neighbouring tokens, beside a linear path from the pooled title vector."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rubro.models.layers import Dense, ModelShape, Network
 class Cnn(Network):
     """A convolution of each filter size over the token vectors, and its maximum over the title.
 
-    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification. Beside the
-    filters, a linear path leads from the pooled title vector to the logits: it learns what each
-    word says by itself, the filters what words say together. Source: Cheng et al. 2016, Wide &
-    Deep Learning for Recommender Systems.
+    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification. Beside the filters,
+    a linear path leads from the pooled title vector to the logits: it learns the contributions of
+    single words and bigrams, the filters those of sequences of words. Source: Cheng et al. 2016,
+    Wide & Deep Learning for Recommender Systems.
 
     Args:
         shape: Sizes that come from the data.
@@ -48,7 +48,7 @@ class Cnn(Network):
         maxima = []
         filters: Any
         for size, filters in zip(self._sizes, self.filters, strict=True):
-            # A token's share of a filter is computed once for each distinct token; nn.Conv1d
+            # The product of a filter and a token is computed once per distinct token; nn.Conv1d
             # would compute it at each position.
             parts = filters.weight.unflatten(1, (size, -1)).unbind(1)
             windows = filters.bias

@@ -1,4 +1,4 @@
-"""Layers that the networks are built from."""
+"""Layers of the networks."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class ModelShape:
 
 
 class RowTable(nn.Embedding):
-    """An embedding table with sparse gradients, zeros at first.
+    """An embedding table with sparse gradients, initialised with zeros.
 
-    A training step costs what the rows of its batch cost, not what the whole table would.
+    The cost of a training step depends on the rows of the batch, not on those of the table.
     """
 
     def __init__(self, rows: int, vector_size: int) -> None:
@@ -49,8 +49,8 @@ class RowTable(nn.Embedding):
 def pooled(total: Tensor, count: Tensor, pooling: str) -> Tensor:
     """Divide sums of n vectors by n, or by the square root of n.
 
-    Divided by n, the parts of a long title move little in training and its vector is short;
-    divided by the square root, neither depends on the number of parts.
+    With n, the gradients and the vector of a long title are small; with the square root, neither
+    depends on n.
 
     Args:
         total: Sums, float32 (B, vector size).
@@ -58,7 +58,7 @@ def pooled(total: Tensor, count: Tensor, pooling: str) -> Tensor:
         pooling: "mean" or "sqrt".
 
     Returns:
-        float32 (B, vector size).
+        Pooled vectors, float32 (B, vector size).
     """
     divisor = count.clamp(min=1).to(total.dtype).unsqueeze(1)
     return total / (divisor if pooling == "mean" else divisor.sqrt())
@@ -72,7 +72,7 @@ class TokenVectors(nn.Module):
     Args:
         shape: Sizes that come from the data.
         pooling: "mean" or "sqrt".
-        weighting: "idf" multiplies vectors by inverse document frequency; "none" does not.
+        weighting: "idf" (vectors times inverse document frequency) or "none".
     """
 
     def __init__(self, shape: ModelShape, pooling: str, weighting: str) -> None:
@@ -87,7 +87,7 @@ class TokenVectors(nn.Module):
         Args:
             embedding: Embedding of the table's shape.
             scale: Root mean square of the vocabulary's rows after the copy; None = unchanged.
-            fine_tune: Whether training changes the table.
+            fine_tune: Whether the table is trained.
         """
         table = torch.from_numpy(embedding.table)
         if scale is not None:
@@ -98,7 +98,7 @@ class TokenVectors(nn.Module):
         self.table.weight.requires_grad_(fine_tune)
 
     def distinct(self, batch: Batch) -> Tensor:
-        """Return the vectors of the distinct tokens and, last, zeros: float32 (U + 1, size)."""
+        """Return the vectors of the distinct tokens and a last row of zeros, float32 (U + 1, size)."""
         rows = self.table(batch.rows)
         tokens = F.embedding_bag(batch.row_index, rows, batch.row_offsets, mode="sum")
         tokens = pooled(tokens, batch.row_counts, self._pooling)
@@ -114,7 +114,8 @@ class Dense(nn.ModuleList):
         inputs: Length of the input.
         hidden_sizes: Sizes of the hidden layers; empty = a single linear layer.
         classes: Number of logits.
-        dropout: Share of the last layer's input, and of each hidden layer's output, set to zero.
+        dropout: Share of the outputs of each hidden layer that is set to zero; without hidden
+            layers, share of the inputs.
     """
 
     def __init__(self, inputs: int, hidden_sizes: list[int], classes: int, dropout: float) -> None:
@@ -137,12 +138,12 @@ class Dense(nn.ModuleList):
 
 
 class Network(nn.Module):
-    """Base class of the networks: an embedding, and perhaps a table of bigrams.
+    """Base class of the networks: an embedding and an optional table of bigrams.
 
     Args:
         shape: Sizes that come from the data.
         params: Hyperparameters.
-        with_bigrams: Whether there is a table of bigrams where shape has buckets for it.
+        with_bigrams: Whether there is a table of bigrams, if shape has buckets for it.
     """
 
     def __init__(self, shape: ModelShape, params: TrainParams, with_bigrams: bool = True) -> None:
@@ -166,7 +167,7 @@ class Network(nn.Module):
             distinct: Vectors of the distinct tokens, from TokenVectors.distinct.
 
         Returns:
-            float32 (B, vector size).
+            Title vectors, float32 (B, vector size).
         """
         total, count = F.embedding(batch.tokens, distinct).sum(1), batch.lengths
         if self.bigrams is not None:
@@ -179,7 +180,7 @@ class Network(nn.Module):
 
 
 def stored(network: nn.Module, precision: str) -> dict[str, np.ndarray]:
-    """Return a network's state as it lies in a model folder.
+    """Return the state of a network in the format of a model folder.
 
     Args:
         network: Trained network.

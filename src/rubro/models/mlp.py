@@ -12,8 +12,8 @@ from rubro.models.layers import Dense, ModelShape, Network
 class Mlp(Network):
     """Bag of subwords and word bigrams with hidden layers.
 
-    Source: Joulin et al. 2017, Bag of Tricks for Efficient Text Classification, with the n-grams
-    of Bojanowski et al. 2017 inside each word and dense layers after the pooling.
+    Source: Joulin et al. 2017, Bag of Tricks for Efficient Text Classification; here with the
+    character n-grams of Bojanowski et al. 2017, and with dense layers after the pooling.
 
     Args:
         shape: Sizes that come from the data.
