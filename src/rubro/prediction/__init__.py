@@ -1,1 +1,1 @@
-"""Probabilities of categories."""
+"""Prediction with model folders, in numpy."""

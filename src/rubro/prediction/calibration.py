@@ -11,7 +11,14 @@ from rubro.base.schema import Section
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return exp(logits) over their sum, for each row; float (n, classes), finite logits."""
+    """Return exp(logits) over its sum, for each row.
+
+    Args:
+        logits: Finite logits, float (n, classes).
+
+    Returns:
+        Probabilities, float (n, classes).
+    """
     exponentials: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))
     exponentials /= exponentials.sum(axis=1, keepdims=True)
     return exponentials
@@ -23,9 +30,9 @@ _Temperature = Annotated[float, Field(ge=0.001, le=1000.0)]
 class Calibration(Section):
     """Mixture of two softmaxes with a temperature each.
 
-    With a single temperature, titles far from all training titles stay too confident, or titles
-    close to them not confident enough. The predicted category is that of the logits; only its
-    confidence changes.
+    With a single temperature, predictions are overconfident for titles far from the training titles
+    or underconfident for titles close to them. Calibration changes the confidence, not the
+    predicted category.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks; mixtures of temperatures:
     Zhang, Kailkhura and Han 2020, Mix-n-Match.
@@ -44,10 +51,10 @@ class Calibration(Section):
         """Return the probability of each class.
 
         Args:
-            logits: float (n, classes).
+            logits: Logits, float (n, classes).
 
         Returns:
-            float (n, classes); each row sums to 1.
+            Probabilities, float (n, classes); each row sums to 1.
         """
         mixed = softmax(logits / self.low) * self.low_share
         if self.low_share < 1.0:

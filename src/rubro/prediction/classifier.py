@@ -1,4 +1,4 @@
-"""The classifier for users: titles in, categories and probabilities out."""
+"""The classifier for users: from titles to categories and probabilities."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST_TOKENS_KEPT = 1024
 class Classifier:
     """Predicts the categories of product titles from a model folder.
 
-    It computes in numpy, and several threads may use it at once.
+    Several threads may share a classifier.
 
     >>> classifier = Classifier.load("models/ensemble")
     >>> classifier.predict(["Procesador Intel 1151 8g Core I5 8400"])
@@ -54,7 +54,7 @@ class Classifier:
         """Read a model folder.
 
         Args:
-            folder: Folder that a training stage or the ensemble stage wrote.
+            folder: Path of a model folder.
 
         Raises:
             DataError: A file is missing, damaged or of an unknown format.
@@ -86,7 +86,7 @@ class Classifier:
         return [self.classes_[index] for indices in best for index in indices]
 
     def logits(self, titles: Sequence[str]) -> np.ndarray:
-        """Return the weighted sum of the members' logits, float32 (titles, classes).
+        """Return the weighted sum of the logits of the members, float32 (titles, classes).
 
         Args:
             titles: Any texts.
@@ -97,10 +97,10 @@ class Classifier:
         """Return the probability of each category for each title.
 
         Args:
-            titles: Any texts. Of a text longer than max_title_length only its beginning is read.
+            titles: Any texts; only the first max_title_length characters are read.
 
         Returns:
-            float32 (titles, classes); each row sums to 1.
+            Probabilities, float32 (titles, classes); each row sums to 1.
         """
         calibrated = map(self.description.calibration.probabilities, self._logits(titles))
         return np.concatenate([self._zeros(), *calibrated])
@@ -113,7 +113,7 @@ class Classifier:
             k: Number of categories, >= 1.
 
         Returns:
-            For each title, pairs of category and probability, best first.
+            Pairs of category and probability for each title, best first.
         """
         probabilities = self.predict_proba(titles)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
@@ -148,7 +148,7 @@ class Classifier:
     def _batches(
         self, titles: Sequence[str]
     ) -> Iterator[tuple[TitleFeatures, dict[str, np.ndarray]]]:
-        """Yield features of some titles at a time, and each member's states of their tokens."""
+        """Yield features of a batch of titles, and token states by member."""
         for start in range(0, len(titles), _BATCH_TITLES):
             tokens = list(map(self._tokens, titles[start : start + _BATCH_TITLES]))
             with self._lock:
@@ -167,10 +167,10 @@ class Classifier:
 
 
 class _KnownTokens:
-    """Tokens met before and each member's states of them.
+    """Cache of the token states of each member.
 
     Args:
-        featurizer: Featurizer that has met no token.
+        featurizer: New featurizer.
         scorers: Members by name.
     """
 
@@ -185,7 +185,7 @@ class _KnownTokens:
     def __call__(
         self, titles: Sequence[Sequence[str]]
     ) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
-        """Return titles as integers, and the states of all tokens met so far, by member."""
+        """Return titles as integers, and the states of all tokens so far, by member."""
         before = len(self.featurizer)
         features = self.featurizer(titles)
         now = len(self.featurizer)

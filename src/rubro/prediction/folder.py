@@ -1,7 +1,7 @@
-"""A trained model as a folder that needs nothing beside it: JSON and safetensors.
+"""Self-contained folder of a trained model: JSON and safetensors.
 
-model.json describes the model, vocabulary.json holds its words, and each member's weights lie in
-MEMBER.safetensors. A single model is a folder with one member.
+model.json describes the model, vocabulary.json holds its words, and MEMBER.safetensors the weights
+of each member. The folder of a single model has one member.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MemberName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
 
 
 class TextParams(Section):
-    """From a title to tokens and bigrams.
+    """Settings from titles to tokens and bigrams.
 
     Attributes:
         title_column: Name of the column that held the training titles.
-        category_column: Name of the column that held their categories.
-        max_title_length: Number of characters read from a title.
-        max_tokens: Number of tokens read from a title.
+        category_column: Name of the column that held the categories.
+        max_title_length: Most characters read from a title.
+        max_tokens: Most tokens read from a title.
         bigram_buckets: Number of hash buckets of word bigrams; 0 = no bigrams.
     """
 
@@ -46,11 +46,11 @@ class TextParams(Section):
 
 
 class Member(Section):
-    """A model among the members of a folder.
+    """A member of a model.
 
     Attributes:
-        weight: Factor of the member's logits in the sum of all members' logits.
-        training: Parameters, library versions and device of its training; not read.
+        weight: Factor of the logits of the member in the sum of all logits.
+        training: Parameters, library versions and device of the training, for information.
     """
 
     weight: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
@@ -62,8 +62,8 @@ class NetworkMember(Member):
 
     Attributes:
         vector_size: Length of a token vector.
-        pooling: How n vectors become one: sum / n or sum / sqrt(n).
-        token_weighting: Whether token vectors are multiplied by inverse document frequency.
+        pooling: Divisor of a sum of n vectors: n ("mean") or the square root of n ("sqrt").
+        token_weighting: Factor of token vectors: inverse document frequency ("idf") or 1 ("none").
         table_precision: Number type of the embedding tables in the file.
         hidden_sizes: Sizes of the hidden layers.
     """
@@ -84,7 +84,7 @@ class NetworkMember(Member):
 
 
 class MlpMember(NetworkMember):
-    """The MLP."""
+    """The MLP as a member."""
 
     kind: Literal["mlp"] = "mlp"
 
@@ -97,15 +97,15 @@ class MlpMember(NetworkMember):
         return self._tables(tables) | _dense("dense", sizes)
 
     def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
-        """Return the model of the tensors."""
+        """Return a scorer with the given tensors."""
         return MlpScorer(arrays, self.pooling, self.token_weighting == "idf")
 
 
 class CnnMember(NetworkMember):
-    """The CNN.
+    """The CNN as a member.
 
     Attributes:
-        filter_sizes: Number of tokens that each kind of filter spans.
+        filter_sizes: Numbers of tokens that filters span.
         filters: Number of filters of each size.
         linear_path: Whether there is a linear path from the pooled title vector to the logits.
     """
@@ -131,15 +131,15 @@ class CnnMember(NetworkMember):
         return layout
 
     def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
-        """Return the model of the tensors."""
+        """Return a scorer with the given tensors."""
         return CnnScorer(arrays, self.pooling, self.token_weighting == "idf", self.filter_sizes)
 
 
 class SvmMember(Member):
-    """The linear SVM.
+    """The linear SVM as a member.
 
     Attributes:
-        weights: Number of weights other than zero.
+        weights: Number of nonzero weights.
     """
 
     kind: Literal["svm"] = "svm"
@@ -157,7 +157,7 @@ class SvmMember(Member):
         }
 
     def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
-        """Return the model of the tensors."""
+        """Return a scorer with the given tensors."""
         return SvmScorer(arrays, len(subwords.vocabulary), subwords.row_count)
 
 
@@ -165,16 +165,16 @@ AnyMember = Annotated[MlpMember | CnnMember | SvmMember, Field(discriminator="ki
 
 
 class Description(Section):
-    """model.json.
+    """Content of model.json.
 
     Attributes:
         format: Version of the folder's format.
         name: Name of the model.
         labels: Categories; the position is the class index.
-        text: From a title to tokens and bigrams.
-        subwords: From tokens to rows.
+        text: Settings from titles to tokens and bigrams.
+        subwords: Sizes that define the rows of a token.
         members: Members by name.
-        calibration: From logits to probabilities.
+        calibration: Temperatures from logits to probabilities.
     """
 
     format: Literal["rubro-1"] = "rubro-1"
@@ -188,10 +188,10 @@ class Description(Section):
 
 @dataclass(frozen=True)
 class Model:
-    """What a model folder holds.
+    """Content of a model folder.
 
     Attributes:
-        description: Sizes, labels, calibration.
+        description: Content of model.json.
         vocabulary: Number of training titles that hold each word.
         tensors: Tensors of each member, by its name.
     """
@@ -201,10 +201,10 @@ class Model:
     tensors: dict[str, dict[str, np.ndarray]]
 
     def save(self, folder: Path) -> None:
-        """Write model.json, vocabulary.json and a file for each member; the same bytes each time.
+        """Write model.json, vocabulary.json and a file for each member.
 
         Args:
-            folder: Created where it is missing.
+            folder: Path of the folder, created if missing.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for name, tensors in self.tensors.items():
@@ -231,7 +231,7 @@ class Model:
         for name, member in description.members.items():
             file = folder / f"{name}.safetensors"
             layout = member.layout(rows, description.text.bigram_buckets, len(description.labels))
-            tensors[name] = read_tensors(file, layout)
+            tensors[name] = read_tensors(file, layout, mapped=True)
             if isinstance(member, SvmMember):
                 _check_svm(file, tensors[name], len(description.labels))
             else:

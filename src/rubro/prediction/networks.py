@@ -1,4 +1,4 @@
-"""The trained models in numpy: from token rows and bigrams to logits."""
+"""Trained models in numpy: from token rows and bigrams to logits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Arrays = Mapping[str, np.ndarray]
 class Scorer(Protocol):
     """A model in numpy.
 
-    What a model makes of a token by itself, its token state, does not depend on the title, so that
-    it can be computed once and kept.
+    A token state is the part of the computation that depends on a token alone: it is computed once
+    per distinct token and cached.
 
     Attributes:
         state_size: Length of a token state.
@@ -29,19 +29,19 @@ class Scorer(Protocol):
         """Return the state of each token, float32 (tokens, state size)."""
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
-        """Return logits.
+        """Return the logits of titles.
 
         Args:
-            features: n titles.
+            features: Titles.
             states: States of the distinct tokens, float32 (tokens or more, state size).
 
         Returns:
-            float32 (n, classes).
+            Logits, float32 (titles, classes).
         """
 
 
 class Table:
-    """An embedding table as it lies in a file: float32, float16, or int8 with a scale for each row.
+    """An embedding table of a file: float32, float16, or int8 with a scale for each row.
 
     Args:
         arrays: Tensors of the model file.
@@ -104,7 +104,7 @@ class _TitleVectors:
 
 
 class _Dense:
-    """Linear layers with a ReLU between each two."""
+    """Linear layers with ReLU in between."""
 
     def __init__(self, arrays: Arrays, name: str) -> None:
         count = sum(key.startswith(f"{name}.") and key.endswith(".weight") for key in arrays)
@@ -143,8 +143,8 @@ class MlpScorer:
 class CnnScorer:
     """The CNN: filters over neighbouring tokens, beside a linear path. See models.cnn.Cnn.
 
-    The state of a token is its vector and, for each position in each filter, that position's
-    share of the filter's sum.
+    The state of a token is its vector and the products of the vector with each position of each
+    filter.
     """
 
     def __init__(self, arrays: Arrays, pooling: str, weighted: bool, sizes: list[int]) -> None:
@@ -166,7 +166,7 @@ class CnnScorer:
         self.state_size = vector + self._parts.shape[1]
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
-        """Return token vectors and their shares of every filter."""
+        """Return token vectors and their products with every position of every filter."""
         vectors = self._vectors(tokens)
         return np.concatenate([vectors, vectors @ self._parts], axis=1)
 
@@ -174,10 +174,10 @@ class CnnScorer:
         """Return logits, float32 (n, classes)."""
         n, vector, width = len(features), self._vectors.size, self._width
         total = np.zeros((n, vector), dtype=np.float32)
-        # The largest sum of each filter; a ReLU after it makes up for titles without tokens.
+        # Largest sum of each filter up to the current position.
         largest = np.full((n, len(self._bias)), -np.inf, dtype=np.float32)
         positions = features.tokens.by_position()
-        ahead: list[np.ndarray] = []  # states at this position and those after it
+        ahead: list[np.ndarray] = []  # states at this position and the following ones
         longest = max(self._sizes)
         for position, (titles, _) in enumerate(positions):
             while len(ahead) < longest and position + len(ahead) < len(positions):
@@ -211,9 +211,9 @@ class CnnScorer:
 class SvmScorer:
     """A linear SVM over TF-IDF of words, bigrams and character n-grams; most weights are zero.
 
-    Inputs are the rows of the embedding (words, then n-gram buckets) and then the bigram buckets,
-    each times its inverse document frequency. The words and bigrams of a title together are
-    divided by the root of the sum of their squared frequencies, and so are its n-grams.
+    Inputs are the rows of the embedding (words, then n-gram buckets) followed by the bigram buckets,
+    each times its inverse document frequency. The words and bigrams of a title together are divided
+    by the root of the sum of their squared frequencies, and so are its n-grams.
 
     Args:
         arrays: Tensors of the model file: idf, float32 (inputs,); starts, int32 (inputs + 1,);
@@ -231,7 +231,7 @@ class SvmScorer:
         self._bias = arrays["bias"]
         self._words, self._rows = words, rows
         self._classes = len(self._bias)
-        # Scores of the word and of the n-grams, and the sum of squares of either.
+        # Scores and sum of squares of the word, then of the n-grams.
         self.state_size = 2 * (self._classes + 1)
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
@@ -243,7 +243,7 @@ class SvmScorer:
         )
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
-        """Return scores; the right category's ought to lead by 1 or more. float32 (n, classes)."""
+        """Return scores, float32 (n, classes), trained for a lead of 1 of the right category."""
         n, half = len(features), self._classes + 1
         total = sums(features.tokens, states.__getitem__, self.state_size)
         owner = np.repeat(np.arange(n), features.bigrams.lengths)

@@ -1,1 +1,1 @@
-"""Fitting embeddings and classifiers."""
+"""Training of the embedding and the classifiers."""

@@ -1,4 +1,4 @@
-"""Fitting the temperatures that turn logits into probabilities."""
+"""Fit of the temperatures that turn logits into probabilities."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ _LEAST_PROBABILITY = 1e-12
 def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
     """Fit the calibration whose confidence best predicts whether a prediction is right.
 
-    It minimises the log loss of right or wrong. The cross-entropy of the labels would settle for
-    too much confidence where labels are wrong, since a wrong label is not any category, but a
-    likely one. Source: Gupta and Ramdas 2022, Top-label Calibration and Multiclass-to-binary
-    Reductions.
+    The fit minimises the log loss of whether a prediction is right. With wrong labels, which tend
+    to be probable categories, the cross-entropy of the labels would lead to too much confidence.
+    Source: Gupta and Ramdas 2022, Top-label Calibration and Multiclass-to-binary Reductions.
 
     Args:
-        logits: Logits or log-probabilities, float (n, classes), n >= 1. Of more than 10,000
-            titles, 10,000 evenly spaced ones are used.
+        logits: Logits or log-probabilities, float (n, classes), n >= 1; above 10,000 rows, 10,000
+            evenly spaced ones are used.
         targets: Class indices, (n,).
 
     Returns:
-        Temperatures from 0.05 to 20; all numbers rounded to 4 digits.
+        Calibration with temperatures from 0.05 to 20, rounded to 4 digits.
     """
     spaced = np.unique(np.linspace(0, len(targets) - 1, _MOST_TITLES).astype(int))
     logits, targets = logits[spaced].astype(np.float64), targets[spaced]
@@ -40,7 +39,7 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
     logits = logits - logits.max(axis=1, keepdims=True)
 
     def confidence(temperature: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return each prediction's confidence and its derivative by log temperature."""
+        """Return the confidence of each prediction and its derivative by log temperature."""
         exponentials = np.exp(logits / temperature)
         totals = exponentials.sum(axis=1)
         mean_logits = np.einsum("nc,nc->n", exponentials, logits) / totals
@@ -71,7 +70,7 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
 
 
 def calibrated(model: Model, titles: Sequence[str], targets: np.ndarray) -> Model:
-    """Return a model with the calibration fitted to its logits.
+    """Return a model with a calibration fitted to its logits.
 
     Args:
         model: Model with any calibration.

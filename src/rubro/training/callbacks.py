@@ -1,4 +1,4 @@
-"""What a training shows while it runs."""
+"""Messages and progress of a training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ METRICS = ("loss", "accuracy", "balanced_accuracy")
 
 
 class EpochLog(Callback):
-    """Reports each epoch and remembers its metrics.
+    """Reports and records the metrics of each epoch.
 
     Args:
-        report: Function called after each epoch with its number, from 0, and its metrics.
+        report: Function of the number of an epoch, from 0, and its metrics.
     """
 
     def __init__(self, report: Callable[[int, dict[str, float]], None]) -> None:
@@ -66,7 +66,7 @@ class EpochLog(Callback):
 
 
 class EpochProgress(Callback):
-    """Shows a bar of the batches of an epoch."""
+    """Shows a progress bar of the batches of an epoch."""
 
     def __init__(self) -> None:
         self._progress = Progress(console=console, transient=True)

@@ -1,4 +1,4 @@
-"""Going on where an interrupted training stopped."""
+"""Checkpoints of interrupted trainings."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _DEFAULT_INTERVAL = 20.0
 
 @contextmanager
 def checkpoint_folder(name: str, settings: dict[str, Any], inputs: list[Path]) -> Iterator[Path]:
-    """The folder for the checkpoints of one training: another training has another.
+    """Open the folder for the checkpoints of a training; other trainings have other folders.
 
-    It is removed when the training ends well. Of those that interrupted trainings of the same
-    name left, the latest three stay. Where another process is at the very same training, the
-    folder is a temporary one.
+    The folder is removed when the training succeeds. Of the folders of interrupted trainings with
+    the same name, the latest three are kept. Where another process runs the very same training, the
+    folder is temporary.
 
     Args:
-        name: of the model.
-        settings: every parameter that the result depends on, as plain values.
-        inputs: files and folders that the result depends on, code included.
+        name: Name of the model.
+        settings: Parameters that affect the result, for JSON.
+        inputs: Files and folders that affect the result, code included.
 
     Yields:
-        A folder that exists, named by a hash of all this.
+        Path of an existing folder, named by a hash of all arguments.
     """
-    checkpoints = _checkpoints().resolve()  # Lightning goes on only where it was
+    checkpoints = _checkpoints().resolve()  # Lightning resumes only at the same path
     folder = checkpoints / f"{name}-{_digest({**settings, 'in': str(checkpoints)}, inputs)}"
     with ExitStack() as stack:
         try:
@@ -59,10 +59,11 @@ def checkpoint_folder(name: str, settings: dict[str, Any], inputs: list[Path]) -
 
 
 def _checkpoints() -> Path:
-    """Outside the stage's outputs, which DVC removes before each run.
+    """Return the folder of all checkpoints.
 
-    An experiment that DVC runs in a copy, below .dvc/tmp of the repository, uses the repository's:
-    the copy does not outlive an interruption.
+    It is not an output of a stage, since DVC removes outputs before each run. An experiment in a
+    copy, below .dvc/tmp of the repository, uses the folder of the repository: the copy does not
+    outlive an interruption.
     """
     here = Path.cwd()
     for parent in here.parents:
@@ -84,7 +85,7 @@ def _digest(settings: dict[str, Any], inputs: list[Path]) -> str:
 
 
 def _lock_of(folder: Path) -> FileLock:
-    """Free again as soon as the process that holds it has ended, however it ended."""
+    """Return a lock that is released when its process ends, in whatever way."""
     locks = folder.parent / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     return FileLock(locks / folder.name)
@@ -101,11 +102,11 @@ def _remove_old(folder: Path) -> None:
             shutil.rmtree(other)
 
 
-class ResumePoint(Checkpoint):  # Lightning calls these last, when all else knows the epoch
-    """Saves the whole state of a training at the end of an epoch, and brings it back.
+class ResumePoint(Checkpoint):  # Lightning calls Checkpoint last, after all other callbacks
+    """Saves the whole state of a training at the end of an epoch.
 
     Args:
-        folder: from checkpoint_folder.
+        folder: Folder from checkpoint_folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +116,7 @@ class ResumePoint(Checkpoint):  # Lightning calls these last, when all else know
 
     @property
     def checkpoint(self) -> Path | None:
-        """What to go on from, if an earlier run left it and no power cut damaged it."""
+        """Path of an undamaged checkpoint of an earlier run; None = no checkpoint."""
         if not self._file.exists():
             return None
         for file in self._file.parent.glob("*.ckpt"):  # the best epoch's too

@@ -1,6 +1,6 @@
 """Processes that share a training."""
 
-# Annotations stay what they are here, no strings: torch checks those of the hook.
+# Annotations are not strings here (no `from __future__`): torch checks those of the hook.
 from typing import Any
 
 import torch
@@ -12,12 +12,11 @@ from torch import distributed
 class SharedTraining(DDPStrategy):
     """Processes whose gradients are averaged by gloo, one tensor after another.
 
-    NCCL cannot add up sparse gradients. Nor can gloo, several at once: with torch 2.13, two sparse
-    sums that its threads work on at the same time corrupt the memory, and a process dies of it
-    after thousands of steps.
+    NCCL cannot sum sparse gradients, and gloo cannot sum several at once: with torch 2.13, two
+    concurrent sparse sums corrupt memory, and a process dies of it after thousands of steps.
 
-    Once all processes are connected, the one that started the others learns that one has died from
-    the sum that fails, and can say so: Lightning's observer, which would kill it, watches no more.
+    When a process dies, the sums of the others fail, and rank 0 can report it: Lightning's observer,
+    which would kill rank 0, is switched off once all processes are connected.
     """
 
     def __init__(self) -> None:
@@ -30,7 +29,7 @@ class SharedTraining(DDPStrategy):
         self.model.register_comm_hook(None, _average)
         assert isinstance(self.launcher, _SubprocessScriptLauncher)
         observed = self.launcher.procs
-        self.launcher.procs = [*observed]  # still to be ended by Ctrl-C and SIGTERM
+        self.launcher.procs = [*observed]  # for Ctrl-C and SIGTERM, which end them
         observed.clear()
 
 

@@ -1,4 +1,4 @@
-"""From trained models to an ensemble."""
+"""Ensemble of trained models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HIGHEST = 20.0
 
 
 def fit_weights(logits: dict[str, np.ndarray], targets: np.ndarray) -> dict[str, float]:
-    """Fit the weights whose sum of logits has the least cross-entropy.
+    """Fit the weights of members that minimise the cross-entropy of their summed logits.
 
     Source: Hinton 2002, Training Products of Experts by Minimizing Contrastive Divergence: the
     softmax of a weighted sum of logits is a product of the members' probabilities.
@@ -51,8 +51,8 @@ def combined(name: str, models: Sequence[Model], weights: dict[str, float] | Non
 
     Args:
         name: Name of the new model.
-        models: Models of the same titles, categories and embedding.
-        weights: Weight of each member, by its name; None = 1 each.
+        models: Models with the same titles, categories and embedding.
+        weights: Weight of each member, by its name; None = 1 for all.
 
     Raises:
         DataError: The models do not have the same categories, vocabulary or text settings.
@@ -82,7 +82,7 @@ def combined(name: str, models: Sequence[Model], weights: dict[str, float] | Non
 
 
 def _shared(model: Model) -> dict[str, Any]:
-    """Return what the members of an ensemble have in common, by name."""
+    """Return the properties that the members of an ensemble have in common, by name."""
     return {
         "labels": model.description.labels,
         "text": model.description.text,

@@ -1,4 +1,4 @@
-"""Training word vectors with gensim's FastText."""
+"""Training of word vectors with gensim's FastText."""
 
 from __future__ import annotations
 
@@ -30,15 +30,13 @@ def train_fasttext(sentences: list[list[str]], params: EmbedParams, seed: int) -
     """Train FastText (Bojanowski et al. 2017, Enriching Word Vectors with Subword Information).
 
     Args:
-        sentences: the tokens of each training title.
-        params: of gensim's FastText. With workers=1 the vectors are the same each time.
-        seed: of gensim.
-
-    Returns:
-        The embedding.
+        sentences: Tokens of each training title.
+        params: Parameters of gensim's FastText; only with workers=1 are the vectors the same each
+            time.
+        seed: Seed of gensim.
 
     Raises:
-        DataError: no word appears min_count times.
+        DataError: No word appears min_count times.
     """
     model = FastText(
         sg=int(params.model == "skipgram"),

@@ -1,4 +1,4 @@
-"""Training a network with Lightning."""
+"""Training of a network with Lightning."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from rubro.training.loss import class_shares
 from rubro.training.module import TitleClassifier
 from rubro.training.title_weights import title_weights
 
-# Lightning advertises on each start; what matters of it arrives as a warning or an error.
+# Lightning advertises at every start; what matters comes as a warning or an error.
 for _logger in ("pytorch.utilities.rank_zero", "fabric.utilities.distributed"):
     logging.getLogger(f"lightning.{_logger}").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
@@ -44,12 +44,12 @@ _AUTO_EPOCHS = (2, 40)
 
 @dataclass(frozen=True)
 class TrainingTitles:
-    """Titles that a training sees.
+    """Titles of a training.
 
     Attributes:
         train: Training titles.
-        validation: Titles that choose the epoch.
-        tokens: Distinct tokens of both.
+        validation: Titles for choosing the epoch.
+        tokens: Distinct tokens of training and validation titles.
         classes: Number of categories.
     """
 
@@ -61,12 +61,12 @@ class TrainingTitles:
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how a training runs.
+    """Seed, devices and checkpoints of a training.
 
     Attributes:
         seed: Seed of the order of the titles and of the dropout.
         accelerator: "auto", "cpu" or "gpu".
-        devices: Number of GPUs, or of processes on the CPU, that share the batches.
+        devices: Number of GPUs or CPU processes that share each batch.
         checkpoints: Folder of this training's checkpoints.
     """
 
@@ -92,9 +92,9 @@ class Trained:
 
 
 class TitleBatches(L.LightningDataModule):
-    """Training and validation batches; each epoch has its own order.
+    """Training and validation batches; the order changes from epoch to epoch.
 
-    Several devices share each training batch; each of them sees all validation titles.
+    Several devices share each training batch; each device sees all validation titles.
 
     Args:
         titles: Training and validation titles.
@@ -113,7 +113,7 @@ class TitleBatches(L.LightningDataModule):
         self._seed = seed
 
     def train_dataloader(self) -> Batches:
-        """Return the batches of the current epoch, or this device's share of each."""
+        """Return the batches of the current epoch, or the share of this device in each."""
         trainer = self.trainer
         return Batches(
             self._titles.train,
@@ -132,8 +132,8 @@ class TitleBatches(L.LightningDataModule):
 def epochs_of(params: TrainParams, titles: int) -> int:
     """Return the number of passes over the training titles.
 
-    Where max_epochs is "auto", few titles are passed over more often: as many passes as make
-    480,000 titles, at least 2 and at most 40.
+    Where max_epochs is "auto", it is the number of passes that adds up to 480,000 titles, at least 2
+    and at most 40: the fewer the titles, the more passes.
 
     Args:
         params: Parameters of the training.
@@ -154,16 +154,17 @@ def train(
 ) -> Trained:
     """Train a network and keep the epoch with the best balanced accuracy on validation.
 
-    An interrupted training resumes from the checkpoint in its folder, to the same result as if it
-    had not been interrupted.
+    An interrupted training resumes from the checkpoint in its folder, with the same result as
+    without the interruption.
 
     Args:
-        network: Module from a Batch to logits; changed in place.
+        network: Module from a Batch to logits, trained in place.
         titles: Training and validation titles.
         params: Parameters of the training.
-        run: Seed, devices and folder of checkpoints. With several devices, this script is started
-            once more for each further one.
-        report: Function called after each epoch with its number, from 0, and its metrics.
+        run: Seed, devices and folder of checkpoints. The running script is started once more for
+            each further device.
+        report: Function of the number of an epoch, from 0, and its metrics, called after each
+            epoch.
 
     Raises:
         DataError: No training title has a weight.
@@ -212,7 +213,7 @@ def train(
 
 
 def _origin(device: torch.device, devices: int) -> dict[str, Any]:
-    """Return what the last bits of the weights depend on, beside the commit and the data."""
+    """Return the environment on which the last bits of the weights depend."""
     return {
         "torch_version": str(torch.__version__),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
@@ -232,7 +233,7 @@ def _trainer(**options: Any) -> L.Trainer:
 def _fit(
     trainer: L.Trainer, classifier: TitleClassifier, data: TitleBatches, checkpoint: Path | None
 ) -> None:
-    """Fit; on Ctrl-C, raise KeyboardInterrupt where Lightning would exit with code 1.
+    """Fit the classifier; Ctrl-C raises KeyboardInterrupt instead of exiting with code 1.
 
     Raises:
         TrainingError: Another process of the training has died.

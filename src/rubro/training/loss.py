@@ -1,4 +1,4 @@
-"""Parts of the loss: how common a class is, and how doubtful a label."""
+"""Parts of the loss: frequencies of classes and doubt of labels."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _LEAST_TRUST, _MOST_TRUST = 1e-12, 2.0
 
 
 class Doubt(nn.Module):
-    """Weights for titles whose label may be wrong: (p / class mean of p) ** doubt.
+    """Weights of titles with possibly wrong labels: (p / class mean of p) ** doubt.
 
-    p is the model's probability of the title's label, and its class mean a running mean over the
-    titles of the class. The gradient of generalized cross-entropy equals that of the
+    p is the probability of the label of a title, and its class mean a running mean over the titles
+    of the class. The gradient of generalized cross-entropy equals that of the
     cross-entropy times p ** q (Zhang and Sabuncu 2018, Generalized Cross Entropy Loss for Training
-    Deep Neural Networks with Noisy Labels). p ** q alone would starve rare and difficult classes,
-    where p is low for every title; relative to the class mean, it lowers the weight of titles that
-    do not fit into their class.
+    Deep Neural Networks with Noisy Labels). p ** q alone would neglect rare and difficult classes,
+    in which p is low for every title; relative to the class mean, it lowers the weights of titles
+    that do not fit their class.
 
     Args:
         classes: Number of classes.
-        doubt: Exponent; 0 = every weight is 1.
+        doubt: Exponent; 0 = weight 1 for all.
     """
 
     def __init__(self, classes: int, doubt: float) -> None:
@@ -47,7 +47,7 @@ class Doubt(nn.Module):
         totals, counts = torch.zeros(2, len(self.class_probability), device=logits.device)
         totals.index_add_(0, targets, probability)
         counts.index_add_(0, targets, torch.ones_like(probability))
-        if distributed.is_initialized():  # the batch is spread over devices
+        if distributed.is_initialized():  # several devices share the batch
             distributed.all_reduce(totals)
             distributed.all_reduce(counts)
         moved = self.class_probability.lerp(totals / counts.clamp(min=1), _CLASS_PROBABILITY_STEP)
@@ -58,12 +58,12 @@ class Doubt(nn.Module):
 
 
 def class_shares(labels: Labels, weights: np.ndarray, classes: int) -> np.ndarray:
-    """Return each class's share of the training weights, (classes,).
+    """Return the share of each class in the training weights, (classes,).
 
     Args:
         labels: Labels of the training titles.
         weights: Weight of each training title, (titles,).
-        classes: Number of classes; one without weight gets half the least share.
+        classes: Number of classes; a class without weight gets half the least share.
     """
     totals = np.bincount(labels.targets, weights=weights, minlength=classes)
     totals = np.maximum(totals, totals[totals > 0].min() / 2)

@@ -1,4 +1,4 @@
-"""The optimiser of tables of which a step uses few rows."""
+"""Optimiser of large tables with sparse gradients."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 
 
 class RowWiseAdam(torch.optim.Optimizer):
-    """Adam for sparse gradients; the second moment is one number a row, not one a value.
+    """Adam for sparse gradients with one second moment per row instead of one per value.
 
-    A step reads and writes the rows of the gradient alone. Beside torch's SparseAdam it takes a
-    third of the time and half of the memory, for the same accuracy.
+    A step reads and writes only the rows of the gradient. Compared with torch's SparseAdam it takes
+    a third of the time and half of the memory, for the same accuracy.
 
-    Source: Kingma and Ba 2015, Adam; a moment a row: Gupta et al. 2014, Training Highly
+    Source: Kingma and Ba 2015, Adam; second moments per row: Gupta et al. 2014, Training Highly
     Multiclass Classifiers, and FBGEMM's partial row-wise Adam.
 
     Args:
-        params: tables, float (rows, size), with sparse gradients.
-        lr: the learning rate.
-        betas: decay of the mean gradient and of the mean square.
-        eps: added to the root of the mean square.
+        params: Tables, float (rows, size), with sparse gradients.
+        lr: Learning rate.
+        betas: Decay rates of the mean gradient and of the mean square.
+        eps: Constant added to the root of the mean square.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class RowWiseAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Change the rows that the gradients name."""
+        """Update the rows of the gradients."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""Fitting a linear SVM to the features of titles."""
+"""Fit of a linear SVM with naive Bayes to the features of titles."""
 
 from __future__ import annotations
 
@@ -50,23 +50,24 @@ def fit_svm(
 ) -> dict[str, np.ndarray]:
     """Fit a linear SVM to TF-IDF of words, word bigrams and character n-grams.
 
-    All categories are fitted at once, so that the right one leads the best other by a margin.
+    All categories are fitted together: the score of the right one exceeds all others by a margin.
     Source: Crammer and Singer 2001, On the Algorithmic Implementation of Multiclass Kernel-based
-    Vector Machines; by liblinear, Fan et al. 2008. The weights of a naive Bayes classifier of the
-    same inputs are added: Wang and Manning 2012, Baselines and Bigrams. Then weights near zero are
-    set to zero: Babbar and Schoelkopf 2017, DiSMEC.
+    Vector Machines, with the solver of liblinear, Fan et al. 2008. The weights of a naive Bayes
+    classifier of the same inputs are added: Wang and Manning 2012, Baselines and Bigrams. Weights
+    near zero are then set to zero: Babbar and Schoelkopf 2017, DiSMEC.
+
+    The fit needs 16 bytes of memory for each pair of input and category.
 
     Args:
         train: Training titles.
         distinct_tokens: Distinct tokens of all splits.
         sizes: Sizes of the inputs.
-        classes: Number of categories; one without a title gets no weight and the least bias.
+        classes: Number of categories; a category without titles gets no weights and the least bias.
         params: Parameters of the fit.
-        seed: Seed of the sample of titles and of the order in which the solver visits them.
+        seed: Seed of the sample of titles and of their order in the solver.
 
     Returns:
-        Tensors as prediction.networks.SvmScorer takes them. The fit needs 16 bytes of memory for
-        each input and category.
+        Tensors of prediction.networks.SvmScorer, by name.
 
     Raises:
         DataError: No training title has a weight.
@@ -100,7 +101,7 @@ def fit_svm(
 
 
 def _counts(features: TitleFeatures, distinct_tokens: Tokens, sizes: Inputs) -> sparse.csr_matrix:
-    """Count how often each title has each row and, after these, each bigram."""
+    """Return the counts of rows and, after these, of bigrams in each title."""
     tokens = _matrix(features.tokens, len(distinct_tokens))
     rows = tokens @ _matrix(distinct_tokens, sizes.rows)
     counts = sparse.hstack([rows, _matrix(features.bigrams, sizes.bigram_buckets)], format="csr")
@@ -117,7 +118,7 @@ def _matrix(lists: Ragged, columns: int) -> sparse.csr_matrix:
 def _normalised(
     counts: sparse.csr_matrix, idf: np.ndarray, is_ngram: np.ndarray
 ) -> sparse.csr_matrix:
-    """Return counts times IDF, n-grams and other inputs of a title each scaled to one length."""
+    """Return counts times IDF, n-grams and other inputs of a title each over a root of squares."""
     squares = np.stack([idf**2 * ~is_ngram, idf**2 * is_ngram], axis=1)
     lengths = np.sqrt(counts @ squares)
     titles = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
@@ -151,7 +152,7 @@ def _fitted(
     if caught:
         say(f"the solver did not reach its tolerance in {params.max_iterations} iterations")
     found, intercept = solver.coef_, solver.intercept_
-    if len(present) == 2:  # scikit-learn keeps the difference alone
+    if len(present) == 2:  # scikit-learn returns only the difference
         found, intercept = np.vstack([-found, found]) / 2, np.append(-intercept, intercept) / 2
     if len(present) == classes:
         return found, intercept
@@ -168,12 +169,12 @@ def _add_naive_bayes(
     weights: np.ndarray,
     params: SvmParams,
 ) -> None:
-    """Add multinomial naive Bayes, without prior, times its weight.
+    """Add multinomial naive Bayes without prior, times its weight, in place.
 
-    Its inputs are TF-IDF, as in Rennie et al. 2003, Tackling the Poor Assumptions of Naive Bayes
-    Text Classifiers. Of log(mass + smoothing) each category has log(smoothing) for every input it
-    never has; without this, the same for all categories, the weights stay sparse. The logarithm of
-    a category's whole mass is taken times the mean mass of a title, not its own, as bias.
+    The inputs are TF-IDF, as in Rennie et al. 2003, Tackling the Poor Assumptions of Naive Bayes
+    Text Classifiers. log(smoothing), the same for all categories, is subtracted from
+    log(mass + smoothing): weights of inputs that a category never has are zero. The bias is
+    minus the logarithm of the mass of a category times the mean mass of all titles.
     """
     belongs = sparse.csr_matrix(
         (weights, (targets, np.arange(len(targets)))), shape=(len(bias), len(targets))
@@ -187,7 +188,7 @@ def _add_naive_bayes(
 
 
 def _interruptibly(work: Callable[[], T]) -> T:
-    """Do work that is long and not Python's in a thread, so that Ctrl-C need not wait for it."""
+    """Return the result of long work outside Python, in a thread: Ctrl-C need not wait for it."""
     outcome: Future[T] = Future()
 
     def run() -> None:

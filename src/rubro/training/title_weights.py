@@ -1,4 +1,4 @@
-"""Weights of titles: in the loss, and in choices on validation."""
+"""Weights of training titles, and choice of validation titles."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rubro.features.titles import Labels
 def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np.ndarray:
     """Return the weight of each training title in the loss.
 
-    Balanced class weights are scikit-learn's, titles / (classes * titles of the class), times the
-    weight of the label's quality.
+    Balanced class weights are titles / (classes * titles of the class), as in scikit-learn, times
+    the weight of the label quality.
 
     Args:
         labels: Labels of the training titles.
@@ -21,7 +21,7 @@ def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np
         params: Parameters of the weights.
 
     Returns:
-        float32 (titles,); 0 = left out.
+        Weights, float32 (titles,); 0 = left out.
 
     Raises:
         DataError: No title is left.
@@ -41,14 +41,14 @@ def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np
 
 
 def titles_to_choose_by(labels: Labels, min_reliable_titles: int) -> np.ndarray:
-    """Return the validation titles that choose an epoch, weights or a calibration.
+    """Return the validation titles for choosing an epoch, weights or a calibration.
 
     Args:
         labels: Labels of the validation titles.
-        min_reliable_titles: Number of reliable titles from which on they alone are used.
+        min_reliable_titles: Least number of reliable titles for using them alone.
 
     Returns:
-        Positions, int64 (n,): the reliable titles, or all where there are too few.
+        Positions of the reliable titles, or of all where these are too few, int64 (n,).
     """
     reliable = np.flatnonzero(labels.reliable)
     return reliable if len(reliable) >= min_reliable_titles else np.arange(len(labels))

@@ -1,4 +1,4 @@
-"""Learning curves, written by DVCLive and, where the user has one, sent to an MLflow server."""
+"""Learning curves, written by DVCLive and sent to an MLflow server if the user has one."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ from rubro.base.settings import flat
 
 
 class Tracker:
-    """Receives what a training reports."""
+    """Records curves and outcome of a training.
+
+    Args:
+        live: Open log of DVCLive.
+        mlflow: Module mlflow; None = no server.
+    """
 
     def __init__(self, live: Live, mlflow: Any) -> None:
         self._live = live
         self._mlflow = mlflow
 
     def log_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Record one point of each curve.
+        """Record a point of each curve.
 
         Args:
-            epoch: from 0.
-            metrics: by name; a slash separates split and metric.
+            epoch: Number of the epoch, from 0.
+            metrics: Values by name, SPLIT/METRIC.
         """
         self._live.step = epoch
         for name, value in metrics.items():
@@ -36,16 +41,16 @@ class Tracker:
         self._send(lambda mlflow: mlflow.log_metrics(metrics, step=epoch))
 
     def log_outcome(self, metrics: dict[str, float], model: Path) -> None:
-        """Send the final metrics and the model folder to MLflow, where there is one."""
+        """Send the final metrics and the model folder to MLflow, if there is a server."""
         self._send(lambda mlflow: mlflow.log_metrics(metrics))
         self._send(lambda mlflow: mlflow.log_artifacts(str(model), artifact_path="model"))
 
     def close(self, status: str) -> None:
-        """End the MLflow run, where there is one, with this status."""
+        """End the MLflow run, if there is one, with a status."""
         self._send(lambda mlflow: mlflow.end_run(status))
 
     def _send(self, message: Callable[[Any], None]) -> None:
-        """A server that fails half way must not cost the training."""
+        """Send a message; after an error of the server, the training continues without it."""
         if self._mlflow:
             try:
                 message(self._mlflow)
@@ -56,15 +61,15 @@ class Tracker:
 
 @contextmanager
 def tracked(folder: Path, name: str, params: dict[str, Any]) -> Iterator[Tracker]:
-    """Track one training.
+    """Track a training.
 
     Args:
-        folder: where DVCLive writes the curves.
-        name: of the stage; names the MLflow run outside `dvc exp run`.
-        params: nested parameters, for MLflow.
+        folder: Folder of the curves.
+        name: Name of the stage, and of the MLflow run outside `dvc exp run`.
+        params: Nested parameters, for MLflow.
 
     Yields:
-        The tracker. MLflow is used, and imported, only where MLFLOW_TRACKING_URI is set.
+        Tracker; it imports and uses MLflow only where MLFLOW_TRACKING_URI is set.
 
     Raises:
         TrainingError: MLflow refuses MLFLOW_TRACKING_URI.
