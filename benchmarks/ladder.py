@@ -1,7 +1,7 @@
-"""The ladder: what each part of the default settings brings, one change a row.
+"""Run the ladder: rows of settings, most of them one change of the default.
 
-Each row of benchmarks/ladder.yaml runs as a DVC experiment in a copy of the repository, once a
-seed. What ran before is not run again. The outcome, validation and test, goes into a JSON file.
+Each row of benchmarks/ladder.yaml runs as a DVC experiment in a copy of the repository, once per
+seed. Experiments of earlier calls are not repeated. Metrics go into a JSON file.
 
     python benchmarks/ladder.py --set data.path=data/sample --out benchmarks/results/ladder.json
 """
@@ -31,7 +31,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 
 def settings_of(row: dict[str, Any], common: list[str]) -> list[str]:
-    """KEY=VALUE of a row: its preset, then what all rows share, then its own changes."""
+    """Return KEY=VALUE of a row: its preset, then the common settings, then its own changes."""
     preset = row.get("preset")
     settings = load_overrides(Path(preset), Path("params.yaml")) if preset else {}
     settings |= dict(setting.split("=", 1) for setting in common)
@@ -40,17 +40,17 @@ def settings_of(row: dict[str, Any], common: list[str]) -> list[str]:
 
 
 def run(name: str, settings: list[str]) -> dict[str, Any]:
-    """Run an experiment, if none with these settings and this code ran on this commit yet.
+    """Run an experiment, unless one with the same settings and code exists on this commit.
 
     Args:
-        name: what the experiment's name starts with.
-        settings: KEY=VALUE, all of them.
+        name: Start of the name of the experiment.
+        settings: All settings, KEY=VALUE.
 
     Returns:
-        By file name without suffix, the metrics it left in Git.
+        Metrics in Git, by file name without suffix.
 
     Raises:
-        TrainingError: a stage failed, or a commit was made meanwhile.
+        TrainingError: A stage failed, or a commit was made meanwhile.
     """
     head, uncommitted = _git("rev-parse", "HEAD"), _git("diff", "HEAD", "--", *RUN_FROM)
     digest = hashlib.sha256("\n".join([*settings, uncommitted]).encode()).hexdigest()[:8]
@@ -71,14 +71,14 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
 
 
 def summary_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation over seeds of each figure, by split and model.
+    """Return mean and standard deviation over seeds of each figure, by split and model.
 
     Args:
-        runs: what run returned for each seed.
+        runs: Metrics from run for each seed.
 
     Returns:
-        Plain values for JSON; deviation is null for a single seed. megabytes is the mean size of
-        each model folder.
+        Values for JSON; deviation is null for a single seed, and megabytes is the mean size of each
+        model folder.
     """
     return {
         **{
@@ -101,7 +101,7 @@ def summary_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _from_anywhere(setting: str) -> str:
-    """An experiment runs in another folder: a data.path outside the repository turns absolute."""
+    """Return a setting with an absolute data.path where this is outside the repository."""
     key, _, value = setting.partition("=")
     path = Path(value).resolve()
     if key == "data.path" and not path.is_relative_to(Path.cwd()):

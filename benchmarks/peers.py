@@ -1,8 +1,8 @@
-"""What a user could train instead of this project, on the same splits, by the same metrics.
+"""Train and measure other classifiers on the same splits with the same metrics.
 
-The vectorisers and fastText get the project's own tokens, joined by spaces, and every training row
-at the same weight. Of each peer's few settings the one with the best validation balanced accuracy
-is chosen; the chosen one alone sees the test titles, once.
+Vectorisers and fastText get the tokens of this project, joined by spaces, and all training rows with
+the same weight. Of the settings of each peer, the one with the best balanced accuracy on validation
+is chosen; only the chosen one is measured on test titles.
 
     python benchmarks/peers.py --set data.path=data/sample --out benchmarks/results/peers.json
 """
@@ -43,13 +43,13 @@ _LABEL = "__label__"
 
 @dataclass
 class FastText:
-    """Supervised fastText (floret is the fork that is kept up) with fit and predict."""
+    """Supervised fastText with fit and predict, by its maintained fork floret."""
 
     setting: Setting
     seed: int
 
     def fit(self, titles: list[str], targets: np.ndarray) -> None:
-        """Train on titles, tokens joined by spaces, and their class indices."""
+        """Train on titles (tokens joined by spaces) and class indices."""
         import floret
 
         with TemporaryDirectory() as folder:
@@ -57,12 +57,12 @@ class FastText:
             rows = zip(targets, titles, strict=True)
             text = "".join(f"{_LABEL}{target} {title}\n" for target, title in rows)
             file.write_text(text, encoding="utf-8")
-            # One thread: more never give the same model twice. The seed is a C++ int.
+            # More threads never give the same model twice. The seed is a C++ int.
             fixed = {"thread": 1, "seed": self.seed % 2**31, "wordNgrams": 2, "loss": "softmax"}
             self._model = floret.train_supervised(str(file), verbose=0, **fixed, **self.setting)
 
     def predict(self, titles: list[str]) -> np.ndarray:
-        """The class index of each title."""
+        """Return the class index of each title."""
         labels, _ = self._model.predict(titles)
         return np.array([int(label.removeprefix(_LABEL)) for (label,) in labels])
 
@@ -72,10 +72,10 @@ class Peer:
     """A classifier to compare with.
 
     Attributes:
-        name: in words.
-        vectoriser: makes an unfitted one.
-        classifier: makes an untrained one from the project's parameters and a setting.
-        grid: the settings to choose from.
+        name: Name in tables.
+        vectoriser: Function that returns an unfitted vectoriser.
+        classifier: Function of all parameters and a setting that returns an untrained classifier.
+        grid: Settings to choose from.
     """
 
     name: str
@@ -179,17 +179,17 @@ def _scores(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
 
 
 def compare(params: Params, keys: list[str]) -> dict[str, Any]:
-    """Train, choose and judge some of the peers on the splits that params name.
+    """Train, choose and measure peers.
 
     Args:
-        params: seed, threads, data, subset and tokens are used.
-        keys: of PEERS.
+        params: Parameters of the data and the subset, and the seed.
+        keys: Keys of PEERS.
 
     Returns:
-        Plain values for JSON: settings, rows, classes and peers.
+        Values for JSON: settings, rows, classes and peers.
 
     Raises:
-        DataError: as read_titles, make_subset and tokens_of.
+        DataError: The data cannot be used; see read_titles and make_subset.
     """
     raw = read_titles(params.data, params.subset.language)
     subset = make_subset(raw, params.subset, params.seed)

@@ -46,10 +46,10 @@ DISTURBANCES = {"peers": "default", "peers-flipped": "flipped", "peers-zipf": "z
 
 
 def tables(language: str) -> dict[str, str]:
-    """Each table in Markdown, by name: those of ladder.yaml, and peers.
+    """Return each table in Markdown, by name: those of ladder.yaml, and peers.
 
     Raises:
-        DataError: a result is missing, or of other settings than ladder.yaml has.
+        DataError: A result is missing, or its settings differ from those of ladder.yaml.
     """
     plan = YAML(typ="safe").load(ROOT / "benchmarks" / "ladder.yaml")
     rows = _result("ladder")["rows"]
@@ -120,7 +120,7 @@ def _result(name: str) -> dict[str, Any]:
 
 
 def filled(text: str, made: dict[str, str]) -> str:
-    """A README with its tables between `<!-- table: NAME -->` and `<!-- end -->`."""
+    """Return a text with tables between `<!-- table: NAME -->` and `<!-- end -->`."""
 
     def table(match: re.Match[str]) -> str:
         return f"{match[1]}\n{made[match[2]]}\n{match[3]}"
