@@ -252,14 +252,14 @@ def test_a_killed_training_resumes_to_the_same_bytes_and_only_with_the_same_knob
         params.replace("label_smoothing: 0.1", "label_smoothing: 0")
     )
     message = train()
-    assert "epoch 1/3" in message
+    assert "epoch 1/3:" in message
     assert "resuming" not in message
     assert checkpoints() == 1  # that of the killed training
     assert digests(project, *outputs) != uninterrupted
     (project / "params.yaml").write_text(params)
     message = train()
     assert "resuming after epoch" in message
-    assert "epoch 1/3" not in message
+    assert "epoch 1/3:" not in message
     assert digests(project, *outputs) == uninterrupted
     assert checkpoints() == 0
 

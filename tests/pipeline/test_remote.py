@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 
-from rubro.base.params import CnnParams, FeaturizeParams, MlpParams, TrainParams
-from rubro.base.text import tokens_of
-from rubro.features.embedding import Subwords
-from rubro.features.titles import Featurizer, featurize
-from rubro.models.cnn import Cnn
-from rubro.models.folder import load_model
-from rubro.models.inference import predict_logits
-from rubro.models.layers import Classifier
-from rubro.models.mlp import Mlp
+from rubro.prediction.classifier import Classifier
 from tiny_project import STAGES, digests, outputs_of, run_in, stages_run
 
 pytest_plugins = ["tiny_project"]
 
 OUTPUTS = outputs_of(*STAGES)
 SHORTER = ("--name", "shorter", "-S", "train_mlp.max_epochs=1")
-Kinds = tuple[type[Classifier], type[TrainParams]]
-MODELS: dict[str, Kinds] = {"mlp": (Mlp, MlpParams), "cnn": (Cnn, CnnParams)}
+RERUN = ["train_mlp", "ensemble", "evaluate"]
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -109,47 +97,31 @@ def test_a_clone_pulls_every_output_and_runs_nothing(
     assert run_in(clone, "git", "status", "--porcelain").stdout == ""
 
 
-def probabilities(folder: Path, titles: list[str], kinds: Kinds) -> np.ndarray:
-    """What a model folder, and nothing beside it, says about titles."""
-    description = json.loads((folder / "model.json").read_text())
-    labels = description["labels"]
-    table = pd.DataFrame({"title": titles, "category": labels[0], "label_quality": "reliable"})
-    featurizer = Featurizer(
-        Subwords.load(folder), FeaturizeParams.model_validate(description["featurize"])
-    )
-    tokens = tokens_of(table, description["tokens"]["source"])
-    features = featurize(table, tokens, labels, featurizer)
-    logits = predict_logits(load_model(folder, *kinds), features, featurizer.tokens)
-    return torch.from_numpy(logits).softmax(1).numpy()
-
-
 def test_a_registered_version_of_a_model_predicts_elsewhere(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for model in MODELS:
-        run_in(mine, "gto", "register", f"{model}-classifier", "--version", "v1.0.0")
+    run_in(mine, "gto", "register", "ensemble-classifier", "--version", "v1.0.0")
     run_in(mine, "git", "push", "--quiet", "--tags", "origin")
     tags = run_in(tmp_path / "origin.git", "git", "tag").stdout.split()
-    assert tags == ["cnn-classifier@v1.0.0", "mlp-classifier@v1.0.0"]
+    assert tags == ["ensemble-classifier@v1.0.0"]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
+    origin = f"file://{tmp_path}/origin.git"
+    get = ["artifacts", "get", origin, "ensemble-classifier", "--rev", "v1.0.0", "--out", "model"]
+    run_in(elsewhere, "dvc", *get)
     titles = ["Zapatillas Running Talle 42", "silla gamer reclinable", "ññ 3090 ti", "?"]
-    for model, kinds in MODELS.items():
-        origin, name = f"file://{tmp_path}/origin.git", f"{model}-classifier"
-        get = ["artifacts", "get", origin, name, "--rev", "v1.0.0", "--out", model]
-        run_in(elsewhere, "dvc", *get)
-        there = probabilities(Path(model), titles, kinds)
-        here = probabilities(mine / "models" / model, titles, kinds)
-        np.testing.assert_array_equal(there, here)
-        assert len(np.unique(there, axis=0)) == len(titles)
+    there = Classifier.load("model").predict_proba(titles)
+    here = Classifier.load(mine / "models" / "ensemble").predict_proba(titles)
+    np.testing.assert_array_equal(there, here)
+    assert len(np.unique(there, axis=0)) == len(titles)
 
 
 @pytest.mark.slow
 def test_an_experiment_of_one_clone_is_applied_in_another_without_a_run(
     mine: Path, tmp_path: Path
 ) -> None:
-    assert stages_run(run_in(mine, "dvc", "exp", "run", *SHORTER)) == ["train_mlp", "evaluate"]
+    assert stages_run(run_in(mine, "dvc", "exp", "run", *SHORTER)) == RERUN
     run_in(mine, "dvc", "exp", "push", "origin", "shorter")
     clone = cloned(tmp_path / "origin.git", tmp_path / "clone")
     run_in(clone, "dvc", "exp", "pull", "origin", "shorter")
@@ -176,5 +148,5 @@ def test_a_pulled_run_cache_spares_no_stage_with_metrics_in_git(mine: Path, tmp_
     clone = cloned(mine, tmp_path / "clone")
     run_in(clone, "dvc", "pull", "--run-cache")
     done = run_in(clone, "dvc", "exp", "run", "--pull", *SHORTER)
-    assert stages_run(done) == ["train_mlp", "evaluate"]
+    assert stages_run(done) == RERUN
     assert digests(clone, *OUTPUTS) == digests(mine, *OUTPUTS)
