@@ -78,8 +78,10 @@ def stages() -> set[str]:
 
 def check_rubro(arguments: Command) -> None:
     name, *rest = arguments
-    commands: Any = typer.main.get_command(app)
-    commands.commands[name].make_context(name, list(rest))
+    group: Any = typer.main.get_command(app)
+    command = group.commands[name]
+    if rest:  # else a page names the command, perhaps without what it needs
+        command.make_context(name, list(rest))
     if name == "overrides":
         load_overrides(ROOT / rest[0], ROOT / "params.yaml")
 
