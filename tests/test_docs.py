@@ -82,8 +82,8 @@ def check_rubro(arguments: Command) -> None:
     command = group.commands[name]
     if rest:  # else a page names the command, perhaps without what it needs
         command.make_context(name, list(rest))
-    if name == "overrides":
-        load_overrides(ROOT / rest[0], ROOT / "params.yaml")
+        if name == "overrides":
+            load_overrides(ROOT / rest[0], ROOT / "params.yaml")
 
 
 @cache
