@@ -1,0 +1,201 @@
+"""A step of the training: the loss with all its weights, the optimisers and their schedules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from torch import nn
+
+from helpers import BIGRAM_BUCKETS, NETWORKS, MakeHyperparameters, MakeTitles, logits_of
+from rubro.features.embedding import Embedding
+from rubro.models.layers import ModelShape
+from rubro.training.loss import Doubt
+from rubro.training.module import TitleClassifier
+from trainings import CLASSES, Fit, FreeLogits, run
+
+pytest_plugins = ["trainings"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
+
+EVEN_SHARES = np.full(CLASSES, 1 / CLASSES)
+both = pytest.mark.parametrize("kind", list(NETWORKS))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "share"),
+    [
+        ({}, 0.2),
+        ({"class_weights": "balanced"}, 0.5),
+        ({"label_quality": "weight", "unreliable_weight": 0.5}, 1 / 9),
+        ({"label_quality": "drop"}, 0.0),
+        ({"prior_adjustment": 1.0}, 0.5),
+        ({"prior_adjustment": 0.5}, 1 / 3),
+        ({"prior_adjustment": 1.0, "label_quality": "weight", "unreliable_weight": 0.5}, 0.5),
+        ({"prior_adjustment": 1.0, "class_weights": "balanced"}, 0.5),
+    ],
+)
+def test_weights_reach_the_loss(
+    overrides: dict[str, Any], share: float, fit: Fit, make_titles: MakeTitles
+) -> None:
+    # The same title has two labels: what is learnt is the weight of each.
+    targets = [0] * 32 + [1] * 8
+    titles, tokens = make_titles(["apple"] * 40, targets, [target == 0 for target in targets])
+    network, _, _ = fit(
+        "mlp",
+        (titles, titles, tokens),
+        hidden_sizes=[],
+        batch_size=40,
+        max_epochs=60,
+        learning_rate=0.1,
+        embedding_learning_rate=1e-6,
+        **overrides,
+    )
+    learnt = softmax(logits_of(network, titles, tokens), axis=1)[0, 1]
+    assert learnt == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize("doubt", [0.0, 0.5])
+@pytest.mark.parametrize(("adjustment", "share"), [(0.0, 0.1), (0.5, 0.25), (1.0, 0.5)])
+def test_logits_follow_the_shares_of_the_classes_as_far_as_the_prior_adjustment_leaves_them(
+    adjustment: float,
+    share: float,
+    doubt: float,
+    make_titles: MakeTitles,
+    hyperparameters: MakeHyperparameters,
+) -> None:
+    titles, tokens = make_titles(["apple"] * 40, [2] * 36 + [1] * 4)
+    params = hyperparameters(
+        "mlp",
+        prior_adjustment=adjustment,
+        label_doubt=doubt,
+        max_epochs=150,
+        learning_rate=0.04,
+        batch_size=40,
+    )
+    model = FreeLogits()
+    run(model, (titles, titles, tokens), params)
+    rare, common = model.logits.detach().softmax(1)[0, [1, 2]].tolist()
+    assert rare / (rare + common) == pytest.approx(share, abs=0.02)
+
+
+@both
+def test_classes_without_training_titles_leave_an_adjusted_training_finite(
+    kind: str, fit: Fit, make_titles: MakeTitles
+) -> None:
+    titles, tokens = make_titles(["apple", "drill"] * 20, [0, 1] * 20, [True, False] * 20)
+    overrides = {"prior_adjustment": 2.0, "label_doubt": 1.0, "label_quality": "drop"}
+    _, trained, _ = fit(kind, (titles, titles, tokens), max_epochs=20, **overrides)
+    assert np.isfinite(trained.summary["last"]["validation"]["loss"])
+    assert all(bool(torch.isfinite(weight).all()) for weight in trained.state.values())
+
+
+def test_a_step_follows_the_gradient_that_all_weights_leave(
+    make_titles: MakeTitles, hyperparameters: MakeHyperparameters
+) -> None:
+    texts, targets = [" ".join(["apple"] * n) for n in range(1, 7)], [0, 0, 0, 1, 1, 2]
+    reliable = [True, True, False, True, False, True]
+    titles, tokens = make_titles(texts, targets, reliable)
+    params = hyperparameters(
+        "mlp",
+        optimizer="sgd",
+        learning_rate=1.0,
+        max_epochs=1,
+        label_quality="weight",
+        unreliable_weight=0.5,
+        label_doubt=0.7,
+        prior_adjustment=0.5,
+        label_smoothing=0.2,
+    )
+    model = FreeLogits(len(texts))
+    start = model.logits.detach().clone()
+    run(model, (titles, titles, tokens), params)
+    labels = torch.tensor(targets)
+    quality = torch.where(torch.tensor(reliable), 1.0, 0.5)
+    # Doubt is of what the model says, the loss of what the shares of the classes make of it.
+    weights = quality * Doubt(CLASSES, 0.7)(start, labels) / quality.sum()
+    shares = torch.tensor([2.5, 1.5, 1.0, 0.5]) / 5.5
+    smooth = 0.8 * nn.functional.one_hot(labels, CLASSES) + 0.2 / CLASSES
+    step = weights.unsqueeze(1) * (smooth - (start + 0.5 * shares.log()).softmax(1))
+    torch.testing.assert_close(model.logits.detach(), start + step, atol=1e-6, rtol=1e-5)
+
+
+def test_label_smoothing_leaves_its_share_to_all_classes(fit: Fit, make_titles: MakeTitles) -> None:
+    titles, tokens = make_titles(["apple"] * 8, [2] * 8)
+    network, _, _ = fit(
+        "mlp", (titles, titles, tokens), max_epochs=60, learning_rate=0.1, label_smoothing=0.4
+    )
+    # 0.6 for the class, and a quarter of 0.4 for each of the four.
+    learnt = softmax(logits_of(network, titles, tokens), axis=1)[0]
+    assert learnt == pytest.approx([0.1, 0.1, 0.7, 0.1], abs=0.03)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_weight_decay_shrinks_the_dense_layers(optimizer: str, fit: Fit) -> None:
+    sizes = []
+    for decay in (0.0, 1.0):
+        _, trained, _ = fit("mlp", optimizer=optimizer, weight_decay=decay, learning_rate=0.05)
+        sizes.append(float(trained.state["dense.0.weight"].square().sum()))
+    assert sizes[1] < 0.8 * sizes[0]
+
+
+# Optimisers and schedules
+
+
+@pytest.mark.parametrize(
+    ("schedule", "half_way", "last"), [("constant", 1, 1), ("cosine", 0.5, 0), ("linear", 0.5, 0)]
+)
+@pytest.mark.parametrize("warmup", [0, 20])
+def test_the_learning_rate_warms_up_and_follows_its_schedule(
+    schedule: str,
+    half_way: float,
+    last: float,
+    warmup: int,
+    hyperparameters: MakeHyperparameters,
+    embedding: Embedding,
+) -> None:
+    params = hyperparameters(
+        "mlp",
+        schedule=schedule,
+        warmup_share=warmup / 100,
+        learning_rate=0.5,
+        embedding_learning_rate=0.25,
+    )
+    rows, size = embedding.table.shape
+    model = NETWORKS["mlp"](ModelShape(rows, size, BIGRAM_BUCKETS, CLASSES), params)
+    classifier = TitleClassifier(model, params, 100, EVEN_SHARES, seed=0)
+    optimizers, schedules = classifier.configure_optimizers()
+    assert len(optimizers) == 2
+    rates = []
+    for _ in range(101):
+        rates.append([scheduler.get_last_lr()[0] for scheduler in schedules])
+        for optimizer, scheduler in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            scheduler.step()
+    dense, tables = np.array(rates).T
+    np.testing.assert_allclose(dense, 2 * tables)
+    share = dense / 0.5
+    if warmup:
+        np.testing.assert_allclose(share[:20], np.arange(1, 21) / 21)
+    assert share[warmup] == pytest.approx(1)
+    assert share[warmup + (100 - warmup) // 2] == pytest.approx(half_way)
+    assert share[100] == pytest.approx(last, abs=1e-9)
+    assert share[99] == pytest.approx(last, abs=0.02)
+    assert (np.diff(share[warmup:]) <= 1e-12).all()
+    assert (share[:100] > 0).all()
+
+
+def test_a_frozen_model_without_bigrams_has_no_optimizer_for_tables(
+    hyperparameters: MakeHyperparameters, embedding: Embedding
+) -> None:
+    params = hyperparameters("cnn", fine_tune_embedding=False)
+    rows, size = embedding.table.shape
+    model = NETWORKS["cnn"](ModelShape(rows, size, 0, CLASSES), params)
+    model.token_vectors.start_from(embedding, None, False)
+    classifier = TitleClassifier(model, params, 10, EVEN_SHARES, seed=0)
+    optimizers, schedules = classifier.configure_optimizers()
+    assert len(optimizers) == len(schedules) == 1
+    optimised = {id(p) for group in optimizers[0].param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in model.parameters() if p.requires_grad}
