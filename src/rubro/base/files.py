@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from rubro.base.errors import DataError
 
 T = TypeVar("T")
+_NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "I8": "i1", "I16": "<i2", "I32": "<i4"}
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -81,10 +82,9 @@ def read_json(path: Path, kind: type[T]) -> T:
     """
 
     def without_repeats(pairs: list[tuple[str, Any]]) -> None:
-        keys = Counter(key for key, _ in pairs)
-        for key, count in keys.most_common(1):
-            if count > 1:
-                raise damaged(path, f"{key[:100]!a} is there twice")
+        if len(dict(pairs)) < len(pairs):
+            [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+            raise damaged(path, f"{key[:100]!a} is there twice")
 
     require_file(path)
     content = path.read_bytes()
@@ -104,7 +104,7 @@ def _shown(key: int | str) -> str:
 
 
 def read_tensors(
-    path: Path, layout: Mapping[str, tuple[str, tuple[int | None, ...]]]
+    path: Path, layout: Mapping[str, tuple[str, tuple[int | None, ...]]], mapped: bool = False
 ) -> dict[str, np.ndarray]:
     """Read a safetensors file of a known layout.
 
@@ -114,6 +114,7 @@ def read_tensors(
         path: Path of the file.
         layout: Data type (in the notation of safetensors) and shape of each tensor, by name; None =
             any size.
+        mapped: Whether the tensors stay in the file, read-only, until they are used.
 
     Returns:
         Tensors by name.
@@ -128,14 +129,29 @@ def read_tensors(
             for name, (dtype, shape) in layout.items():
                 stored = file.get_slice(name)
                 _check_layout(path, name, stored.get_dtype(), stored.get_shape(), dtype, shape)
-            tensors = {name: file.get_tensor(name) for name in layout}
+            tensors = {} if mapped else {name: file.get_tensor(name) for name in layout}
     except SafetensorError as error:
         raise damaged(path, f"not a whole safetensors file ({error})") from None
+    if mapped:
+        tensors = _mapped(path)
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise damaged(path, f"tensor {name} holds NaN or infinity")
         if tensor.dtype.kind == "b" and (tensor.view(np.uint8) > 1).any():
             raise damaged(path, f"tensor {name} holds bytes that are no booleans")
+    return tensors
+
+
+def _mapped(path: Path) -> dict[str, np.ndarray]:
+    """Map the tensors of a safetensors file whose header has been checked."""
+    content = np.asarray(np.memmap(path, mode="r"))
+    size = int.from_bytes(content[:8].tobytes(), "little")
+    header = json.loads(content[8 : 8 + size].tobytes())
+    tensors = {}
+    for name in header.keys() - {"__metadata__"}:
+        begin, end = (8 + size + offset for offset in header[name]["data_offsets"])
+        dtype = _NUMPY_TYPES[header[name]["dtype"]]
+        tensors[name] = content[begin:end].view(dtype).reshape(header[name]["shape"])
     return tensors
 
 

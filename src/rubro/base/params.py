@@ -108,6 +108,7 @@ class TrainParams(TitleWeightParams):
     fine_tune_embedding: bool
     pooling: Literal["mean", "sqrt"]
     token_weighting: Literal["none", "idf"]
+    row_dropout: Share
     dropout: Share
     label_doubt: Annotated[float, Field(ge=0.0, le=1.0)]
     label_smoothing: Share

@@ -7,9 +7,21 @@ import unicodedata
 
 _TOKEN = re.compile(r"[^\W\d_]+|0+|[^\w\s]|_")
 _DIGIT = re.compile(r"\d")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Combining marks; invisible characters; halves of surrogate pairs.
 _DROPPED = {"Mn", "Mc", "Me", "Cf", "Cs"}
+_CONTROL_TO_BLANK = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")
+_DIGITS_TO_ZERO = str.maketrans("123456789", "000000000")
+
+
+class _Visible(dict[int, int | None]):
+    """Table for str.translate without the dropped characters, filled as they are met."""
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = None if unicodedata.category(chr(code)) in _DROPPED else code
+        return self[code]
+
+
+_VISIBLE = _Visible()
 
 
 def normalise(title: str) -> str:
@@ -25,8 +37,8 @@ def normalise(title: str) -> str:
     """
     if not title.isascii():
         decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", title).lower())
-        title = "".join(char for char in decomposed if unicodedata.category(char) not in _DROPPED)
-    return " ".join(_CONTROL.sub(" ", title.lower()).split())
+        title = decomposed.translate(_VISIBLE)
+    return " ".join(title.lower().translate(_CONTROL_TO_BLANK).split())
 
 
 def tokenise(title: str) -> list[str]:
@@ -41,4 +53,6 @@ def tokenise(title: str) -> list[str]:
     Returns:
         Tokens in order; none for a title without visible characters.
     """
-    return _TOKEN.findall(_DIGIT.sub("0", normalise(title)))
+    text = normalise(title)
+    text = text.translate(_DIGITS_TO_ZERO) if text.isascii() else _DIGIT.sub("0", text)
+    return _TOKEN.findall(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -41,10 +42,10 @@ class Ragged:
     def __getitem__(self, index: int) -> np.ndarray:
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """Length of each list, int64 (lists,)."""
-        return np.diff(self.offsets)
+        return np.asarray(self.offsets[1:] - self.offsets[:-1])
 
     def take(self, indices: np.ndarray) -> Ragged:
         """Return the lists at the given positions, in that order.
@@ -57,8 +58,9 @@ class Ragged:
         shift = np.repeat(self.offsets[indices] - offsets[:-1], lengths)
         return Ragged(self.values[np.arange(offsets[-1]) + shift], offsets)
 
+    @cached_property
     def by_position(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the values at each position, first to last.
+        """Values at each position, first to last.
 
         Returns:
             Pair of arrays for each position: indices of the lists with a value there, int64 (n,),
@@ -88,8 +90,10 @@ def sums(lists: Ragged, rows: Callable[[np.ndarray], np.ndarray], size: int) -> 
     Returns:
         Sums, float32 (lists, size); zeros for an empty list.
     """
+    if len(lists) == 1:
+        return np.asarray(rows(lists.values).sum(axis=0, keepdims=True))
     total = np.zeros((len(lists), size), dtype=np.float32)
-    positions = lists.by_position()
+    positions = lists.by_position
     if not positions:
         return total
     sorted_total = total[: len(positions[0][0])]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from rubro.features.featurizer import Tokens
+from rubro.features.ragged import Ragged
 from rubro.features.titles import LabelledTitles
 
 # Number of batches in a shuffled chunk. Titles of a chunk are sorted by length: batches have little
@@ -52,7 +53,12 @@ class Batch(NamedTuple):
 
 
 def gather(
-    titles: LabelledTitles, distinct_tokens: Tokens, indices: np.ndarray, weights: np.ndarray
+    titles: LabelledTitles,
+    distinct_tokens: Tokens,
+    indices: np.ndarray,
+    weights: np.ndarray,
+    row_dropout: float = 0.0,
+    random: np.random.Generator | None = None,
 ) -> Batch:
     """Gather titles into a batch.
 
@@ -60,12 +66,17 @@ def gather(
         titles: Titles of a split.
         distinct_tokens: Distinct tokens of all splits.
         indices: Positions of the titles to gather, int64 (B,).
-        weights: Weight of each title of the split, float32 (titles,).
+        weights: Weight of every title of the split, float32 (titles,).
+        row_dropout: Share of the rows of each token, and of the bigrams of each title, discarded
+            at random.
+        random: Source of the dropout; None = no dropout.
     """
     features = titles.features.take(indices)
     tokens, bigrams = features.tokens, features.bigrams
     distinct, token_index = np.unique(tokens.values, return_inverse=True)
     rows = distinct_tokens.take(distinct)
+    if random is not None and row_dropout:
+        bigrams, rows = _thinned(bigrams, row_dropout, random), _thinned(rows, row_dropout, random)
     distinct_rows, row_index = np.unique(rows.values, return_inverse=True)
     distinct_bigrams, bigram_index = np.unique(bigrams.values, return_inverse=True)
     lengths = tokens.lengths
@@ -96,7 +107,9 @@ class Batches:
         distinct_tokens: Distinct tokens of all splits.
         batch_size: Number of titles in a batch.
         weights: Weight of each title, float32 (titles,); 0 = left out; None = 1 for all.
-        seed: Seed of the order of the titles; None = the order of the split.
+        row_dropout: Share of the rows of each token, and of the bigrams of each title, discarded
+            at random; none without a seed.
+        seed: Seed of the order of the titles and of the dropout; None = the order of the split.
         share: Numbers i, from 0, and n: of each batch, every n-th title from the i-th on. A batch
             of fewer than n titles is not divided.
     """
@@ -107,6 +120,7 @@ class Batches:
         distinct_tokens: Tokens,
         batch_size: int,
         weights: np.ndarray | None = None,
+        row_dropout: float = 0.0,
         seed: tuple[int, ...] | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
@@ -115,6 +129,7 @@ class Batches:
         self._batch_size = batch_size
         self._weights = np.ones(len(titles), np.float32) if weights is None else weights
         self._titles = np.flatnonzero(self._weights)
+        self._row_dropout = row_dropout
         self._seed = seed
         self._share = share
 
@@ -123,13 +138,21 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         if self._seed is None:
-            chunks = cut(self._titles, self._batch_size)
+            random, chunks = None, cut(self._titles, self._batch_size)
         else:
-            chunks = self._shuffled(np.random.default_rng(self._seed))
+            random = np.random.default_rng(self._seed)
+            chunks = self._shuffled(random)
         first, step = self._share
         for chunk in chunks:
             titles = chunk[first::step] if len(chunk) >= step else chunk
-            yield gather(self._all, self._distinct_tokens, titles, self._weights)
+            yield gather(
+                self._all,
+                self._distinct_tokens,
+                titles,
+                self._weights,
+                self._row_dropout,
+                random,
+            )
 
     def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:
         lengths = self._all.features.tokens.lengths
@@ -143,6 +166,12 @@ class Batches:
 def cut(values: np.ndarray, size: int) -> list[np.ndarray]:
     """Return consecutive parts of an array of the given size; the last may be shorter."""
     return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _thinned(lists: Ragged, share: float, random: np.random.Generator) -> Ragged:
+    kept = random.random(len(lists.values), dtype=np.float32) >= share
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return Ragged(lists.values[kept], before[lists.offsets])
 
 
 def _int64(values: np.ndarray) -> torch.Tensor:

@@ -176,7 +176,7 @@ class CnnScorer:
         total = np.zeros((n, vector), dtype=np.float32)
         # Largest sum of each filter up to the current position.
         largest = np.full((n, len(self._bias)), -np.inf, dtype=np.float32)
-        positions = features.tokens.by_position()
+        positions = features.tokens.by_position
         ahead: list[np.ndarray] = []  # states at this position and the following ones
         longest = max(self._sizes)
         for position, (titles, _) in enumerate(positions):

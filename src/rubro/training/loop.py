@@ -39,7 +39,7 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
 _AUTO_TITLES = 480_000
-_AUTO_EPOCHS = (2, 40)
+_AUTO_EPOCHS = (2, 20)
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,24 @@ class TitleBatches(L.LightningDataModule):
         titles: Training and validation titles.
         weights: Weight of each training title, float32 (titles,).
         batch_size: Number of titles in a batch.
-        seed: Seed of the order of the titles.
+        seed: Seed of the order of the titles and of the dropout of rows.
+        row_dropout: Share of the rows of each token, and of the bigrams of each title, discarded
+            in training.
     """
 
     def __init__(
-        self, titles: TrainingTitles, weights: np.ndarray, batch_size: int, seed: int
+        self,
+        titles: TrainingTitles,
+        weights: np.ndarray,
+        batch_size: int,
+        seed: int,
+        row_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self._titles = titles
         self._weights = weights
         self._batch_size = batch_size
+        self._row_dropout = row_dropout
         self._seed = seed
 
     def train_dataloader(self) -> Batches:
@@ -120,6 +128,7 @@ class TitleBatches(L.LightningDataModule):
             self._titles.tokens,
             self._batch_size,
             self._weights,
+            self._row_dropout,
             seed=(self._seed, trainer.current_epoch if trainer else 0),
             share=(trainer.global_rank, trainer.world_size) if trainer else (0, 1),
         )
@@ -133,7 +142,7 @@ def epochs_of(params: TrainParams, titles: int) -> int:
     """Return the number of passes over the training titles.
 
     Where max_epochs is "auto", it is the number of passes that adds up to 480,000 titles, at least 2
-    and at most 40: the fewer the titles, the more passes.
+    and at most 20: the fewer the titles, the more passes.
 
     Args:
         params: Parameters of the training.
@@ -171,7 +180,9 @@ def train(
         TrainingError: The loss is NaN or infinite, or one of the processes has died.
     """
     weights = title_weights(titles.train.labels, titles.classes, params)
-    data = TitleBatches(titles, weights, params.batch_size, run.seed)
+    data = TitleBatches(
+        titles, weights, params.batch_size, run.seed, params.row_dropout
+    )
     epochs = epochs_of(params, int((weights > 0).sum()))
     log = EpochLog(report)
     callbacks: list[Callback] = [EpochProgress(), log] if console.is_terminal else [log]

@@ -52,7 +52,10 @@ class TitleClassifier(L.LightningModule):
         self._random_seed = seed
         adjustment = params.prior_adjustment * np.log(class_shares)
         self._adjustment: torch.Tensor
+        self._class_shares: torch.Tensor
         self.register_buffer("_adjustment", torch.from_numpy(adjustment).float(), persistent=False)
+        shares = torch.from_numpy(class_shares).float()
+        self.register_buffer("_class_shares", shares, persistent=False)
         self._doubt = Doubt(len(class_shares), params.label_doubt)
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._train_metrics: dict[str, float] = {}
@@ -65,12 +68,12 @@ class TitleClassifier(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         logits = self.network(batch)
-        loss = F.cross_entropy(
-            logits + self._adjustment,
-            batch.targets,
-            reduction="none",
-            label_smoothing=self._params.label_smoothing,
-        )
+        log_probabilities = F.log_softmax(logits + self._adjustment, dim=1)
+        loss = F.nll_loss(log_probabilities, batch.targets, reduction="none")
+        smoothing = self._params.label_smoothing
+        if smoothing:
+            # Spread evenly, the smoothing would undo the adjustment for rare categories.
+            loss = (1 - smoothing) * loss - smoothing * (log_probabilities @ self._class_shares)
         weights = batch.weights * self._doubt(logits, batch.targets)
         loss = (loss * weights).sum() / batch.weights.sum()
         optimizers = self._as_list(self.optimizers())
