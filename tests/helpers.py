@@ -116,8 +116,8 @@ def make_titles(subwords: Subwords) -> MakeTitles:
 
 
 @pytest.fixture(scope="session")
-def learnable(make_titles: MakeTitles) -> Learnable:
-    """Training and validation titles, of 0 to 6 words of their class and of all classes."""
+def learnable_texts() -> tuple[list[str], list[int]]:
+    """240 titles, of 0 to 6 words of their class and of all classes, and their targets."""
     random = np.random.default_rng(11)
     texts, targets = [], []
     for position in range(240):
@@ -126,7 +126,13 @@ def learnable(make_titles: MakeTitles) -> Learnable:
         words += list(random.choice(COMMON, random.integers(0, 4)))
         texts.append(" ".join(words) if position != 7 else "")
         targets.append(target)
-    titles, tokens = make_titles(texts, targets)
+    return texts, targets
+
+
+@pytest.fixture(scope="session")
+def learnable(make_titles: MakeTitles, learnable_texts: tuple[list[str], list[int]]) -> Learnable:
+    """160 training titles and 80 validation titles of learnable_texts."""
+    titles, tokens = make_titles(*learnable_texts)
     return titles.take(np.arange(160)), titles.take(np.arange(160, 240)), tokens
 
 
