@@ -23,7 +23,8 @@ from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.files import write_json
 from rubro.base.settings import load_overrides, with_settings
 
-MODELS = ("mlp", "cnn", "ensemble")
+# Models, and the file of metrics that each one's stage writes.
+MODELS = {"ensemble": "ensemble", "mlp": "train_mlp", "cnn": "train_cnn", "svm": "train_svm"}
 RUN_FROM = ("src", "stages", "dvc.yaml", "params.yaml", "data")
 FIGURES = ("balanced_accuracy", "accuracy", "top5_accuracy", "ece")
 
@@ -66,7 +67,7 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
         raise TrainingError(f"{experiment} is of another commit: one was made while it ran")
     return {
         file: json.loads(_git("show", f"{ref}:metrics/{file}.json"))
-        for file in ("evaluate", "train_mlp", "train_cnn")
+        for file in ("evaluate", *MODELS.values())
     }
 
 
@@ -92,10 +93,8 @@ def summary_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
             for split in ("validation", "test")
         },
         "megabytes": {
-            model: round(
-                statistics.mean(run[f"train_{model}"]["model_megabytes"] for run in runs), 1
-            )
-            for model in ("mlp", "cnn")
+            model: round(statistics.mean(run[file]["model_megabytes"] for run in runs), 1)
+            for model, file in MODELS.items()
         },
     }
 

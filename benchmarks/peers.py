@@ -9,6 +9,7 @@ is chosen; only the chosen one is measured on test titles.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -30,7 +31,7 @@ from rubro.base.errors import ParamsError
 from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.settings import with_settings
-from rubro.base.text import tokens_of
+from rubro.base.text import tokenise
 from rubro.data.sources import read_titles
 from rubro.data.splits import SPLITS
 from rubro.data.subset import make_subset
@@ -102,7 +103,7 @@ def _svc(params: Params, setting: Setting) -> LinearSVC:
 
 
 def _sgd(params: Params, setting: Setting) -> SGDClassifier:
-    return SGDClassifier(**setting, random_state=params.seed, n_jobs=params.threads)
+    return SGDClassifier(**setting, random_state=params.seed, n_jobs=os.cpu_count())
 
 
 def _fasttext(params: Params, setting: Setting) -> FastText:
@@ -199,9 +200,9 @@ def compare(params: Params, keys: list[str]) -> dict[str, Any]:
     splits: Splits = {}
     for name in SPLITS:
         table = subset.splits[name]
-        titles = [" ".join(tokens) for tokens in tokens_of(table, params.tokens.source)]
+        titles = [" ".join(tokenise(title)) for title in table["title"]]
         splits[name] = titles, table["category"].map(class_of).to_numpy()
-    settings = params.model_dump(include={"seed", "data", "subset", "tokens"})
+    settings = params.model_dump(include={"seed", "data", "subset"})
     settings["data"]["path"] = Path(params.data.path).name
     return {
         "settings": settings,

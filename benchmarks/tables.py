@@ -1,7 +1,7 @@
-"""Write the tables of the READMEs from the committed results in benchmarks/results.
+"""Write the tables of the documentation from the committed results in benchmarks/results.
 
 python benchmarks/tables.py           # write
-python benchmarks/tables.py --check   # exit 1 where a README is not what it would write
+python benchmarks/tables.py --check   # exit 1 where a table is stale
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from rubro.base.errors import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-READMES = {"en": ROOT / "README.md", "es": ROOT / "README.es.md"}
-MODELS = ("mlp", "cnn", "ensemble")
+PAGES = {
+    ROOT / "README.md": "en",
+    ROOT / "README.es.md": "es",
+    ROOT / "docs" / "results.md": "en",
+}
+MODELS = ("ensemble", "mlp", "cnn", "svm")
 LADDER_HEAD = {
-    "en": ["settings", "MLP", "CNN", "ensemble", "ensemble, validation"],
-    "es": ["configuración", "MLP", "CNN", "ensamble", "ensamble, validación"],
+    "en": ["settings", "ensemble", "MLP", "CNN", "SVM", "ensemble, validation"],
+    "es": ["configuración", "ensamble", "MLP", "CNN", "SVM", "ensamble, validación"],
 }
 PEERS_HEAD = {
     "en": ["classifier", "all labels right", "20 % flipped", "rows ~ 1 / √rank"],
     "es": ["clasificador", "etiquetas correctas", "20 % cambiadas", "filas ~ 1 / √rango"],
 }
 OURS = {
-    "en": {"mlp": "**MLP**", "cnn": "**CNN**", "ensemble": "**ensemble**"},
-    "es": {"mlp": "**MLP**", "cnn": "**CNN**", "ensemble": "**ensamble**"},
+    language: {"ensemble": f"**{ensemble}**", "mlp": "**MLP**", "cnn": "**CNN**", "svm": "**SVM**"}
+    for language, ensemble in (("en", "ensemble"), ("es", "ensamble"))
 }
 PEERS = {
     "en": {},
@@ -137,14 +141,14 @@ def main(
 ) -> None:
     stale = False
     with reported_errors():
-        for language, readme in READMES.items():
-            before = readme.read_text(encoding="utf-8")
+        for page, language in PAGES.items():
+            before = page.read_text(encoding="utf-8")
             after = filled(before, tables(language))
             if before != after:
                 stale = True
-                say(f"{readme.name}: {'stale' if check else 'written'}")
+                say(f"{page.name}: {'stale' if check else 'written'}")
                 if not check:
-                    readme.write_text(after, encoding="utf-8")
+                    page.write_text(after, encoding="utf-8")
     if check and stale:
         raise typer.Exit(1)
 

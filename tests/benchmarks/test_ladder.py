@@ -1,4 +1,4 @@
-"""The scripts that run the ladder of settings and write the READMEs' tables from its outcome."""
+"""The scripts that run the ladder of settings and write tables from its outcome."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 PLAN = YAML(typ="safe").load(ROOT / "benchmarks" / "ladder.yaml")
 ROWS: list[dict[str, Any]] = [row for table in PLAN["tables"].values() for row in table]
-MODELS = ("mlp", "cnn", "ensemble")
+MODELS = ("ensemble", "mlp", "cnn", "svm")
 FIGURES = ("balanced_accuracy", "accuracy", "top5_accuracy", "ece")
 
 
@@ -57,8 +57,10 @@ def metrics(score: float, megabytes: float = 1.0) -> dict[str, Any]:
     }
     return {
         "evaluate": {"validation": of_split, "test": of_split},
+        "ensemble": {"model_megabytes": megabytes * 2},
         "train_mlp": {"model_megabytes": megabytes},
         "train_cnn": {"model_megabytes": megabytes / 2},
+        "train_svm": {"model_megabytes": megabytes / 4},
     }
 
 
@@ -155,11 +157,11 @@ def test_the_summary_has_mean_and_deviation_over_the_runs(ladder: Any) -> None:
                 assert found["mean"] == pytest.approx(0.3 + more, abs=1e-6)
                 assert found["deviation"] == pytest.approx(math.sqrt(0.07), abs=1e-6)
                 assert found["values"] == pytest.approx([0.1 + more, 0.2 + more, 0.6 + more])
-    assert summary["megabytes"] == {"mlp": 20.1, "cnn": 10.0}
+    assert summary["megabytes"] == {"ensemble": 40.1, "mlp": 20.1, "cnn": 10.0, "svm": 5.0}
 
 
 def test_a_single_run_has_no_deviation(ladder: Any) -> None:
-    assert ladder.summary_of([metrics(0.25)])["test"]["mlp"]["balanced_accuracy"] == {
+    assert ladder.summary_of([metrics(0.25)])["test"]["ensemble"]["balanced_accuracy"] == {
         "mean": 0.25,
         "deviation": None,
         "values": [0.25],
@@ -171,7 +173,7 @@ def test_a_single_run_has_no_deviation(ladder: Any) -> None:
 
 @pytest.fixture
 def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ladder: Any) -> Any:
-    """tables.py with outcomes of its own, of all rows but one, and READMEs to write to."""
+    """tables.py with outcomes of its own, of all rows but one, and pages to write to."""
     module = script("tables")
     rows = {
         row["name"]: {
@@ -182,22 +184,22 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ladder: Any) -> Any:
         for row in ROWS
     }
     rows["default"] |= ladder.summary_of([metrics(0.1), metrics(0.2), metrics(0.6)])
-    del rows["no-skip"]
+    del rows["no-linear-path"]
     (tmp_path / "ladder.json").write_text(json.dumps({"seeds": [1], "rows": rows}))
     for number, name in enumerate(module.DISTURBANCES, start=1):
         peers = {"best": {"name": "Words", "test": {"balanced_accuracy": number / 7}}}
         (tmp_path / f"{name}.json").write_text(json.dumps({"peers": peers}))
-    readmes = {language: tmp_path / f"README.{language}.md" for language in ("en", "es")}
-    for readme in readmes.values():
+    pages = {tmp_path / f"README.{language}.md": language for language in ("en", "es")}
+    for page in pages:
         names = [*PLAN["tables"], "peers"]
-        readme.write_text(
+        page.write_text(
             "# Título\n\n"
             + "\n".join(f"before {name}\n<!-- table: {name} -->\n<!-- end -->" for name in names)
             + "\nafter\n",
             encoding="utf-8",
         )
     monkeypatch.setattr(module, "RESULTS", tmp_path)
-    monkeypatch.setattr(module, "READMES", readmes)
+    monkeypatch.setattr(module, "PAGES", pages)
     return module
 
 
@@ -227,16 +229,17 @@ def test_the_tables_have_the_rows_that_ran_with_their_figures(tables: Any, langu
     assert set(made) == {*PLAN["tables"], "peers"}
     for name, table in PLAN["tables"].items():
         _, _, *lines = made[name].splitlines()
-        labels = [row["label"][language] for row in table if row["name"] != "no-skip"]
+        labels = [row["label"][language] for row in table if row["name"] != "no-linear-path"]
         assert [line.split(" | ")[0] for line in lines] == [f"| {label}" for label in labels]
-        assert {line.count("|") for line in made[name].splitlines()} == {6}
+        assert {line.count("|") for line in made[name].splitlines()} == {7}
     default = made["ablations"].splitlines()[2]
-    # MLP, CNN and ensemble on test, and the ensemble on validation.
-    assert default.endswith("| 0.300 ± 0.265 | 0.310 ± 0.265 | 0.320 ± 0.265 | 0.320 ± 0.265 |")
-    assert made["sizes"].splitlines()[2].endswith("| 0.500 | 0.510 | 0.520 | 0.520 |")
+    # Ensemble, MLP, CNN and SVM on test, and the ensemble on validation.
+    figures = ["0.300", "0.310", "0.320", "0.330", "0.300"]
+    assert default.endswith(f"| {' | '.join(f'{figure} ± 0.265' for figure in figures)} |")
+    assert made["sizes"].splitlines()[2].endswith("| 0.500 | 0.510 | 0.520 | 0.530 | 0.500 |")
     _, _, *peers = made["peers"].splitlines()
     assert peers[0] == "| Words | 0.143 | 0.286 | 0.429 |"
-    assert peers[1] == "| **MLP** | 0.300 ± 0.265 | 0.500 | 0.500 |"
+    assert peers[2] == "| **MLP** | 0.310 ± 0.265 | 0.510 | 0.510 |"
     assert len(peers) == 1 + len(MODELS)
 
 
@@ -263,34 +266,36 @@ def test_every_peer_has_a_spanish_name() -> None:
 
 def test_check_tells_stale_tables_from_fresh_ones_and_writes_none(tables: Any) -> None:
     def contents() -> list[str]:
-        return [readme.read_text(encoding="utf-8") for readme in tables.READMES.values()]
+        return [page.read_text(encoding="utf-8") for page in tables.PAGES]
 
     before, runner = contents(), CliRunner()
     assert runner.invoke(tables.app, ["--check"]).exit_code == 1
     assert contents() == before
     assert runner.invoke(tables.app, []).exit_code == 0
     written = contents()
-    for old, new, language in zip(before, written, tables.READMES, strict=True):
+    for old, new, language in zip(before, written, tables.PAGES.values(), strict=True):
         assert new == tables.filled(old, tables.tables(language)) != old
     assert runner.invoke(tables.app, ["--check"]).exit_code == 0
     assert runner.invoke(tables.app, []).exit_code == 0
     assert contents() == written
 
 
-def test_both_readmes_have_a_place_for_every_table() -> None:
+def test_every_table_has_its_place_on_a_page() -> None:
     module = script("tables")
-    for readme in module.READMES.values():
-        text = readme.read_text(encoding="utf-8")
-        names = {*PLAN["tables"], "peers"}
-        assert Counter(re.findall(r"<!-- table: (.*?) -->\n", text)) == Counter(names)
+    places = {}
+    for page in module.PAGES:
+        text = page.read_text(encoding="utf-8")
+        names = places[page.name] = re.findall(r"<!-- table: (.*?) -->\n", text)
+        assert len(set(names)) == len(names)
         emptied = module.filled(text, dict.fromkeys(names, ""))
-        assert module.filled(emptied, dict.fromkeys(names, "?")).count("\n?\n<!-- end -->") == len(
-            names
-        )
+        filled = module.filled(emptied, dict.fromkeys(names, "?"))
+        assert filled.count("\n?\n<!-- end -->") == len(names)
+    assert places["README.md"] == places["README.es.md"] == ["peers"]
+    assert set(places["results.md"]) == {*PLAN["tables"], "peers"}
 
 
 @pytest.mark.skipif(not (RESULTS / "ladder.json").exists(), reason="the ladder has not run yet")
-def test_the_tables_of_the_readmes_are_fresh() -> None:
+def test_the_tables_are_fresh() -> None:
     done = subprocess.run(
         [sys.executable, "benchmarks/tables.py", "--check"],
         cwd=ROOT,
@@ -314,6 +319,10 @@ tables:
       set:
         train_mlp.initial_embedding: random
         train_cnn.filter_sizes: [1, 2]
+    - name: svm-alone
+      label: {en: SVM alone, es: SVM sola}
+      set:
+        ensemble.members: [svm]
 """
 
 
@@ -337,12 +346,12 @@ def test_the_ladder_gathers_the_metrics_of_its_experiments_and_runs_none_twice(
         return stages_run(run_in(project, *command))
 
     common = "--set", "train_cnn.filters=8"
-    training = ["train_mlp", "train_cnn", "evaluate"]
-    assert climb(*common) == [*STAGES, *training]
+    training = ["train_mlp", "train_cnn", "ensemble", "evaluate"]
+    assert climb(*common) == [*STAGES, *training, "ensemble", "evaluate"]
     assert run_in(project, "git", "status", "--porcelain").stdout == ""
     refs = run_in(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps")
     written = json.loads(out.read_text())
-    assert list(written["rows"]) == ["default", "random-start"]
+    assert list(written["rows"]) == ["default", "random-start", "svm-alone"]
     for name, row in written["rows"].items():
         assert row["seeds"] == [20190]
         (ref,) = (ref for ref in refs.stdout.split() if f"/ladder-{name}-" in ref)
@@ -357,8 +366,9 @@ def test_the_ladder_gathers_the_metrics_of_its_experiments_and_runs_none_twice(
                     value = evaluated[split][model][figure]
                     expected = {"mean": value, "deviation": None, "values": [value]}
                     assert row[split][model][figure] == expected
-        for model in ("mlp", "cnn"):
-            size = left(f"metrics/train_{model}.json")["model_megabytes"]
+        for model in MODELS:
+            file = "ensemble" if model == "ensemble" else f"train_{model}"
+            size = left(f"metrics/{file}.json")["model_megabytes"]
             assert row["megabytes"][model] == size
         params = left("params.yaml")
         assert params["train_cnn"]["filters"] == 8
