@@ -1,0 +1,388 @@
+"""The training stages and the ensemble, in one process: what they read, keep, measure and write."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+from curves import CURVES, curve, curves_on_disk, runs_of
+from helpers import (
+    BIGRAM_BUCKETS,
+    LABELS,
+    MAX_TOKENS,
+    MEMBERS,
+    NETWORKS,
+    Learnable,
+    MakeHyperparameters,
+    MakeParams,
+)
+from rubro.base.params import Params
+from rubro.data.splits import SourceInfo, load_split, save_splits
+from rubro.features.embedding import Embedding
+from rubro.features.titles import LabelledTitles, Labels, save_features
+from rubro.prediction.calibration import Calibration
+from rubro.prediction.classifier import Classifier
+from rubro.prediction.folder import Model
+from rubro.prediction.networks import Table
+from rubro.training.calibration import fit_calibration
+from rubro.training.ensemble import fit_weights
+
+pytest_plugins = ["curves", "helpers"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
+
+TABLE = "token_vectors.table"
+Train = Callable[..., dict[str, Any]]
+both = pytest.mark.parametrize("kind", list(NETWORKS))
+
+
+@pytest.fixture(scope="session")
+def stage(project_root: Path) -> Iterator[Callable[[str], Any]]:
+    """Import a file of stages/; what stages/workspace.py changes in the process is undone."""
+    handler, variables, path = signal.getsignal(signal.SIGINT), dict(os.environ), list(sys.path)
+    sys.path.insert(0, str(project_root / "stages"))
+    import_module("workspace")
+    signal.signal(signal.SIGINT, handler)
+    yield import_module
+    os.environ.clear()
+    os.environ.update(variables)
+    sys.path[:] = path
+
+
+def write_titles(
+    folder: Path,
+    learnable: Learnable,
+    texts: list[str],
+    validation_targets: np.ndarray,
+    reliable: np.ndarray,
+) -> None:
+    """Write data/subset and data/features, with these labels for the validation titles."""
+    train, validation, tokens = learnable
+    labels = Labels(validation_targets.astype(np.int32), reliable)
+    splits = {"train": train, "validation": LabelledTitles(validation.features, labels)}
+    save_features(folder / "data/features", splits, tokens)
+    parts = {"train": texts[: len(train)], "validation": texts[len(train) :]}
+    tables = {
+        name: pd.DataFrame(
+            {
+                "title": parts[name],
+                "category": [LABELS[target] for target in splits[name].labels.targets],
+                "label_quality": np.where(splits[name].labels.reliable, "reliable", "unreliable"),
+            }
+        )
+        for name in splits
+    }
+    info = SourceInfo(title_column="title", category_column="category", max_title_length=1000)
+    save_splits(folder / "data/subset", tables, LABELS, info)
+
+
+@pytest.fixture
+def workspace(
+    elsewhere: Path,
+    learnable: Learnable,
+    learnable_texts: tuple[list[str], list[int]],
+    embedding: Embedding,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """What the earlier stages write, in a folder that is the current one."""
+    targets = learnable[1].labels.targets
+    write_titles(elsewhere, learnable, learnable_texts[0], targets, np.ones(len(targets), bool))
+    embedding.save(elsewhere / "models/embedding")
+    monkeypatch.setenv("RUBRO_CHECKPOINTS", "")  # for the time of the test
+    return elsewhere
+
+
+@pytest.fixture
+def params_of(make_params: MakeParams) -> MakeParams:
+    def make(**changes: Any) -> Params:
+        sizes = {"featurize.bigram_buckets": BIGRAM_BUCKETS, "featurize.max_tokens": MAX_TOKENS}
+        return make_params({"accelerator": "cpu", **sizes, **changes})
+
+    return make
+
+
+@pytest.fixture
+def train(
+    workspace: Path,
+    stage: Callable[[str], Any],
+    params_of: MakeParams,
+    hyperparameters: MakeHyperparameters,
+) -> Train:
+    """Run the training stage of a network; return its metrics."""
+
+    def run(kind: str, min_reliable_titles: int = 1, **overrides: Any) -> dict[str, Any]:
+        params = params_of(min_reliable_titles=min_reliable_titles)
+        chosen = hyperparameters(kind, **overrides)
+        stage("network").train_network(kind, NETWORKS[kind], MEMBERS[kind], params, chosen)
+        return metrics_of(workspace, f"train_{kind}")
+
+    return run
+
+
+def metrics_of(folder: Path, stage: str) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((folder / f"metrics/{stage}.json").read_text("utf-8"))
+    return metrics
+
+
+def table_of(folder: Path, kind: str) -> np.ndarray:
+    """The embedding of a model."""
+    tensors = Model.load(folder / "models" / kind).tensors[kind]
+    return Table(tensors, TABLE)(np.arange(len(tensors[f"{TABLE}.weight"])))
+
+
+# Networks
+
+
+@both
+def test_a_training_writes_six_curves_of_one_point_an_epoch(
+    kind: str, workspace: Path, train: Train
+) -> None:
+    summary = train(kind, max_epochs=3)
+    folder = workspace / "metrics/curves" / kind
+    assert curves_on_disk(folder) == CURVES
+    for name in CURVES:
+        steps, values = curve(folder, name)
+        assert steps == [0, 1, 2]
+        split, metric = name.split("/")
+        assert values[-1] == summary["last"][split][metric]
+        assert values[summary["best"]["epoch"]] == summary["best"][split][metric]
+    losses = curve(folder, "train/loss")[1]
+    assert losses[-1] < losses[0]
+
+
+def test_a_training_writes_a_model_that_loads_and_nothing_unexpected(
+    workspace: Path, train: Train
+) -> None:
+    before = {path for path in workspace.rglob("*") if path.is_file()}
+    train("mlp", max_epochs=1)
+    written = {
+        path.relative_to(workspace).as_posix()
+        for path in workspace.rglob("*")
+        if path.is_file() and path not in before and path.parent.name != "locks"
+    }
+    assert written == {
+        *(f"metrics/curves/mlp/plots/metrics/{name}.tsv" for name in CURVES),
+        "metrics/curves/mlp/metrics.json",
+        "metrics/train_mlp.json",
+        "models/mlp/model.json",
+        "models/mlp/mlp.safetensors",
+        "models/mlp/vocabulary.json",
+    }
+    description = Model.load(workspace / "models/mlp").description
+    assert description.labels == LABELS
+    assert description.name == "mlp"
+    assert description.text.model_dump() == {
+        "title_column": "title",
+        "category_column": "category",
+        "max_title_length": 1000,
+        "max_tokens": MAX_TOKENS,
+        "bigram_buckets": BIGRAM_BUCKETS,
+    }
+    training = description.members["mlp"].training
+    assert (training["max_epochs"], training["hidden_sizes"]) == (1, [16])
+    assert training.keys() > {"seed", "torch_version", "instruction_set", "device", "devices"}
+
+
+@both
+def test_a_training_starts_from_the_vectors_asked_for(
+    kind: str, train: Train, workspace: Path, embedding: Embedding, make_params: MakeParams
+) -> None:
+    starts = {"fasttext": embedding, "random": embedding.randomised(make_params().seed)}
+    for initial, start in starts.items():
+        # Frozen, so that the model that is saved has them still.
+        train(kind, max_epochs=1, fine_tune_embedding=False, initial_embedding=initial)
+        np.testing.assert_array_equal(table_of(workspace, kind), start.table)
+    train(kind, max_epochs=1, initial_embedding="random", embedding_scale=0.05)
+    vectors = table_of(workspace, kind).ravel()
+    assert np.corrcoef(vectors, starts["random"].table.ravel())[0, 1] > 0.5
+    assert abs(np.corrcoef(vectors, starts["fasttext"].table.ravel())[0, 1]) < 0.3
+
+
+@both
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_training_saves_its_best_epoch_with_the_calibration_that_suits_validation(
+    kind: str,
+    precision: str,
+    workspace: Path,
+    train: Train,
+    learnable: Learnable,
+    learnable_texts: tuple[list[str], list[int]],
+) -> None:
+    texts = learnable_texts[0]
+    targets = learnable[1].labels.targets.copy()
+    targets[::8] = (targets[::8] + 1) % len(LABELS)
+    write_titles(workspace, learnable, texts, targets, np.ones(len(targets), dtype=bool))
+    rates = {"learning_rate": 0.05, "embedding_learning_rate": 0.05}
+    summary = train(kind, max_epochs=9, table_precision=precision, **rates)
+    assert summary["best"]["epoch"] < summary["last"]["epoch"]
+    classifier = Classifier.load(workspace / "models" / kind)
+    calibration = classifier.description.calibration
+    assert calibration.model_dump() == summary["calibration"]
+    assert calibration != Calibration()
+    logits = classifier.logits(texts[160:])
+    assert calibration == fit_calibration(logits, targets)
+
+    def loss(calibration: Calibration) -> float:
+        own = np.arange(len(targets)), targets
+        return float(-np.log(calibration.probabilities(logits)[own]).mean())
+
+    assert loss(calibration) < loss(Calibration())
+    predictions = logits.argmax(axis=1)
+    assert summary["validation"] == {
+        "titles": 80,
+        "accuracy": pytest.approx(accuracy_score(targets, predictions), abs=1e-6),
+        "balanced_accuracy": pytest.approx(balanced_accuracy_score(targets, predictions), abs=1e-6),
+    }
+    if precision == "float32":
+        best = summary["best"]["validation"]
+        assert loss(Calibration()) == pytest.approx(best["loss"], abs=1e-5)
+        assert summary["validation"]["accuracy"] == best["accuracy"]
+
+
+@pytest.mark.parametrize(("least", "titles"), [(40, 40), (41, 80)])
+def test_reliable_titles_choose_alone_where_there_are_enough(
+    least: int,
+    titles: int,
+    workspace: Path,
+    train: Train,
+    learnable: Learnable,
+    learnable_texts: tuple[list[str], list[int]],
+) -> None:
+    texts, targets = learnable_texts[0], learnable[1].labels.targets.copy()
+    reliable = np.arange(80) % 8 < 4
+    targets[~reliable] = (targets[~reliable] + 1) % len(LABELS)  # all wrong
+    write_titles(workspace, learnable, texts, targets, reliable)
+    rates = {"learning_rate": 0.03, "embedding_learning_rate": 0.03}
+    summary = train("mlp", min_reliable_titles=least, max_epochs=9, **rates)
+    assert summary["validation"]["titles"] == titles
+    for measured in (summary["validation"], summary["best"]["validation"]):
+        assert (measured["accuracy"] > 0.8) == (titles == 40)
+    chosen = reliable if titles == 40 else np.ones(80, dtype=bool)
+    classifier = Classifier.load(workspace / "models/mlp")
+    logits = classifier.logits([text for text, own in zip(texts[160:], chosen, strict=True) if own])
+    assert classifier.description.calibration == fit_calibration(logits, targets[chosen])
+
+
+@both
+def test_the_size_in_the_summary_is_that_of_the_model_folder(
+    kind: str, workspace: Path, train: Train
+) -> None:
+    summary = train(kind, max_epochs=1, hidden_sizes=[4000])
+    size = sum(path.stat().st_size for path in (workspace / "models" / kind).iterdir())
+    assert summary["model_megabytes"] == round(size / 1e6, 1) > 0
+
+
+def test_a_second_training_writes_the_same_bytes(workspace: Path, train: Train) -> None:
+    def contents() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in workspace.rglob("*") if p.is_file()}
+
+    train("cnn", max_epochs=2, dropout=0.2)
+    first = contents()
+    train("cnn", max_epochs=2, dropout=0.2)
+    assert contents() == first
+
+
+def test_curves_of_an_earlier_longer_training_do_not_linger(workspace: Path, train: Train) -> None:
+    train("mlp", max_epochs=3)
+    train("mlp", max_epochs=2)
+    for name in CURVES:
+        assert curve(workspace / "metrics/curves/mlp", name)[0] == [0, 1]
+
+
+def test_a_training_that_stops_early_has_a_point_for_each_epoch_it_had(
+    workspace: Path, train: Train
+) -> None:
+    rates = {"learning_rate": 1e-12, "embedding_learning_rate": 1e-12}
+    train("mlp", max_epochs=9, early_stopping_patience=2, **rates)
+    for name in CURVES:
+        assert curve(workspace / "metrics/curves/mlp", name)[0] == [0, 1, 2]
+
+
+def test_a_server_receives_parameters_curves_outcome_and_model(
+    workspace: Path, server: Any, train: Train
+) -> None:
+    summary = train("mlp", max_epochs=3)
+    (run,) = runs_of(server)
+    assert run.info.run_name == "train_mlp"
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train_mlp.max_epochs"] == "3"
+    assert run.data.params["train_mlp.hidden_sizes"] == "[16]"
+    assert "train_mlp.seed" in run.data.params
+    for name in CURVES:
+        history = server.get_metric_history(run.info.run_id, name)
+        steps, values = curve(workspace / "metrics/curves/mlp", name)
+        assert [point.step for point in history] == steps == [0, 1, 2]
+        assert [point.value for point in history] == values
+        split, metric = name.split("/")
+        assert run.data.metrics[f"best/{name}"] == summary["best"][split][metric]
+    sent = Path(server.download_artifacts(run.info.run_id, "model", str(workspace)))
+    for path in Path("models/mlp").iterdir():
+        assert (sent / path.name).read_bytes() == path.read_bytes()
+    assert len(list(sent.iterdir())) == len(list(Path("models/mlp").iterdir())) == 3
+
+
+# The SVM and the ensemble
+
+
+@pytest.fixture
+def three_models(
+    workspace: Path, stage: Callable[[str], Any], train: Train, params_of: MakeParams
+) -> Path:
+    """All trained; only the SVM is good."""
+    for kind in NETWORKS:
+        train(kind, max_epochs=1, table_precision="int8", learning_rate=1e-3)
+    stage("train_svm").main(params_of(min_reliable_titles=1))
+    return workspace
+
+
+def test_the_stages_make_three_models_and_an_ensemble_of_their_weighted_logits(
+    three_models: Path,
+    stage: Callable[[str], Any],
+    params_of: MakeParams,
+    learnable_texts: tuple[list[str], list[int]],
+) -> None:
+    folder, texts = three_models, learnable_texts[0]
+    targets = np.array(learnable_texts[1][160:])
+    svm = metrics_of(folder, "train_svm")
+    tensors = Model.load(folder / "models/svm").tensors["svm"]
+    assert svm["weights"] == len(tensors["weights"]) > 100
+    assert svm["validation"]["accuracy"] > 0.9
+    stage("ensemble").main(params_of(min_reliable_titles=1))
+    written = metrics_of(folder, "ensemble")
+    logits = {
+        name: Classifier.load(folder / "models" / name).logits(texts[160:])
+        for name in ("mlp", "cnn", "svm")
+    }
+    assert written["weights"] == fit_weights(logits, targets)
+    assert written["weights"]["svm"] > 1
+    assert written["validation"]["accuracy"] > 0.9
+    together = Classifier.load(folder / "models/ensemble")
+    summed = sum(weight * logits[name] for name, weight in written["weights"].items())
+    np.testing.assert_allclose(together.logits(texts[160:]), summed, atol=1e-4)
+    assert together.description.calibration.model_dump() == written["calibration"]
+    for name in logits:
+        alone = folder / "models" / name / f"{name}.safetensors"
+        assert (folder / "models/ensemble" / alone.name).read_bytes() == alone.read_bytes()
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    stage("ensemble").main(params_of(min_reliable_titles=1))
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_an_ensemble_of_one_is_the_model(
+    three_models: Path, stage: Callable[[str], Any], params_of: MakeParams
+) -> None:
+    stage("ensemble").main(params_of(min_reliable_titles=1, **{"ensemble.members": ["svm"]}))
+    assert metrics_of(three_models, "ensemble")["weights"] == {"svm": 1.0}
+    titles = load_split(three_models / "data/subset", "validation")["title"].to_list()
+    one, other = (Classifier.load(three_models / "models" / n) for n in ("ensemble", "svm"))
+    np.testing.assert_array_equal(one.predict_proba(titles), other.predict_proba(titles))
