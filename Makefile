@@ -54,7 +54,7 @@ original: setup ## The 2021 project's settings, as an experiment beside the defa
 # Hours on all the real titles; what has run is not run again. Another DATA, another ladder.
 SETTINGS := --set data.path=$(DATA) --set subset.top_categories=0
 .PHONY: ladder
-ladder: setup ## What each default setting brings, and peers, on DATA=path: the tables of README.md
+ladder: setup ## What each default setting brings, and peers, on DATA=path: the tables of docs/results.md
 	@test -n "$(DATA)" || { echo "error: which titles? make ladder DATA=path/to/titles" >&2; exit 2; }
 	python benchmarks/ladder.py $(SETTINGS) --out benchmarks/results/ladder.json
 	python benchmarks/peers.py $(SETTINGS) --out benchmarks/results/peers.json
@@ -73,7 +73,7 @@ prove-short: setup ## The same on presets/tiny.yaml, some minutes
 	python benchmarks/prove.py --short
 
 .PHONY: plots
-plots: setup ## Curves, calibration and confusions as a web page
+plots: setup ## Curves, reliability and confusions as a web page
 	dvc plots show
 
 .PHONY: sample

@@ -21,6 +21,7 @@ from rubro.cli import app
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     *(ROOT / name for name in ("README.md", "README.es.md", "CONTRIBUTING.md", "data/README.md")),
+    ROOT / "benchmarks" / "TRIED.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 KNOWN_PROGRAMS = ("cd", "git", "head", "less", "pip", "pre-commit", "realpath", "source", "zcat")
