@@ -38,10 +38,7 @@ def test_the_wheel_predicts_without_the_pipeline(
         assert "ModuleNotFoundError" in done.stderr
     model = first_project / "models" / "ensemble"
     title = "Procesador Intel Core I5"
-    code = (
-        "import rubro; "
-        f"print(rubro.Classifier.load({str(model)!r}).predict([{title!r}])[0])"
-    )
+    code = f"import rubro; print(rubro.Classifier.load({str(model)!r}).predict([{title!r}])[0])"
     from_python = run_in(tmp_path, str(installed / "python"), "-c", code).stdout.strip()
     command = [str(installed / "rubro"), "predict", "--model", str(model), "--format", "jsonl"]
     done = run_in(tmp_path, *command, title)

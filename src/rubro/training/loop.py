@@ -180,9 +180,7 @@ def train(
         TrainingError: The loss is NaN or infinite, or one of the processes has died.
     """
     weights = title_weights(titles.train.labels, titles.classes, params)
-    data = TitleBatches(
-        titles, weights, params.batch_size, run.seed, params.row_dropout
-    )
+    data = TitleBatches(titles, weights, params.batch_size, run.seed, params.row_dropout)
     epochs = epochs_of(params, int((weights > 0).sum()))
     log = EpochLog(report)
     callbacks: list[Callback] = [EpochProgress(), log] if console.is_terminal else [log]
