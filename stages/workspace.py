@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def _interrupted(*_: object) -> None:
-    os.write(2, b"interrupted; run the same command again to go on\n")
+    os.write(2, b"interrupted; run the same command again to resume\n")
     os._exit(130)
 
 

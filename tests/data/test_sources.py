@@ -708,7 +708,7 @@ def test_a_parquet_file_of_more_rows_than_it_can_hold_titles_is_refused(
     pyarrow.parquet.write_table(pyarrow.table({"title": many, "category": many}), path)
     assert path.stat().st_size < 2**20
     megabytes, outcome = measured(project_root, path)
-    assert "x.parquet: 16777217 rows in fewer bytes are no titles" in outcome
+    assert "x.parquet: 16777217 rows in fewer bytes cannot be titles" in outcome
     assert megabytes < 40
 
 

@@ -85,9 +85,9 @@ def test_the_mean_token_of_the_training_titles_weighs_one(vocabulary: dict[str, 
         (VOCABULARY, {}, None),
         (VOCABULARY, {"max_n": 0, "buckets": 0}, None),
         ({}, {}, "no word"),
-        ({"mesa": 6}, {}, "a word is in more titles than there are"),
-        (VOCABULARY, {"max_n": 2}, "n-grams of no length or without buckets"),
-        (VOCABULARY, {"buckets": 0}, "n-grams of no length or without buckets"),
+        ({"mesa": 6}, {}, "a word has more titles than the training"),
+        (VOCABULARY, {"max_n": 2}, "impossible lengths of n-grams, or no buckets"),
+        (VOCABULARY, {"buckets": 0}, "impossible lengths of n-grams, or no buckets"),
     ],
 )
 def test_sizes_that_cannot_be_are_named(

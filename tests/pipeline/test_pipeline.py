@@ -182,7 +182,7 @@ def test_a_damaged_model_is_named_by_the_stage_that_reads_it(project: Path) -> N
     for stage in ("ensemble", "evaluate"):
         code, message = run_here(project, stage)
         assert code == 2, message
-        assert "models/svm/svm.safetensors: not a whole safetensors file" in message
+        assert "models/svm/svm.safetensors: not a complete safetensors file" in message
         assert len(message.splitlines()) == 1
 
 
@@ -285,7 +285,7 @@ def interrupted_after(project: Path, stage: str, beginning: str) -> str:
 
 def test_ctrl_c_in_training_says_how_to_go_on(project: Path) -> None:
     rest = interrupted_after(project, "train_cnn", "epoch 1/")
-    assert "interrupted; run the same command again to go on" in rest
+    assert "interrupted; run the same command again to resume" in rest
     assert "Traceback" not in rest
 
 
@@ -293,7 +293,7 @@ def test_ctrl_c_during_the_imports_is_no_traceback(project: Path) -> None:
     slow_import = "import sys, time\nprint('importing', file=sys.stderr)\ntime.sleep(60)\n"
     (project / "stages" / "network.py").write_text(slow_import)
     rest = interrupted_after(project, "train_mlp", "importing")
-    assert rest == "interrupted; run the same command again to go on\n"
+    assert rest == "interrupted; run the same command again to resume\n"
 
 
 @pytest.mark.slow

@@ -184,7 +184,9 @@ def test_another_vocabulary_than_the_table_has_rows_for_is_refused(copy: Path) -
     path.write_text(json.dumps({**words, last: 0}))
     refused(path, "Input should be greater than or equal to 1")
     path.write_text(json.dumps({**words, last: 10**6}))
-    with pytest.raises(DataError, match=r"subwords\.json: a word is in more titles than there are"):
+    with pytest.raises(
+        DataError, match=r"subwords\.json: a word has more titles than the training"
+    ):
         load(path)
     path.write_text(json.dumps(words).replace(f'"{last}"', f'"{first}"'))
     refused(path, "is there twice")
@@ -250,9 +252,9 @@ def test_a_changed_table_of_vectors_is_refused(copy: Path, changed: Change, frag
     ("name", "tensor", "changed", "fragment"),
     [
         ("train", "targets", with_first(-1), "a class is negative"),
-        ("train", "targets", lambda t: t[:-1], "not of the same number of titles"),
+        ("train", "targets", lambda t: t[:-1], "differ in the number of titles"),
         ("train", "targets", lambda t: t.astype(np.float32), "tensor targets is F32 [3]"),
-        ("train", "reliable", lambda t: t[:0], "not of the same number of titles"),
+        ("train", "reliable", lambda t: t[:0], "differ in the number of titles"),
         ("train", "reliable", lambda t: t[None], "tensor reliable is BOOL [1, 3]"),
         ("train", "tokens.offsets", with_first(1), "offsets that do not cut"),
         ("train", "tokens.offsets", lambda t: t[::-1], "offsets that do not cut"),
@@ -265,7 +267,7 @@ def test_a_changed_table_of_vectors_is_refused(copy: Path, changed: Change, frag
         ("tokens", "values", with_first(-5), "offsets that do not cut"),
         ("tokens", "offsets", lambda t: t[:-1], "offsets that do not cut"),
         ("tokens", "offsets", lambda t: t.astype(np.int32), "tensor offsets is I32"),
-        ("tokens", "weights", lambda t: t[:-1], "not of the same number of tokens"),
+        ("tokens", "weights", lambda t: t[:-1], "differ in the number of tokens"),
         ("tokens", "weights", with_first(np.nan), "holds NaN or infinity"),
     ],
 )
@@ -280,7 +282,7 @@ def test_changed_features_are_refused(
 def test_booleans_of_other_bytes_than_0_and_1_are_refused(copy: Path) -> None:
     path = copy / "features/train.safetensors"
     change(path, "reliable", lambda t: np.array([2, 0, 1], np.uint8).view(bool))
-    refused(path, "tensor reliable holds bytes that are no booleans")
+    refused(path, "tensor reliable holds bytes other than 0 and 1")
 
 
 # Splits
@@ -291,7 +293,7 @@ def test_booleans_of_other_bytes_than_0_and_1_are_refused(copy: Path) -> None:
     [
         (lambda t: t.drop(columns="title"), "no column 'title'"),
         (lambda t: t.assign(title=5), "column 'title' is not text"),
-        (lambda t: t.assign(category=["A", None]), "column 'category' has gaps"),
+        (lambda t: t.assign(category=["A", None]), "column 'category' has missing values"),
         (lambda t: t.assign(category=None), "column 'category' is not text"),
         (lambda t: t.drop(columns="tokens"), "no column 'tokens'"),
         (lambda t: t.assign(tokens=2.5), "column 'tokens' is not text"),

@@ -110,7 +110,7 @@ def test_ctrl_c_ends_both_processes_with_one_message(shared: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said.count("interrupted; run the same command again to go on") == 1, said
+    assert said.count("interrupted; run the same command again to resume") == 1, said
     assert "Traceback" not in said
     for _ in range(100):
         if not processes_of(process.pid):

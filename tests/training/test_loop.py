@@ -516,7 +516,7 @@ def test_a_training_stopped_half_way_ends_with_the_same_weights(
     resumed, resumed_history = attempt("stopped", None)
     said = capsys.readouterr().err
     assert ("resuming after epoch" in said) == (damaged == "none")
-    assert ("the training starts anew" in said) == (damaged != "none")
+    assert ("the training starts over" in said) == (damaged != "none")
     assert len(whole_history) == 5
     assert resumed_history == whole_history
     assert resumed.summary == whole.summary

@@ -303,4 +303,4 @@ def test_ctrl_c_ends_a_fit_without_waiting_for_it() -> None:
         process.send_signal(signal.SIGINT)
         message = process.stderr.read()
     assert process.returncode == 130
-    assert message == "interrupted; run the same command again to go on\n"
+    assert message == "interrupted; run the same command again to resume\n"

@@ -119,5 +119,5 @@ def test_a_server_that_fails_half_way_does_not_cost_the_training(
         tracker.log_epoch(0, {"train/loss": 2.0})
         shutil.rmtree(elsewhere / "mlflow")
         tracker.log_epoch(1, {"train/loss": 1.0})
-    assert capfd.readouterr().err.count("the training goes on without it") == 1
+    assert capfd.readouterr().err.count("the training continues without it") == 1
     assert curve(elsewhere / "curves", "train/loss") == ([0, 1], [2.0, 1.0])

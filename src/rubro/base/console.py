@@ -35,9 +35,9 @@ def reported_errors() -> Iterator[None]:
         _refuse(str(error))
     except FileNotFoundError as error:
         missing = error.filename or error
-        _refuse(f"{missing}: no such file; `dvc repro` makes what a stage reads")
+        _refuse(f"{missing}: no such file; `dvc repro` makes the inputs of a stage")
     except KeyboardInterrupt:
-        console.print("interrupted; run the same command again to go on", style="yellow")
+        console.print("interrupted; run the same command again to resume", style="yellow")
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         reason = _disk_error(error)

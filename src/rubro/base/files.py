@@ -64,7 +64,7 @@ def require_file(path: Path) -> None:
         DataError: The file is missing.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file; `dvc repro` makes what a stage reads")
+        raise DataError(f"{path}: no such file; `dvc repro` makes the inputs of a stage")
 
 
 def read_json(path: Path, kind: type[T]) -> T:
@@ -131,14 +131,14 @@ def read_tensors(
                 _check_layout(path, name, stored.get_dtype(), stored.get_shape(), dtype, shape)
             tensors = {} if mapped else {name: file.get_tensor(name) for name in layout}
     except SafetensorError as error:
-        raise damaged(path, f"not a whole safetensors file ({error})") from None
+        raise damaged(path, f"not a complete safetensors file ({error})") from None
     if mapped:
         tensors = _mapped(path)
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise damaged(path, f"tensor {name} holds NaN or infinity")
         if tensor.dtype.kind == "b" and (tensor.view(np.uint8) > 1).any():
-            raise damaged(path, f"tensor {name} holds bytes that are no booleans")
+            raise damaged(path, f"tensor {name} holds bytes other than 0 and 1")
     return tensors
 
 

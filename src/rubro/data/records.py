@@ -120,8 +120,8 @@ class Unzipped(gzip.GzipFile):
         content = super().read1(size)
         if self.tell() > self._most:
             raise DataError(
-                f"{self._path}: what is in it is more than {_MOST_EXPANSION} times its size (a "
-                "gzip bomb?); if it is meant to be, unpack it with gunzip and read that"
+                f"{self._path}: its content is more than {_MOST_EXPANSION} times its size (a gzip "
+                "bomb?); if that is intended, unpack it with gunzip and read the result"
             )
         return content
 
@@ -300,7 +300,7 @@ def open_parquet(origin: Origin, raw: IO[bytes]) -> Iterator[ParquetFile]:
         most = max(origin.size or 0, _ALWAYS_ROWS)
         if file.metadata.num_rows > most:
             raise DataError(
-                f"{origin.path}: {file.metadata.num_rows} rows in fewer bytes are no titles; "
+                f"{origin.path}: {file.metadata.num_rows} rows in fewer bytes cannot be titles; "
                 "remove the repeated ones"
             )
         yield file

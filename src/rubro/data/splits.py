@@ -71,7 +71,7 @@ def load_split(folder: Path, name: str) -> pd.DataFrame:
         if columns.field(column).type not in texts:
             raise damaged(path, f"column '{column}' is not text")
         if table[column].isna().any():
-            raise damaged(path, f"column '{column}' has gaps")
+            raise damaged(path, f"column '{column}' has missing values")
     return table
 
 

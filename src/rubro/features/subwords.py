@@ -49,9 +49,9 @@ class SubwordParams(Section):
         if not vocabulary:
             return "no word"
         if max(vocabulary.values()) > self.titles:
-            return "a word is in more titles than there are"
+            return "a word has more titles than the training"
         if self.max_n and (self.max_n < self.min_n or not self.buckets):
-            return "n-grams of no length or without buckets"
+            return "impossible lengths of n-grams, or no buckets"
         return None
 
 

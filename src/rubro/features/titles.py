@@ -48,7 +48,9 @@ def labels_of(categories: Iterable[str], qualities: Iterable[str], classes: list
     index = {name: position for position, name in enumerate(classes)}
     categories = list(categories)
     if unknown := set(categories) - index.keys():
-        raise DataError(f"category {min(unknown)!a} is not among the labels; `dvc repro` mends it")
+        raise DataError(
+            f"category {min(unknown)!a} is not among the labels; `dvc repro` makes both again"
+        )
     return Labels(
         targets=np.array([index[name] for name in categories], dtype=np.int32),
         reliable=np.array([quality == "reliable" for quality in qualities], dtype=bool),
@@ -110,7 +112,7 @@ def load_features(folder: Path, *splits: str) -> tuple[list[LabelledTitles], Tok
     arrays = read_tensors(path, layout)
     rows, weights = _checked(path, arrays["values"], arrays["offsets"]), arrays["weights"]
     if len(rows) != len(weights):
-        raise damaged(path, "its tensors are not of the same number of tokens")
+        raise damaged(path, "its tensors differ in the number of tokens")
     tokens = Tokens(rows.values, rows.offsets, weights)
     return [_load_split(folder / f"{name}.safetensors", len(tokens)) for name in splits], tokens
 
@@ -124,7 +126,7 @@ def _load_split(path: Path, distinct_tokens: int) -> LabelledTitles:
     bigrams = _checked(path, arrays["bigrams.values"], arrays["bigrams.offsets"])
     targets, reliable = arrays["targets"], arrays["reliable"]
     if len({len(each) for each in (tokens, bigrams, targets, reliable)}) > 1:
-        raise damaged(path, "its tensors are not of the same number of titles")
+        raise damaged(path, "its tensors differ in the number of titles")
     if targets.min(initial=0) < 0:
         raise damaged(path, "a class is negative")
     if tokens.values.max(initial=-1) >= distinct_tokens:
@@ -136,5 +138,5 @@ def _checked(path: Path, values: np.ndarray, offsets: np.ndarray) -> Ragged:
     """Return a ragged array after a check that its offsets are valid."""
     whole = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(values)
     if not whole or (offsets[1:] < offsets[:-1]).any() or values.min(initial=0) < 0:
-        raise damaged(path, "offsets that do not cut the values into lists")
+        raise damaged(path, "offsets are not the bounds of lists")
     return Ragged(values, offsets)

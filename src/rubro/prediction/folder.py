@@ -251,12 +251,12 @@ def _check_scales(path: Path, tensors: dict[str, np.ndarray]) -> None:
     for name, tensor in tensors.items():
         with np.errstate(over="ignore"):
             if name.endswith(".scale") and not np.isfinite(tensor * _LARGEST_INT8).all():
-                raise damaged(path, f"tensor {name} and its rows make infinity")
+                raise damaged(path, f"tensor {name} overflows with its rows")
 
 
 def _check_svm(path: Path, tensors: dict[str, np.ndarray], classes: int) -> None:
     starts, categories = tensors["starts"], tensors["categories"]
     if starts[0] != 0 or starts[-1] != len(categories) or (starts[1:] < starts[:-1]).any():
-        raise damaged(path, "starts leads out of its weights")
+        raise damaged(path, "starts is out of range")
     if len(categories) and not 0 <= categories.min() <= categories.max() < classes:
-        raise damaged(path, "categories names a category that there is not")
+        raise damaged(path, "categories is out of range")

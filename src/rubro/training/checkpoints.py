@@ -123,7 +123,7 @@ class ResumePoint(Checkpoint):  # Lightning calls Checkpoint last, after all oth
             try:
                 torch.load(file, weights_only=True, mmap=True)
             except (EOFError, OSError, RuntimeError, UnpicklingError) as error:
-                say(f"{file} is damaged ({str(error)[:100]}); the training starts anew")
+                say(f"{file} is damaged ({str(error)[:100]}); the training starts over")
                 return None
         return self._file
 

@@ -55,7 +55,7 @@ class Tracker:
             try:
                 message(self._mlflow)
             except Exception as error:  # noqa: BLE001 (of any kind: the network, the server, its disk)
-                say(f"MLflow: {error}; the training goes on without it")
+                say(f"MLflow: {error}; the training continues without it")
                 self._mlflow = None
 
 
