@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+# Pydantic would look for plugins in the metadata of every installed package.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 # What one command needs is imported in it, and help is plain: rich's takes twice as long to appear.
 app = typer.Typer(

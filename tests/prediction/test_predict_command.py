@@ -153,7 +153,8 @@ def test_the_default_model_is_the_ensemble(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["none.csv"], "none.csv: no such file"),
-        (["a.csv", "mesa"], "a.csv: one file at a time"),
+        (["a.csv", "mesa"], "a.csv: a file stands alone"),
+        (["folder"], "folder: a folder; name a file in it"),
         (["a.csv", "-o", "out.xls"], "out.xls: unknown kind of file"),
         (["a.csv", "--column", "x"], "a.csv: no column 'x' (found: id, title)"),
         (["a.csv", "--encoding", "klingon"], "--encoding klingon: unknown encoding"),
@@ -170,6 +171,7 @@ def test_the_default_model_is_the_ensemble(tmp_path: Path) -> None:
 def test_wrong_input_is_one_message(
     rubro: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
+    (tmp_path / "folder").mkdir()
     (tmp_path / "a.csv").write_bytes(TABLE)
     (tmp_path / "empty.csv").write_bytes(b"")
     (tmp_path / "bad.gz").write_bytes(gzip.compress(TABLE)[:-12])

@@ -185,12 +185,11 @@ def _python_values(name: str, column: pyarrow.Array) -> list[Any]:
     return values
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        return value
+def _cell(value: Any) -> Any:
+    """A value as csv.writer takes it: text, a number or None."""
     if isinstance(value, bytes):
         return _text(value)
-    return "" if value is None else _json(value)
+    return _json(value) if isinstance(value, (bool, list, dict)) else value
 
 
 def _json(value: Any) -> str:
@@ -225,11 +224,10 @@ class _CsvOutput:
 
     def write(self, chunk: Chunk, answers: Answers) -> None:
         self._write(
-            [_cell(value) for value in (*row, *answer)]
-            for row, answer in zip(_rows(chunk), answers, strict=True)
+            [*map(_cell, row), *answer] for row, answer in zip(_rows(chunk), answers, strict=True)
         )
 
-    def _write(self, rows: Iterable[list[str]]) -> None:
+    def _write(self, rows: Iterable[list[Any]]) -> None:
         self._writer.writerows(rows)
         text = "".join(row.removesuffix("\r\n") + "\n" for row in self._written)
         self._written.clear()
@@ -312,6 +310,9 @@ def _columns(rows: Sequence[Sequence[Any]], schema: pyarrow.Schema) -> list[pyar
     arrays = []
     for values, kind in zip(columns, schema.types, strict=True):
         if kind == "string":
-            values = [None if value is None else _cell(value) for value in values]
+            values = [
+                value if value is None or isinstance(value, str) else _json(value)
+                for value in values
+            ]
         arrays.append(pyarrow.array(values, kind))
     return arrays

@@ -107,23 +107,27 @@ def predict(options: Options) -> int:
 
 def _argument(options: Options) -> str | None:
     """The path of the input or "-"; None = titles are given or will be typed."""
-    files = [title for title in options.titles if title == "-" or _is_file(title)]
-    if len(options.titles) == 1 and files:
+    titles = options.titles
+    if not titles:
+        written = options.output is not None or options.output_format is not None
+        asked = sys.stdin.isatty() and sys.stdout.isatty() and not written
+        return None if asked else "-"
+    files = [title for title in titles if title == "-" or _exists(title)]
+    if files and len(titles) == 1:
+        if Path(files[0]).is_dir():
+            raise DataError(f"{files[0]}: a folder; name a file in it, or pipe the title in")
         return files[0]
     if files:
-        raise DataError(f"{files[0]}: one file at a time, and no titles beside it")
-    for title in options.titles:
+        raise DataError(f"{files[0]}: a file stands alone; pipe titles in where it is one of them")
+    for title in titles:
         if " " not in title and kind_of(Path(title)) is not None:
             raise DataError(f"{title}: no such file")
-    written = options.output is not None or options.output_format is not None
-    if options.titles or (sys.stdin.isatty() and sys.stdout.isatty() and not written):
-        return None
-    return "-"
+    return None
 
 
-def _is_file(text: str) -> bool:
+def _exists(text: str) -> bool:
     try:
-        return Path(text).exists() and not Path(text).is_dir()
+        return bool(text) and Path(text).exists()
     except (OSError, ValueError):  # too long for a name, or with a NUL in it
         return False
 
