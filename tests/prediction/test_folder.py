@@ -467,7 +467,7 @@ def with_first(value: float) -> Change:
             "svm",
             "starts",
             lambda t: np.append(t[:-2], [10**6, t[-1]]).astype(np.int32),
-            "leads out",
+            "starts is out of range",
         ),
         ("svm", "starts", lambda t: t[:-1], "tensor starts is I32"),
         ("svm", "bias", lambda t: t[:-1], "tensor bias is F32 [3], and F32 [4] is needed"),
