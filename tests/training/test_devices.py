@@ -100,7 +100,7 @@ def test_two_processes_match_one_and_go_on_after_a_kill_to_the_same_bytes(
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     said, resumed, _ = train(shared, model)
-    assert said.count("going on after epoch") == 1, said
+    assert said.count("resuming after epoch") == 1, said
     assert resumed == whole
     assert not list((shared / ".checkpoints").glob(f"{model}-*"))
 
@@ -174,4 +174,4 @@ def test_a_process_that_dies_ends_the_other(shared: Path) -> None:
     assert said.count("another process of the training has ended; run the same command") == 1, said
     assert "Traceback" not in said
     said, _, _ = train(shared, "mlp")
-    assert "going on after epoch" in said
+    assert "resuming after epoch" in said
