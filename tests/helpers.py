@@ -195,6 +195,7 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
             "fine_tune_embedding": True,
             "pooling": "sqrt",
             "token_weighting": "none",
+            "row_dropout": 0.0,
             "dropout": 0.0,
             "label_doubt": 0.0,
             "label_smoothing": 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,7 +47,7 @@ def test_take_gives_the_lists_at_the_positions_in_their_order(
 def test_by_position_gives_each_value_once_and_the_longest_lists_first(
     lists: list[list[int]],
 ) -> None:
-    positions = ragged(lists).by_position()
+    positions = ragged(lists).by_position
     assert len(positions) == max(map(len, lists), default=0)
     before = list(range(len(lists)))
     for place, (indices, values) in enumerate(positions):
@@ -66,3 +67,11 @@ def test_sums_adds_the_rows_of_each_list(lists: list[list[int]]) -> None:
     assert found.dtype == np.float32
     expected = [table[rows].sum(axis=0) for rows in lists]
     np.testing.assert_array_equal(found, np.reshape(expected, (len(lists), 3)))
+
+
+@pytest.mark.parametrize("rows", [[], [4], [1, 1, 9]])
+def test_the_sum_of_one_list_alone_is_that_among_others(rows: list[int]) -> None:
+    table = np.random.default_rng(2).normal(size=(10, 3)).astype(np.float32)
+    alone, among = (sums(ragged(lists), table.__getitem__, 3) for lists in ([rows], [rows, [0]]))
+    np.testing.assert_allclose(alone[0], among[0], rtol=1e-6)
+    assert alone.dtype == np.float32

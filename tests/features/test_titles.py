@@ -35,6 +35,9 @@ def test_saved_features_come_back_as_they_were_in_the_same_bytes(
     titles: list[str], make_titles: MakeTitles, tmp_path: Path
 ) -> None:
     split, tokens = make_titles(titles)
+    for ragged in (tokens, split.features.tokens, split.features.bigrams):
+        assert len(ragged.lengths) == len(ragged)
+        assert len(ragged.by_position) == ragged.lengths.max(initial=0)
     save_features(tmp_path / "deep" / "once", {"train": split}, tokens)
     (loaded,), loaded_tokens = load_features(tmp_path / "deep" / "once", "train")
     save_features(tmp_path / "twice", {"train": loaded}, loaded_tokens)

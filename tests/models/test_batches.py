@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from helpers import Learnable, MakeTitles
+from helpers import WORDS, Learnable, MakeTitles
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.titles import LabelledTitles
@@ -174,6 +174,46 @@ def test_devices_share_each_batch_and_a_smaller_one_is_not_shared_out(
         else:
             assert sorted(joined(parts)) == sorted(batch)
             assert min(map(len, parts)) == len(batch) // devices
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_of_the_rows_of_tokens_and_the_bigrams_of_titles_a_share_is_dropped(
+    share: float, make_titles: MakeTitles
+) -> None:
+    random = np.random.default_rng(3)
+    words = [word for group in WORDS for word in group]
+    titles, tokens = make_titles([" ".join(random.choice(words, 9)) for _ in range(300)])
+    (whole,) = Batches(titles, tokens, 300)
+    kept: list[tuple[int, int]] = []
+    for epoch in range(20):
+        (batch,) = Batches(titles, tokens, 300, row_dropout=share, seed=(1, epoch))
+        kept.append((int(batch.row_counts.sum()), int(batch.bigram_counts.sum())))
+        # Rows of a token, bigrams of a title: fewer of them, and no others.
+        assert set(batch.rows.tolist()) <= set(whole.rows.tolist())
+        assert set(batch.bigrams.tolist()) <= set(whole.bigrams.tolist())
+        assert bool((batch.row_counts <= whole.row_counts).all())
+        # All tokens stay, and titles keep their lengths.
+        assert len(batch.token_weights) == len(whole.token_weights)
+        assert batch.lengths.tolist() == [9] * 300
+        assert int(batch.bigram_counts.max()) <= 8
+    all_rows, all_bigrams = int(whole.row_counts.sum()), int(whole.bigram_counts.sum())
+    rows, bigrams = np.mean(kept, axis=0)
+    assert rows / all_rows == pytest.approx(1 - share, abs=0.03)
+    assert bigrams / all_bigrams == pytest.approx(1 - share, abs=0.01)
+    assert len(set(kept)) > 10  # another epoch, other rows
+
+
+def test_rows_are_dropped_by_the_seed_and_never_without_one(learnable: Learnable) -> None:
+    titles, _, tokens = learnable
+    first, second = (
+        list(Batches(titles, tokens, 32, row_dropout=0.5, seed=(4, 2))) for _ in range(2)
+    )
+    assert all(same(one, other) for one, other in zip(first, second, strict=True))
+    plain, dropped = (list(Batches(titles, tokens, 32, row_dropout=share)) for share in (0, 0.5))
+    assert all(same(one, other) for one, other in zip(plain, dropped, strict=True))
+    everything = np.arange(len(titles))
+    none = gather(titles, tokens, everything, ones(titles), 0.0, np.random.default_rng(1))
+    assert same(none, gather(titles, tokens, everything, ones(titles)))
 
 
 def test_cut_gives_consecutive_parts() -> None:

@@ -90,7 +90,24 @@ def test_all_answers_agree(model: Model, classifier: Classifier, titles: list[st
         for row, pairs in zip(probabilities, classifier.top(titles, k), strict=True):
             assert [p for _, p in pairs] == sorted(row.tolist(), reverse=True)[:k]
             assert all(row[LABELS.index(label)] == p for label, p in pairs)
+        assert [pairs[0][0] for pairs in classifier.top(titles, k)] == classifier.predict(titles)
     assert [len(pairs) for pairs in classifier.top(titles[:3])] == [4] * 3
+
+
+def test_of_equal_probabilities_the_first_class_ranks_higher(make_model: MakeModel) -> None:
+    model, classes = make_model("svm"), 60
+    labels = [f"c{index}" for index in range(classes)]
+    bias = np.zeros(classes, np.float32)
+    bias[[50, 7, 31]] = 1
+    tensors = {**model.tensors["svm"], "bias": bias}
+    tensors["weights"] = np.zeros_like(tensors["weights"])
+    description = model.description.model_copy(update={"labels": labels})
+    classifier = Classifier(replace(model, description=description, tensors={"svm": tensors}))
+    order = ["c7", "c31", "c50", *(label for label in labels if label not in ("c7", "c31", "c50"))]
+    for k in (1, 2, 3, 4, 30, classes):
+        (pairs,) = classifier.top(["apple"], k)
+        assert [label for label, _ in pairs] == order[:k]
+    assert classifier.predict(["apple"]) == ["c7"]
 
 
 @pytest.mark.parametrize("name", MEMBERS)

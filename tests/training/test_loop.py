@@ -254,17 +254,17 @@ def test_max_epochs_is_obeyed_exactly(
 @pytest.mark.parametrize(
     ("titles", "epochs"),
     [
-        (1, 40),
-        (12_000, 40),
-        (12_151, 40),
-        (12_153, 39),
+        (1, 20),
+        (24_000, 20),
+        (24_615, 20),
+        (24_616, 19),
         (48_000, 10),
         (100_000, 5),
         (240_000, 2),
         (10**7, 2),
     ],
 )
-def test_auto_is_as_many_epochs_as_make_480_000_titles_from_2_to_40(
+def test_auto_is_as_many_epochs_as_make_480_000_titles_from_2_to_20(
     titles: int, epochs: int, hyperparameters: MakeHyperparameters
 ) -> None:
     assert epochs_of(hyperparameters("mlp", max_epochs="auto"), titles) == epochs
@@ -274,11 +274,11 @@ def test_auto_is_as_many_epochs_as_make_480_000_titles_from_2_to_40(
 def test_auto_counts_the_titles_that_have_a_weight(
     make_titles: MakeTitles, hyperparameters: MakeHyperparameters
 ) -> None:
-    count = 32_000
+    count = 48_000
     titles, tokens = make_titles(
         [""] * count, reliable=[True] * (count // 2) + [False] * (count // 2)
     )
-    for quality, epochs in (("ignore", 15), ("drop", 30)):
+    for quality, epochs in (("ignore", 10), ("drop", 20)):
         params = hyperparameters("mlp", max_epochs="auto", batch_size=count, label_quality=quality)
         model = Scripted([1] * epochs)
         _, history = run(model, (titles, titles.take(np.arange(9)), tokens), params)

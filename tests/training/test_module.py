@@ -117,19 +117,32 @@ def test_a_step_follows_the_gradient_that_all_weights_leave(
     # Doubt is of what the model says, the loss of what the shares of the classes make of it.
     weights = quality * Doubt(CLASSES, 0.7)(start, labels) / quality.sum()
     shares = torch.tensor([2.5, 1.5, 1.0, 0.5]) / 5.5
-    smooth = 0.8 * nn.functional.one_hot(labels, CLASSES) + 0.2 / CLASSES
+    smooth = 0.8 * nn.functional.one_hot(labels, CLASSES) + 0.2 * shares
     step = weights.unsqueeze(1) * (smooth - (start + 0.5 * shares.log()).softmax(1))
     torch.testing.assert_close(model.logits.detach(), start + step, atol=1e-6, rtol=1e-5)
 
 
-def test_label_smoothing_leaves_its_share_to_all_classes(fit: Fit, make_titles: MakeTitles) -> None:
-    titles, tokens = make_titles(["apple"] * 8, [2] * 8)
-    network, _, _ = fit(
-        "mlp", (titles, titles, tokens), max_epochs=60, learning_rate=0.1, label_smoothing=0.4
+@pytest.mark.parametrize("adjustment", [0.0, 1.0])
+def test_label_smoothing_leaves_its_share_to_all_classes_by_their_size(
+    adjustment: float, make_titles: MakeTitles, hyperparameters: MakeHyperparameters
+) -> None:
+    texts = ["apple"] * 24 + ["apple drill"] * 8
+    titles, tokens = make_titles(texts, [2] * 24 + [1] * 8)
+    params = hyperparameters(
+        "mlp",
+        label_smoothing=0.4,
+        prior_adjustment=adjustment,
+        max_epochs=150,
+        learning_rate=0.04,
     )
-    # 0.6 for the class, and a quarter of 0.4 for each of the four.
-    learnt = softmax(logits_of(network, titles, tokens), axis=1)[0]
-    assert learnt == pytest.approx([0.1, 0.1, 0.7, 0.1], abs=0.03)
+    network = FreeLogits(lengths=2)
+    run(network, (titles, titles, tokens), params)
+    # Classes without a title have half the share of the least.
+    shares = np.array([0.1, 0.2, 0.6, 0.1])
+    for logits, target in zip(network.logits.detach().numpy(), (2, 1), strict=True):
+        expected = 0.6 * np.eye(CLASSES)[target] + 0.4 * shares
+        learnt = softmax(logits + adjustment * np.log(shares))
+        assert learnt == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])

@@ -60,6 +60,7 @@ def fit(subwords: Subwords, make_params: MakeParams) -> Fit:
             "max_iterations": 1000,
             "smallest_weight": 0.0,
             "naive_bayes_weight": 0.0,
+            "class_weights": "off",
             **changes,
         }
         params = make_params({f"train_svm.{key}": value for key, value in values.items()})

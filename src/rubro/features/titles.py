@@ -86,7 +86,8 @@ def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Token
         tokens: Distinct tokens of all splits.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "tokens.safetensors", vars(tokens))
+    arrays = {"values": tokens.values, "offsets": tokens.offsets, "weights": tokens.weights}
+    write_tensors(folder / "tokens.safetensors", arrays)
     for name, split in splits.items():
         arrays = dict(vars(split.labels))
         for part, ragged in vars(split.features).items():
