@@ -22,7 +22,7 @@ CURVES = [
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder that is the current one; no MLflow server, no DVC experiment."""
+    """An empty current folder, without MLflow server and DVC experiment."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC"))]:
         monkeypatch.delenv(name)
@@ -31,7 +31,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """MLflow's client, of a store in a folder."""
+    """Client of an MLflow store in a folder."""
     mlflow = pytest.importorskip("mlflow")
     uri = (elsewhere / "mlflow").as_uri()
     before = mlflow.get_tracking_uri()
@@ -43,13 +43,13 @@ def server(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def runs_of(client: Any, experiment: str = "rubro") -> list[Any]:
-    """The runs that a server has of an experiment."""
+    """Return the runs of an experiment on a server."""
     found = client.get_experiment_by_name(experiment)
     return list(client.search_runs([found.experiment_id]))
 
 
 def curve(folder: Path, name: str) -> tuple[list[int], list[float]]:
-    """The steps and values of a curve in a folder of DVCLive's."""
+    """Return the steps and values of a curve in a folder of DVCLive."""
     path = folder / "plots/metrics" / f"{name}.tsv"
     with open(path, newline="", encoding="utf-8") as file:
         points = list(csv.DictReader(file, delimiter="\t"))
@@ -58,6 +58,6 @@ def curve(folder: Path, name: str) -> tuple[list[int], list[float]]:
 
 
 def curves_on_disk(folder: Path) -> list[str]:
-    """The names of the curves in a folder of DVCLive's."""
+    """Return the names of the curves in a folder of DVCLive."""
     root = folder / "plots/metrics"
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.tsv"))

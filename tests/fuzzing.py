@@ -1,8 +1,8 @@
-"""Raw files, damaged in every way that comes to mind, given to read_titles.
+"""Raw files with random damage, read by read_titles.
 
-Each one must be read, or read with rows in quarantine, or refused with a RubroError; no row may
-vanish. `fuzz(1000, seed=0, folder=Path("/tmp/f"))` counts what happened; anything else raises with
-the numbers that make it happen again: `fuzz(1, seed=THAT, folder=...)`.
+Each file must be read, read with rows in quarantine, or refused with a RubroError, and no row may
+vanish. `fuzz(1000, seed=0, folder=Path("/tmp/f"))` counts the outcomes; any other outcome raises
+Fault, with the seed that repeats it: `fuzz(1, seed=SEED, folder=...)`.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ WORDS = ("mesa", "silla", "lámpara", "ñandú", '24"', "taza,", "❤️", "de",
 
 
 class Fault(AssertionError):
-    """Neither read nor refused; the message tells how to see it again."""
+    """A file neither read nor refused; the message names the seed that repeats it."""
 
 
 def fuzz(count: int, seed: int, folder: Path) -> Counter[tuple[str, str]]:
     """Damage files and read them.
 
     Args:
-        count: how many.
-        seed: of the first; the next has seed + 1.
-        folder: for the files; made if missing.
+        count: Number of files.
+        seed: Seed of the first file; the next one has seed + 1.
+        folder: Folder of the files, created if missing.
 
     Returns:
-        How often each mutation had each outcome: read, quarantined or refused.
+        Number of files by mutation and outcome: read, quarantined or refused.
 
     Raises:
-        Fault: anything else happened.
+        Fault: A file had another outcome.
     """
     folder.mkdir(parents=True, exist_ok=True)
     params = load_params(ROOT / "params.yaml").data
@@ -107,7 +107,7 @@ def _bytes(text: str, encoding: str) -> bytes:
 def _mutated(
     rows: list[dict[str, str]], kind: str, encoding: str, name: str, rng: random.Random
 ) -> bytes:
-    """In the titles, in the text, or in the bytes of the file, as the mutation wants it."""
+    """Return the bytes of a file with a mutation of its titles, its text or its bytes."""
     if name in OF_TITLES:
         for row in rng.sample(rows, rng.randint(1, len(rows))):
             column = rng.choice(["title", "title", "category"])
@@ -357,7 +357,7 @@ def _check(raw: RawTitles, content: bytes, kind: str, encoding: str) -> None:
 
 
 def _row_counts(content: bytes, kind: str, encoding: str) -> tuple[int, int]:
-    """How many rows there are: a blank line is none, unless it is too long or inside quotes."""
+    """Return the least and the most rows; blank lines count where too long or inside quotes."""
     if kind == "parquet":
         rows = pyarrow.parquet.ParquetFile(io.BytesIO(content)).metadata.num_rows
         return rows, rows

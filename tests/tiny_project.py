@@ -32,7 +32,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def environment() -> dict[str, str]:
-    """That of a user of the project, with this environment's python first."""
+    """Return the environment variables of a user, with the python of the tests first in PATH."""
     variables = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -48,7 +48,7 @@ def environment() -> dict[str, str]:
 
 
 def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user of the folder would."""
+    """Run a command in a folder as its user would."""
     done = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
     )
@@ -59,10 +59,10 @@ def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.Completed
 
 @contextmanager
 def in_this_process(project: Path) -> Iterator[Callable[[str], str]]:
-    """Let stages run in this process, which has imported what each process would have to.
+    """Run stages in this process, which spares them their imports.
 
     Yields:
-        A function from a stage's name to the path of its script.
+        Function from the name of a stage to the path of its script.
     """
     on_interrupt = signal.getsignal(signal.SIGINT)
     with pytest.MonkeyPatch.context() as patch:
@@ -75,7 +75,7 @@ def in_this_process(project: Path) -> Iterator[Callable[[str], str]]:
 
 
 def run_here(project: Path, stage: str) -> tuple[int, str]:
-    """The exit code of a stage that runs in this process, and what it writes to standard error."""
+    """Run a stage in this process; return its exit code and its standard error."""
     with (
         in_this_process(project) as script,
         redirect_stderr(StringIO()) as stderr,
@@ -90,7 +90,7 @@ def run_here(project: Path, stage: str) -> tuple[int, str]:
 
 
 def copy_project(folder: Path) -> None:
-    """The files of the project that Git has or would take, in a repository of their own."""
+    """Copy the files of the project that Git tracks or would add to a repository of their own."""
     listed = run_in(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout
     for name in listed.splitlines():
         source = ROOT / name
@@ -100,7 +100,7 @@ def copy_project(folder: Path) -> None:
 
 
 def shrink(params_file: Path) -> None:
-    """Give params.yaml the values of presets/tiny.yaml."""
+    """Set the values of presets/tiny.yaml in params.yaml."""
     yaml = YAML()
     params = yaml.load(params_file)
     for section, values in yaml.load(ROOT / "presets" / "tiny.yaml").items():
@@ -113,7 +113,7 @@ def stages_run(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def outputs_of(*stages: str) -> list[str]:
-    """What dvc.yaml says that stages write."""
+    """Return the outputs of stages in dvc.yaml."""
     return [
         output
         for stage in stages
@@ -125,7 +125,7 @@ def outputs_of(*stages: str) -> list[str]:
 
 
 def digests(project: Path, *names: str) -> dict[str, str]:
-    """The SHA-256 of each file, and of each file in a folder."""
+    """Return the SHA-256 of each file, those in folders included."""
     files = [file for name in names for file in (project / name).rglob("*")]
     files += [project / name for name in names]
     return {
@@ -137,9 +137,9 @@ def digests(project: Path, *names: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def first_project(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A repository on a tiny catalogue, after its first `dvc repro`; to be left as it is.
+    """A repository on a tiny catalogue after its first `dvc repro`, read-only.
 
-    pytest's workers share it: who comes first makes it.
+    The workers of pytest-xdist share it; the first one makes it.
     """
     own = tmp_path_factory.getbasetemp()
     shared = own if worker_id == "master" else own.parent

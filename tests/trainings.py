@@ -1,4 +1,4 @@
-"""Trainings of small networks, and networks that do as they are told.
+"""Trainings of small networks, and networks with given predictions.
 
 A test file takes the fixture with `pytest_plugins = ["trainings"]`.
 """
@@ -62,7 +62,7 @@ def run(
 
 
 def fresh(kind: str, params: TrainParams, embedding: Embedding) -> Network:
-    """A network whose weights are always the same."""
+    """Return a network with the same weights at every call."""
     L.seed_everything(9, verbose=False)
     rows, size = embedding.table.shape
     network: Network = NETWORKS[kind](ModelShape(rows, size, BIGRAM_BUCKETS, CLASSES), params)
@@ -72,7 +72,7 @@ def fresh(kind: str, params: TrainParams, embedding: Embedding) -> Network:
 
 @pytest.fixture
 def fit(embedding: Embedding, hyperparameters: MakeHyperparameters, learnable: Learnable) -> Fit:
-    """Train a network whose weights at the start are always the same."""
+    """Function that trains a network with the same initial weights at every call."""
 
     def make(
         kind: str, data: Learnable = learnable, seed: int = 1, **overrides: Any
@@ -85,7 +85,7 @@ def fit(embedding: Embedding, hyperparameters: MakeHyperparameters, learnable: L
 
 
 class FreeLogits(nn.Module):
-    """Its parameters are the logits themselves, by the number of tokens of the title."""
+    """A network of free logits for each number of tokens of a title."""
 
     def __init__(self, lengths: int = 1) -> None:
         super().__init__()
@@ -97,9 +97,9 @@ class FreeLogits(nn.Module):
 
 
 class Scripted(nn.Module):
-    """Is right for as many titles as the script says for each epoch.
+    """A network with a given number of right predictions in each epoch.
 
-    It counts its training steps in a buffer, so that a kept state tells of which epoch it is.
+    A buffer counts the training steps: the state tells its epoch.
     """
 
     def __init__(self, right: list[int], steps_an_epoch: int = 1) -> None:
@@ -122,6 +122,6 @@ class Scripted(nn.Module):
 
 
 def same_titles(count: int, make_titles: MakeTitles, target: int = 0) -> Learnable:
-    """The same title so many times, for training and for validation."""
+    """Return copies of a title, for training and for validation."""
     titles, tokens = make_titles(["apple"] * count, [target] * count)
     return titles, titles, tokens
