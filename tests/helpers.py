@@ -82,7 +82,7 @@ def whole_words(vocabulary: dict[str, int], titles: int = 100) -> Subwords:
 
 @pytest.fixture(scope="session")
 def embedding(subwords: Subwords) -> Embedding:
-    """Random vectors: what is learnt is learnt in training."""
+    """Random vectors, which carry no information."""
     random = np.random.default_rng(5)
     return Embedding(
         subwords, random.normal(size=(subwords.row_count, VECTOR_SIZE)).astype(np.float32)
@@ -138,7 +138,7 @@ def learnable(make_titles: MakeTitles, learnable_texts: tuple[list[str], list[in
 
 @dataclass(frozen=True)
 class Noisy:
-    """Training titles of which some have a wrong label, validation titles, random vectors."""
+    """Training titles, some with a wrong label, validation titles, and random vectors."""
 
     splits: Learnable
     flipped: np.ndarray
@@ -147,7 +147,7 @@ class Noisy:
 
 @pytest.fixture(scope="session")
 def make_noisy(make_titles: MakeTitles) -> Callable[[int], Noisy]:
-    """Noisy titles of a seed: 800 for training, of which 30 % are flipped, 400 for validation."""
+    """Noisy titles of a seed: 800 for training, 30 % with flipped labels, 400 for validation."""
     training_titles, words = 800, 30
 
     def make(seed: int) -> Noisy:
@@ -176,7 +176,7 @@ def make_noisy(make_titles: MakeTitles) -> Callable[[int], Noisy]:
 
 @pytest.fixture(scope="session")
 def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
-    """Small and plain: called with "mlp" or "cnn" and what differs."""
+    """Function from "mlp" or "cnn" and overrides to small hyperparameters."""
 
     def make(name: str, **overrides: Any) -> TrainParams:
         values: dict[str, Any] = {
@@ -301,7 +301,7 @@ def batch_of(titles: LabelledTitles, tokens: Tokens, chosen: list[int] | None = 
 
 
 def given_to(layer: nn.Module, network: nn.Module, batch: Batch) -> torch.Tensor:
-    """What a layer of a network is given for a batch."""
+    """Return the input of a layer of a network for a batch."""
     received: list[torch.Tensor] = []
     handle = layer.register_forward_pre_hook(lambda _, inputs: received.append(*inputs))
     with torch.inference_mode():
@@ -311,7 +311,7 @@ def given_to(layer: nn.Module, network: nn.Module, batch: Batch) -> torch.Tensor
 
 
 def logits_of(network: nn.Module, titles: LabelledTitles, tokens: Tokens) -> np.ndarray:
-    """The logits of a network in evaluation mode, float64 (titles, classes)."""
+    """Return the logits of a network in evaluation mode, float64 (titles, classes)."""
     network.eval()
     with torch.inference_mode():
         parts = [network(batch).numpy() for batch in Batches(titles, tokens, batch_size=512)]
