@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import unicodedata
 
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rubro.base.errors import DataError
-from rubro.base.text import normalise, tokenise, tokens_of
+from rubro.base.text import normalise, tokenise
 
 # What sellers type: letters of European languages, digits, punctuation, white space, controls.
 ORDINARY = st.text(
@@ -32,6 +32,30 @@ def test_any_text_has_one_normal_form_and_tokens_that_are_their_own(title: str) 
     assert normalise(normal) == normal
     assert tokenise(normal) == tokens
     assert [tokenise(token) for token in tokens] == [[token] for token in tokens]
+
+
+def by_definition(title: str) -> tuple[str, list[str]]:
+    """Normal form and tokens, character by character."""
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", title).lower())
+    dropped = ("Mn", "Mc", "Me", "Cf", "Cs")
+    visible = [c for c in decomposed if unicodedata.category(c) not in dropped]
+    blank = "".join(" " if unicodedata.category(c) == "Cc" else c for c in visible)
+    normal = " ".join(blank.lower().split())
+    return normal, re.findall(r"[^\W\d_]+|0+|[^\w\s]|_", re.sub(r"\d", "0", normal))
+
+
+@settings(max_examples=300)
+@given(ANY)
+def test_any_text_has_the_normal_form_and_tokens_of_their_definition(title: str) -> None:
+    assert (normalise(title), tokenise(title)) == by_definition(title)
+
+
+def test_a_character_of_every_block_has_the_normal_form_of_its_definition() -> None:
+    # Unicode allots code points in units of 16: with every 13th, each block has one.
+    every = [chr(point) for point in range(0, sys.maxunicode + 1, 13)]
+    for start in range(0, len(every), 50):
+        title = "a1".join(every[start : start + 50])
+        assert (normalise(title), tokenise(title)) == by_definition(title), ascii(title)
 
 
 @given(ORDINARY)
@@ -111,19 +135,3 @@ def test_a_normal_form_is_lower_case(title: str) -> None:
 )
 def test_invisible_characters_are_no_tokens(title: str, tokens: list[str]) -> None:
     assert tokenise(title) == tokens
-
-
-def test_tokens_come_from_the_title_by_default() -> None:
-    table = pd.DataFrame({"title": ["Mesa Ñ", "2"], "tokenized_title": ["x", None]})
-    assert tokens_of(table, "title") == [["mesa", "n"], ["0"]]
-
-
-def test_tokens_of_the_course_are_taken_as_they_are() -> None:
-    table = pd.DataFrame({"title": ["Mesa Ñ", "2"], "tokenized_title": ["mesa ratona", ""]})
-    assert tokens_of(table, "tokenized_title") == [["mesa", "ratona"], []]
-
-
-def test_missing_tokens_of_the_course_are_counted_and_the_remedy_is_named() -> None:
-    table = pd.DataFrame({"title": ["a", "b", "c"], "tokenized_title": ["a", None, None]})
-    with pytest.raises(DataError, match=r"2 of 3 rows .*set tokens\.source to title"):
-        tokens_of(table, "tokenized_title")

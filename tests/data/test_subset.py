@@ -24,7 +24,7 @@ Make = Callable[..., Subset]
 
 def raw_titles(rows: list[Row], language: str | list[str] = "") -> RawTitles:
     table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
-        language=language, label_quality="reliable", tokenized_title=None
+        language=language, label_quality="reliable"
     )
     quarantine = pd.DataFrame(columns=["file", "line", "reason", "excerpt"])
     return RawTitles(table, quarantine)
@@ -314,7 +314,7 @@ def test_any_table_makes_a_whole_subset_or_a_data_error(
     assert set(result.labels) <= set(labels)
     for split in result.splits.values():
         assert set(split["category"]) <= set(result.labels)
-        assert list(split.columns) == ["title", "category", "label_quality", "tokenized_title"]
+        assert list(split.columns) == ["title", "category", "label_quality"]
     keys = [set(split["title"].map(normalise)) for split in result.splits.values()]
     assert not (keys[0] & keys[1] or keys[0] & keys[2] or keys[1] & keys[2])
     written = Counter(title for split in result.splits.values() for title in split["title"])
