@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 from scipy.special import softmax
-from torch import nn
 
 from rubro.base.params import EvaluateParams, Params
 from rubro.evaluation.metrics import classification_metrics, expected_calibration_error
 from rubro.evaluation.significance import compare
 from rubro.evaluation.tables import (
+    HeldOut,
     class_table,
     comparison,
     confused_pairs,
@@ -26,13 +24,6 @@ from rubro.evaluation.tables import (
     slices,
     worst_mistakes,
 )
-from rubro.features.titles import TitleFeatures, Tokens
-from rubro.models.batches import Batch
-from rubro.models.inference import predict_logits
-
-pytest_plugins = ["helpers"]
-
-MakeFeatures = Callable[..., tuple[TitleFeatures, Tokens]]
 
 ABC = ["a", "b", "c"]
 #        predicted  true
@@ -46,26 +37,15 @@ CASE = [
 ]
 PROBABILITIES = np.array([p for p, _ in CASE])
 TARGETS = np.array([t for _, t in CASE])
-TITLES = pd.Series([f"title {i}" for i in range(6)], index=range(10, 16))
 
 
-class Echo(nn.Module):
-    """Logits that name the title: its target, in two classes of three."""
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        named = batch.targets.float().unsqueeze(1)
-        return torch.cat([named * 0, named / 100, -named / 100], dim=1)
-
-
-def test_logits_come_in_the_order_of_the_titles_over_many_batches(
-    make_features: MakeFeatures,
-) -> None:
-    features, rows = make_features([["apple red", "", "boot"][i % 3] for i in range(1300)])
-    features.targets[:] = np.arange(1300)
-    logits = predict_logits(Echo(), features, rows)
-    number = np.arange(1300) / 100
-    assert logits.dtype == np.float64
-    np.testing.assert_allclose(logits, np.stack([number * 0, number, -number], axis=1), atol=1e-6)
+def held_out_of(
+    targets: np.ndarray, titles: list[str] | None = None, train_counts: list[int] | None = None
+) -> HeldOut:
+    """Titles of the classes a, b and c."""
+    counts = None if train_counts is None else np.array(train_counts)
+    texts = titles or [f"title {i}" for i in range(len(targets))]
+    return HeldOut.of(texts, targets, ABC, {"title"}, train_counts=counts)
 
 
 def test_rounded_metrics_are_the_metrics() -> None:
@@ -167,18 +147,25 @@ def test_confidence_alone_does_not_make_a_model_another(judging: EvaluateParams)
     }
 
 
-@pytest.fixture
-def four_titles(make_features: MakeFeatures) -> TitleFeatures:
-    features, _ = make_features(
-        ["", "apple red new drill", "zzz apple red new drill", "apple " * 9],
-        targets=[0, 1, 2, 1],
-        reliable=[True, False, True, True],
-    )
-    return features
+FOUR_TITLES = ["", "Apple, new drill", "zzz apple red new drill", "apple " * 9]
+KNOWN = {"apple", "red", "new", "drill", ","}
 
 
-def test_slices_are_the_titles_they_name(four_titles: TitleFeatures) -> None:
-    masks = slices(four_titles, np.array([3, 10, 9, 0]), rare=10)
+def test_tokens_are_counted_and_unknown_words_found() -> None:
+    targets = np.array([0, 1, 2, 1])
+    held_out = HeldOut.of(FOUR_TITLES, targets, ABC, KNOWN)
+    assert held_out.token_counts.tolist() == [0, 4, 5, 9]
+    assert held_out.has_unknown_word.tolist() == [False, False, True, False]
+    assert held_out.has_unknown_word.dtype == bool
+    assert (held_out.titles, held_out.labels) == (FOUR_TITLES, ABC)
+    assert held_out.reliable is None and held_out.train_counts is None
+    assert HeldOut.of([], targets[:0], ABC, KNOWN).token_counts.shape == (0,)
+
+
+def test_slices_are_the_titles_they_name() -> None:
+    reliable, counts = np.array([True, False, True, True]), np.array([3, 10, 9, 0])
+    held_out = HeldOut.of(FOUR_TITLES, np.array([0, 1, 2, 1]), ABC, KNOWN, reliable, counts)
+    masks = slices(held_out, rare=10)
     assert {name: mask.tolist() for name, mask in masks.items()} == {
         "label quality: reliable": [True, False, True, True],
         "label quality: unreliable": [False, True, False, False],
@@ -192,15 +179,16 @@ def test_slices_are_the_titles_they_name(four_titles: TitleFeatures) -> None:
     }
 
 
-def test_empty_slices_are_left_out(make_features: MakeFeatures) -> None:
-    features, _ = make_features(["apple", "drill"])
-    names = list(slices(features, np.array([100, 0, 0, 0]), rare=10))
-    assert names == [
+def test_empty_slices_are_left_out_and_what_is_not_known_makes_none() -> None:
+    targets, both = np.array([0, 0]), np.array([True, True])
+    held_out = HeldOut.of(["apple", "drill"], targets, ABC, KNOWN, both, np.array([100, 0, 0]))
+    names = ["title length: 1-4 tokens", "words: all in vocabulary"]
+    assert list(slices(held_out, rare=10)) == [
         "label quality: reliable",
-        "title length: 1-4 tokens",
-        "words: all in vocabulary",
+        *names,
         "category: common",
     ]
+    assert list(slices(HeldOut.of(["apple", "drill"], targets, ABC, KNOWN), rare=10)) == names
 
 
 def test_a_row_of_the_slice_table_has_the_metrics_of_its_titles() -> None:
@@ -214,8 +202,8 @@ def test_a_row_of_the_slice_table_has_the_metrics_of_its_titles() -> None:
 
 
 def test_the_class_table_counts_by_hand() -> None:
-    table = class_table(PROBABILITIES, TARGETS, ABC, np.array([30, 20, 10]))
-    assert table.to_dict("list") == {
+    table = class_table(PROBABILITIES, held_out_of(TARGETS, train_counts=[30, 20, 10]))
+    expected = {
         "category": ["a", "b"],
         "titles": [3, 3],
         "train_titles": [30, 20],
@@ -223,10 +211,14 @@ def test_the_class_table_counts_by_hand() -> None:
         "recall": [0.333333, 0.666667],
         "f1": [0.4, 0.571429],
     }
+    assert table.to_dict("list") == expected
+    assert list(table) == list(expected)
+    del expected["train_titles"]
+    assert class_table(PROBABILITIES, held_out_of(TARGETS)).to_dict("list") == expected
 
 
 def test_a_class_that_is_never_predicted_has_precision_zero() -> None:
-    table = class_table(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 1]), ABC, np.zeros(3))
+    table = class_table(np.array([[0.9, 0.1], [0.9, 0.1]]), held_out_of(np.array([0, 1])))
     assert table["precision"].tolist() == [0.5, 0.0]
     assert table["f1"].tolist() == [0.666667, 0.0]
 
@@ -251,7 +243,7 @@ def test_pairs_of_the_same_frequency_are_ordered_by_share_then_name() -> None:
 
 
 def test_mistakes_come_with_the_least_probable_truth_first() -> None:
-    table = worst_mistakes(PROBABILITIES, TARGETS, TITLES, ABC, 10)
+    table = worst_mistakes(PROBABILITIES, held_out_of(TARGETS), 10)
     assert table.to_dict("list") == {
         "title": ["title 1", "title 3", "title 2"],
         "category": ["a", "b", "a"],
@@ -259,13 +251,13 @@ def test_mistakes_come_with_the_least_probable_truth_first() -> None:
         "predicted": ["b", "a", "b"],
         "predicted_probability": [0.8, 0.9, 0.6],
     }
-    assert len(worst_mistakes(PROBABILITIES, TARGETS, TITLES, ABC, 2)) == 2
+    assert len(worst_mistakes(PROBABILITIES, held_out_of(TARGETS), 2)) == 2
 
 
 def test_a_faultless_classifier_leaves_tables_of_headers() -> None:
     perfect, targets = np.eye(3), np.arange(3)
     pairs = confused_pairs(perfect, targets, ABC, 5)
-    mistakes = worst_mistakes(perfect, targets, TITLES, ABC, 5)
+    mistakes = worst_mistakes(perfect, held_out_of(targets), 5)
     assert len(pairs) == len(mistakes) == 0
     assert list(pairs) == ["category", "predicted", "pair", "titles", "share"]
     assert list(mistakes) == [
@@ -289,11 +281,11 @@ def test_the_reliability_curve_has_a_row_for_each_bin_that_holds_titles() -> Non
 
 
 def test_the_detail_tables_cover_every_title_within_their_limits(
-    make_features: MakeFeatures, make_params: Callable[..., Params]
+    make_params: Callable[..., Params],
 ) -> None:
-    features, _ = make_features(["apple", "drill zzz", "boot", "saw", "", "red"], TARGETS.tolist())
+    titles = ["title", "drill zzz", "boot", "saw", "", "red"]
     params = make_params({"evaluate.mistakes": 1, "evaluate.confused_pairs": 1}).evaluate
-    tables = detail_tables(PROBABILITIES, features, TITLES, ABC, np.array([9, 9, 9]), params)
+    tables = detail_tables(PROBABILITIES, held_out_of(TARGETS, titles, [9, 9, 9]), params)
     assert set(tables) == {"slices", "classes", "confused_pairs", "mistakes", "reliability"}
     assert len(tables["mistakes"]) == len(tables["confused_pairs"]) == 1
     assert tables["mistakes"]["probability"].tolist() == [0.1]
