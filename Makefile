@@ -10,7 +10,7 @@ TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://do
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: .venv/.done ## Make .venv with the locked versions (other targets do it when needed)
@@ -63,6 +63,12 @@ ladder: setup ## What each default setting brings, and peers, on DATA=path: the 
 	python benchmarks/peers.py $(SETTINGS) --set subset.zipf_exponent=0.5 \
 	  --out benchmarks/results/peers-zipf.json
 	python benchmarks/tables.py
+
+MODELS := models
+.PHONY: bench-predict
+bench-predict: setup ## Speed of prediction on one core, of MODELS=models on DATA=data/subset; minutes
+	python benchmarks/predict.py --models $(MODELS) $(if $(DATA),--data $(DATA)) \
+	  --out benchmarks/results/predict.json
 
 .PHONY: prove
 prove: setup ## Prove repeatability: reruns, threads, kills and damaged inputs, counted; an hour

@@ -1,0 +1,187 @@
+"""Measure prediction on one core: titles per second, time per title, start and size.
+
+Each model predicts the test titles of data/subset from raw text, all at once and one at a time; so
+does fastText, trained on the training titles, whose tokens are made like those of the models.
+
+    python benchmarks/predict.py --out benchmarks/results/predict.json
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+
+from peers import PEERS, FastText
+from rubro.base.console import console, reported_errors, say
+from rubro.base.errors import DataError, ParamsError
+from rubro.base.files import write_json
+from rubro.base.text import tokenise
+from rubro.data.splits import load_labels, load_split
+from rubro.prediction.classifier import Classifier
+
+MODELS = ("ensemble", "mlp", "cnn", "svm")
+Predict = Callable[[Sequence[str]], Any]
+_ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = perf_counter()
+    work()
+    return perf_counter() - started
+
+
+def _rounded(value: float) -> float:
+    """Return a number with 4 significant digits."""
+    return float(f"{value:.4g}")
+
+
+def _median(values: Iterable[float]) -> float:
+    return _rounded(statistics.median(values))
+
+
+def speed(predict: Predict, titles: Sequence[str], repeats: int) -> dict[str, float]:
+    """Measure predictions of titles.
+
+    Args:
+        predict: Function from titles to predictions, not called before.
+        titles: Raw titles.
+        repeats: Number of passes in a batch after the first.
+
+    Returns:
+        Titles per second of the first pass and of those after it; then, one title at a time, titles
+        per second, median and 99th percentile of milliseconds.
+    """
+    first, *passes = (_seconds(partial(predict, titles)) for _ in range(1 + repeats))
+    singles = np.array([_seconds(partial(predict, [title])) for title in titles])
+    return {
+        "first_batch_titles_per_second": _rounded(len(titles) / first),
+        "batch_titles_per_second": _median(len(titles) / seconds for seconds in passes),
+        "single_titles_per_second": _rounded(len(titles) / singles.sum()),
+        "single_ms_p50": _rounded(1000 * np.percentile(singles, 50)),
+        "single_ms_p99": _rounded(1000 * np.percentile(singles, 99)),
+    }
+
+
+def measured_model(folder: Path, titles: Sequence[str], repeats: int) -> dict[str, float]:
+    """Measure a model folder: its size, its loading, its predictions, and `rubro predict`.
+
+    Args:
+        folder: Model folder.
+        titles: Raw titles.
+        repeats: Number of times each thing is done.
+    """
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    loads = [_seconds(lambda: Classifier.load(folder)) for _ in range(repeats)]
+    figures = speed(Classifier.load(folder).predict, titles, repeats)
+    starts = [_command("predict", "--model", str(folder), titles[0]) for _ in range(repeats)]
+    return {
+        "megabytes": round(size / 1e6, 1),
+        "load_seconds": _median(loads),
+        **figures,
+        "first_answer_seconds": _median(starts),
+    }
+
+
+def _command(*arguments: str) -> float:
+    """Return the seconds of a whole `rubro` process.
+
+    Raises:
+        DataError: It failed.
+    """
+    started = perf_counter()
+    done = subprocess.run(
+        [Path(sys.executable).with_name("rubro"), *arguments],
+        env=os.environ | _ONE_THREAD,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise DataError(f"rubro {' '.join(arguments)} failed: {done.stderr.strip()}")
+    return perf_counter() - started
+
+
+def measured_fasttext(subset: Path, titles: Sequence[str], repeats: int) -> dict[str, float]:
+    """Train fastText on the training titles and measure its predictions.
+
+    Args:
+        subset: Folder of the subset stage.
+        titles: Raw titles.
+        repeats: Number of passes in a batch after the first.
+    """
+    train, labels = load_split(subset, "train"), load_labels(subset)
+    targets = train["category"].map({name: index for index, name in enumerate(labels)})
+    with_ngrams = next(setting for setting in PEERS["fasttext"].grid if setting["maxn"])
+    say(f"training fastText on {len(train)} titles: {with_ngrams}")
+    peer = FastText(with_ngrams, seed=1)
+    peer.fit(train["tokens"].to_list(), targets.to_numpy())
+    return speed(
+        lambda some: peer.predict([" ".join(tokenise(title)) for title in some]), titles, repeats
+    )
+
+
+def shown(results: dict[str, dict[str, float]]) -> Table:
+    """Return figures as a table, a row for each figure."""
+    table = Table("", *results)
+    for figure in next(iter(results.values())):
+        name = figure.replace("_per_second", " / s").replace("_", " ")
+        cells = (f"{of[figure]:,.6g}" if figure in of else "-" for of in results.values())
+        table.add_row(name, *cells)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command(help=__doc__)
+def main(
+    models: Annotated[Path, typer.Option(help="Folder of the model folders.")] = Path("models"),
+    data: Annotated[Path, typer.Option(help="Folder of the subset stage.")] = Path("data/subset"),
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of times behind a median.")] = 5,
+) -> None:
+    with reported_errors(), threadpool_limits(limits=1):
+        names = [name for name in MODELS if (models / name).is_dir()]
+        if not names:
+            raise ParamsError(f"--models {models}: no model folder; `dvc repro` makes them")
+        titles = load_split(data, "test")["title"].to_list()
+        results = {}
+        for name in names:
+            say(f"measuring {models / name} on {len(titles)} titles")
+            results[name] = measured_model(models / name, titles, repeats)
+        if find_spec("floret"):
+            results["fasttext"] = measured_fasttext(data, titles, repeats)
+        else:
+            say("fastText is left out: `pip install floret`")
+        help_seconds = _median(_command("--help") for _ in range(repeats))
+        console.print(shown(results))
+        say(f"rubro --help: {help_seconds} s")
+        if out:
+            machine = {
+                "machine": platform.machine(),
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+            }
+            content = {"titles": len(titles), **machine, "help_seconds": help_seconds}
+            write_json(out, {**content, "results": results})
+
+
+if __name__ == "__main__":
+    app()
