@@ -1,12 +1,12 @@
 """Prove that the pipeline repeats to the byte and loses nothing, on data/sample.
 
 In copies of the last commit, in temporary folders: forced reruns, other numbers of threads and a
-busy machine give the same dvc.lock, every hash of it; a run that was killed at a random moment
-goes on to the same dvc.lock; every mutated input is read, quarantined or refused. Exits with 1
-where one of this does not hold.
+busy machine give the same dvc.lock, every hash of it; a stage that was killed at a random moment
+ends in the same dvc.lock when it runs again, and trainings resume from their checkpoints; every
+mutated input is read, quarantined or refused. Exits with 1 where one of this does not hold.
 
     python benchmarks/prove.py            # the whole proof
-    python benchmarks/prove.py --short    # on presets/tiny.yaml, few kills and inputs
+    python benchmarks/prove.py --short    # on presets/tiny.yaml, few runs, kills and inputs
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -34,12 +36,24 @@ from rubro.base.console import console, say
 from rubro.base.settings import flat
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("subset", "embed", "featurize", "train_svm", "train_mlp", "train_cnn", "evaluate")
-THREADS = (1, 2, 4)
-# A stage imports for some 5 seconds: kills shall reach the epochs that follow.
-LONGER_TRAININGS = {"train_mlp.max_epochs": 30, "train_cnn.max_epochs": 30}
-MOST_SECONDS = 12
+STAGES = (
+    "subset",
+    "embed",
+    "featurize",
+    "train_svm",
+    "train_mlp",
+    "train_cnn",
+    "ensemble",
+    "evaluate",
+)
+TRAININGS = ("train_mlp", "train_cnn")
+# Enough epochs to be killed between two of them.
+EPOCHS = 8
+# Most of a stage on presets/tiny.yaml.
+MOST_SECONDS = 4.0
+MOST_KILLS_FOR_A_RESUMPTION = 5
 
+Note = Callable[[str, int, str, int], None]
 app = typer.Typer(pretty_exceptions_enable=False)
 
 
@@ -47,12 +61,13 @@ class Copy:
     """The last commit in a folder of its own, with its own DVC cache.
 
     Args:
-        folder: to be made.
-        settings: KEY=VALUE in params.yaml's place.
+        folder: Folder to create.
+        settings: Values in the place of those of params.yaml, by dotted key.
     """
 
     def __init__(self, folder: Path, settings: dict[str, object]) -> None:
         self.folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
         file = folder / "params.yaml"
         params = YAML().load(file)
@@ -65,7 +80,7 @@ class Copy:
         YAML().dump(params, file)
 
     def start(self, *options: str, threads: int | None = None) -> subprocess.Popen[bytes]:
-        """`dvc repro` in a process group of its own, its output in a file."""
+        """Start `dvc repro` in a process group of its own, its output in a file."""
         libraries = ("OMP", "MKL", "OPENBLAS") if threads else ()
         environment = {
             "RUBRO_CHECKPOINT_SECONDS": "0",
@@ -83,12 +98,12 @@ class Copy:
             )
 
     def output(self) -> str:
-        """Of the last `dvc repro`."""
+        """Return the output of the last `dvc repro`."""
         return self.folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
 
-    def repro(self, *options: str, threads: int | None = None) -> str:
-        """Run to the end; what is in dvc.lock then, without the params."""
-        if self.start(*options, threads=threads).wait() != 0:
+    def wait(self, process: subprocess.Popen[bytes]) -> str:
+        """Wait for a `dvc repro` and return what is in dvc.lock then, without the params."""
+        if process.wait() != 0:
             sys.exit(f"dvc repro failed in {self.folder}:\n{self.output()}")
         lock = YAML(typ="safe").load(self.folder / "dvc.lock")
         return json.dumps(
@@ -99,28 +114,9 @@ class Copy:
             sort_keys=True,
         )
 
-
-def killed(copy: Copy, stage: str, seconds: float) -> bool:
-    """Force a rerun and kill it, with all its processes, so many seconds into a stage.
-
-    Args:
-        copy: after a first run.
-        stage: to be killed in.
-        seconds: after its start.
-
-    Returns:
-        Whether it was still running.
-    """
-    shutil.rmtree(copy.folder / ".dvc" / "cache")
-    process = copy.start("--force")
-    while f"Running stage '{stage}'" not in copy.output() and process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(seconds)
-    running = process.poll() is None
-    if running:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return running
+    def repro(self, *options: str, threads: int | None = None) -> str:
+        """Run `dvc repro` to its end and return what is in dvc.lock then, without the params."""
+        return self.wait(self.start(*options, threads=threads))
 
 
 @contextmanager
@@ -134,6 +130,7 @@ def busy_machine() -> Iterator[None]:
     yield
     for worker in workers:
         worker.kill()
+        worker.join()
 
 
 def _burn() -> None:
@@ -141,28 +138,117 @@ def _burn() -> None:
         pass
 
 
-def _rerun(copy: Copy, threads: int) -> str:
-    """Force a rerun with another number of threads, in params.yaml and in the environment."""
-    file = copy.folder / "params.yaml"
-    before = file.read_text(encoding="utf-8")
-    settings = YAML().load(before)
-    settings["threads"] = threads
-    YAML().dump(settings, file)
-    lock = copy.repro("--force", threads=threads)
-    file.write_text(before, encoding="utf-8")
-    return lock
+def prove_reruns(folder: Path, note: Note) -> None:
+    """Run the pipeline of params.yaml again in the same folder, in another, and disturbed."""
+    copy, other = Copy(folder / "here", {}), Copy(folder / "some" / "where" / "else", {})
+    first = copy.repro("--force")
+    others = [copy.repro("--force"), other.repro("--force")]
+    differences = sum(lock != first for lock in others)
+    note("forced reruns, one in another folder", 2, "every hash compared", differences)
+    locks = [copy.repro("--force", threads=threads) for threads in (1, 2, 4)]
+    note("threads 1, 2 and 4", 3, "every hash compared", sum(lock != first for lock in locks))
+    with busy_machine():
+        busy = copy.repro("--force")
+    note("all cores busy with other work", 1, "every hash compared", int(busy != first))
+
+
+def prove_reruns_at_once(copy: Copy, other: Copy, note: Note) -> str:
+    """Run a pipeline in two folders at the same time, on 1 and 4 threads, and once more.
+
+    Returns:
+        What is in dvc.lock of the first copy.
+    """
+    one, four = copy.start("--force", threads=1), other.start("--force", threads=4)
+    locks = [copy.wait(one), other.wait(four)]
+    what = "two runs at once, in two folders, on 1 and 4 threads"
+    note(what, 2, "every hash compared", len(set(locks)) - 1)
+    with busy_machine():
+        busy = copy.repro("--force", threads=2)
+    what = "a forced rerun on 2 threads, all cores busy with other work"
+    note(what, 1, "every hash compared", int(busy != locks[0]))
+    return locks[0]
+
+
+def killed(copy: Copy, stage: str, after: str, seconds: float) -> bool:
+    """Run a stage again and kill it with all its processes.
+
+    Args:
+        copy: Copy in which every stage has run.
+        stage: Stage to run.
+        after: Text of the output from which the time counts.
+        seconds: Time after this text.
+
+    Returns:
+        Whether the stage was still running.
+    """
+    shutil.rmtree(copy.folder / ".dvc" / "cache", ignore_errors=True)
+    process = copy.start("--force", "--single-item", stage)
+    while after not in copy.output() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(seconds)
+    running = process.poll() is None
+    if running:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return running
+
+
+def prove_kills(copy: Copy, whole: str, rounds: int, seed: int, note: Note) -> None:
+    """Kill every stage at random moments, trainings between epochs too, and run it again.
+
+    Trainings are killed until one of each network has resumed from a checkpoint.
+
+    Args:
+        copy: Copy in which every stage has run, its trainings over EPOCHS epochs.
+        whole: What is in its dvc.lock.
+        rounds: Number of kills of each stage.
+        seed: Seed of the moments.
+        note: Function that takes the outcomes.
+    """
+    moments = random.Random(seed)
+    resumed: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
+    differences = 0
+
+    def kill(stage: str, after: str, seconds: float) -> None:
+        nonlocal differences
+        hit = killed(copy, stage, after, seconds)
+        ended["killed" if hit else "over before the kill"] += 1
+        differences += copy.repro() != whole
+        resumed[stage] += "resuming after epoch" in copy.output()
+
+    for stage in STAGES * rounds:
+        kill(stage, f"Running stage '{stage}'", moments.uniform(0, MOST_SECONDS))
+    for stage in TRAININGS:
+        for kills in count():
+            if kills >= rounds and (resumed[stage] or kills >= MOST_KILLS_FOR_A_RESUMPTION):
+                break
+            epoch = moments.randrange(1, EPOCHS)
+            kill(stage, f"epoch {epoch}/{EPOCHS}: ", moments.uniform(0, 0.5))
+    shown = ", ".join(f"{times} {how}" for how, times in ended.items())
+    note("kill -9 of a stage, then dvc repro", ended.total(), shown, differences)
+    for stage in TRAININGS:
+        times = resumed[stage]
+        note(f"{stage} resumed from a checkpoint", times, "at least 1 needed", int(not times))
+
+
+def prove_inputs(inputs: int, seed: int, folder: Path, note: Note) -> None:
+    """Read mutated files; tests/fuzzing.py raises on any outcome that is not right."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from fuzzing import fuzz
+
+    outcomes = fuzz(inputs, seed, folder)
+    for mutation in sorted({mutation for mutation, _ in outcomes}):
+        of = {how: count for (name, how), count in outcomes.items() if name == mutation}
+        shown = ", ".join(f"{count} {how}" for how, count in sorted(of.items()))
+        note(f"inputs: {mutation}", sum(of.values()), shown, 0)
 
 
 @app.command(help=__doc__)
 def main(
     short: Annotated[bool, typer.Option(help="A few minutes on presets/tiny.yaml.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the moments of the kills and of the inputs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the moments of kills and of the inputs.")] = 0,
 ) -> None:
-    sys.path.insert(0, str(ROOT / "tests"))
-    from fuzzing import fuzz
-
-    tiny = YAML(typ="safe").load(ROOT / "presets" / "tiny.yaml")
-    kills, inputs = (len(STAGES), 500) if short else (4 * len(STAGES), 10_000)
     table = Table("what", "times", "how it ended", "differences")
     wrong = 0
 
@@ -172,44 +258,19 @@ def main(
         table.add_row(what, str(times), ended, str(differences))
         say(f"{what}: {ended}; {differences} differences")
 
+    tiny = dict(flat(YAML(typ="safe").load(ROOT / "presets" / "tiny.yaml")))
+    tiny |= {f"{stage}.max_epochs": EPOCHS for stage in TRAININGS}
     with TemporaryDirectory() as temporary:
-        here, elsewhere = Path(temporary) / "here", Path(temporary) / "some" / "where" / "else"
-        elsewhere.parent.mkdir(parents=True)
-        small = dict(flat(tiny))
-        settings = small if short else {}
-        copy = Copy(here, settings)
-        first = copy.repro("--force")
-        others = [copy.repro("--force"), Copy(elsewhere, settings).repro("--force")]
-        note(
-            "forced reruns, one in another folder",
-            len(others),
-            "every hash compared",
-            sum(lock != first for lock in others),
-        )
-        locks = [_rerun(copy, threads) for threads in THREADS]
-        note("threads 1, 2 and 4", len(locks), "every hash compared", len(set(locks)) - 1)
-        with busy_machine():
-            busy = copy.repro("--force")
-        note("all cores busy with other work", 1, "every hash compared", int(busy != first))
-
-        copy = Copy(Path(temporary) / "killed", small | LONGER_TRAININGS)
-        whole = copy.repro("--force")
-        moments = random.Random(seed)
-        ended = {"killed": 0, "over before the kill": 0, "went on from a checkpoint": 0}
-        differences = 0
-        for number in range(kills):
-            hit = killed(copy, STAGES[number % len(STAGES)], moments.uniform(0, MOST_SECONDS))
-            ended["killed" if hit else "over before the kill"] += 1
-            differences += copy.repro() != whole
-            ended["went on from a checkpoint"] += "going on after epoch" in copy.output()
-        shown = ", ".join(f"{count} {how}" for how, count in ended.items())
-        note("kill -9 in each stage in turn, then dvc repro", kills, shown, differences)
-
-        outcomes = fuzz(inputs, seed, Path(temporary) / "inputs")  # raises on any other outcome
-        for mutation in sorted({mutation for mutation, _ in outcomes}):
-            of = {how: count for (name, how), count in outcomes.items() if name == mutation}
-            shown = ", ".join(f"{count} {how}" for how, count in sorted(of.items()))
-            note(f"inputs: {mutation}", sum(of.values()), shown, 0)
+        folder = Path(temporary)
+        copy = Copy(folder / "tiny", tiny)
+        if short:
+            other = Copy(folder / "an" / "other" / "tiny", tiny)
+            whole = prove_reruns_at_once(copy, other, note)
+        else:
+            prove_reruns(folder, note)
+            whole = copy.repro("--force")
+        prove_kills(copy, whole, 1 if short else 4, seed, note)
+        prove_inputs(500 if short else 10_000, seed, folder / "inputs", note)
     console.print(table)
     if wrong:
         raise typer.Exit(1)
