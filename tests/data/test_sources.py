@@ -144,14 +144,6 @@ def test_rows_are_reliable_unless_they_say_otherwise(tmp_path: Path, read: Read)
     assert reasons(raw) == [(5, "unknown_label_quality")]
 
 
-def test_tokens_of_the_course_may_be_a_list_or_a_text(tmp_path: Path, read: Read) -> None:
-    base = {"title": "a", "category": "A"}
-    (tmp_path / "x.jsonl").write_text(
-        jsonl({**base, "tokenized_title": ["mesa", "ratona"]}, {**base, "tokenized_title": "m r"})
-    )
-    assert list(read(tmp_path).table["tokenized_title"]) == ["mesa ratona", "m r"]
-
-
 # Text that is awkward but right
 
 
@@ -295,26 +287,6 @@ def test_a_blank_category_is_missing(tmp_path: Path, read: Read) -> None:
 def test_blanks_around_a_category_make_no_class_of_their_own(tmp_path: Path, read: Read) -> None:
     (tmp_path / "x.csv").write_text("title,category\na,A\nb, A\t\nc,\u00a0A \n", encoding="utf-8")
     assert rows(read(tmp_path)) == [("a", "A"), ("b", "A"), ("c", "A")]
-
-
-@pytest.mark.parametrize("tokens", [5, ["a", 5], [None], {"a": "b"}, True, "\ud800", ["\ud800"]])
-def test_tokens_that_are_no_tokens_do_not_pass(tmp_path: Path, read: Read, tokens: object) -> None:
-    base = {"title": "a", "category": "A"}
-    (tmp_path / "x.jsonl").write_text(
-        "".join(json.dumps({**base, "tokenized_title": value}) + "\n" for value in (tokens, "m r"))
-    )
-    raw = read(tmp_path)
-    assert list(raw.table["tokenized_title"]) == ["m r"]
-    assert reasons(raw) == [(1, "tokens_not_text")]
-
-
-def test_tokens_in_latin_1_are_quarantined(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_bytes(
-        "title,category,tokenized_title\na,A,caña\nb,B,cama\n".encode("latin-1")
-    )
-    raw = read(tmp_path)
-    assert list(raw.table["tokenized_title"]) == ["cama"]
-    assert reasons(raw) == [(2, "tokens_not_text")]
 
 
 def test_excerpts_show_in_ascii_what_no_terminal_can(tmp_path: Path, read: Read) -> None:
