@@ -116,10 +116,17 @@ class Classifier:
             Pairs of category and probability for each title, best first.
         """
         probabilities = self.predict_proba(titles)
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+        k = min(k, len(self.classes_))
+        # Sorting all classes would take longer than all else; the candidates stand in class order,
+        # so that of equal probabilities the first class ranks higher.
+        best = np.sort(np.argpartition(-probabilities, k - 1, axis=1)[:, :k], axis=1)
+        of_best = np.take_along_axis(probabilities, best, axis=1)
+        order = np.argsort(-of_best, axis=1, kind="stable")
+        best = np.take_along_axis(best, order, axis=1).tolist()
+        of_best = np.take_along_axis(of_best, order, axis=1).tolist()
         return [
-            [(self.classes_[index], float(row[index])) for index in indices]
-            for row, indices in zip(probabilities, best, strict=True)
+            [(self.classes_[index], p) for index, p in zip(*row, strict=True)]
+            for row in zip(best, of_best, strict=True)
         ]
 
     def member_logits(self, titles: Sequence[str]) -> dict[str, np.ndarray]:
