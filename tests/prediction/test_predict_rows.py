@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -270,6 +271,22 @@ def test_unreadable_rows_of_jsonl_keep_their_place(tmp_path: Path, run: Predict)
         ]
         assert answers[8]["title"] == "\ufffd"
         assert "\ufffd" in answers[8]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("depth", [98, 100, 500, 900, 990])
+def test_an_object_nested_too_deep_costs_its_row(
+    tmp_path: Path, run: Predict, kind: str, depth: int
+) -> None:
+    deep = '{"title": "mesa", "x": ' + "[" * depth + "]" * depth + "}\n"
+    (tmp_path / "in.jsonl").write_text(deep + '{"title": "silla", "x": 1}\n')
+    run(tmp_path / "in.jsonl", tmp_path / f"out.{kind}")
+    first, second = read(tmp_path / f"out.{kind}")
+    assert second["predicted_category"] == "CHAIRS"
+    if depth < 100:
+        assert first["predicted_category"] == "TABLES"
+    else:
+        assert re.search("nested more than 100 deep|not JSON", first["error"])
 
 
 def test_a_quote_that_is_never_closed_is_one_message_and_no_file(

@@ -51,6 +51,8 @@ _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff
 _HEAD_BYTES = 2**16
 # A chunk ends early where its titles are so long: memory is finite.
 _CHUNK_CHARACTERS = 2**22
+# An object nested deeper than this can be read and not written, by recursion.
+_MAX_DEPTH = 100
 # Objects with more keys than this between them are no rows of one table.
 _MAX_KEYS = 1000
 
@@ -407,6 +409,9 @@ def _object_rows(origin: Origin, records: Iterable[Record], column: str) -> Iter
         if record.reason is not None:
             yield {}, "", _problem(origin, record, 0)
             continue
+        if _depth(values) > _MAX_DEPTH:
+            yield {}, "", f"line {record.lines.start}: nested more than {_MAX_DEPTH} deep"
+            continue
         text = json.dumps(values, ensure_ascii=False)
         if not is_unicode(text):
             values = json.loads(without_surrogates(text))
@@ -415,6 +420,15 @@ def _object_rows(origin: Origin, records: Iterable[Record], column: str) -> Iter
         title = values.get(column)
         error = _title_problem(column, title)
         yield values, "" if error else title, error
+
+
+def _depth(values: dict[str, Any]) -> int:
+    depth, level = 0, list[Any]([values])
+    while level:
+        depth += 1
+        inner = [value.values() if isinstance(value, dict) else value for value in level]
+        level = [item for items in inner for item in items if isinstance(item, (dict, list))]
+    return depth
 
 
 def _title_problem(column: str, title: Any) -> str:

@@ -86,8 +86,10 @@ def open_output(
             output = _JsonlOutput(stream, source, list(new_columns))
         else:
             output = _CsvOutput(stream, kind, source, list(new_columns))
-        yield output
-        output.close()
+        try:
+            yield output
+        finally:
+            output.close()
 
 
 def _check_columns(source: Input, kind: str, new_columns: Iterable[str]) -> None:
