@@ -88,8 +88,8 @@ def test_two_processes_match_one_and_go_on_after_a_kill_to_the_same_bytes(
     change_params(shared, devices=2)
     said, whole, metrics = train(shared, model)
     assert said.count("epoch 1/") == 1, said
-    origin = json.loads((shared / f"models/{model}/model.json").read_text())["origin"]
-    assert origin["devices"] == 2
+    description = json.loads((shared / f"models/{model}/model.json").read_text())
+    assert description["members"][model]["training"]["devices"] == 2
     assert metrics["parameters"] == alone["parameters"]
     for split in ("train", "validation"):
         for name in ("accuracy", "balanced_accuracy"):
