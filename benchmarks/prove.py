@@ -51,6 +51,8 @@ EPOCHS = 8
 # Most of a stage on presets/tiny.yaml.
 MOST_SECONDS = 4.0
 MOST_KILLS_FOR_A_RESUMPTION = 5
+# One stage, though DVC has its outputs in the cache.
+_AGAIN = ("--force", "--single-item")
 
 Note = Callable[[str, int, str, int], None]
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -180,7 +182,7 @@ def killed(copy: Copy, stage: str, after: str, seconds: float) -> bool:
     Returns:
         Whether the stage was still running.
     """
-    process = copy.start("--force", "--single-item", stage)
+    process = copy.start(*_AGAIN, stage)
     while after not in copy.output() and process.poll() is None:
         time.sleep(0.02)
     time.sleep(seconds)
@@ -212,7 +214,7 @@ def prove_kills(copy: Copy, whole: str, rounds: int, seed: int, note: Note) -> N
         nonlocal differences
         hit = killed(copy, stage, after, seconds)
         ended["killed" if hit else "over before the kill"] += 1
-        differences += copy.repro("--no-run-cache") != whole
+        differences += copy.repro(*_AGAIN, stage) != whole
         resumed[stage] += "resuming after epoch" in copy.output()
 
     for stage in STAGES * rounds:
@@ -224,7 +226,7 @@ def prove_kills(copy: Copy, whole: str, rounds: int, seed: int, note: Note) -> N
             epoch = moments.randrange(1, EPOCHS)
             kill(stage, f"epoch {epoch}/{EPOCHS}: ", moments.uniform(0, 0.5))
     shown = ", ".join(f"{times} {how}" for how, times in ended.items())
-    note("kill -9 of a stage, then dvc repro", ended.total(), shown, differences)
+    note("kill -9 of a stage, then its rerun", ended.total(), shown, differences)
     for stage in TRAININGS:
         times = resumed[stage]
         note(f"{stage} resumed from a checkpoint", times, "at least 1 needed", int(not times))
