@@ -19,12 +19,12 @@ PIPELINE_ONLY = ("torch", "gensim", "lightning", "sklearn", "scipy", "pandas", "
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the programs of an environment into which the wheel was installed."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True)
     [wheel] = folder.glob("rubro-*.whl")
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
     programs = folder / "env" / ("Scripts" if sys.platform == "win32" else "bin")
-    locked = ["--constraint", ROOT / "requirements.lock"]
+    locked: list[str | Path] = ["--constraint", ROOT / "requirements.lock"]
     subprocess.run([*pip, "--python", programs / "python", "install", wheel, *locked], check=True)
     return programs
 
