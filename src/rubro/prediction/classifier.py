@@ -117,9 +117,14 @@ class Classifier:
         """
         probabilities = self.predict_proba(titles)
         k = min(k, len(self.classes_))
-        # Sorting all classes would take longer than all else; the candidates stand in class order,
-        # so that of equal probabilities the first class ranks higher.
-        best = np.sort(np.argpartition(-probabilities, k - 1, axis=1)[:, :k], axis=1)
+        # Sorting all classes would take longer than all else. Of equal probabilities the first class
+        # ranks higher, as in predict: the candidates stand in class order, and where classes beside
+        # them are as probable as the least of them, they are chosen by sorting.
+        best = np.argpartition(-probabilities, k - 1, axis=1)[:, :k]
+        least = np.take_along_axis(probabilities, best, axis=1).min(axis=1, keepdims=True)
+        tied = (probabilities >= least).sum(axis=1) > k
+        best[tied] = np.argsort(-probabilities[tied], axis=1, kind="stable")[:, :k]
+        best.sort(axis=1)
         of_best = np.take_along_axis(probabilities, best, axis=1)
         order = np.argsort(-of_best, axis=1, kind="stable")
         best = np.take_along_axis(best, order, axis=1).tolist()
