@@ -15,7 +15,7 @@ from rubro.prediction.folder import Description, Model
 from rubro.prediction.networks import Scorer
 
 _BATCH_TITLES = 512
-_CACHE_BYTES = 192 * 2**20
+_CACHE_BYTES = 96 * 2**20
 _LEAST_TOKENS_KEPT = 1024
 
 
