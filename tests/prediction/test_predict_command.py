@@ -58,7 +58,7 @@ def test_a_title_without_text_or_in_another_encoding_is_reported(rubro: Command)
     ("content", "said"),
     [
         (TABLE, "csv, titles from column 'title'"),
-        (gzip.compress(TABLE), "csv, titles from column 'title'"),
+        (gzip.compress(TABLE, mtime=0), "csv, titles from column 'title'"),
         (TABLE.replace(b",", b"\t"), "tsv, titles from column 'title'"),
         (TABLE.replace(b",", b";"), "csv, titles from column 'title'"),
         (b'{"title": "mesa"}\n{"title": "silla"}\n', "jsonl, titles from column 'title'"),
@@ -174,7 +174,7 @@ def test_wrong_input_is_one_message(
     (tmp_path / "folder").mkdir()
     (tmp_path / "a.csv").write_bytes(TABLE)
     (tmp_path / "empty.csv").write_bytes(b"")
-    (tmp_path / "bad.gz").write_bytes(gzip.compress(TABLE)[:-12])
+    (tmp_path / "bad.gz").write_bytes(gzip.compress(TABLE, mtime=0)[:-12])
     (tmp_path / "named.csv.gz").write_bytes(TABLE)
     (tmp_path / "named.parquet").write_bytes(TABLE)
     done = rubro(*arguments)
