@@ -132,11 +132,12 @@ def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path, dvc: R
 
 
 @pytest.mark.slow
-def test_an_experiment_killed_in_its_copy_resumes_from_its_checkpoint(project: Path) -> None:
-    setting = "train_cnn.label_smoothing=0.2"
-    command = ["dvc", "exp", "run", "--temp", "--no-run-cache", "-S", setting, "--name"]
+def test_an_experiment_killed_in_its_copy_resumes_from_its_checkpoint(
+    first_project: Path, project: Path, tmp_path: Path
+) -> None:
+    command = ["dvc", "exp", "run", "--temp", "--name", "it", "-S", "train_cnn.label_smoothing=0.2"]
     with subprocess.Popen(
-        [*command, "killed"],
+        command,
         cwd=project,
         env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0"},
         stdout=subprocess.DEVNULL,
@@ -147,15 +148,15 @@ def test_an_experiment_killed_in_its_copy_resumes_from_its_checkpoint(project: P
             assert process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-    training = ["train_cnn", "ensemble", "evaluate"]
-    done = run_in(project, *command, "killed")
-    assert stages_run(done) == training
-    assert "resuming after epoch" in done.stdout + done.stderr
-    assert stages_run(run_in(project, *command, "whole")) == training
-    locks = [
-        run_in(project, "git", "show", f"{experiment(project, name)}:dvc.lock").stdout
-        for name in ("killed", "whole")
-    ]
+    # Another cache, so that nothing of the one comes from the other.
+    uninterrupted = Path(shutil.copytree(first_project, tmp_path / "other", symlinks=True))
+    locks = []
+    for folder in (project, uninterrupted):
+        done = run_in(folder, *command)
+        assert stages_run(done) == ["train_cnn", "ensemble", "evaluate"]
+        assert ("resuming after epoch" in done.stdout + done.stderr) == (folder == project)
+        lock = run_in(folder, "git", "show", f"{experiment(folder, 'it')}:dvc.lock")
+        locks.append(lock.stdout)
     assert locks[0] == locks[1]
 
 
