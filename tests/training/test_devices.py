@@ -108,7 +108,7 @@ def test_two_processes_match_one_and_go_on_after_a_kill_to_the_same_bytes(
 def test_ctrl_c_ends_both_processes_with_one_message(shared: Path) -> None:
     process = started(shared, "mlp")
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 130
     assert said.count("interrupted; run the same command again to resume") == 1, said
     assert "Traceback" not in said
@@ -169,7 +169,7 @@ def test_a_process_that_dies_ends_the_other(shared: Path) -> None:
     os.kill(helper, signal.SIGKILL)
     time.sleep(6)
     os.kill(process.pid, signal.SIGCONT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 2
     assert said.count("another process of the training has ended; run the same command") == 1, said
     assert "Traceback" not in said
