@@ -93,7 +93,7 @@ def _peers(language: str, rows: dict[str, Any]) -> str:
     lines += [
         [
             OURS[language][model],
-            *(_shown(rows[row]["test"][model]) for row in DISTURBANCES.values()),
+            *(_measured(rows.get(row), model) for row in DISTURBANCES.values()),
         ]
         for model in MODELS
     ]
@@ -102,6 +102,10 @@ def _peers(language: str, rows: dict[str, Any]) -> str:
 
 def _figure(peer: dict[str, Any] | None) -> str:
     return "-" if peer is None else f"{peer['test']['balanced_accuracy']:.3f}"
+
+
+def _measured(row: dict[str, Any] | None, model: str) -> str:
+    return _shown(row["test"][model]) if row else "-"
 
 
 def _shown(figures: dict[str, Any]) -> str:
