@@ -123,7 +123,7 @@ def test_log_probabilities_serve_as_well_as_logits() -> None:
     assert fit_calibration(log_softmax(logits, axis=1), targets) == fit_calibration(logits, targets)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     factor=st.floats(0.3, 5),
