@@ -40,6 +40,25 @@ class OutputFormat(str, Enum):
     parquet = "parquet"
 
 
+ModelFolder = Annotated[Path, typer.Option(metavar="FOLDER", help="Model to use.")]
+InputKind = Annotated[
+    InputFormat | None,
+    typer.Option(
+        help="Kind of input. Default: what the name of the file or its beginning tells.",
+        show_default=False,
+    ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Encoding of the input, such as latin-1. Default: utf-8, or what a byte order "
+        "mark tells.",
+        show_default=False,
+    ),
+]
+
+
 def _version(asked: bool) -> None:
     if asked:
         from rubro import __version__
@@ -102,9 +121,7 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    model: Annotated[Path, typer.Option(metavar="FOLDER", help="Model to use.")] = Path(
-        "models/ensemble"
-    ),
+    model: ModelFolder = Path("models/ensemble"),
     column: Annotated[
         str | None,
         typer.Option(
@@ -114,13 +131,7 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    input_format: Annotated[
-        InputFormat | None,
-        typer.Option(
-            help="Kind of input. Default: what the name of the file or its beginning tells.",
-            show_default=False,
-        ),
-    ] = None,
+    input_format: InputKind = None,
     format: Annotated[
         OutputFormat | None,
         typer.Option(
@@ -128,15 +139,7 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    encoding: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Encoding of the input, such as latin-1. Default: utf-8, or what a byte order "
-            "mark tells.",
-            show_default=False,
-        ),
-    ] = None,
+    encoding: Encoding = None,
     prefix: Annotated[
         str,
         typer.Option(
@@ -196,9 +199,7 @@ def evaluate(
             "standard input.",
         ),
     ],
-    model: Annotated[Path, typer.Option(metavar="FOLDER", help="Model to use.")] = Path(
-        "models/ensemble"
-    ),
+    model: ModelFolder = Path("models/ensemble"),
     title_column: Annotated[
         str | None,
         typer.Option(
@@ -217,22 +218,8 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    input_format: Annotated[
-        InputFormat | None,
-        typer.Option(
-            help="Kind of input. Default: what the name of the file or its beginning tells.",
-            show_default=False,
-        ),
-    ] = None,
-    encoding: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Encoding of the input, such as latin-1. Default: utf-8, or what a byte order "
-            "mark tells.",
-            show_default=False,
-        ),
-    ] = None,
+    input_format: InputKind = None,
+    encoding: Encoding = None,
     json: Annotated[
         Path | None,
         typer.Option(
