@@ -171,7 +171,7 @@ def main(
         else:
             say("fastText is left out: `pip install floret`")
         help_seconds = _median(_command("--help") for _ in range(repeats))
-        console.print(shown(results))
+        console().print(shown(results))
         say(f"rubro --help: {help_seconds} s")
         if out:
             machine = {

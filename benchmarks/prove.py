@@ -272,7 +272,7 @@ def main(
             whole = copy.repro("--force")
         prove_kills(copy, whole, 1 if short else 4, seed, note)
         prove_inputs(500 if short else 10_000, seed, folder / "inputs", note)
-    console.print(table)
+    console().print(table)
     if wrong:
         raise typer.Exit(1)
 

@@ -70,7 +70,7 @@ def train_network(
     given = os.environ.get(_CHECKPOINTS)
     if given and os.environ.get("LOCAL_RANK", "0") != "0":
         # Lightning started this process to share a training; rank 0 writes the outcome.
-        console.quiet = True
+        console().quiet = True
         train(network, titles, hyperparameters, Run(*where, Path(given)), lambda *_: None)
     inputs = [features, SUBSET, Path("models/embedding"), workspace.CODE]
     curves = Path("metrics/curves") / name

@@ -11,6 +11,8 @@ import typer
 
 # Pydantic would look for plugins in the metadata of every installed package.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+# A thread for each core takes longer to start than the products of a title.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # What one command needs is imported in it, and help is plain: rich's takes twice as long to appear.
 app = typer.Typer(

@@ -106,8 +106,8 @@ def test_with_a_server_but_without_mlflow_a_message_says_so_and_curves_are_kept(
 ) -> None:
     # None in sys.modules is how Python itself marks a module that cannot be imported.
     missing = "import sys\nsys.modules['mlflow'] = None\n"
-    heard = "import io\nfrom rubro.base import console\nconsole.console.file = io.StringIO()\n"
-    said = "assert '.[mlflow]' in console.console.file.getvalue()\n"
+    heard = "import io\nfrom rubro.base import console\nconsole.console().file = io.StringIO()\n"
+    said = "assert '.[mlflow]' in console.console().file.getvalue()\n"
     modules_after(missing + heard + TRACK + said, tmp_path, MLFLOW_TRACKING_URI="http://localhost")
     assert curve(tmp_path / "curves", "train/loss") == ([0], [1.0])
 

@@ -6,20 +6,28 @@ import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import NoReturn, cast
-
-from rich.console import Console
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from rubro.base.errors import RubroError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+@cache
+def console() -> Console:
+    """Return the console of standard error."""
+    from rich.console import Console  # a command that says nothing starts without it
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -37,7 +45,7 @@ def reported_errors() -> Iterator[None]:
         missing = error.filename or error
         _refuse(f"{missing}: no such file; `dvc repro` makes the inputs of a stage")
     except KeyboardInterrupt:
-        console.print("interrupted; run the same command again to resume", style="yellow")
+        console().print("interrupted; run the same command again to resume", style="yellow")
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         reason = _disk_error(error)
@@ -65,13 +73,13 @@ def _disk_error(error: BaseException | None) -> str | None:
 def _refuse(message: str) -> NoReturn:
     # A message may quote bytes that no terminal can show.
     message = message.encode("utf-8", "backslashreplace").decode("utf-8")
-    console.print(f"error: {message}", style="red", markup=False)
+    console().print(f"error: {message}", style="red", markup=False)
     sys.exit(EXIT_BAD_INPUT)
 
 
 def say(message: str) -> None:
     """Print a line of progress to standard error."""
-    console.print(message, markup=False)
+    console().print(message, markup=False)
 
 
 @contextmanager
@@ -87,7 +95,7 @@ def file_progress(path: Path) -> Iterator[BufferedReader]:
     from rich.progress import Progress
 
     with (
-        Progress(console=console, disable=not console.is_terminal, transient=True) as progress,
+        Progress(console=console(), disable=not console().is_terminal, transient=True) as progress,
         open(path, "rb") as file,
     ):
         task = progress.add_task(path.name, total=path.stat().st_size)

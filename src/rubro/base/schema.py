@@ -14,4 +14,6 @@ NotNegative = Annotated[int, Field(ge=0)]
 class Section(BaseModel):
     """A validated file or section; unknown keys and wrong types are errors."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True
+    )

@@ -108,5 +108,5 @@ def progress_bar(shown: bool) -> Iterator[Callable[[Input, str], Iterator[Chunk]
             progress.update(task, completed=source.done(), rows=text)
         progress.remove_task(task)
 
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console(), transient=True) as progress:
         yield chunks

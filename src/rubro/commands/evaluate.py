@@ -159,7 +159,7 @@ def _labelled(source: Input, classifier: Classifier, wanted: str | None) -> _Lab
     source.chunks = itertools.chain(first, source.chunks)
     index_of = {label: index for index, label in enumerate(classifier.classes_)}
     labelled = _Labelled()
-    with progress_bar(console.is_terminal) as chunks:
+    with progress_bar(console().is_terminal) as chunks:
         for chunk in chunks(source, "predicting"):
             titles = []
             categories = _values(source, chunk, column)

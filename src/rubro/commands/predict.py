@@ -143,7 +143,7 @@ def _answer(options: Options, classifier: Classifier, source: Input, kind: str |
     rows = errors = 0
     with ExitStack() as stack:
         chunks = stack.enter_context(
-            progress_bar(console.is_terminal and _is_file_written(options))
+            progress_bar(_is_file_written(options) and console().is_terminal)
         )
         if source.columns is None and kind != "jsonl":
             whole = replace(source, chunks=chunks(source, "reading"))

@@ -69,7 +69,7 @@ class EpochProgress(Callback):
     """Shows a progress bar of the batches of an epoch."""
 
     def __init__(self) -> None:
-        self._progress = Progress(console=console, transient=True)
+        self._progress = Progress(console=console(), transient=True)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._progress.start()

@@ -183,7 +183,7 @@ def train(
     data = TitleBatches(titles, weights, params.batch_size, run.seed, params.row_dropout)
     epochs = epochs_of(params, int((weights > 0).sum()))
     log = EpochLog(report)
-    callbacks: list[Callback] = [EpochProgress(), log] if console.is_terminal else [log]
+    callbacks: list[Callback] = [EpochProgress(), log] if console().is_terminal else [log]
     if params.early_stopping_patience:
         callbacks.append(EarlyStopping(BEST, mode="max", patience=params.early_stopping_patience))
     best = ModelCheckpoint(run.checkpoints, monitor=BEST, mode="max", save_weights_only=True)

@@ -146,7 +146,7 @@ def _fitted(
         multi_class="crammer_singer",
         random_state=seed,
     )
-    with warnings.catch_warnings(record=True) as caught, console.status("fitting"):
+    with warnings.catch_warnings(record=True) as caught, console().status("fitting"):
         warnings.simplefilter("always", ConvergenceWarning)
         _interruptibly(lambda: solver.fit(inputs, targets, sample_weight=weights))
     if caught:
