@@ -190,7 +190,7 @@ def test_a_training_writes_a_model_that_loads_and_nothing_unexpected(
     }
     training = description.members["mlp"].training
     assert (training["max_epochs"], training["hidden_sizes"]) == (1, [16])
-    assert training.keys() > {"seed", "torch_version", "instruction_set", "device", "devices"}
+    assert training.keys() > {"seed", "torch_version", "machine", "device", "devices"}
 
 
 @both

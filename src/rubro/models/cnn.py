@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from rubro.base.params import CnnParams
 from rubro.models.batches import Batch
 from rubro.models.layers import Dense, ModelShape, Network
+from rubro.models.products import Linear, product
 
 
 class Cnn(Network):
@@ -29,7 +30,7 @@ class Cnn(Network):
     def __init__(self, shape: ModelShape, params: CnnParams) -> None:
         super().__init__(shape, params, with_bigrams=params.linear_path)
         self.filters = nn.ModuleList(
-            nn.Linear(size * shape.vector_size, params.filters) for size in params.filter_sizes
+            Linear(size * shape.vector_size, params.filters) for size in params.filter_sizes
         )
         self._sizes = params.filter_sizes
         maxima = len(params.filter_sizes) * params.filters
@@ -53,7 +54,7 @@ class Cnn(Network):
             parts = filters.weight.unflatten(1, (size, -1)).unbind(1)
             windows = filters.bias
             for i, part in enumerate(parts):
-                windows = windows + F.embedding(padded[:, i : i + length], distinct @ part.T)
+                windows = windows + F.embedding(padded[:, i : i + length], product(distinct, part))
             maxima.append((F.relu(windows) * starts.unsqueeze(2)).amax(1))
         logits: Tensor = self.dense(torch.cat(maxima, dim=1))
         if self.linear is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from rubro.base.params import TrainParams
 from rubro.features.embedding import Embedding
 from rubro.models.batches import Batch
+from rubro.models.products import Linear
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def pooled(total: Tensor, count: Tensor, pooling: str) -> Tensor:
     Returns:
         Pooled vectors, float32 (B, vector size).
     """
-    divisor = count.clamp(min=1).to(total.dtype).unsqueeze(1)
-    return total / (divisor if pooling == "mean" else divisor.sqrt())
+    number = count.clamp(min=1).to(total.dtype).unsqueeze(1)
+    # MKL computes torch.sqrt, with other last bits on other CPUs.
+    return total / number if pooling == "mean" else total * number.rsqrt()
 
 
 class TokenVectors(nn.Module):
@@ -92,7 +95,7 @@ class TokenVectors(nn.Module):
         table = torch.from_numpy(embedding.table)
         if scale is not None:
             words = table[: len(embedding.subwords.vocabulary)]
-            table = table * (scale / words.square().mean().sqrt())
+            table = table * (scale / math.sqrt(words.square().mean()))
         with torch.no_grad():
             self.table.weight.copy_(table)
         self.table.weight.requires_grad_(fine_tune)
@@ -120,7 +123,7 @@ class Dense(nn.ModuleList):
 
     def __init__(self, inputs: int, hidden_sizes: list[int], classes: int, dropout: float) -> None:
         sizes = [inputs, *hidden_sizes, classes]
-        super().__init__(nn.Linear(size, following) for size, following in pairwise(sizes))
+        super().__init__(Linear(size, following) for size, following in pairwise(sizes))
         self._dropout = dropout
 
     def forward(self, values: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import signal
 import sys
 import threading
@@ -225,7 +226,7 @@ def _origin(device: torch.device, devices: int) -> dict[str, Any]:
     """Return the environment on which the last bits of the weights depend."""
     return {
         "torch_version": str(torch.__version__),
-        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "machine": platform.machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "devices": devices,
     }

@@ -53,7 +53,8 @@ class Doubt(nn.Module):
         moved = self.class_probability.lerp(totals / counts.clamp(min=1), _CLASS_PROBABILITY_STEP)
         self.class_probability.copy_(torch.where(counts > 0, moved, self.class_probability))
         relative = probability / self.class_probability[targets]
-        weights = relative.clamp(_LEAST_TRUST, _MOST_TRUST) ** self._doubt
+        # MKL computes torch.pow, with other last bits on other CPUs.
+        weights = (relative.clamp(_LEAST_TRUST, _MOST_TRUST).log() * self._doubt).exp()
         return weights / weights.mean()
 
 

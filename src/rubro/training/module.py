@@ -73,7 +73,9 @@ class TitleClassifier(L.LightningModule):
         smoothing = self._params.label_smoothing
         if smoothing:
             # Spread evenly, the smoothing would undo the adjustment for rare categories.
-            loss = (1 - smoothing) * loss - smoothing * (log_probabilities @ self._class_shares)
+            loss = (1 - smoothing) * loss - smoothing * (
+                log_probabilities * self._class_shares
+            ).sum(1)
         weights = batch.weights * self._doubt(logits, batch.targets)
         loss = (loss * weights).sum() / batch.weights.sum()
         optimizers = self._as_list(self.optimizers())

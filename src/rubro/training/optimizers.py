@@ -21,7 +21,7 @@ class RowWiseAdam(torch.optim.Optimizer):
         params: Tables, float (rows, size), with sparse gradients.
         lr: Learning rate.
         betas: Decay rates of the mean gradient and of the mean square.
-        eps: Constant added to the root of the mean square.
+        eps: Root of the constant added to the mean square.
     """
 
     def __init__(
@@ -62,5 +62,6 @@ class RowWiseAdam(torch.optim.Optimizer):
         state["mean"].index_copy_(0, rows, mean)
         state["mean_square"].index_copy_(0, rows, mean_square)
         bias, square_bias = 1 - beta ** state["step"], 1 - square_beta ** state["step"]
-        scale = mean_square.div_(square_bias).sqrt_().add_(group["eps"])
-        table.index_add_(0, rows, mean.div_(scale), alpha=-group["lr"] / bias)
+        # MKL computes torch.sqrt, with other last bits on other CPUs.
+        scale = mean_square.div_(square_bias).add_(group["eps"] ** 2).rsqrt_()
+        table.index_add_(0, rows, mean.mul_(scale), alpha=-group["lr"] / bias)
