@@ -8,6 +8,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # the package index's own Linux wheel brings several GB of CUDA.
 TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu --retries 0)
 
+TORCH := $(shell sed -n 's/^\# \(torch==.*\)/\1/p' requirements.lock)
+
 .PHONY: help
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,10 +18,10 @@ help: ## List the commands
 setup: .venv/.done ## Make .venv with the locked versions (other targets do it when needed)
 
 .venv/.done: requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; set PYTHON=")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	$(PYTHON) -m venv .venv
-	pip install --quiet --disable-pip-version-check $(TORCH_INDEX) $$(grep '^torch==' requirements.lock)
-	pip install --quiet --disable-pip-version-check -r requirements.lock
+	pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	pip install --quiet --disable-pip-version-check $(TORCH_INDEX) $(TORCH)
 	pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
@@ -27,6 +29,7 @@ setup: .venv/.done ## Make .venv with the locked versions (other targets do it w
 repro: setup ## Run the pipeline: what changed since the last run, and what depends on it
 	rubro check
 	dvc repro
+	@rubro fresh --exit-zero
 
 # A file's tests stay in one process, where they share what they made, and start in the files' order:
 # the file with the most tests, which pytest-xdist would start first, is not the longest.
@@ -78,6 +81,10 @@ prove: setup ## Prove repeatability: reruns, threads, kills and damaged inputs, 
 prove-short: setup ## The same on presets/tiny.yaml, some minutes
 	python benchmarks/prove.py --short
 
+.PHONY: prove-cpus
+prove-cpus: setup ## Prove that other CPUs, emulated by QEMU, give the same bytes; half an hour
+	python benchmarks/prove_cpus.py
+
 .PHONY: plots
 plots: setup ## Curves, reliability and confusions as a web page
 	dvc plots show
@@ -86,13 +93,18 @@ plots: setup ## Curves, reliability and confusions as a web page
 sample: setup ## Write data/sample again (synthetic titles)
 	rubro sample data/sample
 
+# One version of each package for every Python: newer ones of these three leave out 3.11 or 3.14.
 # torch brings its own CUDA packages where its wheel is not the CPU one: they are not listed.
+ONE_VERSION := networkx<3.6 numpy<2.5 scipy<1.18
 .PHONY: lock
 lock: setup ## Renew requirements.lock with the newest versions (torch stays)
 	pip install --quiet uv
-	uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
-	  --extra train --extra mlflow --group dev --constraint <(echo torch==2.13.0) pyproject.toml \
-	  | grep -vE '^(nvidia-(cu|nv|nccl)|cuda-|triton)' > requirements.lock.new
+	(grep '^\#' requirements.lock; \
+	  uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	  --generate-hashes --no-header --no-annotate --extra train --extra mlflow --group dev \
+	  --constraint <(printf '%s\n' $(TORCH) $(addsuffix ',$(addprefix ',$(ONE_VERSION)))) pyproject.toml \
+	  | awk '/^[^ ]/ {kept = !/^(nvidia-(cu|nv|nccl)|cuda-|triton|torch==)/} kept') \
+	  > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 .PHONY: clean

@@ -80,12 +80,21 @@ class Copy:
             section[name] = value
         YAML().dump(params, file)
 
-    def start(self, *options: str, threads: int | None = None) -> subprocess.Popen[bytes]:
-        """Start `dvc repro` in a process group of its own, its output in a file."""
+    def start(
+        self, *options: str, threads: int | None = None, path: str = ""
+    ) -> subprocess.Popen[bytes]:
+        """Start `dvc repro` in a process group of its own, its output in a file.
+
+        Args:
+            options: Options and stages of `dvc repro`.
+            threads: Number of threads in the environment; None = as it is.
+            path: Folder in front of PATH.
+        """
         libraries = ("OMP", "MKL", "OPENBLAS") if threads else ()
         environment = {
             "RUBRO_CHECKPOINT_SECONDS": "0",
             "DVC_NO_ANALYTICS": "1",
+            "PATH": os.pathsep.join(filter(None, [path, os.environ["PATH"]])),
             **{f"{library}_NUM_THREADS": str(threads) for library in libraries},
         }
         with open(self.folder.with_suffix(".log"), "wb") as log:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 
-class InputFormat(str, Enum):
+class InputFormat(StrEnum):
     """A kind of input."""
 
     csv = "csv"
@@ -33,7 +33,7 @@ class InputFormat(str, Enum):
     txt = "txt"
 
 
-class OutputFormat(str, Enum):
+class OutputFormat(StrEnum):
     """A kind of output."""
 
     csv = "csv"
@@ -316,6 +316,27 @@ def overrides(
     with reported_errors():
         settings = load_overrides(preset, params)
         typer.echo(" ".join(f"-S {key}={value}" for key, value in settings.items()))
+
+
+@app.command()
+def fresh(
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="End with 0 whatever is found.")
+    ] = False,
+) -> None:
+    """Tell whether dvc.lock and metrics are those of the last commit.
+
+    Where they are not, it says which stages have new inputs, and which gave other bytes from the
+    same inputs.
+
+    Exit codes: 0 they are, 1 they are not, 2 there is no dvc.lock to compare.
+    """
+    from rubro.base.console import reported_errors
+    from rubro.commands.fresh import fresh
+
+    with reported_errors():
+        code = fresh()
+    raise typer.Exit(0 if exit_zero else code)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [wheel] = folder.glob("rubro-*.whl")
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
     programs = folder / "env" / ("Scripts" if sys.platform == "win32" else "bin")
-    locked: list[str | Path] = ["--constraint", ROOT / "requirements.lock"]
+    constraints = folder / "constraints.txt"  # without hashes: the wheel has none
+    versions = re.findall(r"^\w[^\\\n]*", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    constraints.write_text("\n".join(versions))
+    locked: list[str | Path] = ["--constraint", constraints]
     subprocess.run([*pip, "--python", programs / "python", "install", wheel, *locked], check=True)
     return programs
 

@@ -1,0 +1,92 @@
+"""Prove that the pipeline gives the same bytes on other x86-64 CPUs, emulated by QEMU.
+
+`dvc repro` on presets/tiny.yaml, in copies of the last commit: once on this machine and once as each
+CPU model, every stage under qemu-x86_64. Exits with 1 where a hash of dvc.lock differs. QEMU does not
+emulate AVX-512, which the stages do not use.
+
+    python benchmarks/prove_cpus.py
+    python benchmarks/prove_cpus.py --cpu Skylake-Client --cpu EPYC
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from prove import ROOT, Copy
+from rich.table import Table
+from ruamel.yaml import YAML
+
+from rubro.base.console import EXIT_BAD_INPUT, console, say
+from rubro.base.settings import flat
+
+CPUS = ("Haswell", "Skylake-Client", "EPYC-Rome", "EPYC-Milan")
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+def emulated(folder: Path, qemu: str, cpu: str) -> str:
+    """Write a `python` that runs on an emulated CPU.
+
+    Args:
+        folder: Folder to create for it.
+        qemu: Path of qemu-x86_64.
+        cpu: Model in QEMU's list.
+
+    Returns:
+        Path of the folder.
+    """
+    folder.mkdir(parents=True)
+    python = folder / "python"
+    command = shlex.join([qemu, "-cpu", cpu, sys.executable])
+    python.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    python.chmod(0o755)
+    return str(folder)
+
+
+@app.command(help=__doc__)
+def main(
+    cpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cpu",
+            help=f"Model in the list of `qemu-x86_64 -cpu help`. Default: {', '.join(CPUS)}.",
+        ),
+    ] = None,
+) -> None:
+    cpus = cpus or [*CPUS]
+    qemu = shutil.which("qemu-x86_64")
+    if qemu is None:
+        say("error: qemu-x86_64 is not there; Debian and Ubuntu have it in qemu-user")
+        raise typer.Exit(EXIT_BAD_INPUT)
+    tiny = dict(flat(YAML(typ="safe").load(ROOT / "presets" / "tiny.yaml")))
+    tiny["subset.max_rows"] = 1500
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        native = Copy(folder / "native", tiny).repro("--force")
+
+        def differs(model: str) -> bool:
+            copy = Copy(folder / model, tiny)
+            path = emulated(folder / f"{model}-bin", qemu, model)
+            lock = copy.wait(copy.start("--force", path=path))
+            say(f"{model}: {'other' if lock != native else 'the same'} bytes")
+            return lock != native
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = dict(zip(cpus, pool.map(differs, cpus), strict=True))
+    table = Table("CPU", "hashes of dvc.lock")
+    for model, other in found.items():
+        table.add_row(model, "other" if other else "the same as on this machine")
+    console().print(table)
+    if any(found.values()):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
