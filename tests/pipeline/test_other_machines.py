@@ -1,0 +1,106 @@
+"""Other CPUs, emulated, and other Pythons give the same bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tiny_project import ROOT, STAGES, digests, outputs_of, run_in
+
+pytest_plugins = ["tiny_project"]
+
+QEMU = shutil.which("qemu-x86_64")
+# One process: under emulation, most of the time goes to imports.
+RUN = """
+import runpy, sys
+sys.path.insert(0, "stages")
+for stage in sys.argv[1:]:
+    sys.argv[:] = [f"stages/{stage}.py"]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+WITHOUT_TORCH = ("subset", "embed", "featurize", "train_svm")
+PACKAGES = ("gensim", "pandas", "pyarrow", "pydantic", "rich", "ruamel-yaml", "safetensors")
+PACKAGES += ("scikit-learn", "typer")
+
+
+def copy_of(first_project: Path, folder: Path) -> Path:
+    """The code and data of the first project, for one epoch on a few titles."""
+    for part in ("data/sample", "src", "stages", "params.yaml"):
+        source, copy = first_project / part, folder / part
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
+    file = folder / "params.yaml"
+    params = YAML().load(file)
+    params["subset"]["max_rows"] = 600
+    params["embed"]["epochs"] = 1
+    params["train_mlp"]["max_epochs"] = params["train_cnn"]["max_epochs"] = 1
+    YAML().dump(params, file)
+    return folder
+
+
+def start(folder: Path, *command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(QEMU is None, reason="no qemu-x86_64 (qemu-user)")
+def test_other_cpus_give_the_same_bytes(first_project: Path, tmp_path: Path) -> None:
+    run = [sys.executable, "-c", RUN, *STAGES]
+    cpus = {
+        cpu: start(copy_of(first_project, tmp_path / cpu), str(QEMU), "-cpu", cpu, *run)
+        for cpu in ("Haswell", "EPYC-Milan")
+    }
+    native = copy_of(first_project, tmp_path / "native")
+    run_in(native, *run)
+    wanted = digests(native, *outputs_of(*STAGES))
+    assert len(wanted) > 60
+    for cpu, process in cpus.items():
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+        assert digests(tmp_path / cpu, *outputs_of(*STAGES)) == wanted, cpu
+
+
+@pytest.fixture(params=["3.12", "3.13", "3.14"])
+def other_python(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Another Python with the locked packages of the stages that need no torch."""
+    if request.param == f"{sys.version_info.major}.{sys.version_info.minor}":
+        pytest.skip("this Python itself")
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    for found in (f"python{request.param}", *versions.glob(f"{request.param}.*/bin/python")):
+        venv = [found, "-m", "venv", tmp_path / "env"]
+        if shutil.which(found) and not subprocess.run(venv, check=False).returncode:
+            break
+    else:
+        pytest.skip(f"no Python {request.param}")
+    locked = (ROOT / "requirements.lock").read_text()
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("\n".join(re.findall(r"^\w[^\\\n]*", locked, re.MULTILINE)))
+    python = str(tmp_path / "env" / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
+    done = subprocess.run(
+        [*pip, *PACKAGES, "--constraint", constraints], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"Python {request.param}: {done.stderr.splitlines()[-1]}")
+    return python
+
+
+@pytest.mark.slow
+def test_other_pythons_give_the_same_bytes(
+    other_python: str, first_project: Path, tmp_path: Path
+) -> None:
+    here, there = (copy_of(first_project, tmp_path / name) for name in ("here", "there"))
+    run_in(here, sys.executable, "-c", RUN, *WITHOUT_TORCH)
+    run_in(there, other_python, "-c", RUN, *WITHOUT_TORCH)
+    wanted = digests(here, *outputs_of(*WITHOUT_TORCH))
+    assert len(wanted) > 15
+    assert digests(there, *outputs_of(*WITHOUT_TORCH)) == wanted
