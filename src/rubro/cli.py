@@ -321,7 +321,11 @@ def overrides(
 @app.command()
 def fresh(
     exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="End with 0 whatever is found.")
+        bool,
+        typer.Option(
+            "--exit-zero",
+            help="End with 0 whatever is found, silently where there is nothing to compare.",
+        ),
     ] = False,
 ) -> None:
     """Tell whether dvc.lock and metrics are those of the last commit.
@@ -332,10 +336,16 @@ def fresh(
     Exit codes: 0 they are, 1 they are not, 2 there is no dvc.lock to compare.
     """
     from rubro.base.console import reported_errors
+    from rubro.base.errors import DataError
     from rubro.commands.fresh import fresh
 
+    code = 0
     with reported_errors():
-        code = fresh()
+        try:
+            code = fresh()
+        except DataError:
+            if not exit_zero:
+                raise
     raise typer.Exit(0 if exit_zero else code)
 
 

@@ -76,3 +76,4 @@ def test_what_cannot_be_compared_is_said(repository: Path, missing: str) -> None
     done = run_in(repository, "rubro", "fresh", ok=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: dvc.lock: no")
+    assert run_in(repository, "rubro", "fresh", "--exit-zero").stderr == ""
