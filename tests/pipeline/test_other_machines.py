@@ -26,8 +26,8 @@ for stage in sys.argv[1:]:
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
 WITHOUT_TORCH = ("subset", "embed", "featurize", "train_svm")
-PACKAGES = ("gensim", "pandas", "pyarrow", "pydantic", "rich", "ruamel-yaml", "safetensors")
-PACKAGES += ("scikit-learn", "typer")
+PACKAGES = ["gensim", "pandas", "pyarrow", "pydantic", "rich", "ruamel-yaml", "safetensors"]
+PACKAGES += ["scikit-learn", "typer"]
 
 
 def copy_of(first_project: Path, folder: Path) -> Path:
@@ -75,8 +75,9 @@ def other_python(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == f"{sys.version_info.major}.{sys.version_info.minor}":
         pytest.skip("this Python itself")
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    for found in (f"python{request.param}", *versions.glob(f"{request.param}.*/bin/python")):
-        venv = [found, "-m", "venv", tmp_path / "env"]
+    of_pyenv = map(str, versions.glob(f"{request.param}.*/bin/python"))
+    for found in (f"python{request.param}", *of_pyenv):
+        venv: list[str | Path] = [found, "-m", "venv", tmp_path / "env"]
         if shutil.which(found) and not subprocess.run(venv, check=False).returncode:
             break
     else:
