@@ -129,6 +129,12 @@ class Copy:
         return self.wait(self.start(*options, threads=threads))
 
 
+def tiny_settings() -> dict[str, object]:
+    """Return the settings of presets/tiny.yaml on few rows, by dotted key."""
+    preset = YAML(typ="safe").load(ROOT / "presets" / "tiny.yaml")
+    return dict(flat(preset)) | {"subset.max_rows": 1500}
+
+
 @contextmanager
 def busy_machine() -> Iterator[None]:
     """Keep every core busy meanwhile."""
@@ -267,9 +273,7 @@ def main(
         table.add_row(what, str(times), ended, str(differences))
         say(f"{what}: {ended}; {differences} differences")
 
-    tiny = dict(flat(YAML(typ="safe").load(ROOT / "presets" / "tiny.yaml")))
-    tiny |= {f"{stage}.max_epochs": EPOCHS for stage in TRAININGS}
-    tiny["subset.max_rows"] = 1500
+    tiny = tiny_settings() | {f"{stage}.max_epochs": EPOCHS for stage in TRAININGS}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         copy = Copy(folder / "tiny", tiny)

@@ -20,12 +20,10 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from prove import ROOT, Copy
+from prove import Copy, tiny_settings
 from rich.table import Table
-from ruamel.yaml import YAML
 
 from rubro.base.console import EXIT_BAD_INPUT, console, say
-from rubro.base.settings import flat
 
 CPUS = ("Haswell", "Skylake-Client", "EPYC-Rome", "EPYC-Milan")
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -65,8 +63,7 @@ def main(
     if qemu is None:
         say("error: qemu-x86_64 is not there; Debian and Ubuntu have it in qemu-user")
         raise typer.Exit(EXIT_BAD_INPUT)
-    tiny = dict(flat(YAML(typ="safe").load(ROOT / "presets" / "tiny.yaml")))
-    tiny["subset.max_rows"] = 1500
+    tiny = tiny_settings()
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         native = Copy(folder / "native", tiny).repro("--force")

@@ -108,6 +108,14 @@ def shrink(params_file: Path) -> None:
     yaml.dump(params, params_file)
 
 
+def write_constraints(folder: Path) -> Path:
+    """Write the versions of requirements.lock without hashes: pip asks for all hashes or none."""
+    locked = (ROOT / "requirements.lock").read_text()
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join(re.findall(r"^\w[^\\\n]*", locked, re.MULTILINE)))
+    return constraints
+
+
 def stages_run(done: subprocess.CompletedProcess[str]) -> list[str]:
     return re.findall(r"Running stage '(\w+)'", done.stdout + done.stderr)
 

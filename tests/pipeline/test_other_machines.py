@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tiny_project import ROOT, STAGES, digests, outputs_of, run_in
+from tiny_project import STAGES, digests, outputs_of, run_in, write_constraints
 
 pytest_plugins = ["tiny_project"]
 
@@ -82,9 +81,7 @@ def other_python(request: pytest.FixtureRequest, tmp_path: Path) -> str:
             break
     else:
         pytest.skip(f"no Python {request.param}")
-    locked = (ROOT / "requirements.lock").read_text()
-    constraints = tmp_path / "constraints.txt"
-    constraints.write_text("\n".join(re.findall(r"^\w[^\\\n]*", locked, re.MULTILINE)))
+    constraints = write_constraints(tmp_path)
     python = str(tmp_path / "env" / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
     done = subprocess.run(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tiny_project import ROOT, run_in
+from tiny_project import ROOT, run_in, write_constraints
 
 pytest_plugins = ["tiny_project"]
 
@@ -25,10 +24,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [wheel] = folder.glob("rubro-*.whl")
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
     programs = folder / "env" / ("Scripts" if sys.platform == "win32" else "bin")
-    constraints = folder / "constraints.txt"  # without hashes: the wheel has none
-    versions = re.findall(r"^\w[^\\\n]*", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
-    constraints.write_text("\n".join(versions))
-    locked: list[str | Path] = ["--constraint", constraints]
+    locked: list[str | Path] = ["--constraint", write_constraints(folder)]
     subprocess.run([*pip, "--python", programs / "python", "install", wheel, *locked], check=True)
     return programs
 
