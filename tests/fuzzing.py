@@ -13,7 +13,7 @@ import io
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -351,13 +351,13 @@ def _check(raw: RawTitles, content: bytes, kind: str, encoding: str) -> None:
     assert all(category.strip() for category in raw.table["category"])
     assert all(title.strip() for title in raw.table["title"])
     assert raw.quarantine["excerpt"].str.len().max() <= 200 or raw.quarantine.empty
-    rows = len(raw.table) + len(raw.quarantine)
+    rows = len(raw.table) + len(raw.quarantine) + raw.blank
     fewest, most = _row_counts(content, kind, encoding)
     assert fewest <= rows <= most, f"{rows} rows, and not {fewest} to {most}"
 
 
 def _row_counts(content: bytes, kind: str, encoding: str) -> tuple[int, int]:
-    """Return the least and the most rows; blank lines count where too long or inside quotes."""
+    """Return the least and the most rows: a row may have several lines inside quotes."""
     if kind == "parquet":
         rows = pyarrow.parquet.ParquetFile(io.BytesIO(content)).metadata.num_rows
         return rows, rows
@@ -367,5 +367,18 @@ def _row_counts(content: bytes, kind: str, encoding: str) -> tuple[int, int]:
     if kind.startswith("jsonl"):
         rows = sum(bool(line.strip()) or len(line) >= LONGEST_LINE for line in lines)
         return rows, rows
-    filled = sum(bool(line.strip("\r")) for line in lines[1:])
-    return filled, len(lines) - 1
+    delimiter = "\t" if kind.startswith("tsv") else ","
+    csv.field_size_limit(2**27)
+    return _count(csv.reader([line + "\n" for line in lines], delimiter=delimiter)), len(lines) - 1
+
+
+def _count(records: Iterator[list[str]]) -> int:
+    """Return the number of records after the first; a broken one counts."""
+    number = -1
+    while True:
+        try:
+            number += bool(next(records))
+        except csv.Error:
+            number += 1
+        except StopIteration:
+            return number

@@ -28,9 +28,19 @@ class InputFormat(StrEnum):
 
     csv = "csv"
     tsv = "tsv"
+    json = "json"
     jsonl = "jsonl"
     parquet = "parquet"
     txt = "txt"
+
+
+class Separator(StrEnum):
+    """A character between the fields of csv."""
+
+    comma = "comma"
+    semicolon = "semicolon"
+    tab = "tab"
+    pipe = "pipe"
 
 
 class OutputFormat(StrEnum):
@@ -54,8 +64,14 @@ Encoding = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Encoding of the input, such as latin-1. Default: utf-8, or what a byte order "
-        "mark tells.",
+        help="Encoding of the input, such as latin-1. Default: what its content tells.",
+        show_default=False,
+    ),
+]
+FieldSeparator = Annotated[
+    Separator | None,
+    typer.Option(
+        help="Character between the fields of the input. Default: what its content tells.",
         show_default=False,
     ),
 ]
@@ -85,8 +101,8 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="TITLE... | FILE | -",
-            help="Titles; or a file: .csv, .tsv, .jsonl, .txt (each also .gz) or .parquet; or - for "
-            "standard input. Without any, piped input is read, and in a terminal titles are asked "
+            help="Titles; or a file: .csv, .tsv, .json, .jsonl, .txt (each also .gz) or .parquet; or - "
+            "for standard input. Without any, piped input is read, and in a terminal titles are asked "
             "for.",
             show_default=False,
         ),
@@ -142,6 +158,7 @@ def predict(
         ),
     ] = None,
     encoding: Encoding = None,
+    separator: FieldSeparator = None,
     prefix: Annotated[
         str,
         typer.Option(
@@ -183,6 +200,7 @@ def predict(
         input_format=input_format.value if input_format else None,
         column=column,
         encoding=encoding,
+        separator=separator.value if separator else None,
         batch=batch,
         prefix=prefix,
     )
@@ -197,7 +215,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="FILE | -",
-            help="Labelled titles: .csv, .tsv, .jsonl (each also .gz) or .parquet; or - for "
+            help="Labelled titles: .csv, .tsv, .json, .jsonl (each also .gz) or .parquet; or - for "
             "standard input.",
         ),
     ],
@@ -222,6 +240,7 @@ def evaluate(
     ] = None,
     input_format: InputKind = None,
     encoding: Encoding = None,
+    separator: FieldSeparator = None,
     json: Annotated[
         Path | None,
         typer.Option(
@@ -260,6 +279,7 @@ def evaluate(
         category_column=category_column,
         input_format=input_format.value if input_format else None,
         encoding=encoding,
+        separator=separator.value if separator else None,
         json=json,
         tables=tables,
     )

@@ -64,7 +64,7 @@ def test_objects_come_with_the_numbers_of_their_lines() -> None:
 def test_a_row_of_too_many_fields_keeps_them() -> None:
     header, rows = csv_records(origin(), text(' a ,b\n1,2\n1,2,3\n"x"y,2\n'), ",")
     assert header == [" a ", "b"]
-    assert [(row.content, row.reason) for row in rows][:2] == [
+    assert [(row.content, row.reason) for row in rows(())][:2] == [
         (["1", "2"], None),
         (["1", "2", "3"], "wrong_field_count"),
     ]
@@ -72,7 +72,7 @@ def test_a_row_of_too_many_fields_keeps_them() -> None:
 
 def test_a_row_that_is_no_csv_costs_itself_alone() -> None:
     _, rows = csv_records(origin(), text('a,b\n"x"y,2\n3,4\n'), ",")
-    assert [(row.lines, row.reason) for row in rows] == [
+    assert [(row.lines, row.reason) for row in rows(())] == [
         (range(2, 3), "not_csv"),
         (range(3, 4), None),
     ]

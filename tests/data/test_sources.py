@@ -48,6 +48,15 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame({"title": TITLES, "category": CATEGORIES})
 
 
+def write_frame(table: pd.DataFrame, path: Path) -> None:
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    elif path.suffix in (".json", ".jsonl"):
+        table.to_json(path, orient="records", lines=path.suffix == ".jsonl", force_ascii=False)
+    else:
+        table.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+
+
 def rows(raw: RawTitles) -> list[tuple[str, str]]:
     return list(zip(raw.table["title"], raw.table["category"], strict=True))
 
@@ -97,7 +106,7 @@ def test_any_title_survives_jsonl(
     records = [{"title": title, "category": "A"} for title in titles]
     path.write_text(jsonl(*records), encoding="utf-8", newline="\n")
     raw = read_titles(make_params({"data.path": str(path)}).data, None)
-    assert list(raw.table["title"]) == titles
+    assert list(raw.table["title"]) == [title.strip() for title in titles]
 
 
 def test_split_and_language_come_from_the_names_of_the_files(tmp_path: Path, read: Read) -> None:
@@ -113,10 +122,10 @@ def test_split_and_language_come_from_the_names_of_the_files(tmp_path: Path, rea
 
 
 def test_the_split_column_of_a_single_file_is_followed(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "all.csv").write_text("title,category,split\na,A,train\nb,B,test\nc,C,\nd,D,dev\n")
+    (tmp_path / "all.csv").write_text("title,category,split\na,A,train\nb,B,test\nc,C,\nd,D,Val\ne,E,other\n")
     raw = read(tmp_path)
-    assert list(raw.table["split"]) == ["train", "test", ""]
-    assert reasons(raw) == [(5, "unknown_split")]
+    assert list(raw.table["split"]) == ["train", "test", "", "validation"]
+    assert reasons(raw) == [(6, "unknown_split")]
 
 
 def test_the_name_of_a_file_outranks_its_split_column(tmp_path: Path, read: Read) -> None:
@@ -225,7 +234,7 @@ def test_every_spelling_of_utf_8_skips_the_byte_order_mark(
     [
         ({"category": "A"}, "title_missing"),
         ({"title": None, "category": "A"}, "title_missing"),
-        ({"title": 5, "category": "A"}, "title_not_text"),
+        ({"title": {"es": "a"}, "category": "A"}, "title_not_text"),
         ({"title": ["a"], "category": "A"}, "title_not_text"),
         ({"title": "", "category": "A"}, "title_empty"),
         ({"title": " \t\r\n", "category": "A"}, "title_empty"),
@@ -233,10 +242,10 @@ def test_every_spelling_of_utf_8_skips_the_byte_order_mark(
         ({"title": "\ud800", "category": "A"}, "not_utf8"),
         ({"title": "a", "category": "\udcff"}, "not_utf8"),
         ({"title": "a"}, "category_missing"),
-        ({"title": "a", "category": None}, "category_missing"),
-        ({"title": "a", "category": ""}, "category_missing"),
-        ({"title": "a", "category": 7}, "category_not_text"),
-        ({"title": "a", "category": "A", "split": "dev"}, "unknown_split"),
+        ({"title": "a", "category": None}, "category_empty"),
+        ({"title": "a", "category": ""}, "category_empty"),
+        ({"title": "a", "category": ["A", "B"]}, "category_not_text"),
+        ({"title": "a", "category": "A", "split": "other"}, "unknown_split"),
         ({"title": "a", "category": "A", "split": ["train"]}, "unknown_split"),
         ({"title": "a", "category": "A", "label_quality": "good"}, "unknown_label_quality"),
         ({"title": "a", "category": "A", "label_quality": 3}, "unknown_label_quality"),
@@ -279,9 +288,9 @@ def test_a_title_without_any_visible_character_is_empty(
     assert reasons(read(tmp_path)) == [(1, "title_empty")]
 
 
-def test_a_blank_category_is_missing(tmp_path: Path, read: Read) -> None:
+def test_a_blank_category_is_empty(tmp_path: Path, read: Read) -> None:
     (tmp_path / "x.csv").write_text("title,category\na,  \n")
-    assert reasons(read(tmp_path)) == [(2, "category_missing")]
+    assert reasons(read(tmp_path)) == [(2, "category_empty")]
 
 
 def test_blanks_around_a_category_make_no_class_of_their_own(tmp_path: Path, read: Read) -> None:
@@ -290,9 +299,9 @@ def test_blanks_around_a_category_make_no_class_of_their_own(tmp_path: Path, rea
 
 
 def test_excerpts_show_in_ascii_what_no_terminal_can(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_bytes(b"title,category\ncama\x1b[2J\xf1,A\n\xf1,\x07,B\n")
+    (tmp_path / "x.csv").write_bytes("title,category\nñ,A\n".encode() + b"cama\x1b[2J\xf1,A\n\xf1,\x07,B\n")
     raw = read(tmp_path)
-    assert reasons(raw) == [(2, "not_utf8"), (3, "not_csv")]
+    assert reasons(raw) == [(3, "not_utf8"), (4, "wrong_field_count")]
     assert raw.quarantine["excerpt"][0] == r"{'title': 'cama\x1b[2J\udcf1', 'category': 'A'}"
     assert raw.quarantine["excerpt"][1] == r"['\udcf1', '\x07', 'B']"
 
@@ -305,26 +314,51 @@ def test_a_row_with_the_wrong_number_of_fields_is_quarantined_with_its_line(
     (tmp_path / name).write_text(text.replace(",", "\t" if name == "x.tsv" else ","))
     raw = read(tmp_path)
     assert rows(raw) == [("a", "A"), ("d", "D")]
-    assert reasons(raw) == [(3, "not_csv"), (4, "not_csv")]
+    assert reasons(raw) == [(3, "wrong_field_count"), (4, "wrong_field_count")]
+    assert list(raw.quarantine["problem"]) == [
+        "1 field, and the header has 2",
+        "3 fields, and the header has 2",
+    ]
 
 
 def test_line_numbers_hold_after_a_title_of_several_lines(tmp_path: Path, read: Read) -> None:
     (tmp_path / "x.csv").write_text('title,category\n"a\nb",A\nbad\n')
-    several = "title_of_several_lines"
-    assert reasons(read(tmp_path)) == [(2, several), (3, several), (4, "not_csv")]
+    raw = read(tmp_path)
+    assert rows(raw) == [("a\nb", "A")]
+    assert reasons(raw) == [(4, "wrong_field_count")]
 
 
 @pytest.mark.parametrize(
-    "record", ['"a\nb\nc",A,x', 'a,"A\nb,B\nc",x', '"a\n\n",A,x', 'a,"A\n\n",x', 'a,"\n\n",x']
+    ("record", "row"),
+    [
+        ('"a\nb\nc",A,x', ("a\nb\nc", "A")),
+        ('"\n   a, b   ",A,x', ("a, b", "A")),
+        ('"a, b\n",A,x', ("a, b", "A")),
+        ('a,"\n A  \n",x', ("a", "A")),
+        ('a,"A\nb",x', ("a", "A b")),
+    ],
 )
-def test_a_title_or_category_of_several_lines_is_quarantined_line_by_line(
-    tmp_path: Path, read: Read, record: str
+def test_a_title_or_category_may_have_several_lines(
+    tmp_path: Path, read: Read, record: str, row: tuple[str, str]
 ) -> None:
     (tmp_path / "x.csv").write_text(f"title,category,description\nb,B,\n{record}\nc,C,\n")
     raw = read(tmp_path)
+    assert rows(raw) == [("b", "B"), row, ("c", "C")]
+    assert raw.quarantine.empty
+
+
+@pytest.mark.parametrize(
+    "record", ['"Mesa,A\nSilla,B\nMonitor 24",C', 'Mesa,"A\nSilla,B\nMonitor,C"', '"Mesa,A\n24",B']
+)
+def test_rows_between_an_open_quote_and_the_next_one_are_quarantined_line_by_line(
+    tmp_path: Path, read: Read, record: str
+) -> None:
+    (tmp_path / "x.csv").write_text(f"title,category\nb,B\n{record}\nc,C\n")
+    raw = read(tmp_path)
     assert rows(raw) == [("b", "B"), ("c", "C")]
-    assert reasons(raw) == [(line, "title_of_several_lines") for line in (3, 4, 5)]
-    assert set(raw.quarantine["file"]) == {"x.csv"}
+    lines = range(3, 4 + record.count("\n"))
+    assert reasons(raw) == [(line, "open_quote") for line in lines]
+    assert raw.quarantine["problem"][0].startswith("a quote opens in line 3 and closes in line ")
 
 
 def test_other_columns_may_have_several_lines(tmp_path: Path, read: Read) -> None:
@@ -333,7 +367,7 @@ def test_other_columns_may_have_several_lines(tmp_path: Path, read: Read) -> Non
     )
     raw = read(tmp_path)
     assert rows(raw) == [("Mesa", "A"), ("Silla", "B")]
-    assert reasons(raw) == [(7, "not_csv")]
+    assert reasons(raw) == [(7, "wrong_field_count")]
 
 
 def test_a_title_of_several_lines_is_fine_where_a_record_is_one_line(
@@ -481,7 +515,7 @@ def test_the_same_split_in_two_files_is_an_error(tmp_path: Path, read: Read) -> 
 def test_files_are_listed_in_the_same_order_each_time(tmp_path: Path) -> None:
     for name in ("b.test.csv", "a.train.csv", "b.train.csv", "a.test.csv", "notes.txt"):
         (tmp_path / name).write_text("title,category\n")
-    names = [source.path.name for source in find_sources(tmp_path, None)]
+    names = [source.path.name for source in find_sources(tmp_path, None)[0]]
     assert names == ["a.test.csv", "a.train.csv", "b.test.csv", "b.train.csv"]
 
 
@@ -496,12 +530,18 @@ def test_a_language_is_found_whatever_its_case(tmp_path: Path, read: Read) -> No
 def test_line_numbers_of_parquet_are_row_numbers(tmp_path: Path, read: Read) -> None:
     table = pd.DataFrame({"title": ["a", None, "c"], "category": ["A", "B", None]})
     table.to_parquet(tmp_path / "x.parquet")
-    assert reasons(read(tmp_path)) == [(2, "title_missing"), (3, "category_missing")]
+    assert reasons(read(tmp_path)) == [(2, "title_missing"), (3, "category_empty")]
 
 
-def test_numbers_in_a_title_column_of_parquet_are_not_text(tmp_path: Path, read: Read) -> None:
-    pd.DataFrame({"title": [1, 2], "category": ["A", "B"]}).to_parquet(tmp_path / "x.parquet")
-    assert set(read(tmp_path).quarantine["reason"]) == {"title_not_text"}
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.json", "x.jsonl", "x.parquet"])
+def test_numbers_are_the_same_text_in_every_kind_of_file(
+    tmp_path: Path, read: Read, name: str
+) -> None:
+    table = pd.DataFrame({"title": [808, 205], "category": [103, 101], "share": [1.0, 0.5]})
+    write_frame(table, tmp_path / name)
+    assert rows(read(tmp_path)) == [("808", "103"), ("205", "101")]
+    raw = read(tmp_path, category_column="share")
+    assert rows(raw) == [("808", "1.0"), ("205", "0.5")]
 
 
 def test_columns_of_parquet_that_nobody_reads_may_hold_anything(tmp_path: Path, read: Read) -> None:
@@ -542,7 +582,8 @@ MEASURED = """
 import resource, sys
 from rubro.base.errors import DataError
 from rubro.base.settings import load_params
-from rubro.data.sources import read_titles
+from pathlib import Path
+from rubro.data.sources import read_titles, require_usable
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -553,6 +594,7 @@ params = load_params(sys.argv[1]).data.model_copy(
 before = peak()
 try:
     raw = read_titles(params, None)
+    require_usable(raw, params, Path("quarantine.csv"))
     print(peak() - before, len(raw.table), *raw.quarantine["reason"])
 except DataError as error:
     print(peak() - before, error)

@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
-from rubro.commands.inputs import find_column, kind_of
 from rubro.commands.predict import Options, predict
+from rubro.data.layouts import find_column, kind_of
 from rubro.data.records import is_unicode
 
 pytest_plugins = ["hand_made"]
@@ -54,6 +54,7 @@ def runner(model: Path) -> Predict:
             "input_format": None,
             "column": None,
             "encoding": None,
+            "separator": None,
             "batch": 2,
             "prefix": "",
         }

@@ -5,17 +5,25 @@ from __future__ import annotations
 import codecs
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from rubro.base.schema import NotNegative, Positive, Section, Share
 
 
 def _known_encoding(name: str) -> str:
+    if name == "auto":
+        return name
     try:
         "".encode(name)  # unlike codecs.lookup, refuses codecs that are not of text
     except (LookupError, ValueError):
-        raise ValueError("unknown text encoding; for instance utf-8, latin-1 or utf-16") from None
+        raise ValueError(
+            "unknown text encoding; auto, or for instance utf-8, latin-1 or utf-16"
+        ) from None
     return codecs.lookup(name).name
+
+
+# Blanks around names of columns are no part of them, in params.yaml as in files.
+_ColumnName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class DataParams(Section):
@@ -23,10 +31,19 @@ class DataParams(Section):
 
     path: Annotated[str, Field(min_length=1)]
     encoding: Annotated[str, AfterValidator(_known_encoding)]
-    title_column: Annotated[str, Field(min_length=1)]
-    category_column: Annotated[str, Field(min_length=1)]
+    separator: Literal["auto", "comma", "semicolon", "tab", "pipe"]
+    title_column: _ColumnName
+    category_column: _ColumnName
+    language_column: _ColumnName | None
+    label_quality_column: _ColumnName | None
+    split_column: _ColumnName | None
     max_title_length: Positive
     max_quarantined_share: Annotated[float, Field(ge=0.0, le=1.0)]
+
+    @property
+    def text_encoding(self) -> str | None:
+        """Python's name of the encoding; None = the content of a file tells."""
+        return None if self.encoding == "auto" else self.encoding
 
 
 class SubsetParams(Section):
@@ -37,6 +54,9 @@ class SubsetParams(Section):
     max_rows: NotNegative
     validation_share: Annotated[float, Field(gt=0.0, lt=0.5)]
     test_share: Annotated[float, Field(gt=0.0, lt=0.5)]
+    similar_categories: Literal["keep", "merge"]
+    null_categories: Literal["keep", "drop"]
+    conflicting_titles: Literal["keep", "first", "drop"]
     flipped_label_share: Share
     zipf_exponent: Annotated[float, Field(ge=0.0)]
 

@@ -22,10 +22,11 @@ from rubro.commands.inputs import (
     Chunk,
     Input,
     Reading,
-    find_column,
     listed,
     open_input,
 )
+from rubro.data.layouts import SEPARATORS, find_column
+from rubro.data.values import category_name, text_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +72,7 @@ class Options:
         category_column: Name of the column of categories; None = it is guessed.
         input_format: Kind of input; None = it is guessed.
         encoding: Name of the input's encoding; None = it is guessed.
+        separator: Name of the character between the input's fields; None = it is guessed.
         json: File for the metrics; "-" = standard output; None = none.
         tables: Folder for the tables behind them; None = none.
     """
@@ -81,6 +83,7 @@ class Options:
     category_column: str | None
     input_format: str | None
     encoding: str | None
+    separator: str | None
     json: Path | None
     tables: Path | None
 
@@ -115,6 +118,7 @@ def evaluate(options: Options) -> None:
     how = Reading(
         options.input_format,
         checked_encoding(options.encoding),
+        SEPARATORS.get(options.separator or ""),
         options.title_column,
         classifier.title_column,
         _BATCH,
@@ -164,7 +168,7 @@ def _labelled(source: Input, classifier: Classifier, wanted: str | None) -> _Lab
             titles = []
             categories = _values(source, chunk, column)
             for title, error, category in zip(chunk.titles, chunk.errors, categories, strict=True):
-                name = category.strip() if isinstance(category, str) else ""
+                name = _name(category)
                 if error:
                     labelled.unreadable += 1
                 elif not name:
@@ -204,6 +208,13 @@ def _values(source: Input, chunk: Chunk, column: str) -> list[Any]:
         return [row.get(column) for row in chunk.rows]
     place = source.columns.index(column)
     return [row[place] for row in chunk.rows]
+
+
+def _name(category: Any) -> str:
+    try:
+        return category_name(text_of(category) or "")
+    except TypeError:  # a list or an object
+        return ""
 
 
 def _say_what_is_left_out(source: Input, column: str, labelled: _Labelled) -> None:

@@ -20,11 +20,11 @@ from rubro.commands.inputs import (
     Input,
     Reading,
     given_titles,
-    kind_of,
     open_input,
     with_columns,
 )
 from rubro.commands.outputs import Answers, open_output, output_kind
+from rubro.data.layouts import SEPARATORS, kind_of
 
 if TYPE_CHECKING:
     from rubro.prediction.classifier import Classifier
@@ -50,6 +50,7 @@ class Options:
         input_format: Kind of input; None = it is guessed.
         column: Name of the column of titles; None = it is guessed.
         encoding: Name of the input's encoding; None = it is guessed.
+        separator: Name of the character between the input's fields; None = it is guessed.
         batch: Number of titles computed at once.
         prefix: Text before the names of the new columns.
     """
@@ -63,6 +64,7 @@ class Options:
     input_format: str | None
     column: str | None
     encoding: str | None
+    separator: str | None
     batch: int
     prefix: str
 
@@ -91,6 +93,7 @@ def predict(options: Options) -> int:
     how = Reading(
         options.input_format,
         checked_encoding(options.encoding),
+        SEPARATORS.get(options.separator or ""),
         options.column,
         classifier.title_column,
         options.batch,

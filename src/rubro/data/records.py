@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import json
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, TextIOWrapper
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 
 # A CSV record of more lines than this is a quote that was never closed.
 _MAX_CSV_LINES = 1000
+# As many lines are searched for the end of a quote in text with tabs, which may be unquoted.
+_MAX_TAB_LINES = 100
 # Characters of a line; a longer one is no title and is never held in memory as a whole.
 MAX_LINE = 2**20
 _MAX_CSV_RECORD = 8 * MAX_LINE
+_ARRAY_CHARACTERS = 2**16
 # gzip shrinks titles to a tenth of their size, and a gzip bomb to a thousandth.
 _MOST_EXPANSION = 100
 _ALWAYS_EXPANDED = 2**28
@@ -55,15 +59,49 @@ class Record(NamedTuple):
 
     Attributes:
         lines: Line numbers, from 1; the row number in parquet.
-        content: Object in jsonl and parquet, fields in csv, line in text. For a rejected row, its
+        content: Object in JSON and parquet, fields in csv, line in text. For a rejected row, its
             fields where their number is wrong, else an excerpt or an error message.
-        reason: Reason of the rejection: not_json, not_an_object, not_utf8, not_csv,
-            wrong_field_count or line_too_long; None = a sound row.
+        reason: Reason of the rejection, a key of PROBLEMS; None = a sound row.
     """
 
     lines: range
     content: Any
     reason: str | None
+
+
+def problem(record: Record, columns: int, encoding: str) -> str:
+    """Return what is wrong with a rejected row, in words.
+
+    Args:
+        record: Record with a reason.
+        columns: Number of fields in the header.
+        encoding: Name of the encoding that the text was read in.
+    """
+    content = record.content
+    if record.reason == "wrong_field_count":
+        fields = "1 field" if len(content) == 1 else f"{len(content)} fields"
+        return f"{fields}, and the header has {columns}"
+    if record.reason == "open_quote":
+        first, last = record.lines.start, record.lines.stop - 1
+        return f"a quote opens in line {first} and closes in line {last}, over rows in between"
+    return PROBLEMS[record.reason or ""].format(encoding=encoding, content=_shown(content))
+
+
+PROBLEMS = {
+    "not_json": "not JSON: {content}",
+    "not_an_object": "JSON, but no object: {content}",
+    "not_csv": "not CSV ({content})",
+    "not_utf8": "not {encoding} text",
+    "line_too_long": f"more than {MAX_LINE} characters in a line",
+    "wrong_field_count": "more or fewer fields than the header",
+    "open_quote": "rows between a quote that opens and one that closes",
+}
+
+
+def _shown(content: Any) -> str:
+    if isinstance(content, list):  # a message of the csv module
+        return str(content[0])
+    return ascii(content)[:100]
 
 
 def is_unicode(text: str) -> bool:
@@ -146,38 +184,60 @@ class _Lines:
     """Lines of a text, each line that is too long replaced by a blank one.
 
     Attributes:
-        cut: Start of the last line that was too long; None = no such line. The reader resets it.
-        left: Number of characters after which the lines end. The reader may set it.
+        number: Number of the last line, from 1; 0 = none was read.
+        taken: Lines since the last call of start.
+        cut: Starts of the lines that were too long, by their numbers.
     """
 
     def __init__(self, text: TextIOWrapper) -> None:
         self._text = text
-        self.cut: str | None = None
-        self.left = math.inf
+        self._given_back: list[str] = []
+        self._left = math.inf
+        self.number = 0
+        self.taken: list[str] = []
+        self.cut: dict[int, str] = {}
 
-    def __iter__(self) -> Iterator[str]:
-        while line := self._text.readline(MAX_LINE):
-            if len(line) == MAX_LINE and line[-1] != "\n":
-                self.cut = line[:200]
-                while line and line[-1] != "\n":
-                    line = self._text.readline(MAX_LINE)
-                line = "\n"
-            self.left -= len(line)
-            if self.left < 0:
-                return
-            yield line
+    def start(self, most: float = math.inf) -> None:
+        """Begin a record of at most so many characters: after them, the lines end."""
+        self.taken = []
+        self._left = most
+
+    def give_back(self, count: int) -> None:
+        """Let the last lines taken be read once more."""
+        if count:
+            self._given_back += reversed(self.taken[-count:])
+            self.number -= count
+            del self.taken[-count:]
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._given_back.pop() if self._given_back else self._text.readline(MAX_LINE)
+        if not line:
+            raise StopIteration
+        if len(line) == MAX_LINE and line[-1] != "\n":
+            self.cut[self.number + 1] = line[:200]
+            while line and line[-1] != "\n":
+                line = self._text.readline(MAX_LINE)
+            line = "\n"
+        self._left -= len(line)
+        if self._left < 0:
+            raise StopIteration
+        self.number += 1
+        self.taken.append(line)
+        return line
 
 
 def _numbered(text: TextIOWrapper) -> Iterator[Record]:
     """Yield lines as records, with line ends."""
     contents = _Lines(text)
-    for line, content in enumerate(contents, start=1):
+    for content in contents:
+        line = contents.number
+        cut = contents.cut.pop(line, None)
         lines = range(line, line + 1)
-        if contents.cut is None:
-            yield Record(lines, content, None)
-        else:
-            yield Record(lines, contents.cut, "line_too_long")
-            contents.cut = None
+        yield Record(lines, content, None) if cut is None else Record(lines, cut, "line_too_long")
+        contents.start()
 
 
 def line_records(text: TextIOWrapper) -> Iterator[Record]:
@@ -213,72 +273,202 @@ def json_records(text: TextIOWrapper) -> Iterator[Record]:
             reason = "not_json" if is_unicode(content) else "not_utf8"
             yield Record(lines, content.rstrip("\n")[:200], reason)
             continue
-        if isinstance(value, dict):
-            yield Record(lines, value, None)
-        else:
-            yield Record(lines, content.rstrip("\n")[:200], "not_an_object")
+        yield _object(lines, value, content.rstrip("\n"))
+
+
+def _object(lines: range, value: Any, text: str) -> Record:
+    if isinstance(value, dict):
+        return Record(lines, value, None)
+    return Record(lines, text[:200], "not_an_object")
+
+
+def json_array_records(origin: Origin, text: TextIOWrapper) -> Iterator[Record]:
+    """Yield the objects of one JSON array, without holding all of it in memory.
+
+    Args:
+        origin: Path and encoding of the text.
+        text: Text from open_text whose first visible character is "[".
+
+    Raises:
+        DataError: The array is damaged, or one of its values is too long.
+    """
+    decoder = json.JSONDecoder()
+    before, _, buffer = text.read(_ARRAY_CHARACTERS).partition("[")
+    line, first, ended = 1 + before.count("\n"), True, False
+
+    def refuse(why: str) -> DataError:
+        return DataError(f"{origin.path}:{line}: {why}: {buffer[:60]!a}; mend the JSON array")
+
+    while True:
+        blank = len(buffer) - len(buffer.lstrip(" \t\r\n"))
+        line += buffer.count("\n", 0, blank)
+        buffer = buffer[blank:]
+        start = buffer[:1]
+        if start == "]":
+            if (buffer[1:] + text.read(_ARRAY_CHARACTERS)).strip():
+                raise refuse("something follows the end of the array")
+            return
+        skipped = 0 if first else 1
+        if skipped and start and start != ",":
+            raise refuse("no comma between two values")
+        try:
+            value, end = decoder.raw_decode(buffer, _after_blanks(buffer, skipped))
+            # A number may go on in the text that is still to be read.
+            complete = ended or end < len(buffer)
+        except (ValueError, RecursionError):
+            complete = False
+        if complete:
+            lines = range(line, line + buffer.count("\n", 0, end) + 1)
+            yield _object(lines, value, buffer[skipped:end].strip())
+            line = lines.stop - 1
+            buffer, first = buffer[end:], False
+            continue
+        if ended or len(buffer) > MAX_LINE:
+            raise refuse("the array ends early" if not buffer.strip(" ,\n") else "not JSON")
+        more = text.read(_ARRAY_CHARACTERS)
+        ended = not more
+        buffer += more
+
+
+def _after_blanks(text: str, start: int) -> int:
+    rest = text[start : start + MAX_LINE]
+    return start + len(rest) - len(rest.lstrip(" \t\r\n"))
 
 
 def csv_records(
-    origin: Origin, text: TextIOWrapper, delimiter: str
-) -> tuple[list[str], Iterator[Record]]:
-    """Return the names in the header and the rows below it, blank lines skipped.
+    origin: Origin,
+    text: TextIOWrapper,
+    delimiter: str,
+    skipped_lines: int = 0,
+) -> tuple[list[str], Callable[[Collection[int]], Iterator[Record]]]:
+    """Return the names in the header, and a function that yields the rows, blank lines skipped.
+
+    The function takes the positions of the columns that are read: a line break in one of them may
+    be a sign of rows between a quote that was left open and the next quote (`open_quote`). Blank
+    fields beyond the header are left out. Text with tabs need not be quoted: a line with the right
+    number of fields is a row.
 
     Args:
         origin: Path and encoding of the text.
         text: Text from open_text.
         delimiter: Character between fields.
+        skipped_lines: Number of lines in front of the header.
 
     Raises:
         DataError: The header is missing; or, while rows are read, a quote is never closed.
     """
     csv.field_size_limit(_MAX_CSV_RECORD)
     contents = _Lines(text)
-    contents.left = _MAX_CSV_RECORD
-    reader = csv.reader(iter(contents), delimiter=delimiter, strict=True)
+    for _ in itertools.islice(contents, skipped_lines):
+        pass
+    contents.start(_MAX_CSV_RECORD)
+    first = contents.number + 1
+    reader = csv.reader(contents, delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
-        if contents.cut is not None:
+        if contents.cut:
             raise csv.Error(f"more than {MAX_LINE} characters")
-        if reader.line_num > 1:
-            raise csv.Error(f"{reader.line_num} lines long, by a quote")
+        if contents.number > first:
+            raise csv.Error(f"{contents.number + 1 - first} lines long, by a quote")
     except csv.Error as error:
         hint = f"is it {origin.encoding} text? Set {origin.encoding_setting}"
-        raise DataError(f"{origin.path}:1: no readable header ({error}); {hint}") from None
+        raise DataError(f"{origin.path}:{first}: no readable header ({error}); {hint}") from None
     if not header:
-        blank = reader.line_num > 0
-        raise (
-            DataError(f"{origin.path}:1: no header: the line is blank") if blank else empty(origin)
-        )
+        if contents.number < first:
+            raise empty(origin)
+        raise DataError(f"{origin.path}:{first}: no header: the line is blank")
 
-    def rows() -> Iterator[Record]:
+    def next_fields() -> list[str]:
+        return _tab_fields(contents, len(header)) if delimiter == "\t" else next(reader)
+
+    def rows(read: Collection[int]) -> Iterator[Record]:
         while True:
-            first = reader.line_num + 1
-            contents.left = _MAX_CSV_RECORD
-            reason: str | None
+            first = contents.number + 1
+            contents.start(_MAX_CSV_RECORD)
+            reason: str | None = None
+            unclosed = False
             try:
-                fields = next(reader)
+                fields = next_fields()
             except StopIteration:
                 return
             except csv.Error as error:
                 fields, reason = [str(error)], "not_csv"
                 unclosed = str(error) == "unexpected end of data"
-            else:
-                unclosed = False
-                reason = None if len(fields) == len(header) else "wrong_field_count"
-            lines = range(first, reader.line_num + 1)
+            lines = range(first, contents.number + 1)
             if unclosed or len(lines) > _MAX_CSV_LINES:
                 raise DataError(
                     f"{origin.path}:{first}: a quote opens here and is not closed within "
                     f"{len(lines)} lines; close or double it"
                 )
-            if contents.cut is not None:
-                fields, reason = [contents.cut], "line_too_long"
-                contents.cut = None
-            if fields:
-                yield Record(lines, fields, reason)
+            if contents.cut:
+                fields, reason = [contents.cut.popitem()[1]], "line_too_long"
+                contents.cut.clear()
+            if not fields:
+                continue
+            if reason is None:
+                while len(fields) > len(header) and not fields[-1].strip():
+                    fields.pop()
+                if len(fields) != len(header):
+                    reason = "wrong_field_count"
+                elif (
+                    len(lines) > 1
+                    and any("\n" in fields[place].strip() for place in read)
+                    and _hold_rows(contents.taken, delimiter, len(header))
+                ):
+                    reason = "open_quote"
+            yield Record(lines, fields, reason)
 
-    return header, rows()
+    return header, rows
+
+
+def _tab_fields(contents: _Lines, count: int) -> list[str]:
+    """Return the fields of the next row; whether they are quoted, they tell by themselves."""
+    line = next(contents)
+    fields = line.rstrip("\r\n").split("\t")
+    if fields == [""]:
+        return []
+    if '"' not in line:
+        return fields
+    is_open = any(field[:1] == '"' and field.count('"') % 2 for field in fields)
+    if is_open or len(fields) != count:
+        lines = itertools.chain([line], itertools.islice(contents, _MAX_TAB_LINES))
+        try:
+            quoted = next(csv.reader(lines, delimiter="\t", strict=True))
+        except csv.Error:
+            quoted = []
+        taken = contents.taken
+        if len(quoted) == count and not (
+            len(taken) > 1 and all(line.count("\t") == count - 1 for line in taken)
+        ):
+            return quoted
+        contents.give_back(len(taken) - 1)
+    return [_unquoted(field) for field in fields]
+
+
+def _unquoted(field: str) -> str:
+    inner = field[1:-1].replace('""', "")
+    if len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inner:
+        return field[1:-1].replace('""', '"')
+    return field
+
+
+def _hold_rows(lines: list[str], delimiter: str, count: int) -> bool:
+    """Return whether the lines of one record look like records themselves."""
+    first, *inner, last = lines
+    if any(_field_count(line, delimiter) == count for line in inner):
+        return True
+    before, _, title = first.rpartition('"')
+    starts = before.count(delimiter) + title.count(delimiter) + 1
+    end, _, after = last.partition('"')
+    ends = end.count(delimiter) + after.count(delimiter) + 1
+    return bool(end.strip()) and starts == ends == count
+
+
+def _field_count(line: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter, strict=True), []))
+    except csv.Error:
+        return 0
 
 
 @contextmanager

@@ -11,17 +11,22 @@ import pandas as pd
 from rubro.base.errors import DataError
 from rubro.base.params import SubsetParams
 from rubro.base.text import normalise
-from rubro.data.sources import QUARANTINE_REASONS, RawTitles
+from rubro.data.labels import check_labels
+from rubro.data.sources import BLANK, REMEDIES, RawTitles
 from rubro.data.splits import SPLITS
 
-DROP_REASONS = (
-    "other_language",
-    "duplicate_of_other_split",
-    "over_max_rows",
-    "category_not_selected",
-    "category_not_in_train",
-    "thinned_to_zipf",
-)
+# Reasons why usable rows are left out, in words.
+DROP_REASONS = {
+    BLANK: "without a title and a category, such as variants of a product",
+    "other_language": "of another language than subset.language",
+    "null_category": "of a category such as nan, by subset.null_categories",
+    "conflicting_title": "of titles with several categories, by subset.conflicting_titles",
+    "duplicate_of_other_split": "with the title of a row in a later split",
+    "over_max_rows": "beyond subset.max_rows",
+    "category_not_selected": "of categories beyond subset.top_categories",
+    "category_not_in_train": "of categories without a training row",
+    "thinned_to_zipf": "thinned by subset.zipf_exponent",
+}
 _LEAST_ROWS_OF_A_CLASS = 3
 
 
@@ -32,12 +37,17 @@ class Subset:
     Attributes:
         splits: Columns title, category and label_quality of train, validation and test.
         labels: Sorted categories; the position is the class index.
-        summary: Rows per split, number of classes, dropped rows by reason, and balance, for JSON.
+        summary: Rows per split, number of classes, dropped rows by reason, doubtful labels and
+            balance, for JSON.
+        label_problems: Doubtful labels, from check_labels.
+        notices: Sentences for the user on what was left out and on doubtful labels.
     """
 
     splits: dict[str, pd.DataFrame]
     labels: list[str]
     summary: dict[str, object]
+    label_problems: pd.DataFrame
+    notices: list[str]
 
 
 def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
@@ -57,12 +67,15 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         DataError: No row is of the language, fewer than two categories remain, or a split is
             empty.
     """
-    dropped = dict.fromkeys((*QUARANTINE_REASONS, *DROP_REASONS), 0)
+    dropped = dict.fromkeys((*REMEDIES, *DROP_REASONS), 0)
     dropped.update(Counter(raw.quarantine["reason"]))
+    dropped[BLANK] = raw.blank
     random = np.random.default_rng(seed)
     table = _of_language(raw.table, params.language)
     dropped["other_language"] = len(raw.table) - len(table)
-    splits = _splits(table, params, random)
+    checked = check_labels(table, params)
+    dropped.update(checked.dropped)
+    splits = _splits(checked.table, params, random)
 
     before = _total(splits)
     splits = _without_shared_titles(splits)
@@ -93,13 +106,26 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         "rows": {**{name: len(split) for name, split in splits.items()}, "total": _total(splits)},
         "classes": len(labels),
         "dropped": dropped,
+        "doubtful_labels": checked.counts,
         "reliable_share": {
             name: round(float((split["label_quality"] == "reliable").mean()), 6)
             for name, split in splits.items()
         },
         "balance": _balance(splits["train"]),
     }
-    return Subset(splits, labels, summary)
+    notices = [
+        f"{dropped[reason]} {'row' if dropped[reason] == 1 else 'rows'} left out: {words}"
+        for reason, words in DROP_REASONS.items()
+        if dropped[reason]
+    ]
+    if dropped["other_language"]:
+        others = Counter(raw.table["language"]) - Counter(table["language"])
+        found = ", ".join(f"{name} {count}" for name, count in others.most_common(5))
+        notices.append(
+            f"other languages than subset.language={params.language}: {found}; set "
+            "subset.language=null to keep all, or data.language_column=null"
+        )
+    return Subset(splits, labels, summary, checked.problems, [*notices, *checked.notices])
 
 
 def _of_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:

@@ -1,0 +1,37 @@
+"""Values of cells as text."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+
+def text_of(value: Any) -> str | None:
+    """Return the text of a cell, the same for a number in any kind of file.
+
+    Args:
+        value: Value of a cell of JSON, parquet or csv.
+
+    Returns:
+        Text as csv would have it; None for null and NaN.
+
+    Raises:
+        TypeError: The value is a list, an object or bytes.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float, Decimal, date)):
+        return str(value)
+    raise TypeError(type(value).__name__)
+
+
+def category_name(text: str) -> str:
+    """Return a category in one Unicode form (NFC), with single blanks and none around it."""
+    return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())
