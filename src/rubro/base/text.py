@@ -49,7 +49,7 @@ _UNMARKED = _Unmarked()
 
 
 def _kind(char: str) -> str:
-    """Return the kind of a character of a decomposed text; see _Kinds."""
+    """Return the kind of a character; see _Kinds."""
     category = unicodedata.category(char)
     # The name of a character begins with its script, and never changes.
     name = unicodedata.name(char, "")
