@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rubro.base.text import normalise, tokenise
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SPANISH_TITLES = sorted((ROOT.parent / "shared/data/meli-es-2019").glob("spanish.*.jsonl.gz"))
 
 # What sellers type: letters of European languages, digits, punctuation, white space, controls.
 ORDINARY = st.text(
@@ -19,10 +25,94 @@ ORDINARY = st.text(
 )
 
 
-# Any text at all, with what is known to be awkward: final sigmas, dots above, ligatures, surrogates.
+# Any text at all, with what is known to be awkward: final sigmas, dots above, ligatures, surrogates,
+# marks, joiners, variation selectors and letters whose marks stay.
 ANY = st.text(
-    st.characters() | st.sampled_from("Σςσİıŉǰẞﬁΐ\u0345\u0307\u1e9e\u200d\ud800\udfff\x00\x85")
+    st.characters()
+    | st.sampled_from("Σςσİıŉǰẞﬁΐ\u0345\u0307\u1e9e\u200d\ud800\udfff\x00\x85")
+    | st.sampled_from("\u0301\u0327\u0e4d\u3099\u093f\u093c\u05b8\u0653\u20e3\u200c\ufe0f\u034f")
+    | st.sampled_from("कがｶนำ한ᄒءﷺשׁ中🈂㌀1_ ")
 )
+
+# Letters of Latin, Greek and Cyrillic and their marks, digits, symbols and emoji.
+ACCENTED_ONLY = st.text(
+    st.characters(max_codepoint=0x52F, exclude_characters="ϢϣϤϥϦϧϨϩϪϫϬϭϮϯ")
+    | st.characters(min_codepoint=0x1E00, max_codepoint=0x1FFF)
+    | st.characters(min_codepoint=0x2000, max_codepoint=0x2BFF, exclude_characters="ℵℶℷℸ")
+    | st.characters(min_codepoint=0x1F300, max_codepoint=0x1FAFF)
+    | st.sampled_from("\ufe0f\u200d\u20e3\u3099áñüÑéßªº™½²ﬁＡ１٣")
+)
+
+# Blocks of Latin, Greek (without Coptic) and Cyrillic letters, once decomposed, and of modifiers.
+ACCENTED = re.compile(
+    "[\0-\u02ff\u0370-\u03e1\u03f0-\u052f\u1c80-\u1c8f\u1d00-\u1dbf\u1e00-\u1fff\u2184"
+    "\u2c60-\u2c7f\ua640-\ua69f\ua700-\ua7ff\uab30-\uab6f\U00010780-\U000107bf"
+    "\U0001df00-\U0001dfff\U0001e030-\U0001e08f]"
+)
+# Blocks of scripts without spaces between words: of south-east Asia, then of China and Japan.
+WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua9e0-\ua9ff"
+    "\uaa60-\uaadf\u3005\u3006\u3041-\u312f\u31a0-\u31ff\u3400-\ua48f\uf900-\ufaff"
+    "\U0001aff0-\U0001b001\U0001b11f-\U0001b16f\U00020000-\U0003ffff]"
+)
+
+
+def is_mark(char: str) -> bool:
+    return unicodedata.category(char) in ("Mn", "Mc", "Me")
+
+
+def is_invisible(char: str) -> bool:
+    hidden = ("VARIATION SELECTOR", "GRAPHEME JOINER")
+    return unicodedata.category(char) in ("Cf", "Cs") or any(
+        words in unicodedata.name(char, "") for words in hidden
+    )
+
+
+def decomposed(title: str) -> str:
+    return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", title).lower())
+
+
+def by_definition(title: str) -> tuple[str, list[str]]:
+    """Normal form and tokens, character by character."""
+    kept = base = ""
+    for char in decomposed(title):
+        if is_invisible(char):
+            continue
+        if not is_mark(char):
+            base = " " if unicodedata.category(char) == "Cc" else char
+            kept += base
+        elif base.isalpha() and not ACCENTED.match(base):
+            kept += char
+    normal = unicodedata.normalize("NFC", " ".join(kept.lower().split()))
+    tokens: list[str] = []
+    last = ""
+    for char in normal:
+        kind = last if is_mark(char) else kind_of(char)
+        if is_mark(char) or (kind == last and kind in ("digit", "letter")):
+            tokens[-1] += "0" if kind == "digit" else char
+        elif kind != "blank":
+            tokens.append("0" if kind == "digit" else char)
+        last = kind
+    return normal, tokens
+
+
+def kind_of(char: str) -> str:
+    if char.isspace():
+        return "blank"
+    if char.isdecimal():
+        return "digit"
+    if not char.isalnum():
+        return "symbol"
+    return "character" if char.isalpha() and WITHOUT_SPACES.match(char) else "letter"
+
+
+def without_any_mark(title: str) -> tuple[str, list[str]]:
+    """Normal form and tokens of a title whose marks are all accents."""
+    dropped = ("Mn", "Mc", "Me", "Cf", "Cs")
+    visible = [c for c in decomposed(title) if unicodedata.category(c) not in dropped]
+    blank = "".join(" " if unicodedata.category(c) == "Cc" else c for c in visible)
+    normal = " ".join(blank.lower().split())
+    return normal, re.findall(r"[^\W\d_]+|0+|[^\w\s]|_", re.sub(r"\d", "0", normal))
 
 
 @settings(max_examples=300)
@@ -34,14 +124,11 @@ def test_any_text_has_one_normal_form_and_tokens_that_are_their_own(title: str) 
     assert [tokenise(token) for token in tokens] == [[token] for token in tokens]
 
 
-def by_definition(title: str) -> tuple[str, list[str]]:
-    """Normal form and tokens, character by character."""
-    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", title).lower())
-    dropped = ("Mn", "Mc", "Me", "Cf", "Cs")
-    visible = [c for c in decomposed if unicodedata.category(c) not in dropped]
-    blank = "".join(" " if unicodedata.category(c) == "Cc" else c for c in visible)
-    normal = " ".join(blank.lower().split())
-    return normal, re.findall(r"[^\W\d_]+|0+|[^\w\s]|_", re.sub(r"\d", "0", normal))
+@settings(max_examples=300)
+@given(ANY)
+def test_how_a_title_is_encoded_makes_no_difference(title: str) -> None:
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        assert normalise(unicodedata.normalize(form, title)) == normalise(title)
 
 
 @settings(max_examples=300)
@@ -56,6 +143,22 @@ def test_a_character_of_every_block_has_the_normal_form_of_its_definition() -> N
     for start in range(0, len(every), 50):
         title = "a1".join(every[start : start + 50])
         assert (normalise(title), tokenise(title)) == by_definition(title), ascii(title)
+
+
+@settings(max_examples=300)
+@given(ACCENTED_ONLY)
+def test_all_marks_of_latin_greek_and_cyrillic_letters_digits_and_symbols_are_stripped(
+    title: str,
+) -> None:
+    assert (normalise(title), tokenise(title)) == without_any_mark(title)
+
+
+@pytest.mark.skipif(not SPANISH_TITLES, reason="needs the Spanish titles of MeLi 2019")
+def test_of_real_spanish_titles_all_marks_are_stripped() -> None:
+    for path in SPANISH_TITLES:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for title in (json.loads(line)["title"] for line in lines):
+                assert (normalise(title), tokenise(title)) == without_any_mark(title), title
 
 
 @given(ORDINARY)
@@ -135,3 +238,77 @@ def test_a_normal_form_is_lower_case(title: str) -> None:
 )
 def test_invisible_characters_are_no_tokens(title: str, tokens: list[str]) -> None:
     assert tokenise(title) == tokens
+
+
+@pytest.mark.parametrize(
+    ("title", "tokens"),
+    [
+        ("केला पैक 12", ["केला", "पैक", "00"]),  # Hindi
+        ("क्षमा", ["क्षमा"]),
+        ("पुस्तक १२", ["पुस्तक", "00"]),
+        ("தேங்காய் எண்ணெய்", ["தேங்காய்", "எண்ணெய்"]),  # Tamil
+        ("ಚಹಾ ಕಪ್", ["ಚಹಾ", "ಕಪ್"]),  # Kannada
+        ("휴대폰 케이스", ["휴대폰", "케이스"]),  # Korean
+        ("أحمر شاي", ["أحمر", "شاي"]),  # Arabic
+        ("ﻗﻠﻢ", ["قلم"]),
+        ("می\u200cخرم", ["میخرم"]),  # Persian
+        ("שָׁלוֹם שלום", ["שָׁלוֹם", "שלום"]),  # Hebrew
+        ("Чёрный чайник", ["черныи", "чаиник"]),  # Russian
+        ("Μπλέ ΚΑΦΈΣ Ὦμος", ["μπλε", "καφες", "ωμος"]),  # Greek
+        ("Điện thoại", ["đien", "thoai"]),  # Vietnamese
+        ("բաժակ", ["բաժակ"]),  # Armenian
+        ("ჩაი", ["ჩაი"]),  # Georgian
+    ],
+)
+def test_marks_stay_unless_they_are_accents_of_latin_greek_or_cyrillic(
+    title: str, tokens: list[str]
+) -> None:
+    assert tokenise(title) == [unicodedata.normalize("NFC", token) for token in tokens]
+
+
+@pytest.mark.parametrize(
+    ("title", "tokens"),
+    [
+        ("红色手机壳", "红 色 手 机 壳"),  # Chinese
+        ("华为P30手机, 128GB", "华 为 p 00 手 机 , 000 gb"),
+        ("iPhone 13 ケース", "iphone 00 ケ ー ス"),  # Japanese
+        ("がか", "が か"),
+        ("ガス・ｶﾞｽ", "ガ ス ・ ガ ス"),
+        ("人々", "人 々"),
+        ("ㄅㄆ", "ㄅ ㄆ"),  # Bopomofo
+        ("เสื้อสีแดง", "เ สื้ อ สี แ ด ง"),  # Thai
+        ("ข้าว ข่าว ขาว", "ข้ า ว ข่ า ว ข า ว"),
+        ("๕ ชิ้น", "0 ชิ้ น"),
+        ("ເຂົ້າ", "ເ ຂົ້ າ"),  # Lao
+        ("ទឹក", "ទឹ ក"),  # Khmer
+        ("ရေ", "ရေ"),  # Myanmar
+        ("ꀀꀁ", "ꀀ ꀁ"),  # Yi
+    ],
+)
+def test_each_character_of_a_script_without_spaces_is_a_token(title: str, tokens: str) -> None:
+    assert tokenise(title) == tokens.split()
+
+
+@pytest.mark.parametrize(
+    ("title", "tokens"),
+    [
+        ("❤️ mesa", ["❤", "mesa"]),
+        ("1️⃣ 2⃣", ["0", "0"]),
+        ("👍🏽", ["👍", "🏽"]),
+        ("👩‍🍳", ["👩", "🍳"]),
+        ("🇦🇷", ["🇦", "🇷"]),
+        ("葛\U000e0100", ["葛"]),
+        ("ᠠ\u180b", ["ᠠ"]),
+    ],
+)
+def test_how_a_character_is_to_be_drawn_makes_no_difference(title: str, tokens: list[str]) -> None:
+    assert tokenise(title) == tokens
+
+
+@pytest.mark.parametrize("title", ["\u3099", " \u093e", "5\u093e", "-\u3099", "a\u093e", "я\u3099"])
+def test_a_mark_of_no_letter_or_an_accented_one_is_stripped(title: str) -> None:
+    assert normalise(title) == title[:-1].strip()
+
+
+def test_an_invisible_character_does_not_part_a_letter_from_its_mark() -> None:
+    assert normalise("か\u200d\u3099") == "が"

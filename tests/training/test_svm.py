@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import signal
 import subprocess
@@ -17,9 +18,10 @@ import pytest
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
 
-from helpers import BIGRAM_BUCKETS, LABELS, Learnable, MakeParams, MakeTitles
+from helpers import BIGRAM_BUCKETS, LABELS, Learnable, MakeParams, MakeTitles, whole_words
 from rubro.base.errors import DataError
 from rubro.base.files import read_tensors, write_tensors
+from rubro.base.text import tokenise
 from rubro.features.featurizer import Tokens
 from rubro.features.subwords import Subwords
 from rubro.features.titles import LabelledTitles
@@ -53,6 +55,7 @@ def fit(subwords: Subwords, make_params: MakeParams) -> Fit:
         classes: int = CLASSES,
         buckets: int = BIGRAM_BUCKETS,
         seed: int = 1,
+        known: Subwords = subwords,
         **changes: Any,
     ) -> Svm:
         values = {
@@ -64,7 +67,7 @@ def fit(subwords: Subwords, make_params: MakeParams) -> Fit:
             **changes,
         }
         params = make_params({f"train_svm.{key}": value for key, value in values.items()})
-        sizes = Inputs(len(subwords.vocabulary), subwords.row_count, buckets)
+        sizes = Inputs(len(known.vocabulary), known.row_count, buckets)
         tensors = fit_svm(titles, tokens, sizes, classes, params.train_svm, seed)
         return Svm(tensors, SvmScorer(tensors, sizes.words, sizes.rows))
 
@@ -116,6 +119,30 @@ def test_what_one_half_of_the_titles_teaches_holds_for_the_other(
     train, validation, tokens = learnable
     right = scores_of(fit(train, tokens), validation, tokens).argmax(1) == validation.labels.targets
     assert right.mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("words", "others", "between"),
+    [
+        (["केला", "काला", "कील", "कुल"], ["पैक", "नया", "बड़ा", "किलो"], " "),  # Hindi
+        (["ข้าว", "ข่าว", "ขาว"], ["ใหม่", "ลดราคา", "ชิ้น", "ขายดี"], ""),  # Thai
+        (["牛奶", "奶牛", "牛角"], ["新款", "红色", "大号", "包邮"], ""),  # Chinese
+    ],
+)
+def test_titles_are_told_apart_by_marks_and_by_words_without_spaces_between(
+    fit: Fit, make_titles: MakeTitles, words: list[str], others: list[str], between: str
+) -> None:
+    texts, targets = [], []
+    for first, last in itertools.product(others, others):
+        for target, word in enumerate(words):
+            texts.append(" ".join(tokenise(between.join([first, word, last]))))
+            targets.append(target)
+    known = whole_words(dict.fromkeys(" ".join(texts).split(), 1), len(texts))
+    titles, tokens = make_titles(texts, targets, subwords=known)
+    half = len(texts) // 2
+    svm = fit(titles.take(np.arange(half)), tokens, classes=len(words), known=known)
+    scores = scores_of(svm, titles.take(np.arange(half, len(texts))), tokens)
+    assert (scores.argmax(1) == targets[half:]).all()
 
 
 def test_a_title_has_the_same_scores_alone_and_among_others(

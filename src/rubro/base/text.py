@@ -5,29 +5,78 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_TOKEN = re.compile(r"[^\W\d_]+|0+|[^\w\s]|_")
+_ACCENTED = ("LATIN ", "GREEK ", "CYRILLIC ", "MODIFIER LETTER ", "CARON")
+_WITHOUT_SPACES = (
+    *("CJK ", "IDEOGRAPHIC ", "HIRAGANA ", "KATAKANA", "BOPOMOFO ", "YI "),
+    *("THAI ", "LAO ", "KHMER ", "MYANMAR ", "TAI ", "NEW TAI LUE "),
+)
+_INVISIBLE_MARK = re.compile("VARIATION SELECTOR|GRAPHEME JOINER")
+_ASCII_TOKEN = re.compile(r"[a-z]+|0+|\S")
+_TOKEN_KINDS = re.compile("[awm]+|cm*|0+|s")
 _DIGIT = re.compile(r"\d")
-# Combining marks; invisible characters; halves of surrogate pairs.
-_DROPPED = {"Mn", "Mc", "Me", "Cf", "Cs"}
 _CONTROL_TO_BLANK = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")
 _DIGITS_TO_ZERO = str.maketrans("123456789", "000000000")
 
 
-class _Visible(dict[int, int | None]):
-    """Table for str.translate without the dropped characters, filled as they are met."""
+class _Kinds(dict[int, str]):
+    """Table for str.translate from a character to the letter of its kind, filled as they are met.
 
-    def __missing__(self, code: int) -> int | None:
-        self[code] = None if unicodedata.category(chr(code)) in _DROPPED else code
+    - a: letter whose marks are accents, or number that is no digit
+    - w: letter of another script, whose marks belong to the spelling
+    - c: character of a script without spaces between words
+    - m: combining mark
+    - i: invisible character, or half of a surrogate pair
+    - 0: digit
+    - s: symbol, or control character
+    - blank: white space
+    """
+
+    def __missing__(self, code: int) -> str:
+        self[code] = _kind(chr(code))
         return self[code]
 
 
-_VISIBLE = _Visible()
+class _Unmarked(dict[int, int | None]):
+    """Table for str.translate without marks and invisible characters, filled as they are met."""
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = None if _KINDS[code] in "mi" else code
+        return self[code]
+
+
+_KINDS = _Kinds()
+_UNMARKED = _Unmarked()
+
+
+def _kind(char: str) -> str:
+    """Return the kind of a character; see _Kinds."""
+    category = unicodedata.category(char)
+    # The name of a character begins with its script, and never changes.
+    name = unicodedata.name(char, "")
+    if category in ("Cf", "Cs") or _INVISIBLE_MARK.search(name):
+        return "i"
+    if category.startswith("M"):
+        return "m"
+    if char.isspace():
+        return " "
+    if not char.isalnum():
+        return "s"
+    if category == "Nd":
+        return "0"
+    if not char.isalpha() or name.startswith(_ACCENTED):
+        return "a"
+    return "c" if name.startswith(_WITHOUT_SPACES) else "w"
 
 
 def normalise(title: str) -> str:
     """Lower-case a title, strip accents and invisible characters, and collapse white space.
 
+    Accents are the combining marks of Latin, Greek and Cyrillic letters, and those of no letter.
+    Marks of other scripts stay: in Hindi they are vowels, in Japanese they tell ga from ka.
     Titles with the same normal form are duplicates.
+
+    >>> normalise("Lámpara  Ñandú")
+    'lampara nandu'
 
     Args:
         title: Any text.
@@ -37,15 +86,35 @@ def normalise(title: str) -> str:
     """
     if not title.isascii():
         decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", title).lower())
-        title = decomposed.translate(_VISIBLE)
+        unmarked = decomposed.translate(_UNMARKED)
+        # Without letters but ASCII's, no mark stays.
+        title = unmarked if unmarked.isascii() else _without_accents(decomposed)
     return " ".join(title.lower().translate(_CONTROL_TO_BLANK).split())
+
+
+def _without_accents(decomposed: str) -> str:
+    """Return a text composed again, without accents and invisible characters."""
+    kept = []
+    keeps_marks = False
+    for char, kind in zip(decomposed, decomposed.translate(_KINDS), strict=True):
+        if kind not in "mi":
+            keeps_marks = kind in "wc"
+        if kind != "i" and (kind != "m" or keeps_marks):
+            kept.append(char)
+    return unicodedata.normalize("NFC", "".join(kept))
 
 
 def tokenise(title: str) -> list[str]:
     """Split a title into runs of letters, runs of digits (each digit folded to 0) and symbols.
 
+    Each character of a script without spaces between words is a token, together with its marks:
+    Chinese characters, Hiragana, Katakana, Bopomofo, Yi, Thai, Lao, Khmer, Myanmar and the Tai
+    scripts.
+
     >>> tokenise("Lámpara Led 32w = 130W")
     ['lampara', 'led', '00', 'w', '=', '000', 'w']
+    >>> tokenise("iPhone 13 ケース")
+    ['iphone', '00', 'ケ', 'ー', 'ス']
 
     Args:
         title: Any text.
@@ -54,5 +123,7 @@ def tokenise(title: str) -> list[str]:
         Tokens in order; none for a title without visible characters.
     """
     text = normalise(title)
-    text = text.translate(_DIGITS_TO_ZERO) if text.isascii() else _DIGIT.sub("0", text)
-    return _TOKEN.findall(text)
+    if text.isascii():
+        return _ASCII_TOKEN.findall(text.translate(_DIGITS_TO_ZERO))
+    text = _DIGIT.sub("0", text)
+    return [text[slice(*run.span())] for run in _TOKEN_KINDS.finditer(text.translate(_KINDS))]
