@@ -51,8 +51,8 @@ def frame() -> pd.DataFrame:
 def write_frame(table: pd.DataFrame, path: Path) -> None:
     if path.suffix == ".parquet":
         table.to_parquet(path)
-    elif path.suffix in (".json", ".jsonl"):
-        table.to_json(path, orient="records", lines=path.suffix == ".jsonl", force_ascii=False)
+    elif "json" in path.suffix:
+        table.to_json(path, orient="records", lines=path.suffix != ".json", force_ascii=False)
     else:
         table.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
 
@@ -122,7 +122,9 @@ def test_split_and_language_come_from_the_names_of_the_files(tmp_path: Path, rea
 
 
 def test_the_split_column_of_a_single_file_is_followed(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "all.csv").write_text("title,category,split\na,A,train\nb,B,test\nc,C,\nd,D,Val\ne,E,other\n")
+    (tmp_path / "all.csv").write_text(
+        "title,category,split\na,A,train\nb,B,test\nc,C,\nd,D,Val\ne,E,other\n"
+    )
     raw = read(tmp_path)
     assert list(raw.table["split"]) == ["train", "test", "", "validation"]
     assert reasons(raw) == [(6, "unknown_split")]
@@ -299,7 +301,9 @@ def test_blanks_around_a_category_make_no_class_of_their_own(tmp_path: Path, rea
 
 
 def test_excerpts_show_in_ascii_what_no_terminal_can(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_bytes("title,category\nñ,A\n".encode() + b"cama\x1b[2J\xf1,A\n\xf1,\x07,B\n")
+    (tmp_path / "x.csv").write_bytes(
+        "title,category\nñ,A\n".encode() + b"cama\x1b[2J\xf1,A\n\xf1,\x07,B\n"
+    )
     raw = read(tmp_path)
     assert reasons(raw) == [(3, "not_utf8"), (4, "wrong_field_count")]
     assert raw.quarantine["excerpt"][0] == r"{'title': 'cama\x1b[2J\udcf1', 'category': 'A'}"
@@ -510,6 +514,124 @@ def test_the_same_split_in_two_files_is_an_error(tmp_path: Path, read: Read) -> 
     message = r"train\.csv and .*train\.csv\.gz are the same split twice; remove one"
     with pytest.raises(DataError, match=message):
         read(tmp_path)
+
+
+TABLE = "title,category\na,A\nb,B\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["train.csv", "valid.csv", "test.csv"], "train validation test"),
+        (["train.csv", "val.tsv"], "train validation"),
+        (["Train.CSV", "DEV.csv"], "train validation"),
+        (["training.json", "validation.ndjson", "testing.csv"], "train validation test"),
+        (["train_1.csv", "train_2.csv", "train_10.csv", "test.csv"], "train train train test"),
+        (["train.csv", "train_2.csv"], "train train"),
+        (["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"], "train train"),
+        (["train-00000-of-00001-a09b74b3ef9c3b56.parquet", "test.csv"], "train test"),
+        (["spanish.train.part1.csv", "spanish.train.part2.csv"], "train train"),
+        (["shop_train.csv", "shop-val.csv", "shop test_1.csv"], "train validation test"),
+    ],
+)
+def test_names_of_splits_and_parts_as_people_write_them(
+    tmp_path: Path, read: Read, names: list[str], splits: str
+) -> None:
+    for number, name in enumerate(names):
+        table = pd.DataFrame({"title": [f"title {number}"], "category": ["A"]})
+        write_frame(table, tmp_path / name)
+    raw = read(tmp_path)
+    found = dict(zip(raw.table["title"], raw.table["split"], strict=True))
+    assert found == {f"title {n}": split for n, split in enumerate(splits.split())}
+    assert raw.notices == []
+
+
+@pytest.mark.parametrize(
+    ("others", "notices"),
+    [
+        (["old.csv"], ["not read, named neither train, validation nor test: old.csv"]),
+        (["train.old.csv"], ["not read, named neither train, validation nor test: train.old.csv"]),
+        (["more.xlsx"], ["not read, named neither train, validation nor test: more.xlsx"]),
+        (
+            ["portuguese.test.csv", "portuguese.train.csv"],
+            [
+                "not read, another language than subset.language: "
+                + "portuguese.test.csv, portuguese.train.csv"
+            ],
+        ),
+        (["test-00000-of-00003.csv"], ["test: 1 of 3 parts are there"]),
+        (["README.md", "train.csv.dvc", ".gitignore", "image.png"], []),
+    ],
+)
+def test_files_of_titles_that_are_not_read_are_named(
+    tmp_path: Path, read: Read, others: list[str], notices: list[str]
+) -> None:
+    for name in ["train.csv", *others]:
+        (tmp_path / name).write_text(TABLE)
+    assert read(tmp_path, "spanish").notices == notices
+
+
+@pytest.mark.parametrize(
+    "names", [["train.csv", "val.csv", "valid.csv"], ["train_1.csv", "train_1.tsv"]]
+)
+def test_two_names_of_one_split_are_an_error(tmp_path: Path, read: Read, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text(TABLE)
+    with pytest.raises(DataError, match="are the same split twice; remove one"):
+        read(tmp_path)
+
+
+# Columns of language, label quality and split
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "wanted"),
+    [
+        ("language", ["Spanish", "PORTUGUESE"], ["spanish", "portuguese"]),
+        ("label_quality", ["reliable", "Unreliable"], ["reliable", "unreliable"]),
+        ("split", ["Training", "val"], ["train", "validation"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])
+def test_columns_of_other_facts_have_names_to_be_set(
+    tmp_path: Path, read: Read, key: str, values: list[str], wanted: list[str], name: str
+) -> None:
+    table = pd.DataFrame({"title": ["a", "b"], "category": ["A", "B"], "mine": values})
+    write_frame(table, tmp_path / name)
+    assert list(read(tmp_path, **{f"{key}_column": "mine"}).table[key]) == wanted
+
+
+@pytest.mark.parametrize("key", ["language", "label_quality", "split"])
+def test_columns_of_other_facts_can_be_left_out(tmp_path: Path, read: Read, key: str) -> None:
+    (tmp_path / "x.csv").write_text(f"title,category,{key}\na,A,*****\nb,B,7\n")
+    raw = read(tmp_path, **{f"{key}_column": None})
+    assert set(raw.table[key]) == {"reliable" if key == "label_quality" else ""}
+    assert raw.quarantine.empty
+
+
+def test_a_column_that_is_named_and_not_there_is_an_error(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_text(TABLE)
+    with pytest.raises(DataError, match=r"no column 'lang' .*; set data\.language_column"):
+        read(tmp_path, language_column="lang")
+
+
+# Rows without a title and a category
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json", "x.parquet"])
+def test_variants_of_a_product_are_no_titles(tmp_path: Path, read: Read, name: str) -> None:
+    table = pd.DataFrame(
+        {
+            "title": ["Bota", None, " ", "Mesa", ""],
+            "category": ["A", None, "", "B", None],
+            "size": list("SMLSM"),
+        }
+    )
+    write_frame(table, tmp_path / name)
+    raw = read(tmp_path)
+    assert rows(raw) == [("Bota", "A"), ("Mesa", "B")]
+    assert raw.quarantine.empty
+    assert raw.blank == 3
 
 
 def test_files_are_listed_in_the_same_order_each_time(tmp_path: Path) -> None:

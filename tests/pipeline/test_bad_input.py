@@ -233,12 +233,20 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
     "an unknown encoding": (
         {"x.csv": GOOD},
         {"data__encoding": "utf-9"},
-        ["params.yaml:", "data.encoding: unknown text encoding; auto, or for instance utf-8", "'utf-9'"],
+        [
+            "params.yaml:",
+            "data.encoding: unknown text encoding; auto, or for instance utf-8",
+            "'utf-9'",
+        ],
     ),
     "an encoding with a null in its name": (
         {"x.csv": GOOD},
         {"data__encoding": "a\0b"},
-        ["params.yaml:", "data.encoding: unknown text encoding; auto, or for instance utf-8", r"'a\x00b'"],
+        [
+            "params.yaml:",
+            "data.encoding: unknown text encoding; auto, or for instance utf-8",
+            r"'a\x00b'",
+        ],
     ),
     "a language without files": (
         {"spanish.train.jsonl": jsonl()},

@@ -218,10 +218,21 @@ def test_titles_missing_in_parquet_are_reported(tmp_path: Path, run: Predict) ->
     assert values(answers, "predicted_category") == ["TABLES", None, None]
 
 
-def test_a_column_of_numbers_holds_no_titles(tmp_path: Path, run: Predict) -> None:
-    pd.DataFrame({"title": [1, 2]}).to_parquet(tmp_path / "in.parquet")
-    with pytest.raises(DataError, match=r"in\.parquet: column 'title' holds int64, not text"):
-        run(tmp_path / "in.parquet", tmp_path / "out.csv")
+@pytest.mark.parametrize("source", ["csv", "json", "jsonl", "parquet"])
+def test_numbers_are_titles_in_every_kind_of_file(
+    tmp_path: Path, run: Predict, source: str
+) -> None:
+    rows = pd.DataFrame({"title": [808, 205]})
+    if source == "parquet":
+        rows.to_parquet(tmp_path / "in.parquet")
+    elif source == "csv":
+        rows.to_csv(tmp_path / "in.csv", index=False)
+    else:
+        rows.to_json(tmp_path / f"in.{source}", orient="records", lines=source == "jsonl")
+    assert run(tmp_path / f"in.{source}", tmp_path / "out.csv") == 0
+    answers = read(tmp_path / "out.csv")
+    assert values(answers, "title") == ["808", "205"]
+    assert all(values(answers, "predicted_category"))
 
 
 # Rows that cannot be read
@@ -231,16 +242,16 @@ def test_unreadable_rows_of_csv_keep_their_place_and_what_was_read(
     tmp_path: Path, run: Predict
 ) -> None:
     (tmp_path / "in.csv").write_bytes(
-        b"id,title\n1,mesa\n2\n3,silla,alta,azul\n"
+        "id,title\n1,mesa ñ\n".encode() + b"2\n3,silla,alta,azul\n"
         b'4,"a"b\n5,caf\xe9\n\n6,"' + b"a" * 2**21 + b'"\n7,taza\n'
     )
     assert run(tmp_path / "in.csv", tmp_path / "out.csv") == 3
     answers = read(tmp_path / "out.csv")
     assert values(answers, "id") == ["1", "2", "3", "", "5", "", "7"]
-    assert values(answers, "title") == ["mesa", "", "silla", "", "caf\ufffd", "", "taza"]
+    assert values(answers, "title") == ["mesa ñ", "", "silla", "", "caf\ufffd", "", "taza"]
     assert values(answers, "error") == [
         "",
-        "line 3: 1 fields, and the header has 2",
+        "line 3: 1 field, and the header has 2",
         "line 4: 4 fields, and the header has 2; without a column: alta, azul",
         "line 5: not CSV (',' expected after '\"')",
         "line 6: not utf-8 text; set --encoding, for instance to latin-1",
@@ -251,7 +262,8 @@ def test_unreadable_rows_of_csv_keep_their_place_and_what_was_read(
 
 def test_unreadable_rows_of_jsonl_keep_their_place(tmp_path: Path, run: Predict) -> None:
     (tmp_path / "in.jsonl").write_bytes(
-        b'{"title": "mesa", "id": 1}\n{"id": 2}\n{"title": null, "id": 3}\n{"title": 5, "id": 4}\n'
+        '{"title": "mesa ñ", "id": 1}\n'.encode()
+        + b'{"id": 2}\n{"title": null, "id": 3}\n{"title": [5], "id": 4}\n'
         b'{"title": "", "id": 5}\nno\n[1]\n{"title": "caf\xe9", "id": 6}\n'
         b'{"title": "\\ud800", "id": 7, "\\udfff": [{"a": "\\udc00"}]}\n'
     )
@@ -263,7 +275,7 @@ def test_unreadable_rows_of_jsonl_keep_their_place(tmp_path: Path, run: Predict)
             "",
             "no title",
             "no title",
-            "the title is not text: 5",
+            "the title is not text: [5]",
             "the title is empty",
             "line 6: not JSON: 'no'",
             "line 7: JSON, but no object: '[1]'",
@@ -354,7 +366,11 @@ def test_the_only_column_will_do(tmp_path: Path, run: Predict) -> None:
         ("a,b\n1,2\n", None, r"no column 'title', nor .* \(found: a, b\); set --column"),
         ("a,b\n1,2\n", "c", r"no column 'c' \(found: a, b\); set --column to one of them"),
         ("title,title\n1,2\n", None, "column 'title' is there twice; rename one"),
-        ("a,título\n1,2\n", None, "header is not utf-8 text: .*; set --encoding, for instance"),
+        (
+            "a,título\n\u0081,2\n",
+            None,
+            "header is not utf-8 text: .*; set --encoding, for instance",
+        ),
     ],
 )
 def test_columns_that_cannot_be_used_are_one_message(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,6 @@ from rubro.base.text import normalise
 _NULL_NAMES = {
     "", "-", "--", "?", ".", "#n/a", "<na>", "n/a", "na", "nan", "nil", "none", "null", "undefined"
 }  # fmt: skip
-_WORD = re.compile(r"\w+")
 _LEAST_PLURAL = 4
 _LISTED_TITLES = 100
 _SHOWN = 3
@@ -122,7 +121,12 @@ def similar_names(rows: Mapping[str, int]) -> list[list[str]]:
 
 
 def _words(name: str) -> list[str]:
-    return _WORD.findall(normalise(html.unescape(name)))
+    text = normalise(html.unescape(name))
+    return "".join(sign if _is_of_a_word(sign) else " " for sign in text).split()
+
+
+def _is_of_a_word(sign: str) -> bool:
+    return sign.isalnum() or unicodedata.category(sign)[0] == "M"
 
 
 def _without_s(name: str) -> str:
@@ -163,7 +167,7 @@ def _notices(
         names = sum(map(len, groups))
         done = "one of each is left" if params.similar_categories == "merge" else _MERGE
         notices.append(
-            f"{names} names of {len(groups)} categories differ only in case, accents, plural or "
+            f"{names} names of {len(groups)} {'category' if len(groups) == 1 else 'categories'} differ only in case, accents, plural or "
             f"spaces ({_shown([' | '.join(group) for group in groups])}); {done}"
         )
     if null_names:

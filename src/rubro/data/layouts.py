@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import csv
 import itertools
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import BufferedIOBase, BufferedReader, BytesIO, RawIOBase
@@ -89,6 +90,7 @@ _WESTERN_SIGNS = (
 ).decode("cp1252")
 _WESTERN_SHARE = 0.9
 _LONG_VALUE = 40
+_NUMBER = re.compile(r"\s*[-+]?\d+([.,]\d+)?\s*")
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def no_header(file: TitleFile) -> bool:
         name.strip() and any(row[place] == name for row in below)
         for place, name in enumerate(header)
     )
-    return repeated or any(len(name) > _LONG_VALUE for name in header)
+    return repeated or any(len(name) > _LONG_VALUE or _NUMBER.fullmatch(name) for name in header)
 
 
 def open_title_file(
@@ -229,7 +231,7 @@ def _text_file(
     start = sample.lstrip()[:1]
     if (kind in (None, "json", "jsonl") and start == "[") or (kind == "json" and start == "{"):
         if start == "{":
-            _require_lines(origin, sample)
+            _require_lines(origin, sample, [name for names in asked.columns for name in names])
         records = json_array_records(origin, text) if start == "[" else json_records(text)
         found = [] if kind == "json" else ["a JSON array"]
         return TitleFile("json" if start == "[" else "jsonl", origin, records, found=found)
@@ -308,29 +310,54 @@ def _refuse_others(origin: Origin, head: bytes, kind: str | None) -> None:
             if name == "zip" and b"[Content_Types].xml" in head[:2000]:
                 name = "xlsx"
             how = how or _CONVERSIONS[name].replace("{name}", origin.path.name)
-    if head[257:262] == b"ustar":
-        how = _CONVERSIONS["tar"].replace("{name}", origin.path.name)
+    start = head[:1000].lstrip().lower()
+    for name, is_one in (
+        ("tar", head[257:262] == b"ustar"),
+        ("html", start.startswith((b"<html", b"<!doctype html", b"<table"))),
+        ("xml", start.startswith(b"<?xml")),
+    ):
+        if is_one:
+            how = _CONVERSIONS[name].replace("{name}", origin.path.name)
     if how is not None:
         raise DataError(f"{origin.path}: {how}")
 
 
-def _require_lines(origin: Origin, sample: str) -> None:
-    """Refuse one object over several lines, such as a table by columns or a list under a key."""
-    import json
-
-    first = next(line for line in sample.splitlines() if line.strip())
+def _require_lines(origin: Origin, sample: str, names: Collection[str]) -> None:
+    """Refuse one object with a table in it: by columns, or as a list under a key."""
+    first, second, *_ = [*(line for line in sample.splitlines() if line.strip()), "", ""]
     try:
         value = json.loads(first)
+        if second and isinstance(json.loads(second), dict):
+            return
     except ValueError:
-        value = None
-    if value is None or any(isinstance(inner, list) and inner for inner in value.values()):
-        lists = [key for key, inner in (value or {}).items() if isinstance(inner, list)]
-        key = lists[0] if lists else "rows"
-        raise DataError(
-            f"{origin.path}: one JSON object; an array of objects, or an object a line, is read: "
-            f"python -c \"import json; json.dump(json.load(open('{origin.path.name}'))['{key}'], "
-            "open('titles.json', 'w'))\""
+        value = {}
+    if any(isinstance(value.get(name), (str, int, float)) for name in names):
+        return
+    whole = _whole(sample)
+    key = next((key for key, inner in whole.items() if isinstance(inner, list)), "rows")
+    how = (
+        f"import json; json.dump(json.load(open('{origin.path.name}'))[{key!r}], "
+        "open('titles.json', 'w'))"
+    )
+    if any(isinstance(inner, dict) for inner in whole.values()):
+        how = (
+            f"import pandas; pandas.read_json('{origin.path.name}')"
+            ".to_csv('titles.csv', index=False)"
         )
+    raise DataError(
+        f"{origin.path}: one JSON object, and not an array of objects or an object a line; convert "
+        f'it: python -c "{how}"'
+    )
+
+
+def _whole(sample: str) -> dict[str, Any]:
+    """Return the object of a JSON text, or what its first key tells where the text is longer."""
+    try:
+        value = json.loads(sample)
+    except ValueError:
+        match = re.match(r'\s*\{\s*"([^"\\]*)"\s*:\s*([\[{])', sample)
+        return {} if match is None else {match[1]: [] if match[2] == "[" else {}}
+    return value if isinstance(value, dict) else {}
 
 
 def _encoding(sample: bytes) -> str:

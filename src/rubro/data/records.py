@@ -311,16 +311,17 @@ def json_array_records(origin: Origin, text: TextIOWrapper) -> Iterator[Record]:
         skipped = 0 if first else 1
         if skipped and start and start != ",":
             raise refuse("no comma between two values")
+        place = _after_blanks(buffer, skipped)
         try:
-            value, end = decoder.raw_decode(buffer, _after_blanks(buffer, skipped))
+            value, end = decoder.raw_decode(buffer, place)
             # A number may go on in the text that is still to be read.
             complete = ended or end < len(buffer)
         except (ValueError, RecursionError):
             complete = False
         if complete:
-            lines = range(line, line + buffer.count("\n", 0, end) + 1)
-            yield _object(lines, value, buffer[skipped:end].strip())
-            line = lines.stop - 1
+            first_line = line + buffer.count("\n", 0, place)
+            line = first_line + buffer.count("\n", place, end)
+            yield _object(range(first_line, line + 1), value, buffer[place:end])
             buffer, first = buffer[end:], False
             continue
         if ended or len(buffer) > MAX_LINE:
@@ -378,6 +379,9 @@ def csv_records(
             raise empty(origin)
         raise DataError(f"{origin.path}:{first}: no header: the line is blank")
 
+    # Separators at the end of the header alone ask for no fields.
+    named = max((place for place, name in enumerate(header, 1) if name.strip()), default=1)
+
     def next_fields() -> list[str]:
         return _tab_fields(contents, len(header)) if delimiter == "\t" else next(reader)
 
@@ -408,10 +412,12 @@ def csv_records(
             if reason is None:
                 while len(fields) > len(header) and not fields[-1].strip():
                     fields.pop()
+                if named <= len(fields) < len(header):
+                    fields += [""] * (len(header) - len(fields))
                 if len(fields) != len(header):
                     reason = "wrong_field_count"
                 elif (
-                    len(lines) > 1
+                    len(lines) > 1 < len(header)
                     and any("\n" in fields[place].strip() for place in read)
                     and _hold_rows(contents.taken, delimiter, len(header))
                 ):

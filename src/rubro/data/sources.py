@@ -75,6 +75,7 @@ _NAME = re.compile(
     r"(?P<part>[-_. ]?(?:part)?[-_. ]?(?P<number>\d+)(?:-of-(?P<parts>\d+))?(?:-[0-9a-f]{8,})?)?\.",
     re.IGNORECASE,
 )
+_PREFIXED_NAME = re.compile(r"(?:.*[-_ ])?" + _NAME.pattern, re.IGNORECASE)
 _LAYOUTS = (
     "files named train, validation and test, or {language}.train ..., or one single file; of the "
     "kinds .csv, .tsv, .json, .jsonl (each also .gz) and .parquet"
@@ -82,6 +83,8 @@ _LAYOUTS = (
 # Number of unusable rows from which on reading stops where their share is too high.
 _MANY_UNUSABLE = 2**20
 _SHOWN_REASONS = 5
+# Each line of such a record is a row that it swallowed.
+_SWALLOWING = ("not_csv", "open_quote", "line_too_long")
 
 
 @dataclass(frozen=True)
@@ -157,8 +160,7 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
                 if row is None:
                     blank += 1
                 elif len(row) == 2:
-                    # Lines of a broken record are rows that it swallowed.
-                    lines = record.lines if record.reason else record.lines[:1]
+                    lines = record.lines if record.reason in _SWALLOWING else record.lines[:1]
                     excerpt = ascii(record.content)[:120]
                     rejected.extend((source.path.name, line, *row, excerpt) for line in lines)
                     if len(rejected) > _MANY_UNUSABLE and _is_unusable(
@@ -258,6 +260,8 @@ def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], li
         raise DataError(f"{path}: no such file or folder; set data.path in params.yaml")
     files = sorted(file for file in path.iterdir() if file.is_file())
     named = [source for file in files if (source := _named(file))]
+    if not named:  # such as shop_train.csv
+        named = [source for file in files if (source := _named(file, prefixed=True))]
     if not named:
         return [SourceFile(_single(path, files))], []
     language = language and language.lower()
@@ -277,11 +281,12 @@ def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], li
     return chosen, _unread(files, named, chosen)
 
 
-def _named(file: Path) -> SourceFile | None:
-    match = _NAME.match(file.name)
-    if match is None or kind_of(Path(file.name[match.end() - 1 :])) is None:
+def _named(file: Path, prefixed: bool = False) -> SourceFile | None:
+    match = (_PREFIXED_NAME if prefixed else _NAME).match(file.name)
+    if match is None:
         return None
-    if file.name[match.end() :].lower().removesuffix(".gz").count("."):
+    suffix = Path(file.name[match.end() - 1 :])
+    if kind_of(suffix) is None or suffix.name.lower().removesuffix(".gz").count(".") > 1:
         return None
     language = match["language"] and match["language"].lower()
     return SourceFile(file, language, SPLIT_NAMES[match["split"].lower()], match["part"])
@@ -323,7 +328,7 @@ def _unread(
         notices.append(f"not read, named neither train, validation nor test: {_all(unnamed)}")
     parts = defaultdict(set)
     for source in chosen:
-        match = _NAME.match(source.path.name)
+        match = _PREFIXED_NAME.match(source.path.name)
         if match and match["parts"]:
             parts[source.split, int(match["parts"])].add(int(match["number"]))
     for (split, count), numbers in parts.items():
