@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from rubro.base.text import normalise
 from rubro.data.labels import CheckedLabels, check_labels, is_null_name, similar_names
 from rubro.data.values import category_name
 
@@ -18,7 +19,8 @@ Check = Callable[..., CheckedLabels]
 def check(make_params: Callable[..., Any]) -> Check:
     def run(rows: list[tuple[str, str]], **changes: str) -> CheckedLabels:
         params = make_params({f"subset.{key}": value for key, value in changes.items()})
-        return check_labels(pd.DataFrame(rows, columns=["title", "category"]), params.subset)
+        table = pd.DataFrame(rows, columns=["title", "category"])
+        return check_labels(table.assign(key=table["title"].map(normalise)), params.subset)
 
     return run
 

@@ -26,7 +26,7 @@ def raw_titles(rows: list[Row], language: str | list[str] = "") -> RawTitles:
     table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
         language=language, label_quality="reliable"
     )
-    quarantine = pd.DataFrame(columns=["file", "line", "reason", "excerpt"])
+    quarantine = pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"])
     return RawTitles(table, quarantine)
 
 
@@ -538,3 +538,52 @@ def test_the_share_of_reliable_labels_is_told_by_split(subset: Make) -> None:
     raw = raw_titles(three({"A": 2, "B": 2}, {"A": 1, "B": 1}))
     raw.table.loc[0, "label_quality"] = "unreliable"
     assert subset(raw).summary["reliable_share"] == {"train": 0.75, "validation": 1.0, "test": 1.0}
+
+
+# What is left out, and what is doubtful
+
+
+def test_what_is_left_out_is_said_with_its_reason(subset: Make) -> None:
+    rows = [
+        *many({"A": 30, "B": 20, "C": 5}, "train"),
+        *many({"A": 3, "B": 3, "D": 2}, "validation", 9000),
+        *many({"A": 3, "B": 3}, "test", 9500),
+        ("a 0", "A", "test"),
+    ]
+    languages = ["spanish"] * (len(rows) - 2) + ["Español".lower(), "spanish"]
+    raw = raw_titles(rows, languages)
+    raw.blank = 7
+    result = subset(raw, language="spanish", top_categories=2, max_rows=50)
+    assert result.notices == [
+        "7 rows left out: without a title and a category, such as variants of a product",
+        "1 row left out: of another language than subset.language",
+        "1 row left out: with the title of a row in a later split",
+        "4 rows left out: beyond subset.max_rows",
+        (
+            f"{result.summary['dropped']['category_not_selected']} rows left out: of categories beyond "
+            "subset.top_categories"
+        ),
+        "2 rows left out: of categories without a training row",
+        (
+            "other languages than subset.language=spanish: español 1; set subset.language=null to keep "
+            "all, or data.language_column=null"
+        ),
+    ]
+
+
+def test_similar_categories_are_merged_before_the_splits_are_drawn(subset: Make) -> None:
+    rows = [*many({"Bota": 20, "Mesa": 20}), *many({"BOTA": 10}, start=100)]
+    assert subset(rows).labels == ["BOTA", "Bota", "Mesa"]
+    assert subset(rows).summary["doubtful_labels"]["similar_categories"] == 2
+    merged = subset(rows, similar_categories="merge")
+    assert merged.labels == ["Bota", "Mesa"]
+    assert sum(len(split) for split in merged.splits.values()) == 50
+    assert list(merged.label_problems["problem"]) == ["similar_categories"]
+
+
+def test_dropped_labels_are_counted(subset: Make) -> None:
+    rows = [*many({"A": 20, "B": 20, "nan": 5}), ("x", "A", ""), ("X", "B", "")]
+    result = subset(rows, null_categories="drop", conflicting_titles="drop")
+    dropped = result.summary["dropped"]
+    assert (dropped["null_category"], dropped["conflicting_title"]) == (5, 2)
+    assert result.labels == ["A", "B"]

@@ -19,6 +19,8 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from rubro.data.sources import REMEDIES
+
 HEADER = "title,category\n"
 BODY = "".join(f"titulo {i},{'ABC'[i % 3]}\n" for i in range(60))
 GOOD = HEADER + BODY
@@ -54,6 +56,17 @@ class Project:
     @property
     def quarantine(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "data/subset/quarantine.csv", keep_default_na=False)
+
+    def repair(self, files: dict[str, str | bytes], changes: Any) -> None:
+        """Write raw files, and change parameters where changes is a mapping of them."""
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else content.encode()
+            (self.raw / name).write_bytes(data)
+        params = YAML().load(self.folder / "params.yaml")
+        for key, value in changes.items() if isinstance(changes, dict) else ():
+            section, name = key.split("__")
+            params[section][name] = value
+        YAML().dump(params, self.folder / "params.yaml")
 
     def split(self, name: str) -> pd.DataFrame:
         return pd.read_parquet(self.folder / f"data/subset/{name}.parquet")
@@ -100,10 +113,9 @@ def project(
             params[section][name] = value
         YAML().dump(params, tmp_path / "params.yaml")
         (tmp_path / "raw").mkdir()
-        for name, content in files.items():
-            data = content if isinstance(content, bytes) else content.encode()
-            (tmp_path / "raw" / name).write_bytes(data)
-        return Project(tmp_path, run)
+        made = Project(tmp_path, run)
+        made.repair(files, {})
+        return made
 
     return make
 
@@ -323,6 +335,151 @@ def test_wrong_input_is_one_message_that_names_file_value_and_remedy(
     fails(project(files, **changes), *fragments)
 
 
+# Remedies
+
+GOOD_ROWS = [{"title": f"título {i}", "category": "ABC"[i % 3]} for i in range(60)]
+
+
+def lines(*changed: Any) -> str:
+    """Good rows as JSON lines, and others after them."""
+    rows = [*GOOD_ROWS, *changed]
+    return "".join(
+        row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) + "\n" for row in rows
+    )
+
+
+def table(body: str) -> str:
+    return HEADER + "".join(f"{row['title']},{row['category']}\n" for row in GOOD_ROWS) + body
+
+
+# For each reason of the quarantine: a file, the remedy in the message, and what who follows it
+# does: the file again, or settings.
+BAD = 10
+FOLLOWED: dict[str, tuple[str, str | bytes, str, str | bytes | dict[str, Any]]] = {
+    "not_json": ("x.jsonl", lines(*["{no\n"] * BAD), "mend these lines", lines()),
+    "not_an_object": (
+        "x.jsonl",
+        lines(*['["Mesa", "A"]\n'] * BAD),
+        "write an object with a title and a category in each line",
+        lines(*[{"title": "Mesa", "category": "A"}] * BAD),
+    ),
+    "not_csv": (
+        "x.csv",
+        table('"TV 32" LED",A\n' * BAD),
+        "double each quote inside a quoted field",
+        table('"TV 32"" LED",A\n' * BAD),
+    ),
+    "wrong_field_count": (
+        "x.csv",
+        table("Mesa, roja,A\n" * BAD),
+        "quote fields with a separator or a line break in them",
+        table('"Mesa, roja",A\n' * BAD),
+    ),
+    "open_quote": (
+        "x.csv",
+        table('"TV,A\nMesa,B\nMonitor 24",C\n' * BAD),
+        "close or double the quote in the first of these lines",
+        table('"TV",A\nMesa,B\nMonitor 24",C\n' * BAD),
+    ),
+    "not_utf8": (
+        "x.csv",
+        table("\x81Mesa,A\n" * BAD).replace("í", "i").encode("latin-1"),
+        "set data.encoding, for instance to latin-1",
+        {"data__encoding": "latin-1"},
+    ),
+    "line_too_long": (
+        "x.csv",
+        table(f"Mesa{' ' * 2**20},A\n" * BAD),
+        "break the line, or remove what is no title",
+        table("Mesa,A\n" * BAD),
+    ),
+    "title_missing": (
+        "x.jsonl",
+        "".join(json.dumps({"name": f"t {i}", "category": "ABC"[i % 3]}) + "\n" for i in range(60)),
+        "set data.title_column",
+        {"data__title_column": "name"},
+    ),
+    "title_not_text": (
+        "x.jsonl",
+        lines(*[{"title": ["Mesa"], "category": "A"}] * BAD),
+        "keep one title in each cell",
+        lines(*[{"title": "Mesa", "category": "A"}] * BAD),
+    ),
+    "title_empty": ("x.csv", table(" ,A\n" * BAD), "fill in the titles", table("Mesa,A\n" * BAD)),
+    "title_too_long": (
+        "x.csv",
+        table(f"{'Mesa ' * 300},A\n" * BAD),
+        "raise data.max_title_length",
+        {"data__max_title_length": 2000},
+    ),
+    "category_missing": (
+        "x.jsonl",
+        "".join(json.dumps({"title": f"t {i}", "rubro": "ABC"[i % 3]}) + "\n" for i in range(60)),
+        "set data.category_column",
+        {"data__category_column": "rubro"},
+    ),
+    "category_empty": (
+        "x.csv",
+        table("Mesa, \n" * BAD),
+        "fill in the categories or remove these rows",
+        table("Mesa,A\n" * BAD),
+    ),
+    "category_not_text": (
+        "x.jsonl",
+        lines(*[{"title": "Mesa", "category": ["A", "B"]}] * BAD),
+        "keep one category in each cell",
+        lines(*[{"title": "Mesa", "category": "A"}] * BAD),
+    ),
+    "unknown_split": (
+        "x.jsonl",
+        lines(*[{"title": "Mesa", "category": "A", "split": "left"}] * BAD),
+        "set data.split_column to null",
+        {"data__split_column": None},
+    ),
+    "unknown_label_quality": (
+        "x.jsonl",
+        lines(*[{"title": "Mesa", "category": "A", "label_quality": "5"}] * BAD),
+        "set data.label_quality_column to null",
+        {"data__label_quality_column": None},
+    ),
+}
+
+
+def test_every_reason_of_the_quarantine_has_a_remedy_that_is_followed_here() -> None:
+    assert FOLLOWED.keys() == REMEDIES.keys()
+
+
+@pytest.mark.parametrize("reason", FOLLOWED)
+def test_a_remedy_that_is_followed_works(project: MakeProject, reason: str) -> None:
+    name, content, remedy, followed = FOLLOWED[reason]
+    made = project({name: content})
+    fails(made, f"\n  {reason} ", remedy, f"{name}:", "data/subset/quarantine.csv lists them")
+    assert set(made.quarantine["reason"]) == {reason}
+    made.repair({} if isinstance(followed, dict) else {name: followed}, followed)
+    assert "quarantined: 0" in succeeds(made)
+
+
+@pytest.mark.parametrize("reason", sorted(set(FOLLOWED) - {"title_missing", "category_missing"}))
+def test_rows_that_cannot_be_used_may_be_left_out(project: MakeProject, reason: str) -> None:
+    name, content, _, _ = FOLLOWED[reason]
+    made = project({name: content})
+    fails(made, "or raise data.max_quarantined_share to go on without these rows")
+    made.repair({}, {"data__max_quarantined_share": 0.5})
+    assert f"({reason} " in succeeds(made)
+
+
+def test_the_problems_of_rows_are_words(project: MakeProject) -> None:
+    made = project({"x.csv": table('Mesa\nMesa,A,B,C\n,A\nMesa,\n"a"b,A\n')})
+    fails(made, "5 of 65 rows")
+    assert list(made.quarantine["problem"]) == [
+        "1 field, and the header has 2",
+        "4 fields, and the header has 2",
+        "nothing visible in column 'title'",
+        "the cell in column 'category' is blank",
+        "not CSV (',' expected after '\"')",
+    ]
+
+
 # What can be read in spite of something
 
 
@@ -447,6 +604,80 @@ def test_a_file_that_may_not_be_read_is_said_to_be_so(project: MakeProject) -> N
     made = project({"x.csv": GOOD})
     (made.raw / "x.csv").chmod(0)
     fails(made, "raw/x.csv: permission denied")
+
+
+# What people have reported, and real catalogues, where they are at hand
+
+REPORTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "reports"
+REPORTED: dict[str, tuple[dict[str, Any], int, list[str]]] = {
+    "semicolon/productos.csv": ({}, 400, ["separated by semicolon, cp1252 text"]),
+    "splitnames/hf": ({}, 400, ["train 320, validation 40, test 40"]),
+    "padded/productos.csv": ({}, 400, []),
+    "numeric/ids.jsonl": ({}, 400, []),
+    "extension/PRODUCTOS.CSV": ({}, 400, []),
+    "extension/productos.json": ({}, 400, []),
+    "dupheader/productos.csv": ({}, 400, []),
+    "reserved/language2.csv": (
+        {"subset__language": "spanish"},
+        45,
+        ["355 rows left out", "español 355; set subset.language=null"],
+    ),
+    "exploded/productos.csv": (
+        {},
+        412,
+        ["188 rows left out", "200 titles have several categories"],
+    ),
+    "trailing/rows.csv": ({}, 400, []),
+    "tsvquote/productos.tsv": ({}, 400, []),
+    "variants/shopify.csv": (
+        {"data__title_column": "Title", "data__category_column": "Type"},
+        400,
+        ["800 rows left out: without a title and a category"],
+    ),
+    "entities/productos.csv": ({}, 400, ["Home & Garden | Home &amp; Garden"]),
+    "casecat/productos.csv": ({}, 400, ["15 names of 5 categories differ only in case"]),
+    "scripts/hindi.csv": ({}, 400, []),
+    "../shops/carrefour_ar.csv": (
+        {"data__title_column": "nombre", "data__category_column": "categoria"},
+        24_649,
+        [],
+    ),
+    "../shops/mexico_stores.json": (
+        {"data__title_column": "name", "data__category_column": "category"},
+        3283,
+        ["CARAMELO | Caramelo"],
+    ),
+    "../shops/pricerunner.csv": (
+        {"data__title_column": "Product Title", "data__category_column": "Category Label"},
+        33_242,
+        ["CPUs | CPU", "title_empty 171, category_empty 43"],
+    ),
+}
+
+
+@pytest.mark.skipif(not REPORTS.is_dir(), reason="needs ../shared/data/reports")
+@pytest.mark.parametrize("path", REPORTED)
+def test_what_people_have_reported_is_read(project: MakeProject, path: str) -> None:
+    changes, rows, said = REPORTED[path]
+    made = project({}, data__path=str(REPORTS / path), **changes)
+    outcome = succeeds(made)
+    assert made.summary["rows"]["total"] == rows
+    for words in said:
+        assert words in outcome
+
+
+@pytest.mark.skipif(not REPORTS.is_dir(), reason="needs ../shared/data/reports")
+@pytest.mark.parametrize(
+    ("path", "fragments"),
+    [
+        ("blankcat/productos.csv", ["category_empty 34", "is blank; fill in the categories"]),
+        ("noheader/productos.csv", ["no header? The first line looks like a row"]),
+    ],
+)
+def test_what_cannot_be_read_of_it_is_told_with_a_remedy(
+    project: MakeProject, path: str, fragments: list[str]
+) -> None:
+    fails(project({}, data__path=str(REPORTS / path)), *fragments)
 
 
 # The script itself, in a copy of the project

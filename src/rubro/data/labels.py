@@ -46,7 +46,7 @@ def check_labels(table: pd.DataFrame, params: SubsetParams) -> CheckedLabels:
     """Find doubtful labels, and merge or drop them where the parameters ask for it.
 
     Args:
-        table: Columns title and category.
+        table: Columns title, category and key, the normal form of the title.
         params: What becomes of similar names, names of nothing and titles of several categories.
     """
     problems: list[tuple[str, str, int]] = []
@@ -66,17 +66,16 @@ def check_labels(table: pd.DataFrame, params: SubsetParams) -> CheckedLabels:
         table = table[~table["category"].isin(null_names)]
     dropped = {"null_category": before - len(table)}
 
-    keys = table["title"].map(normalise)
-    pairs = pd.DataFrame({"key": keys, "category": table["category"]}).drop_duplicates()
+    pairs = table[["key", "category"]].drop_duplicates()
     several = pairs[pairs.duplicated("key", keep=False)]
-    conflicting = keys.isin(several["key"])
-    problems += _titles(table[conflicting], keys[conflicting])
+    conflicting = table["key"].isin(several["key"])
+    problems += _titles(table[conflicting])
     before = len(table)
     if params.conflicting_titles == "drop":
         table = table[~conflicting]
     elif params.conflicting_titles == "first":
         first = pairs.drop_duplicates("key").set_index("key")["category"]
-        table = table[table["category"].to_numpy() == keys.map(first).to_numpy()]
+        table = table[table["category"] == table["key"].map(first)]
     dropped["conflicting_title"] = before - len(table)
     counts = {
         "similar_categories": sum(map(len, groups)),
@@ -148,12 +147,13 @@ def is_null_name(name: str) -> bool:
     return name.strip().lower() in _NULL_NAMES
 
 
-def _titles(table: pd.DataFrame, keys: pd.Series) -> list[tuple[str, str, int]]:
-    rows = keys.value_counts(sort=False)
+def _titles(table: pd.DataFrame) -> list[tuple[str, str, int]]:
+    rows = table["key"].value_counts(sort=False)
     most = sorted(rows.items(), key=lambda item: (-item[1], item[0]))[:_LISTED_TITLES]
+    table = table[table["key"].isin([key for key, _ in most])]
     found = []
     for key, count in most:
-        same = table[keys == key]
+        same = table[table["key"] == key]
         categories = " | ".join(dict.fromkeys(same["category"]))
         found.append(("conflicting_title", f"{same['title'].iloc[0]}: {categories}", int(count)))
     return found

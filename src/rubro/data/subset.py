@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ class Subset:
 
     splits: dict[str, pd.DataFrame]
     labels: list[str]
-    summary: dict[str, object]
+    summary: dict[str, Any]
     label_problems: pd.DataFrame
     notices: list[str]
 
@@ -73,7 +74,7 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     random = np.random.default_rng(seed)
     table = _of_language(raw.table, params.language)
     dropped["other_language"] = len(raw.table) - len(table)
-    checked = check_labels(table, params)
+    checked = check_labels(table.assign(key=table["title"].map(normalise)), params)
     dropped.update(checked.dropped)
     splits = _splits(checked.table, params, random)
 
@@ -167,8 +168,8 @@ def _without_shared_titles(splits: dict[str, pd.DataFrame]) -> dict[str, pd.Data
     seen: set[str] = set()
     kept = {}
     for name in reversed(SPLITS):
-        keys = splits[name]["title"].map(normalise)
-        kept[name] = splits[name][~keys.isin(seen)]
+        keys = splits[name]["key"]
+        kept[name] = splits[name][~keys.isin(seen)].drop(columns="key")
         seen.update(keys)
     return {name: kept[name] for name in SPLITS}
 
