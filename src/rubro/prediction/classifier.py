@@ -81,6 +81,9 @@ class Classifier:
 
         Args:
             titles: Any texts.
+
+        Raises:
+            TypeError: titles is one text, not a sequence of texts.
         """
         best = [logits.argmax(axis=1) for logits in self._logits(titles)]
         return [self.classes_[index] for indices in best for index in indices]
@@ -161,6 +164,8 @@ class Classifier:
         self, titles: Sequence[str]
     ) -> Iterator[tuple[TitleFeatures, dict[str, np.ndarray]]]:
         """Yield features of a batch of titles, and token states by member."""
+        if isinstance(titles, str):
+            raise TypeError("titles are a sequence of texts, not one text; pass [title]")
         for start in range(0, len(titles), _BATCH_TITLES):
             tokens = list(map(self._tokens, titles[start : start + _BATCH_TITLES]))
             with self._lock:
