@@ -1,11 +1,13 @@
 """subset: make tables of training, validation and test titles from raw titles."""
 
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # where PYTHONSAFEPATH lets Python not look
 import workspace  # noqa: F401
 
 from rubro.base.console import say
-from rubro.base.files import write_json
+from rubro.base.files import replacing, write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.sources import read_titles
@@ -19,7 +21,8 @@ def main(params: Params) -> None:
     folder = Path("data/subset")
     columns = SourceInfo(**params.data.model_dump(include=set(SourceInfo.model_fields)))
     save_splits(folder, subset.splits, subset.labels, columns)
-    raw.quarantine.to_csv(folder / "quarantine.csv", index=False)
+    with replacing(folder / "quarantine.csv") as partial:
+        raw.quarantine.to_csv(partial, index=False)
     write_json(Path("metrics/subset.json"), subset.summary)
     for notice in raw.notices:
         say(notice)

@@ -14,7 +14,7 @@ import numpy as np
 
 from rubro.base.console import console, say
 from rubro.base.errors import DataError, RubroError
-from rubro.base.files import write_json
+from rubro.base.files import replacing, write_json
 from rubro.base.params import EvaluateParams
 from rubro.commands.common import checked_encoding, load_model, progress_bar
 from rubro.commands.inputs import (
@@ -128,9 +128,9 @@ def evaluate(options: Options) -> None:
     held_out = HeldOut.of(labelled.titles, targets, classifier.classes_, classifier.vocabulary)
     tables = detail_tables(probabilities, held_out, _PARAMS)
     if options.tables is not None:
-        options.tables.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
-            table.to_csv(options.tables / f"{name}.csv", index=False)
+            with replacing(options.tables / f"{name}.csv") as partial:
+                table.to_csv(partial, index=False)
     summary = {"model": classifier.name, "rows": _counts(labelled), "metrics": metrics}
     if options.json == Path("-"):
         _print_json(summary)
