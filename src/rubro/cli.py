@@ -168,7 +168,7 @@ def predict(
     zcat titles.jsonl.gz | rubro predict --format csv | head
 
     Exit codes: 0 every row has an answer, 2 the input or an option is wrong, 3 some rows have an
-    error, 130 interrupted.
+    error, 130 interrupted, 128 + N ended by signal N.
     """
     from rubro.commands.common import quiet_ends
     from rubro.commands.predict import Options, predict
