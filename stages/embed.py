@@ -1,8 +1,10 @@
 """embed: train FastText vectors on the training titles."""
 
+import sys
 from itertools import chain
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # where PYTHONSAFEPATH lets Python not look
 import workspace  # noqa: F401
 
 from rubro.base.files import write_json

@@ -1,7 +1,9 @@
 """ensemble: fit the weights of the models and a calibration on validation."""
 
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # where PYTHONSAFEPATH lets Python not look
 import workspace  # noqa: F401
 
 from outcome import save, titles_that_choose

@@ -1,7 +1,9 @@
 """featurize: turn titles into ragged arrays of integers."""
 
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # where PYTHONSAFEPATH lets Python not look
 import workspace  # noqa: F401
 
 from rubro.base.console import say

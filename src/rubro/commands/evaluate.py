@@ -14,7 +14,7 @@ import numpy as np
 
 from rubro.base.console import console, say
 from rubro.base.errors import DataError, RubroError
-from rubro.base.files import write_json
+from rubro.base.files import write_csv, write_json
 from rubro.base.params import EvaluateParams
 from rubro.commands.common import checked_encoding, load_model, progress_bar
 from rubro.commands.inputs import (
@@ -132,9 +132,8 @@ def evaluate(options: Options) -> None:
     held_out = HeldOut.of(labelled.titles, targets, classifier.classes_, classifier.vocabulary)
     tables = detail_tables(probabilities, held_out, _PARAMS)
     if options.tables is not None:
-        options.tables.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
-            table.to_csv(options.tables / f"{name}.csv", index=False)
+            write_csv(options.tables / f"{name}.csv", table)
     summary = {"model": classifier.name, "rows": _counts(labelled), "metrics": metrics}
     if options.json == Path("-"):
         _print_json(summary)
