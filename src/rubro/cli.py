@@ -210,6 +210,46 @@ def predict(
 
 
 @app.command()
+def explain(
+    titles: Annotated[list[str], typer.Argument(metavar="TITLE...", help="Titles.")],
+    model: ModelFolder = Path("models/ensemble"),
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CATEGORY",
+            help="Category to compare with. Default: the second most probable.",
+            show_default=False,
+        ),
+    ] = None,
+    nearest: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Number of nearest training titles to show, where the model folder holds them.",
+        ),
+    ] = 0,
+) -> None:
+    """Tell what in a title speaks for its category, and against another one.
+
+    Each word's part is what the category's lead loses without it. Of a linear member, the exact parts
+    of words, bigrams and character n-grams are told as well. In a terminal the answer has colours;
+    elsewhere it is a line of JSON for each title.
+
+    \b
+    rubro explain "Lampara De Techo Philips"
+    rubro explain "Lampara De Techo Philips" --against LIGHT_BULBS | jq .words
+
+    Exit codes: 0 explained, 2 a title, the model or an option is wrong, 130 interrupted.
+    """
+    from rubro.commands.common import quiet_ends
+    from rubro.commands.explain import Options, explain
+
+    with quiet_ends():
+        explain(Options(titles=titles, model=model, against=against, nearest=nearest))
+
+
+@app.command()
 def evaluate(
     file: Annotated[
         str,

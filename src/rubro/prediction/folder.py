@@ -2,7 +2,7 @@
 
 model.json describes the model, vocabulary.json holds its words, and MEMBER.safetensors the weights
 of each member. The folder of a single model has one member. Where the training asks for it,
-training/titles.safetensors holds the training titles.
+training.titles.safetensors holds the training titles.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from rubro.prediction.networks import CnnScorer, MlpScorer, Scorer, SvmScorer
 
 _DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
 _LARGEST_INT8 = np.float32(128)
-# In a folder of its own: a member may have any name.
-_TITLES = Path("training") / "titles.safetensors"
+# With a dot: no member has such a name.
+_TITLES = "training.titles.safetensors"
 Layout = dict[str, tuple[str, tuple[int | None, ...]]]
 MemberName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
 
@@ -217,7 +217,6 @@ class Model:
         for name, tensors in self.tensors.items():
             write_tensors(folder / f"{name}.safetensors", tensors)
         if self.titles is not None:
-            (folder / _TITLES).parent.mkdir(exist_ok=True)
             write_tensors(folder / _TITLES, self.titles)
         write_json(folder / "vocabulary.json", self.vocabulary)
         write_json(folder / "model.json", self.description.model_dump())

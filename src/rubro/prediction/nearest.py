@@ -39,7 +39,7 @@ class Neighbour:
 def title_tensors(
     titles: Sequence[str], categories: np.ndarray, subwords: Subwords
 ) -> dict[str, np.ndarray]:
-    """Return training titles as the tensors of titles.safetensors.
+    """Return training titles as the tensors of a file of a model folder.
 
     Args:
         titles: Texts.
