@@ -75,6 +75,24 @@ FieldSeparator = Annotated[
         show_default=False,
     ),
 ]
+TitleColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name of the column of titles. Default: that of the model's training, else title, "
+        "titulo, nombre, name.",
+        show_default=False,
+    ),
+]
+CategoryColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name of the column of categories. Default: that of the model's training, else "
+        "category, categoria, rubro.",
+        show_default=False,
+    ),
+]
 
 
 def _version(asked: bool) -> None:
@@ -260,24 +278,8 @@ def evaluate(
         ),
     ],
     model: ModelFolder = Path("models/ensemble"),
-    title_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Name of the column of titles. Default: that of the model's training, else title, "
-            "titulo, nombre, name.",
-            show_default=False,
-        ),
-    ] = None,
-    category_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Name of the column of categories. Default: that of the model's training, else "
-            "category, categoria, rubro.",
-            show_default=False,
-        ),
-    ] = None,
+    title_column: TitleColumn = None,
+    category_column: CategoryColumn = None,
     input_format: InputKind = None,
     encoding: Encoding = None,
     separator: FieldSeparator = None,
@@ -311,20 +313,18 @@ def evaluate(
     """
     from rubro.commands.common import quiet_ends
     from rubro.commands.evaluate import Options, evaluate
+    from rubro.commands.labelled import LabelledFile
 
-    options = Options(
+    source = LabelledFile(
         file=file,
-        model=model,
         title_column=title_column,
         category_column=category_column,
         input_format=input_format.value if input_format else None,
         encoding=encoding,
         separator=separator.value if separator else None,
-        json=json,
-        tables=tables,
     )
     with quiet_ends():
-        evaluate(options)
+        evaluate(Options(source=source, model=model, json=json, tables=tables))
 
 
 @app.command()
