@@ -328,6 +328,73 @@ def evaluate(
 
 
 @app.command()
+def thresholds(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE | -",
+            help="Labelled titles that the model was not trained on; read as by rubro evaluate. "
+            "Rows with unreliable in a column label_quality are left out.",
+        ),
+    ] = "data/subset/validation.parquet",
+    precision: Annotated[
+        float,
+        typer.Option(
+            min=0.5,
+            max=0.9999,
+            metavar="P",
+            help="Share of right answers, among those accepted, to promise.",
+        ),
+    ] = 0.98,
+    model: ModelFolder = Path("models/ensemble"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON file to write.")
+    ] = Path("thresholds.json"),
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="THRESHOLDS",
+            help="File of thresholds to measure on the titles; nothing is chosen or written.",
+            show_default=False,
+        ),
+    ] = None,
+    title_column: TitleColumn = None,
+    category_column: CategoryColumn = None,
+    input_format: InputKind = None,
+    encoding: Encoding = None,
+    separator: FieldSeparator = None,
+) -> None:
+    """Choose confidences from which a model's answers are as precise as promised.
+
+    Each category gets the least confidence whose precision is at or above the promise with 95 %
+    confidence. Categories with too few titles get one together. Foreign titles, most of whose words
+    are in no training title, are never accepted.
+
+    \b
+    rubro thresholds --precision 0.95
+    rubro thresholds data/subset/test.parquet --check thresholds.json
+    rubro predict catalogue.csv --thresholds thresholds.json -o answers.csv
+
+    Exit codes: 0 written, 2 the input or an option is wrong or no threshold makes the promise sure,
+    130 interrupted. It needs the packages of training: pip install 'rubro[train]'.
+    """
+    from rubro.commands.common import quiet_ends
+    from rubro.commands.labelled import LabelledFile
+    from rubro.commands.thresholds import Options, thresholds
+
+    source = LabelledFile(
+        file=file,
+        title_column=title_column,
+        category_column=category_column,
+        input_format=input_format.value if input_format else None,
+        encoding=encoding,
+        separator=separator.value if separator else None,
+    )
+    with quiet_ends():
+        thresholds(Options(source, model, precision, output, check))
+
+
+@app.command()
 def sample(
     folder: Annotated[Path, typer.Argument(help="Where the files go; made if missing.")],
     rows: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,27 +110,13 @@ def _print_json(summary: dict[str, Any]) -> None:
 def _show(
     name: str, labelled: Labelled, metrics: dict[str, float], tables: dict[str, pd.DataFrame]
 ) -> None:
+    from rubro.commands.show import show_table
+
     low, high = metrics["balanced_accuracy_low"], metrics["balanced_accuracy_high"]
     notes = {"balanced_accuracy": f"{_PARAMS.confidence:.0%} interval {low:.4f} to {high:.4f}"}
     title = f"{name} on {len(labelled.targets):,} titles"
-    _show_table(title, [(words, metrics[key], notes.get(key, "")) for key, words in _NAMES.items()])
+    show_table(title, [(words, metrics[key], notes.get(key, "")) for key, words in _NAMES.items()])
     for table, columns in _SHOWN.items():
         rows = tables[table].loc[:, list(columns)].head(_SHOWN_ROWS)
         if not rows.empty:
-            _show_table(table.replace("_", " "), rows.itertuples(index=False), columns)
-
-
-def _show_table(
-    title: str, rows: Iterable[Sequence[Any]], columns: Sequence[str] = ("", "", "")
-) -> None:
-    from rich.table import Table
-
-    from rubro.commands.show import output_console, printable
-
-    table = Table(title=title, title_justify="left", box=None, show_header=any(columns))
-    for column in columns:
-        table.add_column(column.replace("_", " "))
-    for row in rows:
-        cells = (f"{cell:.4f}" if isinstance(cell, float) else f"{cell}" for cell in row)
-        table.add_row(*map(printable, cells))
-    output_console().print(table, "")
+            show_table(table.replace("_", " "), rows.itertuples(index=False), columns)

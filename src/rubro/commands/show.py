@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -59,6 +60,25 @@ def show_title(answer: Sequence[tuple[str, float]]) -> None:
     for category, confidence in answer:
         table.add_row(bar(confidence, console), category)
     console.print(table)
+
+
+def show_table(
+    title: str, rows: Iterable[Sequence[Any]], columns: Sequence[str] = ("", "", "")
+) -> None:
+    """Print a table to standard output, and an empty line.
+
+    Args:
+        title: Line above the table.
+        rows: Cells of each row; numbers that are no integers get four decimals.
+        columns: Names of the columns; no header where all are empty.
+    """
+    table = Table(title=title, title_justify="left", box=None, show_header=any(columns))
+    for column in columns:
+        table.add_column(column.replace("_", " "))
+    for row in rows:
+        cells = (f"{cell:.4f}" if isinstance(cell, float) else f"{cell}" for cell in row)
+        table.add_row(*map(printable, cells))
+    output_console().print(table, "")
 
 
 def show_explanation(explanation: Explanation) -> None:
