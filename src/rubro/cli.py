@@ -157,6 +157,23 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File of rubro thresholds, in place of --min-confidence: the category is left empty "
+            "below its own confidence, or where the title is foreign to the training.",
+            show_default=False,
+        ),
+    ] = None,
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details",
+            help="Add out_of_vocabulary, the share of a title's words that are in no training title, "
+            "and foreign, which is yes where these are most of them.",
+        ),
+    ] = False,
     model: ModelFolder = Path("models/ensemble"),
     column: Annotated[
         str | None,
@@ -213,6 +230,8 @@ def predict(
         model=model,
         top=top,
         least_confidence=min_confidence,
+        thresholds=thresholds,
+        details=details,
         output=output,
         output_format=format.value if format else None,
         input_format=input_format.value if input_format else None,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rubro.prediction.explanation import Explanation, Word
+if TYPE_CHECKING:
+    from rubro.prediction.explanation import Explanation, Word
 
 _BAR_CELLS = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -23,7 +24,8 @@ def show_answers(
     titles: Sequence[str],
     errors: Sequence[str],
     answers: Sequence[Sequence[tuple[str, float]]],
-    least: float = 0.0,
+    accepted: Sequence[bool],
+    notes: Sequence[str],
 ) -> None:
     """Print a table of titles and their categories, to standard output.
 
@@ -31,21 +33,27 @@ def show_answers(
         titles: Any texts.
         errors: Reason why a title has no answer; "" where it has one.
         answers: Categories and confidences of each title, best first; none where it has an error.
-        least: Confidence below which a category is shown dimly.
+        accepted: Whether the answer of each title is accepted; others are shown dimly.
+        notes: What else is to be said of each title.
     """
     console = output_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("title", overflow="fold", ratio=1)
     for name in ("category", "confidence"):
         table.add_column(name, overflow="fold")
-    for title, error, categories in zip(titles, errors, answers, strict=True):
+    if any(notes):
+        table.add_column("")
+    for title, error, categories, is_accepted, note in zip(
+        titles, errors, answers, accepted, notes, strict=True
+    ):
         shown = printable(title)
         if error:
             table.add_row(shown, Text(printable(error), style="red"), "")
         for category, confidence in categories:
-            style = "dim" if confidence < least else ""
-            table.add_row(shown, Text(category, style=style), bar(confidence, console))
-            shown = ""
+            style = "" if is_accepted else "dim"
+            cells = [note] if any(notes) else []
+            table.add_row(shown, Text(category, style=style), bar(confidence, console), *cells)
+            shown = note = ""
     console.print(table)
 
 
@@ -74,7 +82,7 @@ def show_table(
     """
     table = Table(title=title, title_justify="left", box=None, show_header=any(columns))
     for column in columns:
-        table.add_column(column.replace("_", " "))
+        table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         cells = (f"{cell:.4f}" if isinstance(cell, float) else f"{cell}" for cell in row)
         table.add_row(*map(printable, cells))

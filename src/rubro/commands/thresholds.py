@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -168,32 +169,31 @@ def _bound(threshold: Threshold) -> float:
 def _show(found: Thresholds, source: str) -> None:
     from rubro.commands.show import show_table
 
-    few = [each for each in found.categories.values() if each.basis == "together"]
-    lines = [("each category its own", "", *_cells(found.all))]
+    few = sum(each.basis == "together" for each in found.categories.values())
+    lines = [("all categories", "", *_cells(found.all))]
     if few:
-        name = f"{len(few):,} categories with fewer than {found.least_titles:,} titles"
+        name = f"the {few:,} with fewer than {found.least_titles:,} titles, together"
         lines.append((name, _shown_bound(found.together), *_cells(found.together)))
     lines.append(("one threshold for all", _shown_bound(found.single), *_cells(found.single)))
-    interval = f"{found.coverage:.0%} interval"
-    columns = ("threshold", "titles", "kept", "precision", interval)
+    columns = ("threshold", "titles", "kept", "right", f"{found.coverage:.0%} interval")
     show_table(f"{found.model}: {found.precision:.1%} promised; {source}", lines, ("", *columns))
-    worst = sorted(
-        found.categories.items(), key=lambda item: (item[1].right - item[1].kept, item[0])
-    )
+    wrong = [(each.kept - each.right, name) for name, each in found.categories.items()]
+    worst = [name for count, name in heapq.nlargest(_SHOWN_CATEGORIES, wrong) if count]
     rows = [
-        (name, each.basis, _shown_bound(each), *_cells(each))
-        for name, each in worst[:_SHOWN_CATEGORIES]
-        if each.kept > each.right
+        (name, _shown_bound(each), *_cells(each))
+        for name, each in ((name, found.categories[name]) for name in worst)
     ]
     if rows:
-        show_table("most wrong answers kept", rows, ("category", "chosen on", *columns))
+        show_table("most wrong answers accepted", rows, ("category", *columns))
 
 
 def _shown_bound(threshold: Threshold) -> str:
-    return "none" if threshold.confidence is None else f"{threshold.confidence:g}"
+    shown = "none" if threshold.confidence is None else f"{threshold.confidence:g}"
+    is_shared = isinstance(threshold, CategoryThreshold) and threshold.basis == "together"
+    return f"{shown} together" if is_shared else shown
 
 
 def _cells(kept: Kept) -> tuple[str, str, str, str]:
     precision = f"{kept.right / kept.kept:.1%}" if kept.kept else ""
     share = f"{kept.kept / kept.titles:.1%}" if kept.titles else ""
-    return f"{kept.titles:,}", share, precision, f"{kept.low:.1%} to {kept.high:.1%}"
+    return f"{kept.titles:,}", share, precision, f"{kept.low:.1%}-{kept.high:.1%}"

@@ -48,7 +48,7 @@ def kept_by(is_kept: np.ndarray, right: np.ndarray, coverage: float) -> Kept:
     low, high = 0.0, 1.0
     if kept:
         low, high = binomtest(right_ones, kept).proportion_ci(coverage, method="exact")
-    return Kept(len(right), kept, right_ones, float(low), float(high))
+    return Kept(len(right), kept, right_ones, round(float(low), 6), round(float(high), 6))
 
 
 def least_titles(precision: float, coverage: float) -> int:
