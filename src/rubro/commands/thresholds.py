@@ -140,7 +140,8 @@ def _measured(found: Thresholds, predictions: _Predictions) -> Thresholds:
 
     def kept(bounds: np.ndarray, some: np.ndarray) -> dict[str, Any]:
         is_kept = predictions.confidences >= bounds
-        return asdict(kept_by(is_kept[some], predictions.right[some], found.coverage))
+        counted = kept_by(is_kept[some], predictions.right[some], found.coverage)
+        return {name: round(value, 6) for name, value in asdict(counted).items()}
 
     names = predictions.categories
     own = {name: _bound(threshold) for name, threshold in found.categories.items()}

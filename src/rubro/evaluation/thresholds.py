@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import beta
 
 # Fixed before any title is seen: the choice among them costs no more than their number.
 CANDIDATES = (
@@ -45,10 +45,10 @@ def kept_by(is_kept: np.ndarray, right: np.ndarray, coverage: float) -> Kept:
         coverage: Coverage of the interval, between 0 and 1; where nothing is kept it is 0 to 1.
     """
     kept, right_ones = int(is_kept.sum()), int((is_kept & right).sum())
-    low, high = 0.0, 1.0
-    if kept:
-        low, high = binomtest(right_ones, kept).proportion_ci(coverage, method="exact")
-    return Kept(len(right), kept, right_ones, round(float(low), 6), round(float(high), 6))
+    wrong, tail = kept - right_ones, (1 - coverage) / 2
+    low = float(beta.ppf(tail, right_ones, wrong + 1)) if right_ones else 0.0
+    high = float(beta.ppf(1 - tail, right_ones + 1, wrong)) if wrong else 1.0
+    return Kept(len(right), kept, right_ones, low, high)
 
 
 def least_titles(precision: float, coverage: float) -> int:
