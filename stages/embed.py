@@ -1,8 +1,10 @@
 """embed: train FastText vectors on the training titles."""
 
+import sys
 from itertools import chain
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
 from rubro.base.files import write_json

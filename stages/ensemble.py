@@ -1,8 +1,10 @@
 """ensemble: fit the weights of the models and a calibration on validation."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
 import numpy as np

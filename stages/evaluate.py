@@ -1,14 +1,16 @@
 """evaluate: measure and compare the models and the ensemble on validation and test."""
 
+import sys
 from itertools import combinations
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
 import numpy as np
 
 from rubro.base.console import say
-from rubro.base.files import write_json
+from rubro.base.files import write_csv, write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.splits import load_labels, load_split
@@ -47,9 +49,8 @@ def main(params: Params) -> None:
             )
             say(f"{split} {name}: balanced accuracy {measured[name]['balanced_accuracy']:.4f}")
             folder = Path("metrics/evaluation") / split / name
-            folder.mkdir(parents=True, exist_ok=True)
             for title, frame in detail_tables(p, held_out, params.evaluate).items():
-                frame.to_csv(folder / f"{title}.csv", index=False)
+                write_csv(folder / f"{title}.csv", frame)
         differences = {
             f"{one}_minus_{other}": comparison(
                 probabilities[one],

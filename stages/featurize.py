@@ -1,7 +1,9 @@
 """featurize: turn titles into ragged arrays of integers."""
 
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
 from rubro.base.console import say

@@ -23,6 +23,7 @@ from rubro.training.loop import Run, TrainingTitles, train
 from rubro.training.title_weights import titles_to_choose_by
 from rubro.training.tracking import tracked
 
+_LEADER = "RUBRO_LEADER"
 _CHECKPOINTS = "RUBRO_CHECKPOINTS"
 
 
@@ -67,18 +68,18 @@ def train_network(
         "featurize": params.featurize.model_dump(),
     }
     where = params.seed, params.accelerator, params.devices
-    given = os.environ.get(_CHECKPOINTS)
-    if given and os.environ.get("LOCAL_RANK", "0") != "0":
-        # Lightning started this process to share a training; rank 0 writes the outcome.
+    if workspace.LEADER:  # which writes the outcome
         console().quiet = True
-        train(network, titles, hyperparameters, Run(*where, Path(given)), lambda *_: None)
+        given = Path(os.environ[_CHECKPOINTS])
+        train(network, titles, hyperparameters, Run(*where, given), lambda *_: None)
     inputs = [features, SUBSET, Path("models/embedding"), workspace.CODE]
     curves = Path("metrics/curves") / name
     with (
         checkpoint_folder(name, settings, inputs) as checkpoints,
         tracked(curves, f"train_{name}", {f"train_{name}": training}) as tracker,
     ):
-        os.environ[_CHECKPOINTS] = str(checkpoints)
+        if params.devices > 1:  # for the processes that Lightning starts
+            os.environ |= {_LEADER: str(os.getpid()), _CHECKPOINTS: str(checkpoints)}
         run = Run(*where, checkpoints)
         trained = train(network, titles, hyperparameters, run, tracker.log_epoch)
         network.load_state_dict(trained.state)

@@ -1,11 +1,13 @@
 """subset: make tables of training, validation and test titles from raw titles."""
 
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
 from rubro.base.console import say
-from rubro.base.files import write_json
+from rubro.base.files import write_csv, write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.sources import quarantined, read_titles, require_usable
@@ -17,8 +19,7 @@ def main(params: Params) -> None:
     folder = Path("data/subset")
     quarantine = folder / "quarantine.csv"
     raw = read_titles(params.data, params.subset.language)
-    folder.mkdir(parents=True, exist_ok=True)
-    raw.quarantine.to_csv(quarantine, index=False)
+    write_csv(quarantine, raw.quarantine)
     for notice in raw.notices:
         say(notice)
     require_usable(raw, params.data, quarantine)
@@ -26,7 +27,7 @@ def main(params: Params) -> None:
     columns = SourceInfo(**params.data.model_dump(include=set(SourceInfo.model_fields)))
     save_splits(folder, subset.splits, subset.labels, columns)
     write_json(Path("metrics/subset.json"), subset.summary)
-    subset.label_problems.to_csv("metrics/label_problems.csv", index=False)
+    write_csv(Path("metrics/label_problems.csv"), subset.label_problems)
     for notice in subset.notices:
         say(notice)
     rows = ", ".join(f"{name} {len(split)}" for name, split in subset.splits.items())

@@ -1,5 +1,9 @@
 """train_cnn: train the CNN on features, from the embedding."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
 from network import train_network

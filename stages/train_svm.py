@@ -1,7 +1,9 @@
 """train_svm: fit a linear SVM with naive Bayes to features."""
 
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
 from outcome import SUBSET, save_member

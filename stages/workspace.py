@@ -2,7 +2,7 @@
 
 A stage runs the code of its own checkout, not of an installed copy: `dvc exp run --temp` and
 `--queue` run in a copy of the repository. numpy and torch compute on one thread. Where packages are
-missing, or Ctrl-C comes during the imports, the process ends with a message.
+missing, or Ctrl-C or a scheduler's signal comes during the imports, the process ends with a message.
 """
 
 import os
@@ -10,13 +10,36 @@ import signal
 import sys
 from pathlib import Path
 
+CODE = Path(__file__).resolve().parent.parent / "src" / "rubro"
+sys.path.insert(0, str(CODE.parent))
+# The process that started this one to share its training; None in any other process.
+LEADER = os.environ.get("RUBRO_LEADER")
+if LEADER not in (None, str(os.getppid())):
+    sys.exit(1)  # it has ended
 
-def _interrupted(*_: object) -> None:
-    os.write(2, b"interrupted; run the same command again to resume\n")
-    os._exit(130)
+from rubro.base.signals import ENDING
 
 
-signal.signal(signal.SIGINT, _interrupted)
+def _interrupted(number: int, _: object) -> None:
+    if LEADER is None:
+        os.write(2, b"interrupted; run the same command again to resume\n")
+    os._exit(128 + number)
+
+
+for _number in ENDING:
+    if _number == signal.SIGINT or signal.getsignal(_number) is not signal.SIG_IGN:
+        signal.signal(_number, _interrupted)
+
+# What a scheduler or the launcher of another program leaves in the environment would tell Lightning
+# and torch that this process is one of several, and which checkpoint to go on from.
+_LAUNCHERS = ("SLURM_", "TORCHELASTIC_", "JSM_NAMESPACE_", "PL_TRAINER_")
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE")
+_PORTS = ("MASTER_ADDR", "MASTER_PORT", "STANDALONE_PORT")
+if LEADER is None:
+    for _name in [*os.environ]:
+        if _name.startswith(_LAUNCHERS) or _name in _RANKS + _PORTS:
+            del os.environ[_name]
+
 # The last bits of a sum depend on the number of threads that share it, and on the instructions that
 # a library chooses for the CPU: here those that every x86-64 CPU with AVX2 has.
 os.environ |= {
@@ -29,8 +52,6 @@ os.environ |= {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
 }
-CODE = Path(__file__).resolve().parent.parent / "src" / "rubro"
-sys.path.insert(0, str(CODE.parent))
 
 try:
     import rubro.base.stage  # noqa: F401

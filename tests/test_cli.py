@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rubro import __version__
+from rubro.base.settings import override_value
 from rubro.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +53,26 @@ def test_overrides_prints_options_of_dvc() -> None:
     assert options[::2] == ["-S"] * (len(options) // 2)
     assert "train_cnn.filter_sizes=[3,4,5]" in options
     assert "train_mlp.embedding_scale=null" in options
+
+
+def test_overrides_are_quoted_for_the_shell_where_they_need_it(tmp_path: Path) -> None:
+    columns = {"title_column": "it's a título", "category_column": 'a "b", {$HOME} `c` *'}
+    preset = tmp_path / "preset.yaml"
+    preset.write_text(json.dumps({"data": columns}))
+    _, output = run("overrides", str(preset), "--params", str(ROOT / "params.yaml"))
+    show = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    words = subprocess.run(
+        ["sh", "-c", "eval \"$0 -c '$1' $2\"", sys.executable, show, output],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert json.loads(words) == [
+        "-S",
+        f"data.title_column={override_value(columns['title_column'])}",
+        "-S",
+        f"data.category_column={override_value(columns['category_column'])}",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
 
+from rubro.base.signals import ENDING
 from rubro.sample import write_catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,14 +65,15 @@ def in_this_process(project: Path) -> Iterator[Callable[[str], str]]:
     Yields:
         Function from the name of a stage to the path of its script.
     """
-    on_interrupt = signal.getsignal(signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         patch.syspath_prepend(str(ROOT / "stages"))
         try:
             yield lambda stage: str(ROOT / "stages" / f"{stage}.py")
         finally:
-            signal.signal(signal.SIGINT, on_interrupt)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def run_here(project: Path, stage: str) -> tuple[int, str]:

@@ -220,7 +220,7 @@ def predict(
     zcat titles.jsonl.gz | rubro predict --format csv | head
 
     Exit codes: 0 every row has an answer, 2 the input or an option is wrong, 3 some rows have an
-    error, 130 interrupted.
+    error, 130 interrupted, 128 + N ended by signal N.
     """
     from rubro.commands.common import quiet_ends
     from rubro.commands.predict import Options, predict
@@ -277,7 +277,8 @@ def explain(
     rubro explain "Lampara De Techo Philips"
     rubro explain "Lampara De Techo Philips" --against LIGHT_BULBS | jq .words
 
-    Exit codes: 0 explained, 2 a title, the model or an option is wrong, 130 interrupted.
+    Exit codes: 0 explained, 2 a title, the model or an option is wrong, 130 interrupted, 128 + N ended
+    by signal N.
     """
     from rubro.commands.common import quiet_ends
     from rubro.commands.explain import Options, explain
@@ -395,7 +396,7 @@ def thresholds(
     rubro predict catalogue.csv --thresholds thresholds.json -o answers.csv
 
     Exit codes: 0 written, 2 the input or an option is wrong or no threshold makes the promise sure,
-    130 interrupted. It needs the packages of training: pip install 'rubro[train]'.
+    130 interrupted, 128 + N ended by signal N. It needs the packages of training: pip install 'rubro[train]'.
     """
     from rubro.commands.common import quiet_ends
     from rubro.commands.labelled import LabelledFile
@@ -452,16 +453,25 @@ def overrides(
 ) -> None:
     """Print a preset as options for `dvc exp run`.
 
-    It is checked against params.yaml before.
+    It is checked against params.yaml before. Values with blanks, accents or quotes are quoted for the
+    shell, which eval reads.
 
-    Example: dvc exp run --name original $(rubro overrides presets/original.yaml)
+    \b
+    dvc exp run --name original $(rubro overrides presets/original.yaml)
+    eval "dvc exp run $(rubro overrides mine.yaml)"
     """
+    import re
+    import shlex
+
     from rubro.base.console import reported_errors
     from rubro.base.settings import load_overrides
 
     with reported_errors():
         settings = load_overrides(preset, params)
-        typer.echo(" ".join(f"-S {key}={value}" for key, value in settings.items()))
+        options = [f"{key}={value}" for key, value in settings.items()]
+        plain = re.compile(r"[\w@%+=:,./\[\]-]+", re.ASCII)
+        words = [word if plain.fullmatch(word) else shlex.quote(word) for word in options]
+        typer.echo(" ".join(f"-S {word}" for word in words))
 
 
 @app.command()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from dvc.utils.serialize import parse_yaml
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import load_yaml, parse_yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rubro.base.errors import ParamsError
 from rubro.base.params import Params
-from rubro.base.settings import flat, load_params, with_settings
+from rubro.base.settings import flat, load_params, override_value, with_settings
 
 KEYS = [key for key, _ in flat(load_params(Path(__file__).parents[2] / "params.yaml").model_dump())]
 
@@ -343,3 +345,68 @@ def test_an_edited_file_is_valid_or_a_params_error(
         assert isinstance(load_params(path), Params)
     except ParamsError as error:
         assert str(path) in str(error)
+
+
+# Values in the notation of `dvc exp run --set-param`
+
+
+def as_dvc_reads_it(folder: Path, value: str) -> Any:
+    """Return the value of a key after an override, by DVC's own function."""
+    file = folder / "params.yaml"
+    file.write_text("data:\n  key: 1\n")
+    apply_overrides(file, [f"data.key={value}"])
+    return load_yaml(file)["data"]["key"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "categoría",
+        "nombre del rubro",
+        "it's",
+        'say "x"',
+        "a,b",
+        "{x}",
+        "[x]",
+        "$HOME",
+        "${x}",
+        "\\${x}",
+        "back\\slash",
+        "end\\",
+        '\\"',
+        "a=b",
+        "a: b",
+        "",
+        " ",
+        "#",
+        "~",
+        "tab\there",
+        "line\nbreak",
+        "true",
+        "NULL",
+        "nan",
+        "10",
+        "1e3",
+        "off",
+        "mlp",
+        "data/sample",
+        ["mlp", "svm"],
+        ["a, b", "ñ"],
+        [],
+        [3, 4],
+        None,
+        True,
+        1e-05,
+        7,
+    ],
+    ids=repr,
+)
+def test_an_override_is_what_dvc_reads(tmp_path: Path, value: Any) -> None:
+    found = as_dvc_reads_it(tmp_path, override_value(value))
+    assert (type(found), found) == (type(value), value)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=st.text(st.sampled_from("ab\\'\"${}[] ,é:=\n"), max_size=8))
+def test_any_text_as_an_override_is_what_dvc_reads(tmp_path: Path, value: str) -> None:
+    assert as_dvc_reads_it(tmp_path, override_value(value)) == value

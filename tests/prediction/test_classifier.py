@@ -141,6 +141,13 @@ def test_what_a_model_says_of_itself(classifier: Classifier, subwords: Subwords)
     assert classifier.vocabulary == subwords.vocabulary
 
 
+def test_one_text_is_no_sequence_of_titles(classifier: Classifier) -> None:
+    with pytest.raises(TypeError, match=r"not one text; pass \[title\]"):
+        classifier.predict("apple drill")
+    with pytest.raises(TypeError, match=r"not one text; pass \[title\]"):
+        classifier.top("apple drill", 2)
+
+
 def test_no_title_has_no_answer(classifier: Classifier) -> None:
     assert classifier.predict([]) == []
     assert classifier.top([]) == []

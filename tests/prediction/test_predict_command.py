@@ -64,6 +64,7 @@ def test_a_title_without_text_or_in_another_encoding_is_reported(rubro: Command)
         (b'[{"title": "mesa"},\n{"title": "silla"}]', "a JSON array, titles from column 'title'"),
         (b'{"title": "mesa"}\n{"title": "silla"}\n', "jsonl, titles from column 'title'"),
         (b"mesa\nsilla\n", "text, one title a line; set --input-format if it is not"),
+        (b"[oferta] mesa\n{silla}\n", "text, one title a line; set --input-format if it is not"),
         (b"mesa, roja\nsilla\n", "text, one title a line; set --input-format if it is not"),
         ("título\nmesa\nsilla\n".encode("utf-16"), "csv, utf-16 text, titles from column 'título'"),
     ],

@@ -28,6 +28,7 @@ from helpers import (
     MakeParams,
 )
 from rubro.base.params import Params
+from rubro.base.signals import ENDING
 from rubro.data.splits import SourceInfo, load_split, save_splits
 from rubro.features.embedding import Embedding
 from rubro.features.titles import LabelledTitles, Labels, save_features
@@ -49,10 +50,12 @@ both = pytest.mark.parametrize("kind", list(NETWORKS))
 @pytest.fixture(scope="session")
 def stage(project_root: Path) -> Iterator[Callable[[str], Any]]:
     """Import a file of stages/; what stages/workspace.py changes in the process is undone."""
-    handler, variables, path = signal.getsignal(signal.SIGINT), dict(os.environ), list(sys.path)
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    variables, path = dict(os.environ), list(sys.path)
     sys.path.insert(0, str(project_root / "stages"))
     import_module("workspace")
-    signal.signal(signal.SIGINT, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     yield import_module
     os.environ.clear()
     os.environ.update(variables)
@@ -98,7 +101,6 @@ def workspace(
     targets = learnable[1].labels.targets
     write_titles(elsewhere, learnable, learnable_texts[0], targets, np.ones(len(targets), bool))
     embedding.save(elsewhere / "models/embedding")
-    monkeypatch.setenv("RUBRO_CHECKPOINTS", "")  # for the time of the test
     return elsewhere
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from rubro.base.errors import RubroError
+from rubro.base.signals import ended_by_signals, exit_code
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -32,21 +32,23 @@ def console() -> Console:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Turn errors that the user can correct, and Ctrl-C, into a message and an exit code.
+    """Turn errors that the user can correct, and signals, into a message and an exit code.
 
-    Exit codes: 2 for a wrong file, a wrong parameter or a full disk; 130 for Ctrl-C. Any other
-    exception is a bug and passes through.
+    Exit codes: 2 for a wrong file, a wrong parameter or a full disk; 130 for Ctrl-C, and 128 + its
+    number for another signal that ends a command. Any other exception is a bug and passes through.
     """
     try:
-        yield
+        with ended_by_signals():
+            yield
     except RubroError as error:
         _refuse(str(error))
     except FileNotFoundError as error:
         missing = error.filename or error
         _refuse(f"{missing}: no such file; `dvc repro` makes the inputs of a stage")
-    except KeyboardInterrupt:
-        console().print("interrupted; run the same command again to resume", style="yellow")
-        sys.exit(EXIT_INTERRUPTED)
+    except KeyboardInterrupt as end:
+        with suppress(OSError):  # the terminal may be gone
+            console().print("interrupted; run the same command again to resume", style="yellow")
+        sys.exit(exit_code(end))
     except Exception as error:
         reason = _disk_error(error)
         if reason is None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rubro.base.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 _NUMPY_TYPES = {
@@ -27,6 +31,27 @@ _NUMPY_TYPES = {
 }
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Name a file to write instead of another, which it replaces in one step once it is whole.
+
+    Where DVC links outputs to its cache, the other file may be a link: what it links to stays.
+
+    Args:
+        path: Path of the file to replace; its folder is created if missing.
+
+    Yields:
+        Path of a file beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, replacing it in one step.
 
@@ -37,11 +62,20 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         ValueError: A number is NaN or infinite.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a csv file without the table's index, replacing it in one step.
+
+    Args:
+        path: Path of the file; its folder is created if missing.
+        table: Rows and columns of the file.
+    """
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -50,12 +84,11 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     The same tensors give the same bytes.
 
     Args:
-        path: Path of the file, in an existing folder.
+        path: Path of the file; its folder is created if missing.
         tensors: Arrays by name.
     """
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}))
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}))
 
 
 def damaged(path: Path, problem: str) -> DataError:

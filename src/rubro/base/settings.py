@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from rubro.base.errors import ParamsError
 from rubro.base.params import Params
+
+_BARE = re.compile(r"[a-z_][\w/.-]*", re.ASCII | re.IGNORECASE)
+_NO_TEXT = ("true", "false", "null", "nan", "inf")
 
 
 class _Constructor(SafeConstructor):
@@ -72,7 +76,29 @@ def load_overrides(preset: Path, params: Path) -> dict[str, str]:
     values, root = _read_yaml(preset)
     full, _ = _read_yaml(params)
     _check(preset, _merged(full, values), root)
-    return {key: json.dumps(value, separators=(",", ":")) for key, value in flat(values)}
+    return {key: override_value(value) for key, value in flat(values)}
+
+
+def override_value(value: Any) -> str:
+    """Return a value in the notation of Hydra, which `dvc exp run --set-param` reads.
+
+    >>> override_value("categoría de rubro")
+    '"categoría de rubro"'
+
+    Args:
+        value: Value that JSON can represent, without dictionaries.
+    """
+    if isinstance(value, list):
+        return f"[{','.join(map(override_value, value))}]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if _BARE.fullmatch(value) and value.lower() not in _NO_TEXT:
+        return value
+    # Backslashes before a quote, before the end or before `${`, which is escaped too, count twice.
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    text = re.sub(r'(\\*)"', r'\1\1\\"', text)
+    ending = text[len(text.rstrip("\\")) :]
+    return f'"{text}{ending}"'
 
 
 def with_settings(path: str | Path, settings: list[str]) -> Params:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +16,11 @@ def run_stage(stage: Callable[[Params], None]) -> None:
     """Read params.yaml and call a stage.
 
     Exit codes: 0 on success; 2 for a wrong file or parameter, with one message and no traceback;
-    130 for Ctrl-C; 1 for a bug, with a traceback.
+    130 for Ctrl-C, and 128 + its number for a scheduler's signal; 1 for a bug, with a traceback.
 
     Args:
         stage: Function of the validated parameters.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # until here it was the workspace's
     name = Path(sys.argv[0]).stem
     argparse.ArgumentParser(
         description=sys.modules["__main__"].__doc__,

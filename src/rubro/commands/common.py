@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import codecs
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rubro.base.console import EXIT_INTERRUPTED, console, reported_errors
+from rubro.base.console import console, reported_errors, say
 from rubro.base.errors import DataError, RubroError
+from rubro.base.signals import Ended, exit_code
 from rubro.commands.inputs import Chunk, Input
 
 if TYPE_CHECKING:
@@ -25,13 +27,17 @@ EXIT_BROKEN_PIPE = 141
 def quiet_ends() -> Iterator[None]:
     """Turn errors into messages, and end without any on Ctrl-C and where nobody reads the output.
 
-    Exit codes: those of reported_errors, and 141 for a closed pipe.
+    Another signal that ends a command is named. Exit codes: those of reported_errors, and 141 for a
+    closed pipe.
     """
     with reported_errors():
         try:
             yield
-        except KeyboardInterrupt:
-            sys.exit(EXIT_INTERRUPTED)
+        except KeyboardInterrupt as end:
+            if isinstance(end, Ended) and end.number != signal.SIGINT:
+                with suppress(OSError):  # the terminal may be gone
+                    say(f"ended by {signal.Signals(end.number).name}")
+            sys.exit(exit_code(end))
         except BrokenPipeError:
             # What is still buffered would be written, and fail, at the end of Python.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

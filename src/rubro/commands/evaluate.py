@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rubro.base.files import write_json
+from rubro.base.files import write_csv, write_json
 from rubro.base.params import EvaluateParams
 from rubro.commands.common import load_model, packages_of_training
 from rubro.commands.labelled import Labelled, LabelledFile, read_labelled
@@ -79,9 +79,8 @@ def evaluate(options: Options) -> None:
     held_out = HeldOut.of(labelled.titles, targets, classifier.classes_, classifier.vocabulary)
     tables = detail_tables(probabilities, held_out, _PARAMS)
     if options.tables is not None:
-        options.tables.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
-            table.to_csv(options.tables / f"{name}.csv", index=False)
+            write_csv(options.tables / f"{name}.csv", table)
     summary = {"model": classifier.name, "rows": _counts(labelled), "metrics": metrics}
     if options.json == Path("-"):
         _print_json(summary)

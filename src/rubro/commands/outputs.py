@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -145,7 +144,6 @@ def _appearing(path: Path) -> Iterator[IO[bytes]]:
             yield file
         return
     partial = target.with_name(f".rubro-{os.getpid()}.partial")
-    before = signal.signal(signal.SIGTERM, _stop)
     try:
         with open(partial, "wb") as file:
             yield file
@@ -154,11 +152,6 @@ def _appearing(path: Path) -> Iterator[IO[bytes]]:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-        signal.signal(signal.SIGTERM, before)
-
-
-def _stop(number: int, frame: object) -> None:
-    sys.exit(128 + number)
 
 
 def _rows(chunk: Chunk) -> Iterable[Sequence[Any]]:

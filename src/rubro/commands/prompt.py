@@ -8,6 +8,7 @@ from pathlib import Path
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
+from rubro.base.signals import Ended
 from rubro.commands.show import show_title
 from rubro.prediction.classifier import Classifier
 
@@ -27,6 +28,8 @@ def ask_for_titles(classifier: Classifier, top: int) -> None:
     while True:
         try:
             title = session.prompt("title: ")
+        except Ended:
+            raise
         except (EOFError, KeyboardInterrupt):
             return
         if _is_end(title):

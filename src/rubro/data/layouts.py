@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from io import BufferedIOBase, BufferedReader, BytesIO, RawIOBase
+from io import BufferedIOBase, BufferedReader, BytesIO, RawIOBase, TextIOWrapper
 from pathlib import Path
 from shutil import copyfileobj
 from tempfile import TemporaryFile
@@ -79,6 +79,7 @@ _MAGIC = {
 }
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
+_ARRAY_START = re.compile(r"\s*\[\s*[{\]]")
 _HEAD_BYTES = 2**16
 _SAMPLE_BYTES = 2**20
 _SAMPLE_ROWS = 200
@@ -228,45 +229,42 @@ def _text_file(
     origin: Origin, stream: BufferedReader, sample: str, kind: str | None, asked: Asked
 ) -> TitleFile:
     text = open_text(origin, stream)
-    start = sample.lstrip()[:1]
-    if (kind in (None, "json", "jsonl") and start == "[") or (kind == "json" and start == "{"):
-        if start == "{":
-            _require_lines(origin, sample, [name for names in asked.columns for name in names])
-        records = json_array_records(origin, text) if start == "[" else json_records(text)
-        found = [] if kind == "json" else ["a JSON array"]
-        return TitleFile("json" if start == "[" else "jsonl", origin, records, found=found)
-    if kind == "jsonl" or (kind in (None, "json") and start == "{"):
-        found = [] if kind else ["jsonl"]
-        return TitleFile("jsonl", origin, json_records(text), found=found)
-    if kind == "json":
-        raise DataError(f"{origin.path}: not JSON: {sample[:60]!a}; mend or rename the file")
-    separator, first_rows, columns = _separator(sample, kind, asked)
-    if kind == "txt":
-        is_table = asked.kind is None and columns > 0 and len(first_rows[0]) > 1
-    else:
-        is_table = kind is not None or columns > 0 or asked.is_table
-    if not is_table:
-        found = [] if kind == "txt" else ["text, one title a line"]
-        return TitleFile("txt", origin, line_records(text), ["title"], found=found)
-    usual = "tab" if kind == "tsv" else "comma"
-    found = []
-    if kind in (None, "txt"):
-        found.append("tsv" if separator == "\t" else "csv")
     if (
-        asked.separator is None
-        and separator != SEPARATORS[usual]
-        and not (kind in (None, "txt") and separator == "\t")
+        _ARRAY_START.match(sample)
+        if kind is None
+        else kind in ("json", "jsonl") and (sample.lstrip()[:1] == "[")
     ):
-        name = _SEPARATOR_NAMES.get(separator, repr(separator))
-        found.append(f"separated by {name}")
-    skipped = 1 if _SEPARATOR_LINE.match(sample) else 0
-    header, rows = csv_records(origin, text, separator, skipped)
+        found = [] if kind == "json" else ["a JSON array"]
+        return TitleFile("json", origin, json_array_records(origin, text), found=found)
+    if kind in ("json", "jsonl") or (kind is None and sample.lstrip()[:1] == "{"):
+        if kind == "json":
+            _require_lines(origin, sample, [name for names in asked.columns for name in names])
+        return TitleFile("jsonl", origin, json_records(text), found=[] if kind else ["jsonl"])
+    layout = _separator(sample, kind, asked)
+    if kind == "txt":
+        is_table = asked.kind is None and layout.columns > 0 and len(layout.rows[0]) > 1
+    else:
+        is_table = kind is not None or layout.columns > 0 or asked.is_table
+    if is_table:
+        return _table(origin, text, layout, kind, asked)
+    found = [] if kind == "txt" else ["text, one title a line"]
+    return TitleFile("txt", origin, line_records(text), ["title"], found=found)
+
+
+def _table(
+    origin: Origin, text: TextIOWrapper, layout: _Layout, kind: str | None, asked: Asked
+) -> TitleFile:
+    separator = layout.separator
+    table = "tsv" if separator == "\t" else "csv"
+    found = [] if kind in ("csv", "tsv") else [table]
+    if asked.separator is None and separator != ("\t" if "tsv" in (kind, *found) else ","):
+        found.append(f"separated by {_SEPARATOR_NAMES.get(separator, repr(separator))}")
+    header, rows = csv_records(origin, text, separator, layout.skipped_lines)
     stripped = [name.strip() for name in header]
     places = [find_column(stripped, names) for names in asked.columns]
     read = {stripped.index(name) for name in places if name is not None}
-    table = "tsv" if separator == "\t" else "csv"
     return TitleFile(
-        table, origin, rows(read), header, separator, found=found, first_rows=first_rows[1:]
+        table, origin, rows(read), header, separator, found=found, first_rows=layout.rows[1:]
     )
 
 
@@ -323,7 +321,9 @@ def _refuse_others(origin: Origin, head: bytes, kind: str | None) -> None:
 
 
 def _require_lines(origin: Origin, sample: str, names: Collection[str]) -> None:
-    """Refuse one object with a table in it: by columns, or as a list under a key."""
+    """Refuse what is no JSON, and one object with a table in it: by columns, or under a key."""
+    if sample.lstrip()[:1] != "{":
+        raise DataError(f"{origin.path}: not JSON: {sample[:60]!a}; mend or rename the file")
     first, second, *_ = [*(line for line in sample.splitlines() if line.strip()), "", ""]
     try:
         value = json.loads(first)
@@ -383,11 +383,21 @@ def _encoding(sample: bytes) -> str:
     return "utf-8"
 
 
-def _separator(sample: str, kind: str | None, asked: Asked) -> tuple[str, list[list[str]], int]:
-    """Return the separator, the first rows in it, and how many of the asked columns it shows.
+@dataclass(frozen=True)
+class _Layout:
+    """Separator of a table, its first rows, and the number of asked columns in its header."""
 
-    The best separator shows most of the columns in the header, and then gives most rows as many
-    fields as the header has.
+    separator: str
+    rows: list[list[str]]
+    columns: int
+    skipped_lines: int
+
+
+def _separator(sample: str, kind: str | None, asked: Asked) -> _Layout:
+    """Find the separator of a table.
+
+    The best separator shows most of the asked columns in the header, and then gives most rows as
+    many fields as the header has.
     """
     told = _SEPARATOR_LINE.match(sample)
     if told:
@@ -398,19 +408,20 @@ def _separator(sample: str, kind: str | None, asked: Asked) -> tuple[str, list[l
     usual = "\t" if kind == "tsv" else ","
     chosen = asked.separator or (told and told[1])
     candidates = [chosen] if chosen else sorted(_SEPARATOR_NAMES, key=lambda one: one != usual)
-    best: tuple[tuple[int, float], str, list[list[str]]] | None = None
+    layouts = []
     for separator in candidates:
         rows = _sample_rows(lines, separator)
         header = [name.strip() for name in rows[0]]
         columns = sum(find_column(header, names) is not None for names in asked.columns)
-        fitting = sum(_fits(row, len(header)) for row in rows) / len(rows)
-        several = len(header) > 1
-        score = (columns, fitting if columns or several else 0.0)
-        if best is None or score > best[0]:
-            best = score, separator, rows
-    assert best is not None
-    (columns, _), separator, rows = best
-    return separator, rows, columns
+        layouts.append(_Layout(separator, rows, columns, 1 if told else 0))
+    return max(layouts, key=lambda layout: (layout.columns, _fitting_share(layout)))
+
+
+def _fitting_share(layout: _Layout) -> float:
+    count = len(layout.rows[0])
+    if count == 1 and not layout.columns:
+        return 0.0
+    return sum(_fits(row, count) for row in layout.rows) / len(layout.rows)
 
 
 def _sample_rows(lines: Sequence[str], separator: str) -> list[list[str]]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
-from rubro.base.files import damaged, read_json, require_file, write_json
+from rubro.base.files import damaged, read_json, replacing, require_file, write_json
 from rubro.base.schema import Positive, Section
 from rubro.base.text import tokenise
 
@@ -42,11 +42,11 @@ def save_splits(
         labels: Categories; the position is the class index.
         info: Properties of the source.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for name, split in splits.items():
         tokens = split["title"].map(lambda title: " ".join(tokenise(title)))
         table = split.assign(tokens=tokens)[list(_COLUMNS)]
-        table.to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
+        with replacing(folder / f"{name}.parquet") as partial:
+            table.to_parquet(partial, index=False, compression="zstd")
     write_json(folder / "labels.json", labels)
     write_json(folder / "source.json", info.model_dump())
 

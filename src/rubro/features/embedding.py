@@ -39,7 +39,6 @@ class Embedding:
 
     def save(self, folder: Path) -> None:
         """Write table.safetensors, vocabulary.json and subwords.json."""
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "vocabulary.json", self.subwords.vocabulary)
         write_json(folder / "subwords.json", self.subwords.params.model_dump())
         write_tensors(folder / "table.safetensors", {"table": self.table})

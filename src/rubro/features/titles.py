@@ -85,7 +85,6 @@ def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Token
         splits: Titles of each split, by its name.
         tokens: Distinct tokens of all splits.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     arrays = {"values": tokens.values, "offsets": tokens.offsets, "weights": tokens.weights}
     write_tensors(folder / "tokens.safetensors", arrays)
     for name, split in splits.items():

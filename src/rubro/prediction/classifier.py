@@ -96,6 +96,9 @@ class Classifier:
 
         Args:
             titles: Any texts.
+
+        Raises:
+            TypeError: titles is one text, not a sequence of texts.
         """
         best = [logits.argmax(axis=1) for logits in self._logits(titles)]
         return [self.classes_[index] for indices in best for index in indices]
@@ -172,7 +175,11 @@ class Classifier:
 
         Returns:
             Shares from 0 to 1, float64 (titles,); 1 for a title without tokens.
+
+        Raises:
+            TypeError: titles is one text, not a sequence of texts.
         """
+        _check_titles(titles)
         return np.array([self._unknown_share(self._tokens(title)) for title in titles])
 
     def _unknown_share(self, tokens: list[str]) -> float:
@@ -284,6 +291,7 @@ class Classifier:
         self, titles: Sequence[str]
     ) -> Iterator[tuple[TitleFeatures, dict[str, np.ndarray]]]:
         """Yield features of a batch of titles, and token states by member."""
+        _check_titles(titles)
         for start in range(0, len(titles), _BATCH_TITLES):
             yield self._batch(list(map(self._tokens, titles[start : start + _BATCH_TITLES])))
 
@@ -333,6 +341,11 @@ class _KnownTokens:
                 self._states[name] = _with_room(self._states[name], before, now)
                 self._states[name][before:now] = scorer.token_states(tokens)
         return features, dict(self._states)
+
+
+def _check_titles(titles: Sequence[str]) -> None:
+    if isinstance(titles, str):
+        raise TypeError("titles are a sequence of texts, not one text; pass [title]")
 
 
 def _with_room(states: np.ndarray, used: int, needed: int) -> np.ndarray:

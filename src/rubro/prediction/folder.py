@@ -213,7 +213,6 @@ class Model:
         Args:
             folder: Path of the folder, created if missing.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         for name, tensors in self.tensors.items():
             write_tensors(folder / f"{name}.safetensors", tensors)
         if self.titles is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -85,3 +87,17 @@ class EpochProgress(Callback):
 
     def on_exception(self, trainer: L.Trainer, *_: Any) -> None:
         self._progress.stop()
+
+
+class KeptSigterm(Callback):
+    """Keeps the handler of SIGTERM.
+
+    Lightning's own waits in it for the other processes of the training, which may have ended.
+    """
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)

@@ -16,6 +16,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import nn
@@ -26,7 +27,7 @@ from rubro.base.params import TrainParams
 from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
 from rubro.models.batches import Batches
-from rubro.training.callbacks import BEST, EpochLog, EpochProgress
+from rubro.training.callbacks import BEST, EpochLog, EpochProgress, KeptSigterm
 from rubro.training.checkpoints import ResumePoint
 from rubro.training.devices import SharedTraining
 from rubro.training.loss import class_shares
@@ -184,7 +185,8 @@ def train(
     data = TitleBatches(titles, weights, params.batch_size, run.seed, params.row_dropout)
     epochs = epochs_of(params, int((weights > 0).sum()))
     log = EpochLog(report)
-    callbacks: list[Callback] = [EpochProgress(), log] if console().is_terminal else [log]
+    progress: list[Callback] = [EpochProgress()] if console().is_terminal else []
+    callbacks = [*progress, log, KeptSigterm()]
     if params.early_stopping_patience:
         callbacks.append(EarlyStopping(BEST, mode="max", patience=params.early_stopping_patience))
     best = ModelCheckpoint(run.checkpoints, monitor=BEST, mode="max", save_weights_only=True)
@@ -193,6 +195,8 @@ def train(
         accelerator=run.accelerator,
         devices=run.devices,
         strategy=SharedTraining() if run.devices > 1 else "auto",
+        plugins=[LightningEnvironment()],  # not that of a scheduler
+        default_root_dir=run.checkpoints,  # of a scheduler's checkpoints too
         use_distributed_sampler=False,
         max_epochs=epochs,
         deterministic=True,
@@ -219,16 +223,17 @@ def train(
     }
     prefix = "network."
     own = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
-    return Trained(own, summary, _origin(trainer.strategy.root_device, run.devices))
+    return Trained(own, summary, _origin(trainer))
 
 
-def _origin(device: torch.device, devices: int) -> dict[str, Any]:
+def _origin(trainer: L.Trainer) -> dict[str, Any]:
     """Return the environment on which the last bits of the weights depend."""
+    device = trainer.strategy.root_device
     return {
         "torch_version": str(torch.__version__),
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "devices": devices,
+        "devices": trainer.world_size,
     }
 
 
@@ -243,7 +248,7 @@ def _trainer(**options: Any) -> L.Trainer:
 def _fit(
     trainer: L.Trainer, classifier: TitleClassifier, data: TitleBatches, checkpoint: Path | None
 ) -> None:
-    """Fit the classifier; Ctrl-C raises KeyboardInterrupt instead of exiting with code 1.
+    """Fit the classifier; a signal raises KeyboardInterrupt instead of exiting with code 1.
 
     Raises:
         TrainingError: Another process of the training has died.
@@ -251,10 +256,10 @@ def _fit(
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:
-        if not trainer.interrupted:
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
             raise
-        raise KeyboardInterrupt from None
+        raise end.__context__ from None
     except RuntimeError as error:
         if "/gloo/transport/" not in str(error):
             raise
