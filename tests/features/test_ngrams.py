@@ -9,7 +9,7 @@ from gensim.models.fasttext import ft_ngram_hashes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rubro.features.ngrams import ngram_buckets
+from rubro.features.ngrams import ngram_bounds, ngram_buckets
 
 PLANES = range(17)
 WORD_LENGTH = 50
@@ -74,3 +74,20 @@ def test_the_marks_of_a_word_alone_are_no_ngrams() -> None:
     assert ngram_buckets("", 1, 1, 10) == []
     assert len(ngram_buckets("a", 1, 1, 10)) == 1
     assert len(ngram_buckets("a", 1, 3, 10)) == 4  # a, <a, a>, <a>
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 3), (3, 5), (2, 9)], ids=str)
+@pytest.mark.parametrize("word", ["", "a", "ab", "ñandú", "abcdefgh"])
+def test_the_bounds_of_ngrams_are_in_the_order_of_their_buckets(
+    word: str, sizes: tuple[int, int]
+) -> None:
+    whole = 2**31 - 1
+    marked = f"<{word}>"
+    grams = [marked[start:stop] for start, stop in ngram_bounds(word, *sizes)]
+    hashed = []
+    for gram in grams:
+        value = 2166136261
+        for byte in gram.encode():
+            value = ((value ^ (byte if byte < 128 else byte | 0xFFFFFF00)) * 16777619) % 2**32
+        hashed.append(value % whole)
+    assert hashed == ngram_buckets(word, *sizes, whole)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from rubro.models.cnn import Cnn
 from rubro.models.layers import ModelShape
 from rubro.models.mlp import Mlp
 from rubro.prediction.classifier import Classifier
+from tiny_project import run_here, run_in
 
 pytest_plugins = ["tiny_project"]
 
@@ -109,3 +112,37 @@ def test_the_ensemble_is_the_weighted_sum_of_the_models(
     ]
     assert len(weighted) == 3
     np.testing.assert_allclose(ensemble.logits(titles), sum(weighted), atol=1e-4)
+
+
+def test_training_titles_are_in_the_folder_where_the_parameters_ask_for_them(project: Path) -> None:
+    params = project / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("training_titles: false", "training_titles: true"))
+    code, messages = run_here(project, "ensemble")
+    assert code == 0, messages
+    table = load_split(project / "data" / "subset", "train")
+    classifier = Classifier.load(project / "models" / "ensemble")
+    for title in table["title"].iloc[[0, 100, -1]]:
+        nearest = classifier.explain(title, nearest=5).nearest
+        assert nearest[0].similarity == pytest.approx(1, abs=1e-6)
+        own = table.loc[table["title"] == nearest[0].title, "category"]
+        assert [nearest[0].category] == own.to_list()
+        assert sorted(tokenise(nearest[0].title)) == sorted(tokenise(title))
+
+
+def test_thresholds_of_validation_keep_their_promise_on_test(
+    first_project: Path, tmp_path: Path
+) -> None:
+    subset, output = first_project / "data" / "subset", tmp_path / "thresholds.json"
+    command = [sys.executable, "-m", "rubro.cli", "thresholds"]
+    command += ["--model", str(first_project / "models" / "ensemble")]
+    options = ["--precision", "0.9", "--output", str(output)]
+    run_in(tmp_path, *command, str(subset / "validation.parquet"), *options)
+    written = json.loads(output.read_text())
+    assert written["all"]["low"] >= 0.9
+    assert written["all"]["kept"] > 0.5 * written["all"]["titles"]
+    test = str(subset / "test.parquet")
+    checked = run_in(tmp_path, *command, test, "--check", str(output)).stdout
+    (line,) = [line for line in checked.splitlines() if "all categories" in line]
+    high = float(line.split()[-1].rpartition("-")[2].removesuffix("%")) / 100
+    assert high >= 0.9

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
-_NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "I8": "i1", "I16": "<i2", "I32": "<i4"}
+_NUMPY_TYPES = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "U8": "u1",
+    "I8": "i1",
+    "I16": "<i2",
+    "I32": "<i4",
+    "I64": "<i8",
+}
 
 
 @contextmanager

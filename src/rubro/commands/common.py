@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rubro.base.console import console, reported_errors, say
-from rubro.base.errors import DataError
+from rubro.base.errors import DataError, RubroError
 from rubro.base.signals import Ended, exit_code
 from rubro.commands.inputs import Chunk, Input
 
@@ -59,6 +59,24 @@ def load_model(folder: Path) -> Classifier:
             f"REPOSITORY ensemble-classifier --out {folder}` takes it from another repository"
         )
     return Classifier.load(folder)
+
+
+@contextmanager
+def packages_of_training(command: str) -> Iterator[None]:
+    """Import packages that a prediction does not need.
+
+    Args:
+        command: Command that needs them.
+
+    Raises:
+        RubroError: One is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise RubroError(
+            f"{command} needs {error.name}, which is not installed: pip install 'rubro[train]'"
+        ) from None
 
 
 def checked_encoding(name: str | None) -> str | None:

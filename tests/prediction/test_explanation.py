@@ -1,0 +1,269 @@
+"""Explanations: what they say is what the model says of other titles, and exact where linear."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from helpers import LABELS, MakeModel
+from rubro.base.errors import DataError
+from rubro.base.text import tokenise
+from rubro.features.subwords import Subwords
+from rubro.prediction.classifier import Classifier
+from rubro.prediction.explanation import Explanation
+from rubro.prediction.folder import Model, fingerprint
+from rubro.prediction.nearest import title_tensors
+
+pytest_plugins = ["helpers"]
+
+TITLES = ["apple drill new boot", "Ñandú apple 32w apple", "zzz", "apple", "red  SCREEN, cherry"]
+TRAINING = [
+    ("apple pear", 0),
+    ("Apple  drill", 1),
+    ("new red drill", 1),
+    ("boot", 2),
+    ("???", 3),
+    ("apple pear", 2),
+    ("Nokia 3310 ñ", 3),
+]
+
+
+def weighted(model: Model) -> Model:
+    members = {
+        name: member.model_copy(update={"weight": weight})
+        for (name, member), weight in zip(
+            model.description.members.items(), (0.2, 0.1, 1.3), strict=False
+        )
+    }
+    return replace(model, description=model.description.model_copy(update={"members": members}))
+
+
+@pytest.fixture(scope="module")
+def model(make_model: MakeModel) -> Model:
+    """All three models, unequally weighted, with training titles."""
+    model = weighted(make_model("mlp", "cnn", "svm"))
+    subwords = Subwords(model.vocabulary, model.description.subwords)
+    titles, categories = zip(*TRAINING, strict=True)
+    return replace(model, titles=title_tensors(titles, np.array(categories), subwords))
+
+
+@pytest.fixture(scope="module")
+def classifier(model: Model) -> Classifier:
+    return Classifier(model)
+
+
+def leads(classifier: Classifier, explained: Explanation, titles: list[str]) -> np.ndarray:
+    logits = classifier.logits(titles)
+    best, other = map(classifier.classes_.index, (explained.category, explained.other))
+    return np.asarray(logits[:, best] - logits[:, other])
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_a_word_contributes_what_the_title_without_it_lacks(
+    classifier: Classifier, title: str
+) -> None:
+    explained = classifier.explain(title)
+    tokens = tokenise(title)
+    without = [" ".join(tokens[:place] + tokens[place + 1 :]) for place in range(len(tokens))]
+    whole, *others = leads(classifier, explained, [title, *without])
+    assert [explained.category] == classifier.predict([title])
+    assert explained.lead == pytest.approx(whole, abs=1e-4)
+    for word, token, other in zip(explained.words, tokens, others, strict=True):
+        assert word.contribution == pytest.approx(whole - other, abs=1e-4)
+        assert word.contribution == pytest.approx(sum(word.members.values()), abs=1e-4)
+        assert list(word.members) == ["mlp", "cnn", "svm"]
+        assert "".join(tokenise(word.text)) == token
+        assert title[word.start : word.end] == word.text
+        assert word.known == (token in classifier.vocabulary)
+
+
+@pytest.mark.parametrize("title", [*TITLES, "", "a a a a"])
+def test_the_parts_of_the_linear_member_are_all_of_its_lead(
+    classifier: Classifier, title: str
+) -> None:
+    explained = classifier.explain(title)
+    scores = classifier.member_logits([title])["svm"][0]
+    best, other = map(LABELS.index, (explained.category, explained.other))
+    parts = [each.contribution for each in explained.linear]
+    assert explained.linear_bias + sum(parts) == pytest.approx(
+        1.3 * (scores[best] - scores[other]), abs=1e-4
+    )
+    assert [abs(part) for part in parts] == sorted(map(abs, parts), reverse=True)
+
+
+def test_the_inputs_of_the_linear_member_are_those_of_the_title(make_model: MakeModel) -> None:
+    model = make_model("svm")
+    tensors = dict(model.tensors["svm"])
+    inputs = len(tensors["idf"])
+    # Each input has a weight for the first category, so that none is left out.
+    tensors["starts"] = np.arange(inputs + 1, dtype=np.int32)
+    tensors["categories"] = np.zeros(inputs, np.int16)
+    tensors["weights"] = np.ones(inputs, np.float16)
+    member = model.description.members["svm"].model_copy(update={"weights": inputs})
+    description = model.description.model_copy(update={"members": {"svm": member}})
+    title = "Ápple dríll"
+    explained = Classifier(
+        replace(model, description=description, tensors={"svm": tensors})
+    ).explain(title)
+    found = {(each.kind, each.text): title[each.start : each.end] for each in explained.linear}
+    words = {("word", "apple"): "Ápple", ("word", "drill"): "dríll"}
+    grams = {
+        ("ngram", marked[start : start + n])
+        for marked in ("<apple>", "<drill>")
+        for n in (3, 4)
+        for start in range(len(marked) - n + 1)
+    }
+    assert found.keys() == {*words, *grams, ("bigram", "apple drill")}
+    assert found.items() >= words.items()
+    assert found["bigram", "apple drill"] == title
+    assert (found["ngram", "<ap"], found["ngram", "ple"]) == ("Áp", "ple")
+    assert (found["ngram", "ill>"], found["ngram", "dril"]) == ("íll", "dríl")
+
+
+def test_another_category_can_be_the_one_compared_with(classifier: Classifier) -> None:
+    ((best, _), (second, confidence), *_, (last, _)) = classifier.top(["apple drill"], 4)[0]
+    assert classifier.explain("apple drill").other == second
+    assert classifier.explain("apple drill").other_confidence == pytest.approx(confidence, abs=1e-6)
+    against = classifier.explain("apple drill", against=last)
+    assert (against.category, against.other) == (best, last)
+    assert against.lead > classifier.explain("apple drill").lead
+    assert classifier.explain("apple drill", against=best).lead == 0
+    with pytest.raises(DataError, match="no category 'CAKE'"):
+        classifier.explain("apple drill", against="CAKE")
+
+
+def test_a_model_of_networks_has_no_linear_parts(make_model: MakeModel) -> None:
+    explained = Classifier(make_model("mlp")).explain("apple drill")
+    assert (explained.linear, explained.linear_bias) == ([], 0.0)
+    assert [list(word.members) for word in explained.words] == [["mlp"]] * 2
+
+
+def test_only_what_is_read_of_a_long_title_is_explained(classifier: Classifier) -> None:
+    explained = classifier.explain("apple " * 400)
+    assert len(explained.words) == classifier.description.text.max_tokens
+    assert [word.text for word in explained.words] == ["apple"] * 20
+
+
+def test_a_title_of_unknown_words_is_foreign(classifier: Classifier) -> None:
+    shares = [
+        ("apple drill", 0),
+        ("apple zzz", 0.5),
+        ("zzz yyy apple", 2 / 3),
+        ("", 1),
+        ("\u200b", 1),
+    ]
+    titles = [title for title, _ in shares]
+    expected = [share for _, share in shares]
+    np.testing.assert_allclose(classifier.out_of_vocabulary(titles), expected)
+    for title, share in shares:
+        explained = classifier.explain(title)
+        assert explained.out_of_vocabulary == pytest.approx(share)
+        assert explained.foreign == (share > 0.5)
+    assert classifier.out_of_vocabulary([]).shape == (0,)
+
+
+def test_threads_get_the_explanations_of_one(model: Model, classifier: Classifier) -> None:
+    titles = [f"{title} {number}x{number}" for number in range(40) for title in TITLES]
+    shared = Classifier(model)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(shared.explain, titles))
+    for title, each in zip(titles, found, strict=True):
+        alone = classifier.explain(title)
+        assert (each.category, each.other) == (alone.category, alone.other)
+        for one, other in zip(each.words, alone.words, strict=True):
+            assert one.contribution == pytest.approx(other.contribution, abs=1e-4)
+
+
+def test_a_model_of_one_category_has_nothing_to_explain(make_model: MakeModel) -> None:
+    model = make_model("svm")
+    tensors = {**model.tensors["svm"], "bias": np.zeros(1, np.float32)}
+    tensors["categories"] = np.zeros_like(tensors["categories"])
+    description = model.description.model_copy(update={"labels": ["ALL"]})
+    alone = Classifier(replace(model, description=description, tensors={"svm": tensors}))
+    with pytest.raises(DataError, match="a single category, ALL"):
+        alone.explain("apple")
+
+
+# Training titles
+
+
+def cosine(model: Model, one: str, other: str) -> float:
+    """The cosine of two titles, by its definition."""
+    documents = model.description.subwords.titles
+
+    def weight(word: str) -> float:
+        return math.log((1 + documents) / (1 + model.vocabulary.get(word, 0))) + 1
+
+    words, others = set(tokenise(one)), set(tokenise(other))
+    shared = sum(weight(word) ** 2 for word in words & others & model.vocabulary.keys())
+    lengths = [sum(weight(word) ** 2 for word in each) for each in (words, others)]
+    return shared / math.sqrt(math.prod(lengths)) if shared else 0.0
+
+
+@pytest.mark.parametrize("title", ["apple drill zzz", "APPLE pear", "nokia ñ 1234", "zzz", ""])
+def test_the_nearest_titles_have_the_highest_cosine(
+    model: Model, classifier: Classifier, title: str
+) -> None:
+    found = classifier.explain(title, nearest=4).nearest
+    near = [(cosine(model, title, text), text, LABELS[index]) for text, index in TRAINING]
+    expected = sorted((each for each in near if each[0]), key=lambda each: -each[0])[:4]
+    assert [(each.title, each.category) for each in found] == [each[1:] for each in expected]
+    similarities = [each.similarity for each in found]
+    np.testing.assert_allclose(similarities, [each[0] for each in expected], rtol=1e-5)
+
+
+def test_training_titles_travel_in_the_folder_and_change_no_answer(
+    model: Model, classifier: Classifier, tmp_path: Path
+) -> None:
+    model.save(tmp_path / "with")
+    replace(model, titles=None).save(tmp_path / "without")
+    there, bare = Classifier.load(tmp_path / "with"), Classifier.load(tmp_path / "without")
+    assert there.logits(TITLES).tobytes() == bare.logits(TITLES).tobytes()
+    found = there.explain("apple drill", nearest=3).nearest
+    assert len(found) == 3
+    assert found == classifier.explain("apple drill", nearest=3).nearest
+    assert fingerprint(tmp_path / "with") == fingerprint(tmp_path / "without")
+    with pytest.raises(DataError, match="holds no training titles"):
+        bare.explain("apple", nearest=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "problem"),
+    [
+        ("categories", lambda values: values + 4, "categories is out of range"),
+        ("titles", lambda values: values - 1, "titles is out of range"),
+        ("starts", lambda values: values[:-1], "another vocabulary"),
+        ("starts", lambda values: values[::-1].copy(), "starts is out of range"),
+        ("text_starts", lambda values: values + 1, "text_starts is out of range"),
+        ("lengths", lambda values: values[1:], "differ in the number of titles"),
+        ("lengths", lambda values: values * np.nan, "NaN"),
+        ("text", lambda values: values.astype(np.int32), "tensor text is I32"),
+    ],
+)
+def test_damaged_training_titles_are_refused(
+    model: Model, tmp_path: Path, name: str, change: object, problem: str
+) -> None:
+    model.save(tmp_path)
+    path = tmp_path / "training.titles.safetensors"
+    tensors = load_file(path)
+    assert callable(change)
+    save_file({**tensors, name: change(tensors[name])}, path)
+    with pytest.raises(DataError, match=problem) as caught:
+        Classifier.load(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_fingerprint_is_of_every_file(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    found = {fingerprint(tmp_path)}
+    for name in ("model.json", "vocabulary.json", "mlp.safetensors", "svm.safetensors"):
+        with open(tmp_path / name, "ab") as file:
+            file.write(b" ")
+        found.add(fingerprint(tmp_path))
+    assert len(found) == 5
