@@ -253,8 +253,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder to write slices, classes, confused_pairs, mistakes and reliability to, as "
-            "csv.",
+            help="Folder to write slices, classes, confused_pairs, confusions, mistakes, "
+            "reliability, reliability_before and coverage to, as csv.",
             show_default=False,
         ),
     ] = None,
