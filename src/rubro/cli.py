@@ -254,7 +254,7 @@ def evaluate(
         typer.Option(
             metavar="FOLDER",
             help="Folder to write slices, classes, confused_pairs, confusions, mistakes, "
-            "reliability, reliability_before and coverage to, as csv.",
+            "reliability, reliability_before, coverage and automation to, as csv.",
             show_default=False,
         ),
     ] = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 
@@ -13,6 +14,7 @@ from rubro.evaluation.metrics import classification_metrics, expected_calibratio
 from rubro.evaluation.significance import compare
 from rubro.evaluation.tables import (
     HeldOut,
+    automation_table,
     class_table,
     comparison,
     confused_pairs,
@@ -282,6 +284,23 @@ def test_a_threshold_of_the_coverage_curve_is_never_above_a_confidence_it_keeps(
     table = coverage_curve(probabilities, np.array([0, 0]))
     assert table["confidence"].tolist() == [0.999999, 0.777777]
     assert table["coverage"].tolist() == [0.5, 1.0]
+
+
+def test_automation_takes_the_greatest_coverage_at_each_precision() -> None:
+    curve = pd.DataFrame(
+        {
+            "confidence": [0.9, 0.8, 0.7, 0.6],
+            "coverage": [0.25, 0.5, 0.75, 1.0],
+            "precision": [0.96, 0.94, 0.95, 0.7],
+        }
+    )
+    assert automation_table(curve).to_dict("list") == {
+        "goal": [0.9, 0.95],
+        "confidence": [0.7, 0.7],
+        "coverage": [0.75, 0.75],
+        "precision": [0.95, 0.95],
+    }
+    assert automation_table(curve.tail(1)).empty
 
 
 def test_mistakes_come_with_the_least_probable_truth_first() -> None:

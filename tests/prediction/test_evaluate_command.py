@@ -102,6 +102,7 @@ def test_tables_are_shown_and_written(tmp_path: Path, evaluate: Evaluate) -> Non
         "reliability.csv",
         "reliability_before.csv",
         "coverage.csv",
+        "automation.csv",
     }
     mistakes = pd.read_csv(tmp_path / "new/details/mistakes.csv")
     assert list(mistakes["title"]) == ["mesa"]

@@ -16,6 +16,7 @@ from rubro.evaluation.significance import balanced_accuracy_interval, compare
 
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
 _BLOCK_CATEGORIES = 20
+_PRECISIONS = (0.9, 0.95, 0.98, 0.99)
 
 
 @dataclass(frozen=True)
@@ -328,6 +329,21 @@ def coverage_curve(probabilities: np.ndarray, targets: np.ndarray) -> pd.DataFra
     ).round(6)
 
 
+def automation_table(curve: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of titles that can be left to a model at given precisions.
+
+    Args:
+        curve: Table of coverage_curve.
+
+    Returns:
+        Columns goal (least precision) and those of the row of the curve with the greatest coverage
+        that has it; one row per goal that the curve reaches.
+    """
+    reached = {goal: curve[curve["precision"] >= goal].tail(1) for goal in _PRECISIONS}
+    rows = [row.assign(goal=goal) for goal, row in reached.items()]
+    return pd.concat(rows)[["goal", *curve.columns]]
+
+
 def detail_tables(
     probabilities: np.ndarray, uncalibrated: np.ndarray, held_out: HeldOut, params: EvaluateParams
 ) -> dict[str, pd.DataFrame]:
@@ -341,11 +357,12 @@ def detail_tables(
 
     Returns:
         Tables slices, classes, confused_pairs, confusions, mistakes, reliability,
-        reliability_before (before calibration) and coverage, by name.
+        reliability_before (before calibration), coverage and automation, by name.
     """
     targets, bins = held_out.targets, params.calibration_bins
     masks = slices(held_out, params.rare_category_rows)
     pairs = confused_pairs(probabilities, targets, held_out.labels, params.confused_pairs)
+    coverage = coverage_curve(probabilities, targets)
     return {
         "slices": slice_table(probabilities, targets, masks, bins),
         "classes": class_table(probabilities, held_out),
@@ -354,5 +371,6 @@ def detail_tables(
         "mistakes": worst_mistakes(probabilities, held_out, params.mistakes),
         "reliability": reliability_curve(probabilities, targets, bins),
         "reliability_before": reliability_curve(uncalibrated, targets, bins),
-        "coverage": coverage_curve(probabilities, targets),
+        "coverage": coverage,
+        "automation": automation_table(coverage),
     }
