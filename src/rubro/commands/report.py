@@ -46,7 +46,7 @@ def report(output: Path, images: Path | None, split: str) -> None:
     if images is not None:
         images.mkdir(parents=True, exist_ok=True)
         for name, chart in charts.items():
-            for kind, picture in (("svg", chart.svg().encode()), ("png", chart.png())):
+            for kind, picture in (("svg", chart.svg.encode()), ("png", chart.png())):
                 with appearing(images / f"{name}.{kind}") as file:
                     file.write(picture)
         say(f"{images}: {len(charts)} charts, each as svg and png")

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from io import BytesIO, StringIO
 from typing import Any
@@ -88,8 +89,9 @@ class Chart:
     draw: Callable[[Figure], None]
     size: tuple[float, float]
 
+    @cached_property
     def svg(self) -> str:
-        """Return the chart as SVG with text as text; the same content gives the same bytes."""
+        """SVG with text as text; the same content gives the same bytes."""
         file = StringIO()
         with _styled(self.name):
             nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -98,7 +100,7 @@ class Chart:
 
     def inline_svg(self) -> str:
         """Return the chart as an element of a web page whose style sheet sets its colours."""
-        _, _, svg = self.svg().partition("<svg ")
+        _, _, svg = self.svg.partition("<svg ")
         for colour, name in COLOURS.items():
             svg = svg.replace(colour, f"var(--{name})")
         # Names of parts, which are the same in every chart; those that are referred to are hashes.

@@ -225,7 +225,7 @@ def read_content(folder: Path, split: str) -> Content:
 
 
 def _read_summaries(content: Content, folder: Path) -> None:
-    evaluated = _json(content, folder / "evaluate.json", dict[str, dict[str, dict[str, _Number]]])
+    evaluated = _json(content, folder / "evaluate.json", dict[str, dict[str, dict[str, Any]]])
     if evaluated is not None:
         path = folder / "evaluate.json"
         of_split = evaluated.get(content.split, {})
