@@ -104,7 +104,7 @@ class Chart:
         for colour, name in COLOURS.items():
             svg = svg.replace(colour, f"var(--{name})")
         # Names of parts, which are the same in every chart; those that are referred to are hashes.
-        svg = re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", svg)
+        svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
         return f'<svg role="img" aria-label="{escape(self.alternative)}" {svg}'
 
     def png(self) -> bytes:
@@ -235,7 +235,10 @@ def _reliability(content: Content) -> Iterator[Chart]:
             for name, bins in series.items():
                 number = 1 if name.startswith("before") else 0
                 x, y = [b.confidence for b in bins], [b.accuracy for b in bins]
-                _line(axes, number, x, y, name, marked=True)
+                most = max(b.titles for b in bins)
+                sizes = [6 + 60 * b.titles / most for b in bins]
+                axes.scatter(x, y, sizes, color=SERIES[number], marker=_MARKERS[number])
+                _line(axes, number, x, y, name, marked=False)
             axes.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy")
             axes.legend()
 

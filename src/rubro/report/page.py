@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rubro.base.settings import flat
 from rubro.report.charts import Chart, best_first, worst_first
@@ -46,6 +46,7 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     environment.filters["thousands"] = lambda count: f"{count:,}"
+    environment.filters["breakable"] = _breakable
     environment.filters["digits"] = lambda value: f"{value:.4f}"
     script = _resource("search.js")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -69,6 +70,11 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
 
 def _resource(name: str) -> str:
     return (files("rubro.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _breakable(name: str) -> Markup:
+    """Return text that a narrow screen may break after an underscore."""
+    return Markup(str(escape(name)).replace("_", "_<wbr>"))
 
 
 def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
