@@ -279,8 +279,11 @@ def test_the_coverage_curve_gives_what_a_threshold_keeps() -> None:
     }
 
 
-def test_a_threshold_of_the_coverage_curve_is_never_above_a_confidence_it_keeps() -> None:
-    probabilities = np.array([[1 - 4e-7, 4e-7], [0.7777777, 0.2222223]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_threshold_of_the_coverage_curve_is_never_above_a_confidence_it_keeps(
+    dtype: type[np.floating],
+) -> None:
+    probabilities = np.array([[1 - 4e-7, 4e-7], [0.7777777, 0.2222223]], dtype=dtype)
     table = coverage_curve(probabilities, np.array([0, 0]))
     assert table["confidence"].tolist() == [0.999999, 0.777777]
     assert table["coverage"].tolist() == [0.5, 1.0]

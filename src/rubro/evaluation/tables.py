@@ -314,7 +314,7 @@ def coverage_curve(probabilities: np.ndarray, targets: np.ndarray) -> pd.DataFra
         confidence) and precision (share of right predictions among them); about one row per
         hundredth of the titles, highest confidence first.
     """
-    confidence = probabilities.max(axis=1)
+    confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == targets
     highest_first = np.sort(confidence)[::-1]
     last = np.ceil(len(targets) * np.arange(1, 101) / 100).astype(int) - 1

@@ -86,6 +86,6 @@ def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _missing(content: Content, parts: tuple[str, ...]) -> str:
     """Return which files with these parts in their paths are missing, as the end of a sentence."""
-    names = [path.as_posix() for path in content.missing if set(parts) & {*path.parts, path.stem}]
+    names = [path.as_posix() for path in content.missing if not set(parts).isdisjoint(path.parts)]
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
