@@ -1,6 +1,7 @@
 """evaluate: measure and compare the models and the ensemble on validation and test."""
 
 import json
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,11 @@ def write_descriptions(
     trained = {name: classifiers[name].description.members[name].training for name in MODELS[1:]}
     torch = {record["torch_version"] for record in trained.values() if "torch_version" in record}
     description = {
-        "versions": {"rubro": __version__, "torch": ", ".join(sorted(torch))},
+        "versions": {
+            "rubro": __version__,
+            "torch": ", ".join(sorted(torch)),
+            **{name: version(name) for name in ("gensim", "lightning", "numpy", "scikit-learn")},
+        },
         "params": plain,
         "weights": {name: member.weight for name, member in members.items()},
     }
