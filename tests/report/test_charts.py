@@ -75,7 +75,9 @@ def test_no_two_charts_share_an_id(charts: dict[str, Chart]) -> None:
 def test_every_chart_says_in_words_what_it_shows(charts: dict[str, Chart]) -> None:
     for chart in charts.values():
         assert re.search(r"\d", chart.alternative), chart.name
-        assert ElementTree.fromstring(chart.inline_svg()).get("aria-label") == chart.alternative
+        assert ElementTree.fromstring(chart.inline_svg()).get("aria-label") == (
+            f"{chart.title}: {chart.alternative}"
+        )
 
 
 def test_another_process_draws_the_same_bytes(

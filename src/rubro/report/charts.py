@@ -36,6 +36,7 @@ _MARKERS = ("o", "s", "D", "^")
 _DASHES = ("-", "--", "-.", ":")
 _WORST, _BEST = 30, 10
 _LONGEST_NAME = 30
+_TITLE_HEIGHT = 0.25  # inches
 _WIDTH = 4.6  # inches: on a telephone about as wide as the screen, so that text keeps its size
 
 _STYLE: Any = {
@@ -80,7 +81,7 @@ class Chart:
         title: Heading.
         alternative: What it shows, in words, for those who cannot see it.
         draw: Function that draws it on an empty figure.
-        size: Width and height, in inches.
+        size: Width and height without the title, in inches.
     """
 
     name: str
@@ -105,7 +106,8 @@ class Chart:
             svg = svg.replace(colour, f"var(--{name})")
         # Names of parts, which are the same in every chart; those that are referred to are hashes.
         svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
-        return f'<svg role="img" aria-label="{escape(self.alternative)}" {svg}'
+        label = escape(f"{self.title}: {self.alternative}")
+        return f'<svg role="img" aria-label="{label}" {svg}'
 
     def png(self) -> bytes:
         """Return the chart as PNG, 200 pixels an inch."""
@@ -115,7 +117,9 @@ class Chart:
         return file.getvalue()
 
     def _figure(self) -> Figure:
-        figure = Figure(figsize=self.size)
+        width, height = self.size
+        figure = Figure(figsize=(width, height + _TITLE_HEIGHT))
+        figure.suptitle(self.title, x=0.01, ha="left", fontsize=10, fontweight="bold")
         self.draw(figure)
         return figure
 
@@ -336,7 +340,9 @@ def _confusions(content: Content) -> Iterator[Chart]:
         return
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_subplot(title="predicted, by the number of its row")
+        axes = figure.add_subplot()
+        axes.set_xlabel("predicted, by the number of its row")
+        axes.xaxis.set_label_position("top")
         axes.set(xlim=(0.5, len(names) + 0.5), ylim=(len(names) + 0.5, 0.5))
         axes.set_xticks(range(1, len(names) + 1))
         labels = [f"{_short(name)}  {number}" for number, name in enumerate(names, start=1)]
