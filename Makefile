@@ -86,8 +86,8 @@ prove-cpus: setup ## Prove that other CPUs, emulated by QEMU, give the same byte
 	python benchmarks/prove_cpus.py
 
 .PHONY: plots
-plots: setup ## Curves, reliability and confusions as a web page
-	dvc plots show
+plots: setup ## The report of the last run, a web page, and its charts as svg and png; no network
+	rubro report --images report_charts
 
 .PHONY: sample
 sample: setup ## Write data/sample again (synthetic titles)
@@ -109,4 +109,4 @@ lock: setup ## Renew requirements.lock with the newest versions (torch stays)
 
 .PHONY: clean
 clean: ## Remove outputs of the pipeline; the DVC cache stays
-	rm -rf data/subset data/features models metrics/curves metrics/evaluation dvc_plots
+	rm -rf data/subset data/features models metrics/curves metrics/evaluation dvc_plots report.html report_charts

@@ -1,18 +1,25 @@
 """evaluate: measure and compare the models and the ensemble on validation and test."""
 
+import json
 import sys
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
 import numpy as np
+import pandas as pd
+from pydantic import TypeAdapter
 
+from rubro import __version__
 from rubro.base.console import say
-from rubro.base.files import write_csv, write_json
+from rubro.base.files import read_json, replacing, write_csv, write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
+from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_split
 from rubro.evaluation.tables import HeldOut, comparison, detail_tables, model_metrics
 from rubro.features.titles import labels_of
@@ -20,6 +27,7 @@ from rubro.prediction.calibration import softmax
 from rubro.prediction.classifier import Classifier
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
+FOLDER = Path("metrics/evaluation")
 
 
 def main(params: Params) -> None:
@@ -28,7 +36,7 @@ def main(params: Params) -> None:
     train_categories = load_split(subset, "train")["category"].value_counts()
     train_counts = np.array([train_categories.get(name, 0) for name in classes])
     classifiers = {name: Classifier.load(Path("models") / name) for name in MODELS}
-    metrics = {}
+    metrics: dict[str, dict[str, Any]] = {}
     for split in ("test", "validation"):
         table = load_split(subset, split)
         labels = labels_of(table["category"], table["label_quality"], classes)
@@ -40,16 +48,18 @@ def main(params: Params) -> None:
             labels.reliable,
             train_counts,
         )
-        measured, probabilities = {}, {}
+        measured, probabilities, tables = {}, {}, {}
         for name, classifier in classifiers.items():
             logits = classifier.logits(held_out.titles)
             p = probabilities[name] = classifier.description.calibration.probabilities(logits)
+            uncalibrated = softmax(logits)
             measured[name] = model_metrics(
-                p, softmax(logits), held_out.targets, params.evaluate, params.seed
+                p, uncalibrated, held_out.targets, params.evaluate, params.seed
             )
             say(f"{split} {name}: balanced accuracy {measured[name]['balanced_accuracy']:.4f}")
-            folder = Path("metrics/evaluation") / split / name
-            for title, frame in detail_tables(p, held_out, params.evaluate).items():
+            folder = FOLDER / split / name
+            tables[name] = detail_tables(p, uncalibrated, held_out, params.evaluate)
+            for title, frame in tables[name].items():
                 write_csv(folder / f"{title}.csv", frame)
         differences = {
             f"{one}_minus_{other}": comparison(
@@ -62,7 +72,44 @@ def main(params: Params) -> None:
             for one, other in combinations(MODELS, 2)
         }
         metrics[split] = {**measured, "differences": differences}
+        if split == "test":
+            write_descriptions(params, classifiers, measured, tables["ensemble"])
     write_json(Path("metrics/evaluate.json"), metrics)
+
+
+def write_descriptions(
+    params: Params,
+    classifiers: dict[str, Classifier],
+    measured: dict[str, dict[str, float]],
+    tables: dict[str, pd.DataFrame],
+) -> None:
+    """Write the parameters and versions of the models, and the cards of models and data."""
+    values = {name: getattr(params, name) for name in Params.model_fields}
+    plain = json.loads(TypeAdapter(dict[str, Any]).dump_json(values))
+    plain["data"]["path"] = Path(params.data.path).name  # no path of this machine
+    members = classifiers["ensemble"].description.members
+    trained = {name: classifiers[name].description.members[name].training for name in MODELS[1:]}
+    torch = {record["torch_version"] for record in trained.values() if "torch_version" in record}
+    description = {
+        "versions": {
+            "rubro": __version__,
+            "torch": ", ".join(sorted(torch)),
+            **{name: version(name) for name in ("gensim", "lightning", "numpy", "scikit-learn")},
+        },
+        "params": plain,
+        "weights": {name: member.weight for name, member in members.items()},
+    }
+    write_json(FOLDER / "description.json", description)
+    facts = Facts(
+        description,
+        read_json(Path("metrics/subset.json"), dict[str, Any]),
+        measured,
+        tables["slices"].to_dict("records"),
+        tables["automation"].to_dict("records"),
+    )
+    for name, card in {"model": model_card, "data": data_card}.items():
+        with replacing(FOLDER / f"{name}_card.md") as partial:
+            partial.write_text(card(facts), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -27,14 +27,18 @@ ALLOWED = {
     "evaluation": {"base", "features"},
     "training": {"base", "data", "features", "models", "prediction", "evaluation"},
     "sample": {"base"},
-    "commands": {"base", "data", "features", "prediction", "evaluation"},
+    "cards": set(),
+    "report": {"base"},
+    "commands": {"base", "data", "features", "prediction", "evaluation", "report"},
 }
 # What only a training needs; a prediction runs without them installed.
 HEAVY = {
     "dvc",
     "dvclive",
     "gensim",
+    "jinja2",
     "lightning",
+    "matplotlib",
     "mlflow",
     "pandas",
     "ruamel",

@@ -52,6 +52,13 @@ class OutputFormat(StrEnum):
     parquet = "parquet"
 
 
+class Split(StrEnum):
+    """Labelled titles to report on."""
+
+    test = "test"
+    validation = "validation"
+
+
 ModelFolder = Annotated[Path, typer.Option(metavar="FOLDER", help="Model to use.")]
 InputKind = Annotated[
     InputFormat | None,
@@ -315,8 +322,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder to write slices, classes, confused_pairs, mistakes and reliability to, as "
-            "csv.",
+            help="Folder to write slices, classes, confused_pairs, confusions, mistakes, "
+            "reliability, reliability_before, coverage and automation to, as csv.",
             show_default=False,
         ),
     ] = None,
@@ -412,6 +419,48 @@ def thresholds(
     )
     with quiet_ends():
         thresholds(Options(source, model, precision, output, check))
+
+
+@app.command()
+def report(
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Page to write. It appears whole or not at all.",
+        ),
+    ] = Path("report.html"),
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder to write each chart to, as svg and png; made if missing.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Titles to report on.")] = Split.test,
+) -> None:
+    """Write the metrics of the last run as one web page.
+
+    It reads the folder metrics alone. The page opens without a network: numbers with intervals, the
+    models side by side, learning curves, reliability, coverage against precision, every category,
+    confusions, the worst mistakes, data and parameters. What is missing in metrics is said in it.
+
+    \b
+    rubro report
+    rubro report --split validation --output validation.html --images pictures
+
+    It needs the packages of training: pip install 'rubro[train]'.
+
+    Exit codes: 0 the page is written, 2 there are no metrics or a file is wrong, 130 interrupted.
+    """
+    from rubro.commands.common import quiet_ends
+    from rubro.commands.report import report
+
+    with quiet_ends():
+        report(output, images, split.value)
 
 
 @app.command()

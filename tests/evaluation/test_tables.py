@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 
@@ -13,9 +14,12 @@ from rubro.evaluation.metrics import classification_metrics, expected_calibratio
 from rubro.evaluation.significance import compare
 from rubro.evaluation.tables import (
     HeldOut,
+    automation_table,
     class_table,
     comparison,
     confused_pairs,
+    confusion_block,
+    coverage_curve,
     detail_tables,
     metrics_of,
     model_metrics,
@@ -242,6 +246,66 @@ def test_pairs_of_the_same_frequency_are_ordered_by_share_then_name() -> None:
     assert table["pair"].tolist() == ["b → a", "a → b", "a → c", "c → a"]
 
 
+def test_the_confusion_block_counts_between_the_categories_of_the_pairs() -> None:
+    pairs = confused_pairs(PROBABILITIES, TARGETS, ABC, 10)
+    table = confusion_block(PROBABILITIES, TARGETS, ABC, pairs)
+    assert table.to_dict("list") == {
+        "category": ["a", "a", "b", "b"],
+        "predicted": ["a", "b", "a", "b"],
+        "titles": [1, 2, 1, 2],
+    }
+
+
+def test_the_confusion_block_holds_the_most_frequent_pairs_of_many() -> None:
+    labels = [f"{index:02}" for index in range(60)]
+    targets = np.repeat(np.arange(30), 2)
+    targets = np.append(targets, [29, 29])  # the pair of 29 is the most frequent
+    wrong = np.eye(60)[targets + 30]
+    table = confusion_block(wrong, targets, labels, confused_pairs(wrong, targets, labels, 30))
+    assert len(table) == 20 * 20
+    assert table["category"].drop_duplicates().tolist()[:4] == ["29", "59", "00", "30"]
+    assert table["titles"].sum() == 4 + 9 * 2
+    assert table["titles"][1] == 4
+
+
+def test_the_coverage_curve_gives_what_a_threshold_keeps() -> None:
+    confidence = np.array([0.9, 0.8, 0.8, 0.6])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    table = coverage_curve(probabilities, np.array([0, 1, 0, 0]))
+    assert table.to_dict("list") == {
+        "confidence": [0.9, 0.8, 0.6],
+        "coverage": [0.25, 0.75, 1.0],
+        "precision": pytest.approx([1.0, 2 / 3, 0.75], abs=1e-6),
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_threshold_of_the_coverage_curve_is_never_above_a_confidence_it_keeps(
+    dtype: type[np.floating],
+) -> None:
+    probabilities = np.array([[1 - 4e-7, 4e-7], [0.7777777, 0.2222223]], dtype=dtype)
+    table = coverage_curve(probabilities, np.array([0, 0]))
+    assert table["confidence"].tolist() == [0.999999, 0.777777]
+    assert table["coverage"].tolist() == [0.5, 1.0]
+
+
+def test_automation_takes_the_greatest_coverage_at_each_precision() -> None:
+    curve = pd.DataFrame(
+        {
+            "confidence": [0.9, 0.8, 0.7, 0.6],
+            "coverage": [0.25, 0.5, 0.75, 1.0],
+            "precision": [0.96, 0.94, 0.95, 0.7],
+        }
+    )
+    assert automation_table(curve).to_dict("list") == {
+        "goal": [0.9, 0.95],
+        "confidence": [0.7, 0.7],
+        "coverage": [0.75, 0.75],
+        "precision": [0.95, 0.95],
+    }
+    assert automation_table(curve.tail(1)).empty
+
+
 def test_mistakes_come_with_the_least_probable_truth_first() -> None:
     table = worst_mistakes(PROBABILITIES, held_out_of(TARGETS), 10)
     assert table.to_dict("list") == {
@@ -259,6 +323,7 @@ def test_a_faultless_classifier_leaves_tables_of_headers() -> None:
     pairs = confused_pairs(perfect, targets, ABC, 5)
     mistakes = worst_mistakes(perfect, held_out_of(targets), 5)
     assert len(pairs) == len(mistakes) == 0
+    assert confusion_block(perfect, targets, ABC, pairs).empty
     assert list(pairs) == ["category", "predicted", "pair", "titles", "share"]
     assert list(mistakes) == [
         "title",
@@ -285,8 +350,14 @@ def test_the_detail_tables_cover_every_title_within_their_limits(
 ) -> None:
     titles = ["title", "drill zzz", "boot", "saw", "", "red"]
     params = make_params({"evaluate.mistakes": 1, "evaluate.confused_pairs": 1}).evaluate
-    tables = detail_tables(PROBABILITIES, held_out_of(TARGETS, titles, [9, 9, 9]), params)
-    assert set(tables) == {"slices", "classes", "confused_pairs", "mistakes", "reliability"}
+    held_out = held_out_of(TARGETS, titles, [9, 9, 9])
+    tables = detail_tables(PROBABILITIES, np.full((6, 3), 1 / 3), held_out, params)
+    assert tables["reliability_before"].to_dict("list") == {
+        "confidence": [0.333333],
+        "accuracy": [0.5],
+        "titles": [6],
+    }
+    assert tables["coverage"]["coverage"].iloc[-1] == 1.0
     assert len(tables["mistakes"]) == len(tables["confused_pairs"]) == 1
     assert tables["mistakes"]["probability"].tolist() == [0.1]
     for name in ("classes", "reliability"):

@@ -47,8 +47,22 @@ def test_the_wheel_predicts_without_the_pipeline(
 
 
 @pytest.mark.slow
+def test_the_wheel_holds_the_templates_of_report_and_cards(installed: Path) -> None:
+    done = run_in(installed, str(installed / "python"), "-c", "import rubro; print(rubro.__file__)")
+    package = Path(done.stdout.strip()).parent
+    for folder in ("report", "cards"):
+        names = {path.name for path in (package / folder / "templates").iterdir()}
+        assert names == {
+            path.name for path in (ROOT / "src" / "rubro" / folder / "templates").iterdir()
+        }
+
+
+@pytest.mark.slow
 def test_what_the_wheel_cannot_do_names_the_extra(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "labelled.csv").write_text("title,category\na,b\n")
     done = run_in(tmp_path, str(installed / "rubro"), "evaluate", "labelled.csv", ok=False)
+    assert done.returncode == 2
+    assert "rubro[train]" in done.stderr
+    done = run_in(tmp_path, str(installed / "rubro"), "report", ok=False)
     assert done.returncode == 2
     assert "rubro[train]" in done.stderr

@@ -94,7 +94,15 @@ def test_tables_are_shown_and_written(tmp_path: Path, evaluate: Evaluate) -> Non
     assert "CHAIRS" in done.stdout
     names = {path.name for path in (tmp_path / "new/details").iterdir()}
     assert names == {
-        f"{name}.csv" for name in ("slices", "classes", "confused_pairs", "mistakes", "reliability")
+        "slices.csv",
+        "classes.csv",
+        "confused_pairs.csv",
+        "confusions.csv",
+        "mistakes.csv",
+        "reliability.csv",
+        "reliability_before.csv",
+        "coverage.csv",
+        "automation.csv",
     }
     mistakes = pd.read_csv(tmp_path / "new/details/mistakes.csv")
     assert list(mistakes["title"]) == ["mesa"]

@@ -75,9 +75,10 @@ def evaluate(options: Options) -> None:
     labelled = read_labelled(options.source, classifier)
     logits, targets = np.concatenate(labelled.logits), np.array(labelled.targets)
     probabilities = classifier.description.calibration.probabilities(logits)
-    metrics = model_metrics(probabilities, softmax(logits), targets, _PARAMS, _SEED)
+    uncalibrated = softmax(logits)
+    metrics = model_metrics(probabilities, uncalibrated, targets, _PARAMS, _SEED)
     held_out = HeldOut.of(labelled.titles, targets, classifier.classes_, classifier.vocabulary)
-    tables = detail_tables(probabilities, held_out, _PARAMS)
+    tables = detail_tables(probabilities, uncalibrated, held_out, _PARAMS)
     if options.tables is not None:
         for name, table in tables.items():
             write_csv(options.tables / f"{name}.csv", table)

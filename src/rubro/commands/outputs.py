@@ -123,7 +123,7 @@ def _stream(path: Path | None, kind: str) -> Iterator[IO[bytes]]:
             copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         return
-    with _appearing(path) as file:
+    with appearing(path) as file:
         if path.suffix.lower() != ".gz":
             yield file
             return
@@ -132,7 +132,7 @@ def _stream(path: Path | None, kind: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _appearing(path: Path) -> Iterator[IO[bytes]]:
+def appearing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file under another name, which it keeps until it is whole."""
     target = path.resolve()  # a link stays one
     if target.is_dir():

@@ -15,6 +15,8 @@ from rubro.evaluation.metrics import classification_metrics, expected_calibratio
 from rubro.evaluation.significance import balanced_accuracy_interval, compare
 
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
+_BLOCK_CATEGORIES = 20
+_PRECISIONS = (0.9, 0.95, 0.98, 0.99)
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,39 @@ def confused_pairs(
     return table.sort_values(order, ascending=[False, False, True]).head(most)
 
 
+def confusion_block(
+    probabilities: np.ndarray, targets: np.ndarray, labels: list[str], pairs: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the part of the confusion matrix between the categories of the most confused pairs.
+
+    Args:
+        probabilities: Probabilities, float (titles, classes).
+        targets: Class indices, (titles,).
+        labels: Categories; the position is the class index.
+        pairs: Table of confused_pairs.
+
+    Returns:
+        Columns category, predicted and titles; one row per cell, for at most 20 categories, those
+        of the most frequent pairs first.
+    """
+    names = pairs[["category", "predicted"]].to_numpy().ravel()
+    block = list(dict.fromkeys(names))[:_BLOCK_CATEGORIES]
+    index_of = {label: index for index, label in enumerate(labels)}
+    predictions = probabilities.argmax(axis=1)
+    cells, counts = np.unique(np.stack([targets, predictions], axis=1), axis=0, return_counts=True)
+    titles = {tuple(cell): int(count) for cell, count in zip(cells.tolist(), counts, strict=True)}
+    rows = [
+        {
+            "category": category,
+            "predicted": predicted,
+            "titles": titles.get((index_of[category], index_of[predicted]), 0),
+        }
+        for category in block
+        for predicted in block
+    ]
+    return pd.DataFrame(rows, columns=["category", "predicted", "titles"])
+
+
 def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, most: int) -> pd.DataFrame:
     """Return the wrong predictions with the least probability of the right category.
 
@@ -265,27 +300,77 @@ def reliability_curve(probabilities: np.ndarray, targets: np.ndarray, bins: int)
     return pd.DataFrame(expected_calibration_error(probabilities, targets, bins)[1]).round(6)
 
 
+def coverage_curve(probabilities: np.ndarray, targets: np.ndarray) -> pd.DataFrame:
+    """Return how many titles have at least a confidence, and how many of those are right.
+
+    Source: El-Yaniv and Wiener 2010, On the Foundations of Noise-free Selective Classification.
+
+    Args:
+        probabilities: Probabilities, float (titles, classes).
+        targets: Class indices, (titles,).
+
+    Returns:
+        Columns confidence (a threshold), coverage (share of the titles with at least that
+        confidence) and precision (share of right predictions among them); about one row per
+        hundredth of the titles, highest confidence first.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == targets
+    highest_first = np.sort(confidence)[::-1]
+    last = np.ceil(len(targets) * np.arange(1, 101) / 100).astype(int) - 1
+    thresholds = np.unique(np.floor(highest_first[last] * 1e6) / 1e6)[::-1]
+    kept = [confidence >= threshold for threshold in thresholds]
+    return pd.DataFrame(
+        {
+            "confidence": thresholds,
+            "coverage": [mask.mean() for mask in kept],
+            "precision": [right[mask].mean() for mask in kept],
+        }
+    ).round(6)
+
+
+def automation_table(curve: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of titles that can be left to a model at given precisions.
+
+    Args:
+        curve: Table of coverage_curve.
+
+    Returns:
+        Columns goal (least precision) and those of the row of the curve with the greatest coverage
+        that has it; one row per goal that the curve reaches.
+    """
+    reached = {goal: curve[curve["precision"] >= goal].tail(1) for goal in _PRECISIONS}
+    rows = [row.assign(goal=goal) for goal, row in reached.items()]
+    return pd.concat(rows)[["goal", *curve.columns]]
+
+
 def detail_tables(
-    probabilities: np.ndarray, held_out: HeldOut, params: EvaluateParams
+    probabilities: np.ndarray, uncalibrated: np.ndarray, held_out: HeldOut, params: EvaluateParams
 ) -> dict[str, pd.DataFrame]:
     """Return the tables behind the metrics of a model.
 
     Args:
         probabilities: Probabilities, float (titles, classes).
+        uncalibrated: Probabilities before calibration, float (titles, classes).
         held_out: Labelled titles.
         params: Number of bins and numbers of rows.
 
     Returns:
-        Tables slices, classes, confused_pairs, mistakes and reliability, by name.
+        Tables slices, classes, confused_pairs, confusions, mistakes, reliability,
+        reliability_before (before calibration), coverage and automation, by name.
     """
     targets, bins = held_out.targets, params.calibration_bins
     masks = slices(held_out, params.rare_category_rows)
+    pairs = confused_pairs(probabilities, targets, held_out.labels, params.confused_pairs)
+    coverage = coverage_curve(probabilities, targets)
     return {
         "slices": slice_table(probabilities, targets, masks, bins),
         "classes": class_table(probabilities, held_out),
-        "confused_pairs": confused_pairs(
-            probabilities, targets, held_out.labels, params.confused_pairs
-        ),
+        "confused_pairs": pairs,
+        "confusions": confusion_block(probabilities, targets, held_out.labels, pairs),
         "mistakes": worst_mistakes(probabilities, held_out, params.mistakes),
         "reliability": reliability_curve(probabilities, targets, bins),
+        "reliability_before": reliability_curve(uncalibrated, targets, bins),
+        "coverage": coverage,
+        "automation": automation_table(coverage),
     }

@@ -1,0 +1,91 @@
+"""The report as one self-contained web page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from rubro.base.settings import flat
+from rubro.report.charts import Chart, best_first, worst_first
+from rubro.report.content import BEST, Content
+from rubro.report.intervals import wilson_interval
+
+_METRICS = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "top3_accuracy": "right among best\N{NO-BREAK SPACE}3",
+    "top5_accuracy": "right among best\N{NO-BREAK SPACE}5",
+    "loss": "loss (cross-entropy)",
+    "ece": "calibration error",
+    "ece_before_calibration": "before calibration",
+}
+_MOST_NAMED = 3
+
+
+def render(content: Content, charts: Mapping[str, Chart]) -> str:
+    """Return the page. It loads nothing, and its content security policy forbids that it does.
+
+    Args:
+        content: Content of metrics/.
+        charts: Charts of the content, by name.
+    """
+    environment = Environment(
+        loader=PackageLoader("rubro.report", "templates"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    environment.filters["thousands"] = lambda count: f"{count:,}"
+    environment.filters["breakable"] = _breakable
+    environment.filters["digits"] = lambda value: f"{value:.4f}"
+    script = _resource("search.js")
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("page.html").render(
+        style=Markup(_resource("style.css")),
+        script=Markup(script),
+        script_hash=digest,
+        content=content,
+        best=content.models.get(BEST),
+        titles=sum(row.titles for row in content.categories),
+        metrics=_METRICS,
+        charts=charts,
+        chart=lambda name: Markup(charts[name].inline_svg()),
+        interval=wilson_interval,
+        worst_first=worst_first(content.categories),
+        best_first=best_first(content.categories),
+        flat=_flat,
+        missing=lambda *parts: _missing(content, parts),
+    )
+
+
+def _resource(name: str) -> str:
+    return (files("rubro.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _breakable(name: str) -> Markup:
+    """Return text that a narrow screen may break after an underscore."""
+    return Markup(str(escape(name)).replace("_", "_<wbr>"))
+
+
+def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in flat(values)
+    ]
+
+
+def _missing(content: Content, parts: tuple[str, ...]) -> str:
+    """Return which files with these parts in their paths are missing, as the end of a sentence."""
+    names = [path.as_posix() for path in content.missing if not set(parts).isdisjoint(path.parts)]
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,122 @@
+"""The cards: front matter that a hub can read, figures of the metrics, and no title."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rubro.cards import Facts, data_card, model_card
+from rubro.data.splits import load_labels, load_split
+
+pytest_plugins = ["tiny_project"]
+
+
+@pytest.fixture(scope="module")
+def facts(first_project: Path) -> Facts:
+    """What a real run knows."""
+
+    def read(name: str) -> Any:
+        return json.loads((first_project / "metrics" / name).read_text(encoding="utf-8"))
+
+    models = read("evaluate.json")["test"]
+    del models["differences"]
+    slices = [{"slice": "all", "titles": 1000, "accuracy": 0.5}]
+    automation = [{"goal": 0.95, "confidence": 0.75, "coverage": 0.5, "precision": 0.96}]
+    description = read("evaluation/description.json")
+    return Facts(description, read("subset.json"), models, slices, automation)
+
+
+def front_of(card: str) -> dict[str, Any]:
+    """The YAML between the first two lines of dashes."""
+    empty, front, body = card.split("---\n", 2)
+    assert empty == ""
+    assert body.startswith("\n# ")
+    values = yaml.safe_load(front)
+    assert isinstance(values, dict)
+    return values
+
+
+def with_params(facts: Facts, section: str, **values: Any) -> Facts:
+    params = facts.description["params"]
+    changed = {**params, section: {**params[section], **values}}
+    return replace(facts, description={**facts.description, "params": changed})
+
+
+def test_the_model_card_has_the_metrics_of_the_ensemble_on_test(facts: Facts) -> None:
+    card = model_card(facts)
+    front = front_of(card)
+    assert front["language"] == ["es"]
+    assert front["pipeline_tag"] == "text-classification"
+    [index] = front["model-index"]
+    [result] = index["results"]
+    assert result["dataset"] == {"name": "sample", "type": "sample", "split": "test"}
+    ensemble = facts.models["ensemble"]
+    assert {metric["type"]: metric["value"] for metric in result["metrics"]} == {
+        "accuracy": ensemble["accuracy"],
+        "balanced_accuracy": ensemble["balanced_accuracy"],
+        "f1": ensemble["macro_f1"],
+        "ece": ensemble["ece"],
+    }
+    assert f"| svm | {facts.models['svm']['balanced_accuracy']:.4f} |" in card
+    assert "| all | 1,000 | 0.5000 |" in card
+    assert "| 0.95 | 0.75 | 50.0 % |" in card
+
+
+def test_without_a_precision_that_is_reached_there_is_no_table_of_it(facts: Facts) -> None:
+    assert "least confidence" in model_card(facts)
+    assert "least confidence" not in model_card(replace(facts, automation=[]))
+
+
+def test_the_data_card_counts_what_is_there_and_what_is_not(facts: Facts) -> None:
+    card = data_card(facts)
+    front = front_of(card)
+    assert front["task_categories"] == ["text-classification"]
+    assert front["size_categories"] == ["1K<n<10K"]
+    assert f"| train | {facts.subset['rows']['train']:,} | " in card
+    for reason, rows in facts.subset["dropped"].items():
+        assert (f"| {reason} | {rows:,} |" in card) == (rows > 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [
+        (999, "n<1K"),
+        (1_000, "1K<n<10K"),
+        (99_999, "10K<n<100K"),
+        (10**7, "10M<n<100M"),
+        (10**8, "100M<n<1B"),
+    ],
+)
+def test_sizes_are_those_of_the_hub(facts: Facts, rows: int, size: str) -> None:
+    subset = {**facts.subset, "rows": {**facts.subset["rows"], "total": rows}}
+    assert front_of(data_card(replace(facts, subset=subset)))["size_categories"] == [size]
+
+
+@pytest.mark.parametrize("language", [None, "klingon"])
+def test_a_language_without_a_code_is_left_out(facts: Facts, language: str | None) -> None:
+    changed = with_params(facts, "subset", language=language)
+    assert "language" not in front_of(model_card(changed))
+    assert "language" not in front_of(data_card(changed))
+
+
+def test_a_name_that_could_be_yaml_stays_a_name(facts: Facts) -> None:
+    changed = with_params(facts, "data", path="a: [b # c")
+    assert front_of(data_card(changed))["pretty_name"] == "a: [b # c"
+    assert front_of(model_card(changed))["model-index"][0]["results"][0]["dataset"]["name"] == (
+        "a: [b # c"
+    )
+
+
+def test_cards_hold_no_title_no_category_and_no_path_of_this_machine(first_project: Path) -> None:
+    subset = first_project / "data" / "subset"
+    titles = load_split(subset, "test")["title"]
+    for name in ("model_card.md", "data_card.md", "description.json"):
+        text = (first_project / "metrics" / "evaluation" / name).read_text(encoding="utf-8")
+        assert not [title for title in titles if title in text]
+        assert not [label for label in load_labels(subset) if label in text]
+        assert str(first_project) not in text

@@ -1,0 +1,121 @@
+"""The charts: all of them, as text, without anything that changes from run to run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from report_metrics import HOSTILE, MODELS, write_metrics
+from rubro.report.charts import COLOURS, Chart, best_first, charts_of, worst_first
+from rubro.report.content import Category, read_content
+
+pytest_plugins = ["report_metrics"]
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def charts(original_metrics: Path) -> dict[str, Chart]:
+    return charts_of(read_content(original_metrics, "test"))
+
+
+def text_of(svg: str) -> list[str]:
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_there_is_a_chart_of_each_part(charts: dict[str, Chart]) -> None:
+    curves = {
+        f"curve_{model}_{metric}"
+        for model in ("mlp", "cnn")
+        for metric in ("balanced_accuracy", "accuracy", "loss")
+    }
+    assert set(charts) == curves | {f"reliability_{model}" for model in MODELS} | {
+        "models",
+        "differences",
+        "coverage",
+        "slices",
+        "worst_categories",
+        "best_categories",
+        "confusions",
+    }
+
+
+def test_text_is_text_and_names_are_not_markup(charts: dict[str, Chart]) -> None:
+    texts = text_of(charts["worst_categories"].svg)
+    assert "recall" in texts
+    for name in (HOSTILE, "A & B", "$x_1$", 'a"onmouseover="b', "漢字"):
+        assert any(text.startswith(name) for text in texts), name
+    assert "<script" not in charts["worst_categories"].svg
+
+
+@pytest.mark.parametrize("name", ["models", "curve_mlp_loss", "confusions", "reliability_svm"])
+def test_a_chart_in_a_page_takes_every_colour_from_the_style_sheet(
+    charts: dict[str, Chart], name: str
+) -> None:
+    svg = charts[name].inline_svg()
+    assert set(re.findall(r"var\(--([\w-]+)\)", svg)) <= set(COLOURS.values())
+    assert re.findall(r"#[0-9a-f]{6}\b", svg) == []
+    assert ElementTree.fromstring(svg).get("role") == "img"
+
+
+def test_no_two_charts_share_an_id(charts: dict[str, Chart]) -> None:
+    found = [
+        name
+        for chart in charts.values()
+        for name in re.findall(r' id="([^"]+)"', chart.inline_svg())
+    ]
+    assert len(found) == len(set(found)) > 0
+
+
+def test_every_chart_says_in_words_what_it_shows(charts: dict[str, Chart]) -> None:
+    for chart in charts.values():
+        assert re.search(r"\d", chart.alternative), chart.name
+        assert ElementTree.fromstring(chart.inline_svg()).get("aria-label") == (
+            f"{chart.title}: {chart.alternative}"
+        )
+
+
+def test_another_process_draws_the_same_bytes(
+    charts: dict[str, Chart], original_metrics: Path
+) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from rubro.report.charts import charts_of\n"
+        "from rubro.report.content import read_content\n"
+        "charts = charts_of(read_content(Path(sys.argv[1]), 'test'))\n"
+        "sys.stdout.buffer.write(charts['coverage'].svg.encode() + charts['coverage'].png())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, original_metrics], capture_output=True, check=True
+    )
+    assert done.stdout == charts["coverage"].svg.encode() + charts["coverage"].png()
+
+
+def test_nothing_is_drawn_of_what_is_missing(metrics: Path) -> None:
+    (metrics / "evaluate.json").unlink()
+    (metrics / "evaluation/test/ensemble/classes.csv").unlink()
+    names = set(charts_of(read_content(metrics, "test")))
+    assert "slices" in names
+    assert not names & {"models", "differences", "worst_categories", "best_categories"}
+
+
+def test_of_many_categories_the_worst_thirty_and_the_best_ten_are_drawn(tmp_path: Path) -> None:
+    write_metrics(tmp_path, [f"CATEGORY_{n:03}" for n in range(632)], titles=700)
+    charts = charts_of(read_content(tmp_path, "test"))
+    for name, count in (("worst_categories", 30), ("best_categories", 10)):
+        drawn = [text for text in text_of(charts[name].svg) if text.startswith("CATEGORY")]
+        assert len(drawn) == count
+
+
+def test_of_equal_recalls_that_of_more_titles_comes_first() -> None:
+    rows = [
+        Category(name, titles, 1, 1.0, recall, 1.0)
+        for name, titles, recall in (("a", 3, 1.0), ("b", 9, 1.0), ("c", 2, 0.5), ("d", 4, 0.5))
+    ]
+    assert [row.category for row in worst_first(rows)] == ["d", "c", "b", "a"]
+    assert [row.category for row in best_first(rows)] == ["b", "a", "d", "c"]

@@ -1,0 +1,161 @@
+"""The page: nothing untrusted is markup, nothing is loaded, and it can be used without a mouse."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from report_metrics import HOSTILE, HOSTILE_NAMES, write_metrics
+from rubro.report.charts import charts_of
+from rubro.report.content import read_content
+from rubro.report.page import render
+
+pytest_plugins = ["report_metrics"]
+
+EMPTY = {"meta", "link", "input", "br", "wbr"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, ids and text, and whether every tag is closed in its turn."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html = html
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(metrics: Path, split: str = "test") -> Page:
+    content = read_content(metrics, split)
+    return Page(render(content, charts_of(content)))
+
+
+@pytest.fixture(scope="module")
+def page(original_metrics: Path) -> Page:
+    return page_of(original_metrics)
+
+
+def test_every_tag_is_closed_and_every_id_is_one(page: Page) -> None:
+    assert page.open == []
+    ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
+    assert set(ids.values()) == {1}
+    for _, attributes in page.tags:
+        for name in ("aria-labelledby", "aria-controls", "aria-describedby", "for"):
+            assert attributes.get(name, "search") in ids
+    links = [link["href"] or "" for link in page.all("a")]
+    assert len(links) == 10
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
+
+
+def test_names_and_titles_are_text(page: Page) -> None:
+    assert len(page.all("script")) == 1
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert page.html.count("alert(1)") > 20
+    for name in HOSTILE_NAMES:
+        assert name in page.text
+    assert f"{HOSTILE} {HOSTILE} " in page.text
+
+
+def test_the_policy_allows_the_script_of_the_page_alone(page: Page) -> None:
+    policies = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
+    assert len(policies) == 1
+    assert (policies[0] or "").startswith("default-src 'none'; ")
+    assert "script-src 'sha256-" in (policies[0] or "")
+
+
+def test_nothing_refers_to_another_place(page: Page) -> None:
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "data", "poster", "srcset", "action"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:,")), tag
+    assert "url(http" not in page.html and "@import" not in page.html
+
+
+def test_tables_have_captions_and_headers_with_scopes(page: Page) -> None:
+    assert len(page.all("caption")) == len(page.all("table")) >= 10
+    assert {header.get("scope") for header in page.all("th")} == {"row", "col"}
+
+
+def test_headings_go_down_one_level_at_a_time(page: Page) -> None:
+    levels = [int(tag[1]) for tag, _ in page.tags if tag in ("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_pictures_have_alternatives_and_what_scrolls_takes_the_focus(page: Page) -> None:
+    pictures = page.all("svg")
+    assert len(pictures) == 17
+    assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
+    regions = [
+        attributes
+        for tag, attributes in page.tags
+        if tag == "div" and "scroll" in (attributes.get("class") or "")
+    ]
+    assert regions
+    assert all(region["tabindex"] == "0" and region["aria-label"] for region in regions)
+
+
+def test_the_figures_are_those_of_the_metrics(page: Page, original_metrics: Path) -> None:
+    content = read_content(original_metrics, "test")
+    best = content.models["ensemble"]
+    for value in (best.balanced_accuracy, best.balanced_accuracy_low, best.ece, best.loss):
+        assert f"{value:.4f}" in page.text
+    assert f"{100 * content.automation[-1].coverage:.1f} %" in page.text
+    assert "coverage of 90.0 %" in page.text
+    assert "test chose nothing" in page.text
+    assert "optimistic" in page_of(original_metrics, "validation").text
+
+
+def test_what_is_missing_is_said_in_its_section(metrics: Path) -> None:
+    shutil.rmtree(metrics / "curves")
+    (metrics / "evaluation/test/ensemble/classes.csv").unlink()
+    page = page_of(metrics)
+    assert "Missing: " in page.text
+    curves, classes = page.text.split("Missing: ")[1:]
+    assert "curves/mlp/plots" in curves
+    assert "and 9 more. dvc pull fetches it" in curves
+    assert classes.partition(" ")[0].endswith("classes.csv.")
+    assert page.all("svg")
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["evaluate.json", "subset.json", "embed.json", "evaluation/description.json"],
+)
+def test_a_page_is_made_without_a_summary(metrics: Path, file: str) -> None:
+    (metrics / file).unlink()
+    page = page_of(metrics)
+    assert f"{file}. dvc pull" in page.text
+    assert page.open == []
+
+
+def test_the_page_of_632_categories_is_small_and_has_all_of_them(tmp_path: Path) -> None:
+    names = [f"A_LONG_NAME_OF_A_CATEGORY_OF_A_SHOP_{n:03}" for n in range(632)]
+    write_metrics(tmp_path, names, titles=5_000)
+    page = page_of(tmp_path)
+    assert len(page.html.encode()) < 3_000_000
+    assert all(name in page.text for name in names)
