@@ -8,19 +8,22 @@ seed. Experiments of earlier calls are not repeated. Deviations go into a JSON f
 
 from __future__ import annotations
 
+import math
 import statistics
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from ladder import run
+from scipy.stats import t
 
 from rubro.base.console import reported_errors
-from rubro.base.errors import ParamsError
 from rubro.base.files import write_json
 from rubro.base.settings import flat, load_params
 
 LEAST_SEEDS = 2
+# Chance that a metric's change between two seeds exceeds its tolerance for the worse.
+FALSE_ALARMS = 0.005
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -42,6 +45,20 @@ def noise_of(runs: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
+def factor_of(seeds: int) -> float:
+    """Return the number of standard deviations by which two runs differ by chance at most.
+
+    The difference of two runs has √2 times the deviation of one, and a deviation that is itself
+    estimated from a few runs makes it follow Student's t distribution.
+
+    Args:
+        seeds: Number of runs behind the standard deviations.
+
+    Source: Hahn and Meeker, Statistical Intervals (1991), prediction of one further observation.
+    """
+    return round(math.sqrt(2) * float(t.ppf(1 - FALSE_ALARMS, seeds - 1)), 3)
+
+
 @app.command(help=__doc__)
 def main(
     out: Annotated[Path, typer.Option(help="The JSON file.")],
@@ -54,7 +71,8 @@ def main(
             out,
             {
                 "seeds": seeds,
-                "data": {"path": params.data.path, "titles": runs[0]["subset"]["rows"]["total"]},
+                "data": params.data.path,
+                "factor": factor_of(seeds),
                 "deviations": noise_of(runs),
             },
         )
