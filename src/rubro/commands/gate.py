@@ -104,24 +104,23 @@ def compare(revision: str | None, noise: Path) -> Report:
     params, params_before = _yaml(None, _PARAMS), _yaml(commit, _PARAMS)
     stages, stages_before = (_yaml(of, _LOCK).get("stages", {}) for of in (None, commit))
     measured = _noise(noise)
-    notes = {
-        f"{name} has no {METRICS}: all are new": not metrics_before,
-        f"{METRICS}, {_LOCK} or {_PARAMS} have changes that are not committed": bool(
-            git("status", "--porcelain", "--", METRICS, _LOCK, _PARAMS)
-        ),
-        f"{_PARAMS} changed since {_LOCK} was written: `dvc repro` first": not _ran(params, stages),
-        f"{_TITLES} differs, so the metrics are of other titles": bool(stages_before)
-        and _titles(stages_before) != _titles(stages),
-        f"{noise} was measured on {measured.data}, and data.path is another: `make noise`": (
-            measured.data != _leaves(params).get("data.path")
-        ),
-    }
+    notes = []
+    if not metrics_before:
+        notes.append(f"{name} has no {METRICS}: all are new")
+    if git("status", "--porcelain", "--", METRICS, _LOCK, _PARAMS):
+        notes.append(f"{METRICS}, {_LOCK} or {_PARAMS} have changes that are not committed")
+    if not _ran(params, stages):
+        notes.append(f"{_PARAMS} changed since {_LOCK} was written: `dvc repro` first")
+    if stages_before and _titles(stages_before) != _titles(stages):
+        notes.append(f"{_TITLES} differs: the metrics are of other titles")
+    if measured.data != _leaves(params).get("data.path"):
+        notes.append(f"{noise} is of {measured.data}: `make noise` measures it on other data")
     return Report(
-        f"{name} ({commit[:7]})",
+        name if commit.startswith(name) else f"{name} ({commit[:7]})",
         changes_between(metrics_before, metrics, measured.tolerances),
         _different(_leaves(params_before), _leaves(params)),
         _reran(stages_before, stages),
-        [note for note, holds in notes.items() if holds],
+        notes,
     )
 
 
@@ -239,7 +238,7 @@ def _titles(stages: dict[str, Any]) -> str | None:
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return values that are no dict, by dotted name."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             found |= _leaves(value, f"{prefix}{key}.")

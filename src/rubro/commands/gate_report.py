@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -38,8 +38,8 @@ def show(report: Report, all_changes: bool) -> None:
         console.print(f"{_counted(report, _FOLDED)}: --all lists them")
     for name, (before, now) in report.params.items():
         console.print(printable(f"param  {name}: {_value(before)} → {_value(now)}"))
-    if report.stages:
-        console.print(printable(f"reran  {_stages(report, str)}"))
+    for stage, inputs in report.stages.items():
+        console.print(printable(f"reran  {stage}" + ": " * bool(inputs) + ", ".join(inputs)))
     for note in report.notes:
         console.print(printable(f"note   {note}"), style="yellow")
     console.print(conclusion(report), style="bold red" if report.failed else "bold green")
@@ -82,7 +82,11 @@ def as_markdown(report: Report) -> str:
         ]
         parts.append(_table(("param", "before", "now"), rows))
     if report.stages:
-        parts.append(f"Reran: {_stages(report, _code)}.")
+        reran = [
+            _code(stage) + ": " * bool(inputs) + ", ".join(map(_code, inputs))
+            for stage, inputs in report.stages.items()
+        ]
+        parts.append("\n".join(["Reran:", "", *(f"- {stage}" for stage in reran)]))
     parts += [f"> {printable(note)}" for note in report.notes]
     return "\n\n".join(parts) + "\n"
 
@@ -139,13 +143,6 @@ def _number(value: float | None, sign: str = "") -> str:
 
 def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _stages(report: Report, shown: Callable[[str], str]) -> str:
-    return ", ".join(
-        shown(stage) + (f" ({', '.join(map(shown, inputs))})" if inputs else "")
-        for stage, inputs in report.stages.items()
-    )
 
 
 def _code(text: str) -> str:
