@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 
 from rubro.cli import app
 from rubro.commands.verdicts import LEAST_TOLERANCE, Verdict, changes_between, numbers_in
-from tiny_project import ROOT, run_in
+from tiny_project import ROOT, environment, run_in
 
 NOISE = Path("benchmarks/results/noise.json")
 METRICS = Path("metrics")
@@ -25,15 +27,17 @@ NAME = "evaluate.test.cnn.accuracy"
 Edit = Callable[[dict[str, Any]], None]
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's metrics, params and dvc.lock on the branch main of a repository of their own.
 
     The branch topic is checked out, with the same files.
     """
-    folder = tmp_path / "repository"
+    folder = tmp_path_factory.mktemp("template")
     (folder / NOISE.parent).mkdir(parents=True)
-    shutil.copytree(ROOT / METRICS, folder / METRICS, ignore=shutil.ignore_patterns("[!a-z]*"))
+    (folder / METRICS).mkdir()
+    for file in (ROOT / METRICS).glob("*.json"):
+        shutil.copy(file, folder / METRICS)
     for name in ("params.yaml", "dvc.lock"):
         shutil.copy(ROOT / name, folder)
     run_as_the_lock_did(folder)
@@ -45,9 +49,15 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def repository(template: Path, tmp_path: Path) -> Path:
+    """A copy of the repository, for one test."""
+    return Path(shutil.copytree(template, tmp_path / "repository"))
+
+
 def run_as_the_lock_did(folder: Path) -> None:
     """Write the params into dvc.lock: it may be of an earlier commit."""
-    yaml = YAML()
+    yaml = YAML(typ="safe")
     params, lock = yaml.load(folder / "params.yaml"), yaml.load(folder / "dvc.lock")
     for stage in lock["stages"].values():
         ran = stage["params"]["params.yaml"]
@@ -224,7 +234,7 @@ def test_null_in_the_place_of_a_number_is_missing(repository: Path) -> None:
 
 
 def test_params_and_what_reran_are_told(repository: Path) -> None:
-    yaml = YAML()
+    yaml = YAML(typ="safe")
     params = yaml.load(repository / "params.yaml")
     params["train_cnn"]["filters"] = 64
     yaml.dump(params, repository / "params.yaml")
@@ -437,6 +447,68 @@ def test_the_command_prints_to_standard_output_and_fails(repository: Path) -> No
     done = run_in(repository, "rubro", "gate", "--markdown", ok=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
+
+
+# In CI
+
+
+@pytest.fixture
+def step(repository: Path, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Function that runs a step of the workflow in a checkout like that of a pull request.
+
+    In the place of gh is a script that leaves its arguments in the file `called`.
+    """
+    edit(repository, "evaluate", shift(-0.1))
+    commit(repository, "worse")
+    run_in(repository, "git", "switch", "--quiet", "--detach", "main")
+    run_in(repository, "git", "merge", "--quiet", "--no-ff", "--message", "merged", "topic")
+    checkout = tmp_path / "checkout"
+    depth = "--depth", "2"
+    run_in(tmp_path, "git", "clone", "--quiet", *depth, repository.as_uri(), str(checkout))
+    (tmp_path / "bin").mkdir()
+    gh = tmp_path / "bin" / "gh"
+    gh.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\" > called\n")
+    gh.chmod(0o755)
+    variables = environment() | {"GITHUB_STEP_SUMMARY": "summary.md", "NUMBER": "7"}
+    variables["PATH"] = f"{gh.parent}{os.pathsep}{variables['PATH']}"
+    workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "ci.yml")
+    scripts = {of.get("name"): of.get("run") for of in workflow["jobs"]["gate"]["steps"]}
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-e", "-c", scripts[name]],
+            cwd=checkout,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_the_workflow_fails_and_leaves_summary_and_comment(
+    step: Callable[[str], subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    checkout = tmp_path / "checkout"
+    assert step("Compare").returncode == 1
+    assert (checkout / "summary.md").read_text().startswith("### rubro gate: fail: 1 worse\n")
+    assert step("Comment").returncode == 0
+    words = "pr comment 7 --edit-last --create-if-none --body-file gate.md"
+    assert (checkout / "called").read_text().split() == words.split()
+    assert (checkout / "gate.md").read_text() == (checkout / "summary.md").read_text()
+
+
+def test_the_workflow_comments_nothing_after_an_error(
+    step: Callable[[str], subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / NOISE).unlink()
+    done = step("Compare")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert step("Comment").returncode == 0
+    assert not (checkout / "called").exists()
 
 
 # The noise
