@@ -104,6 +104,7 @@ def compare(revision: str | None, noise: Path) -> Report:
     params, params_before = _yaml(None, _PARAMS), _yaml(commit, _PARAMS)
     stages, stages_before = (_yaml(of, _LOCK).get("stages", {}) for of in (None, commit))
     measured = _noise(noise)
+    changes = changes_between(metrics_before, metrics, measured.tolerances)
     notes = []
     if not metrics_before:
         notes.append(f"{name} has no {METRICS}: all are new")
@@ -115,9 +116,11 @@ def compare(revision: str | None, noise: Path) -> Report:
         notes.append(f"{_TITLES} differs: the metrics are of other titles")
     if measured.data != _leaves(params).get("data.path"):
         notes.append(f"{noise} is of {measured.data}: `make noise` measures it on other data")
+    if any(change.tolerance and change.name not in measured.tolerances for change in changes):
+        notes.append(f"{noise} lacks some of these metrics: `make noise` measures them too")
     return Report(
         name if commit.startswith(name) else f"{name} ({commit[:7]})",
-        changes_between(metrics_before, metrics, measured.tolerances),
+        changes,
         _different(_leaves(params_before), _leaves(params)),
         _reran(stages_before, stages),
         notes,
@@ -141,6 +144,7 @@ def _commit_of(revision: str | None) -> tuple[str, str]:
         raise DataError(
             f"no main branch here ({', '.join(_MAIN_BRANCHES)}); name a revision: rubro gate REV"
         )
+    main = (git("rev-parse", "--abbrev-ref", main) or main).strip()  # what origin/HEAD stands for
     base = (git("merge-base", "HEAD", main) or "").strip()
     if not base:
         raise DataError(

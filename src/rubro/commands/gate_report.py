@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +16,7 @@ from rubro.commands.verdicts import FAILURES, Change, Verdict
 
 _FOLDED = (Verdict.noise, Verdict.unjudged)
 _HEAD = ("verdict", "metric", "before", "now", "change", "tolerance")
+_TEXTS = 2  # first columns that are no numbers
 _STYLES = {Verdict.worse: "red", Verdict.missing: "red", Verdict.better: "green"}
 _LEAST_WIDTH = 110  # where there is no terminal: rows of a log need not be folded
 
@@ -47,13 +48,9 @@ def show(report: Report, all_changes: bool) -> None:
 
 def _show_changes(console: Console, changes: Sequence[Change]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in _HEAD:
-        table.add_column(
-            name,
-            justify="left" if name in _HEAD[:2] else "right",
-            overflow="fold",
-            no_wrap=name != "metric",
-        )
+    for position, name in enumerate(_HEAD):
+        justify: Literal["left", "right"] = "left" if position < _TEXTS else "right"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "metric")
     for change in changes:
         table.add_row(*map(printable, _cells(change)), style=_STYLES.get(change.verdict, ""))
     console.print(table)
@@ -80,7 +77,7 @@ def as_markdown(report: Report) -> str:
             (_code(name), _code(_value(before)), _code(_value(now)))
             for name, (before, now) in report.params.items()
         ]
-        parts.append(_table(("param", "before", "now"), rows))
+        parts.append(_table(("param", "before", "now"), rows, left=3))
     if report.stages:
         reran = [
             _code(stage) + ": " * bool(inputs) + ", ".join(map(_code, inputs))
@@ -114,11 +111,12 @@ def _metrics_table(changes: Sequence[Change]) -> str:
         verdict, name, *numbers = _cells(change)
         shown = f"**{verdict}**" if change.verdict in FAILURES else verdict
         rows.append((shown, _code(name), *numbers))
-    return _table(_HEAD, rows)
+    return _table(_HEAD, rows, left=_TEXTS)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---" if name in (*_HEAD[:2], "param") else "---:" for name in head]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """Return a table of Markdown whose first columns, so many, are aligned to the left."""
+    rule = ["---"] * left + ["---:"] * (len(head) - left)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
 
 
