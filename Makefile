@@ -67,6 +67,15 @@ ladder: setup ## What each default setting brings, and peers, on DATA=path: the 
 	  --out benchmarks/results/peers-zipf.json
 	python benchmarks/tables.py
 
+SEEDS := 5
+.PHONY: noise
+noise: setup ## Measure the noise of seeds, from which `rubro gate` takes tolerances: SEEDS=5 runs
+	python benchmarks/noise.py --seeds $(SEEDS) --out benchmarks/results/noise.json
+
+.PHONY: gate
+gate: setup ## Fail where metrics got worse than the noise of seeds explains
+	rubro gate $(REV)
+
 MODELS := models
 .PHONY: bench-predict
 bench-predict: setup ## Speed of prediction on one core, of MODELS=models on DATA=data/subset; minutes

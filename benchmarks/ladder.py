@@ -65,9 +65,11 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
     ref = _ref_of(experiment, head)
     if not ref:
         raise TrainingError(f"{experiment} is of another commit: one was made while it ran")
+    files = _git("ls-tree", "--name-only", ref, "metrics/").split()
     return {
-        file: json.loads(_git("show", f"{ref}:metrics/{file}.json"))
-        for file in ("evaluate", *MODELS.values())
+        Path(file).stem: json.loads(_git("show", f"{ref}:{file}"))
+        for file in files
+        if file.endswith(".json")
     }
 
 

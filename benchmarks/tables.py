@@ -1,4 +1,6 @@
-"""Write the tables of the documentation from the committed results in benchmarks/results.
+"""Write the tables of the documentation: results, stages and params.
+
+They come from benchmarks/results, dvc.yaml and params.yaml, the graph from `dvc dag`.
 
 python benchmarks/tables.py           # write
 python benchmarks/tables.py --check   # exit 1 where a table is stale
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +20,7 @@ from ruamel.yaml import YAML
 
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import DataError
+from rubro.base.settings import flat
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -23,12 +28,16 @@ PAGES = {
     ROOT / "README.md": "en",
     ROOT / "README.es.md": "es",
     ROOT / "docs" / "results.md": "en",
+    ROOT / "docs" / "pipeline.md": "en",
+    ROOT / "docs" / "experiments.md": "en",
 }
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 LADDER_HEAD = {
     "en": ["settings", "ensemble", "MLP", "CNN", "SVM", "ensemble, validation"],
     "es": ["configuración", "ensamble", "MLP", "CNN", "SVM", "ensamble, validación"],
 }
+STAGES_HEAD = ["stage", "does", "leaves"]
+PARAMS_HEAD = ["param", "default", "what"]
 PEERS_HEAD = {
     "en": ["classifier", "all labels right", "20 % flipped", "rows ~ 1 / √rank"],
     "es": ["clasificador", "etiquetas correctas", "20 % cambiadas", "filas ~ 1 / √rango"],
@@ -114,6 +123,61 @@ def _shown(figures: dict[str, Any]) -> str:
     return f"{of['mean']:.3f}{deviation}"
 
 
+def pipeline() -> dict[str, str]:
+    """Return what describes the pipeline in Markdown, by name: stages, graph, params.
+
+    Raises:
+        DataError: DVC cannot read dvc.yaml.
+    """
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    return {
+        "stages": _markdown(
+            STAGES_HEAD,
+            [[name, stage["desc"], ", ".join(_leaves(stage))] for name, stage in stages.items()],
+        ),
+        "graph": _graph(),
+        "params": _markdown(PARAMS_HEAD, _params()),
+    }
+
+
+def _leaves(stage: dict[str, Any]) -> list[str]:
+    """Return what a stage leaves, as code."""
+    metrics = [file for metric in stage.get("metrics", []) for file in metric]
+    return [f"`{path}`" for path in (*stage["outs"], *metrics)]
+
+
+def _graph() -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "dag", "--md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise DataError(f"`dvc dag` failed: {done.stderr.strip()}")
+    return done.stdout.strip().expandtabs(2)
+
+
+def _params() -> list[list[str]]:
+    """Return name, default and comment of each param."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    comments, section = {}, ""
+    for line in text.splitlines():
+        found = re.match(r"( *)([a-zA-Z_0-9]+):.*?(?: # *(.*))?$", line)
+        if found and not found[1]:
+            section = found[2]
+        if found and found[3]:
+            name = f"{section}.{found[2]}" if found[1] else section
+            comments[name] = found[3].replace("|", r"\|")
+    values = flat(YAML(typ="safe").load(text))
+    return [[f"`{name}`", f"`{_as_yaml(value)}`", comments[name]] for name, value in values]
+
+
+def _as_yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -145,9 +209,10 @@ def main(
 ) -> None:
     stale = False
     with reported_errors():
+        of_pipeline = pipeline()
         for page, language in PAGES.items():
             before = page.read_text(encoding="utf-8")
-            after = filled(before, tables(language))
+            after = filled(before, tables(language) | of_pipeline)
             if before != after:
                 stale = True
                 say(f"{page.name}: {'stale' if check else 'written'}")

@@ -554,5 +554,47 @@ def fresh(
     raise typer.Exit(0 if exit_zero else code)
 
 
+@app.command()
+def gate(
+    revision: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="REV",
+            help="Commit, branch or tag to compare with. Default: the merge base with the main branch.",
+            show_default=False,
+        ),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Write the report as GitHub's Markdown.")
+    ] = False,
+    all_changes: Annotated[
+        bool,
+        typer.Option("--all", help="List changes within noise and those that are not judged too."),
+    ] = False,
+    noise: Annotated[
+        Path, typer.Option(metavar="FILE", help="Noise of seeds, as `make noise` measured it.")
+    ] = Path("benchmarks/results/noise.json"),
+) -> None:
+    """Fail where metrics got worse than the noise of seeds explains.
+
+    It compares the metrics of the working tree with those of a Git revision, and says which params
+    changed and which stages ran again. It needs Git alone: no DVC cache, no data.
+
+    \b
+    rubro gate
+    rubro gate HEAD~1 --all
+    rubro gate origin/main --markdown > gate.md
+
+    Exit codes: 0 nothing got worse, 1 a metric got worse or is missing, 2 there is nothing to
+    compare or a file is damaged, 130 interrupted.
+    """
+    from rubro.commands.common import quiet_ends
+    from rubro.commands.gate import gate
+
+    with quiet_ends():
+        code = gate(revision, noise, markdown, all_changes)
+    raise typer.Exit(code)
+
+
 if __name__ == "__main__":
     app()

@@ -292,6 +292,39 @@ def test_every_table_has_its_place_on_a_page() -> None:
         assert filled.count("\n?\n<!-- end -->") == len(names)
     assert places["README.md"] == places["README.es.md"] == ["peers"]
     assert set(places["results.md"]) == {*PLAN["tables"], "peers"}
+    assert places["pipeline.md"] == ["stages", "graph"]
+    assert places["experiments.md"] == ["params"]
+
+
+def test_the_pipeline_is_described_from_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n"
+        "  one: {desc: First, cmd: 'true', params: [a], outs: [x]}\n"
+        "  two: {desc: Second, cmd: 'true', deps: [x], metrics: [m.json: {cache: false}], outs: [y]}\n"
+    )
+    (tmp_path / "params.yaml").write_text(
+        "a: yes   # one | another\nb:\n  c:     # a list\n    - 1\n    - 2\n  d: null  # none\n"
+    )
+    run_in(tmp_path, "dvc", "init", "--quiet", "--no-scm")
+    module = script("tables")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    made = module.pipeline()
+    assert made["stages"].splitlines()[2:] == [
+        "| one | First | `x` |",
+        "| two | Second | `y`, `m.json` |",
+    ]
+    assert made["params"].splitlines()[2:] == [
+        r"| `a` | `yes` | one \| another |",
+        "| `b.c` | `[1, 2]` | a list |",
+        "| `b.d` | `null` | none |",
+    ]
+    assert made["graph"].startswith("```mermaid\nflowchart TD\n")
+    assert "node1-->node2" in made["graph"]
+    (tmp_path / "dvc.yaml").write_text("stages: {one: {desc: First, cmd: 'true', outs: [x, x]}}\n")
+    with pytest.raises(DataError, match="`dvc dag` failed: "):
+        module.pipeline()
 
 
 @pytest.mark.skipif(not (RESULTS / "ladder.json").exists(), reason="the ladder has not run yet")

@@ -6,12 +6,15 @@ import ast
 import runpy
 import shutil
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from dvc.schema import COMPILED_MULTI_STAGE_SCHEMA
+from voluptuous import Invalid
 
 from rubro.base.params import Params
 from rubro.base.settings import load_params
@@ -156,6 +159,14 @@ def test_a_stage_declares_exactly_the_outputs_it_writes(stage_run: StageRun) -> 
         assert output, f"{file} is no output"
         written[output].append(file)
     assert all(written.values())
+
+
+def test_dvc_yaml_has_the_keys_that_dvc_knows() -> None:
+    COMPILED_MULTI_STAGE_SCHEMA(GRAPH)
+    mistyped = deepcopy(GRAPH)
+    mistyped["stages"]["embed"]["paramz"] = mistyped["stages"]["embed"].pop("params")
+    with pytest.raises(Invalid, match="paramz"):
+        COMPILED_MULTI_STAGE_SCHEMA(mistyped)
 
 
 def test_every_param_is_read_by_a_stage() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from ruamel.yaml import YAML
 
 from rubro.base.console import say
 from rubro.base.errors import DataError
+from rubro.commands.git import git
 
 EXIT_DIFFERENT = 1
 _LOCK = Path("dvc.lock")
@@ -27,7 +27,7 @@ def fresh() -> int:
     """
     if not _LOCK.is_file():
         raise DataError(f"{_LOCK}: no such file; `dvc repro` writes it")
-    committed = _git("show", f"HEAD:./{_LOCK}")
+    committed = git("show", f"HEAD:./{_LOCK}")
     if committed is None:
         raise DataError(f"{_LOCK}: not in the last commit; commit it, then compare")
     yaml = YAML(typ="safe")
@@ -43,7 +43,7 @@ def fresh() -> int:
             f"{_LOCK} and {_METRICS} on a branch, or take the published outputs: "
             f"git checkout {_LOCK} {_METRICS} && dvc pull"
         )
-    files = (_git("status", "--porcelain", "--", str(_LOCK), _METRICS) or "").splitlines()
+    files = (git("status", "--porcelain", "--", str(_LOCK), _METRICS) or "").splitlines()
     if files and not (changed or other_bytes):
         say(f"not as in the last commit: {', '.join(line[3:] for line in files)}")
     return EXIT_DIFFERENT if files else 0
@@ -82,9 +82,3 @@ def _inputs(stage: dict[str, Any]) -> dict[str, Any]:
     }
     deps = {dep["path"]: dep.get("md5") for dep in stage.get("deps", [])}
     return {"cmd": stage.get("cmd"), **params, **deps}
-
-
-def _git(*arguments: str) -> str | None:
-    """Return the output of git; None where it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else None
