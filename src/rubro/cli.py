@@ -43,6 +43,14 @@ class Separator(StrEnum):
     pipe = "pipe"
 
 
+class TableFormat(StrEnum):
+    """A form of a table."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
 class OutputFormat(StrEnum):
     """A kind of output."""
 
@@ -72,6 +80,27 @@ FieldSeparator = Annotated[
     Separator | None,
     typer.Option(
         help="Character between the fields of the input. Default: what its content tells.",
+        show_default=False,
+    ),
+]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        "-m",
+        metavar="NAME",
+        help="Metric to show, such as test.cnn.accuracy or validation.*.balanced_accuracy; may be "
+        "repeated. Default: balanced accuracy of the ensemble on validation and test.",
+        show_default=False,
+    ),
+]
+FixedSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-param",
+        "-S",
+        metavar="KEY=VALUE",
+        help="Setting of every experiment, as in dvc exp run; may be repeated.",
         show_default=False,
     ),
 ]
@@ -285,6 +314,55 @@ def evaluate(
     )
     with quiet_ends():
         evaluate(options)
+
+
+@app.command()
+def compare(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME...",
+            help="Experiments to show, such as 'train_mlp.*'. Default: all of the last commit.",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Metrics = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Metric to sort by, best first. Default: the first metric shown.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[TableFormat, typer.Option(help="Form of the output.")] = TableFormat.table,
+    each: Annotated[bool, typer.Option("--each", help="Show each seed by itself.")] = False,
+    all_commits: Annotated[
+        bool,
+        typer.Option("--all-commits", "-A", help="Show experiments of other commits too."),
+    ] = False,
+) -> None:
+    """Show experiments side by side, best first.
+
+    Experiments that differ in their seed alone are one row, mean ± standard deviation, under the
+    name of the first. Below a name that does not tell it stands what changed.
+
+    \b
+    rubro compare
+    rubro compare 'train_mlp.*' -m 'validation.*.balanced_accuracy' --each
+    rubro compare --format csv > experiments.csv
+
+    Metrics are those of metrics/evaluate.json, such as test.cnn.accuracy, and of the other files by
+    their name, such as train_cnn.best.epoch.
+
+    Exit codes: 0 done, 2 there is no such experiment or metric, or no Git repository.
+    """
+    from rubro.commands.common import quiet_ends
+
+    with quiet_ends():
+        from rubro.commands.compare import Options, compare
+
+        compare(Options(names or [], metric or [], sort, format.value, each, all_commits))
 
 
 @app.command()
