@@ -366,6 +366,41 @@ def compare(
 
 
 @app.command()
+def sweep(
+    settings: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE,VALUE...",
+            help="Keys of params.yaml, each with the values to try: every combination is one "
+            "experiment.",
+        ),
+    ],
+    fixed: FixedSettings = None,
+    metric: Metrics = None,
+) -> None:
+    """Run an experiment for each combination of settings, and compare them.
+
+    Each runs by `dvc exp run --temp`, in a copy of the repository, under a name that says what it
+    changes. What has run is not run again. The log of one that fails stays in .rubro/logs.
+
+    \b
+    rubro sweep seed=1,2,3,4,5
+    rubro sweep train_mlp.learning_rate=5e-4,1e-3,2e-3,4e-3
+    rubro sweep train_mlp.dropout=0.1,0.3 seed=1,2,3 -S subset.top_categories=20
+
+    Exit codes: 0 all have run, 2 a setting is wrong and nothing has run, 3 some failed, 130
+    interrupted. It needs the packages of training: pip install 'rubro[train]'.
+    """
+    from rubro.commands.common import quiet_ends
+
+    with quiet_ends():
+        from rubro.commands.sweep import Options, sweep
+
+        code = sweep(Options(settings, fixed or [], metric or []))
+    raise typer.Exit(code)
+
+
+@app.command()
 def sample(
     folder: Annotated[Path, typer.Argument(help="Where the files go; made if missing.")],
     rows: Annotated[

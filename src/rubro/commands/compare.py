@@ -116,6 +116,8 @@ def show(last: Experiment, experiments: Sequence[Experiment], options: Options) 
         _write_csv(rows, metrics)
     else:
         _print_table(rows, metrics)
+        if any(not row.values(metric) for row in rows for metric in metrics):
+            say("\n-: not every stage has run with these settings")
         _say_how_to_use_the_best(rows, sort)
 
 
@@ -241,11 +243,11 @@ def _print_table(rows: list[Row], metrics: Sequence[str]) -> None:
         heading = name.replace(".", "\n").replace("_", "\n")
         table.add_column(heading, justify="right", width=width, no_wrap=True)
     for position, row in enumerate(rows):
-        name = Text("\n".join(_wrapped(printable(row.experiments[0].name), room)))
+        label = Text("\n".join(_wrapped(printable(row.experiments[0].name), room)))
         for line in _wrapped(", ".join(_unsaid(row)), room - 2):
-            name.append(f"\n  {printable(line)}", style="dim")
+            label.append(f"\n  {printable(line)}", style="dim")
         numbers = [column[position] for column in cells.values()]
-        table.add_row(name, seeds[position], *numbers)
+        table.add_row(label, seeds[position], *numbers)
     console.print(table)
 
 
