@@ -401,6 +401,48 @@ def sweep(
 
 
 @app.command()
+def search(
+    space: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SPACE.yaml",
+            help="Keys of params.yaml, each with low and high (and log: true, if wanted), or choices.",
+        ),
+    ],
+    trials: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Trials in the end, those of earlier calls included."
+        ),
+    ] = 20,
+    metric: Annotated[
+        str, typer.Option("--metric", "-m", metavar="NAME", help="Metric on validation to improve.")
+    ] = "validation.ensemble.balanced_accuracy",
+    fixed: FixedSettings = None,
+) -> None:
+    """Let Optuna search for better settings, and compare its trials.
+
+    Each trial runs by `dvc exp run --temp` under a name that says what it changes. The study is in
+    .rubro/search.db, and the same command resumes it; another space, metric, setting or commit is
+    another study. The log of a trial that fails stays in .rubro/logs.
+
+    \b
+    rubro search spaces/mlp.yaml --trials 30 -m validation.mlp.balanced_accuracy
+    dvc exp apply NAME                # the last line of the search names the best trial
+
+    Exit codes: 0 all trials are done, 2 the space, the metric or a setting is wrong and nothing has
+    run, 3 some trials failed, 130 interrupted. It needs pip install 'rubro[train,search]'.
+    """
+    from rubro.commands.common import quiet_ends
+
+    with quiet_ends():
+        from rubro.commands.search import Options, search
+
+        code = search(Options(space, trials, metric, fixed or []))
+    raise typer.Exit(code)
+
+
+@app.command()
 def sample(
     folder: Annotated[Path, typer.Argument(help="Where the files go; made if missing.")],
     rows: Annotated[

@@ -106,8 +106,8 @@ def show(last: Experiment, experiments: Sequence[Experiment], options: Options) 
         ParamsError: No experiment has a metric that is asked for.
     """
     known = list(dict.fromkeys(name for one in (last, *experiments) for name in one.metrics))
-    metrics = _asked(options.metrics, known) if options.metrics else list(METRICS)
-    [sort] = _asked([options.sort], known) if options.sort else metrics[:1]
+    metrics = named(options.metrics, known) if options.metrics else list(METRICS)
+    [sort] = named([options.sort], known) if options.sort else metrics[:1]
     rows = [Row([last], {}, []), *rows_of(last, experiments, options.each)]
     rows.sort(key=lambda row: _rank(row, sort))
     if options.format == "json":
@@ -144,21 +144,19 @@ def rows_of(last: Experiment, experiments: Sequence[Experiment], each: bool = Fa
     return rows
 
 
-def _chosen(experiments: list[Experiment], patterns: Sequence[str]) -> list[Experiment]:
-    """Return the experiments whose name one of the patterns describes; without patterns, all."""
-    for pattern in patterns:
-        if not any(fnmatchcase(experiment.name, pattern) for experiment in experiments):
-            names = [experiment.name for experiment in experiments]
-            raise ParamsError(f"{pattern}: no such experiment; {_hint(pattern, names)}")
-    return [
-        experiment
-        for experiment in experiments
-        if not patterns or any(fnmatchcase(experiment.name, pattern) for pattern in patterns)
-    ]
+def named(patterns: Iterable[str], known: list[str]) -> list[str]:
+    """Return the names of metrics that patterns describe.
 
+    >>> named(["test.*.ece"], ["test.mlp.ece", "test.cnn.ece", "test.cnn.loss"])
+    ['test.mlp.ece', 'test.cnn.ece']
 
-def _asked(patterns: Iterable[str], known: list[str]) -> list[str]:
-    """Return the names of metrics that patterns describe, each part of a name by itself."""
+    Args:
+        patterns: Names with wildcards in place of their parts.
+        known: Names of all metrics.
+
+    Raises:
+        ParamsError: A pattern describes none.
+    """
     found: dict[str, None] = {}
     for pattern in patterns:
         parts = pattern.split(".")
@@ -171,6 +169,28 @@ def _asked(patterns: Iterable[str], known: list[str]) -> list[str]:
             raise ParamsError(f"{pattern}: no such metric; {_hint(pattern, known)}")
         found |= dict.fromkeys(names)
     return list(found)
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether the least value of a metric is its best.
+
+    Args:
+        metric: Name of a metric.
+    """
+    return metric.split(".")[-1] in _LESS_IS_BETTER
+
+
+def _chosen(experiments: list[Experiment], patterns: Sequence[str]) -> list[Experiment]:
+    """Return the experiments whose name one of the patterns describes; without patterns, all."""
+    for pattern in patterns:
+        if not any(fnmatchcase(experiment.name, pattern) for experiment in experiments):
+            names = [experiment.name for experiment in experiments]
+            raise ParamsError(f"{pattern}: no such experiment; {_hint(pattern, names)}")
+    return [
+        experiment
+        for experiment in experiments
+        if not patterns or any(fnmatchcase(experiment.name, pattern) for pattern in patterns)
+    ]
 
 
 def _hint(name: str, known: list[str]) -> str:
@@ -186,7 +206,7 @@ def _rank(row: Row, metric: str) -> tuple[bool, float]:
     if not values:
         return True, 0.0
     mean = statistics.mean(values)
-    return False, mean if metric.split(".")[-1] in _LESS_IS_BETTER else -mean
+    return False, mean if less_is_better(metric) else -mean
 
 
 def _record(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
@@ -298,5 +318,9 @@ def _wrapped(text: str, width: int) -> list[str]:
 def _say_how_to_use_the_best(rows: list[Row], sort: str) -> None:
     """Say on standard error how to apply the first row, if validation has chosen it."""
     best = rows[0].experiments[0]
-    if sort.startswith("validation.") and sort in best.metrics and best.name != LAST_COMMIT:
+    if len(rows) == 1 or not sort.startswith("validation.") or sort not in best.metrics:
+        return
+    if best.name == LAST_COMMIT:
+        say("\nNo experiment is better on validation than the last commit.")
+    else:
         say(f"\nThe best on validation: dvc exp apply {shlex.quote(best.name)}")

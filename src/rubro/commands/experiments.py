@@ -7,11 +7,12 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rubro.base.errors import DataError
+from rubro.base.errors import DataError, ParamsError
 from rubro.base.settings import flat
 
 # Files of metrics; names of metrics in evaluate.json stand alone, others follow that of their file.
@@ -102,6 +103,23 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
         for (name, revision), content in zip(found, contents, strict=True)
     )
     return last, sorted(experiments, key=lambda experiment: experiment.name)
+
+
+def load_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        ParamsError: The file is missing or is no YAML.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Yaml)
+    except OSError as error:
+        raise ParamsError(f"{path}: not readable: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def name_of(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> str:

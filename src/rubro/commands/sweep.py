@@ -151,7 +151,7 @@ def run(plan: Plan, position: str, ran: Experiment | None = None) -> Experiment 
     name = name_of(plan.values, [experiment.name for experiment in everywhere])
     log = LOGS / f"{name}.log"
     start = time.monotonic()
-    if _run_logged(plan, name, f"{position} {name}", log):
+    if _run_logged(plan, name, position, log):
         say(f"{position} {name}: failed: {_reason(log)}; log: {log}")
         return None
     _, experiments = read_experiments()
@@ -204,13 +204,13 @@ def _checked(values: dict[str, Any]) -> dict[str, Any] | None:
         return None
 
 
-def _run_logged(plan: Plan, name: str, what: str, log: Path) -> int:
+def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
     """Run an experiment with its output in a file; in a terminal, show the stage that runs."""
     settings = [argument for setting in plan.settings for argument in ("-S", setting)]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings]
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
-        console().status(what) as status,
+        console().status(f"{position} begins") as status,
         open(log, "w", encoding="utf-8") as file,
         subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", bufsize=1
@@ -220,7 +220,9 @@ def _run_logged(plan: Plan, name: str, what: str, log: Path) -> int:
         for line in process.stdout:
             file.write(line)
             if line.startswith(_STAGE):
-                status.update(f"{what}: {line.removeprefix(_STAGE).rstrip()[:-2]}")
+                stage = line.removeprefix(_STAGE).rstrip()[:-2]
+                shown = f"{position} {stage}: {name}"
+                status.update(shown[: console().width - len("⠋  ")])
     return process.returncode
 
 
