@@ -263,8 +263,8 @@ def _print_table(rows: list[Row], metrics: Sequence[str]) -> None:
         heading = name.replace(".", "\n").replace("_", "\n")
         table.add_column(heading, justify="right", width=width, no_wrap=True)
     for position, row in enumerate(rows):
-        label = Text("\n".join(_wrapped(printable(row.experiments[0].name), room)))
-        for line in _wrapped(", ".join(_unsaid(row)), room - 2):
+        label = Text("\n".join(_name_lines(printable(row.experiments[0].name), room)))
+        for line in textwrap.wrap(", ".join(_unsaid(row)), room - 2):
             label.append(f"\n  {printable(line)}", style="dim")
         numbers = [column[position] for column in cells.values()]
         table.add_row(label, seeds[position], *numbers)
@@ -308,11 +308,10 @@ def _changed(row: Row) -> list[str]:
     return [*settings, *(f"{path} edited" for path in row.files)]
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    """Return lines of a text, broken behind commas where that is possible."""
-    spaced = text.replace(", ", ",").replace(",", ", ")
-    lines = textwrap.wrap(spaced, width, break_on_hyphens=False)
-    return lines if ", " in text else [line.replace(", ", ",") for line in lines]
+def _name_lines(name: str, width: int) -> list[str]:
+    """Return the lines of a name, broken behind commas where that is possible."""
+    lines = textwrap.wrap(name.replace(",", ", "), width, break_on_hyphens=False)
+    return [line.replace(", ", ",") for line in lines]
 
 
 def _say_how_to_use_the_best(rows: list[Row], sort: str) -> None:
