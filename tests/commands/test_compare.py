@@ -55,9 +55,9 @@ def test_the_table_fits_80_columns_and_says_what_changed_and_what_to_apply(explo
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     assert max(map(len, lines)) <= 80
     assert lines[-5:] == [
-        "train_mlp.dropout=0.5,seed=1        1-3  0.9020 ± 0.0010  0.9020 ± 0.0010",
-        "last commit                       20190           0.8000           0.8000",
-        "by-hand                           20190           0.7000           0.7000",
+        "train_mlp.dropout=0.5,seed=1       1-3  0.9020 ± 0.0010  0.9020 ± 0.0010",
+        "last commit                      20190           0.8000           0.8000",
+        "by-hand                          20190           0.7000           0.7000",
         "  train_mlp.hidden_sizes=[7,5],",
         "  train_mlp.dropout=0.1",
     ]

@@ -52,12 +52,13 @@ def _load_pyfunc(path: str) -> TitleModel:
     return TitleModel(Classifier.load(path))
 
 
-def log_model(mlflow: Any, folder: Path) -> None:
+def log_model(mlflow: Any, folder: Path, step: int) -> None:
     """Send a model folder to the MLflow run that is open.
 
     Args:
         mlflow: Module mlflow.
         folder: Path of a model folder.
+        step: Step of the metrics that belong to the model.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -66,6 +67,7 @@ def log_model(mlflow: Any, folder: Path) -> None:
     answers = [ColSpec("string", "predicted_category"), ColSpec("double", "confidence")]
     mlflow.pyfunc.log_model(
         name="model",
+        step=step,
         loader_module=__name__,
         data_path=str(folder),
         signature=ModelSignature(Schema([ColSpec("string", column)]), Schema(answers)),

@@ -31,6 +31,7 @@ class Tracker:
     def __init__(self, live: Live | None, mlflow: Any) -> None:
         self._live = live
         self._mlflow = mlflow
+        self._epochs = 0
 
     def start(self, name: str, params: dict[str, Any]) -> None:
         """Start an MLflow run, if there is a server.
@@ -57,6 +58,7 @@ class Tracker:
             for name, value in metrics.items():
                 self._live.log_metric(name, value)
             self._live.sync()
+        self._epochs = epoch + 1
         self._send(lambda mlflow: mlflow.log_metrics(metrics, step=epoch))
 
     def log_outcome(self, metrics: dict[str, float], model: Path) -> None:
@@ -66,8 +68,10 @@ class Tracker:
             metrics: Values by name.
             model: Path of the model folder.
         """
-        self._send(lambda mlflow: mlflow.log_metrics(metrics))
-        self._send(lambda mlflow: _log_model(mlflow, model))
+        # MLflow binds the metrics of the model's step to the model: these, and no point of a curve.
+        step = self._epochs
+        self._send(lambda mlflow: mlflow.log_metrics(metrics, step=step))
+        self._send(lambda mlflow: _log_model(mlflow, model, step))
 
     def close(self, status: str) -> None:
         """End the MLflow run, if there is one, with a status."""
@@ -120,10 +124,10 @@ def _curves(folder: Path | None) -> AbstractContextManager[Any]:
     return live
 
 
-def _log_model(mlflow: Any, folder: Path) -> None:
+def _log_model(mlflow: Any, folder: Path, step: int) -> None:
     from rubro.training.mlflow_model import log_model
 
-    log_model(mlflow, folder)
+    log_model(mlflow, folder, step)
 
 
 def _mlflow() -> Any:
