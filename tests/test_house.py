@@ -36,6 +36,7 @@ HEAVY = {
     "gensim",
     "lightning",
     "mlflow",
+    "optuna",
     "pandas",
     "ruamel",
     "scipy",

@@ -357,9 +357,9 @@ def compare(
 
     Exit codes: 0 done, 2 there is no such experiment or metric, or no Git repository.
     """
-    from rubro.commands.common import quiet_ends
+    from rubro.commands.common import needed_packages, quiet_ends
 
-    with quiet_ends():
+    with quiet_ends(), needed_packages("rubro compare"):
         from rubro.commands.compare import Options, compare
 
         compare(Options(names or [], metric or [], sort, format.value, each, all_commits))
@@ -391,9 +391,9 @@ def sweep(
     Exit codes: 0 all have run, 2 a setting is wrong and nothing has run, 3 some failed, 130
     interrupted. It needs the packages of training: pip install 'rubro[train]'.
     """
-    from rubro.commands.common import quiet_ends
+    from rubro.commands.common import needed_packages, quiet_ends
 
-    with quiet_ends():
+    with quiet_ends(), needed_packages("rubro sweep"):
         from rubro.commands.sweep import Options, sweep
 
         code = sweep(Options(settings, fixed or [], metric or []))
@@ -433,9 +433,9 @@ def search(
     Exit codes: 0 all trials are done, 2 the space, the metric or a setting is wrong and nothing has
     run, 3 some trials failed, 130 interrupted. It needs pip install 'rubro[train,search]'.
     """
-    from rubro.commands.common import quiet_ends
+    from rubro.commands.common import needed_packages, quiet_ends
 
-    with quiet_ends():
+    with quiet_ends(), needed_packages("rubro search", "train,search"):
         from rubro.commands.search import Options, search
 
         code = search(Options(space, trials, metric, fixed or []))

@@ -7,6 +7,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -120,6 +121,22 @@ def test_a_wrong_setting_is_one_message_before_anything_runs(
     assert experiments_in(toy) == []
 
 
+def test_a_missing_package_is_one_message(toy: Path) -> None:
+    # None in sys.modules is how Python itself marks a module that cannot be imported.
+    script = "import sys; sys.modules[{!r}] = None; from rubro.cli import app; app()"
+    (toy / "space.yaml").write_text(SPACE)
+    for package, command, extras in (
+        ("yaml", ["compare"], "train"),
+        ("dvc", ["sweep", "seed=1"], "train"),
+        ("optuna", ["search", "space.yaml"], "train,search"),
+    ):
+        done = run_in(toy, sys.executable, "-c", script.format(package), *command, ok=False)
+        assert done.returncode == 2
+        needs = f"error: rubro {command[0]} needs {package}, which is not installed: "
+        assert done.stderr.startswith(needs)
+        assert done.stderr.endswith(f"pip install 'rubro[{extras}]'\n")
+
+
 # Searches
 
 
@@ -139,6 +156,7 @@ def test_a_search_finds_a_better_setting_that_one_command_applies(toy: Path, spa
     assert row["metrics"] == best["metrics"]
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_ends_as_one_that_is_not(
     toy: Path, space: Path, committed_toy: Path, tmp_path: Path
 ) -> None:
@@ -172,6 +190,7 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(
     assert again.stdout == done.stdout
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_no_end_of_the_search(toy: Path) -> None:
     (toy / "rates.yaml").write_text("train_mlp.learning_rate: {choices: [0.001, 5.0]}\n")
     done = run_in(toy, "rubro", "search", "rates.yaml", "--trials", "6", ok=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rubro.base.console import EXIT_INTERRUPTED, console, reported_errors
-from rubro.base.errors import DataError
+from rubro.base.errors import DataError, RubroError
 from rubro.commands.inputs import Chunk, Input
 
 if TYPE_CHECKING:
@@ -36,6 +36,25 @@ def quiet_ends() -> Iterator[None]:
             # What is still buffered would be written, and fail, at the end of Python.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(EXIT_BROKEN_PIPE)
+
+
+@contextmanager
+def needed_packages(command: str, extras: str = "train") -> Iterator[None]:
+    """Turn a missing package into a message.
+
+    Args:
+        command: Command that needs it.
+        extras: Extras of this package that bring what the command needs.
+
+    Raises:
+        RubroError: A package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise RubroError(
+            f"{command} needs {error.name}, which is not installed: pip install 'rubro[{extras}]'"
+        ) from None
 
 
 def load_model(folder: Path) -> Classifier:

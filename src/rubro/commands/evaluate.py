@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rubro.base.console import console, say
-from rubro.base.errors import DataError, RubroError
+from rubro.base.errors import DataError
 from rubro.base.files import write_json
 from rubro.base.params import EvaluateParams
-from rubro.commands.common import checked_encoding, load_model, progress_bar
+from rubro.commands.common import checked_encoding, load_model, needed_packages, progress_bar
 from rubro.commands.inputs import (
     CATEGORY_NAMES,
     Chunk,
@@ -108,7 +107,7 @@ def evaluate(options: Options) -> None:
         DataError: The model or the input cannot be used.
         RubroError: A package is missing.
     """
-    with _packages():
+    with needed_packages("rubro evaluate"):
         from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
         from rubro.prediction.calibration import softmax
 
@@ -142,16 +141,6 @@ def evaluate(options: Options) -> None:
     if options.json is not None:
         write_json(options.json, summary)
     _show(classifier.name, labelled, metrics, tables)
-
-
-@contextmanager
-def _packages() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise RubroError(
-            f"rubro evaluate needs {error.name}, which is not installed: pip install 'rubro[train]'"
-        ) from None
 
 
 def _labelled(source: Input, classifier: Classifier, wanted: str | None) -> _Labelled:

@@ -24,7 +24,7 @@ from rubro.commands.experiments import (
     read_experiments,
     setting_text,
 )
-from rubro.commands.sweep import EXIT_SOME_FAILED, FOLDER, Plan, find, needed_packages, run
+from rubro.commands.sweep import EXIT_SOME_FAILED, FOLDER, Plan, find, run
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -125,7 +125,6 @@ def search(options: Options) -> int:
     Raises:
         DataError: There is no Git repository here.
         ParamsError: The space, a setting or the metric is wrong; nothing has run.
-        RubroError: Optuna is not installed.
         TrainingError: Another search is at work, or a commit was made meanwhile.
     """
     if not options.metric.startswith("validation."):
@@ -138,7 +137,7 @@ def search(options: Options) -> int:
     last, _ = read_experiments()
     if last.metrics:  # a mistyped name shows before the first trial has run
         compare.named([options.metric], list(last.metrics))
-    with needed_packages("rubro search", "search"), _alone():
+    with _alone():
         study = _study(space, options)
         failed = _run_trials(study, space, options)
         _show(study, space, options)

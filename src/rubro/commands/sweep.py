@@ -5,8 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rubro.base.console import console, say
-from rubro.base.errors import ParamsError, RubroError, TrainingError
+from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.params import Params
 from rubro.base.settings import flat, with_settings
 from rubro.commands import compare
@@ -72,8 +71,7 @@ def sweep(options: Options) -> int:
         DataError: There is no Git repository here.
         TrainingError: A commit was made meanwhile.
     """
-    with needed_packages("rubro sweep", "train"):
-        plans = plans_of(options.sweeps, options.settings)
+    plans = plans_of(options.sweeps, options.settings)
     _, experiments = read_experiments()
     waiting = sum(find(plan, experiments) is None for plan in plans)
     say(f"{len(plans)} experiments, {waiting} to run; Ctrl-C stops, the same command resumes")
@@ -163,25 +161,6 @@ def run(plan: Plan, position: str, ran: Experiment | None = None) -> Experiment 
     outcome = "" if score is None else f": balanced accuracy on validation {score:.4f}"
     say(f"{position} {name}{outcome}, {_duration(time.monotonic() - start)}")
     return found
-
-
-@contextmanager
-def needed_packages(command: str, extra: str) -> Iterator[None]:
-    """Turn a missing package into a message.
-
-    Args:
-        command: Command that needs it.
-        extra: Extra of this package that brings it.
-
-    Raises:
-        RubroError: A package is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise RubroError(
-            f"{command} needs {error.name}, which is not installed: pip install 'rubro[{extra}]'"
-        ) from None
 
 
 def _differs_in_code(experiment: Experiment) -> bool:
