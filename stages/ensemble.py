@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
 import numpy as np
-from outcome import SUBSET, save, titles_that_choose
+from outcome import SUBSET, log_outcome, save, titles_that_choose
 
 from rubro.base.files import write_json
 from rubro.base.params import Params
@@ -20,18 +20,21 @@ from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
 from rubro.prediction.nearest import title_tensors
 from rubro.training.ensemble import combined, fit_weights
+from rubro.training.tracking import tracked
 
 
 def main(params: Params) -> None:
     members = [Model.load(Path("models") / name) for name in params.ensemble.members]
     titles, targets = titles_that_choose(params)
     together = combined("ensemble", members)
-    weights = fit_weights(Classifier(together).member_logits(titles), targets)
-    together = combined("ensemble", members, weights)
-    if params.ensemble.training_titles:
-        together = replace(together, titles=training_titles(together))
-    summary = save(together, titles, targets)
-    write_json(Path("metrics/ensemble.json"), {"weights": weights, **summary})
+    with tracked(None, "ensemble", {"ensemble": params.ensemble.model_dump()}) as tracker:
+        weights = fit_weights(Classifier(together).member_logits(titles), targets)
+        together = combined("ensemble", members, weights)
+        if params.ensemble.training_titles:
+            together = replace(together, titles=training_titles(together))
+        summary = save(together, titles, targets)
+        write_json(Path("metrics/ensemble.json"), {"weights": weights, **summary})
+        log_outcome(tracker, "ensemble", summary)
 
 
 def training_titles(model: Model) -> dict[str, np.ndarray]:

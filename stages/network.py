@@ -7,7 +7,7 @@ from typing import Any
 import workspace
 
 import lightning as L
-from outcome import SUBSET, save_member
+from outcome import SUBSET, log_outcome, save_member
 
 from rubro.base.console import console
 from rubro.base.files import write_json
@@ -89,7 +89,5 @@ def train_network(
         summary = save_member(name, member(**own, **sizes), tensors, params)
         write_json(Path(f"metrics/train_{name}.json"), {**trained.summary, **summary})
         best = trained.summary["best"]
-        tracker.log_outcome(
-            {f"best/{split}/{k}": v for split in CURVES for k, v in best[split].items()},
-            Path("models") / name,
-        )
+        of_best = {f"best/{split}/{k}": v for split in CURVES for k, v in best[split].items()}
+        log_outcome(tracker, name, summary, of_best)

@@ -17,6 +17,7 @@ from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import AnyMember, Description, Model, TextParams
 from rubro.training.calibration import calibrated
 from rubro.training.title_weights import titles_to_choose_by
+from rubro.training.tracking import Tracker
 
 SUBSET = Path("data/subset")
 
@@ -82,3 +83,18 @@ def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]
         "calibration": model.description.calibration.model_dump(),
         "model_megabytes": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6, 1),
     }
+
+
+def log_outcome(
+    tracker: Tracker, name: str, summary: dict[str, Any], more: dict[str, float] | None = None
+) -> None:
+    """Send models/NAME and its metrics to MLflow, if there is a server.
+
+    Args:
+        tracker: Tracker of the training.
+        name: Name of the model.
+        summary: Metrics from save or save_member.
+        more: More metrics by name.
+    """
+    own = {f"model/validation/{key}": value for key, value in summary["validation"].items()}
+    tracker.log_outcome({**own, **(more or {})}, Path("models") / name)

@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
-from outcome import SUBSET, save_member
+from outcome import SUBSET, log_outcome, save_member
 
 from rubro.base.files import write_json
 from rubro.base.params import Params
@@ -16,6 +16,7 @@ from rubro.features.embedding import load_subwords
 from rubro.features.titles import load_features
 from rubro.prediction.folder import SvmMember
 from rubro.training.svm import Inputs, fit_svm
+from rubro.training.tracking import tracked
 
 
 def main(params: Params) -> None:
@@ -23,11 +24,14 @@ def main(params: Params) -> None:
     subwords = load_subwords(Path("models/embedding"))
     sizes = Inputs(len(subwords.vocabulary), subwords.row_count, params.featurize.bigram_buckets)
     classes = len(load_labels(SUBSET))
-    tensors = fit_svm(train, tokens, sizes, classes, params.train_svm, params.seed)
     training = {"seed": params.seed, **params.train_svm.model_dump()}
-    weights = len(tensors["weights"])
-    summary = save_member("svm", SvmMember(weights=weights, training=training), tensors, params)
-    write_json(Path("metrics/train_svm.json"), {"weights": weights, **summary})
+    with tracked(None, "train_svm", {"train_svm": training}) as tracker:
+        tensors = fit_svm(train, tokens, sizes, classes, params.train_svm, params.seed)
+        weights = len(tensors["weights"])
+        member = SvmMember(weights=weights, training=training)
+        summary = save_member("svm", member, tensors, params)
+        write_json(Path("metrics/train_svm.json"), {"weights": weights, **summary})
+        log_outcome(tracker, "svm", summary)
 
 
 if __name__ == "__main__":

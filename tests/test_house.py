@@ -40,6 +40,7 @@ HEAVY = {
     "lightning",
     "matplotlib",
     "mlflow",
+    "optuna",
     "pandas",
     "ruamel",
     "scipy",

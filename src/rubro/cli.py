@@ -43,6 +43,14 @@ class Separator(StrEnum):
     pipe = "pipe"
 
 
+class TableFormat(StrEnum):
+    """A form of a table."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
 class OutputFormat(StrEnum):
     """A kind of output."""
 
@@ -97,6 +105,27 @@ CategoryColumn = Annotated[
         metavar="NAME",
         help="Name of the column of categories. Default: that of the model's training, else "
         "category, categoria, rubro.",
+        show_default=False,
+    ),
+]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        "-m",
+        metavar="NAME",
+        help="Metric to show, such as test.cnn.accuracy or validation.*.balanced_accuracy; may be "
+        "repeated. Default: balanced accuracy of the ensemble on validation and test.",
+        show_default=False,
+    ),
+]
+FixedSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-param",
+        "-S",
+        metavar="KEY=VALUE",
+        help="Setting of every experiment, as in dvc exp run; may be repeated.",
         show_default=False,
     ),
 ]
@@ -461,6 +490,132 @@ def report(
 
     with quiet_ends():
         report(output, images, split.value)
+
+
+@app.command()
+def compare(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME...",
+            help="Experiments to show, such as 'train_mlp.*'. Default: all of the last commit.",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Metrics = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Metric to sort by, best first. Default: the first metric shown.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[TableFormat, typer.Option(help="Form of the output.")] = TableFormat.table,
+    each: Annotated[bool, typer.Option("--each", help="Show each seed by itself.")] = False,
+    all_commits: Annotated[
+        bool,
+        typer.Option("--all-commits", "-A", help="Show experiments of other commits too."),
+    ] = False,
+) -> None:
+    """Show experiments side by side, best first.
+
+    Experiments that differ in their seed alone are one row, mean ± standard deviation, under the
+    name of the first. Below a name that does not tell it stands what changed.
+
+    \b
+    rubro compare
+    rubro compare 'train_mlp.*' -m 'validation.*.balanced_accuracy' --each
+    rubro compare --format csv > experiments.csv
+
+    Metrics are those of metrics/evaluate.json, such as test.cnn.accuracy, and of the other files by
+    their name, such as train_cnn.best.epoch.
+
+    Exit codes: 0 done, 2 there is no such experiment or metric, or no Git repository.
+    """
+    from rubro.commands.common import needed_packages, quiet_ends
+
+    with quiet_ends(), needed_packages("rubro compare"):
+        from rubro.commands.compare import Options, compare
+
+        compare(Options(names or [], metric or [], sort, format.value, each, all_commits))
+
+
+@app.command()
+def sweep(
+    settings: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE,VALUE...",
+            help="Keys of params.yaml, each with the values to try: every combination is one "
+            "experiment.",
+        ),
+    ],
+    fixed: FixedSettings = None,
+    metric: Metrics = None,
+) -> None:
+    """Run an experiment for each combination of settings, and compare them.
+
+    Each runs by `dvc exp run --temp`, in a copy of the repository, under a name that says what it
+    changes. What has run is not run again. The log of one that fails stays in .rubro/logs.
+
+    \b
+    rubro sweep seed=1,2,3,4,5
+    rubro sweep train_mlp.learning_rate=5e-4,1e-3,2e-3,4e-3
+    rubro sweep train_mlp.dropout=0.1,0.3 seed=1,2,3 -S subset.top_categories=20
+
+    Exit codes: 0 all have run, 2 a setting is wrong and nothing has run, 3 some failed, 130
+    interrupted. It needs the packages of training: pip install 'rubro[train]'.
+    """
+    from rubro.commands.common import needed_packages, quiet_ends
+
+    with quiet_ends(), needed_packages("rubro sweep"):
+        from rubro.commands.sweep import Options, sweep
+
+        code = sweep(Options(settings, fixed or [], metric or []))
+    raise typer.Exit(code)
+
+
+@app.command()
+def search(
+    space: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SPACE.yaml",
+            help="Keys of params.yaml, each with low and high (and log: true, if wanted), or choices.",
+        ),
+    ],
+    trials: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Trials in the end, those of earlier calls included."
+        ),
+    ] = 20,
+    metric: Annotated[
+        str, typer.Option("--metric", "-m", metavar="NAME", help="Metric on validation to improve.")
+    ] = "validation.ensemble.balanced_accuracy",
+    fixed: FixedSettings = None,
+) -> None:
+    """Let Optuna search for better settings, and compare its trials.
+
+    Each trial runs by `dvc exp run --temp` under a name that says what it changes. The study is in
+    .rubro/search.db, and the same command resumes it; another space, metric, setting or commit is
+    another study. The log of a trial that fails stays in .rubro/logs.
+
+    \b
+    rubro search spaces/mlp.yaml --trials 30 -m validation.mlp.balanced_accuracy
+    dvc exp apply NAME                # the last line of the search names the best trial
+
+    Exit codes: 0 all trials are done, 2 the space, the metric or a setting is wrong and nothing has
+    run, 3 some trials failed, 130 interrupted. It needs pip install 'rubro[train,search]'.
+    """
+    from rubro.commands.common import needed_packages, quiet_ends
+
+    with quiet_ends(), needed_packages("rubro search", "train,search"):
+        from rubro.commands.search import Options, search
+
+        code = search(Options(space, trials, metric, fixed or []))
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from curves import CURVES, curve, curves_on_disk, runs_of
+from curves import CURVES, curve, curves_on_disk, post, runs_of, serving
 from helpers import (
     BIGRAM_BUCKETS,
     LABELS,
@@ -327,10 +327,25 @@ def test_a_server_receives_parameters_curves_outcome_and_model(
         assert [point.value for point in history] == values
         split, metric = name.split("/")
         assert run.data.metrics[f"best/{name}"] == summary["best"][split][metric]
-    sent = Path(server.download_artifacts(run.info.run_id, "model", str(workspace)))
-    for path in Path("models/mlp").iterdir():
-        assert (sent / path.name).read_bytes() == path.read_bytes()
-    assert len(list(sent.iterdir())) == len(list(Path("models/mlp").iterdir())) == 3
+    check_model(f"runs:/{run.info.run_id}/model", Path("models/mlp"))
+
+
+def check_model(uri: str, folder: Path) -> None:
+    """Check that a model of MLflow answers as the model folder does."""
+    import mlflow
+
+    titles = ["apple", "", "new hammer"]
+    table = pd.DataFrame({"id": [1, 2, 3], "title": titles}, index=[7, 7, 9])
+    answers = mlflow.pyfunc.load_model(uri).predict(table)
+    classifier = Classifier.load(folder)
+    assert answers["predicted_category"].to_list() == [
+        category if title else ""
+        for category, title in zip(classifier.predict(titles), titles, strict=True)
+    ]
+    confidences = classifier.predict_proba(titles).max(axis=1)
+    confidences[1] = 0
+    np.testing.assert_allclose(answers["confidence"], confidences, atol=1e-6)
+    assert answers.index.to_list() == table.index.to_list()
 
 
 # The SVM and the ensemble
@@ -378,6 +393,49 @@ def test_the_stages_make_three_models_and_an_ensemble_of_their_weighted_logits(
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     stage("ensemble").main(params_of(min_reliable_titles=1))
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_server_receives_the_svm_and_the_ensemble(
+    server: Any, three_models: Path, stage: Callable[[str], Any], params_of: MakeParams
+) -> None:
+    stage("ensemble").main(params_of(min_reliable_titles=1))
+    runs = {run.info.run_name: run for run in runs_of(server)}
+    assert runs.keys() == {"train_mlp", "train_cnn", "train_svm", "ensemble"}
+    assert "train_svm.C" in runs["train_svm"].data.params
+    for name, folder in (("train_svm", "svm"), ("ensemble", "ensemble")):
+        run = runs[name]
+        assert run.info.status == "FINISHED"
+        measured = metrics_of(three_models, name)["validation"]
+        assert run.data.metrics["model/validation/accuracy"] == measured["accuracy"]
+        check_model(f"runs:/{run.info.run_id}/model", Path("models") / folder)
+
+
+@pytest.mark.slow
+def test_a_real_server_receives_a_training_and_serves_its_model(
+    workspace: Path, mlflow_command: str, monkeypatch: pytest.MonkeyPatch, train: Train
+) -> None:
+    import mlflow
+
+    backend = ["--backend-store-uri", f"sqlite:///{workspace}/mlflow.db"]
+    artifacts = ["--artifacts-destination", str(workspace / "artifacts"), "--workers", "1"]
+    with serving(mlflow_command, "/health", "server", *backend, *artifacts) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        mlflow.set_tracking_uri(address)
+        train("mlp", max_epochs=2)
+        (run,) = runs_of(mlflow.MlflowClient(address))
+        assert run.info.status == "FINISHED"
+        assert run.data.params["train_mlp.max_epochs"] == "2"
+        history = mlflow.MlflowClient(address).get_metric_history(run.info.run_id, CURVES[0])
+        assert [point.step for point in history] == [0, 1]
+        uri = f"runs:/{run.info.run_id}/model"
+        check_model(uri, Path("models/mlp"))
+        options = ["--model-uri", uri, "--env-manager", "local"]
+        with serving(mlflow_command, "/ping", "models", "serve", *options) as model:
+            body = {"dataframe_records": [{"title": "apple"}, {"title": ""}]}
+            first, second = post(f"{model}/invocations", body)["predictions"]
+    assert [first["predicted_category"]] == Classifier.load("models/mlp").predict(["apple"])
+    assert 0.25 < first["confidence"] <= 1
+    assert second == {"predicted_category": "", "confidence": 0.0}
 
 
 def test_an_ensemble_of_one_is_the_model(

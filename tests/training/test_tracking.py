@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from curves import curve, runs_of
-from rubro.base.errors import RubroError
 from rubro.training.tracking import tracked
 
 pytest_plugins = ["curves"]
@@ -53,18 +52,25 @@ def test_a_training_that_fails_is_a_failed_run_with_the_curves_so_far(
     assert curve(elsewhere / "curves", "train/loss") == ([0], [2.0])
 
 
-def test_a_tracking_uri_that_mlflow_refuses_is_an_error_for_the_user(
-    elsewhere: Path, server: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("uri", ["nonsense://nowhere", "http://127.0.0.1:9"])
+def test_a_server_that_cannot_be_reached_does_not_cost_the_training(
+    uri: str,
+    elsewhere: Path,
+    server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     import mlflow
 
-    mlflow.set_tracking_uri("nonsense://nowhere")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
-    with (
-        pytest.raises(RubroError, match="MLFLOW_TRACKING_URI"),
-        tracked(elsewhere / "curves", "train_mlp", {}),
-    ):
-        pass
+    mlflow.set_tracking_uri(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with tracked(elsewhere / "curves", "train_mlp", {}) as tracker:
+        tracker.log_epoch(0, {"train/loss": 2.0})
+    assert curve(elsewhere / "curves", "train/loss") == ([0], [2.0])
+    said = capfd.readouterr().err
+    assert said.count("the training continues without it") == 1
+    assert f"MLflow at {uri}: " in said
 
 
 def modules_after(code: str, folder: Path, **environment: str) -> set[str]:

@@ -44,6 +44,25 @@ def quiet_ends() -> Iterator[None]:
             sys.exit(EXIT_BROKEN_PIPE)
 
 
+@contextmanager
+def needed_packages(command: str, extras: str = "train") -> Iterator[None]:
+    """Turn a missing package into a message.
+
+    Args:
+        command: Command that needs it.
+        extras: Extras of this package that bring what the command needs.
+
+    Raises:
+        RubroError: A package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise RubroError(
+            f"{command} needs {error.name}, which is not installed: pip install 'rubro[{extras}]'"
+        ) from None
+
+
 def load_model(folder: Path) -> Classifier:
     """Return the model in a folder.
 
@@ -59,24 +78,6 @@ def load_model(folder: Path) -> Classifier:
             f"REPOSITORY ensemble-classifier --out {folder}` takes it from another repository"
         )
     return Classifier.load(folder)
-
-
-@contextmanager
-def packages_of_training(command: str) -> Iterator[None]:
-    """Import packages that a prediction does not need.
-
-    Args:
-        command: Command that needs them.
-
-    Raises:
-        RubroError: One is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise RubroError(
-            f"{command} needs {error.name}, which is not installed: pip install 'rubro[train]'"
-        ) from None
 
 
 def checked_encoding(name: str | None) -> str | None:

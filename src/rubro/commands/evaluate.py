@@ -10,7 +10,7 @@ import numpy as np
 
 from rubro.base.files import write_csv, write_json
 from rubro.base.params import EvaluateParams
-from rubro.commands.common import load_model, packages_of_training
+from rubro.commands.common import load_model, needed_packages
 from rubro.commands.labelled import Labelled, LabelledFile, read_labelled
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def evaluate(options: Options) -> None:
         DataError: The model or the input cannot be used.
         RubroError: A package is missing.
     """
-    with packages_of_training("rubro evaluate"):
+    with needed_packages("rubro evaluate"):
         from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
         from rubro.prediction.calibration import softmax
 

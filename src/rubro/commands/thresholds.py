@@ -13,7 +13,7 @@ import numpy as np
 from rubro.base.console import say
 from rubro.base.errors import DataError
 from rubro.base.files import write_json
-from rubro.commands.common import load_model, packages_of_training
+from rubro.commands.common import load_model, needed_packages
 from rubro.commands.labelled import LabelledFile, read_labelled
 from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.prediction.folder import fingerprint
@@ -63,7 +63,7 @@ def thresholds(options: Options) -> None:
             the promise.
         RubroError: A package is missing.
     """
-    with packages_of_training("rubro thresholds"):
+    with needed_packages("rubro thresholds"):
         import rubro.evaluation.thresholds  # noqa: F401
 
     classifier = load_model(options.model)

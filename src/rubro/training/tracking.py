@@ -4,28 +4,47 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
-
-from dvclive import Live
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
 
 from rubro.base.console import say
-from rubro.base.errors import TrainingError
 from rubro.base.settings import flat
+
+if TYPE_CHECKING:
+    from dvclive import Live
+
+_LONGEST_REASON = 200  # characters
+# MLflow's own limits would let a server that does not answer hold a training for a quarter of an hour.
+_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
 class Tracker:
     """Records curves and outcome of a training.
 
     Args:
-        live: Open log of DVCLive.
+        live: Open log of DVCLive; None = no curves.
         mlflow: Module mlflow; None = no server.
     """
 
-    def __init__(self, live: Live, mlflow: Any) -> None:
+    def __init__(self, live: Live | None, mlflow: Any) -> None:
         self._live = live
         self._mlflow = mlflow
+        self._epochs = 0
+
+    def start(self, name: str, params: dict[str, Any]) -> None:
+        """Start an MLflow run, if there is a server.
+
+        Args:
+            name: Name of the stage, and of the run outside `dvc exp run`.
+            params: Nested parameters.
+        """
+        dvc_name = os.environ.get("DVC_EXP_NAME")
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "rubro")
+        self._send(lambda mlflow: mlflow.set_experiment(experiment))
+        self._send(lambda mlflow: mlflow.start_run(run_name=f"{dvc_name or ''} {name}".strip()))
+        self._send(lambda mlflow: mlflow.log_params(dict(flat(params))))
 
     def log_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Record a point of each curve.
@@ -34,16 +53,25 @@ class Tracker:
             epoch: Number of the epoch, from 0.
             metrics: Values by name, SPLIT/METRIC.
         """
-        self._live.step = epoch
-        for name, value in metrics.items():
-            self._live.log_metric(name, value)
-        self._live.sync()
+        if self._live:
+            self._live.step = epoch
+            for name, value in metrics.items():
+                self._live.log_metric(name, value)
+            self._live.sync()
+        self._epochs = epoch + 1
         self._send(lambda mlflow: mlflow.log_metrics(metrics, step=epoch))
 
     def log_outcome(self, metrics: dict[str, float], model: Path) -> None:
-        """Send the final metrics and the model folder to MLflow, if there is a server."""
-        self._send(lambda mlflow: mlflow.log_metrics(metrics))
-        self._send(lambda mlflow: mlflow.log_artifacts(str(model), artifact_path="model"))
+        """Send the final metrics and the model to MLflow, if there is a server.
+
+        Args:
+            metrics: Values by name.
+            model: Path of the model folder.
+        """
+        # MLflow binds the metrics of the model's step to the model: these, and no point of a curve.
+        step = self._epochs
+        self._send(lambda mlflow: mlflow.log_metrics(metrics, step=step))
+        self._send(lambda mlflow: _log_model(mlflow, model, step))
 
     def close(self, status: str) -> None:
         """End the MLflow run, if there is one, with a status."""
@@ -55,39 +83,27 @@ class Tracker:
             try:
                 message(self._mlflow)
             except Exception as error:  # noqa: BLE001 (of any kind: the network, the server, its disk)
-                say(f"MLflow: {error}; the training continues without it")
+                reason = shorten(str(error), _LONGEST_REASON)
+                address = os.environ["MLFLOW_TRACKING_URI"]
+                say(f"MLflow at {address}: {reason}; the training continues without it")
                 self._mlflow = None
 
 
 @contextmanager
-def tracked(folder: Path, name: str, params: dict[str, Any]) -> Iterator[Tracker]:
+def tracked(folder: Path | None, name: str, params: dict[str, Any]) -> Iterator[Tracker]:
     """Track a training.
 
     Args:
-        folder: Folder of the curves.
+        folder: Folder of the curves; None = there are none.
         name: Name of the stage, and of the MLflow run outside `dvc exp run`.
         params: Nested parameters, for MLflow.
 
     Yields:
         Tracker; it imports and uses MLflow only where MLFLOW_TRACKING_URI is set.
-
-    Raises:
-        TrainingError: MLflow refuses MLFLOW_TRACKING_URI.
     """
-    mlflow = _mlflow()
-    if mlflow:
-        experiment = os.environ.get("DVC_EXP_NAME")
-        try:
-            mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "rubro"))
-            mlflow.start_run(run_name=f"{experiment} {name}" if experiment else name)
-            mlflow.log_params(dict(flat(params)))
-        except mlflow.exceptions.MlflowException as error:
-            raise TrainingError(
-                f"MLFLOW_TRACKING_URI={os.environ['MLFLOW_TRACKING_URI']}: {error}"
-            ) from None
-    # dvc.yaml declares the plots, and `dvc exp run` the experiments: DVCLive only records.
-    with Live(str(folder), dvcyaml=False, save_dvc_exp=False, monitor_system=False) as live:
-        tracker = Tracker(live, mlflow)
+    with _curves(folder) as live:
+        tracker = Tracker(live, _mlflow())
+        tracker.start(name, params)
         try:
             yield tracker
         except BaseException:
@@ -96,9 +112,29 @@ def tracked(folder: Path, name: str, params: dict[str, Any]) -> Iterator[Tracker
         tracker.close("FINISHED")
 
 
+def _curves(folder: Path | None) -> AbstractContextManager[Any]:
+    if folder is None:
+        return nullcontext()
+    from dvclive import Live
+
+    # dvc.yaml declares the plots, and `dvc exp run` the experiments: DVCLive only records.
+    live: AbstractContextManager[Live] = Live(
+        str(folder), dvcyaml=False, save_dvc_exp=False, monitor_system=False
+    )
+    return live
+
+
+def _log_model(mlflow: Any, folder: Path, step: int) -> None:
+    from rubro.training.mlflow_model import log_model
+
+    log_model(mlflow, folder, step)
+
+
 def _mlflow() -> Any:
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         return None
+    for name, limit in _LIMITS.items():
+        os.environ.setdefault(name, limit)
     try:
         import mlflow
     except ImportError:
