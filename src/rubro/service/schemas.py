@@ -1,0 +1,121 @@
+"""Requests and answers of the service."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from rubro.base.schema import Section
+
+MOST_TITLES = 1000
+_Top = Annotated[
+    int, Field(ge=1, le=100, description="Number of categories for each title, best first.")
+]
+_LeastConfidence = Annotated[
+    float,
+    Field(ge=0.0, le=1.0, description="Confidence below which the category is left empty."),
+]
+
+
+class PredictRequest(Section):
+    """Titles to predict."""
+
+    titles: Annotated[
+        str | Annotated[list[Any], Field(min_length=1, max_length=MOST_TITLES)],
+        Field(description="One title, or a list of them; what is no text gets an error."),
+    ]
+    top: _Top = 1
+    min_confidence: _LeastConfidence = 0.0
+
+
+class ExplainRequest(Section):
+    """A title to explain."""
+
+    title: str
+    top: _Top = 5
+    min_confidence: _LeastConfidence = 0.0
+
+
+class ModelIdentity(Section):
+    """Which model answers."""
+
+    name: str
+    format: str
+    commit: Annotated[str | None, Field(description="Git commit of the model's repository.")]
+    hash: Annotated[str, Field(description="SHA-256 of the model folder.")]
+
+
+class Choice(Section):
+    """A category and its probability."""
+
+    category: str
+    confidence: float
+
+
+class Answer(Section):
+    """Categories of a title, or why there are none."""
+
+    category: Annotated[
+        str | None, Field(description="Most probable category; null below min_confidence.")
+    ]
+    confidence: Annotated[
+        float | None, Field(description="Probability of the most probable category.")
+    ]
+    top: list[Choice]
+    error: Annotated[str | None, Field(description="Why the title has no answer.")]
+
+
+class PredictAnswer(Section):
+    """An answer for each title, in order."""
+
+    model: ModelIdentity
+    answers: list[Answer]
+
+
+class Piece(Section):
+    """A part of the title."""
+
+    start: Annotated[int, Field(description="Position of its first character (code point).")]
+    end: Annotated[int, Field(description="Position after its last character.")]
+    contribution: Annotated[
+        float, Field(description="What it adds to the lead of the category over the runner-up.")
+    ]
+
+
+class ExplainAnswer(Section):
+    """The answer for a title, and the parts of it that speak for or against the category."""
+
+    model: ModelIdentity
+    answer: Answer
+    runner_up: str | None
+    pieces: list[Piece]
+
+
+class Categories(Section):
+    """All categories of the model."""
+
+    model: ModelIdentity
+    categories: list[str]
+
+
+class Version(Section):
+    """Versions of the service and of its model."""
+
+    model: ModelIdentity
+    rubro: str
+
+
+class Health(Section):
+    """Whether the service answers."""
+
+    status: str
+
+
+class Problem(Section):
+    """An error, as in RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
