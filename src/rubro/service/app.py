@@ -82,18 +82,12 @@ class Service:
         (answer,) = await self._answers(
             served.classifier, [request.title], request.top, request.min_confidence
         )
-        runner_up, pieces = None, []
-        if answer["error"] is None:
+        other, words = None, []
+        if answer["error"] is None and len(served.classifier.classes_) > 1:
             work = partial(explained, served.classifier, request.title)
             explanation = await self.batcher.run(work)
-            runner_up = explanation.runner_up
-            pieces = [vars(piece) for piece in explanation.pieces]
-        return {
-            "model": served.identity,
-            "answer": answer,
-            "runner_up": runner_up,
-            "pieces": pieces,
-        }
+            other, words = explanation.other, [vars(word) for word in explanation.words]
+        return {"model": served.identity, "answer": answer, "other": other, "words": words}
 
     async def _answers(
         self, classifier: Classifier, titles: Sequence[Any], top: int, least: float
@@ -124,10 +118,11 @@ def _problem_of(title: Any) -> str | None:
 def _answer(best: Best, least: float, error: str | None) -> dict[str, Any]:
     category, confidence = best[0] if best else (None, None)
     is_sure = confidence is not None and confidence >= least
+    top = [{"category": name, "confidence": round(p, 6)} for name, p in best]
     return {
         "category": category if is_sure else None,
-        "confidence": confidence,
-        "top": [{"category": name, "confidence": p} for name, p in best],
+        "confidence": top[0]["confidence"] if top else None,
+        "top": top,
         "error": error,
     }
 

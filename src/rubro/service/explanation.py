@@ -9,15 +9,17 @@ from rubro.prediction.classifier import Classifier
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a title.
+class Word:
+    """A word of a title.
 
     Attributes:
+        text: Word as typed.
         start: Position of its first character.
         end: Position after its last character.
         contribution: Part of the lead of the category over the runner-up that is lost without it.
     """
 
+    text: str
     start: int
     end: int
     contribution: float
@@ -29,13 +31,13 @@ class Explanation:
 
     Attributes:
         category: Most probable category.
-        runner_up: Second most probable category.
-        pieces: Words of the title, in order.
+        other: Second most probable category.
+        words: Words of the title, in order.
     """
 
     category: str
-    runner_up: str
-    pieces: list[Piece]
+    other: str
+    words: list[Word]
 
 
 def explained(classifier: Classifier, title: str) -> Explanation:
@@ -46,13 +48,13 @@ def explained(classifier: Classifier, title: str) -> Explanation:
         title: Any text.
     """
     text = classifier.description.text
-    words = list(re.finditer(r"\S+", title[: text.max_title_length]))[: text.max_tokens]
-    without = [title[: word.start()] + title[word.end() :] for word in words]
+    found = list(re.finditer(r"\S+", title[: text.max_title_length]))[: text.max_tokens]
+    without = [title[: word.start()] + title[word.end() :] for word in found]
     logits = classifier.logits([title, *without])
     second, best = logits[0].argsort(kind="stable")[-2:]
     leads = (logits[:, best] - logits[:, second]).tolist()
-    pieces = [
-        Piece(word.start(), word.end(), leads[0] - lead)
-        for word, lead in zip(words, leads[1:], strict=True)
+    words = [
+        Word(word[0], word.start(), word.end(), leads[0] - lead)
+        for word, lead in zip(found, leads[1:], strict=True)
     ]
-    return Explanation(classifier.classes_[best], classifier.classes_[second], pieces)
+    return Explanation(classifier.classes_[best], classifier.classes_[second], words)

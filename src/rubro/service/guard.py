@@ -32,6 +32,7 @@ class Guard:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -53,7 +54,8 @@ class Guard:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await asyncio.wait_for(_body(scope, receive), _BODY_SECONDS)
+            async with asyncio.timeout(_BODY_SECONDS):
+                body = await _body(scope, receive)
         except TimeoutError:
             response = problem(408, f"no whole body in {_BODY_SECONDS:.0f} seconds", _CLOSE)
             return await response(scope, receive, send)

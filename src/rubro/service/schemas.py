@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from rubro.base.schema import Section
 
@@ -18,7 +18,13 @@ _LeastConfidence = Annotated[
 ]
 
 
-class PredictRequest(Section):
+class Message(Section):
+    """A request, an answer or a part of one."""
+
+    model_config = ConfigDict(defer_build=False)  # FastAPI warns of deferred ones
+
+
+class PredictRequest(Message):
     """Titles to predict."""
 
     titles: Annotated[
@@ -29,7 +35,7 @@ class PredictRequest(Section):
     min_confidence: _LeastConfidence = 0.0
 
 
-class ExplainRequest(Section):
+class ExplainRequest(Message):
     """A title to explain."""
 
     title: str
@@ -37,7 +43,7 @@ class ExplainRequest(Section):
     min_confidence: _LeastConfidence = 0.0
 
 
-class ModelIdentity(Section):
+class ModelIdentity(Message):
     """Which model answers."""
 
     name: str
@@ -46,14 +52,14 @@ class ModelIdentity(Section):
     hash: Annotated[str, Field(description="SHA-256 of the model folder.")]
 
 
-class Choice(Section):
+class Choice(Message):
     """A category and its probability."""
 
     category: str
     confidence: float
 
 
-class Answer(Section):
+class Answer(Message):
     """Categories of a title, or why there are none."""
 
     category: Annotated[
@@ -66,53 +72,54 @@ class Answer(Section):
     error: Annotated[str | None, Field(description="Why the title has no answer.")]
 
 
-class PredictAnswer(Section):
+class PredictAnswer(Message):
     """An answer for each title, in order."""
 
     model: ModelIdentity
     answers: list[Answer]
 
 
-class Piece(Section):
-    """A part of the title."""
+class Word(Message):
+    """A word of the title."""
 
+    text: str
     start: Annotated[int, Field(description="Position of its first character (code point).")]
     end: Annotated[int, Field(description="Position after its last character.")]
     contribution: Annotated[
-        float, Field(description="What it adds to the lead of the category over the runner-up.")
+        float, Field(description="What it adds to the lead of the category over the other one.")
     ]
 
 
-class ExplainAnswer(Section):
-    """The answer for a title, and the parts of it that speak for or against the category."""
+class ExplainAnswer(Message):
+    """The answer for a title, and what each word adds to it."""
 
     model: ModelIdentity
     answer: Answer
-    runner_up: str | None
-    pieces: list[Piece]
+    other: Annotated[str | None, Field(description="Second most probable category.")]
+    words: list[Word]
 
 
-class Categories(Section):
+class Categories(Message):
     """All categories of the model."""
 
     model: ModelIdentity
     categories: list[str]
 
 
-class Version(Section):
+class Version(Message):
     """Versions of the service and of its model."""
 
     model: ModelIdentity
     rubro: str
 
 
-class Health(Section):
+class Health(Message):
     """Whether the service answers."""
 
     status: str
 
 
-class Problem(Section):
+class Problem(Message):
     """An error, as in RFC 9457."""
 
     type: str
