@@ -205,13 +205,15 @@ function showWords(typed, words) {
 
 function row({ category, confidence }) {
   const made = element("li");
+  const name = element("span");
+  name.append(...category.split(/(?<=_)/).flatMap((part) => [part, element("wbr")]));
   const bar = element("div", "bar");
   bar.style.width = `${100 * confidence}%`;
   const track = element("div", "track");
   track.append(bar);
   const label = text().isRight(category);
   made.append(
-    element("span", "", category),
+    name,
     element("span", "share", percent(confidence)),
     button(text().right, `${text().right}: ${label}`, () => correct(category)),
     track,
