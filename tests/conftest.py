@@ -13,7 +13,9 @@ from rubro.base.settings import load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 
-pytest.register_assert_rewrite("curves", "hand_made", "helpers", "tiny_project", "trainings")
+pytest.register_assert_rewrite(
+    "curves", "hand_made", "helpers", "serving", "tiny_project", "trainings"
+)
 
 MakeParams = Callable[..., Params]
 
