@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-
 from hand_made import command, environment
 
 pytest_plugins = ["hand_made"]

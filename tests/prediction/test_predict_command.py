@@ -21,7 +21,6 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet
 import pytest
-
 from hand_made import Command, command, environment
 
 pytest_plugins = ["hand_made"]

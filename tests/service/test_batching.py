@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from hand_made import write_model
+
 from rubro import Classifier
 from rubro.service.batching import Batcher, Overloaded
 

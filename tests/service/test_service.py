@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from hand_made import CATEGORIES, command, write_model
-from rubro import Classifier, __version__
 from serving import SECONDS, Server, running, start
+
+from rubro import Classifier, __version__
 
 pytest_plugins = ["hand_made", "serving"]
 
