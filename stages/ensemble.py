@@ -1,16 +1,22 @@
 """ensemble: fit the weights of the models and a calibration on validation."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import workspace  # noqa: F401
 
-from outcome import save, titles_that_choose
+import numpy as np
+from outcome import SUBSET, save, titles_that_choose
 
 from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
+from rubro.data.splits import load_split
+from rubro.features.subwords import Subwords
+from rubro.features.titles import labels_of
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
+from rubro.prediction.nearest import title_tensors
 from rubro.training.ensemble import combined, fit_weights
 
 
@@ -19,8 +25,19 @@ def main(params: Params) -> None:
     titles, targets = titles_that_choose(params)
     together = combined("ensemble", members)
     weights = fit_weights(Classifier(together).member_logits(titles), targets)
-    summary = save(combined("ensemble", members, weights), titles, targets)
+    together = combined("ensemble", members, weights)
+    if params.ensemble.training_titles:
+        together = replace(together, titles=training_titles(together))
+    summary = save(together, titles, targets)
     write_json(Path("metrics/ensemble.json"), {"weights": weights, **summary})
+
+
+def training_titles(model: Model) -> dict[str, np.ndarray]:
+    """Return the training titles as tensors of a model folder."""
+    table = load_split(SUBSET, "train")
+    labels = labels_of(table["category"], table["label_quality"], model.description.labels)
+    subwords = Subwords(model.vocabulary, model.description.subwords)
+    return title_tensors(table["title"].to_list(), labels.targets, subwords)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,24 @@ FieldSeparator = Annotated[
         show_default=False,
     ),
 ]
+TitleColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name of the column of titles. Default: that of the model's training, else title, "
+        "titulo, nombre, name.",
+        show_default=False,
+    ),
+]
+CategoryColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name of the column of categories. Default: that of the model's training, else "
+        "category, categoria, rubro.",
+        show_default=False,
+    ),
+]
 
 
 def _version(asked: bool) -> None:
@@ -139,6 +157,23 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File of rubro thresholds, in place of --min-confidence: the category is left empty "
+            "below its own confidence, or where the title is foreign to the training.",
+            show_default=False,
+        ),
+    ] = None,
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details",
+            help="Add out_of_vocabulary, the share of a title's words that are in no training title, "
+            "and foreign, which is yes where these are most of them.",
+        ),
+    ] = False,
     model: ModelFolder = Path("models/ensemble"),
     column: Annotated[
         str | None,
@@ -195,6 +230,8 @@ def predict(
         model=model,
         top=top,
         least_confidence=min_confidence,
+        thresholds=thresholds,
+        details=details,
         output=output,
         output_format=format.value if format else None,
         input_format=input_format.value if input_format else None,
@@ -210,6 +247,46 @@ def predict(
 
 
 @app.command()
+def explain(
+    titles: Annotated[list[str], typer.Argument(metavar="TITLE...", help="Titles.")],
+    model: ModelFolder = Path("models/ensemble"),
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CATEGORY",
+            help="Category to compare with. Default: the second most probable.",
+            show_default=False,
+        ),
+    ] = None,
+    nearest: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Number of nearest training titles to show, where the model folder holds them.",
+        ),
+    ] = 0,
+) -> None:
+    """Tell what in a title speaks for its category, and against another one.
+
+    Each word's part is what the category's lead loses without it. Of a linear member, the exact parts
+    of words, bigrams and character n-grams are told as well. In a terminal the answer has colours;
+    elsewhere it is a line of JSON for each title.
+
+    \b
+    rubro explain "Lampara De Techo Philips"
+    rubro explain "Lampara De Techo Philips" --against LIGHT_BULBS | jq .words
+
+    Exit codes: 0 explained, 2 a title, the model or an option is wrong, 130 interrupted.
+    """
+    from rubro.commands.common import quiet_ends
+    from rubro.commands.explain import Options, explain
+
+    with quiet_ends():
+        explain(Options(titles=titles, model=model, against=against, nearest=nearest))
+
+
+@app.command()
 def evaluate(
     file: Annotated[
         str,
@@ -220,24 +297,8 @@ def evaluate(
         ),
     ],
     model: ModelFolder = Path("models/ensemble"),
-    title_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Name of the column of titles. Default: that of the model's training, else title, "
-            "titulo, nombre, name.",
-            show_default=False,
-        ),
-    ] = None,
-    category_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Name of the column of categories. Default: that of the model's training, else "
-            "category, categoria, rubro.",
-            show_default=False,
-        ),
-    ] = None,
+    title_column: TitleColumn = None,
+    category_column: CategoryColumn = None,
     input_format: InputKind = None,
     encoding: Encoding = None,
     separator: FieldSeparator = None,
@@ -271,20 +332,85 @@ def evaluate(
     """
     from rubro.commands.common import quiet_ends
     from rubro.commands.evaluate import Options, evaluate
+    from rubro.commands.labelled import LabelledFile
 
-    options = Options(
+    source = LabelledFile(
         file=file,
-        model=model,
         title_column=title_column,
         category_column=category_column,
         input_format=input_format.value if input_format else None,
         encoding=encoding,
         separator=separator.value if separator else None,
-        json=json,
-        tables=tables,
     )
     with quiet_ends():
-        evaluate(options)
+        evaluate(Options(source=source, model=model, json=json, tables=tables))
+
+
+@app.command()
+def thresholds(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE | -",
+            help="Labelled titles that the model was not trained on; read as by rubro evaluate. "
+            "Rows with unreliable in a column label_quality are left out.",
+        ),
+    ] = "data/subset/validation.parquet",
+    precision: Annotated[
+        float,
+        typer.Option(
+            min=0.5,
+            max=0.9999,
+            metavar="P",
+            help="Share of right answers, among those accepted, to promise.",
+        ),
+    ] = 0.98,
+    model: ModelFolder = Path("models/ensemble"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON file to write.")
+    ] = Path("thresholds.json"),
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="THRESHOLDS",
+            help="File of thresholds to measure on the titles; nothing is chosen or written.",
+            show_default=False,
+        ),
+    ] = None,
+    title_column: TitleColumn = None,
+    category_column: CategoryColumn = None,
+    input_format: InputKind = None,
+    encoding: Encoding = None,
+    separator: FieldSeparator = None,
+) -> None:
+    """Choose confidences from which a model's answers are as precise as promised.
+
+    Each category gets the least confidence whose precision is at or above the promise with 95 %
+    confidence. Categories with too few titles get one together. Foreign titles, most of whose words
+    are in no training title, are never accepted.
+
+    \b
+    rubro thresholds --precision 0.95
+    rubro thresholds data/subset/test.parquet --check thresholds.json
+    rubro predict catalogue.csv --thresholds thresholds.json -o answers.csv
+
+    Exit codes: 0 written, 2 the input or an option is wrong or no threshold makes the promise sure,
+    130 interrupted. It needs the packages of training: pip install 'rubro[train]'.
+    """
+    from rubro.commands.common import quiet_ends
+    from rubro.commands.labelled import LabelledFile
+    from rubro.commands.thresholds import Options, thresholds
+
+    source = LabelledFile(
+        file=file,
+        title_column=title_column,
+        category_column=category_column,
+        input_format=input_format.value if input_format else None,
+        encoding=encoding,
+        separator=separator.value if separator else None,
+    )
+    with quiet_ends():
+        thresholds(Options(source, model, precision, output, check))
 
 
 @app.command()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rubro.base.text import normalise, tokenise
+from rubro.base.text import normalise, tokenise, tokens_with_places
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPANISH_TITLES = sorted((ROOT.parent / "shared/data/meli-es-2019").glob("spanish.*.jsonl.gz"))
@@ -312,3 +312,48 @@ def test_a_mark_of_no_letter_or_an_accented_one_is_stripped(title: str) -> None:
 
 def test_an_invisible_character_does_not_part_a_letter_from_its_mark() -> None:
     assert normalise("か\u200d\u3099") == "が"
+
+
+@settings(max_examples=300)
+@given(st.one_of(ORDINARY, ANY, ACCENTED_ONLY))
+def test_every_character_of_a_token_has_its_place_in_the_title(title: str) -> None:
+    found = tokens_with_places(title)
+    assert [token for token, _ in found] == tokenise(title)
+    before = (0, 0)
+    for token, places in found:
+        assert len(places) == len(token)
+        for start, end in places:
+            assert 0 <= start < end <= len(title)
+            assert (start, end) == before or start >= before[1]
+            before = (start, end)
+        # What is typed there alone is the token, or is more than it where a character is several.
+        written = title[places[0][0] : places[-1][1]]
+        assert token.replace("ς", "σ") in "".join(tokenise(written)).replace("ς", "σ")
+
+
+@pytest.mark.parametrize(
+    ("title", "texts"),
+    [
+        ("Lámpara  Ñandú-32W", ["Lámpara", "Ñandú", "-", "32", "W"]),
+        ("La\u0301mpara\u200b Ele\u200dctrica", ["La\u0301mpara\u200b", "Ele\u200dctrica"]),
+        ("a½b", ["a", "½", "½", "½", "b"]),
+        ("ﬁn™ x", ["ﬁn™", "x"]),
+        ("iPhone ケース", ["iPhone", "ケ", "ー", "ス"]),
+        ("ｶﾞ한글 \u1112\u1161\u11ab", ["ｶﾞ", "한글", "\u1112\u1161\u11ab"]),
+        ("हिन्दी किताब", ["हिन्दी", "किताब"]),
+        ("\x00 \ufe0f", []),
+    ],
+)
+def test_tokens_are_found_where_they_are_typed(title: str, texts: list[str]) -> None:
+    found = tokens_with_places(title)
+    assert [title[places[0][0] : places[-1][1]] for _, places in found] == texts
+
+
+@pytest.mark.skipif(not SPANISH_TITLES, reason="needs the real titles")
+def test_tokens_of_real_titles_are_found_where_they_are_typed() -> None:
+    with gzip.open(SPANISH_TITLES[0], "rt", encoding="utf-8") as lines:
+        titles = [json.loads(line)["title"] for line in lines]
+    for title in titles:
+        for token, places in tokens_with_places(title):
+            written = title[places[0][0] : places[-1][1]]
+            assert token in "".join(tokenise(written))

@@ -16,7 +16,15 @@ from safetensors.numpy import save
 from rubro.base.errors import DataError
 
 T = TypeVar("T")
-_NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "I8": "i1", "I16": "<i2", "I32": "<i4"}
+_NUMPY_TYPES = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "U8": "u1",
+    "I8": "i1",
+    "I16": "<i2",
+    "I32": "<i4",
+    "I64": "<i8",
+}
 
 
 def write_json(path: Path, content: Any) -> None:

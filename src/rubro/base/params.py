@@ -153,6 +153,7 @@ class EnsembleParams(Section):
     """Parameters of the ensemble: a weighted sum of logits."""
 
     members: Annotated[list[Literal["mlp", "cnn", "svm"]], Field(min_length=1)]
+    training_titles: bool
 
     @field_validator("members")
     @classmethod

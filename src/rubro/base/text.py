@@ -127,3 +127,50 @@ def tokenise(title: str) -> list[str]:
         return _ASCII_TOKEN.findall(text.translate(_DIGITS_TO_ZERO))
     text = _DIGIT.sub("0", text)
     return [text[slice(*run.span())] for run in _TOKEN_KINDS.finditer(text.translate(_KINDS))]
+
+
+def tokens_with_places(title: str) -> list[tuple[str, list[tuple[int, int]]]]:
+    """Return the tokens of a title, and where each of their characters stands in it.
+
+    A character that becomes several, as ½ does, stands where it stands for each of them. Accents
+    and invisible characters belong to the character before them.
+
+    >>> tokens_with_places("Té 2")
+    [('te', [(0, 1), (1, 2)]), ('0', [(3, 4)])]
+
+    Args:
+        title: Any text.
+
+    Returns:
+        Tokens of tokenise, each with the beginning and end in the title of every character.
+    """
+    places: list[tuple[int, int]] = []
+    for start, end in _characters(title):
+        length = len("".join(normalise(title[start:end]).split()))
+        places += [(start, end)] * length
+    found, done = [], 0
+    for token in tokenise(title):
+        found.append((token, places[done : done + len(token)]))
+        done += len(token)
+    return found
+
+
+def _characters(title: str) -> list[tuple[int, int]]:
+    """Return the bounds of the parts of a title whose normal forms are independent."""
+    if title.isascii():
+        return [(place, place + 1) for place in range(len(title))]
+    starts: list[int] = []
+    for place, char in enumerate(title):
+        if not starts or not _is_continued(title[starts[-1] : place], char):
+            starts.append(place)
+    return list(zip(starts, [*starts[1:], len(title)], strict=True))
+
+
+def _is_continued(before: str, char: str) -> bool:
+    """Whether a character is a mark of those before it, invisible, or composed with them."""
+    if char.isascii():
+        return False
+    if _KINDS[ord(unicodedata.normalize("NFKD", char)[0])] in "mi":
+        return True
+    together, apart = (unicodedata.normalize("NFKC", text) for text in (before + char, before))
+    return len(together) < len(apart) + len(unicodedata.normalize("NFKC", char))

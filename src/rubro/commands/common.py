@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rubro.base.console import EXIT_INTERRUPTED, console, reported_errors
-from rubro.base.errors import DataError
+from rubro.base.errors import DataError, RubroError
 from rubro.commands.inputs import Chunk, Input
 
 if TYPE_CHECKING:
@@ -62,6 +62,24 @@ def require_model(folder: Path) -> None:
             "trains it, `dvc pull` fetches it where a remote has it, and `dvc artifacts get "
             f"REPOSITORY ensemble-classifier --out {folder}` takes it from another repository"
         )
+
+
+@contextmanager
+def packages_of_training(command: str) -> Iterator[None]:
+    """Import packages that a prediction does not need.
+
+    Args:
+        command: Command that needs them.
+
+    Raises:
+        RubroError: One is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise RubroError(
+            f"{command} needs {error.name}, which is not installed: pip install 'rubro[train]'"
+        ) from None
 
 
 def checked_encoding(name: str | None) -> str | None:

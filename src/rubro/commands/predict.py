@@ -25,9 +25,11 @@ from rubro.commands.inputs import (
 )
 from rubro.commands.outputs import Answers, open_output, output_kind
 from rubro.data.layouts import SEPARATORS, kind_of
+from rubro.prediction.explanation import FOREIGN_SHARE
 
 if TYPE_CHECKING:
     from rubro.prediction.classifier import Classifier
+    from rubro.prediction.thresholds import Thresholds
 
 EXIT_ROWS_WITH_ERRORS = 3
 # A terminal shows so many rows as a table, and more as csv.
@@ -45,6 +47,8 @@ class Options:
         model: Folder of the model.
         top: Number of categories for each title; None = 1, at the prompt 5.
         least_confidence: Confidence below which no category is predicted; None = any is.
+        thresholds: File with such a confidence for each category; None = any is predicted.
+        details: Whether to tell how much of each title no training title holds.
         output: File to write; None = standard output.
         output_format: Kind of output; None = the name of the output tells.
         input_format: Kind of input; None = it is guessed.
@@ -59,6 +63,8 @@ class Options:
     model: Path
     top: int | None
     least_confidence: float | None
+    thresholds: Path | None
+    details: bool
     output: Path | None
     output_format: str | None
     input_format: str | None
@@ -84,6 +90,8 @@ def predict(options: Options) -> int:
         kind = output_kind(options.output)
     if kind == "parquet" and options.output is None and sys.stdout.isatty():
         raise DataError("parquet is not for a terminal; name a file with --output")
+    if options.thresholds is not None and options.least_confidence is not None:
+        raise DataError("--thresholds and --min-confidence exclude each other; give one of them")
     classifier = load_model(options.model)
     if argument is None and not options.titles:
         from rubro.commands.prompt import ask_for_titles
@@ -168,6 +176,14 @@ def _is_file_written(options: Options) -> bool:
     return options.output is not None or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """Best categories of a title, and the share of its tokens that no training title holds."""
+
+    best: list[tuple[str, float]]
+    out_of_vocabulary: float
+
+
 class _Answers:
     """What a classifier says of rows, in new columns.
 
@@ -180,10 +196,19 @@ class _Answers:
         self._classifier = classifier
         self._top = min(options.top or 1, len(classifier.classes_))
         self._least = options.least_confidence
+        self._details = options.details
+        self._thresholds: Thresholds | None = None
+        if options.thresholds is not None:
+            from rubro.prediction.thresholds import Thresholds
+
+            self._thresholds = Thresholds.load(options.thresholds, options.model)
+        self._accepts_all = self._least is None and self._thresholds is None
         self.error = f"{options.prefix}error"
         columns = {"predicted_category": "string", "confidence": "double"}
-        if self._least is not None:
+        if not self._accepts_all:
             columns["best_guess"] = "string"
+        if self._details:
+            columns |= {"out_of_vocabulary": "double", "foreign": "string"}
         for place in range(2, self._top + 1):
             columns |= {f"predicted_category_{place}": "string", f"confidence_{place}": "double"}
         columns = {f"{options.prefix}{name}": kind for name, kind in columns.items()}
@@ -192,8 +217,8 @@ class _Answers:
     def __call__(self, chunk: Chunk) -> Answers:
         """Return the values of the new columns for each row."""
         return [
-            self._row(best, error) if best else [*[None] * (len(self.columns) - 1), error]
-            for best, error in zip(self._best(chunk), chunk.errors, strict=True)
+            self._row(answer, error) if answer else [*[None] * (len(self.columns) - 1), error]
+            for answer, error in zip(self._answers(chunk), chunk.errors, strict=True)
         ]
 
     def show(self, chunks: Sequence[Chunk]) -> int:
@@ -202,23 +227,45 @@ class _Answers:
 
         titles = [title for chunk in chunks for title in chunk.titles]
         errors = [error for chunk in chunks for error in chunk.errors]
-        best = [answer for chunk in chunks for answer in self._best(chunk)]
-        show_answers(titles, errors, best, self._least or 0.0)
+        answers = [answer for chunk in chunks for answer in self._answers(chunk)]
+        best = [answer.best if answer else [] for answer in answers]
+        accepted = [answer is not None and self._accepts(answer) for answer in answers]
+        notes = [self._note(answer) for answer in answers]
+        show_answers(titles, errors, best, accepted, notes)
         return EXIT_ROWS_WITH_ERRORS if any(errors) else 0
 
-    def _best(self, chunk: Chunk) -> list[list[tuple[str, float]]]:
-        """The best categories of each row; none where it has an error."""
+    def _answers(self, chunk: Chunk) -> list[_Answer | None]:
+        """The answer of each row; None where it has an error."""
         readable = [
             title for title, error in zip(chunk.titles, chunk.errors, strict=True) if not error
         ]
-        found = iter(self._classifier.top(readable, self._top))
-        return [[] if error else next(found) for error in chunk.errors]
+        best = self._classifier.top(readable, self._top)
+        unknown = [0.0] * len(readable)
+        if self._details or self._thresholds is not None:
+            unknown = self._classifier.out_of_vocabulary(readable).tolist()
+        found = map(_Answer, best, unknown)
+        return [None if error else next(found) for error in chunk.errors]
 
-    def _row(self, best: list[tuple[str, float]], error: str) -> list[str | float | None]:
-        (category, confidence), *others = best
+    def _note(self, answer: _Answer | None) -> str:
+        if not self._details or answer is None or not answer.out_of_vocabulary:
+            return ""
+        foreign = "foreign: " if answer.out_of_vocabulary > FOREIGN_SHARE else ""
+        return f"{foreign}{answer.out_of_vocabulary:.0%} unknown"
+
+    def _accepts(self, answer: _Answer) -> bool:
+        category, confidence = answer.best[0]
+        if self._thresholds is not None:
+            return self._thresholds.accepts(category, confidence, answer.out_of_vocabulary)
+        return self._least is None or confidence >= self._least
+
+    def _row(self, answer: _Answer, error: str) -> list[str | float | None]:
+        (category, confidence), *others = answer.best
         values: list[str | float | None] = [category, round(confidence, 6)]
-        if self._least is not None:
-            values = [category if confidence >= self._least else None, values[1], category]
+        if not self._accepts_all:
+            values = [category if self._accepts(answer) else None, values[1], category]
+        if self._details:
+            is_foreign = answer.out_of_vocabulary > FOREIGN_SHARE
+            values += [round(answer.out_of_vocabulary, 6), "yes" if is_foreign else None]
         for category, confidence in others:
             values += [category, round(confidence, 6)]
         return [*values, error or None]

@@ -41,3 +41,23 @@ def ngram_buckets(word: str, min_n: int, max_n: int, buckets: int) -> list[int]:
             if length >= min_n and not (length == 1 and (start == 0 or stop == end)):
                 found.append(hashed % buckets)
     return found
+
+
+def ngram_bounds(word: str, min_n: int, max_n: int) -> list[tuple[int, int]]:
+    """Return where the n-grams of ngram_buckets begin and end.
+
+    Args:
+        word: Any text.
+        min_n: Length of the shortest n-gram, in characters, >= 1.
+        max_n: Length of the longest n-gram, in characters.
+
+    Returns:
+        Beginning and end of each n-gram in `<word>`, in the order of ngram_buckets.
+    """
+    end = len(word) + 2
+    return [
+        (start, stop)
+        for start in range(end)
+        for stop in range(start + min_n, min(start + max_n, end) + 1)
+        if stop - start > 1 or 0 < start < end - 1
+    ]

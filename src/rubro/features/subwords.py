@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rubro.base.schema import NotNegative, Positive, Section
-from rubro.features.ngrams import ngram_buckets
+from rubro.features.ngrams import ngram_bounds, ngram_buckets
 
 
 def inverse_document_frequency(documents_with: int, documents: int) -> float:
@@ -119,3 +119,17 @@ class Subwords:
             )
             rows.extend(first + bucket for bucket in buckets)
         return rows
+
+    def bounds_of(self, token: str) -> list[tuple[int, int]]:
+        """Return what part of `<token>` each of its rows stands for.
+
+        Args:
+            token: Any token, in the vocabulary or not.
+
+        Returns:
+            Beginning and end, in the order of rows_of; those of the token for the row of its word.
+        """
+        bounds = [(1, len(token) + 1)] if token in self else []
+        if self.params.max_n:
+            bounds += ngram_bounds(token, self.params.min_n, self.params.max_n)
+        return bounds

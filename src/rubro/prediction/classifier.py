@@ -8,11 +8,21 @@ from threading import Lock
 
 import numpy as np
 
-from rubro.base.text import tokenise
+from rubro.base.errors import DataError
+from rubro.base.text import tokenise, tokens_with_places
 from rubro.features.featurizer import Featurizer, TitleFeatures
 from rubro.features.subwords import Subwords
+from rubro.prediction.explanation import (
+    FOREIGN_SHARE,
+    Explanation,
+    LinearInput,
+    linear_inputs,
+    without_each,
+    words_of,
+)
 from rubro.prediction.folder import Description, Model
-from rubro.prediction.networks import Scorer
+from rubro.prediction.nearest import Neighbour, TrainingTitles
+from rubro.prediction.networks import Scorer, SvmScorer
 
 _BATCH_TITLES = 512
 _CACHE_BYTES = 96 * 2**20
@@ -44,6 +54,11 @@ class Classifier:
             name: member.scorer(model.tensors[name], self._subwords)
             for name, member in self.description.members.items()
         }
+        self._titles = (
+            None
+            if model.titles is None
+            else TrainingTitles(model.titles, self._subwords, self.classes_)
+        )
         self._lock = Lock()
         token_bytes = 4 * sum(scorer.state_size for scorer in self._scorers.values())
         self._most_tokens = max(_CACHE_BYTES // token_bytes, _LEAST_TOKENS_KEPT)
@@ -146,6 +161,114 @@ class Classifier:
                 found[name].append(scorer.logits(features, states[name]))
         return {name: np.concatenate([self._zeros(), *parts]) for name, parts in found.items()}
 
+    def out_of_vocabulary(self, titles: Sequence[str]) -> np.ndarray:
+        """Return the share of the tokens of each title that are in no training title.
+
+        Above explanation.FOREIGN_SHARE a title is foreign to the training, in another language for
+        instance, and its category is a guess.
+
+        Args:
+            titles: Any texts.
+
+        Returns:
+            Shares from 0 to 1, float64 (titles,); 1 for a title without tokens.
+        """
+        return np.array([self._unknown_share(self._tokens(title)) for title in titles])
+
+    def _unknown_share(self, tokens: list[str]) -> float:
+        read = tokens[: self.description.text.max_tokens]
+        return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
+
+    def explain(self, title: str, against: str | None = None, nearest: int = 0) -> Explanation:
+        """Return what speaks for the category of a title, and against another one.
+
+        Every token is left out in turn, which measures all members alike; the inputs of a linear
+        member have exact parts besides.
+
+        >>> classifier.explain("Lampara De Techo Philips").words[2].text
+        'Techo'
+
+        Args:
+            title: Any text.
+            against: Category to compare with; None = the second most probable.
+            nearest: Number of nearest training titles to look for; 0 = none.
+
+        Raises:
+            DataError: The model has a single category, does not know the one to compare with, or
+                holds no training titles.
+        """
+        text = self.description.text
+        tokens = tokens_with_places(title[: text.max_title_length])[: text.max_tokens]
+        words = [token for token, _ in tokens]
+        features, states = self._batch(without_each(words))
+        logits = {
+            name: np.float32(self.description.members[name].weight)
+            * scorer.logits(features, states[name])
+            for name, scorer in self._scorers.items()
+        }
+        total = sum(logits.values(), start=self._zeros(len(features)))[0]
+        best = int(total.argmax())
+        other = self._other(total, best, against)
+        probabilities = self.description.calibration.probabilities(total[None])[0]
+        leads = {name: each[:, best] - each[:, other] for name, each in logits.items()}
+        places = [(of[0][0], of[-1][1]) for _, of in tokens]
+        linear, bias = self._linear(tokens, features.bigrams[0], best, other)
+        unknown = self._unknown_share(words)
+        return Explanation(
+            title=title,
+            category=self.classes_[best],
+            confidence=float(probabilities[best]),
+            other=self.classes_[other],
+            other_confidence=float(probabilities[other]),
+            lead=float(total[best] - total[other]),
+            words=words_of(title, places, leads, [word in self._subwords for word in words]),
+            linear=linear,
+            linear_bias=bias,
+            out_of_vocabulary=unknown,
+            foreign=unknown > FOREIGN_SHARE,
+            nearest=self._nearest(words, nearest),
+        )
+
+    def _other(self, logits: np.ndarray, best: int, against: str | None) -> int:
+        if len(logits) == 1:
+            raise DataError(f"{self.name}: it has a single category, {self.classes_[0]}")
+        if against is None:
+            runners_up = logits.copy()
+            runners_up[best] = -np.inf
+            return int(runners_up.argmax())
+        if against not in self.classes_:
+            raise DataError(f"{self.name}: no category {against!r}; model.json lists all")
+        return self.classes_.index(against)
+
+    def _linear(
+        self,
+        tokens: list[tuple[str, list[tuple[int, int]]]],
+        bigrams: np.ndarray,
+        best: int,
+        other: int,
+    ) -> tuple[list[LinearInput], float]:
+        found: list[LinearInput] = []
+        total_bias = 0.0
+        for name, scorer in self._scorers.items():
+            if isinstance(scorer, SvmScorer):
+                weight = self.description.members[name].weight
+                inputs, bias = linear_inputs(
+                    scorer, weight, self._subwords, tokens, bigrams, best, other
+                )
+                found += inputs
+                total_bias += bias
+        return sorted(found, key=lambda each: -abs(each.contribution)), total_bias
+
+    def _nearest(self, tokens: list[str], count: int) -> list[Neighbour]:
+        if not count:
+            return []
+        if self._titles is None:
+            raise DataError(
+                f"{self.name}: the model folder holds no training titles; "
+                "`dvc exp run -S ensemble.training_titles=true` puts them into models/ensemble"
+            )
+        return self._titles.nearest(tokens, count)
+
     def _logits(self, titles: Sequence[str]) -> Iterator[np.ndarray]:
         for features, states in self._batches(titles):
             total = self._zeros(len(features))
@@ -162,12 +285,15 @@ class Classifier:
     ) -> Iterator[tuple[TitleFeatures, dict[str, np.ndarray]]]:
         """Yield features of a batch of titles, and token states by member."""
         for start in range(0, len(titles), _BATCH_TITLES):
-            tokens = list(map(self._tokens, titles[start : start + _BATCH_TITLES]))
-            with self._lock:
-                if len(self._known.featurizer) > self._most_tokens:
-                    self._known = self._no_tokens()
-                batch = self._known(tokens)
-            yield batch
+            yield self._batch(list(map(self._tokens, titles[start : start + _BATCH_TITLES])))
+
+    def _batch(
+        self, tokens: Sequence[Sequence[str]]
+    ) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
+        with self._lock:
+            if len(self._known.featurizer) > self._most_tokens:
+                self._known = self._no_tokens()
+            return self._known(tokens)
 
     def _tokens(self, title: str) -> list[str]:
         return tokenise(title[: self.description.text.max_title_length])

@@ -1,11 +1,13 @@
 """Self-contained folder of a trained model: JSON and safetensors.
 
 model.json describes the model, vocabulary.json holds its words, and MEMBER.safetensors the weights
-of each member. The folder of a single model has one member.
+of each member. The folder of a single model has one member. Where the training asks for it,
+training.titles.safetensors holds the training titles.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,11 +20,14 @@ from pydantic import Field
 from rubro.base.files import damaged, read_json, read_tensors, write_json, write_tensors
 from rubro.base.schema import NotNegative, Positive, Section
 from rubro.features.subwords import SubwordParams, Subwords
+from rubro.prediction import nearest
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.networks import CnnScorer, MlpScorer, Scorer, SvmScorer
 
 _DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
 _LARGEST_INT8 = np.float32(128)
+# With a dot: no member has such a name.
+_TITLES = "training.titles.safetensors"
 Layout = dict[str, tuple[str, tuple[int | None, ...]]]
 MemberName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
 
@@ -194,14 +199,16 @@ class Model:
         description: Content of model.json.
         vocabulary: Number of training titles that hold each word.
         tensors: Tensors of each member, by its name.
+        titles: Training titles, tensors of nearest.title_tensors; None = the folder has none.
     """
 
     description: Description
     vocabulary: dict[str, int]
     tensors: dict[str, dict[str, np.ndarray]]
+    titles: dict[str, np.ndarray] | None = None
 
     def save(self, folder: Path) -> None:
-        """Write model.json, vocabulary.json and a file for each member.
+        """Write model.json, vocabulary.json, a file for each member and perhaps training titles.
 
         Args:
             folder: Path of the folder, created if missing.
@@ -209,6 +216,8 @@ class Model:
         folder.mkdir(parents=True, exist_ok=True)
         for name, tensors in self.tensors.items():
             write_tensors(folder / f"{name}.safetensors", tensors)
+        if self.titles is not None:
+            write_tensors(folder / _TITLES, self.titles)
         write_json(folder / "vocabulary.json", self.vocabulary)
         write_json(folder / "model.json", self.description.model_dump())
 
@@ -236,7 +245,38 @@ class Model:
                 _check_svm(file, tensors[name], len(description.labels))
             else:
                 _check_scales(file, tensors[name])
-        return cls(description, vocabulary, tensors)
+        return cls(description, vocabulary, tensors, _load_titles(folder, description, vocabulary))
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a hash of all that the answers of a model depend on.
+
+    Args:
+        folder: Path of a model folder.
+
+    Returns:
+        SHA-256 of model.json, vocabulary.json and the members' files, in hexadecimal digits.
+    """
+    description = read_json(folder / "model.json", Description)
+    names = ["model.json", "vocabulary.json"]
+    names += [f"{name}.safetensors" for name in description.members]
+    digests = []
+    for name in names:
+        with open(folder / name, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _load_titles(
+    folder: Path, description: Description, vocabulary: dict[str, int]
+) -> dict[str, np.ndarray] | None:
+    path = folder / _TITLES
+    if not path.exists():
+        return None
+    titles = read_tensors(path, nearest.LAYOUT, mapped=True)
+    if problem := nearest.problem(titles, len(vocabulary), len(description.labels)):
+        raise damaged(path, problem)
+    return titles
 
 
 def _dense(name: str, sizes: list[int]) -> Layout:

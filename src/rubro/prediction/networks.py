@@ -254,12 +254,37 @@ class SvmScorer:
             scores += part[:, :-1] / length
         return scores
 
+    def leads(
+        self, rows: np.ndarray, bigrams: np.ndarray, category: int, other: int
+    ) -> tuple[np.ndarray, float]:
+        """Return what each input of a title adds to the lead of a category over another one.
+
+        All together are the difference of the scores of both.
+
+        Args:
+            rows: Rows of the words and n-grams of a title, integers (m,).
+            bigrams: Hash buckets of its bigrams, integers (b,).
+            category: Class index.
+            other: Class index.
+
+        Returns:
+            Leads by row, then by bigram, float64 (m + b,), and the lead of a title without inputs.
+        """
+        inputs = np.concatenate([rows, self._rows + bigrams])
+        counts, places, idf = self._entries(inputs)
+        categories = self._categories[places]
+        signs = (categories == category).astype(np.int8) - (categories == other)
+        owner = np.repeat(np.arange(len(inputs)), counts)
+        summed = np.bincount(owner, signs * self._weights[places], minlength=len(inputs))
+        is_ngram = (inputs >= self._words) & (inputs < self._rows)
+        squares = np.bincount(is_ngram, idf**2, minlength=2)
+        lengths = np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny))
+        leads = idf * summed / lengths[is_ngram.astype(np.int64)]
+        return leads, float(self._bias[category] - self._bias[other])
+
     def _sums(self, owner: np.ndarray, inputs: np.ndarray, owners: int) -> np.ndarray:
         """Sum IDF * weights and, last, the squared IDF of inputs for each owner: (owners, C + 1)."""
-        first, counts = self._starts[inputs], self._starts[inputs + 1] - self._starts[inputs]
-        before = np.cumsum(counts) - counts
-        places = np.arange(int(counts.sum())) + np.repeat(first - before, counts)
-        idf = self._idf[inputs].astype(np.float64)
+        counts, places, idf = self._entries(inputs)
         width = self._classes + 1
         cells = np.repeat(owner * width, counts) + self._categories[places]
         values = np.repeat(idf, counts) * self._weights[places]
@@ -267,3 +292,10 @@ class SvmScorer:
         values = np.concatenate([values, idf**2])
         summed = np.bincount(cells, values, minlength=owners * width)
         return summed.astype(np.float32).reshape(owners, width)
+
+    def _entries(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the number of weights of each input, the places of all, and the inputs' IDF."""
+        first, counts = self._starts[inputs], self._starts[inputs + 1] - self._starts[inputs]
+        before = np.cumsum(counts) - counts
+        places = np.arange(int(counts.sum())) + np.repeat(first - before, counts)
+        return counts, places, self._idf[inputs].astype(np.float64)
