@@ -426,6 +426,15 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 = any that is free.")
     ] = 8000,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File of rubro thresholds: the category of an answer that it does not accept is "
+            "null.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Answer over HTTP, with a page at /.
 
@@ -444,7 +453,7 @@ def serve(
     from rubro.commands.serve import Options, serve
 
     with quiet_ends():
-        serve(Options(model=model, host=host, port=port))
+        serve(Options(model=model, thresholds=thresholds, host=host, port=port))
 
 
 @app.command()

@@ -16,6 +16,8 @@ from hand_made import CATEGORIES, command, write_model
 from serving import SECONDS, Server, running, start
 
 from rubro import Classifier, __version__
+from rubro.prediction.folder import fingerprint
+from rubro.prediction.thresholds import CategoryThreshold, Kept, Threshold, Thresholds
 
 pytest_plugins = ["hand_made", "serving"]
 
@@ -72,6 +74,11 @@ def test_below_the_least_confidence_no_category_is_named(server: Server) -> None
     assert unsure["category"] is None
     assert unsure["confidence"] == unsure["top"][0]["confidence"] < 0.9
     assert len(unsure["top"]) == len(CATEGORIES)
+
+
+def test_a_whole_number_may_have_a_point(server: Server) -> None:
+    answer = server.ask("/predict", b'{"titles": "Mesa", "top": 2.0}')
+    assert len(answer.json["answers"][0]["top"]) == 2
 
 
 def test_words_speak_for_a_category(server: Server) -> None:
@@ -166,6 +173,7 @@ def test_requests_are_counted_by_route_and_not_by_what_clients_write(server: Ser
         ("/predict", {"titles": "x", "top": 0}, 422),
         ("/predict", {"titles": "x", "top": "3"}, 422),
         ("/predict", {"titles": "x", "top": True}, 422),
+        ("/predict", {"titles": "x", "top": 1.5}, 422),
         ("/predict", {"titles": "x", "min_confidence": float("nan")}, 422),
         ("/predict", {"titles": "x", "min_confidence": float("inf")}, 422),
         ("/predict", b'{"titles": "x", "top": 1' + b"0" * 5000 + b"}", 400),
@@ -184,7 +192,7 @@ def test_requests_are_counted_by_route_and_not_by_what_clients_write(server: Ser
         ("/version", {}, 405),
         ("/%00%ff/../", None, 404),
     ],
-    ids=repr,
+    ids=lambda value: str(value)[:40],
 )
 def test_an_error_is_a_problem(server: Server, path: str, content: Any, status: int) -> None:
     answer = server.ask(path, content)
@@ -242,10 +250,46 @@ def test_a_broken_request_closes_its_connection(
 
 
 def test_a_chunked_body_that_is_too_large_is_refused(server: Server) -> None:
+    name = 'rubro_requests_total{path="other",status="413"}'
+    before = server.metric(name)
     chunk = b"10000\r\n" + b" " * 2**16 + b"\r\n"
-    received = exchange(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 20)
-    assert received.startswith(b"HTTP/1.1 413") or received == b""
-    assert server.metric('rubro_requests_total{path="other",status="413"}') >= 1
+    head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    assert exchange(server, head, *[chunk] * 20, b"0\r\n\r\n").startswith(b"HTTP/1.1 413")
+    exchange(server, head, *[chunk] * 300)
+    assert server.metric(name) == before + 2
+
+
+def test_thresholds_decide_which_categories_are_named(tmp_path: Path) -> None:
+    folder, file = write_model(tmp_path / "model"), tmp_path / "thresholds.json"
+    kept = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
+    least = dict(zip(CATEGORIES.values(), (0.2, 0.99, None, 0.2), strict=True))
+    own = {"basis": "own", **kept}
+    thresholds = Thresholds(
+        model="svm",
+        fingerprint=fingerprint(folder),
+        precision=0.9,
+        coverage=0.9,
+        least_titles=1,
+        single=Threshold(confidence=0.5, **kept),
+        together=Threshold(confidence=0.5, **kept),
+        categories={
+            name: CategoryThreshold(confidence=value, **own) for name, value in least.items()
+        },
+        all=Kept(**kept),
+    )
+    file.write_text(thresholds.model_dump_json())
+    titles = ["mesa", "silla", "lampara", "taza", "taza de otras cosas", "mesa"]
+    with running(folder, "--thresholds", str(file)) as server:
+        answers = server.ask("/predict", {"titles": titles}).json["answers"]
+        found = [answer["category"] for answer in answers]
+        assert found == ["TABLES", None, None, "MUGS", None, "TABLES"]
+        assert all(answer["top"] for answer in answers)
+        asked = {"titles": "mesa", "min_confidence": 1.0}
+        assert server.ask("/predict", asked).json["answers"][0]["category"] is None
+        assert server.ask("/explain", {"title": "taza de otras cosas"}).json["foreign"]
+    with (folder / "vocabulary.json").open("a") as vocabulary:
+        vocabulary.write(" ")
+    assert "of another model" in refused(folder, "--thresholds", str(file))
 
 
 def test_a_client_that_leaves_in_the_middle_is_forgotten(server: Server) -> None:

@@ -20,11 +20,13 @@ class Options:
 
     Attributes:
         model: Folder of the model.
+        thresholds: File of thresholds of the model; None = any answer is accepted.
         host: Address to listen on.
         port: Port to listen on; 0 = any that is free.
     """
 
     model: Path
+    thresholds: Path | None
     host: str
     port: int
 
@@ -42,16 +44,17 @@ def serve(options: Options) -> None:
     require_model(options.model)
     # Reading waits for the disk and hashing for neither: meanwhile FastAPI is imported.
     with ThreadPoolExecutor(1) as thread:
-        from rubro.service.served import read_model, stamp_of
+        from rubro.service.served import Source, read_model, stamp_of
 
-        stamp = stamp_of(options.model)
-        reading = thread.submit(read_model, options.model)
+        source = Source(options.model, options.thresholds)
+        stamp = stamp_of(source)
+        reading = thread.submit(read_model, source)
         from rubro.service.app import make_app
         from rubro.service.server import open_socket, run
 
         served = reading.result()
     listening = open_socket(options.host, options.port)
-    app = make_app(served, options.model, stamp)
+    app = make_app(served, source, stamp)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     say(

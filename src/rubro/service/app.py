@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,14 +15,13 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from rubro import __version__
-from rubro.prediction.classifier import Classifier
+from rubro.prediction.explanation import Word
 from rubro.service import schemas
 from rubro.service.batching import Batcher, Best
-from rubro.service.explanation import explained
 from rubro.service.guard import Guard
 from rubro.service.metrics import Metrics
 from rubro.service.problems import add_handlers, documented
-from rubro.service.served import Served, Stamp, watch
+from rubro.service.served import Served, Source, Stamp, watch
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
@@ -71,36 +69,48 @@ class Service:
         """Return the answer to a request, as JSON has it."""
         served = self.served
         titles = [request.titles] if isinstance(request.titles, str) else request.titles
-        answers = await self._answers(
-            served.classifier, titles, request.top, request.min_confidence
-        )
+        answers = await self._answers(served, titles, request.top, request.min_confidence)
         return {"model": served.identity, "answers": answers}
 
     async def explain(self, request: schemas.ExplainRequest) -> dict[str, Any]:
         """Return the answer to a request, as JSON has it."""
         served = self.served
         (answer,) = await self._answers(
-            served.classifier, [request.title], request.top, request.min_confidence
+            served, [request.title], request.top, request.min_confidence
         )
-        other, words = None, []
+        found: dict[str, Any] = {"other": None, "foreign": False, "words": []}
         if answer["error"] is None and len(served.classifier.classes_) > 1:
-            work = partial(explained, served.classifier, request.title)
-            explanation = await self.batcher.run(work)
-            other, words = explanation.other, [vars(word) for word in explanation.words]
-        return {"model": served.identity, "answer": answer, "other": other, "words": words}
+            explain = partial(served.classifier.explain, request.title)
+            explanation = await self.batcher.run(explain)
+            found = {name: getattr(explanation, name) for name in found}
+            found["words"] = [_word(word) for word in explanation.words]
+        return {"model": served.identity, "answer": answer, **found}
 
     async def _answers(
-        self, classifier: Classifier, titles: Sequence[Any], top: int, least: float
+        self, served: Served, titles: Sequence[Any], top: int, least: float
     ) -> list[dict[str, Any]]:
         errors = [_problem_of(title) for title in titles]
         good = [title for title, error in zip(titles, errors, strict=True) if error is None]
-        found = iter(await self.batcher.top(classifier, good, top))
+        found = iter(await self._best(served, good, top, least))
         answers = []
         for error in errors:
-            best = next(found) if error is None else []
+            best, is_accepted = next(found) if error is None else ([], False)
             self.metrics.title(best[0][1] if best else None)
-            answers.append(_answer(best, least, error))
+            answers.append(_answer(best, is_accepted, error))
         return answers
+
+    async def _best(
+        self, served: Served, titles: Sequence[str], top: int, least: float
+    ) -> list[tuple[Best, bool]]:
+        """The best categories of each title, and whether the first is accepted."""
+        found = await self.batcher.top(served.classifier, titles, top)
+        if served.thresholds is None:
+            return [(best, best[0][1] >= least) for best in found]
+        unknown = await self.batcher.run(partial(served.classifier.out_of_vocabulary, titles))
+        return [
+            (best, best[0][1] >= least and served.thresholds.accepts(*best[0], share))
+            for best, share in zip(found, unknown.tolist(), strict=True)
+        ]
 
 
 def _problem_of(title: Any) -> str | None:
@@ -115,31 +125,33 @@ def _problem_of(title: Any) -> str | None:
     return None
 
 
-def _answer(best: Best, least: float, error: str | None) -> dict[str, Any]:
-    category, confidence = best[0] if best else (None, None)
-    is_sure = confidence is not None and confidence >= least
+def _answer(best: Best, is_accepted: bool, error: str | None) -> dict[str, Any]:
     top = [{"category": name, "confidence": round(p, 6)} for name, p in best]
     return {
-        "category": category if is_sure else None,
+        "category": top[0]["category"] if is_accepted else None,
         "confidence": top[0]["confidence"] if top else None,
         "top": top,
         "error": error,
     }
 
 
-def make_app(served: Served, folder: Path, stamp: Stamp) -> FastAPI:
+def _word(word: Word) -> dict[str, Any]:
+    return {name: getattr(word, name) for name in schemas.Word.model_fields}
+
+
+def make_app(served: Served, source: Source, stamp: Stamp) -> FastAPI:
     """Return the application.
 
     Args:
         served: Model to begin with.
-        folder: Folder of the model, watched for changes.
-        stamp: Stamp of the folder before it was read.
+        source: Files of the model, watched for changes.
+        stamp: Stamp of these files before they were read.
     """
     service = Service(served)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(watch(folder, stamp, service.replace))
+        watching = asyncio.create_task(watch(source, stamp, service.replace))
         yield
         watching.cancel()
         with suppress(asyncio.CancelledError):

@@ -12,6 +12,8 @@ from rubro.service.metrics import Metrics
 from rubro.service.problems import problem
 
 MOST_BYTES = 2**20
+# A client that is still sending does not read the answer: so much is waited for.
+_MOST_DISCARDED_BYTES = 2**24
 _MOST_HEAD_BYTES = 2**16
 _HEAD_SECONDS = 10.0
 _BODY_SECONDS = 20.0
@@ -78,19 +80,25 @@ class _TooLarge(Exception):
 
 async def _body(scope: Scope, receive: Receive) -> bytes | None:
     """Return the body of a request; None = the client has gone."""
-    length = dict(scope["headers"]).get(b"content-length", b"0")
-    if int(length) > MOST_BYTES:
+    length = int(dict(scope["headers"]).get(b"content-length", b"0"))
+    if length > _MOST_DISCARDED_BYTES:
         raise _TooLarge
-    body = bytearray()
+    body, size = bytearray(), 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        body += message.get("body", b"")
-        if len(body) > MOST_BYTES:
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size <= MOST_BYTES:
+            body += piece
+        if size > _MOST_DISCARDED_BYTES:
             raise _TooLarge
         if not message.get("more_body"):
-            return bytes(body)
+            break
+    if size > MOST_BYTES:
+        raise _TooLarge
+    return bytes(body)
 
 
 class GuardedProtocol(HttpToolsProtocol):

@@ -37,7 +37,7 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the problems of a route for its OpenAPI description."""
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    schema = {"schema": Problem.model_json_schema()}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {_MEDIA_TYPE: schema}}
         for status in statuses

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from rubro.base.schema import Section
 
 MOST_TITLES = 1000
+
+
+def _whole(value: Any) -> Any:
+    """Read 3.0 as 3, as JSON Schema does."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 _Top = Annotated[
-    int, Field(ge=1, le=100, description="Number of categories for each title, best first.")
+    int,
+    BeforeValidator(_whole),
+    Field(ge=1, le=100, description="Number of categories for each title, best first."),
 ]
 _LeastConfidence = Annotated[
     float,
@@ -63,7 +72,7 @@ class Answer(Message):
     """Categories of a title, or why there are none."""
 
     category: Annotated[
-        str | None, Field(description="Most probable category; null below min_confidence.")
+        str | None, Field(description="Most probable category; null where it is not accepted.")
     ]
     confidence: Annotated[
         float | None, Field(description="Probability of the most probable category.")
@@ -88,6 +97,7 @@ class Word(Message):
     contribution: Annotated[
         float, Field(description="What it adds to the lead of the category over the other one.")
     ]
+    known: Annotated[bool, Field(description="Whether a training title holds it.")]
 
 
 class ExplainAnswer(Message):
@@ -96,6 +106,9 @@ class ExplainAnswer(Message):
     model: ModelIdentity
     answer: Answer
     other: Annotated[str | None, Field(description="Second most probable category.")]
+    foreign: Annotated[
+        bool, Field(description="Whether most words are in no training title: a guess.")
+    ]
     words: list[Word]
 
 

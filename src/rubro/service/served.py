@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import subprocess
@@ -15,7 +14,8 @@ import numpy as np
 
 from rubro.base.errors import RubroError
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.folder import Model
+from rubro.prediction.folder import Model, fingerprint
+from rubro.prediction.thresholds import Thresholds
 
 _LOG = logging.getLogger("rubro.service")
 _WATCH_SECONDS = 1.0
@@ -24,17 +24,32 @@ Stamp = list[tuple[str, int, int, int]]
 
 
 @dataclass(frozen=True)
+class Source:
+    """Files of a model.
+
+    Attributes:
+        folder: Model folder.
+        thresholds: File of thresholds of the model; None = any answer is accepted.
+    """
+
+    folder: Path
+    thresholds: Path | None = None
+
+
+@dataclass(frozen=True)
 class Served:
     """A model folder as it was when it was read.
 
     Attributes:
         classifier: Model of the folder.
-        hash: SHA-256 of the names and contents of its files, in hexadecimal.
+        thresholds: Thresholds of the model; None = any answer is accepted.
+        hash: Hash of the folder; see folder.fingerprint.
         commit: Commit of the Git repository around the folder, or the value of RUBRO_COMMIT; None =
             unknown.
     """
 
     classifier: Classifier
+    thresholds: Thresholds | None
     hash: str
     commit: str | None
 
@@ -50,31 +65,26 @@ class Served:
         }
 
 
-def read_model(folder: Path) -> Served:
-    """Read a model folder into memory.
+def read_model(source: Source) -> Served:
+    """Read a model into memory.
 
     Args:
-        folder: Path of a model folder.
+        source: Files of the model.
 
     Raises:
-        DataError: A file is missing, damaged or of an unknown format.
+        DataError: A file is missing, damaged, of an unknown format or of another model.
     """
+    folder = source.folder
     model = Model.load(folder)
     # In the mapped file, who writes over it would end this process.
     tensors = {
         name: {key: np.array(tensor) for key, tensor in arrays.items()}
         for name, arrays in model.tensors.items()
     }
-    return Served(Classifier(replace(model, tensors=tensors)), _hash(folder), _commit(folder))
-
-
-def _hash(folder: Path) -> str:
-    found = hashlib.sha256()
-    for path in _files(folder):
-        found.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        with open(path, "rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()
+    classifier = Classifier(replace(model, tensors=tensors, titles=None))
+    path = source.thresholds
+    thresholds = None if path is None else Thresholds.load(path, folder)
+    return Served(classifier, thresholds, fingerprint(folder), _commit(folder))
 
 
 def _commit(folder: Path) -> str | None:
@@ -93,35 +103,33 @@ def _commit(folder: Path) -> str | None:
     return done.stdout.strip() or None
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
-
-
-def stamp_of(folder: Path) -> Stamp:
-    """Return what tells a changed folder: inode, size and time of change of each file.
+def stamp_of(source: Source) -> Stamp:
+    """Return what tells changed files: inode, size and time of change of each.
 
     Args:
-        folder: Path of a folder; one that cannot be read has no files.
+        source: Files of a model; a folder that cannot be read has none.
     """
     try:
-        stats = [(path.name, path.stat()) for path in _files(folder)]
+        files = sorted(path for path in source.folder.iterdir() if path.is_file())
+        files += [source.thresholds] if source.thresholds else []
+        stats = [(path.name, path.stat()) for path in files]
     except OSError:
         return []
     return [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
-async def watch(folder: Path, seen: Stamp, replaced: Callable[[Served | None], None]) -> None:
-    """Read a model folder again whenever it has changed and then been left alone for a second.
+async def watch(source: Source, seen: Stamp, replaced: Callable[[Served | None], None]) -> None:
+    """Read a model again whenever its files have changed and then been left alone for a second.
 
     Args:
-        folder: Path of the model folder.
-        seen: Stamp of the folder when it was last read.
+        source: Files of the model.
+        seen: Stamp of these files when they were last read.
         replaced: Function that takes the new model; None = it cannot be read, and the old one stays.
     """
     before = seen
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
-        now = await asyncio.to_thread(stamp_of, folder)
+        now = await asyncio.to_thread(stamp_of, source)
         if now not in (before, seen):
             before = now  # perhaps half of it is written
             continue
@@ -130,7 +138,7 @@ async def watch(folder: Path, seen: Stamp, replaced: Callable[[Served | None], N
             continue
         seen = now
         try:
-            replaced(await asyncio.to_thread(read_model, folder))
+            replaced(await asyncio.to_thread(read_model, source))
         except (RubroError, OSError) as error:
             _LOG.error("the model in use stays: %s", error)
             replaced(None)

@@ -5,7 +5,7 @@ const TEXTS = {
     language: "Language",
     title: "Title of a product",
     categories: "Categories",
-    doubt: "Not sure: the first category is more likely wrong than right.",
+    doubt: "Not sure: perhaps none of these is right.",
     right: "Right",
     isRight: (category) => `${category} is the right category`,
     other: "None of these? The right category",
@@ -27,7 +27,7 @@ const TEXTS = {
     language: "Idioma",
     title: "Título de un producto",
     categories: "Categorías",
-    doubt: "Dudoso: es más probable que la primera categoría esté mal que bien.",
+    doubt: "Dudoso: quizás ninguna de estas sea la correcta.",
     right: "Correcta",
     isRight: (category) => `${category} es la categoría correcta`,
     other: "¿Ninguna de estas? La categoría correcta",
@@ -47,6 +47,7 @@ const TEXTS = {
   },
 };
 const TOP = 5;
+const SURE = 0.5;
 // Parts of the largest contribution from which on a word is marked, and marked strongly.
 const MARKED = 0.15;
 const STRONG = 0.6;
@@ -165,7 +166,8 @@ function show() {
   }
   showWords(last.title, last.words);
   const top = last.answer.top;
-  byId("doubt").hidden = top[0].confidence >= 0.5;
+  const isSure = last.answer.category !== null && top[0].confidence >= SURE && !last.foreign;
+  byId("doubt").hidden = isSure;
   byId("answers").replaceChildren(...top.map(row));
   const { name, hash } = last.model;
   byId("model").textContent = `${name} ${hash.slice(0, 12)}`;
