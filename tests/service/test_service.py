@@ -261,9 +261,9 @@ def test_a_chunked_body_that_is_too_large_is_refused(server: Server) -> None:
 
 def test_thresholds_decide_which_categories_are_named(tmp_path: Path) -> None:
     folder, file = write_model(tmp_path / "model"), tmp_path / "thresholds.json"
-    kept = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
+    kept: dict[str, Any] = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
     least = dict(zip(CATEGORIES.values(), (0.2, 0.99, None, 0.2), strict=True))
-    own = {"basis": "own", **kept}
+    own: dict[str, Any] = {"basis": "own", **kept}
     thresholds = Thresholds(
         model="svm",
         fingerprint=fingerprint(folder),
