@@ -14,7 +14,14 @@ from rubro.base.settings import load_params
 ROOT = Path(__file__).resolve().parent.parent
 
 pytest.register_assert_rewrite(
-    "curves", "hand_made", "helpers", "report_metrics", "tiny_project", "toy_pipeline", "trainings"
+    "curves",
+    "hand_made",
+    "helpers",
+    "report_metrics",
+    "serving",
+    "tiny_project",
+    "toy_pipeline",
+    "trainings",
 )
 
 MakeParams = Callable[..., Params]

@@ -29,7 +29,8 @@ ALLOWED = {
     "sample": {"base"},
     "cards": set(),
     "report": {"base"},
-    "commands": {"base", "data", "features", "prediction", "evaluation", "report"},
+    "service": {"base", "prediction"},
+    "commands": {"base", "data", "features", "prediction", "evaluation", "report", "service"},
 }
 # What only a training needs; a prediction runs without them installed.
 HEAVY = {
@@ -128,7 +129,8 @@ def test_nothing_imports_from_the_stages_or_the_command() -> None:
 
 def test_a_prediction_imports_no_library_of_the_training() -> None:
     predicting = [name for name in MODULES if folder_of(name) == "prediction"]
-    reached = reached_from("rubro", "rubro.commands.predict", *predicting)
+    commands = ("rubro.commands.predict", "rubro.commands.serve")
+    reached = reached_from("rubro", *commands, *predicting)
     assert {"rubro.prediction.networks", "rubro.base.text", "numpy"} <= reached.keys()
     assert not {name: by for name, by in reached.items() if name.split(".")[0] in HEAVY}
 
@@ -155,6 +157,7 @@ def modules_after(code: str) -> set[str]:
     ("code", "absent"),
     [
         ("import rubro; rubro.Classifier", HEAVY),
+        ("import rubro.service.app, rubro.service.server", HEAVY | {"pyarrow"}),
         ("import rubro.cli, rubro.base.stage", HEAVY - {"ruamel"}),
         ("import rubro.data.sources, rubro.data.subset", HEAVY - {"pandas", "ruamel"}),
         ("import rubro.training.fasttext", {"torch", "lightning", "dvclive", "mlflow"}),

@@ -96,7 +96,9 @@ def copy_project(folder: Path) -> None:
     listed = run_in(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout
     for name in listed.splitlines():
         source = ROOT / name
-        if source.is_file() and not name.startswith(("tests/", "data/", "metrics/", "dvc.lock")):
+        if source.is_file() and not name.startswith(
+            ("tests/", "data/sample/", "metrics/", "dvc.lock")
+        ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, folder / name)
 

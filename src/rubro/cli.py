@@ -619,6 +619,49 @@ def search(
 
 
 @app.command()
+def serve(
+    model: ModelFolder = Path("models/ensemble"),
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address to listen on. Default: this machine alone; 0.0.0.0 is every network.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 = any that is free.")
+    ] = 8000,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File of rubro thresholds: the category of an answer that it does not accept is "
+            "null.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Answer over HTTP, with a page at /.
+
+    When the model folder changes, the new model takes over; no request is lost. SIGTERM and Ctrl-C
+    let the requests that have begun end.
+
+    \b
+    rubro serve
+    curl localhost:8000/predict --json '{"titles": ["Mesa De Pino", "Taza"], "top": 3}'
+
+    It needs the packages of the service: pip install 'rubro[serve]'.
+
+    Exit codes: 0 stopped by SIGTERM, 2 the model or the address cannot be used, 130 interrupted.
+    """
+    from rubro.commands.common import quiet_ends
+    from rubro.commands.serve import Options, serve
+
+    with quiet_ends():
+        serve(Options(model=model, thresholds=thresholds, host=host, port=port))
+
+
+@app.command()
 def sample(
     folder: Annotated[Path, typer.Argument(help="Where the files go; made if missing.")],
     rows: Annotated[

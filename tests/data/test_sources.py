@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
-from rubro.data.sources import RawTitles, find_sources, read_titles
+from rubro.data.sources import CORRECTIONS, RawTitles, find_sources, read_titles
 
 Read = Callable[..., RawTitles]
 
@@ -63,6 +63,37 @@ def rows(raw: RawTitles) -> list[tuple[str, str]]:
 
 def reasons(raw: RawTitles) -> list[tuple[int, str]]:
     return list(zip(raw.quarantine["line"], raw.quarantine["reason"], strict=True))
+
+
+# Corrections
+
+
+def test_corrections_come_last_and_have_names_of_their_own(read: Read, tmp_path: Path) -> None:
+    source, corrections = tmp_path / "shop.csv", tmp_path / "corrections.csv"
+    source.write_text("nombre,rubro,split\nMesa,TABLES,test\nSilla,CHAIRS,\n", encoding="utf-8")
+    content = 'title,category\r\n"Mesa ""ratona"", roble",TABLES\r\n=1+1,MUGS\r\n,\r\nTaza,\r\n'
+    corrections.write_bytes(content.encode())
+    raw = read(source, title_column="nombre", category_column="rubro", corrections=str(corrections))
+    assert rows(raw) == [
+        ("Mesa", "TABLES"),
+        ("Silla", "CHAIRS"),
+        ('Mesa "ratona", roble', "TABLES"),
+        ("=1+1", "MUGS"),
+    ]
+    assert list(raw.table["split"]) == ["test", "", CORRECTIONS, CORRECTIONS]
+    assert reasons(raw) == [(5, "category_empty")]
+    assert raw.blank == 1
+
+
+def test_no_source_can_name_the_split_of_the_corrections(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "shop.csv").write_text(f"title,category,split\nMesa,TABLES,{CORRECTIONS}\n")
+    assert reasons(read(tmp_path / "shop.csv")) == [(2, "unknown_split")]
+
+
+def test_corrections_that_are_not_there_have_a_remedy(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "shop.csv").write_text("title,category\nMesa,TABLES\n")
+    with pytest.raises(DataError, match=r"none\.csv: no such file; set data\.corrections"):
+        read(tmp_path / "shop.csv", corrections="none.csv")
 
 
 # Layouts

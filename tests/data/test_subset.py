@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
-from rubro.data.sources import RawTitles
+from rubro.data.sources import CORRECTIONS, RawTitles
 from rubro.data.subset import Subset, make_subset
 
 Row = tuple[str, str, str]  # title, category, split
@@ -587,3 +587,21 @@ def test_dropped_labels_are_counted(subset: Make) -> None:
     dropped = result.summary["dropped"]
     assert (dropped["null_category"], dropped["conflicting_title"]) == (5, 2)
     assert result.labels == ["A", "B"]
+
+
+def test_corrections_are_training_rows_and_leave_the_other_splits_as_they_are(subset: Make) -> None:
+    source = many({"a": 40, "b": 40})
+    corrections = [("new 1", "a", CORRECTIONS), ("new 2", "c", CORRECTIONS)]
+    before, after = subset(source), subset([*source, *corrections])
+    for name in ("validation", "test"):
+        pd.testing.assert_frame_equal(before.splits[name], after.splits[name])
+    train = after.splits["train"]
+    assert list(train["title"]) == [*before.splits["train"]["title"], "new 1", "new 2"]
+    assert after.labels == ["a", "b", "c"]
+
+
+def test_a_correction_of_a_title_of_another_split_is_left_out(subset: Make) -> None:
+    source = three({"a": 5, "b": 5}, {"a": 2, "b": 2})
+    result = subset([*source, ("A 20000", "b", CORRECTIONS)])
+    assert result.summary["dropped"]["duplicate_of_other_split"] == 1
+    assert counts(result, "train") == {"a": 5, "b": 5}

@@ -31,7 +31,7 @@ PACKAGES += ["scikit-learn", "typer"]
 
 def copy_of(first_project: Path, folder: Path) -> Path:
     """The code and data of the first project, for one epoch on a few titles."""
-    for part in ("data/sample", "src", "stages", "params.yaml"):
+    for part in ("data", "src", "stages", "params.yaml"):
         source, copy = first_project / part, folder / part
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)

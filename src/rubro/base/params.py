@@ -30,6 +30,7 @@ class DataParams(Section):
     """Source of the raw titles and names of its columns."""
 
     path: Annotated[str, Field(min_length=1)]
+    corrections: Annotated[str, Field(min_length=1)]
     encoding: Annotated[str, AfterValidator(_known_encoding)]
     separator: Literal["auto", "comma", "semicolon", "tab", "pipe"]
     title_column: _ColumnName

@@ -71,13 +71,22 @@ def load_model(folder: Path) -> Classifier:
     """
     from rubro.prediction.classifier import Classifier
 
+    require_model(folder)
+    return Classifier.load(folder)
+
+
+def require_model(folder: Path) -> None:
+    """Check that a folder holds a model.
+
+    Raises:
+        DataError: There is none.
+    """
     if not (folder / "model.json").is_file():
         raise DataError(
             f"{folder}: no model there; name another folder with --model, or get one: `make repro` "
             "trains it, `dvc pull` fetches it where a remote has it, and `dvc artifacts get "
             f"REPOSITORY ensemble-classifier --out {folder}` takes it from another repository"
         )
-    return Classifier.load(folder)
 
 
 def checked_encoding(name: str | None) -> str | None:

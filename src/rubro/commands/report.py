@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rubro.base.console import say
-from rubro.base.errors import RubroError
+from rubro.commands.common import needed_packages
 from rubro.commands.outputs import appearing
 
 _METRICS = Path("metrics")
@@ -26,7 +24,7 @@ def report(output: Path, images: Path | None, split: str) -> None:
             written there.
         RubroError: A package is missing.
     """
-    with _packages():
+    with needed_packages("rubro report"):
         from rubro.report.charts import charts_of
         from rubro.report.content import read_content
         from rubro.report.page import render
@@ -50,13 +48,3 @@ def report(output: Path, images: Path | None, split: str) -> None:
                 with appearing(images / f"{name}.{kind}") as file:
                     file.write(picture)
         say(f"{images}: {len(charts)} charts, each as svg and png")
-
-
-@contextmanager
-def _packages() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise RubroError(
-            f"rubro report needs {error.name}, which is not installed: pip install 'rubro[train]'"
-        ) from None

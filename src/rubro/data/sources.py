@@ -80,6 +80,8 @@ _LAYOUTS = (
     "files named train, validation and test, or {language}.train ..., or one single file; of the "
     "kinds .csv, .tsv, .json, .jsonl (each also .gz) and .parquet"
 )
+# Split of the rows of data.corrections: training rows, of which no other split is drawn.
+CORRECTIONS = "corrections"
 # Number of unusable rows from which on reading stops where their share is too high.
 _MANY_UNUSABLE = 2**20
 _SHOWN_REASONS = 5
@@ -110,7 +112,7 @@ class RawTitles:
 
     Attributes:
         table: One row per title: title, category, language ("" = unknown), label_quality and split
-            ("" = unknown).
+            ("" = unknown); corrections last.
         quarantine: One row per rejected row: file, line (from 1; the row number in parquet),
             reason, problem and excerpt.
         blank: Number of rows without a title and a category.
@@ -124,12 +126,12 @@ class RawTitles:
 
 
 def read_titles(params: DataParams, language: str | None) -> RawTitles:
-    """Read every row of a source.
+    """Read every row of a source, and the corrections.
 
     Reading ends early where a great many rows, and too large a share of them, are unusable.
 
     Args:
-        params: Path of the source and names of its columns.
+        params: Path of the source, names of its columns, and path of the corrections.
         language: Language whose files are read, where file names tell it; None = all.
 
     Returns:
@@ -145,17 +147,19 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
     rejected: list[tuple[str, int, str, str, str]] = []
     sources, notices = find_sources(Path(params.path), language)
     blank = 0
-    for source in sources:
-        check = _RowCheck(source, params)
+    layouts = [(source, params) for source in sources]
+    layouts.append((SourceFile(Path(params.corrections), split=CORRECTIONS), _corrections(params)))
+    for source, layout in layouts:
+        check = _RowCheck(source, layout)
         origin = Origin(
             source.path,
             source.path.stat().st_size,
-            params.text_encoding or "utf-8",
+            layout.text_encoding or "utf-8",
             "data.encoding",
         )
         with reading(origin), ExitStack() as stack:
             raw = stack.enter_context(file_progress(source.path))
-            for record, words in _records(stack, source, origin, raw, params, notices):
+            for record, words in _records(stack, source, origin, raw, layout, notices):
                 row = check(record.content) if record.reason is None else (record.reason, words)
                 if row is None:
                     blank += 1
@@ -171,6 +175,18 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
                     for column, value in zip(columns.values(), row, strict=True):
                         column.append(value)
     return _raw(columns, rejected, blank, notices)
+
+
+def _corrections(params: DataParams) -> DataParams:
+    """Return the layout of the csv that the page of `rubro serve` writes."""
+    if not Path(params.corrections).is_file():
+        raise DataError(
+            f"{params.corrections}: no such file; set data.corrections in params.yaml to a csv with "
+            "title and category, such as data/corrections.csv, which has no rows"
+        )
+    columns = {"title_column": "title", "category_column": "category"}
+    others = dict.fromkeys(("language_column", "label_quality_column", "split_column"))
+    return params.model_copy(update={**columns, **others, "encoding": "auto", "separator": "auto"})
 
 
 def _raw(
@@ -384,11 +400,11 @@ class _RowCheck:
         if quality not in QUALITIES:
             return "unknown_label_quality", f"label quality {quality[:50]!a}"
         split = self.source.split or self._optional(record, params.split_column)
-        if split and split not in SPLIT_NAMES:
+        if split and split not in SPLIT_NAMES and self.source.split != CORRECTIONS:
             return "unknown_split", f"split {split[:50]!a}"
         language = self._optional(record, params.language_column) or self.source.language or ""
         # A few distinct strings for millions of rows: share them.
-        values = (category, language, quality, SPLIT_NAMES.get(split, ""))
+        values = (category, language, quality, SPLIT_NAMES.get(split, split))
         return title.strip(), *map(sys.intern, values)
 
     def _optional(self, record: dict[str, Any], column: str | None) -> str:

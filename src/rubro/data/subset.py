@@ -13,7 +13,7 @@ from rubro.base.errors import DataError
 from rubro.base.params import SubsetParams
 from rubro.base.text import normalise
 from rubro.data.labels import check_labels
-from rubro.data.sources import BLANK, REMEDIES, RawTitles
+from rubro.data.sources import BLANK, CORRECTIONS, REMEDIES, RawTitles
 from rubro.data.splits import SPLITS
 
 # Reasons why usable rows are left out, in words.
@@ -161,6 +161,7 @@ def _splits(
         wanted = np.clip(np.rint(size * shares[name]), least, most).astype(int)
         split[rest[(place >= taken) & (place < taken + wanted)]] = name
         taken += wanted
+    split[split == CORRECTIONS] = "train"
     return {name: table[split == name].drop(columns=["language", "split"]) for name in SPLITS}
 
 

@@ -1,0 +1,106 @@
+"""Hostile requests: none is answered with a 500, a traceback or more memory."""
+
+from __future__ import annotations
+
+import random
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from serving import SECONDS, Server, running
+
+pytest_plugins = ["hand_made", "serving"]
+pytestmark = pytest.mark.slow
+
+MEGABYTE = 2**20
+SEEDS = [
+    (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 36\r\n"
+        b'\r\n{"titles": ["Mesa", "Taza"],"top":2}'
+    ),
+    (
+        b"POST /explain HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 17\r\n"
+        b'\r\n{"title": "Mesa"}'
+    ),
+    (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b'Transfer-Encoding: chunked\r\n\r\n10\r\n{"titles": "Me"}\r\n0\r\n\r\n'
+    ),
+    b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nRange: bytes=0-\r\nIf-Modified-Since: x\r\n\r\n",
+]
+DICTIONARY = [
+    *(b"\r\n", b"\x00", b"\xff\xfe", b"\xed\xa0\x80", b"\\ud800", b'"', b"[" * 2000, b"{" * 2000),
+    *(b"NaN", b"1e999", b"-1", b"9" * 5000, b"null", b"true", b"Content-Length: 0\r\n", b"%00"),
+    *(b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"Upgrade: h2c\r\n", b"*"),
+    *(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\n\r\n", b"../", b"\xc3\xb1"),
+]
+
+
+def mutated(chance: random.Random) -> bytes:
+    """A request with some bytes changed, removed, repeated or taken from the dictionary."""
+    request = bytearray(chance.choice(SEEDS))
+    for _ in range(chance.randint(0, 4)):
+        place = chance.randrange(len(request))
+        match chance.randrange(4):
+            case 0:
+                request[place] = chance.randrange(256)
+            case 1:
+                del request[place : place + chance.randint(1, 20)]
+            case 2:
+                request[place:place] = request[place : place + 30] * chance.randint(1, 4)
+            case _:
+                request[place:place] = chance.choice(DICTIONARY)
+        if not request:
+            break
+    return bytes(request)
+
+
+def answer_to(server: Server, request: bytes, is_cut: bool) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as connection:
+        received = b""
+        with suppress(ConnectionError):
+            connection.sendall(request)
+            if is_cut:
+                return b""
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(0.05)
+            with suppress(TimeoutError):
+                while piece := connection.recv(2**16):
+                    received += piece
+        return received
+
+
+def test_no_broken_request_breaks_the_service(model: Path) -> None:
+    chance = random.Random(7)
+    with running(model) as server:
+        statuses = set()
+        for number in range(8000):
+            if number == 1000:
+                memory = server.metric("process_resident_memory_bytes")
+            received = answer_to(server, mutated(chance), is_cut=chance.random() < 0.1)
+            assert b"Traceback" not in received
+            if received:
+                statuses.add(received.partition(b"\r\n")[0].split()[1])
+        assert b"500" not in statuses
+        assert {b"200", b"400", b"404", b"422"} <= statuses
+        assert server.ask("/predict", {"titles": "Mesa"}).status == 200
+        assert server.metric("process_resident_memory_bytes") < memory + 20 * MEGABYTE
+        assert server.metric("process_open_fds") < 100
+
+
+def test_the_description_holds_for_any_request(server: Server, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{server.port}/openapi.json"
+    schemathesis = Path(sys.executable).with_name("schemathesis")
+    done = subprocess.run(
+        [schemathesis, "run", url, "--phases=coverage,fuzzing", "--max-examples=300"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

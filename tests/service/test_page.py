@@ -1,0 +1,204 @@
+"""The page in a real browser: answers, words, corrections, languages, keyboard, widths, axe."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rubro.base.params import Params
+from rubro.data.sources import CORRECTIONS, read_titles
+from serving import Server
+
+playwright = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytest_plugins = ["hand_made", "serving"]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium"),
+]
+
+OPTIONS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+HOSTILE = '<img src=x onerror="document.title=1"> mesa'
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield found
+        found.close()
+
+
+@contextmanager
+def opened(browser: Any, server: Server, **settings: Any) -> Iterator[Any]:
+    """The page in a fresh profile; nothing may fail, warn or be asked of another server."""
+    origin = f"http://127.0.0.1:{server.port}"
+    said: list[str] = []
+    with browser.new_context(**{"locale": "en-GB", **settings}) as context:
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("requestfailed", lambda request: said.append(request.url))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith((origin, "data:", "blob:")) or said.append(request.url)
+            ),
+        )
+        page.goto(origin)
+        yield page
+    assert said == []
+
+
+def answered(page: Any, title: str, category: str) -> None:
+    """Type a title, and wait for its answer, whose first category is this one."""
+    page.get_by_role("textbox").first.fill(title)
+    playwright.expect(page.locator("#words")).to_have_text(title)
+    playwright.expect(page.locator("#answers li").first).to_contain_text(category)
+
+
+def saved(page: Any) -> list[list[str]]:
+    """The rows of the downloaded corrections."""
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    path = Path(download.value.path())
+    assert download.value.suggested_filename == "corrections.csv"
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_a_title_is_answered_as_it_is_typed(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.keyboard.type("Taza para mesa")  # the field has the focus
+        playwright.expect(page.locator("#words")).to_have_text("Taza para mesa")
+        rows = page.locator("#answers li")
+        playwright.expect(rows).to_have_count(4)
+        playwright.expect(rows.first).to_contain_text("TABLES")
+        marks = page.locator("#words mark")
+        assert [mark.inner_text() for mark in marks.all()] == ["Taza", "mesa"]
+        assert "against" in marks.nth(0).get_attribute("class")
+        assert "For it: mesa. Against it: Taza." in page.locator("#reasons").inner_text()
+        widths = [bar.bounding_box()["width"] for bar in page.locator(".bar").all()]
+        assert widths == sorted(widths, reverse=True)
+        playwright.expect(page.get_by_role("status")).to_contain_text("TABLES, ")
+        page.get_by_role("textbox").first.fill("nada de nada")
+        playwright.expect(page.get_by_text("Not sure")).to_be_visible()
+        page.get_by_role("textbox").first.fill("")
+        playwright.expect(page.locator("#result")).to_be_hidden()
+
+
+def test_the_last_title_wins(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        for title in ("mesa", "silla", "lampara", "taza"):
+            page.get_by_role("textbox").first.fill(title)
+        playwright.expect(page.locator("#words")).to_have_text("taza")
+        playwright.expect(page.locator("#answers li").first).to_contain_text("MUGS")
+
+
+def test_a_title_is_text_and_never_markup(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        answered(page, HOSTILE, "TABLES")
+        page.locator("#answers button").first.click()
+        playwright.expect(page.locator("#corrections li")).to_contain_text(HOSTILE)
+        assert page.locator("img").count() == 0
+        assert page.title() == "rubro"
+
+
+def test_corrections_are_kept_downloaded_and_read_by_the_pipeline(
+    browser: Any, server: Server, tmp_path: Path, make_params: Any
+) -> None:
+    titles = ['mesa "ratona", roble', "=silla+1", "mesa ñandú 🍵", HOSTILE]
+    with opened(browser, server) as page:
+        for title in titles:
+            answered(page, title, "CHAIRS" if "silla" in title else "TABLES")
+            page.get_by_role("button", name="Right: MUGS").click()
+        answered(page, titles[0], "TABLES")
+        page.get_by_label("None of these?").fill("Something, else")
+        page.get_by_role("button", name="Save").click()
+        page.reload()
+        playwright.expect(page.locator("#corrections li")).to_have_count(4)
+        found = saved(page)
+        expected = [[title, "MUGS"] for title in titles[1:]] + [[titles[0], "Something, else"]]
+        assert found == [["title", "category"], *expected]
+        with page.expect_download() as download:
+            page.locator("#download").click()
+        download.value.save_as(tmp_path / "corrections.csv")
+        page.get_by_role("button", name="Remove the correction of =silla+1").click()
+        playwright.expect(page.locator("#corrections li")).to_have_count(3)
+        page.get_by_role("button", name="Remove all").click()
+        playwright.expect(page.locator("#corrections li")).to_have_count(0)
+        assert page.locator("#download").is_disabled()
+    params: Params = make_params({"data.corrections": str(tmp_path / "corrections.csv")})
+    table = read_titles(params.data, "spanish").table
+    corrections = table[table["split"] == CORRECTIONS]
+    assert corrections[["title", "category"]].to_numpy().tolist() == expected
+
+
+def test_the_page_speaks_spanish(browser: Any, server: Server) -> None:
+    with opened(browser, server, locale="es-AR") as page:
+        assert page.locator("html").get_attribute("lang") == "es"
+        answered(page, "mesa", "TABLES")
+        playwright.expect(page.get_by_label("Título de un producto")).to_be_visible()
+        assert "A favor: mesa." in page.locator("#reasons").inner_text()
+        page.get_by_label("Idioma").select_option("en")
+        playwright.expect(page.get_by_label("Title of a product")).to_be_visible()
+        page.reload()
+        assert page.locator("html").get_attribute("lang") == "en"
+
+
+def test_the_keyboard_is_enough(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.keyboard.type("mesa")
+        playwright.expect(page.locator("#words")).to_have_text("mesa")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        playwright.expect(page.locator("#count")).to_have_text("1")
+        for _ in range(4):
+            page.keyboard.press("Tab")
+        page.keyboard.type("MUGS")
+        page.keyboard.press("Enter")
+        playwright.expect(page.locator("#corrections li")).to_contain_text("MUGS")
+        for _ in range(2):
+            page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+        playwright.expect(page.locator("#count")).to_have_text("0")
+        assert page.evaluate("document.activeElement.id") == "corrections-heading"
+
+
+def test_a_service_that_is_gone_is_told(browser: Any, server: Server) -> None:
+    with browser.new_context(locale="en-GB") as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}")
+        context.set_offline(True)
+        page.keyboard.type("mesa")
+        playwright.expect(page.get_by_role("alert")).to_have_text("The service does not answer.")
+        context.set_offline(False)
+        page.keyboard.type("s")
+        page.keyboard.press("Backspace")
+        playwright.expect(page.locator("#answers li").first).to_contain_text("TABLES")
+        playwright.expect(page.get_by_role("alert")).to_have_text("")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing(browser: Any, server: Server, width: int, scheme: str) -> None:
+    size = {"width": width, "height": 844}
+    with opened(browser, server, viewport=size, color_scheme=scheme) as page:
+        checked = axe.Axe()
+        for title, category in (("", ""), ("Taza para mesa " + "x" * 300, "TABLES")):
+            if title:
+                answered(page, title, category)
+                page.locator("#answers button").first.click()
+            found = checked.run(page)
+            assert found.violations_count == 0, found.generate_report()
+            assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -1,0 +1,418 @@
+"""The service as its clients see it: answers, errors, counters, a new model, its end."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_made import CATEGORIES, command, write_model
+
+from rubro import Classifier, __version__
+from rubro.prediction.folder import fingerprint
+from rubro.prediction.thresholds import CategoryThreshold, Kept, Threshold, Thresholds
+from serving import SECONDS, Server, running, start
+
+pytest_plugins = ["hand_made", "serving"]
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+def wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# Answers
+
+
+def test_one_title_has_one_answer(server: Server, model: Path) -> None:
+    answer = server.ask("/predict", {"titles": "Mesa De Pino"})
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/json"
+    ((category, confidence),) = Classifier.load(model).top(["Mesa De Pino"], 1)[0]
+    assert category == "TABLES"
+    assert answer.json["answers"] == [
+        {
+            "category": category,
+            "confidence": round(confidence, 6),
+            "top": [{"category": category, "confidence": round(confidence, 6)}],
+            "error": None,
+        }
+    ]
+
+
+def test_a_title_without_an_answer_keeps_its_place(server: Server) -> None:
+    titles = ["Taza", 5, None, ["Mesa"], "", " \t", "Sill\ud800a", "Silla", "x" * 100_000]
+    before = server.metric("rubro_title_errors_total")
+    answers = server.ask("/predict", {"titles": titles, "top": 2}).json["answers"]
+    assert [answer["error"] for answer in answers] == [
+        None,
+        *["the title is not text"] * 3,
+        *["the title is empty"] * 2,
+        "the title holds half of a surrogate pair",
+        None,
+        None,
+    ]
+    assert [answers[0]["category"], answers[7]["category"]] == ["MUGS", "CHAIRS"]
+    assert [len(answer["top"]) for answer in answers] == [2, *[0] * 6, 2, 2]
+    assert server.metric("rubro_title_errors_total") == before + 6
+
+
+def test_below_the_least_confidence_no_category_is_named(server: Server) -> None:
+    content = {"titles": ["Mesa", "nada"], "min_confidence": 0.9, "top": 100}
+    sure, unsure = server.ask("/predict", content).json["answers"]
+    assert sure["category"] == "TABLES"
+    assert unsure["category"] is None
+    assert unsure["confidence"] == unsure["top"][0]["confidence"] < 0.9
+    assert len(unsure["top"]) == len(CATEGORIES)
+
+
+def test_a_whole_number_may_have_a_point(server: Server) -> None:
+    answer = server.ask("/predict", b'{"titles": "Mesa", "top": 2.0}')
+    assert len(answer.json["answers"][0]["top"]) == 2
+
+
+def test_words_speak_for_a_category(server: Server) -> None:
+    title = "🍵 Taza para mesa"
+    found = server.ask("/explain", {"title": title}).json
+    assert found["answer"]["category"] == "TABLES"
+    assert found["other"] == "MUGS"
+    for word in found["words"]:
+        assert title[word["start"] : word["end"]] == word["text"]
+    speak = {word["text"]: word["contribution"] for word in found["words"]}
+    assert speak["mesa"] > 0 > speak["Taza"]
+    assert abs(speak["para"]) < 1e-6
+
+
+def test_a_title_that_cannot_be_read_is_not_explained(server: Server) -> None:
+    found = server.ask("/explain", {"title": "\ud800"}).json
+    assert found["answer"]["error"] == "the title holds half of a surrogate pair"
+    assert (found["other"], found["words"]) == (None, [])
+
+
+def test_every_answer_tells_its_model(server: Server) -> None:
+    version = server.ask("/version").json
+    assert version["rubro"] == __version__
+    model = version["model"]
+    assert (model["name"], model["format"], len(model["hash"])) == ("svm", "rubro-1", 64)
+    categories = server.ask("/categories").json
+    assert categories == {"model": model, "categories": list(CATEGORIES.values())}
+    for path, content in (("/predict", {"titles": "Mesa"}), ("/explain", {"title": "Mesa"})):
+        assert server.ask(path, content).json["model"] == model
+    assert server.ask("/health").json == {"status": "ok"}
+
+
+def test_the_commit_is_that_of_the_repository_or_the_one_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_model(tmp_path / "models" / "svm")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "one"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    with running(folder) as server:
+        assert server.ask("/version").json["model"]["commit"] == head.stdout.strip()
+    monkeypatch.setenv("RUBRO_COMMIT", "abc")
+    with running(folder) as server:
+        assert server.ask("/version").json["model"]["commit"] == "abc"
+
+
+def test_many_at_once_get_the_answers_of_one_alone(server: Server, model: Path) -> None:
+    words = [*CATEGORIES, "nada"]
+    titles = [f"{words[n % 5]} {words[n % 3]} {n}" for n in range(400)]
+    expected = [best for ((best, _), *_) in Classifier.load(model).top(titles, 1)]
+
+    def category(title: str) -> str:
+        found: str = server.ask("/predict", {"titles": title}).json["answers"][0]["category"]
+        return found
+
+    with ThreadPoolExecutor(16) as threads:
+        batch = threads.submit(server.ask, "/predict", {"titles": titles})
+        assert list(threads.map(category, titles)) == expected
+        answers = batch.result().json["answers"]
+    assert [answer["category"] for answer in answers] == expected
+
+
+def test_requests_are_counted_by_route_and_not_by_what_clients_write(server: Server) -> None:
+    for path in ("/secret-1", "/secret-2"):
+        assert server.ask(path).status == 404
+    name = 'rubro_requests_total{path="/health",status="200"}'
+    server.ask("/health")
+    before = server.metric(name)
+    server.ask("/health")
+    assert server.metric(name) == before + 1
+    text = server.ask("/metrics").body.decode()
+    assert "secret" not in text
+    assert 'rubro_requests_total{path="other",status="404"}' in text
+    assert "process_resident_memory_bytes" in text
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status"),
+    [
+        ("/predict", b"", 422),
+        ("/predict", b"{", 422),
+        ("/predict", b"[1]", 422),
+        ("/predict", b"null", 422),
+        ("/predict", {}, 422),
+        ("/predict", {"titles": 5}, 422),
+        ("/predict", {"titles": []}, 422),
+        ("/predict", {"titles": ["x"] * 1001}, 422),
+        ("/predict", {"titles": "x", "top": 0}, 422),
+        ("/predict", {"titles": "x", "top": "3"}, 422),
+        ("/predict", {"titles": "x", "top": True}, 422),
+        ("/predict", {"titles": "x", "top": 1.5}, 422),
+        ("/predict", {"titles": "x", "min_confidence": float("nan")}, 422),
+        ("/predict", {"titles": "x", "min_confidence": float("inf")}, 422),
+        ("/predict", b'{"titles": "x", "top": 1' + b"0" * 5000 + b"}", 400),
+        ("/predict", {"titles": "x", "\ud800": 1}, 422),
+        ("/predict", {"titles": "x", "y" * 10_000: 1}, 422),
+        ("/predict", b'{"titles": "\xff\xfe"}', 400),
+        ("/predict", '{"titles": "é"}'.encode("latin-1"), 400),
+        ("/predict", b"[" * 100_000, 400),
+        ("/predict", b'{"titles":' * 50_000 + b"1" + b"}" * 50_000, 400),
+        ("/explain", {"title": ["x"]}, 422),
+        ("/explain", {"title": None}, 422),
+        ("/predict", b" " * (2**20 + 1), 413),
+        ("/nothing", {}, 404),
+        ("/nothing", None, 404),
+        ("/predict", None, 405),
+        ("/version", {}, 405),
+        ("/%00%ff/../", None, 404),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_an_error_is_a_problem(server: Server, path: str, content: Any, status: int) -> None:
+    answer = server.ask(path, content)
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json
+    assert problem.keys() == {"type", "title", "status", "detail"}
+    assert problem["status"] == status
+    assert 0 < len(problem["detail"]) < 1000
+    assert "Traceback" not in problem["detail"]
+
+
+def test_a_form_of_another_site_is_refused(server: Server) -> None:
+    answer = server.ask("/predict", {"titles": "x"}, headers={"Content-Type": "text/plain"})
+    assert answer.status == 422
+
+
+def test_utf_16_is_read(server: Server) -> None:
+    answer = server.ask("/predict", '{"titles": "Mesa"}'.encode("utf-16"))
+    assert answer.json["answers"][0]["category"] == "TABLES"
+
+
+def exchange(server: Server, *parts: bytes) -> bytes:
+    """Send bytes and return all that comes until the server closes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as connection:
+        received = b""
+        try:
+            for part in parts:
+                connection.sendall(part)
+            while piece := connection.recv(2**16):
+                received += piece
+        except ConnectionError:  # it closed before it had read all
+            pass
+        return received
+
+
+@pytest.mark.parametrize(
+    ("parts", "beginning"),
+    [
+        ([b"\x00\x01\r\n\r\n"], b"HTTP/1.1 400"),
+        ([b"GET / HTTP/9.9\r\n\r\n"], b"HTTP/1.1 400"),
+        ([HEAD + b"Content-Length: -1\r\n\r\n"], b"HTTP/1.1 400"),
+        ([HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n"], b"HTTP/1.1 400"),
+        ([HEAD + b"Content-Length: 99999999999999\r\n\r\n"], b"HTTP/1.1 413"),
+        ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"zz\r\n"], b"HTTP/1.1 400"),
+        ([b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n"], b"HTTP/1.1 400"),
+        ([b"GET / HTTP/1.1\r\nX: ", *[b"x" * 2**14] * 8], b""),
+    ],
+)
+def test_a_broken_request_closes_its_connection(
+    server: Server, parts: list[bytes], beginning: bytes
+) -> None:
+    assert exchange(server, *parts).startswith(beginning)
+    assert server.ask("/health").status == 200
+
+
+def test_a_chunked_body_that_is_too_large_is_refused(server: Server) -> None:
+    name = 'rubro_requests_total{path="other",status="413"}'
+    before = server.metric(name)
+    chunk = b"10000\r\n" + b" " * 2**16 + b"\r\n"
+    head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    assert exchange(server, head, *[chunk] * 20, b"0\r\n\r\n").startswith(b"HTTP/1.1 413")
+    exchange(server, head, *[chunk] * 300)
+    assert server.metric(name) == before + 2
+
+
+def test_thresholds_decide_which_categories_are_named(tmp_path: Path) -> None:
+    folder, file = write_model(tmp_path / "model"), tmp_path / "thresholds.json"
+    kept: dict[str, Any] = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
+    least = dict(zip(CATEGORIES.values(), (0.2, 0.99, None, 0.2), strict=True))
+    own: dict[str, Any] = {"basis": "own", **kept}
+    thresholds = Thresholds(
+        model="svm",
+        fingerprint=fingerprint(folder),
+        precision=0.9,
+        coverage=0.9,
+        least_titles=1,
+        single=Threshold(confidence=0.5, **kept),
+        together=Threshold(confidence=0.5, **kept),
+        categories={
+            name: CategoryThreshold(confidence=value, **own) for name, value in least.items()
+        },
+        all=Kept(**kept),
+    )
+    file.write_text(thresholds.model_dump_json())
+    titles = ["mesa", "silla", "lampara", "taza", "taza de otras cosas", "mesa"]
+    with running(folder, "--thresholds", str(file)) as server:
+        answers = server.ask("/predict", {"titles": titles}).json["answers"]
+        found = [answer["category"] for answer in answers]
+        assert found == ["TABLES", None, None, "MUGS", None, "TABLES"]
+        assert all(answer["top"] for answer in answers)
+        asked = {"titles": "mesa", "min_confidence": 1.0}
+        assert server.ask("/predict", asked).json["answers"][0]["category"] is None
+        assert server.ask("/explain", {"title": "taza de otras cosas"}).json["foreign"]
+    with (folder / "vocabulary.json").open("a") as vocabulary:
+        vocabulary.write(" ")
+    assert "of another model" in refused(folder, "--thresholds", str(file))
+
+
+def test_a_client_that_leaves_in_the_middle_is_forgotten(server: Server) -> None:
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(HEAD + b'Content-Length: 50\r\n\r\n{"titles": "Me')
+    assert server.ask("/predict", {"titles": "Mesa"}).status == 200
+
+
+@pytest.mark.slow
+def test_a_slow_client_is_let_go_and_holds_up_nobody(server: Server) -> None:
+    def received(sent: bytes) -> bytes:
+        return exchange(server, sent)
+
+    with ThreadPoolExecutor(20) as threads:
+        heads = threads.map(received, [b"POST /pre"] * 10)
+        bodies = threads.map(received, [HEAD + b"Content-Length: 9\r\n\r\n{"] * 10)
+        assert server.ask("/predict", {"titles": "Mesa"}).status == 200
+        assert set(heads) == {b""}
+        assert all(body.startswith(b"HTTP/1.1 408") for body in bodies)
+
+
+# A new model
+
+
+def replaced(folder: Path, by: Path) -> None:
+    """Put another folder in the place of one, as `dvc checkout` does: file by file."""
+    for source in sorted(by.iterdir()):
+        partial = folder / f"{source.name}.partial"
+        shutil.copy(source, partial)
+        partial.rename(folder / source.name)
+
+
+def test_a_new_model_takes_over_without_a_lost_request(tmp_path: Path) -> None:
+    folder, other = write_model(tmp_path / "one"), write_model(tmp_path / "two")
+    description = (other / "model.json").read_text().replace("TABLES", "DESKS")
+    (other / "model.json").write_text(description)
+    with running(folder) as server, ThreadPoolExecutor(4) as threads:
+        old = server.ask("/version").json["model"]["hash"]
+        is_new = False
+
+        def ask_until_it_is_new(_: int) -> set[tuple[str, str]]:
+            found = set()
+            while not is_new:
+                answer = server.ask("/predict", {"titles": "Mesa"})
+                assert answer.status == 200
+                found.add((answer.json["model"]["hash"], answer.json["answers"][0]["category"]))
+            return found
+
+        asking = [threads.submit(ask_until_it_is_new, n) for n in range(4)]
+        replaced(folder, other)
+        try:
+            wait_for(lambda: server.ask("/version").json["model"]["hash"] != old)
+        finally:
+            is_new = True
+        new = server.ask("/version").json["model"]["hash"]
+        found = set().union(*(each.result() for each in asking))
+        assert (old, "TABLES") in found
+        assert found <= {(old, "TABLES"), (new, "DESKS")}
+        assert server.ask("/predict", {"titles": "Mesa"}).json["answers"][0]["category"] == "DESKS"
+        assert server.metric('rubro_model_reloads_total{outcome="replaced"}') == 1
+
+
+def test_a_damaged_folder_leaves_the_model_in_use(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    whole = (folder / "svm.safetensors").read_bytes()
+    with start(folder) as process:
+        assert process.stderr is not None
+        server = Server(process, int(process.stderr.readline().rstrip().rpartition(":")[2]))
+        before = server.ask("/version").json
+        # Written in place, as cp does: what the service reads must not be this file.
+        (folder / "svm.safetensors").write_bytes(whole[:100])
+        name = 'rubro_model_reloads_total{outcome="refused"}'
+        wait_for(lambda: name in server.ask("/metrics").body.decode())
+        assert server.ask("/version").json == before
+        assert server.ask("/predict", {"titles": "Mesa"}).json["answers"][0]["category"] == "TABLES"
+        process.terminate()
+        said = process.stderr.read()
+    assert said.startswith("the model in use stays: ")
+    assert "safetensors" in said
+    assert said.count("\n") == 1
+
+
+# Its end
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_what_has_begun_is_answered_before_the_end(model: Path, sent: int, code: int) -> None:
+    body = b'{"titles": "Mesa"}'
+    with start(model) as process:
+        assert process.stderr is not None
+        port = int(process.stderr.readline().rstrip().rpartition(":")[2])
+        server = Server(process, port)
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
+            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
+            assert server.ask("/health").status == 200
+            process.send_signal(sent)
+
+            def is_closed() -> bool:
+                with socket.socket() as other:
+                    return other.connect_ex(("127.0.0.1", port)) != 0
+
+            wait_for(is_closed)
+            connection.sendall(body[5:])
+            assert connection.recv(2**16).startswith(b"HTTP/1.1 200")
+        assert process.stderr.read() == ""
+    assert process.returncode == code
+
+
+def refused(model: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        command(model, arguments, "serve"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_an_address_in_use_is_answered_with_one_line(server: Server, model: Path) -> None:
+    assert f"127.0.0.1:{server.port}: " in refused(model, "--port", str(server.port))
+    assert "choose another address" in refused(model, "--host", "no.such.host.invalid")
+
+
+def test_a_folder_without_a_model_is_answered_with_one_line(tmp_path: Path) -> None:
+    assert "no model there" in refused(tmp_path)
