@@ -110,7 +110,7 @@ lock: setup ## Renew requirements.lock with the newest versions (torch stays)
 	pip install --quiet uv
 	(grep '^\#' requirements.lock; \
 	  uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-	  --generate-hashes --no-header --no-annotate --extra train --extra mlflow --group dev \
+	  --generate-hashes --no-header --no-annotate --extra train --extra mlflow --extra search --extra serve --group dev \
 	  --constraint <(printf '%s\n' $(TORCH) $(addsuffix ',$(addprefix ',$(ONE_VERSION)))) pyproject.toml \
 	  | awk '/^[^ ]/ {kept = !/^(nvidia-(cu|nv|nccl)|cuda-|triton|torch==)/} kept') \
 	  > requirements.lock.new

@@ -44,20 +44,17 @@ def opened(browser: Any, server: Server, **settings: Any) -> Iterator[Any]:
     """The page in a fresh profile; nothing may fail, warn or be asked of another server."""
     origin = f"http://127.0.0.1:{server.port}"
     said: list[str] = []
+    requested: list[str] = []
     with browser.new_context(**{"locale": "en-GB", **settings}) as context:
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("requestfailed", lambda request: said.append(request.url))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith((origin, "data:", "blob:")) or said.append(request.url)
-            ),
-        )
+        page.on("request", lambda request: requested.append(request.url))
         page.goto(origin)
         yield page
     assert said == []
+    assert all(url.startswith((origin, "data:", "blob:")) for url in requested)
 
 
 def answered(page: Any, title: str, category: str) -> None:
