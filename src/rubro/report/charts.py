@@ -243,7 +243,7 @@ def _reliability(content: Content) -> Iterator[Chart]:
                 sizes = [6 + 60 * b.titles / most for b in bins]
                 axes.scatter(x, y, sizes, color=SERIES[number], marker=_MARKERS[number])
                 _line(axes, number, x, y, name, marked=False)
-            axes.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy")
+            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="accuracy")
             axes.legend()
 
         metrics = content.models[model]
