@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
 from rubro.base.console import say
 from rubro.base.errors import ParamsError, TrainingError
@@ -96,7 +96,15 @@ class Choices(Section):
         return json.loads(suggested)
 
 
-Space = dict[str, Range | Choices]
+def _kind(values: Any) -> str:
+    """Return the tag of the schema that is meant: a mistake is told in its terms."""
+    return "choices" if isinstance(values, dict) and "choices" in values else "range"
+
+
+_Values = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)
+]
+Space = dict[str, _Values]
 
 
 @dataclass(frozen=True)
