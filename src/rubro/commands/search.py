@@ -24,7 +24,7 @@ from rubro.commands.experiments import (
     read_experiments,
     setting_text,
 )
-from rubro.commands.sweep import EXIT_SOME_FAILED, FOLDER, Plan, find, run
+from rubro.commands.sweep import EXIT_SOME_FAILED, FOLDER, Plan, check_metrics, find, run
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -143,8 +143,7 @@ def search(options: Options) -> int:
     space = read_space(options.space)
     _check(space, options)
     last, _ = read_experiments()
-    if last.metrics:  # a mistyped name shows before the first trial has run
-        compare.named([options.metric], list(last.metrics))
+    check_metrics([options.metric], last)
     with _alone():
         study = _study(space, options)
         failed = _run_trials(study, space, options)
@@ -236,7 +235,8 @@ def _run_trials(study: Study, space: Space, options: Options) -> int:
         trial = unfinished.pop(0) if unfinished else _ask(study, space)
         plan = _plan(trial.params, space, options)
         _, experiments = read_experiments()
-        experiment = run(plan, f"{number}/{options.trials}", find(plan, experiments))
+        position, ran = f"{number}/{options.trials}", find(plan, experiments)
+        experiment = run(plan, position, [options.metric], ran)
         if experiment is None:
             failed += 1
             study.tell(trial.number, state=TrialState.FAIL)
