@@ -60,6 +60,9 @@ def test_a_grid_runs_each_combination_once_and_ends_with_the_comparison(toy: Pat
     assert "train_mlp.dropout=0.5,seed=1    1-2  0.9015 ± 0.0007  0.9015 ± 0.0007" in re.sub(
         " {4,}", "    ", done.stdout
     )
+    assert (
+        "4/4 train_mlp.dropout=0.5,seed=2: validation ensemble balanced accuracy 0.9" in done.stderr
+    )
     assert done.stderr.endswith("dvc exp apply train_mlp.dropout=0.5,seed=1\n")
     again = run_in(toy, *command)
     assert "4 experiments, 0 to run" in again.stderr
@@ -109,6 +112,7 @@ def test_fixed_settings_are_in_every_experiment(toy: Path) -> None:
         (["train_mlp.droput=0.1"], "train_mlp.droput: unknown key; did you mean 'dropout'?"),
         (["seed=[1"], "seed=[1: "),
         (["seed=1", "-S", "subset=2"], "subset: "),
+        (["seed=1", "-m", "test.mlp.los"], "test.mlp.los: no such metric; did you mean"),
     ],
 )
 def test_a_wrong_setting_is_one_message_before_anything_runs(

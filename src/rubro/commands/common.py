@@ -58,8 +58,9 @@ def needed_packages(command: str, extras: str = "train") -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
         raise RubroError(
-            f"{command} needs {error.name}, which is not installed: pip install 'rubro[{extras}]'"
+            f"{command} needs {package}, which is not installed: pip install 'rubro[{extras}]'"
         ) from None
 
 

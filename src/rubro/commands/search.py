@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
 from rubro.base.console import say
 from rubro.base.errors import ParamsError, TrainingError
@@ -24,7 +24,7 @@ from rubro.commands.experiments import (
     read_experiments,
     setting_text,
 )
-from rubro.commands.sweep import EXIT_SOME_FAILED, FOLDER, Plan, find, run
+from rubro.commands.sweep import EXIT_SOME_FAILED, FOLDER, Plan, check_metrics, find, run
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -96,7 +96,15 @@ class Choices(Section):
         return json.loads(suggested)
 
 
-Space = dict[str, Range | Choices]
+def _kind(values: Any) -> str:
+    """Return the tag of the schema that is meant: a mistake is told in its terms."""
+    return "choices" if isinstance(values, dict) and "choices" in values else "range"
+
+
+_Values = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)
+]
+Space = dict[str, _Values]
 
 
 @dataclass(frozen=True)
@@ -135,8 +143,7 @@ def search(options: Options) -> int:
     space = read_space(options.space)
     _check(space, options)
     last, _ = read_experiments()
-    if last.metrics:  # a mistyped name shows before the first trial has run
-        compare.named([options.metric], list(last.metrics))
+    check_metrics([options.metric], last)
     with _alone():
         study = _study(space, options)
         failed = _run_trials(study, space, options)
@@ -228,7 +235,8 @@ def _run_trials(study: Study, space: Space, options: Options) -> int:
         trial = unfinished.pop(0) if unfinished else _ask(study, space)
         plan = _plan(trial.params, space, options)
         _, experiments = read_experiments()
-        experiment = run(plan, f"{number}/{options.trials}", find(plan, experiments))
+        position, ran = f"{number}/{options.trials}", find(plan, experiments)
+        experiment = run(plan, position, [options.metric], ran)
         if experiment is None:
             failed += 1
             study.tell(trial.number, state=TrialState.FAIL)

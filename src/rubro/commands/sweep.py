@@ -67,21 +67,22 @@ def sweep(options: Options) -> int:
         Exit code: 0, or 3 where an experiment failed.
 
     Raises:
-        ParamsError: A setting is wrong; nothing has run.
+        ParamsError: A setting or the name of a metric is wrong; nothing has run.
         DataError: There is no Git repository here.
         TrainingError: A commit was made meanwhile.
     """
     plans = plans_of(options.sweeps, options.settings)
-    _, experiments = read_experiments()
+    last, experiments = read_experiments()
+    metrics = options.metrics or compare.METRICS
+    check_metrics(metrics, last)
     waiting = sum(find(plan, experiments) is None for plan in plans)
     say(f"{len(plans)} experiments, {waiting} to run; Ctrl-C stops, the same command resumes")
     found = [
         ran
         for number, plan in enumerate(plans, start=1)
-        if (ran := run(plan, f"{number}/{len(plans)}", find(plan, experiments)))
+        if (ran := run(plan, f"{number}/{len(plans)}", metrics, find(plan, experiments)))
     ]
     say("")
-    last, _ = read_experiments()
     compare.show(last, found, compare.Options(metrics=options.metrics))
     return EXIT_SOME_FAILED if len(found) < len(plans) else 0
 
@@ -128,18 +129,36 @@ def find(plan: Plan, experiments: Sequence[Experiment]) -> Experiment | None:
     return next((one for one in alike if not _differs_in_code(one)), None)
 
 
-def run(plan: Plan, position: str, ran: Experiment | None = None) -> Experiment | None:
+def check_metrics(names: Sequence[str], last: Experiment) -> None:
+    """Check names of metrics before anything runs, against those of the last commit if it has some.
+
+    Args:
+        names: Names with wildcards in place of their parts.
+        last: The last commit.
+
+    Raises:
+        ParamsError: There is no such metric.
+    """
+    if last.metrics:
+        compare.named(names, list(last.metrics))
+
+
+def run(
+    plan: Plan, position: str, metrics: Sequence[str], ran: Experiment | None = None
+) -> Experiment | None:
     """Run an experiment in a copy of the repository and say how it ends.
 
     Args:
         plan: Settings.
         position: Number of the experiment among all, for the messages.
+        metrics: Names of metrics with wildcards; the first is said at the end.
         ran: Experiment of an earlier call that makes this one unnecessary.
 
     Returns:
         Experiment; None where it failed. Its log is in LOGS then.
 
     Raises:
+        ParamsError: There is no such metric.
         TrainingError: A commit was made meanwhile.
     """
     if ran:
@@ -157,9 +176,10 @@ def run(plan: Plan, position: str, ran: Experiment | None = None) -> Experiment 
     if found is None:
         raise TrainingError(f"{name} is of another commit: one was made while it ran")
     log.unlink()
-    score = found.metrics.get(compare.BEST)
-    outcome = "" if score is None else f": balanced accuracy on validation {score:.4f}"
-    say(f"{position} {name}{outcome}, {_duration(time.monotonic() - start)}")
+    metric, *_ = compare.named(metrics, list(found.metrics))
+    words = metric.replace(".", " ").replace("_", " ")
+    duration = _duration(time.monotonic() - start)
+    say(f"{position} {name}: {words} {found.metrics[metric]:.4f}, {duration}")
     return found
 
 
