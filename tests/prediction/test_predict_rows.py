@@ -49,6 +49,8 @@ def runner(model: Path) -> Predict:
             "model": model,
             "top": None,
             "least_confidence": None,
+            "thresholds": None,
+            "details": False,
             "output": output,
             "output_format": None,
             "input_format": None,

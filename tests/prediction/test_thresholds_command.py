@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     done = run("thresholds", model, folder, "validation.parquet", "--precision", "0.95")
     assert done.returncode == 0, done.stderr
     assert "4,000 of 4,800 titles are reliable" in done.stderr
-    assert "95.0% promised" in done.stdout
+    assert "precision 0.95 promised" in done.stdout
     return folder
 
 
@@ -140,6 +140,7 @@ def test_details_alone_leave_no_category_out(folder: Path, model: Path) -> None:
         ({"fingerprint": "0" * 64}, "of another model than the one in"),
         ({"format": "rubro-thresholds-2"}, "'format': Input should be 'rubro-thresholds-1'"),
         ({"precision": 2}, "'precision': Input should be less than or equal to 1"),
+        ({"categories": {}}, "of another model than the one in"),
         ({"more": 1}, "'more': Extra inputs are not permitted"),
     ],
 )
@@ -173,7 +174,11 @@ def test_thresholds_are_for_one_model(folder: Path, tmp_path: Path, model: Path)
         ),
         ("thresholds", ["none.csv"], "none.csv: no such file"),
         ("thresholds", ["validation.parquet", "--precision", "1.0"], "'--precision'"),
-        ("thresholds", ["few.csv", "-o", "few.json"], "no threshold makes 98.0% sure"),
+        (
+            "thresholds",
+            ["few.csv", "-o", "few.json"],
+            "no threshold makes a precision of 0.98 sure",
+        ),
         ("thresholds", ["unreliable.csv"], "all rows are unreliable"),
     ],
 )

@@ -48,7 +48,7 @@ class Options:
         top: Number of categories for each title; None = 1, at the prompt 5.
         least_confidence: Confidence below which no category is predicted; None = any is.
         thresholds: File with such a confidence for each category; None = any is predicted.
-        details: Whether to tell how much of each title no training title holds.
+        details: Whether to tell what share of each title is out of the vocabulary.
         output: File to write; None = standard output.
         output_format: Kind of output; None = the name of the output tells.
         input_format: Kind of input; None = it is guessed.
@@ -178,7 +178,7 @@ def _is_file_written(options: Options) -> bool:
 
 @dataclass(frozen=True)
 class _Answer:
-    """Best categories of a title, and the share of its tokens that no training title holds."""
+    """Best categories of a title, and the share of its tokens that are out of the vocabulary."""
 
     best: list[tuple[str, float]]
     out_of_vocabulary: float

@@ -103,7 +103,7 @@ def show_explanation(explanation: Explanation) -> None:
         )
     )
     if explanation.foreign:
-        unknown = f"{explanation.out_of_vocabulary:.0%} of the tokens are in no training title"
+        unknown = f"{explanation.out_of_vocabulary:.0%} of the tokens are unknown"
         console.print(Text(f"foreign to the training: {unknown}", style="yellow"))
     console.print(_words_table(explanation, most, console), "")
     if explanation.linear:
@@ -143,7 +143,7 @@ def _words_table(explanation: Explanation, most: float, console: Console) -> Tab
             f"{word.contribution:+7.2f} ", (filled.ljust(_CONTRIBUTION_CELLS), colour)
         )
         members = (f"{each:+.2f}" for each in word.members.values())
-        note = "" if word.known else Text("in no training title", style="yellow")
+        note = "" if word.known else Text("unknown", style="yellow")
         table.add_row(printable(word.text), part, *members, note)
     return table
 

@@ -75,7 +75,7 @@ def thresholds(options: Options) -> None:
     found = _measured(_chosen(predictions, classifier, options), predictions)
     if not found.all.kept:
         raise DataError(
-            f"{options.source.file}: no threshold makes {options.precision:.1%} sure: "
+            f"{options.source.file}: no threshold makes a precision of {options.precision:g} sure: "
             f"{len(predictions.right):,} reliable titles, {predictions.right.mean():.1%} of them "
             "right; lower --precision, or name a file with more titles"
         )
@@ -177,12 +177,14 @@ def _show(found: Thresholds, source: str) -> None:
         lines.append((name, _shown_bound(found.together), *_cells(found.together)))
     lines.append(("one threshold for all", _shown_bound(found.single), *_cells(found.single)))
     columns = ("threshold", "titles", "kept", "right", f"{found.coverage:.0%} interval")
-    show_table(f"{found.model}: {found.precision:.1%} promised; {source}", lines, ("", *columns))
+    show_table(
+        f"{found.model}: precision {found.precision:g} promised; {source}", lines, ("", *columns)
+    )
     wrong = [(each.kept - each.right, name) for name, each in found.categories.items()]
     worst = [name for count, name in heapq.nlargest(_SHOWN_CATEGORIES, wrong) if count]
     rows = [
-        (name, _shown_bound(each), *_cells(each))
-        for name, each in ((name, found.categories[name]) for name in worst)
+        (name, _shown_bound(found.categories[name]), *_cells(found.categories[name]))
+        for name in worst
     ]
     if rows:
         show_table("most wrong answers accepted", rows, ("category", *columns))

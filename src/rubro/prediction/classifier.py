@@ -165,7 +165,7 @@ class Classifier:
         return {name: np.concatenate([self._zeros(), *parts]) for name, parts in found.items()}
 
     def out_of_vocabulary(self, titles: Sequence[str]) -> np.ndarray:
-        """Return the share of the tokens of each title that are in no training title.
+        """Return the share of the tokens of each title that are not in the vocabulary.
 
         Above explanation.FOREIGN_SHARE a title is foreign to the training, in another language for
         instance, and its category is a guess.

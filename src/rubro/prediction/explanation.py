@@ -13,7 +13,7 @@ from rubro.features.subwords import Subwords
 from rubro.prediction.nearest import Neighbour
 from rubro.prediction.networks import SvmScorer
 
-# A title most of whose tokens are in no training title is foreign: the model only guesses.
+# A title is foreign where a larger share of its tokens is not in the vocabulary: the model guesses.
 FOREIGN_SHARE = 0.5
 Place = tuple[int, int]  # beginning and end in a title
 
@@ -76,8 +76,8 @@ class Explanation:
             member.
         linear_bias: Lead that the linear member gives without any input; with all of linear, it is
             the part of the lead that comes from this member.
-        out_of_vocabulary: Share of the tokens that are in no training title, 0 to 1.
-        foreign: Whether most tokens are in no training title.
+        out_of_vocabulary: Share of the tokens that are not in the vocabulary, 0 to 1.
+        foreign: Whether most tokens are not in the vocabulary.
         nearest: Training titles, nearest first; empty unless asked for.
     """
 

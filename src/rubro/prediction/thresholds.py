@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from rubro.base.errors import DataError
+from rubro.base.files import read_json
 from rubro.base.schema import NotNegative, Section
 from rubro.prediction.explanation import FOREIGN_SHARE
-from rubro.prediction.folder import fingerprint
+from rubro.prediction.folder import Description, fingerprint
 
 _Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -103,7 +104,8 @@ class Thresholds(Section):
             raise DataError(
                 f"{path}: no file of thresholds: {where}{first['msg']}; {remedy}"
             ) from None
-        if found.fingerprint != fingerprint(folder):
+        labels = read_json(folder / "model.json", Description).labels
+        if found.fingerprint != fingerprint(folder) or found.categories.keys() != set(labels):
             raise DataError(f"{path}: of another model than the one in {folder}; {remedy}")
         return found
 
@@ -113,8 +115,8 @@ class Thresholds(Section):
         Args:
             category: Predicted category.
             confidence: Confidence of the prediction, 0 to 1.
-            out_of_vocabulary: Share of the tokens of the title that are in no training title; the
-                answers for foreign titles are never accepted.
+            out_of_vocabulary: Share of the tokens of the title that are not in the vocabulary; no
+                answer for a foreign title is accepted.
         """
         least = self.categories[category].confidence
         return least is not None and confidence >= least and out_of_vocabulary <= FOREIGN_SHARE
