@@ -49,15 +49,12 @@ def opened(browser: Any, server: Server, **settings: Any) -> Iterator[Any]:
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("requestfailed", lambda request: said.append(request.url))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith((origin, "data:", "blob:")) or said.append(request.url)
-            ),
-        )
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
         page.goto(origin)
         yield page
     assert said == []
+    assert all(url.startswith((origin, "data:", "blob:")) for url in asked)
 
 
 def answered(page: Any, title: str, category: str) -> None:
