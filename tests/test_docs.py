@@ -24,7 +24,10 @@ PAGES = [
     ROOT / "benchmarks" / "TRIED.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-KNOWN_PROGRAMS = ("cd", "git", "head", "less", "pip", "pre-commit", "realpath", "source", "zcat")
+KNOWN_PROGRAMS = (
+    *("cd", "cp", "curl", "docker", "git", "head", "less", "pip", "pre-commit", "realpath"),
+    *("source", "sudo", "zcat"),
+)
 MOST_LINES = 130
 
 Command = list[str]
