@@ -25,8 +25,8 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 KNOWN_PROGRAMS = (
-    *("cd", "curl", "export", "git", "head", "less", "mlflow", "pip", "pre-commit", "realpath"),
-    *("source", "zcat"),
+    *("cd", "cp", "curl", "docker", "export", "git", "head", "less", "mlflow", "pip"),
+    *("pre-commit", "realpath", "source", "sudo", "zcat"),
 )
 MOST_LINES = 130
 

@@ -18,8 +18,8 @@ def _whole(value: Any) -> Any:
 
 _Top = Annotated[
     int,
-    BeforeValidator(_whole),
     Field(ge=1, le=100, description="Number of categories for each title, best first."),
+    BeforeValidator(_whole),
 ]
 _LeastConfidence = Annotated[
     float,

@@ -1,0 +1,92 @@
+"""The Dockerfile and the systemd unit: linted, and their steps run as far as no daemon is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from serving import Server
+
+pytest_plugins = ["hand_made"]
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+UNIT = ROOT / "deploy" / "rubro.service"
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile and their arguments."""
+    lines = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
+    joined = lines.replace("\\\n", " ").splitlines()
+    return [tuple(line.split(maxsplit=1)) for line in joined if line]  # type: ignore[misc]
+
+
+def argument_of(name: str) -> str:
+    (found,) = [argument for instruction, argument in instructions() if instruction == name]
+    return found
+
+
+def test_hadolint_finds_nothing() -> None:
+    if (hadolint := shutil.which("hadolint")) is None:
+        pytest.skip("there is no hadolint")
+    subprocess.run([hadolint, DOCKERFILE], check=True)
+
+
+def test_systemd_finds_nothing(tmp_path: Path) -> None:
+    if (analyze := shutil.which("systemd-analyze")) is None:
+        pytest.skip("there is no systemd-analyze")
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/opt/rubro/bin/rubro", shutil.which("true") or ""))
+    done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    command: list[str | Path] = [analyze, "security", "--offline=true", "--threshold=20", unit]
+    subprocess.run(command, capture_output=True, check=True)
+
+
+def test_what_is_copied_is_there_and_not_ignored() -> None:
+    ignored = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
+    kept = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    copied = {
+        name
+        for instruction, argument in instructions()
+        if instruction == "COPY" and not argument.startswith("--from")
+        for name in argument.split()[:-1]
+    }
+    assert copied == kept
+    assert all((ROOT / name).exists() for name in copied - {"models/ensemble"})
+
+
+@pytest.mark.slow
+def test_the_image_would_answer(model: Path, tmp_path: Path) -> None:
+    build, opt = tmp_path / "build", tmp_path / "opt"
+    build.mkdir()
+    for instruction, argument in instructions():
+        if instruction == "COPY" and not argument.startswith("--from"):
+            for name in set(argument.split()[:-1]) - {"models/ensemble"}:
+                source = ROOT / name
+                copy = shutil.copytree if source.is_dir() else shutil.copy
+                copy(source, build / name)
+        if instruction == "RUN" and "venv" in argument:
+            script = argument.replace("/opt/", f"{opt}/")
+            subprocess.run(["sh", "-euc", script], cwd=build, check=True, capture_output=True)
+    words = [*json.loads(argument_of("ENTRYPOINT")), *json.loads(argument_of("CMD"))]
+    words = [
+        word.replace("/opt/", f"{opt}/").replace("/models/ensemble", str(model)) for word in words
+    ]
+    assert "0.0.0.0" in words
+    with subprocess.Popen(
+        [*words, "--port", "0"], cwd=tmp_path, env={}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        port = int(process.stderr.readline().rstrip().rpartition(":")[2])
+        answer = Server(process, port).ask("/predict", {"titles": "Mesa"})
+        assert answer.json["answers"][0]["category"] == "TABLES"
+        check = argument_of("HEALTHCHECK").partition("CMD ")[2]
+        words = json.loads(check.replace("/opt/", f"{opt}/").replace(":8000", f":{port}"))
+        subprocess.run(words, check=True)
+        process.terminate()
+    assert process.returncode == 0
