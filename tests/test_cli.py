@@ -106,7 +106,7 @@ def test_version_is_that_of_the_package() -> None:
 
 def test_help_shows_every_command_and_examples() -> None:
     _, output = run("--help")
-    for command in ("predict", "evaluate", "sample", "check", "overrides"):
+    for command in ("predict", "evaluate", "sample", "check", "overrides", "gate"):
         assert f"  {command} " in output
     _, output = run("predict", "--help")
     assert "\n  rubro predict catalogue.csv -o answers.csv\n" in output

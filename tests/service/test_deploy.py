@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from serving import Server
 
 pytest_plugins = ["hand_made"]
