@@ -322,7 +322,8 @@ def test_the_pipeline_is_described_from_its_files(
     ]
     assert made["graph"].startswith("```mermaid\nflowchart TD\n")
     assert "node1-->node2" in made["graph"]
-    (tmp_path / "dvc.yaml").write_text("stages: {one: {desc: First, cmd: 'true', outs: [x, x]}}\n")
+    one_output = "{desc: First, cmd: 'true', outs: [x]}"
+    (tmp_path / "dvc.yaml").write_text(f"stages: {{one: {one_output}, two: {one_output}}}\n")
     with pytest.raises(DataError, match="`dvc dag` failed: "):
         module.pipeline()
 
