@@ -26,8 +26,8 @@ class Word:
         text: Text as typed.
         start: Place of the first character in the title.
         end: Place after the last character in the title.
-        contribution: Lead of the category over the other one, in logits, minus the lead in the same
-            title without the token and thus without its bigrams.
+        contribution: Lead of the category over the other one, in logits, minus the lead in the title
+            typed without the token: its bigrams are lost too, and its neighbours become neighbours.
         members: Parts of the contribution, by the name of the member they come from.
         known: Whether the token is in the vocabulary.
     """
