@@ -7,11 +7,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
 from rubro.base.console import say
-from rubro.base.files import write_csv, write_json
+from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.sources import quarantined, read_titles, require_usable
-from rubro.data.splits import SourceInfo, save_splits
+from rubro.data.splits import SourceInfo, save_splits, write_csv
 from rubro.data.subset import make_subset
 
 

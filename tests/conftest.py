@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ pytest.register_assert_rewrite(
     "toy_pipeline",
     "trainings",
 )
+
+# Where the tests run in the background of a shell, or under nohup, what they start would ignore
+# these, and so would no signal end it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 MakeParams = Callable[..., Params]
 

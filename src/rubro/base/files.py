@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -15,9 +15,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rubro.base.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 T = TypeVar("T")
 _NUMPY_TYPES = {
@@ -65,17 +62,6 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
     with replacing(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a csv file without the table's index, replacing it in one step.
-
-    Args:
-        path: Path of the file; its folder is created if missing.
-        table: Rows and columns of the file.
-    """
-    with replacing(path) as partial:
-        table.to_csv(partial, index=False)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

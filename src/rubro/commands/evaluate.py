@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rubro.base.files import write_csv, write_json
+from rubro.base.files import write_json
 from rubro.base.params import EvaluateParams
 from rubro.commands.common import load_model, needed_packages
 from rubro.commands.labelled import Labelled, LabelledFile, read_labelled
@@ -68,6 +68,7 @@ def evaluate(options: Options) -> None:
         RubroError: A package is missing.
     """
     with needed_packages("rubro evaluate"):
+        from rubro.data.splits import write_csv
         from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
         from rubro.prediction.calibration import softmax
 

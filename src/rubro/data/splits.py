@@ -30,6 +30,17 @@ class SourceInfo(Section):
     max_title_length: Positive
 
 
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a csv file without the table's index, replacing it in one step.
+
+    Args:
+        path: Path of the file; its folder is created if missing.
+        table: Rows and columns of the file.
+    """
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False)
+
+
 def save_splits(
     folder: Path, splits: dict[str, pd.DataFrame], labels: list[str], info: SourceInfo
 ) -> None:
