@@ -41,15 +41,18 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return contents
 
 
+@pytest.mark.slow
 def test_only_the_wanted_peers_are_trained(twice: list[dict[str, Any]]) -> None:
     assert list(twice[0]["peers"]) == PEERS
 
 
+@pytest.mark.slow
 def test_fasttext_takes_part(twice: list[dict[str, Any]]) -> None:
     pytest.importorskip("floret")
     assert "fasttext" in twice[0]["peers"]
 
 
+@pytest.mark.slow
 def test_the_data_are_described_without_a_path(twice: list[dict[str, Any]]) -> None:
     content = twice[0]
     assert content["settings"]["data"]["path"] == "sample"
@@ -58,6 +61,7 @@ def test_the_data_are_described_without_a_path(twice: list[dict[str, Any]]) -> N
     assert 0 < content["rows"]["train"] <= 1000
 
 
+@pytest.mark.slow
 def test_the_setting_that_is_best_on_validation_is_chosen(twice: list[dict[str, Any]]) -> None:
     for peer in twice[0]["peers"].values():
         tried = peer["tried"]
@@ -68,6 +72,7 @@ def test_the_setting_that_is_best_on_validation_is_chosen(twice: list[dict[str, 
         assert {"setting": peer["setting"], "validation_balanced_accuracy": best} in tried
 
 
+@pytest.mark.slow
 def test_peers_learn(twice: list[dict[str, Any]]) -> None:
     for peer in twice[0]["peers"].values():
         assert peer["fit_seconds"] >= 0
@@ -76,6 +81,7 @@ def test_peers_learn(twice: list[dict[str, Any]]) -> None:
             assert peer[split]["balanced_accuracy"] > 5 / CATEGORIES
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_scores(twice: list[dict[str, Any]]) -> None:
     first, second = copy.deepcopy(twice)
     for content in (first, second):

@@ -8,6 +8,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 from tiny_project import run_in
 
 pytest_plugins = ["tiny_project"]
@@ -23,6 +25,7 @@ SPEEDS = {
 }
 
 
+@pytest.mark.slow
 def test_every_model_and_fasttext_are_measured(first_project: Path, tmp_path: Path) -> None:
     out = tmp_path / "results" / "predict.json"
     done = run_in(first_project, "python", "benchmarks/predict.py", "--repeats=1", f"--out={out}")

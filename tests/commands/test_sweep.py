@@ -71,6 +71,7 @@ def test_a_grid_runs_each_combination_once_and_ends_with_the_comparison(toy: Pat
     assert run_in(toy, "git", "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.slow
 def test_what_has_run_by_hand_is_not_run_again_but_other_code_is(toy: Path) -> None:
     run_in(toy, "dvc", "exp", "run", "--temp", "--name", "mine", "-S", "seed=3")
     assert "1/1 mine: has run" in run_in(toy, "rubro", "sweep", "seed=3").stderr
@@ -80,6 +81,7 @@ def test_what_has_run_by_hand_is_not_run_again_but_other_code_is(toy: Path) -> N
     assert experiments_in(toy) == ["mine", "seed=3"]
 
 
+@pytest.mark.slow
 def test_an_experiment_that_fails_keeps_its_log_and_the_others_run(toy: Path) -> None:
     command = ["rubro", "sweep", "train_mlp.learning_rate=5.0,0.001"]
     done = run_in(toy, *command, ok=False)
@@ -144,6 +146,7 @@ def test_a_missing_package_is_one_message(toy: Path) -> None:
 # Searches
 
 
+@pytest.mark.slow
 def test_a_search_finds_a_better_setting_that_one_command_applies(toy: Path, space: Path) -> None:
     done = run_in(toy, "rubro", "search", space.name, "--trials", "4")
     assert len(experiments_in(toy)) == 4

@@ -776,6 +776,7 @@ def write_bomb(path: Path, start: str, filling: bytes, count: int, end: str) -> 
         file.write(end.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.jsonl.gz", "x.csv.gz", "x.tsv.gz"])
 @pytest.mark.parametrize("filling", [b"0", b"\0"])
 def test_a_line_of_200_megabytes_costs_its_row_and_little_memory(
@@ -826,6 +827,7 @@ def test_a_line_that_is_too_long_inside_quotes_costs_its_record(tmp_path: Path, 
     assert reasons(raw) == [(line, "line_too_long") for line in (3, 4, 5)]
 
 
+@pytest.mark.slow
 def test_quotes_that_open_again_and_again_do_not_fill_the_memory(
     tmp_path: Path, project_root: Path
 ) -> None:
@@ -836,6 +838,7 @@ def test_quotes_that_open_again_and_again_do_not_fill_the_memory(
     assert megabytes < 400
 
 
+@pytest.mark.slow
 def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(
     tmp_path: Path, project_root: Path
 ) -> None:
@@ -854,6 +857,7 @@ def test_a_file_that_shrinks_a_lot_is_read_while_it_is_small(tmp_path: Path, rea
     assert len(read(tmp_path).table) == 30_000
 
 
+@pytest.mark.slow
 def test_millions_of_unusable_rows_stop_the_reading_early(
     tmp_path: Path, project_root: Path
 ) -> None:

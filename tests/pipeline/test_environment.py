@@ -122,6 +122,7 @@ def leave(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.slow
 def test_the_environment_of_another_launcher_changes_no_training(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +145,7 @@ def test_the_environment_of_another_launcher_changes_no_shared_training(
     assert found == train(project)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_lightning_writes_for_slurm_is_not_read(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +199,7 @@ def test_a_signal_of_a_scheduler_ends_a_training_that_resumes_to_the_same_bytes(
     assert digests(project, *outputs_of("train_mlp")) == wanted
 
 
+@pytest.mark.slow
 def test_a_signal_that_nohup_ignores_ends_nothing(project: Path) -> None:
     command = ["nohup", sys.executable, "stages/train_mlp.py"]
     with subprocess.Popen(

@@ -37,7 +37,8 @@ def epochs_trained(project: Path, model: str) -> int:
     return len((folder / "loss.tsv").read_text().splitlines()) - 1
 
 
-@pytest.mark.parametrize("model", [pytest.param("mlp", marks=pytest.mark.slow), "cnn"])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_an_experiment_with_one_epoch_reruns_what_it_must_and_compares(
     project: Path, dvc: Run, model: str
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_changed_knob_of_the_svm_trains_no_network(project: Path, dvc: Run) ->
     assert read(project, "evaluate")["test"]["ensemble"]["balanced_accuracy"] > 3 / 12
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_one_member_is_that_model(project: Path, dvc: Run) -> None:
     done = dvc("exp", "run", "-S", "ensemble.members=[svm]")
     assert stages_run(done) == ["ensemble", "evaluate"]

@@ -47,6 +47,7 @@ def damaged_objects(project: Path) -> list[Path]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", ["symlink", "hardlink"])
 def test_a_stage_run_by_hand_never_writes_into_a_cache_that_outputs_are_linked_to(
     project: Path, link: str
@@ -74,6 +75,7 @@ def test_a_stage_run_by_hand_never_writes_into_a_cache_that_outputs_are_linked_t
     assert "up to date" in run_in(project, "dvc", "status").stdout
 
 
+@pytest.mark.slow
 def test_stages_run_where_python_does_not_look_in_their_folder(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +87,7 @@ def test_stages_run_where_python_does_not_look_in_their_folder(
     ]
 
 
+@pytest.mark.slow
 def test_names_with_accents_blanks_and_quotes_reach_the_stages(project: Path) -> None:
     columns = {"title_column": "el título", "category_column": "categoría, \"rubro\" {y} $más 'x'"}
     with open(project / "own.csv", "w", newline="", encoding="utf-8") as file:

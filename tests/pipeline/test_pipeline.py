@@ -228,7 +228,8 @@ def killed_after(project: Path, stage: str, epoch: int) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("model", [pytest.param("mlp", marks=pytest.mark.slow), "cnn"])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_a_killed_training_resumes_to_the_same_bytes_and_only_with_the_same_knobs(
     project: Path, model: str
 ) -> None:
@@ -283,6 +284,7 @@ def interrupted_after(project: Path, stage: str, beginning: str) -> str:
     return rest
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_training_says_how_to_go_on(project: Path) -> None:
     rest = interrupted_after(project, "train_cnn", "epoch 1/")
     assert "interrupted; run the same command again to resume" in rest

@@ -20,7 +20,7 @@ SHORTER = ("--name", "shorter", "-S", "train_mlp.max_epochs=1")
 RERUN = ["train_mlp", "ensemble", "evaluate"]
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def add_remote(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[str]]:

@@ -39,6 +39,7 @@ def report(tmp_path: Path) -> Report:
     return run
 
 
+@pytest.mark.slow
 def test_the_page_and_the_pictures_are_the_same_each_time(
     metrics: Path, tmp_path: Path, report: Report
 ) -> None:
