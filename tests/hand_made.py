@@ -9,12 +9,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from rubro.cli import app
 from rubro.features.subwords import SubwordParams
 from rubro.prediction.folder import Description, Model, SvmMember, TextParams
 
@@ -86,3 +89,12 @@ def command(model: Path, arguments: Sequence[str], name: str = "predict") -> lis
 def environment(**variables: str) -> dict[str, Any]:
     """Return the environment of this process with other variables."""
     return {**os.environ, **variables}
+
+
+def called(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Call `rubro` in this process, where the packages of training are imported once."""
+    with chdir(folder):
+        result = CliRunner().invoke(app, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)

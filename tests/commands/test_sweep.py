@@ -47,6 +47,7 @@ def experiments_in(folder: Path) -> list[str]:
 # Sweeps
 
 
+@pytest.mark.slow
 def test_a_grid_runs_each_combination_once_and_ends_with_the_comparison(toy: Path) -> None:
     command = ["rubro", "sweep", "train_mlp.dropout=0.1,0.5", "seed=1,2"]
     done = run_in(toy, *command)

@@ -172,14 +172,8 @@ def read_until(process: subprocess.Popen[str], beginning: str) -> None:
     assert any(line.startswith(beginning) for line in process.stderr)
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        pytest.param(number, marks=() if number is signal.SIGUSR1 else pytest.mark.slow)
-        for number in STOPPING
-    ],
-    ids=lambda number: number.name,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", STOPPING, ids=lambda number: number.name)
 def test_a_signal_of_a_scheduler_ends_a_training_that_resumes_to_the_same_bytes(
     project: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hand_made import command, environment
+from hand_made import called, command, environment
 
 pytest_plugins = ["hand_made"]
 
@@ -25,7 +25,9 @@ ROWS = [
 
 @pytest.fixture
 def evaluate(tmp_path: Path, model: Path) -> Evaluate:
-    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        if stdin is None:
+            return called(tmp_path, *command(model, arguments, "evaluate")[3:])
         return subprocess.run(
             command(model, arguments, "evaluate"),
             cwd=tmp_path,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hand_made import CATEGORIES, command, write_model
+from hand_made import CATEGORIES, called, command, write_model
 
 pytest_plugins = ["hand_made"]
 
@@ -21,6 +21,8 @@ WORDS = list(CATEGORIES)
 
 
 def run(name: str, model: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    if name != "predict":
+        return called(folder, *command(model, arguments, name)[3:])
     return subprocess.run(
         command(model, arguments, name),
         cwd=folder,

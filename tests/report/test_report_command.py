@@ -13,28 +13,34 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hand_made import called
 
 from report_metrics import HOSTILE
 from tiny_project import run_in
 
-pytest_plugins = ["report_metrics", "tiny_project"]
+pytest_plugins = ["hand_made", "report_metrics", "tiny_project"]
 
 Report = Callable[..., subprocess.CompletedProcess[str]]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+def run_report(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Call `rubro report` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "rubro.cli", "report"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
 @pytest.fixture
 def report(tmp_path: Path) -> Report:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "rubro.cli", "report", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        return called(tmp_path, "report", *arguments)
 
     return run
 
@@ -99,11 +105,11 @@ def test_wrong_input_is_one_message(
 
 
 def test_without_the_packages_of_training_it_says_which_to_install(
-    metrics: Path, tmp_path: Path, report: Report
+    metrics: Path, tmp_path: Path
 ) -> None:
     """A package that is not there, as where prediction alone was installed."""
     (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError(name='matplotlib')\n")
-    done = report()
+    done = run_report(tmp_path)
     assert done.returncode == 2
     assert "rubro report needs matplotlib, which is not installed" in done.stderr
     assert not (tmp_path / "report.html").exists()
