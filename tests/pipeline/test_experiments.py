@@ -65,6 +65,7 @@ def test_an_experiment_with_one_epoch_reruns_what_it_must_and_compares(
     assert stages_run(dvc("repro")) == []  # the cache brings the first run back
 
 
+@pytest.mark.slow
 def test_a_changed_knob_of_the_svm_trains_no_network(project: Path, dvc: Run) -> None:
     done = dvc("exp", "run", "-S", "train_svm.smallest_weight=1000")
     assert stages_run(done) == ["train_svm", "ensemble", "evaluate"]

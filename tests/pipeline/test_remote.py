@@ -97,6 +97,7 @@ def test_a_clone_pulls_every_output_and_runs_nothing(
     assert run_in(clone, "git", "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.slow
 def test_a_registered_version_of_a_model_predicts_elsewhere(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def test_the_latest_three_of_a_model_stay(tmp_path: Path) -> None:
         assert left == {*latest, other, folder}
 
 
+@pytest.mark.slow
 def test_the_same_training_in_another_process_has_a_folder_of_its_own() -> None:
     script = (
         "from rubro.training.checkpoints import checkpoint_folder\n"
