@@ -125,7 +125,8 @@ def test_an_experiment_in_a_copy_reads_titles_elsewhere_by_their_absolute_path(
 def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path, dvc: Run) -> None:
     source = project / "stages" / "evaluate.py"
     before = source.read_text()
-    changed = before.replace("metrics = {}", 'metrics = {"queued": {"accuracy": 1.0}}')
+    kind = "metrics: dict[str, dict[str, Any]] = "
+    changed = before.replace(f"{kind}{{}}", f'{kind}{{"queued": {{"accuracy": 1.0}}}}')
     assert changed != before
     source.write_text(changed)
     dvc("exp", "run", "--queue", "--name", "queued")
