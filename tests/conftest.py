@@ -11,6 +11,7 @@ import pytest
 
 from rubro.base.params import Params
 from rubro.base.settings import load_params
+from rubro.base.signals import ENDING
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,8 +31,16 @@ pytest.register_assert_rewrite(
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+HANDLERS = {number: signal.getsignal(number) for number in ENDING}
 
 MakeParams = Callable[..., Params]
+
+
+@pytest.fixture(autouse=True)
+def _own_handlers() -> None:
+    """Undo what a stage that ran in this process did: at a signal it would end the process."""
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import os
 import re
 import runpy
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +22,6 @@ import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from rubro.base.signals import ENDING
 from rubro.sample import write_catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,15 +63,10 @@ def in_this_process(project: Path) -> Iterator[Callable[[str], str]]:
     Yields:
         Function from the name of a stage to the path of its script.
     """
-    handlers = {number: signal.getsignal(number) for number in ENDING}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         patch.syspath_prepend(str(ROOT / "stages"))
-        try:
-            yield lambda stage: str(ROOT / "stages" / f"{stage}.py")
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        yield lambda stage: str(ROOT / "stages" / f"{stage}.py")
 
 
 def run_here(project: Path, stage: str) -> tuple[int, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -28,7 +27,6 @@ from helpers import (
     MakeParams,
 )
 from rubro.base.params import Params
-from rubro.base.signals import ENDING
 from rubro.data.splits import SourceInfo, load_split, save_splits
 from rubro.features.embedding import Embedding
 from rubro.features.titles import LabelledTitles, Labels, save_features
@@ -49,13 +47,10 @@ both = pytest.mark.parametrize("kind", list(NETWORKS))
 
 @pytest.fixture(scope="session")
 def stage(project_root: Path) -> Iterator[Callable[[str], Any]]:
-    """Import a file of stages/; what stages/workspace.py changes in the process is undone."""
-    handlers = {number: signal.getsignal(number) for number in ENDING}
+    """Import a file of stages/; what stages/workspace.py changes in the environment is undone."""
     variables, path = dict(os.environ), list(sys.path)
     sys.path.insert(0, str(project_root / "stages"))
     import_module("workspace")
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
     yield import_module
     os.environ.clear()
     os.environ.update(variables)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -373,14 +373,6 @@ def test_doubt_helps_against_flipped_labels(
 # What the user does
 
 
-@pytest.fixture
-def _restored_interrupts() -> Iterator[None]:
-    handler = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, handler)
-
-
-@pytest.mark.usefixtures("_restored_interrupts")
 def test_an_interrupt_in_training_reaches_the_stage(
     make_titles: MakeTitles, hyperparameters: MakeHyperparameters
 ) -> None:
