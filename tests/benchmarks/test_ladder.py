@@ -264,6 +264,7 @@ def test_every_peer_has_a_spanish_name() -> None:
     assert set(script("tables").PEERS["es"]) == set(peers)
 
 
+@pytest.mark.slow
 def test_check_tells_stale_tables_from_fresh_ones_and_writes_none(tables: Any) -> None:
     def contents() -> list[str]:
         return [page.read_text(encoding="utf-8") for page in tables.PAGES]

@@ -15,6 +15,7 @@ pytest_plugins = ["tiny_project"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
 
 
+@pytest.mark.slow
 def test_a_clone_with_other_ends_of_lines_has_the_same_bytes(
     first_project: Path, tmp_path: Path
 ) -> None:

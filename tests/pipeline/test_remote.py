@@ -20,7 +20,7 @@ SHORTER = ("--name", "shorter", "-S", "train_mlp.max_epochs=1")
 RERUN = ["train_mlp", "ensemble", "evaluate"]
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
+@pytest.fixture(params=["folder", "s3"])
 def add_remote(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[str]]:
@@ -78,6 +78,7 @@ def mine(project: Path, tmp_path: Path) -> Path:
     return mine
 
 
+@pytest.mark.slow
 def test_a_clone_pulls_every_output_and_runs_nothing(
     project: Path, tmp_path: Path, add_remote: list[str]
 ) -> None:

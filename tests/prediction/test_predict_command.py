@@ -69,11 +69,8 @@ def test_a_title_without_text_or_in_another_encoding_is_reported(rubro: Command)
         ("título\nmesa\nsilla\n".encode("utf-16"), "csv, utf-16 text, titles from column 'título'"),
     ],
 )
-@pytest.mark.parametrize("argument", [[], ["-"]])
-def test_standard_input_tells_its_kind(
-    rubro: Command, content: bytes, said: str, argument: list[str]
-) -> None:
-    done = rubro(*argument, "--format", "jsonl", stdin=content)
+def test_standard_input_tells_its_kind(rubro: Command, content: bytes, said: str) -> None:
+    done = rubro("--format", "jsonl", stdin=content)
     assert done.returncode == 0
     assert done.stderr.decode().strip() == f"standard input: {said}"
     answers = [json.loads(line) for line in done.stdout.splitlines()]
@@ -81,11 +78,17 @@ def test_standard_input_tells_its_kind(
 
 
 def test_the_kind_of_standard_input_may_be_named(rubro: Command) -> None:
-    done = rubro("--input-format", "txt", stdin=b"title\n{mesa}\n")
+    done = rubro("-", "--input-format", "txt", stdin=b"title\n{mesa}\n")
     assert done.stderr == b""
     assert [row["title"] for row in rows(done.stdout)] == ["title", "{mesa}"]
     done = rubro("--column", "what", "--input-format", "csv", stdin=b"what\nmesa\n")
     assert categories(done.stdout) == ["TABLES"]
+
+
+def test_empty_standard_input_is_one_message(rubro: Command) -> None:
+    done = rubro("-")
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("error: standard input: the file is empty")
 
 
 def test_a_file_without_a_known_name_tells_its_kind(rubro: Command, tmp_path: Path) -> None:
@@ -161,7 +164,6 @@ def test_the_default_model_is_the_ensemble(tmp_path: Path) -> None:
         (["a.csv", "--column", "x"], "a.csv: no column 'x' (found: id, title)"),
         (["a.csv", "--encoding", "klingon"], "--encoding klingon: unknown encoding"),
         (["empty.csv"], "empty.csv: the file is empty"),
-        (["-"], "standard input: the file is empty"),
         (["a.csv", "--top", "0"], "'--top'"),
         (["a.csv", "--min-confidence", "1.5"], "'--min-confidence'"),
         (["a.csv", "--input-format", "xls"], "'--input-format'"),
@@ -171,7 +173,7 @@ def test_the_default_model_is_the_ensemble(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_input_is_one_message(
-    rubro: Command, tmp_path: Path, arguments: list[str], message: str
+    predict_here: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "a.csv").write_bytes(TABLE)
@@ -179,7 +181,7 @@ def test_wrong_input_is_one_message(
     (tmp_path / "bad.gz").write_bytes(gzip.compress(TABLE, mtime=0)[:-12])
     (tmp_path / "named.csv.gz").write_bytes(TABLE)
     (tmp_path / "named.parquet").write_bytes(TABLE)
-    done = rubro(*arguments)
+    done = predict_here(*arguments)
     assert done.returncode == 2
     assert message in done.stderr.decode()
     assert b"Traceback" not in done.stderr

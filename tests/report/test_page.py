@@ -144,7 +144,13 @@ def test_what_is_missing_is_said_in_its_section(metrics: Path) -> None:
 
 @pytest.mark.parametrize(
     "file",
-    ["evaluate.json", "subset.json", "embed.json", "evaluation/description.json"],
+    [
+        "evaluate.json",
+        *(
+            pytest.param(file, marks=pytest.mark.slow)
+            for file in ("subset.json", "embed.json", "evaluation/description.json")
+        ),
+    ],
 )
 def test_a_page_is_made_without_a_summary(metrics: Path, file: str) -> None:
     (metrics / file).unlink()
@@ -153,6 +159,7 @@ def test_a_page_is_made_without_a_summary(metrics: Path, file: str) -> None:
     assert page.open == []
 
 
+@pytest.mark.slow
 def test_the_page_of_632_categories_is_small_and_has_all_of_them(tmp_path: Path) -> None:
     names = [f"A_LONG_NAME_OF_A_CATEGORY_OF_A_SHOP_{n:03}" for n in range(632)]
     write_metrics(tmp_path, names, titles=5_000)

@@ -111,6 +111,7 @@ def test_every_answer_tells_its_model(server: Server) -> None:
     assert server.ask("/health").json == {"status": "ok"}
 
 
+@pytest.mark.slow
 def test_the_commit_is_that_of_the_repository_or_the_one_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +354,7 @@ def test_a_new_model_takes_over_without_a_lost_request(tmp_path: Path) -> None:
         assert server.metric('rubro_model_reloads_total{outcome="replaced"}') == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_folder_leaves_the_model_in_use(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     whole = (folder / "svm.safetensors").read_bytes()
@@ -376,7 +378,10 @@ def test_a_damaged_folder_leaves_the_model_in_use(tmp_path: Path) -> None:
 # Its end
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_what_has_begun_is_answered_before_the_end(model: Path, sent: int, code: int) -> None:
     body = b'{"titles": "Mesa"}'
     with start(model) as process:

@@ -62,7 +62,7 @@ def test_a_model_learns_a_learnable_catalogue(kind: str, fit: Fit) -> None:
     assert history[-1]["train/loss"] < 0.3 * history[0]["train/loss"]
 
 
-@both
+@pytest.mark.parametrize("kind", ["mlp", pytest.param("cnn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -467,7 +467,13 @@ def test_a_training_killed_after_its_last_epoch_ends_as_if_it_had_not_been(
 
 @both
 @pytest.mark.parametrize(
-    ("failing", "damaged"), [(1, "none"), (3, "none"), (3, "last.ckpt"), (3, "epoch=*.ckpt")]
+    ("failing", "damaged"),
+    [
+        pytest.param(1, "none", marks=pytest.mark.slow),
+        (3, "none"),
+        pytest.param(3, "last.ckpt", marks=pytest.mark.slow),
+        (3, "epoch=*.ckpt"),
+    ],
 )
 def test_a_training_stopped_half_way_ends_with_the_same_weights(
     kind: str,

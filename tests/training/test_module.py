@@ -32,9 +32,15 @@ both = pytest.mark.parametrize("kind", list(NETWORKS))
         ({"label_quality": "weight", "unreliable_weight": 0.5}, 1 / 9),
         ({"label_quality": "drop"}, 0.0),
         ({"prior_adjustment": 1.0}, 0.5),
-        ({"prior_adjustment": 0.5}, 1 / 3),
-        ({"prior_adjustment": 1.0, "label_quality": "weight", "unreliable_weight": 0.5}, 0.5),
-        ({"prior_adjustment": 1.0, "class_weights": "balanced"}, 0.5),
+        pytest.param({"prior_adjustment": 0.5}, 1 / 3, marks=pytest.mark.slow),
+        pytest.param(
+            {"prior_adjustment": 1.0, "label_quality": "weight", "unreliable_weight": 0.5},
+            0.5,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"prior_adjustment": 1.0, "class_weights": "balanced"}, 0.5, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_weights_reach_the_loss(
@@ -57,8 +63,11 @@ def test_weights_reach_the_loss(
     assert learnt == pytest.approx(share, abs=0.03)
 
 
-@pytest.mark.parametrize("doubt", [0.0, 0.5])
-@pytest.mark.parametrize(("adjustment", "share"), [(0.0, 0.1), (0.5, 0.25), (1.0, 0.5)])
+@pytest.mark.parametrize("doubt", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
+@pytest.mark.parametrize(
+    ("adjustment", "share"),
+    [(0.0, 0.1), pytest.param(0.5, 0.25, marks=pytest.mark.slow), (1.0, 0.5)],
+)
 def test_logits_follow_the_shares_of_the_classes_as_far_as_the_prior_adjustment_leaves_them(
     adjustment: float,
     share: float,
@@ -122,7 +131,7 @@ def test_a_step_follows_the_gradient_that_all_weights_leave(
     torch.testing.assert_close(model.logits.detach(), start + step, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("adjustment", [0.0, 1.0])
+@pytest.mark.parametrize("adjustment", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 def test_label_smoothing_leaves_its_share_to_all_classes_by_their_size(
     adjustment: float, make_titles: MakeTitles, hyperparameters: MakeHyperparameters
 ) -> None:

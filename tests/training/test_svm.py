@@ -320,6 +320,7 @@ with reported_errors():
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_fit_without_waiting_for_it() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", ENDLESS], stderr=subprocess.PIPE, text=True

@@ -36,13 +36,14 @@ def report(output: Path, images: Path | None, split: str) -> None:
             f"{first}{f' and {more} more files' if more else ''}: missing; the report says where. "
             "`dvc pull` fetches them where a remote has them, `dvc repro` makes them"
         )
-    charts = charts_of(content)
-    page = render(content, charts)
+    if images is not None:
+        images.mkdir(parents=True, exist_ok=True)
     with appearing(output) as file:
+        charts = charts_of(content)
+        page = render(content, charts)
         file.write(page.encode("utf-8", "backslashreplace"))
     say(f"{output}: {len(page) / 1e6:.1f} MB, opens in a browser without a network")
     if images is not None:
-        images.mkdir(parents=True, exist_ok=True)
         for name, chart in charts.items():
             for kind, picture in (("svg", chart.svg.encode()), ("png", chart.png())):
                 with appearing(images / f"{name}.{kind}") as file:
