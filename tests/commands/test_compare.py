@@ -66,6 +66,7 @@ def test_the_table_fits_80_columns_and_says_what_changed_and_what_to_apply(explo
     )
 
 
+@pytest.mark.slow
 def test_the_named_experiment_can_be_applied(explored: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(explored, tmp_path / "copy", symlinks=True)
     *_, command = run_in(folder, "rubro", "compare").stderr.splitlines()
@@ -97,6 +98,7 @@ def test_csv_has_the_numbers_of_json(explored: Path) -> None:
     assert first["seeds"].split() == ["1", "2", "3"]
 
 
+@pytest.mark.slow
 def test_other_code_is_another_row(explored: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(explored, tmp_path / "copy", symlinks=True))
     with open(folder / "stages" / "evaluate.py", "a") as file:

@@ -99,6 +99,7 @@ def test_an_experiment_that_fails_keeps_its_log_and_the_others_run(toy: Path) ->
     assert "2 experiments, 1 to run" in run_in(toy, *command, ok=False).stderr
 
 
+@pytest.mark.slow
 def test_fixed_settings_are_in_every_experiment(toy: Path) -> None:
     run_in(toy, "rubro", "sweep", "seed=1", "-S", "train_mlp.hidden_sizes=[8,4]")
     [name] = experiments_in(toy)

@@ -198,6 +198,7 @@ def test_models_of_other_titles_make_no_ensemble(project: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_bad_input_stops_the_run_with_its_message(project: Path) -> None:
     done = run_in(project, "dvc", "exp", "run", "-S", "subset.language=klingon", ok=False)
     assert done.returncode != 0

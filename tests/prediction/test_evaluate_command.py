@@ -119,6 +119,7 @@ def test_columns_are_guessed_or_named(tmp_path: Path, evaluate: Evaluate) -> Non
     assert json.loads(done.stdout)["metrics"]["accuracy"] == 0.0
 
 
+@pytest.mark.slow
 def test_standard_input_is_read(evaluate: Evaluate) -> None:
     rows = "".join(json.dumps(row) + "\n" for row in ROWS)
     done = evaluate("-", "--json", "-", stdin=rows)

@@ -62,12 +62,14 @@ def test_the_page_and_the_pictures_are_the_same_each_time(
     assert {path: path.read_bytes() for path in first} == first
 
 
+@pytest.mark.slow
 def test_the_split_is_an_option(metrics: Path, tmp_path: Path, report: Report) -> None:
     assert report("--split", "validation").returncode == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<title>Rubro: report on validation</title>" in page
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_and_the_page_made(
     metrics: Path, tmp_path: Path, report: Report
 ) -> None:

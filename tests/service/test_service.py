@@ -414,6 +414,7 @@ def refused(model: Path, *arguments: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_an_address_in_use_is_answered_with_one_line(server: Server, model: Path) -> None:
     assert f"127.0.0.1:{server.port}: " in refused(model, "--port", str(server.port))
     assert "choose another address" in refused(model, "--host", "no.such.host.invalid")
