@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rubro.base.errors import ParamsError
 from rubro.base.settings import with_settings
@@ -253,6 +254,16 @@ def test_a_space_that_params_yaml_does_not_allow_runs_nothing(toy: Path) -> None
     assert done.stderr.startswith(
         "error: wrong.yaml: train_mlp.dropout: input should be less than 1"
     )
+
+
+@pytest.mark.parametrize("text", ["categoría de rubro", "a, b", 'the "best"', "null", "plain"])
+def test_a_setting_of_a_trial_is_the_same_for_dvc_and_for_the_project(
+    text: str, project_root: Path
+) -> None:
+    setting = setting_text("data.title_column", text)
+    assert with_settings(project_root / "params.yaml", [setting]).data.title_column == text
+    (override,) = OverridesParser.create().parse_overrides([setting])
+    assert override.value() == text
 
 
 def test_the_spaces_of_the_project_are_valid(project_root: Path) -> None:

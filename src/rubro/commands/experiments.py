@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from rubro.base.errors import DataError, ParamsError
-from rubro.base.settings import flat
+from rubro.base.settings import flat, override_value
 
 # Files of metrics; names of metrics in evaluate.json stand alone, others follow that of their file.
 METRIC_FILES = ("evaluate", "subset", "embed", "train_svm", "train_mlp", "train_cnn", "ensemble")
@@ -157,7 +157,7 @@ def legal_setting(key: str, value: Any) -> str:
         key: Dotted key.
         value: Value of params.yaml.
     """
-    text = setting_text(key, value).strip('"').replace("[]", "none").replace(",", "+")
+    text = setting_text(key, value).replace("[]", "none").replace(",", "+")
     text = re.sub(r"[][ \"]", "", text)
     return re.sub(r"[^A-Za-z0-9_.=+-]|\.(?=\.|$|lock$)", "_", text)
 
@@ -169,8 +169,7 @@ def setting_text(key: str, value: Any) -> str:
         key: Dotted key.
         value: Value of params.yaml.
     """
-    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-    return f"{key}={text}"
+    return f"{key}={override_value(value)}"
 
 
 def git(*arguments: str, given: str | None = None) -> str:

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from rubro.base.errors import DataError
+from rubro.base.settings import flat
 from rubro.commands.fresh import differences
 from rubro.commands.git import git
 from rubro.commands.verdicts import FAILURES, Change, changes_between, numbers_in
@@ -114,14 +115,14 @@ def compare(revision: str | None, noise: Path) -> Report:
         notes.append(f"{_PARAMS} changed since {_LOCK} was written: `dvc repro` first")
     if stages_before and _titles(stages_before) != _titles(stages):
         notes.append(f"{_TITLES} differs: the metrics are of other titles")
-    if measured.data != _leaves(params).get("data.path"):
+    if measured.data != dict(flat(params)).get("data.path"):
         notes.append(f"{noise} is of {measured.data}: `make noise` measures it on other data")
     if any(change.tolerance and change.name not in measured.tolerances for change in changes):
         notes.append(f"{noise} lacks some of these metrics: `make noise` measures them too")
     return Report(
         name if commit.startswith(name) else f"{name} ({commit[:7]})",
         changes,
-        _different(_leaves(params_before), _leaves(params)),
+        _different(dict(flat(params_before)), dict(flat(params))),
         _reran(stages_before, stages),
         notes,
     )
@@ -238,17 +239,6 @@ def _titles(stages: dict[str, Any]) -> str | None:
     """Return the hash of the titles that were trained and measured on."""
     outs = stages.get("subset", {}).get("outs", [])
     return next((out["md5"] for out in outs if out["path"] == _TITLES), None)
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return values that are no dict, by dotted name."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found |= _leaves(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def _different(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
