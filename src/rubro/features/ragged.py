@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
+
+_FEW_LISTS = 64  # of so few, each is summed by itself; of more, one position of all after another
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,12 @@ def sums(lists: Ragged, rows: Callable[[np.ndarray], np.ndarray], size: int) -> 
     Returns:
         Sums, float32 (lists, size); zeros for an empty list.
     """
-    if len(lists) == 1:
-        return np.asarray(rows(lists.values).sum(axis=0, keepdims=True))
     total = np.zeros((len(lists), size), dtype=np.float32)
+    if len(lists) <= _FEW_LISTS:
+        values, offsets = rows(lists.values), lists.offsets.tolist()
+        for own, (start, end) in zip(total, pairwise(offsets), strict=True):
+            np.add.reduce(values[start:end], axis=0, out=own)
+        return total
     positions = lists.by_position
     if not positions:
         return total

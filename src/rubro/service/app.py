@@ -37,7 +37,7 @@ _ANSWERED = documented(400, 408, 413, 422, 503)
 
 
 class Service:
-    """What answers requests: a model, the thread it runs in, and counters.
+    """What answers requests: a model, the batches of its titles, and counters.
 
     Args:
         served: Model to begin with.
@@ -45,7 +45,7 @@ class Service:
     Attributes:
         served: Model in use.
         metrics: Counters.
-        batcher: Thread of the model.
+        batcher: Batches of titles.
     """
 
     def __init__(self, served: Served) -> None:
@@ -80,8 +80,7 @@ class Service:
         )
         found: dict[str, Any] = {"other": None, "foreign": False, "words": []}
         if answer["error"] is None and len(served.classifier.classes_) > 1:
-            explain = partial(served.classifier.explain, request.title)
-            explanation = await self.batcher.run(explain)
+            explanation = served.classifier.explain(request.title)
             found = {name: getattr(explanation, name) for name in found}
             found["words"] = [_word(word) for word in explanation.words]
         return {"model": served.identity, "answer": answer, **found}
@@ -106,7 +105,7 @@ class Service:
         found = await self.batcher.top(served.classifier, titles, top)
         if served.thresholds is None:
             return [(best, best[0][1] >= least) for best in found]
-        unknown = await self.batcher.run(partial(served.classifier.out_of_vocabulary, titles))
+        unknown = served.classifier.out_of_vocabulary(titles)
         return [
             (best, best[0][1] >= least and served.thresholds.accepts(*best[0], share))
             for best, share in zip(found, unknown.tolist(), strict=True)
@@ -156,7 +155,6 @@ def make_app(served: Served, source: Source, stamp: Stamp) -> FastAPI:
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-        service.batcher.close()
 
     app = FastAPI(
         title="rubro",

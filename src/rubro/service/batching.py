@@ -1,16 +1,18 @@
-"""Titles of concurrent requests, answered together in one thread beside the event loop."""
+"""Titles of concurrent requests, answered together.
+
+The model answers in the event loop: on one core, a thread beside it would only wait for the
+interpreter's lock, and so would the loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from rubro.prediction.classifier import Classifier
 
-T = TypeVar("T")
 Best = list[tuple[str, float]]
 # A request with more titles waits for its turn after each so many, with those that came meanwhile.
 MOST_TITLES = 128
@@ -38,8 +40,6 @@ class Batcher:
     def __init__(self, observe: Callable[[int], None]) -> None:
         self._observe = observe
         self._waiting: deque[_Asked] = deque()
-        self._is_busy = False
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rubro")
 
     async def top(self, classifier: Classifier, titles: Sequence[str], k: int) -> list[Best]:
         """Return the most probable categories of each title, best first.
@@ -52,29 +52,20 @@ class Batcher:
         Raises:
             Overloaded: Too many requests wait already.
         """
+        loop = asyncio.get_running_loop()
         found: list[Best] = []
         for start in range(0, len(titles), MOST_TITLES):
             if len(self._waiting) >= _MOST_WAITING:
                 raise Overloaded
-            answered = asyncio.get_running_loop().create_future()
-            part = titles[start : start + MOST_TITLES]
-            self._waiting.append(_Asked(classifier, part, k, answered))
-            self._start()
-            found += await answered
+            asked = _Asked(classifier, titles[start : start + MOST_TITLES], k, loop.create_future())
+            if not self._waiting:
+                loop.call_soon(self._answer)  # when all that has arrived has been read
+            self._waiting.append(asked)
+            found += await asked.answered
         return found
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Return the result of a function, called in the same thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    def close(self) -> None:
-        """Wait for the batch at work, and end the thread."""
-        self._thread.shutdown()
-
-    def _start(self) -> None:
-        """Begin the next batch, unless one is at work."""
-        if self._is_busy or not self._waiting:
-            return
+    def _answer(self) -> None:
+        """Answer the next batch, and have the one after it answered in turn."""
         batch = [self._waiting.popleft()]
         count = len(batch[0].titles)
         while self._waiting and self._waiting[0].classifier is batch[0].classifier:
@@ -82,22 +73,20 @@ class Batcher:
             if count > MOST_TITLES:
                 break
             batch.append(self._waiting.popleft())
-        self._is_busy = True
-        running = asyncio.get_running_loop().run_in_executor(self._thread, _answers, batch)
-        running.add_done_callback(lambda done: self._finish(batch, done))
-
-    def _finish(self, batch: list[_Asked], done: asyncio.Future[list[list[Best]]]) -> None:
-        self._is_busy = False
-        self._observe(sum(len(asked.titles) for asked in batch))
-        error = done.exception()
-        for position, asked in enumerate(batch):
-            if asked.answered.done():  # its request was cancelled
-                continue
-            if error is None:
-                asked.answered.set_result(done.result()[position])
-            else:
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._answer)
+        batch = [asked for asked in batch if not asked.answered.done()]  # cancelled requests
+        if not batch:
+            return
+        try:
+            answers = _answers(batch)
+        except Exception as error:  # noqa: BLE001 (for the requests)
+            for asked in batch:
                 asked.answered.set_exception(error)
-        self._start()
+            return
+        self._observe(sum(len(asked.titles) for asked in batch))
+        for asked, best in zip(batch, answers, strict=True):
+            asked.answered.set_result(best)
 
 
 def _answers(batch: Sequence[_Asked]) -> list[list[Best]]:
