@@ -180,6 +180,7 @@ def _differences(content: Content) -> Iterator[Chart]:
     def draw(figure: Figure) -> None:
         axes = _axes(figure, "difference of balanced accuracies")
         axes.axvline(0, color=MUTED, linewidth=1)
+        axes.xaxis.set_major_locator(MaxNLocator(5))  # signed numbers are wide
         _dots(axes, names, [v.balanced_accuracy for v in values], [(v.low, v.high) for v in values])
 
     yield Chart(
