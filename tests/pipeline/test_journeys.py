@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -89,7 +90,7 @@ def test_the_whole_way_of_a_shop(
     rows.insert(0, "sku", [f"{number:05d}" for number in range(len(rows))])
     catalogue, new = rows[:-50], rows[-50:]
     names = {"title": "nombre", "category": "rubro"}
-    to_csv = {"sep": ";", "encoding": "cp1252", "index": False}
+    to_csv: dict[str, Any] = {"sep": ";", "encoding": "cp1252", "index": False}
     catalogue.rename(columns=names).to_csv(project / "data/catalogue.csv", **to_csv)
     new.drop(columns="category").rename(columns=names).to_csv(project / "data/new.csv", **to_csv)
     monkeypatch.setenv("HOME", str(tmp_path))  # of ~/Downloads

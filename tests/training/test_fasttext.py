@@ -166,3 +166,26 @@ def test_a_token_weighs_its_smooth_idf_over_that_of_the_mean_token(
     for word, value in idf.items():
         assert subwords.weight_of(word) == pytest.approx(value / mean)
     assert subwords.weight_of("unseen") == pytest.approx((np.log(1 + len(TITLES)) + 1) / mean)
+
+
+def test_auto_passes_over_few_titles_ten_times(
+    embed: Callable[..., EmbedParams], capsys: pytest.CaptureFixture[str]
+) -> None:
+    auto = train_fasttext(TITLES, embed(epochs="auto"), SEED)
+    ten = train_fasttext(TITLES, embed(epochs=10), SEED)
+    np.testing.assert_array_equal(auto.table, ten.table)
+    assert "FastText epoch 10/10" in capsys.readouterr().err
+
+
+def test_many_titles_are_passed_over_once(
+    embed: Callable[..., EmbedParams], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_fasttext(TITLES * 40_000, embed(epochs="auto", vector_size=1, max_n=0), SEED)
+    assert "FastText epoch 1/1\n" in capsys.readouterr().err
+
+
+def test_the_most_frequent_words_are_kept(embed: Callable[..., EmbedParams]) -> None:
+    every = train_fasttext(TITLES, embed(min_count=1, max_words=0), SEED).subwords.vocabulary
+    most = train_fasttext(TITLES, embed(min_count=1, max_words=4), SEED).subwords.vocabulary
+    assert 0 < len(most) <= 4 < len(every)
+    assert list(most) == list(every)[: len(most)]

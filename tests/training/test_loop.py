@@ -34,7 +34,7 @@ from rubro.features.titles import LabelledTitles, Labels
 from rubro.models.batches import Batch
 from rubro.models.layers import ModelShape, Network
 from rubro.training.callbacks import BEST
-from rubro.training.loop import Run, Trained, TrainingTitles, epochs_of, train
+from rubro.training.loop import Run, Trained, TrainingTitles, train
 from rubro.training.loss import Doubt
 from trainings import CLASSES, Fit, FreeLogits, History, Scripted, fresh, run, same_titles
 
@@ -249,26 +249,6 @@ def test_max_epochs_is_obeyed_exactly(
     assert len(history) == len(model.shown) == epochs
     assert int(model.steps) == 4 * epochs
     assert trained.summary["last"]["epoch"] == epochs - 1
-
-
-@pytest.mark.parametrize(
-    ("titles", "epochs"),
-    [
-        (1, 20),
-        (24_000, 20),
-        (24_615, 20),
-        (24_616, 19),
-        (48_000, 10),
-        (100_000, 5),
-        (240_000, 2),
-        (10**7, 2),
-    ],
-)
-def test_auto_is_as_many_epochs_as_make_480_000_titles_from_2_to_20(
-    titles: int, epochs: int, hyperparameters: MakeHyperparameters
-) -> None:
-    assert epochs_of(hyperparameters("mlp", max_epochs="auto"), titles) == epochs
-    assert epochs_of(hyperparameters("cnn", max_epochs=7), titles) == 7
 
 
 def test_auto_counts_the_titles_that_have_a_weight(

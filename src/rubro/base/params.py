@@ -69,7 +69,8 @@ class EmbedParams(Section):
     vector_size: Positive
     window: Positive
     min_count: Positive
-    epochs: Positive
+    max_words: NotNegative
+    epochs: Positive | Literal["auto"]
     negative: Positive
     learning_rate: Annotated[float, Field(gt=0.0)]
     min_n: Positive

@@ -14,6 +14,9 @@ from rubro.base.errors import DataError
 from rubro.base.params import EmbedParams
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
+from rubro.training.passes import Passes
+
+_PASSES = Passes(titles=400_000, least=1, most=10)
 
 
 class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
@@ -29,6 +32,9 @@ class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
 def train_fasttext(sentences: list[list[str]], params: EmbedParams, seed: int) -> Embedding:
     """Train FastText (Bojanowski et al. 2017, Enriching Word Vectors with Subword Information).
 
+    Where epochs is "auto", it is the number of passes that adds up to 400,000 titles, at least 1 and
+    at most 10.
+
     Args:
         sentences: Tokens of each training title.
         params: Parameters of gensim's FastText; only with workers=1 are the vectors the same each
@@ -38,18 +44,20 @@ def train_fasttext(sentences: list[list[str]], params: EmbedParams, seed: int) -
     Raises:
         DataError: No word appears min_count times.
     """
+    epochs = _PASSES.over(max(len(sentences), 1), params.epochs)
     model = FastText(
         sg=int(params.model == "skipgram"),
         vector_size=params.vector_size,
         window=params.window,
         min_count=params.min_count,
+        max_final_vocab=params.max_words or None,
         negative=params.negative,
         alpha=params.learning_rate,
         min_n=params.min_n,
         max_n=params.max_n,
         bucket=params.buckets if params.max_n else 1,
         workers=params.workers,
-        epochs=params.epochs,
+        epochs=epochs,
         seed=seed,
     )
     model.build_vocab(sentences)
@@ -62,7 +70,7 @@ def train_fasttext(sentences: list[list[str]], params: EmbedParams, seed: int) -
         sentences,
         total_examples=model.corpus_count,
         epochs=model.epochs,
-        callbacks=[_EpochLog(params.epochs)],
+        callbacks=[_EpochLog(epochs)],
     )
     titles_with = Counter(chain.from_iterable(map(set, sentences)))
     sizes = SubwordParams(

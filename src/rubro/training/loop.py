@@ -32,6 +32,7 @@ from rubro.training.checkpoints import ResumePoint
 from rubro.training.devices import SharedTraining
 from rubro.training.loss import class_shares
 from rubro.training.module import TitleClassifier
+from rubro.training.passes import Passes
 from rubro.training.title_weights import title_weights
 
 # Lightning advertises at every start; what matters comes as a warning or an error.
@@ -40,8 +41,7 @@ for _logger in ("pytorch.utilities.rank_zero", "fabric.utilities.distributed"):
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
-_AUTO_TITLES = 480_000
-_AUTO_EPOCHS = (2, 20)
+_PASSES = Passes(titles=480_000, least=2, most=20)
 
 
 @dataclass(frozen=True)
@@ -140,22 +140,6 @@ class TitleBatches(L.LightningDataModule):
         return Batches(self._titles.validation, self._titles.tokens, self._batch_size)
 
 
-def epochs_of(params: TrainParams, titles: int) -> int:
-    """Return the number of passes over the training titles.
-
-    Where max_epochs is "auto", it is the number of passes that adds up to 480,000 titles, at least 2
-    and at most 20: the fewer the titles, the more passes.
-
-    Args:
-        params: Parameters of the training.
-        titles: Number of training titles.
-    """
-    if params.max_epochs != "auto":
-        return params.max_epochs
-    least, most = _AUTO_EPOCHS
-    return min(max(round(_AUTO_TITLES / titles), least), most)
-
-
 def train(
     network: nn.Module,
     titles: TrainingTitles,
@@ -164,6 +148,9 @@ def train(
     report: Callable[[int, dict[str, float]], None],
 ) -> Trained:
     """Train a network and keep the epoch with the best balanced accuracy on validation.
+
+    Where max_epochs is "auto", it is the number of passes that adds up to 480,000 titles, at least 2
+    and at most 20: the fewer the titles, the more passes.
 
     An interrupted training resumes from the checkpoint in its folder, with the same result as
     without the interruption.
@@ -183,7 +170,7 @@ def train(
     """
     weights = title_weights(titles.train.labels, titles.classes, params)
     data = TitleBatches(titles, weights, params.batch_size, run.seed, params.row_dropout)
-    epochs = epochs_of(params, int((weights > 0).sum()))
+    epochs = _PASSES.over(int((weights > 0).sum()), params.max_epochs)
     log = EpochLog(report)
     progress: list[Callback] = [EpochProgress()] if console().is_terminal else []
     callbacks = [*progress, log, KeptSigterm()]
