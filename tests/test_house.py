@@ -41,6 +41,7 @@ HEAVY = {
     "lightning",
     "matplotlib",
     "mlflow",
+    "numba",
     "optuna",
     "pandas",
     "ruamel",

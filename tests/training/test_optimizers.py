@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -90,3 +91,22 @@ def test_the_size_of_a_gradient_does_not_matter(value: float) -> None:
     table.grad = sparse_gradient([0], [[value, value]], 1)
     RowWiseAdam([table], lr=0.1, eps=0.0).step()
     torch.testing.assert_close(table.data, torch.full((1, 2), -0.1))
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 200, 203])
+def test_many_rows_move_as_the_formula_says(size: int) -> None:
+    random = np.random.default_rng(size)
+    table = torch.nn.Parameter(torch.from_numpy(random.normal(size=(50, size))).float())
+    expected = table.detach().double().numpy().copy()
+    mean, square = np.zeros_like(expected), np.zeros((50, 1))
+    optimizer = RowWiseAdam([table], lr=0.1)
+    for step in range(1, 5):
+        rows = np.sort(random.choice(50, 20, replace=False))
+        gradient = random.normal(size=(20, size)).astype(np.float32)
+        table.grad = sparse_gradient(rows.tolist(), gradient.tolist(), 50)
+        optimizer.step()
+        mean[rows] += 0.1 * (gradient - mean[rows])
+        square[rows] += 0.01 * ((gradient.astype(float) ** 2).mean(1, keepdims=True) - square[rows])
+        root = np.sqrt(square[rows] / (1 - 0.99**step) + 1e-16)
+        expected[rows] -= 0.1 * mean[rows] / (1 - 0.9**step) / root
+    np.testing.assert_allclose(table.detach().numpy(), expected, rtol=1e-4, atol=1e-5)

@@ -42,21 +42,35 @@ class Cnn(Network):
     def forward(self, batch: Batch) -> Tensor:
         """Return logits, float32 (B, classes)."""
         distinct = self.token_vectors.distinct(batch)
-        length = batch.tokens.shape[1]
-        starts = torch.arange(length, device=distinct.device) < batch.lengths.unsqueeze(1)
-        ended = len(distinct) - 1
-        padded = F.pad(batch.tokens, (0, max(self._sizes) - 1), value=ended)
-        maxima = []
-        filters: Any
-        for size, filters in zip(self._sizes, self.filters, strict=True):
-            # The product of a filter and a token is computed once per distinct token; nn.Conv1d
-            # would compute it at each position.
-            parts = filters.weight.unflatten(1, (size, -1)).unbind(1)
-            windows = filters.bias
-            for i, part in enumerate(parts):
-                windows = windows + F.embedding(padded[:, i : i + length], product(distinct, part))
-            maxima.append((F.relu(windows) * starts.unsqueeze(2)).amax(1))
-        logits: Tensor = self.dense(torch.cat(maxima, dim=1))
+        logits: Tensor = self.dense(self._maxima(batch, distinct))
         if self.linear is not None:
             logits = logits + self.linear(self.title_vectors(batch, distinct))
         return logits
+
+    def _maxima(self, batch: Batch, distinct: Tensor) -> Tensor:
+        """Return the maximum of each filter over each title, at least 0."""
+        # The product of a filter and a token is computed once per distinct token; nn.Conv1d would
+        # compute it at each position.
+        filters: Any = self.filters
+        sizes = zip(self._sizes, filters, strict=True)
+        weights = [part for size, of in sizes for part in of.weight.chunk(size, dim=1)]
+        parts = product(distinct, torch.cat(weights))
+        if not distinct.is_cuda:
+            from rubro.models.filter_maxima import FilterMaxima  # compiled when first called
+
+            bias = torch.cat([of.bias for of in filters])
+            maxima: Tensor = FilterMaxima.apply(  # type: ignore[no-untyped-call]
+                parts, bias, batch.tokens, batch.lengths, self._sizes
+            )
+            return maxima
+        length, ended = batch.tokens.shape[1], len(distinct) - 1
+        starts = torch.arange(length, device=distinct.device) < batch.lengths.unsqueeze(1)
+        padded = F.pad(batch.tokens, (0, max(self._sizes) - 1), value=ended)
+        of_position = iter(parts.chunk(len(weights), dim=1))
+        found = []
+        for size, of in zip(self._sizes, filters, strict=True):
+            windows = of.bias
+            for i in range(size):
+                windows = windows + F.embedding(padded[:, i : i + length], next(of_position))
+            found.append((F.relu(windows) * starts.unsqueeze(2)).amax(1))
+        return torch.cat(found, dim=1)

@@ -47,6 +47,21 @@ class RowTable(nn.Embedding):
         """Set all values to zero."""
         nn.init.zeros_(self.weight)
 
+    def sums(self, rows: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
+        """Return the sum of the rows of each list, float32 (lists, size); zeros for an empty list.
+
+        Args:
+            rows: Distinct rows of the table, int64 (R,).
+            index: Positions in rows, int64 (N,), list by list.
+            offsets: Start of each list in index, int64 (lists,).
+        """
+        if self.weight.is_cuda:
+            return F.embedding_bag(index, self(rows), offsets, mode="sum")
+        from rubro.models.row_sums import RowSums  # compiled when first called
+
+        sums: Tensor = RowSums.apply(self.weight, rows, index, offsets)  # type: ignore[no-untyped-call]
+        return sums
+
 
 def pooled(total: Tensor, count: Tensor, pooling: str) -> Tensor:
     """Divide sums of n vectors by n, or by the square root of n.
@@ -102,8 +117,7 @@ class TokenVectors(nn.Module):
 
     def distinct(self, batch: Batch) -> Tensor:
         """Return the vectors of the distinct tokens and a last row of zeros, float32 (U + 1, size)."""
-        rows = self.table(batch.rows)
-        tokens = F.embedding_bag(batch.row_index, rows, batch.row_offsets, mode="sum")
+        tokens = self.table.sums(batch.rows, batch.row_index, batch.row_offsets)
         tokens = pooled(tokens, batch.row_counts, self._pooling)
         if self._weighted:
             tokens = tokens * batch.token_weights.unsqueeze(1)
@@ -172,11 +186,10 @@ class Network(nn.Module):
         Returns:
             Title vectors, float32 (B, vector size).
         """
-        total, count = F.embedding(batch.tokens, distinct).sum(1), batch.lengths
+        total, count = F.embedding_bag(batch.tokens, distinct, mode="sum"), batch.lengths
         if self.bigrams is not None:
-            bigrams = self.bigrams(batch.bigrams)
-            total = total + F.embedding_bag(
-                batch.bigram_index, bigrams, batch.bigram_offsets, mode="sum"
+            total = total + self.bigrams.sums(
+                batch.bigrams, batch.bigram_index, batch.bigram_offsets
             )
             count = count + batch.bigram_counts
         return pooled(total, count, self._pooling)
