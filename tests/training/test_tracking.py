@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from curves import curve, runs_of
+from rubro.base.errors import DataError
 from rubro.training.tracking import tracked
 
 pytest_plugins = ["curves"]
@@ -90,6 +91,7 @@ def modules_after(code: str, folder: Path, **environment: str) -> set[str]:
 
 TRACK = """
 from pathlib import Path
+from rubro.base.errors import DataError
 from rubro.training.tracking import tracked
 with tracked(Path("curves"), "train_mlp", {"seed": 1}) as tracker:
     tracker.log_epoch(0, {"train/loss": 1.0})
@@ -127,3 +129,13 @@ def test_a_server_that_fails_half_way_does_not_cost_the_training(
         tracker.log_epoch(1, {"train/loss": 1.0})
     assert capfd.readouterr().err.count("the training continues without it") == 1
     assert curve(elsewhere / "curves", "train/loss") == ([0, 1], [2.0, 1.0])
+
+
+def test_a_repository_without_a_commit_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    message = "DVCLive asks for the last commit: make one"
+    with pytest.raises(DataError, match=message), tracked(tmp_path / "curves", "train_mlp", {}):
+        pass

@@ -10,6 +10,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rubro.base.console import say
+from rubro.base.errors import DataError
 from rubro.base.settings import flat
 
 if TYPE_CHECKING:
@@ -116,11 +117,15 @@ def _curves(folder: Path | None) -> AbstractContextManager[Any]:
     if folder is None:
         return nullcontext()
     from dvclive import Live
+    from scmrepo.exceptions import SCMError
 
     # dvc.yaml declares the plots, and `dvc exp run` the experiments: DVCLive only records.
-    live: AbstractContextManager[Live] = Live(
-        str(folder), dvcyaml=False, save_dvc_exp=False, monitor_system=False
-    )
+    try:
+        live: AbstractContextManager[Live] = Live(
+            str(folder), dvcyaml=False, save_dvc_exp=False, monitor_system=False
+        )
+    except SCMError as error:
+        raise DataError(f"git: {error}; DVCLive asks for the last commit: make one") from None
     return live
 
 
