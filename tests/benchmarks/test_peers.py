@@ -90,6 +90,7 @@ def test_a_second_run_gives_the_same_scores(twice: list[dict[str, Any]]) -> None
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "peers", "named"),
     [

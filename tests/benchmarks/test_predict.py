@@ -46,6 +46,7 @@ def test_every_model_and_fasttext_are_measured(first_project: Path, tmp_path: Pa
     assert run_in(first_project, "git", "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.slow
 def test_a_folder_without_models_is_answered_with_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "benchmarks/predict.py", "--models", str(tmp_path)],

@@ -35,6 +35,7 @@ def explored(committed_toy: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.mark.slow
 def test_seeds_are_one_row_with_mean_and_deviation_and_the_best_is_first(explored: Path) -> None:
     best, last, worst = compared(explored)
     assert best["experiments"] == [f"train_mlp.dropout=0.5,seed={seed}" for seed in (1, 2, 3)]
@@ -50,6 +51,7 @@ def test_seeds_are_one_row_with_mean_and_deviation_and_the_best_is_first(explore
     assert worst["metrics"]["test.ensemble.balanced_accuracy"]["deviation"] is None
 
 
+@pytest.mark.slow
 def test_the_table_fits_80_columns_and_says_what_changed_and_what_to_apply(explored: Path) -> None:
     done = run_in(explored, "rubro", "compare")
     lines = [line.rstrip() for line in done.stdout.splitlines()]
@@ -75,6 +77,7 @@ def test_the_named_experiment_can_be_applied(explored: Path, tmp_path: Path) -> 
     assert (params["train_mlp"]["dropout"], params["seed"]) == (0.5, 1)
 
 
+@pytest.mark.slow
 def test_seeds_stay_apart_where_that_is_asked_for(explored: Path) -> None:
     rows = compared(explored, "--each", "train_mlp.*")
     names = names_of(rows)
@@ -83,6 +86,7 @@ def test_seeds_stay_apart_where_that_is_asked_for(explored: Path) -> None:
     assert rows[0]["changed"] == {"seed": 3, "train_mlp.dropout": 0.5}
 
 
+@pytest.mark.slow
 def test_a_loss_is_sorted_the_other_way_round(explored: Path) -> None:
     rows = compared(explored, "-m", "test.*.loss")
     assert list(rows[0]["metrics"]) == ["test.mlp.loss", "test.ensemble.loss"]
@@ -90,6 +94,7 @@ def test_a_loss_is_sorted_the_other_way_round(explored: Path) -> None:
     assert means == sorted(means)
 
 
+@pytest.mark.slow
 def test_csv_has_the_numbers_of_json(explored: Path) -> None:
     text = run_in(explored, "rubro", "compare", "--format", "csv", "-m", SCORE).stdout
     first, *_ = csv.DictReader(io.StringIO(text))
@@ -111,6 +116,7 @@ def test_other_code_is_another_row(explored: Path, tmp_path: Path) -> None:
     assert "stages/evaluate.py edited" in run_in(folder, "rubro", "compare").stdout
 
 
+@pytest.mark.slow
 def test_experiments_of_other_commits_are_shown_on_request(explored: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(explored, tmp_path / "copy", symlinks=True))
     run_in(folder, "git", "commit", "--quiet", "--allow-empty", "--message", "next")
@@ -121,6 +127,7 @@ def test_experiments_of_other_commits_are_shown_on_request(explored: Path, tmp_p
     assert names_of(compared(folder, "--all-commits")) == names_of(compared(explored))
 
 
+@pytest.mark.slow
 def test_metrics_of_other_settings_are_not_shown(explored: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(explored, tmp_path / "copy", symlinks=True))
     params = folder / "params.yaml"
@@ -132,6 +139,7 @@ def test_metrics_of_other_settings_are_not_shown(explored: Path, tmp_path: Path)
     assert "-: not every stage has run with these settings" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -204,7 +204,10 @@ def test_a_signal_that_nohup_ignores_ends_nothing(project: Path) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("stage", ["subset", "embed", "evaluate"])
+@pytest.mark.parametrize(
+    "stage",
+    ["subset", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("embed", "evaluate"))],
+)
 def test_a_signal_of_a_scheduler_ends_any_stage_with_a_line(project: Path, stage: str) -> None:
     script = project / "stages" / f"{stage}.py"
     main = "def main(params: Params) -> None:\n"

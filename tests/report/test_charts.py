@@ -63,6 +63,7 @@ def test_a_chart_in_a_page_takes_every_colour_from_the_style_sheet(
     assert ElementTree.fromstring(svg).get("role") == "img"
 
 
+@pytest.mark.slow
 def test_no_two_charts_share_an_id(charts: dict[str, Chart]) -> None:
     found = [
         name
@@ -80,6 +81,7 @@ def test_every_chart_says_in_words_what_it_shows(charts: dict[str, Chart]) -> No
         )
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_bytes(
     charts: dict[str, Chart], original_metrics: Path
 ) -> None:

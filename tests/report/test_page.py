@@ -142,6 +142,7 @@ def test_what_is_missing_is_said_in_its_section(metrics: Path) -> None:
     assert page.all("svg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file",
     [

@@ -117,6 +117,7 @@ def test_without_the_packages_of_training_it_says_which_to_install(
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_it_reports_a_real_run(first_project: Path, tmp_path: Path) -> None:
     shutil.copytree(first_project / "metrics", tmp_path / "metrics")
     done = run_in(tmp_path, sys.executable, "-m", "rubro.cli", "report")

@@ -260,6 +260,7 @@ def test_a_chunked_body_that_is_too_large_is_refused(server: Server) -> None:
     assert server.metric(name) == before + 2
 
 
+@pytest.mark.slow
 def test_thresholds_decide_which_categories_are_named(tmp_path: Path) -> None:
     folder, file = write_model(tmp_path / "model"), tmp_path / "thresholds.json"
     kept: dict[str, Any] = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
