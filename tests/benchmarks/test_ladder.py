@@ -297,6 +297,7 @@ def test_every_table_has_its_place_on_a_page() -> None:
     assert places["experiments.md"] == ["params"]
 
 
+@pytest.mark.slow
 def test_the_pipeline_is_described_from_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

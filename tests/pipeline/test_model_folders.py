@@ -130,6 +130,7 @@ def test_training_titles_are_in_the_folder_where_the_parameters_ask_for_them(pro
         assert sorted(tokenise(nearest[0].title)) == sorted(tokenise(title))
 
 
+@pytest.mark.slow
 def test_thresholds_of_validation_keep_their_promise_on_test(
     first_project: Path, tmp_path: Path
 ) -> None:

@@ -325,6 +325,7 @@ def replaced(folder: Path, by: Path) -> None:
         partial.rename(folder / source.name)
 
 
+@pytest.mark.slow
 def test_a_new_model_takes_over_without_a_lost_request(tmp_path: Path) -> None:
     folder, other = write_model(tmp_path / "one"), write_model(tmp_path / "two")
     description = (other / "model.json").read_text().replace("TABLES", "DESKS")
