@@ -81,22 +81,6 @@ def rubro(tmp_path: Path, model: Path) -> Command:
     return run
 
 
-@pytest.fixture
-def predict_here(tmp_path: Path, model: Path) -> Command:
-    """Call `rubro predict --model MODEL` with arguments in this process, in tmp_path."""
-
-    def call(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-        with chdir(tmp_path):
-            result = CliRunner().invoke(app, ["predict", "--model", str(model), *arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return subprocess.CompletedProcess(
-            arguments, result.exit_code, result.stdout_bytes, result.stderr_bytes
-        )
-
-    return call
-
-
 def command(model: Path, arguments: Sequence[str], name: str = "predict") -> list[str]:
     """Return the words of a `rubro` command that uses a model."""
     return [sys.executable, "-m", "rubro.cli", name, "--model", str(model), *arguments]

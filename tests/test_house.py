@@ -161,19 +161,20 @@ def modules_after(code: str) -> set[str]:
         ("import rubro.service.app, rubro.service.server", HEAVY | {"pyarrow"}),
         ("import rubro.cli, rubro.base.stage", HEAVY - {"ruamel"}),
         ("import rubro.data.sources, rubro.data.subset", HEAVY - {"pandas", "ruamel"}),
-        *(
-            pytest.param(*of, marks=pytest.mark.slow)
-            for of in (
-                (
-                    "import rubro.training.svm, rubro.training.ensemble, rubro.evaluation.tables",
-                    {"torch", "lightning", "gensim", "dvclive", "mlflow"},
-                ),
-                ("import rubro.training.fasttext", {"torch", "lightning", "dvclive", "mlflow"}),
-                (
-                    "import rubro.models.mlp, rubro.models.cnn",
-                    {"lightning", "gensim", "dvclive", "mlflow", "numba"},
-                ),
-            )
+        pytest.param(
+            "import rubro.training.svm, rubro.training.ensemble, rubro.evaluation.tables",
+            {"torch", "lightning", "gensim", "dvclive", "mlflow"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "import rubro.training.fasttext",
+            {"torch", "lightning", "dvclive", "mlflow"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "import rubro.models.mlp, rubro.models.cnn",
+            {"lightning", "gensim", "dvclive", "mlflow", "numba"},
+            marks=pytest.mark.slow,
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

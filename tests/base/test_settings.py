@@ -246,6 +246,10 @@ def test_settings_replace_values_and_the_last_of_a_key_counts(project_root: Path
     ("setting", "answer"),
     [
         ("embed.epoch=5", "embed.epoch: unknown key; did you mean 'epochs'?"),
+        (
+            "embed.epochs=many",
+            "embed.epochs: input should be a valid integer or 'auto' (found 'many')",
+        ),
         ("embed.window=many", "embed.window: input should be a valid integer (found 'many')"),
         ("embed=5", "embed: input should be a valid dictionary"),
         ("seed.more=5", "seed: input should be a valid integer"),

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet
 import pytest
-from hand_made import Command, command, environment
+from hand_made import Command, called, command, environment
 
 pytest_plugins = ["hand_made"]
 
@@ -173,7 +173,7 @@ def test_the_default_model_is_the_ensemble(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_input_is_one_message(
-    predict_here: Command, tmp_path: Path, arguments: list[str], message: str
+    model: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "a.csv").write_bytes(TABLE)
@@ -181,10 +181,10 @@ def test_wrong_input_is_one_message(
     (tmp_path / "bad.gz").write_bytes(gzip.compress(TABLE, mtime=0)[:-12])
     (tmp_path / "named.csv.gz").write_bytes(TABLE)
     (tmp_path / "named.parquet").write_bytes(TABLE)
-    done = predict_here(*arguments)
+    done = called(tmp_path, "predict", "--model", str(model), *arguments)
     assert done.returncode == 2
-    assert message in done.stderr.decode()
-    assert b"Traceback" not in done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_guessed_column_is_said(rubro: Command, tmp_path: Path) -> None:

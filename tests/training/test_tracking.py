@@ -91,7 +91,6 @@ def modules_after(code: str, folder: Path, **environment: str) -> set[str]:
 
 TRACK = """
 from pathlib import Path
-from rubro.base.errors import DataError
 from rubro.training.tracking import tracked
 with tracked(Path("curves"), "train_mlp", {"seed": 1}) as tracker:
     tracker.log_epoch(0, {"train/loss": 1.0})
