@@ -55,7 +55,7 @@ class Cnn(Network):
         sizes = zip(self._sizes, filters, strict=True)
         weights = [part for size, of in sizes for part in of.weight.chunk(size, dim=1)]
         parts = product(distinct, torch.cat(weights))
-        if not distinct.is_cuda:
+        if distinct.device.type == "cpu":
             from rubro.models.filter_maxima import FilterMaxima  # compiled when first called
 
             bias = torch.cat([of.bias for of in filters])

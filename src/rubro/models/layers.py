@@ -55,7 +55,7 @@ class RowTable(nn.Embedding):
             index: Positions in rows, int64 (N,), list by list.
             offsets: Start of each list in index, int64 (lists,).
         """
-        if self.weight.is_cuda:
+        if self.weight.device.type != "cpu":
             return F.embedding_bag(index, self(rows), offsets, mode="sum")
         from rubro.models.row_sums import RowSums  # compiled when first called
 

@@ -13,7 +13,8 @@ class RowWiseAdam(torch.optim.Optimizer):
     """Adam for sparse gradients with one second moment per row instead of one per value.
 
     A step reads and writes only the rows of the gradient, on a CPU once each. Compared with torch's
-    SparseAdam it takes a tenth of the time and half of the memory, for the same accuracy.
+    SparseAdam it takes half of the memory and, by torch's operations, a third of the time, for the
+    same accuracy; compiled for a CPU, a quarter of that.
 
     Source: Kingma and Ba 2015, Adam; second moments per row: Gupta et al. 2014, Training Highly
     Multiclass Classifiers, and FBGEMM's partial row-wise Adam.
@@ -57,7 +58,7 @@ class RowWiseAdam(torch.optim.Optimizer):
         beta, square_beta = group["betas"]
         state["step"] += 1
         bias, square_bias = 1 - beta ** state["step"], 1 - square_beta ** state["step"]
-        if not table.is_cuda:
+        if table.device.type == "cpu":
             from rubro.training.row_updates import update_rows  # compiled when first called
 
             update_rows(
