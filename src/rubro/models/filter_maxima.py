@@ -1,7 +1,8 @@
 """The maximum of each filter over a title, compiled for a CPU.
 
 Of a filter only its greatest value is kept, and only its gradient is computed. Operations and their
-order are fixed, and nothing is reassociated: the bytes are the same on every CPU.
+order are fixed, and nothing is reassociated: the bytes are the same on every CPU and for any number
+of threads.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+
+from rubro.base.threads import in_parts
 
 
 class FilterMaxima(torch.autograd.Function):
@@ -33,9 +36,16 @@ class FilterMaxima(torch.autograd.Function):
             sizes: Number of tokens that the filters of each size span.
         """
         spans = np.array(sizes)
-        maxima, places = _maxima(
-            parts.detach().numpy(), bias.detach().numpy(), tokens.numpy(), lengths.numpy(), spans
+        maxima = np.zeros((len(tokens), len(bias)), dtype=np.float32)
+        places = np.full((len(tokens), len(bias)), -1, dtype=np.int32)
+        read = (
+            parts.detach().numpy(),
+            bias.detach().numpy(),
+            tokens.numpy(),
+            lengths.numpy(),
+            spans,
         )
+        in_parts(lambda start, end: _maxima(*read, maxima, places, start, end), len(tokens))
         ctx.shape, ctx.spans = parts.shape, spans
         ctx.save_for_backward(tokens, lengths, torch.from_numpy(places))
         return torch.from_numpy(maxima)
@@ -47,20 +57,28 @@ class FilterMaxima(torch.autograd.Function):
         gradient = gradients[0].contiguous().numpy()
         of_parts = np.zeros(ctx.shape, dtype=np.float32)
         of_bias = np.zeros(gradient.shape[1], dtype=np.float32)
-        _spread(gradient, places, tokens, lengths, ctx.spans, of_parts, of_bias)
+        read = gradient, places, tokens, lengths, ctx.spans
+        width = len(of_bias) // len(ctx.spans)
+        in_parts(lambda start, end: _spread(*read, of_parts, of_bias, start, end), width)
         return torch.from_numpy(of_parts), torch.from_numpy(of_bias), None, None, None
 
 
 @njit(cache=True, nogil=True)
 def _maxima(
-    parts: np.ndarray, bias: np.ndarray, tokens: np.ndarray, lengths: np.ndarray, spans: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return maxima, and the position of each; -1 where no position is above 0."""
+    parts: np.ndarray,
+    bias: np.ndarray,
+    tokens: np.ndarray,
+    lengths: np.ndarray,
+    spans: np.ndarray,
+    maxima: np.ndarray,
+    places: np.ndarray,
+    start: int,
+    end: int,
+) -> None:
+    """Find the maxima of the titles from start to end, from zeros, and the position of each."""
     width = len(bias) // len(spans)
-    maxima = np.zeros((len(tokens), len(bias)), dtype=np.float32)
-    places = np.full((len(tokens), len(bias)), -1, dtype=np.int32)
     window = np.empty(width, dtype=np.float32)
-    for title in range(len(tokens)):
+    for title in range(start, end):
         first = 0
         for number in range(len(spans)):
             best = maxima[title, number * width : (number + 1) * width]
@@ -69,8 +87,8 @@ def _maxima(
             for position in range(lengths[title]):
                 window[:] = window_bias
                 for i in range(min(spans[number], lengths[title] - position)):
-                    start = first + i * width
-                    part = parts[tokens[title, position + i], start : start + width]
+                    at = first + i * width
+                    part = parts[tokens[title, position + i], at : at + width]
                     for j in range(width):
                         window[j] += part[j]
                 for j in range(width):
@@ -78,7 +96,6 @@ def _maxima(
                         best[j] = window[j]
                         place[j] = position
             first += spans[number] * width
-    return maxima, places
 
 
 @njit(cache=True, nogil=True)
@@ -90,13 +107,15 @@ def _spread(
     spans: np.ndarray,
     of_parts: np.ndarray,
     of_bias: np.ndarray,
+    start: int,
+    end: int,
 ) -> None:
-    """Add the gradient of each maximum to what it was made of."""
+    """Add the gradient of each maximum to what it was made of: filters start to end of each size."""
     width = len(of_bias) // len(spans)
     for title in range(len(tokens)):
         first = 0
         for number in range(len(spans)):
-            for j in range(width):
+            for j in range(start, end):
                 position = places[title, number * width + j]
                 if position < 0:
                     continue

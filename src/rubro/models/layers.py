@@ -151,7 +151,11 @@ class Dense(nn.ModuleList):
         return logits
 
     def _without_some(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self._dropout, self.training)
+        if not self.training or not self._dropout:
+            return values
+        # F.dropout draws its numbers more slowly on a CPU.
+        kept = torch.rand_like(values) >= self._dropout
+        return values * kept * (1 / (1 - self._dropout))
 
 
 class Network(nn.Module):
@@ -186,13 +190,25 @@ class Network(nn.Module):
         Returns:
             Title vectors, float32 (B, vector size).
         """
-        total, count = F.embedding_bag(batch.tokens, distinct, mode="sum"), batch.lengths
+        total, count = _token_sums(batch, distinct), batch.lengths
         if self.bigrams is not None:
             total = total + self.bigrams.sums(
                 batch.bigrams, batch.bigram_index, batch.bigram_offsets
             )
             count = count + batch.bigram_counts
         return pooled(total, count, self._pooling)
+
+
+def _token_sums(batch: Batch, distinct: Tensor) -> Tensor:
+    """Return the sum of the vectors of each title's tokens, float32 (B, vector size)."""
+    if distinct.device.type != "cpu":
+        return F.embedding_bag(batch.tokens, distinct, mode="sum")
+    from rubro.models.row_sums import VectorSums  # compiled when first called
+
+    index = batch.tokens[batch.tokens < len(distinct) - 1]
+    offsets = batch.lengths.cumsum(0) - batch.lengths
+    sums: Tensor = VectorSums.apply(distinct, index, offsets)  # type: ignore[no-untyped-call]
+    return sums
 
 
 def stored(network: nn.Module, precision: str) -> dict[str, np.ndarray]:

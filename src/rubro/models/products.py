@@ -1,5 +1,8 @@
 """Matrix products with the same last bits on every x86-64 CPU.
 
+Neither do they depend on the number of threads: a product is cut into parts by its shape alone, and
+each part is computed on one thread. OpenBLAS' own threads would change the last bits.
+
 MKL, which torch calls, chooses its code by the maker of the CPU; its own way to one code path
 (MKL_CBWR=COMPATIBLE) takes three times as long. numpy's OpenBLAS takes one path where
 OPENBLAS_CORETYPE names it, and is as fast as MKL.
@@ -9,9 +12,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from rubro.base.threads import in_parts
+
+_MOST_PARTS = 8
+_LEAST = 32  # rows or columns of a part
 
 
 class _Product(torch.autograd.Function):
@@ -32,7 +41,22 @@ class _Product(torch.autograd.Function):
 
 
 def _numpy_product(a: Tensor, b: Tensor) -> Tensor:
-    return torch.from_numpy(a.detach().numpy() @ b.detach().numpy())
+    left, right = a.detach().numpy(), b.detach().numpy()
+    rows, columns = len(left), right.shape[1]
+    result = np.empty((rows, columns), dtype=np.float32)
+    longer = max(rows, columns)
+    parts = min(max(longer // _LEAST, 1), _MOST_PARTS)
+
+    def multiply(first: int, end: int) -> None:
+        for part in range(first, end):
+            own = slice(longer * part // parts, longer * (part + 1) // parts)
+            if rows > columns:
+                np.matmul(left[own], right, out=result[own])
+            else:
+                np.matmul(left, right[:, own], out=result[:, own])
+
+    in_parts(multiply, parts)
+    return torch.from_numpy(result)
 
 
 def product(values: Tensor, weight: Tensor) -> Tensor:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+
+from rubro.base.threads import in_parts
 
 
 class RowWiseAdam(torch.optim.Optimizer):
@@ -61,18 +64,20 @@ class RowWiseAdam(torch.optim.Optimizer):
         if table.device.type == "cpu":
             from rubro.training.row_updates import update_rows  # compiled when first called
 
-            update_rows(
+            update = partial(
+                update_rows,
                 table.detach().numpy(),
                 state["mean"].numpy(),
                 state["mean_square"].squeeze(1).numpy(),
                 rows.numpy(),
                 values.numpy(),
-                mean_share=np.float32(1 - beta),
-                square_share=np.float32(1 - square_beta),
-                square_bias=np.float32(square_bias),
-                eps_square=np.float32(group["eps"] ** 2),
-                rate=np.float32(group["lr"] / bias),
+                np.float32(1 - beta),
+                np.float32(1 - square_beta),
+                np.float32(square_bias),
+                np.float32(group["eps"] ** 2),
+                np.float32(group["lr"] / bias),
             )
+            in_parts(update, len(rows))
             return
         mean = state["mean"][rows].lerp_(values, 1 - beta)
         square = values.square().mean(dim=1, keepdim=True)

@@ -1,6 +1,7 @@
 """The step of RowWiseAdam on a CPU, compiled: it reads and writes each row once.
 
-Operations and their order are fixed, and nothing is reassociated: the bytes are the same on every CPU.
+Operations and their order are fixed, and nothing is reassociated: the bytes are the same on every CPU
+and for any number of threads.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ def update_rows(
     square_bias: np.float32,
     eps_square: np.float32,
     rate: np.float32,
+    start: int,
+    end: int,
 ) -> None:
     """Move rows of a table along their mean gradient, in place.
 
@@ -37,10 +40,12 @@ def update_rows(
         square_bias: Divisor of the mean square, which starts at zero, float32.
         eps_square: Constant added to the mean square, float32.
         rate: Learning rate over the bias of the mean, float32.
+        start: First position in rows.
+        end: Position after the last one in rows.
     """
     size = table.shape[1]
     sums = np.zeros(_LANES, dtype=np.float32)
-    for i in range(len(rows)):
+    for i in range(start, end):
         row, own = rows[i], gradient[i]
         sums[:] = 0
         for start in range(0, size - _LANES + 1, _LANES):

@@ -1,0 +1,51 @@
+"""Threads of the compiled steps and of matrix products.
+
+Each part of a result is computed by one thread, in the same order whatever the number of threads is:
+that number never changes a byte.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+VARIABLE = "RUBRO_THREADS"
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def thread_count() -> int:
+    """Return the number of threads of this process: that of the environment's RUBRO_THREADS, or 1."""
+    number = os.environ.get(VARIABLE, "")
+    return max(int(number), 1) if number.isdecimal() else 1
+
+
+def in_parts(work: Callable[[int, int], object], count: int) -> None:
+    """Call a function for consecutive ranges that cover 0 to count, one for each thread.
+
+    Args:
+        work: Function of start and end of a range. What it computes for one number must not depend
+            on the range; it runs beside others only while it releases Python's lock.
+        count: End of the last range.
+    """
+    threads = min(thread_count(), count)
+    if threads <= 1:
+        work(0, count)
+        return
+    bounds = [count * i // threads for i in range(threads + 1)]
+    others = [_pool().submit(work, *bounds[i : i + 2]) for i in range(1, threads)]
+    work(*bounds[:2])
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_count() - 1, thread_name_prefix="rubro")
