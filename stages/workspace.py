@@ -1,7 +1,8 @@
 """Preparation of the process of a stage; each stage imports it first.
 
 A stage runs the code of its own checkout, not of an installed copy: `dvc exp run --temp` and
-`--queue` run in a copy of the repository. numpy and torch compute on one thread. Where packages are
+`--queue` run in a copy of the repository. numpy and torch compute on one thread; what rubro shares
+among threads itself takes all cores, or OMP_NUM_THREADS. Where packages are
 missing, or Ctrl-C or a scheduler's signal comes during the imports, the process ends with a message.
 """
 
@@ -18,6 +19,7 @@ if LEADER not in (None, str(os.getppid())):
     sys.exit(1)  # it has ended
 
 from rubro.base.signals import ENDING
+from rubro.base.threads import VARIABLE, cores
 
 
 def _interrupted(number: int, _: object) -> None:
@@ -40,6 +42,7 @@ if LEADER is None:
         if _name.startswith(_LAUNCHERS) or _name in _RANKS + _PORTS:
             del os.environ[_name]
 
+os.environ.setdefault(VARIABLE, os.environ.get("OMP_NUM_THREADS") or str(cores()))
 # The last bits of a sum depend on the number of threads that share it, and on the instructions that
 # a library chooses for the CPU: here those that every x86-64 CPU with AVX2 has.
 os.environ |= {

@@ -117,7 +117,7 @@ class TrainParams(TitleWeightParams):
 
     hidden_sizes: list[Positive]
     max_epochs: Positive | Literal["auto"]
-    batch_size: Positive
+    batch_size: Positive | Literal["auto"]
     optimizer: Literal["adam", "adamw", "sgd"]
     learning_rate: Annotated[float, Field(gt=0.0)]
     embedding_learning_rate: Annotated[float, Field(gt=0.0)]

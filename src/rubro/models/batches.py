@@ -16,6 +16,8 @@ from rubro.features.titles import LabelledTitles
 # Number of batches in a shuffled chunk. Titles of a chunk are sorted by length: batches have little
 # padding, and titles still have other neighbours in each epoch.
 _CHUNK = 20
+# Number of possible values for each value up to which distinct ones are found by marking them.
+_DENSE = 64
 
 
 class Batch(NamedTuple):
@@ -73,12 +75,12 @@ def gather(
     """
     features = titles.features.take(indices)
     tokens, bigrams = features.tokens, features.bigrams
-    distinct, token_index = np.unique(tokens.values, return_inverse=True)
+    distinct, token_index = _distinct(tokens.values)
     rows = distinct_tokens.take(distinct)
     if random is not None and row_dropout:
         bigrams, rows = _thinned(bigrams, row_dropout, random), _thinned(rows, row_dropout, random)
-    distinct_rows, row_index = np.unique(rows.values, return_inverse=True)
-    distinct_bigrams, bigram_index = np.unique(bigrams.values, return_inverse=True)
+    distinct_rows, row_index = _distinct(rows.values)
+    distinct_bigrams, bigram_index = _distinct(bigrams.values)
     lengths = tokens.lengths
     padded = np.full((len(indices), max(int(lengths.max(initial=0)), 1)), len(distinct))
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = token_index
@@ -172,6 +174,18 @@ def _thinned(lists: Ragged, share: float, random: np.random.Generator) -> Ragged
     kept = random.random(len(lists.values), dtype=np.float32) >= share
     before = np.concatenate([[0], np.cumsum(kept)])
     return Ragged(lists.values[kept], before[lists.offsets])
+
+
+def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct values, sorted, and the position of each value among them."""
+    end = int(values.max(initial=-1)) + 1
+    if end > _DENSE * len(values):
+        return np.unique(values, return_inverse=True)
+    positions = np.zeros(end, dtype=np.int64)  # faster than sorting
+    positions[values] = 1
+    distinct = np.flatnonzero(positions)
+    positions[distinct] = np.arange(len(distinct))
+    return distinct, positions[values]
 
 
 def _int64(values: np.ndarray) -> torch.Tensor:

@@ -14,7 +14,7 @@ from rubro.base.errors import DataError
 from rubro.base.params import EmbedParams
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
-from rubro.training.passes import Passes
+from rubro.training.budget import Passes
 
 _PASSES = Passes(titles=400_000, least=1, most=10)
 

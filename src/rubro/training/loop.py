@@ -27,12 +27,12 @@ from rubro.base.params import TrainParams
 from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
 from rubro.models.batches import Batches
+from rubro.training.budget import Passes, batch_size_for, learning_rate_factor
 from rubro.training.callbacks import BEST, EpochLog, EpochProgress, KeptSigterm
 from rubro.training.checkpoints import ResumePoint
 from rubro.training.devices import SharedTraining
 from rubro.training.loss import class_shares
 from rubro.training.module import TitleClassifier
-from rubro.training.passes import Passes
 from rubro.training.title_weights import title_weights
 
 # Lightning advertises at every start; what matters comes as a warning or an error.
@@ -150,7 +150,9 @@ def train(
     """Train a network and keep the epoch with the best balanced accuracy on validation.
 
     Where max_epochs is "auto", it is the number of passes that adds up to 480,000 titles, at least 2
-    and at most 20: the fewer the titles, the more passes.
+    and at most 20: the fewer the titles, the more passes. Where batch_size is "auto", it is 256, 512
+    from 32,000 titles on, and 1,024 from 128,000 on; the learning rates are those for 256 titles times
+    the root of batch_size / 256.
 
     An interrupted training resumes from the checkpoint in its folder, with the same result as
     without the interruption.
@@ -169,8 +171,10 @@ def train(
         TrainingError: The loss is NaN or infinite, or one of the processes has died.
     """
     weights = title_weights(titles.train.labels, titles.classes, params)
-    data = TitleBatches(titles, weights, params.batch_size, run.seed, params.row_dropout)
-    epochs = _PASSES.over(int((weights > 0).sum()), params.max_epochs)
+    weighted = int((weights > 0).sum())
+    epochs = _PASSES.over(weighted, params.max_epochs)
+    batch_size = batch_size_for(weighted, params.batch_size)
+    data = TitleBatches(titles, weights, batch_size, run.seed, params.row_dropout)
     log = EpochLog(report)
     progress: list[Callback] = [EpochProgress()] if console().is_terminal else []
     callbacks = [*progress, log, KeptSigterm()]
@@ -196,7 +200,8 @@ def train(
     )
     shares = class_shares(titles.train.labels, weights, titles.classes)
     steps = epochs * len(data.train_dataloader())
-    classifier = TitleClassifier(network, params, steps, shares, run.seed)
+    factor = learning_rate_factor(batch_size) if params.batch_size == "auto" else 1.0
+    classifier = TitleClassifier(network, params, steps, shares, run.seed, factor)
     _fit(trainer, classifier, data, resume.checkpoint)
     if not trainer.is_global_zero:  # rank 0 has the outcome
         sys.exit()

@@ -33,6 +33,7 @@ class TitleClassifier(L.LightningModule):
         steps: Number of steps of the whole training.
         class_shares: Share of each class in the training weights, > 0, (classes,).
         seed: Seed of the dropout.
+        learning_rate_factor: Factor of both learning rates.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class TitleClassifier(L.LightningModule):
         steps: int,
         class_shares: np.ndarray,
         seed: int,
+        learning_rate_factor: float = 1.0,
     ) -> None:
         super().__init__()
         # With two optimisers, Lightning leaves the steps to the module.
@@ -50,6 +52,7 @@ class TitleClassifier(L.LightningModule):
         self._params = params
         self._steps = steps
         self._random_seed = seed
+        self._learning_rate_factor = learning_rate_factor
         adjustment = params.prior_adjustment * np.log(class_shares)
         self._adjustment: torch.Tensor
         self._class_shares: torch.Tensor
@@ -130,6 +133,9 @@ class TitleClassifier(L.LightningModule):
 
     def _learning_rate_share(self, step: int) -> float:
         """Return the factor of the learning rate at a step; the warm-up is linear."""
+        return self._learning_rate_factor * self._scheduled_share(step)
+
+    def _scheduled_share(self, step: int) -> float:
         warmup = self._params.warmup_share * self._steps
         if step < warmup:
             return (step + 1) / (warmup + 1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rubro.training.passes import Passes
+from rubro.training.budget import Passes
 
 RULE = Passes(titles=480_000, least=2, most=20)
 
