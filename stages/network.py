@@ -12,6 +12,7 @@ from outcome import SUBSET, log_outcome, save_member
 from rubro.base.console import console
 from rubro.base.files import write_json
 from rubro.base.params import Params, TrainParams
+from rubro.base.threads import VARIABLE, thread_count
 from rubro.data.splits import load_labels
 from rubro.features.embedding import Embedding
 from rubro.features.titles import load_features
@@ -80,6 +81,7 @@ def train_network(
     ):
         if params.devices > 1:  # for the processes that Lightning starts
             os.environ |= {_LEADER: str(os.getpid()), _CHECKPOINTS: str(checkpoints)}
+            os.environ[VARIABLE] = str(thread_count() // params.devices)
         run = Run(*where, checkpoints)
         trained = train(network, titles, hyperparameters, run, tracker.log_epoch)
         network.load_state_dict(trained.state)

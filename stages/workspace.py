@@ -42,7 +42,8 @@ if LEADER is None:
         if _name.startswith(_LAUNCHERS) or _name in _RANKS + _PORTS:
             del os.environ[_name]
 
-os.environ.setdefault(VARIABLE, os.environ.get("OMP_NUM_THREADS") or str(cores()))
+if LEADER is None:
+    os.environ[VARIABLE] = os.environ.get("OMP_NUM_THREADS") or str(cores())
 # The last bits of a sum depend on the number of threads that share it, and on the instructions that
 # a library chooses for the CPU: here those that every x86-64 CPU with AVX2 has.
 os.environ |= {

@@ -42,7 +42,7 @@ def test_the_cnn_takes_the_maximum_over_windows_and_pools_the_tokens(
         for title, length in zip(vectors, batch.lengths.tolist(), strict=True):
             padded = torch.cat([title[:length], title.new_zeros(2, title.shape[1])])
             over_windows = [
-                torch.stack([filters(padded[i : i + size].flatten()) for i in range(length)])
+                filters(torch.stack([padded[i : i + size].flatten() for i in range(length)]))
                 for size, filters in zip((1, 3), network.filters, strict=True)
             ]
             maxima.append(torch.cat([windows.relu().amax(0) for windows in over_windows]))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from rich.progress import Progress
 
@@ -65,6 +66,32 @@ class EpochLog(Callback):
             f"validation loss {metrics['validation/loss']:.4f}, "
             f"balanced accuracy {metrics[BEST]:.4f}"
         )
+
+
+class BestState(Callback):
+    """Keeps the state of the network after the epoch with the best balanced accuracy on validation.
+
+    Attributes:
+        state: Tensors of the network by name, on the CPU.
+    """
+
+    def __init__(self) -> None:
+        self._score = -math.inf
+        self.state: dict[str, torch.Tensor] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self._score, "state": self.state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._score, self.state = state_dict["score"], state_dict["state"]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        score = float(trainer.callback_metrics[BEST])
+        if score > self._score and trainer.is_global_zero:
+            self._score = score
+            network = module.network
+            assert isinstance(network, torch.nn.Module)
+            self.state = {name: value.cpu().clone() for name, value in network.state_dict().items()}
 
 
 class EpochProgress(Callback):

@@ -119,12 +119,11 @@ class ResumePoint(Checkpoint):  # Lightning calls Checkpoint last, after all oth
         """Path of an undamaged checkpoint of an earlier run; None = no checkpoint."""
         if not self._file.exists():
             return None
-        for file in self._file.parent.glob("*.ckpt"):  # the best epoch's too
-            try:
-                torch.load(file, weights_only=True, mmap=True)
-            except (EOFError, OSError, RuntimeError, UnpicklingError) as error:
-                say(f"{file} is damaged ({str(error)[:100]}); the training starts over")
-                return None
+        try:
+            torch.load(self._file, weights_only=True, mmap=True)
+        except (EOFError, OSError, RuntimeError, UnpicklingError) as error:
+            say(f"{self._file} is damaged ({str(error)[:100]}); the training starts over")
+            return None
         return self._file
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from rubro.base.console import console
@@ -28,7 +28,7 @@ from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
 from rubro.models.batches import Batches
 from rubro.training.budget import Passes, batch_size_for, learning_rate_factor
-from rubro.training.callbacks import BEST, EpochLog, EpochProgress, KeptSigterm
+from rubro.training.callbacks import BEST, BestState, EpochLog, EpochProgress, KeptSigterm
 from rubro.training.checkpoints import ResumePoint
 from rubro.training.devices import SharedTraining
 from rubro.training.loss import class_shares
@@ -39,7 +39,6 @@ from rubro.training.title_weights import title_weights
 for _logger in ("pytorch.utilities.rank_zero", "fabric.utilities.distributed"):
     logging.getLogger(f"lightning.{_logger}").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
 _PASSES = Passes(titles=480_000, least=2, most=20)
 
@@ -180,8 +179,7 @@ def train(
     callbacks = [*progress, log, KeptSigterm()]
     if params.early_stopping_patience:
         callbacks.append(EarlyStopping(BEST, mode="max", patience=params.early_stopping_patience))
-    best = ModelCheckpoint(run.checkpoints, monitor=BEST, mode="max", save_weights_only=True)
-    resume = ResumePoint(run.checkpoints)
+    best, resume = BestState(), ResumePoint(run.checkpoints)
     trainer = _trainer(
         accelerator=run.accelerator,
         devices=run.devices,
@@ -205,7 +203,6 @@ def train(
     _fit(trainer, classifier, data, resume.checkpoint)
     if not trainer.is_global_zero:  # rank 0 has the outcome
         sys.exit()
-    state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
     scores = [metrics[BEST] for metrics in log.history]
     at = scores.index(max(scores))
     summary = {
@@ -213,9 +210,7 @@ def train(
         "last": {"epoch": len(scores) - 1, **_nested(log.history[-1])},
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    prefix = "network."
-    own = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
-    return Trained(own, summary, _origin(trainer))
+    return Trained(best.state, summary, _origin(trainer))
 
 
 def _origin(trainer: L.Trainer) -> dict[str, Any]:
