@@ -48,9 +48,9 @@ def update_rows(
     for i in range(start, end):
         row, own = rows[i], gradient[i]
         sums[:] = 0
-        for start in range(0, size - _LANES + 1, _LANES):
+        for at in range(0, size - _LANES + 1, _LANES):
             for lane in range(_LANES):
-                sums[lane] += own[start + lane] * own[start + lane]
+                sums[lane] += own[at + lane] * own[at + lane]
         for j in range(size - size % _LANES, size):
             sums[0] += own[j] * own[j]
         total = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + (
