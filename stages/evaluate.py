@@ -33,7 +33,7 @@ FOLDER = Path("metrics/evaluation")
 def main(params: Params) -> None:
     subset = Path("data/subset")
     classes = load_labels(subset)
-    train_categories = load_split(subset, "train")["category"].value_counts()
+    train_categories = load_split(subset, "train", ("category",))["category"].value_counts()
     train_counts = np.array([train_categories.get(name, 0) for name in classes])
     classifiers = {name: Classifier.load(Path("models") / name) for name in MODELS}
     metrics: dict[str, dict[str, Any]] = {}

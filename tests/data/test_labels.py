@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rubro.base.text import normalise
-from rubro.data.labels import CheckedLabels, check_labels, is_null_name, similar_names
+from rubro.data.labels import CheckedLabels, check_labels, is_null_name, similar_names, title_keys
 from rubro.data.values import category_name
 
 Check = Callable[..., CheckedLabels]
@@ -20,7 +19,9 @@ def check(make_params: Callable[..., Any]) -> Check:
     def run(rows: list[tuple[str, str]], **changes: str) -> CheckedLabels:
         params = make_params({f"subset.{key}": value for key, value in changes.items()})
         table = pd.DataFrame(rows, columns=["title", "category"])
-        return check_labels(table.assign(key=table["title"].map(normalise)), params.subset)
+        table = table.assign(category=table["category"].astype("category"))
+        table = table.assign(key=title_keys(table["title"]))
+        return check_labels(table, table["title"], params.subset)
 
     return run
 

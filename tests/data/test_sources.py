@@ -146,7 +146,7 @@ def test_split_and_language_come_from_the_names_of_the_files(tmp_path: Path, rea
             record = {"title": f"{language} {split}", "category": "A"}
             (tmp_path / f"{language}.{split}.jsonl").write_text(jsonl(record))
     (tmp_path / "README.md").write_text("not data")
-    table = read(tmp_path).table
+    table = read(tmp_path).table.astype("str")
     assert len(table) == 6
     assert all(table["title"] == table["language"] + " " + table["split"])
     assert set(read(tmp_path, "portuguese").table["language"]) == {"portuguese"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -12,7 +12,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from rubro.base.console import file_progress
 from rubro.base.errors import DataError
@@ -85,6 +87,7 @@ CORRECTIONS = "corrections"
 # Number of unusable rows from which on reading stops where their share is too high.
 _MANY_UNUSABLE = 2**20
 _SHOWN_REASONS = 5
+_CHUNK = 2**16  # titles that are handed to Arrow together
 # Each line of such a record is a row that it swallowed.
 _SWALLOWING = ("not_csv", "open_quote", "line_too_long")
 
@@ -112,7 +115,8 @@ class RawTitles:
 
     Attributes:
         table: One row per title: title, category, language ("" = unknown), label_quality and split
-            ("" = unknown); corrections last.
+            ("" = unknown); corrections last. Titles are Arrow's, the other columns categorical:
+            a row takes little more memory than the bytes of its title.
         quarantine: One row per rejected row: file, line (from 1; the row number in parquet),
             reason, problem and excerpt.
         blank: Number of rows without a title and a category.
@@ -141,9 +145,7 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
         DataError: The source is missing, empty, damaged or of no supported layout, or a column is
             missing.
     """
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("title", "category", "language", "label_quality", "split")
-    }
+    rows = _Rows()
     rejected: list[tuple[str, int, str, str, str]] = []
     sources, notices = find_sources(Path(params.path), language)
     blank = 0
@@ -168,13 +170,57 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
                     excerpt = ascii(record.content)[:120]
                     rejected.extend((source.path.name, line, *row, excerpt) for line in lines)
                     if len(rejected) > _MANY_UNUSABLE and _is_unusable(
-                        params, len(columns["title"]), len(rejected)
+                        params, len(rows), len(rejected)
                     ):
-                        return _raw(columns, rejected, blank, notices)
+                        return _raw(rows, rejected, blank, notices)
                 else:
-                    for column, value in zip(columns.values(), row, strict=True):
-                        column.append(value)
-    return _raw(columns, rejected, blank, notices)
+                    rows.add(*row)
+    return _raw(rows, rejected, blank, notices)
+
+
+class _Rows:
+    """Rows in little memory: titles in Arrow, the few distinct values of other columns by number."""
+
+    _COLUMNS = ("category", "language", "label_quality", "split")
+
+    def __init__(self) -> None:
+        self._titles: list[str] = []
+        self._chunks: list[pa.Array] = []
+        self._numbers = {name: array("i") for name in self._COLUMNS}
+        self._values: dict[str, dict[str, int]] = {name: {} for name in self._COLUMNS}
+
+    def __len__(self) -> int:
+        return len(self._numbers["category"])
+
+    def add(self, title: str, *values: str) -> None:
+        """Add a row.
+
+        Args:
+            title: Title.
+            values: Category, language, label quality and split.
+        """
+        self._titles.append(title)
+        if len(self._titles) == _CHUNK:
+            self._flush()
+        for name, value in zip(self._COLUMNS, values, strict=True):
+            known = self._values[name]
+            self._numbers[name].append(known.setdefault(value, len(known)))
+
+    def _flush(self) -> None:
+        self._chunks.append(pa.array(self._titles, pa.large_string()))
+        self._titles = []
+
+    def table(self) -> pd.DataFrame:
+        """Return all rows."""
+        self._flush()
+        titles = pd.array(pa.chunked_array(self._chunks), dtype="str")
+        columns = {
+            name: pd.Categorical.from_codes(
+                np.frombuffer(numbers, dtype=np.int32), pd.Index([*self._values[name]], dtype="str")
+            )
+            for name, numbers in self._numbers.items()
+        }
+        return pd.DataFrame({"title": titles, **columns})
 
 
 def _corrections(params: DataParams) -> DataParams:
@@ -190,13 +236,13 @@ def _corrections(params: DataParams) -> DataParams:
 
 
 def _raw(
-    columns: dict[str, list[Any]],
+    rows: _Rows,
     rejected: list[tuple[str, int, str, str, str]],
     blank: int,
     notices: list[str],
 ) -> RawTitles:
     quarantine = pd.DataFrame(rejected, columns=["file", "line", "reason", "problem", "excerpt"])
-    return RawTitles(pd.DataFrame(columns), quarantine, blank, notices)
+    return RawTitles(rows.table(), quarantine, blank, notices)
 
 
 def _is_unusable(params: DataParams, usable: int, rejected: int) -> bool:
@@ -403,9 +449,7 @@ class _RowCheck:
         if split and split not in SPLIT_NAMES and self.source.split != CORRECTIONS:
             return "unknown_split", f"split {split[:50]!a}"
         language = self._optional(record, params.language_column) or self.source.language or ""
-        # A few distinct strings for millions of rows: share them.
-        values = (category, language, quality, SPLIT_NAMES.get(split, split))
-        return title.strip(), *map(sys.intern, values)
+        return title.strip(), category, language, quality, SPLIT_NAMES.get(split, split)
 
     def _optional(self, record: dict[str, Any], column: str | None) -> str:
         value = record.get(column) if column else None

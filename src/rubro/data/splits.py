@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import pyarrow
-import pyarrow.parquet
+import pyarrow as pa
+from pyarrow.parquet import ParquetWriter, read_schema
 
 from rubro.base.files import damaged, read_json, replacing, require_file, write_json
 from rubro.base.schema import Positive, Section
@@ -14,6 +15,9 @@ from rubro.base.text import tokenise
 
 SPLITS = ("train", "validation", "test")
 _COLUMNS = ("title", "tokens", "category", "label_quality")
+_SCHEMA = pa.schema([(column, pa.string()) for column in _COLUMNS])
+_CHUNK = 2**14
+_ROWS_OF_A_GROUP = 2**17  # that memory holds as Python's strings
 
 
 class SourceInfo(Section):
@@ -54,16 +58,26 @@ def save_splits(
         info: Properties of the source.
     """
     for name, split in splits.items():
-        tokens = split["title"].map(lambda title: " ".join(tokenise(title)))
-        table = split.assign(tokens=tokens)[list(_COLUMNS)]
-        with replacing(folder / f"{name}.parquet") as partial:
-            table.to_parquet(partial, index=False, compression="zstd")
+        with (
+            replacing(folder / f"{name}.parquet") as partial,
+            ParquetWriter(partial, _SCHEMA, compression="zstd") as writer,
+        ):
+            for start in range(0, max(len(split), 1), _ROWS_OF_A_GROUP):
+                rows = split.iloc[start : start + _ROWS_OF_A_GROUP]
+                tokens = [" ".join(tokenise(title)) for title in rows["title"]]
+                rows = rows.assign(tokens=tokens)[list(_COLUMNS)].astype("str")
+                writer.write_table(pa.Table.from_pandas(rows, _SCHEMA, preserve_index=False))
     write_json(folder / "labels.json", labels)
     write_json(folder / "source.json", info.model_dump())
 
 
-def load_split(folder: Path, name: str) -> pd.DataFrame:
+def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> pd.DataFrame:
     """Read a split that save_splits wrote.
+
+    Args:
+        folder: Path of the folder.
+        name: Name of the split.
+        columns: Names of the columns to read.
 
     Raises:
         DataError: The file is missing or damaged.
@@ -71,24 +85,43 @@ def load_split(folder: Path, name: str) -> pd.DataFrame:
     path = folder / f"{name}.parquet"
     require_file(path)
     try:
-        columns = pyarrow.parquet.read_schema(path)
-        table = pd.read_parquet(path)
+        schema = read_schema(path)
+        stored = [column for column in columns if column in schema.names]
+        table = pd.read_parquet(path, columns=stored)
     except Exception as error:  # noqa: BLE001 (of any kind: pandas trusts the file's metadata)
         raise damaged(path, f"not a readable parquet file ({error})") from None
-    texts = (pyarrow.string(), pyarrow.large_string())
-    for column in _COLUMNS:
-        if column not in columns.names or column not in table:
+    texts = (pa.string(), pa.large_string())
+    for column in columns:
+        if column not in stored or column not in table:
             raise damaged(path, f"no column '{column}'")
-        if columns.field(column).type not in texts:
+        if schema.field(column).type not in texts:
             raise damaged(path, f"column '{column}' is not text")
         if table[column].isna().any():
             raise damaged(path, f"column '{column}' has missing values")
     return table
 
 
-def tokens_of(table: pd.DataFrame) -> list[list[str]]:
-    """Return the tokens of each title of a split."""
-    return [tokens.split() for tokens in table["tokens"]]
+class TitleTokens:
+    """The tokens of each title of a split, made anew at each iteration: in memory they are text.
+
+    Args:
+        table: Split from load_split.
+    """
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self._joined = table["tokens"]
+
+    def __len__(self) -> int:
+        return len(self._joined)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for chunk in self.chunks():
+            yield from chunk
+
+    def chunks(self) -> Iterator[list[list[str]]]:
+        """Yield the tokens of thousands of titles at a time."""
+        for start in range(0, len(self), _CHUNK):
+            yield [tokens.split() for tokens in self._joined.iloc[start : start + _CHUNK]]
 
 
 def load_info(folder: Path) -> SourceInfo:

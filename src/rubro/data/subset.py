@@ -11,8 +11,7 @@ import pandas as pd
 
 from rubro.base.errors import DataError
 from rubro.base.params import SubsetParams
-from rubro.base.text import normalise
-from rubro.data.labels import check_labels
+from rubro.data.labels import check_labels, title_keys
 from rubro.data.sources import BLANK, CORRECTIONS, REMEDIES, RawTitles
 from rubro.data.splits import SPLITS
 
@@ -72,9 +71,13 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     dropped.update(Counter(raw.quarantine["reason"]))
     dropped[BLANK] = raw.blank
     random = np.random.default_rng(seed)
-    table = _of_language(raw.table, params.language)
-    dropped["other_language"] = len(raw.table) - len(table)
-    checked = check_labels(table.assign(key=table["title"].map(normalise)), params)
+    # Titles are left aside until their rows are chosen.
+    columns = raw.table.drop(columns="title").reset_index(drop=True).astype("category")
+    table = _of_language(columns, params.language)
+    dropped["other_language"] = len(columns) - len(table)
+    titles = raw.table["title"].astype("str").reset_index(drop=True)
+    table = table.assign(key=title_keys(titles.loc[table.index]))
+    checked = check_labels(table, titles, params)
     dropped.update(checked.dropped)
     splits = _splits(checked.table, params, random)
 
@@ -88,14 +91,14 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         dropped["over_max_rows"] = len(train) - params.max_rows
         splits["train"] = train.iloc[kept]
 
-    known = set(splits["train"]["category"])
+    known = splits["train"]["category"].unique()
     labels = _most_popular(splits["train"], params.top_categories)
     for name, split in splits.items():
         selected = split["category"].isin(labels)
         unknown = ~split["category"].isin(known)
         dropped["category_not_in_train"] += int(unknown.sum())
         dropped["category_not_selected"] += int((~selected & ~unknown).sum())
-        splits[name] = split[selected].reset_index(drop=True)
+        splits[name] = split[selected]
     before = len(splits["train"])
     splits["train"] = _thinned_to_zipf(splits["train"], labels, params.zipf_exponent, random)
     dropped["thinned_to_zipf"] = before - len(splits["train"])
@@ -103,6 +106,7 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         splits["train"], labels, params.flipped_label_share, random
     )
     _stop_if_unusable(splits)
+    splits = {name: _with_titles(split, titles) for name, split in splits.items()}
     summary = {
         "rows": {**{name: len(split) for name, split in splits.items()}, "total": _total(splits)},
         "classes": len(labels),
@@ -120,8 +124,8 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         if dropped[reason]
     ]
     if dropped["other_language"]:
-        others = Counter(raw.table["language"]) - Counter(table["language"])
-        found = ", ".join(f"{name} {count}" for name, count in others.most_common(5))
+        others = columns["language"].value_counts() - table["language"].value_counts()
+        found = ", ".join(f"{name} {n}" for name, n in others.nlargest(5).items() if n)
         notices.append(
             f"other languages than subset.language={params.language}: {found}; set "
             "subset.language=null to keep all, or data.language_column=null"
@@ -135,7 +139,7 @@ def _of_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:
     # Rows without a language are taken to be of the one that the user asks for.
     kept = table[table["language"].isin(["", language.lower()])]
     if kept.empty:
-        found = ", ".join(f"{name} ({n})" for name, n in Counter(table["language"]).most_common())
+        found = ", ".join(f"{name} ({n})" for name, n in table["language"].value_counts().items())
         raise DataError(
             f"no row is of language {language!r}; languages found: {found}; set subset.language"
         )
@@ -145,13 +149,15 @@ def _of_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:
 def _splits(
     table: pd.DataFrame, params: SubsetParams, random: np.random.Generator
 ) -> dict[str, pd.DataFrame]:
-    split = table["split"].to_numpy(dtype=object, copy=True)
+    names = ["", CORRECTIONS, *SPLITS]  # a number of a byte for each row
+    column = table["split"].cat.set_categories(names).cat.codes.to_numpy(copy=True)
     shares = {"validation": params.validation_share, "test": params.test_share}
-    missing = [name for name in shares if not (split == name).any()]
-    split[split == ""] = "train"
-    rest = random.permutation(np.flatnonzero(split == "train"))
+    missing = [name for name in shares if not (column == names.index(name)).any()]
+    train = names.index("train")
+    column[column == names.index("")] = train
+    rest = random.permutation(np.flatnonzero(column == train))
     categories = table["category"].iloc[rest].reset_index(drop=True)
-    groups = categories.groupby(categories)
+    groups = categories.groupby(categories, observed=True)
     place, size = groups.cumcount().to_numpy(), groups.transform("size").to_numpy()
     taken = np.zeros(len(rest), dtype=int)
     # Of 3 rows or more, each split gets at least one, and training keeps at least one.
@@ -159,25 +165,35 @@ def _splits(
     for position, name in enumerate(missing, start=1):
         most = np.maximum(size - 1 - taken - (len(missing) - position) * least, 0)
         wanted = np.clip(np.rint(size * shares[name]), least, most).astype(int)
-        split[rest[(place >= taken) & (place < taken + wanted)]] = name
+        column[rest[(place >= taken) & (place < taken + wanted)]] = names.index(name)
         taken += wanted
-    split[split == CORRECTIONS] = "train"
-    return {name: table[split == name].drop(columns=["language", "split"]) for name in SPLITS}
+    column[column == names.index(CORRECTIONS)] = train
+    kept = table[["category", "label_quality", "key"]]
+    return {name: kept[column == names.index(name)] for name in SPLITS}
 
 
 def _without_shared_titles(splits: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    seen: set[str] = set()
+    seen = np.zeros(0, dtype=np.uint64)
     kept = {}
     for name in reversed(SPLITS):
         keys = splits[name]["key"]
         kept[name] = splits[name][~keys.isin(seen)].drop(columns="key")
-        seen.update(keys)
+        seen = np.concatenate([seen, keys.to_numpy()])
     return {name: kept[name] for name in SPLITS}
 
 
 def _most_popular(train: pd.DataFrame, count: int) -> list[str]:
-    popularity = sorted(Counter(train["category"]).items(), key=lambda item: (-item[1], item[0]))
+    rows = {str(name): n for name, n in train["category"].value_counts().items() if n}
+    popularity = sorted(rows.items(), key=lambda item: (-item[1], item[0]))
     return sorted(category for category, _ in popularity[: count or None])
+
+
+def _with_titles(split: pd.DataFrame, titles: pd.Series) -> pd.DataFrame:
+    chosen = np.zeros(len(titles), dtype=bool)
+    chosen[split.index] = True
+    columns = split[["category", "label_quality"]].reset_index(drop=True)
+    columns.insert(0, "title", titles[chosen].reset_index(drop=True))
+    return columns
 
 
 def _thinned_to_zipf(
@@ -189,10 +205,11 @@ def _thinned_to_zipf(
     rank = dict(zip(random.permutation(labels), range(1, len(labels) + 1), strict=True))
     rows = random.permutation(len(train))
     categories = train["category"].iloc[rows].reset_index(drop=True)
-    groups = categories.groupby(categories)
-    wanted = groups.transform("size").max() / categories.map(rank) ** exponent
+    groups = categories.groupby(categories, observed=True)
+    ranks = categories.map(rank).astype(int)
+    wanted = groups.transform("size").max() / ranks**exponent
     kept = groups.cumcount() < wanted.round().clip(lower=_LEAST_ROWS_OF_A_CLASS)
-    return train.iloc[np.sort(rows[kept])].reset_index(drop=True)
+    return train.iloc[np.sort(rows[kept])]
 
 
 def _with_flipped_labels(
@@ -203,9 +220,9 @@ def _with_flipped_labels(
         return train
     rows = random.permutation(len(train))[: round(share * len(train))]
     class_of = {label: index for index, label in enumerate(labels)}
-    classes = train["category"].map(class_of).to_numpy(copy=True)
+    classes = train["category"].map(class_of).astype(int).to_numpy(copy=True)
     classes[rows] = (classes[rows] + random.integers(1, len(labels), len(rows))) % len(labels)
-    return train.assign(category=np.array(labels, dtype=object)[classes])
+    return train.assign(category=pd.Categorical.from_codes(classes, pd.Index(labels)))
 
 
 def _total(splits: dict[str, pd.DataFrame]) -> int:
@@ -215,6 +232,7 @@ def _total(splits: dict[str, pd.DataFrame]) -> int:
 def _balance(train: pd.DataFrame) -> dict[str, float]:
     """Return the sizes of the largest, median and smallest class, and the normalised entropy."""
     counts = train["category"].value_counts().to_numpy()
+    counts = counts[counts > 0]
     shares = counts / counts.sum()
     return {
         "largest_class": int(counts.max()),

@@ -42,6 +42,14 @@ class TitleFeatures:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @classmethod
+    def concatenated(cls, parts: Sequence[TitleFeatures]) -> TitleFeatures:
+        """Return the titles of several parts, one part after another."""
+        return cls(
+            Ragged.concatenated([part.tokens for part in parts]),
+            Ragged.concatenated([part.bigrams for part in parts]),
+        )
+
     def take(self, titles: np.ndarray) -> TitleFeatures:
         """Return the features of the titles at the given positions, integers (n,)."""
         return TitleFeatures(self.tokens.take(titles), self.bigrams.take(titles))

@@ -38,6 +38,13 @@ class Ragged:
         values = np.fromiter(chain.from_iterable(lists), np.int32, int(offsets[-1]))
         return cls(values, offsets)
 
+    @classmethod
+    def concatenated(cls, parts: Sequence[Ragged]) -> Ragged:
+        """Return the lists of several parts, one part after another."""
+        values = np.concatenate([np.zeros(0, np.int32), *(part.values for part in parts)])
+        lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
+        return cls(values, np.cumsum(lengths))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

@@ -45,15 +45,19 @@ def labels_of(categories: Iterable[str], qualities: Iterable[str], classes: list
     Raises:
         DataError: A category is not among the classes.
     """
-    index = {name: position for position, name in enumerate(classes)}
-    categories = list(categories)
-    if unknown := set(categories) - index.keys():
+    import pyarrow as pa  # not where features are read
+    from pyarrow import compute
+
+    names, judged = (pa.array(texts, pa.large_string()) for texts in (categories, qualities))
+    targets = compute.index_in(names, pa.array(classes, pa.large_string()))
+    if targets.null_count:
+        unknown = compute.min(names.filter(compute.is_null(targets))).as_py()
         raise DataError(
-            f"category {min(unknown)!a} is not among the labels; `dvc repro` makes both again"
+            f"category {unknown!a} is not among the labels; `dvc repro` makes both again"
         )
     return Labels(
-        targets=np.array([index[name] for name in categories], dtype=np.int32),
-        reliable=np.array([quality == "reliable" for quality in qualities], dtype=bool),
+        targets=targets.to_numpy().astype(np.int32),
+        reliable=compute.equal(judged, "reliable").to_numpy(zero_copy_only=False),
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 from gensim.models import FastText
@@ -15,6 +17,15 @@ from rubro.base.params import EmbedParams
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.training.budget import Passes
+
+
+class Sentences(Protocol):
+    """Tokens of each title, which can be read again and again."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[str]]: ...
+
 
 _PASSES = Passes(titles=400_000, least=1, most=10)
 
@@ -29,14 +40,14 @@ class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
         say(f"FastText epoch {self.done}/{self.epochs}")
 
 
-def train_fasttext(sentences: list[list[str]], params: EmbedParams, seed: int) -> Embedding:
+def train_fasttext(sentences: Sentences, params: EmbedParams, seed: int) -> Embedding:
     """Train FastText (Bojanowski et al. 2017, Enriching Word Vectors with Subword Information).
 
     Where epochs is "auto", it is the number of passes that adds up to 400,000 titles, at least 1 and
     at most 10.
 
     Args:
-        sentences: Tokens of each training title.
+        sentences: Tokens of each training title; read once a pass and twice more.
         params: Parameters of gensim's FastText; only with workers=1 are the vectors the same each
             time.
         seed: Seed of gensim.
