@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
 from rubro.data.sources import CORRECTIONS, RawTitles
+from rubro.data.splits import SPLITS
 from rubro.data.subset import Subset, make_subset
 
 Row = tuple[str, str, str]  # title, category, split
@@ -256,6 +257,20 @@ def test_max_rows_is_a_random_sample_of_the_training_rows(subset: Make) -> None:
 def test_a_max_rows_above_the_number_of_rows_changes_nothing(subset: Make) -> None:
     rows = three({"A": 6, "B": 4}, {"A": 3, "B": 3})
     assert list(subset(rows, max_rows=10).splits["train"]["title"]) == [t for t, _, _ in rows[:10]]
+
+
+def test_validation_and_test_have_at_most_max_held_out_rows(subset: Make) -> None:
+    given = three({"A": 60, "B": 40}, {"A": 30, "B": 30})
+    result = subset(given, max_held_out_rows=20)
+    assert [len(result.splits[name]) for name in SPLITS] == [100, 20, 20]
+    assert dropped(result)["over_max_held_out_rows"] == 80
+    assert (
+        "80 rows left out: of validation and test beyond subset.max_held_out_rows" in result.notices
+    )
+
+    drawn = subset(many({"A": 600, "B": 400}), max_held_out_rows=20)
+    assert [len(drawn.splits[name]) for name in SPLITS] == [960, 20, 20]
+    assert dropped(drawn)["over_max_held_out_rows"] == 0
 
 
 @settings(max_examples=40, deadline=None)

@@ -218,6 +218,20 @@ def test_a_sample_of_the_titles_is_drawn_by_the_seed(fit: Fit, learnable: Learna
     assert one["idf"].max() == pytest.approx(rarest, rel=1e-6)
 
 
+def test_only_the_inputs_of_most_titles_have_weights(fit: Fit, learnable: Learnable) -> None:
+    train, _, tokens = learnable
+    all_of_them, few = fit(train, tokens), fit(train, tokens, max_inputs=10)
+    weighted, kept = (np.flatnonzero(np.diff(svm.tensors["starts"])) for svm in (all_of_them, few))
+    assert 0 < len(kept) <= 10 < len(weighted)
+    # Frequent inputs have a low inverse document frequency.
+    idf = few.tensors["idf"]
+    others = np.setdiff1d(weighted, kept)
+    assert idf[kept].max() <= idf[others].min() + 1e-6
+    assert fit(train, tokens, max_inputs=10_000).tensors["weights"].tolist() == (
+        all_of_them.tensors["weights"].tolist()
+    )
+
+
 def test_dropped_titles_are_as_if_they_were_not_there(fit: Fit, make_titles: MakeTitles) -> None:
     texts = ["apple pear", "drill saw", "boot heel", "nokia screen", "apple drill"]
     titles, tokens = make_titles(texts, [0, 1, 2, 3, 3], [True] * 4 + [False])

@@ -55,6 +55,7 @@ class SubsetParams(Section):
     max_rows: NotNegative
     validation_share: Annotated[float, Field(gt=0.0, lt=0.5)]
     test_share: Annotated[float, Field(gt=0.0, lt=0.5)]
+    max_held_out_rows: NotNegative
     similar_categories: Literal["keep", "merge"]
     null_categories: Literal["keep", "drop"]
     conflicting_titles: Literal["keep", "first", "drop"]
@@ -107,6 +108,7 @@ class SvmParams(TitleWeightParams):
     tolerance: Annotated[float, Field(gt=0.0)]
     max_iterations: Positive
     max_titles: NotNegative
+    max_inputs: NotNegative
     naive_bayes_weight: Annotated[float, Field(ge=0.0)]
     naive_bayes_smoothing: Annotated[float, Field(gt=0.0)]
     smallest_weight: Annotated[float, Field(ge=0.0)]

@@ -22,12 +22,14 @@ DROP_REASONS = {
     "null_category": "of a category such as nan, by subset.null_categories",
     "conflicting_title": "of titles with several categories, by subset.conflicting_titles",
     "duplicate_of_other_split": "with the title of a row in a later split",
+    "over_max_held_out_rows": "of validation and test beyond subset.max_held_out_rows",
     "over_max_rows": "beyond subset.max_rows",
     "category_not_selected": "of categories beyond subset.top_categories",
     "category_not_in_train": "of categories without a training row",
     "thinned_to_zipf": "thinned by subset.zipf_exponent",
 }
 _LEAST_ROWS_OF_A_CLASS = 3
+_HELD_OUT = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,11 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     splits = _without_shared_titles(splits)
     dropped["duplicate_of_other_split"] = before - _total(splits)
 
-    train = splits["train"]
-    if params.max_rows and len(train) > params.max_rows:
-        kept = np.sort(random.permutation(len(train))[: params.max_rows])
-        dropped["over_max_rows"] = len(train) - params.max_rows
-        splits["train"] = train.iloc[kept]
+    most = {"train": params.max_rows, **dict.fromkeys(_HELD_OUT, params.max_held_out_rows)}
+    for name, split in splits.items():
+        splits[name] = _sampled(split, most[name], random)
+        reason = "over_max_held_out_rows" if name in _HELD_OUT else "over_max_rows"
+        dropped[reason] += len(split) - len(splits[name])
 
     known = splits["train"]["category"].unique()
     labels = _most_popular(splits["train"], params.top_categories)
@@ -151,11 +153,14 @@ def _splits(
 ) -> dict[str, pd.DataFrame]:
     names = ["", CORRECTIONS, *SPLITS]  # a number of a byte for each row
     column = table["split"].cat.set_categories(names).cat.codes.to_numpy(copy=True)
-    shares = {"validation": params.validation_share, "test": params.test_share}
+    shares = dict(zip(_HELD_OUT, (params.validation_share, params.test_share), strict=True))
     missing = [name for name in shares if not (column == names.index(name)).any()]
     train = names.index("train")
     column[column == names.index("")] = train
     rest = random.permutation(np.flatnonzero(column == train))
+    if params.max_held_out_rows:
+        largest = params.max_held_out_rows / max(len(rest), 1)
+        shares = {name: min(share, largest) for name, share in shares.items()}
     categories = table["category"].iloc[rest].reset_index(drop=True)
     groups = categories.groupby(categories, observed=True)
     place, size = groups.cumcount().to_numpy(), groups.transform("size").to_numpy()
@@ -180,6 +185,13 @@ def _without_shared_titles(splits: dict[str, pd.DataFrame]) -> dict[str, pd.Data
         kept[name] = splits[name][~keys.isin(seen)].drop(columns="key")
         seen = np.concatenate([seen, keys.to_numpy()])
     return {name: kept[name] for name in SPLITS}
+
+
+def _sampled(split: pd.DataFrame, most: int, random: np.random.Generator) -> pd.DataFrame:
+    """Return a random sample of the rows in their order; most = 0: all."""
+    if not most or len(split) <= most:
+        return split
+    return split.iloc[np.sort(random.permutation(len(split))[:most])]
 
 
 def _most_popular(train: pd.DataFrame, count: int) -> list[str]:

@@ -56,7 +56,8 @@ def fit_svm(
     classifier of the same inputs are added: Wang and Manning 2012, Baselines and Bigrams. Weights
     near zero are then set to zero: Babbar and Schoelkopf 2017, DiSMEC.
 
-    The fit needs 16 bytes of memory for each pair of input and category.
+    Inputs that no title has, and beyond params.max_inputs those of the fewest titles, get no weights.
+    The fit needs 25 bytes of memory for each pair of another input and a category.
 
     Args:
         train: Training titles.
@@ -84,20 +85,33 @@ def fit_svm(
     )
     is_ngram = np.zeros(counts.shape[1], dtype=bool)
     is_ngram[sizes.words : sizes.rows] = True
-    inputs = _normalised(counts, idf, is_ngram)
+    weighted = _in_most_titles(found, params.max_inputs)
+    inputs = _normalised(counts, idf, is_ngram)[:, weighted]
     targets = train.labels.targets[titles]
     say(f"fitting a linear SVM to {len(titles)} titles")
     coefficients, bias = _fitted(inputs, targets, weights[titles], classes, params, seed)
-    _add_naive_bayes(coefficients, bias, inputs, targets, weights[titles], params)
-    coefficients[np.abs(coefficients) < params.smallest_weight] = 0
+    _add_naive_bayes(coefficients, bias, inputs, targets, weights[titles], params, len(found))
+    small = coefficients < params.smallest_weight
+    small &= coefficients > -params.smallest_weight
+    coefficients[small] = 0
     kept = sparse.csr_matrix(coefficients.T)
+    lengths = np.zeros(len(found), dtype=np.int64)
+    lengths[weighted] = np.diff(kept.indptr)
     return {
         "idf": idf,
-        "starts": kept.indptr.astype(np.int32),
+        "starts": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
         "categories": kept.indices.astype(np.int16 if classes <= 2**15 else np.int32),
         "weights": kept.data.astype(np.float16),
         "bias": bias.astype(np.float32),
     }
+
+
+def _in_most_titles(found: np.ndarray, most: int) -> np.ndarray:
+    """Return the inputs that titles have; of more than the most allowed, those in most titles."""
+    there = np.flatnonzero(found)
+    if most and len(there) > most:
+        there = np.sort(there[np.argsort(-found[there], kind="stable")[:most]])
+    return there
 
 
 def _counts(features: TitleFeatures, distinct_tokens: Tokens, sizes: Inputs) -> sparse.csr_matrix:
@@ -168,13 +182,15 @@ def _add_naive_bayes(
     targets: np.ndarray,
     weights: np.ndarray,
     params: SvmParams,
+    number: int,
 ) -> None:
     """Add multinomial naive Bayes without prior, times its weight, in place.
 
     The inputs are TF-IDF, as in Rennie et al. 2003, Tackling the Poor Assumptions of Naive Bayes
     Text Classifiers. log(smoothing), the same for all categories, is subtracted from
     log(mass + smoothing): weights of inputs that a category never has are zero. The bias is
-    minus the logarithm of the mass of a category times the mean mass of all titles.
+    minus the logarithm of the mass of a category times the mean mass of all titles; each of the
+    number of all inputs is smoothed.
     """
     belongs = sparse.csr_matrix(
         (weights, (targets, np.arange(len(targets)))), shape=(len(bias), len(targets))
@@ -183,7 +199,7 @@ def _add_naive_bayes(
     smoothing, weight = params.naive_bayes_smoothing, params.naive_bayes_weight
     categories = np.repeat(np.arange(len(bias)), np.diff(mass.indptr))
     coefficients[categories, mass.indices] += weight * np.log1p(mass.data / smoothing)
-    whole = mass.sum(axis=1).A1 + smoothing * inputs.shape[1]
+    whole = mass.sum(axis=1).A1 + smoothing * number
     bias -= weight * inputs.sum() / inputs.shape[0] * np.log(whole)
 
 
