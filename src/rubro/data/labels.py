@@ -75,7 +75,7 @@ def check_labels(table: pd.DataFrame, titles: pd.Series, params: SubsetParams) -
 
     conflicting = _conflicting(table)
     found = table[conflicting]
-    problems += _titles(found.assign(title=titles.loc[found.index]))
+    problems += _titles(found.assign(title=titles_at(titles, found.index).to_numpy()))
     before = len(table)
     if params.conflicting_titles == "drop":
         table = table[~conflicting]
@@ -113,6 +113,18 @@ def title_keys(titles: pd.Series) -> np.ndarray:
         ]
         keys[start : start + len(chunk)] = np.frombuffer(b"".join(digests), dtype="<u8")
     return keys
+
+
+def titles_at(titles: pd.Series, rows: pd.Index) -> pd.Series:
+    """Return the titles of ascending rows; pandas' own look-up would copy all titles before.
+
+    Args:
+        titles: All titles.
+        rows: Row numbers, ascending.
+    """
+    chosen = np.zeros(len(titles), dtype=bool)
+    chosen[rows] = True
+    return titles[chosen].reset_index(drop=True)
 
 
 def _conflicting(table: pd.DataFrame) -> pd.Series:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from rubro.base.errors import DataError
 from rubro.base.params import SubsetParams
-from rubro.data.labels import check_labels, title_keys
+from rubro.data.labels import check_labels, title_keys, titles_at
 from rubro.data.sources import BLANK, CORRECTIONS, REMEDIES, RawTitles
 from rubro.data.splits import SPLITS
 
@@ -78,7 +78,7 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     table = _of_language(columns, params.language)
     dropped["other_language"] = len(columns) - len(table)
     titles = raw.table["title"].astype("str").reset_index(drop=True)
-    table = table.assign(key=title_keys(titles.loc[table.index]))
+    table = table.assign(key=title_keys(titles)[table.index])
     checked = check_labels(table, titles, params)
     dropped.update(checked.dropped)
     splits = _splits(checked.table, params, random)
@@ -163,13 +163,15 @@ def _splits(
         shares = {name: min(share, largest) for name, share in shares.items()}
     categories = table["category"].iloc[rest].reset_index(drop=True)
     groups = categories.groupby(categories, observed=True)
-    place, size = groups.cumcount().to_numpy(), groups.transform("size").to_numpy()
-    taken = np.zeros(len(rest), dtype=int)
+    place, size = (
+        numbers.to_numpy(np.int32) for numbers in (groups.cumcount(), groups.transform("size"))
+    )
+    taken = np.zeros(len(rest), dtype=np.int32)
     # Of 3 rows or more, each split gets at least one, and training keeps at least one.
-    least = (size > len(missing)).astype(int)
+    least = (size > len(missing)).astype(np.int8)
     for position, name in enumerate(missing, start=1):
         most = np.maximum(size - 1 - taken - (len(missing) - position) * least, 0)
-        wanted = np.clip(np.rint(size * shares[name]), least, most).astype(int)
+        wanted = np.clip(np.rint(size * shares[name]), least, most).astype(np.int32)
         column[rest[(place >= taken) & (place < taken + wanted)]] = names.index(name)
         taken += wanted
     column[column == names.index(CORRECTIONS)] = train
@@ -201,10 +203,8 @@ def _most_popular(train: pd.DataFrame, count: int) -> list[str]:
 
 
 def _with_titles(split: pd.DataFrame, titles: pd.Series) -> pd.DataFrame:
-    chosen = np.zeros(len(titles), dtype=bool)
-    chosen[split.index] = True
     columns = split[["category", "label_quality"]].reset_index(drop=True)
-    columns.insert(0, "title", titles[chosen].reset_index(drop=True))
+    columns.insert(0, "title", titles_at(titles, split.index))
     return columns
 
 
