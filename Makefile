@@ -76,6 +76,13 @@ noise: setup ## Measure the noise of seeds, from which `rubro gate` takes tolera
 gate: setup ## Fail where metrics got worse than the noise of seeds explains
 	rubro gate $(REV)
 
+ROWS := 10000,100000,1000000
+.PHONY: bench
+bench: setup ## Time, memory and accuracy of ROWS=10000,... titles, beside peers; half an hour
+	python benchmarks/scale.py run --rows $(ROWS)
+	python benchmarks/scale.py picture
+	python benchmarks/tables.py
+
 MODELS := models
 .PHONY: bench-predict
 bench-predict: setup ## Speed of prediction on one core, of MODELS=models on DATA=data/subset; minutes

@@ -139,7 +139,7 @@ def pipeline(folder: Path, limit: float) -> dict[str, Any]:
         stages[stage] = vars(took)
         say(f"  {stage}: {took.seconds} s, {took.megabytes} MB")
         if took.seconds is None:
-            return {"stages": stages}
+            return {"name": "rubro", "stages": stages, "seconds_over": limit, "megabytes": 0}
     scores = read_json(folder / "metrics" / "evaluate.json", dict[str, Any])["test"]
     model = folder / "models" / "ensemble"
     files = [file for file in model.rglob("*") if file.is_file()]
@@ -204,7 +204,7 @@ def run(
             entry["pipeline"] = ours
             write_json(out, found)
             for key in KEYS:
-                if only and key not in only:
+                if (only and key not in only) or ours["stages"]["subset"]["seconds"] is None:
                     continue
                 if key == "fasttext" and find_spec("floret") is None:
                     say(f"{size}: fasttext left out: it needs `pip install floret`")

@@ -93,6 +93,55 @@ def tables(language: str) -> dict[str, str]:
     return made
 
 
+SCALE_HEAD = [
+    "titles",
+    "classifier",
+    "minutes to a model",
+    "memory, MB",
+    "balanced accuracy",
+    "model, MB",
+    "titles/s of prediction",
+]
+SCALE_STAGES_HEAD = ["stage: seconds, MB"]
+
+
+def scale() -> dict[str, str]:
+    """Return the tables of scale.json in Markdown, by name: scale and stages of it."""
+    sizes = _result("scale")["sizes"]
+    rows = [
+        [_titles(size), *_scaled(of)]
+        for size, entry in sizes.items()
+        for of in (entry["pipeline"], *entry["peers"].values())
+    ]
+    stages = list(next(iter(sizes.values()))["pipeline"]["stages"])
+    measured = [entry["pipeline"]["stages"] for entry in sizes.values()]
+    by_stage = [
+        [stage, *(f"{of[stage]['seconds']:.0f}, {of[stage]['megabytes']:,}" for of in measured)]
+        for stage in stages
+    ]
+    head = [*SCALE_STAGES_HEAD, *map(_titles, sizes)]
+    return {"scale": _markdown(SCALE_HEAD, rows), "scalestages": _markdown(head, by_stage)}
+
+
+def _titles(size: str) -> str:
+    return f"{int(size):,}" if size.isdecimal() else size
+
+
+def _scaled(of: dict[str, Any]) -> list[str]:
+    name = "**rubro**" if of["name"] == "rubro" else of["name"]
+    if "seconds" not in of:
+        over = f"over {of['seconds_over'] / 60:.0f}"
+        return [name, over, f"{of['megabytes']:,}", "-", "-", "-"]
+    return [
+        name,
+        f"{of['seconds'] / 60:.1f}",
+        f"{of['megabytes']:,}",
+        f"{of['balanced_accuracy']:.3f}",
+        f"{of['model_megabytes']:,.0f}",
+        f"{of['titles_per_second']:,}",
+    ]
+
+
 def _peers(language: str, rows: dict[str, Any]) -> str:
     results = [_result(name)["peers"] for name in DISTURBANCES]
     lines = [
@@ -209,7 +258,7 @@ def main(
 ) -> None:
     stale = False
     with reported_errors():
-        of_pipeline = pipeline()
+        of_pipeline = pipeline() | scale()
         for page, language in PAGES.items():
             before = page.read_text(encoding="utf-8")
             after = filled(before, tables(language) | of_pipeline)

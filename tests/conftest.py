@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ pytest.register_assert_rewrite(
     "trainings",
 )
 
+# Several processes of tests share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Where the tests run in the background of a shell, or under nohup, what they start would ignore
 # these, and so would no signal end it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

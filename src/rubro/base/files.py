@@ -18,6 +18,7 @@ from rubro.base.errors import DataError
 
 T = TypeVar("T")
 _NUMPY_TYPES = {
+    "BOOL": "?",
     "F32": "<f4",
     "F16": "<f2",
     "U8": "u1",
