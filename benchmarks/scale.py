@@ -303,6 +303,7 @@ def picture(
     """Draw time and memory by the number of titles."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     from rubro.report.charts import SERIES
 
@@ -332,6 +333,10 @@ def picture(
                 )
             axis.set(xlabel="titles", title=title)
             axis.grid(alpha=0.3)
+            for numbers in (axis.xaxis, axis.yaxis):
+                numbers.set_major_formatter("{x:,.0f}")
+                numbers.set_minor_formatter(NullFormatter())
+        axes[1].set_yticks([300, 1000, 3000])
         axes[0].legend(fontsize=8, frameon=False)
         with replacing(out) as partial:
             figure.savefig(

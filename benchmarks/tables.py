@@ -96,7 +96,7 @@ def tables(language: str) -> dict[str, str]:
 SCALE_HEAD = [
     "titles",
     "classifier",
-    "minutes to a model",
+    "seconds to a model",
     "memory, MB",
     "balanced accuracy",
     "model, MB",
@@ -130,11 +130,11 @@ def _titles(size: str) -> str:
 def _scaled(of: dict[str, Any]) -> list[str]:
     name = "**rubro**" if of["name"] == "rubro" else of["name"]
     if "seconds" not in of:
-        over = f"over {of['seconds_over'] / 60:.0f}"
+        over = f"over {of['seconds_over']:.0f}"
         return [name, over, f"{of['megabytes']:,}", "-", "-", "-"]
     return [
         name,
-        f"{of['seconds'] / 60:.1f}",
+        f"{of['seconds']:,.0f}",
         f"{of['megabytes']:,}",
         f"{of['balanced_accuracy']:.3f}",
         f"{of['model_megabytes']:,.0f}",
