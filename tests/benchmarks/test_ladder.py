@@ -171,6 +171,28 @@ def test_a_single_run_has_no_deviation(ladder: Any) -> None:
 # The tables
 
 
+_MEASURED = {
+    "seconds": 2099.6,
+    "megabytes": 1234,
+    "balanced_accuracy": 0.98765,
+    "model_megabytes": 9.6,
+    "titles_per_second": 12345,
+}
+SIZES = {
+    "10000": {
+        "pipeline": {
+            "name": "rubro",
+            "stages": {"subset": {"seconds": 1.2, "megabytes": 345}},
+            **_MEASURED,
+        },
+        "peers": {
+            "slow": {"name": "Slow", "seconds_over": 600.0, "megabytes": 99},
+            "fast": {"name": "Fast", **_MEASURED},
+        },
+    }
+}
+
+
 @pytest.fixture
 def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ladder: Any) -> Any:
     """tables.py with outcomes of its own, of all rows but one, and pages to write to."""
@@ -189,9 +211,10 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ladder: Any) -> Any:
     for number, name in enumerate(module.DISTURBANCES, start=1):
         peers = {"best": {"name": "Words", "test": {"balanced_accuracy": number / 7}}}
         (tmp_path / f"{name}.json").write_text(json.dumps({"peers": peers}))
+    (tmp_path / "scale.json").write_text(json.dumps({"sizes": SIZES}))
     pages = {tmp_path / f"README.{language}.md": language for language in ("en", "es")}
     for page in pages:
-        names = [*PLAN["tables"], "peers"]
+        names = [*PLAN["tables"], "peers", "scale", "scalestages"]
         page.write_text(
             "# Título\n\n"
             + "\n".join(f"before {name}\n<!-- table: {name} -->\n<!-- end -->" for name in names)
@@ -259,6 +282,17 @@ def test_a_row_that_ran_with_other_settings_than_planned_is_no_row(
         tables.tables("en")
 
 
+def test_sizes_are_told_with_what_took_too_long(tables: Any) -> None:
+    made = tables.scale()
+    figures = "2,100 | 1,234 | 0.988 | 10 | 12,345 |"
+    assert made["scale"].splitlines()[2:] == [
+        f"| 10,000 | **rubro** | {figures}",
+        "| 10,000 | Slow | over 600 | 99 | - | - | - |",
+        f"| 10,000 | Fast | {figures}",
+    ]
+    assert made["scalestages"].splitlines()[2:] == ["| subset | 1, 345 |"]
+
+
 def test_every_peer_has_a_spanish_name() -> None:
     peers = json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))["peers"]
     assert set(script("tables").PEERS["es"]) == set(peers)
@@ -275,7 +309,7 @@ def test_check_tells_stale_tables_from_fresh_ones_and_writes_none(tables: Any) -
     assert runner.invoke(tables.app, []).exit_code == 0
     written = contents()
     for old, new, language in zip(before, written, tables.PAGES.values(), strict=True):
-        assert new == tables.filled(old, tables.tables(language)) != old
+        assert new == tables.filled(old, tables.tables(language) | tables.scale()) != old
     assert runner.invoke(tables.app, ["--check"]).exit_code == 0
     assert runner.invoke(tables.app, []).exit_code == 0
     assert contents() == written
@@ -292,7 +326,7 @@ def test_every_table_has_its_place_on_a_page() -> None:
         filled = module.filled(emptied, dict.fromkeys(names, "?"))
         assert filled.count("\n?\n<!-- end -->") == len(names)
     assert places["README.md"] == places["README.es.md"] == ["peers"]
-    assert set(places["results.md"]) == {*PLAN["tables"], "peers"}
+    assert set(places["results.md"]) == {*PLAN["tables"], "peers", "scale", "scalestages"}
     assert places["pipeline.md"] == ["stages", "graph"]
     assert places["experiments.md"] == ["params"]
 
