@@ -201,7 +201,7 @@ def compare(params: Params, keys: list[str]) -> dict[str, Any]:
     for name in SPLITS:
         table = subset.splits[name]
         titles = [" ".join(tokenise(title)) for title in table["title"]]
-        splits[name] = titles, table["category"].map(class_of).to_numpy()
+        splits[name] = titles, table["category"].map(class_of).to_numpy(np.int64)
     settings = params.model_dump(include={"seed", "data", "subset"})
     settings["data"]["path"] = Path(params.data.path).name
     return {
