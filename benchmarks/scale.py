@@ -337,7 +337,7 @@ def picture(
                 numbers.set_major_formatter("{x:,.0f}")
                 numbers.set_minor_formatter(NullFormatter())
         axes[1].set_yticks([300, 1000, 3000])
-        axes[0].legend(fontsize=8, frameon=False)
+        axes[1].legend(fontsize=8, frameon=False, loc="lower right")
         with replacing(out) as partial:
             figure.savefig(
                 partial,
