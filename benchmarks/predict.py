@@ -38,7 +38,8 @@ Predict = Callable[[Sequence[str]], Any]
 _ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
     started = perf_counter()
     work()
     return perf_counter() - started
@@ -65,8 +66,8 @@ def speed(predict: Predict, titles: Sequence[str], repeats: int) -> dict[str, fl
         Titles per second of the first pass and of those after it; then, one title at a time, titles
         per second, median and 99th percentile of milliseconds.
     """
-    first, *passes = (_seconds(partial(predict, titles)) for _ in range(1 + repeats))
-    singles = np.array([_seconds(partial(predict, [title])) for title in titles])
+    first, *passes = (seconds_of(partial(predict, titles)) for _ in range(1 + repeats))
+    singles = np.array([seconds_of(partial(predict, [title])) for title in titles])
     return {
         "first_batch_titles_per_second": _rounded(len(titles) / first),
         "batch_titles_per_second": _median(len(titles) / seconds for seconds in passes),
@@ -85,7 +86,7 @@ def measured_model(folder: Path, titles: Sequence[str], repeats: int) -> dict[st
         repeats: Number of times each thing is done.
     """
     size = sum(file.stat().st_size for file in folder.iterdir())
-    loads = [_seconds(lambda: Classifier.load(folder)) for _ in range(repeats)]
+    loads = [seconds_of(lambda: Classifier.load(folder)) for _ in range(repeats)]
     figures = speed(Classifier.load(folder).predict, titles, repeats)
     starts = [_command("predict", "--model", str(folder), titles[0]) for _ in range(repeats)]
     return {

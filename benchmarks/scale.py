@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,6 +29,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from predict import seconds_of
+from prove import STAGES
 from ruamel.yaml import YAML
 
 from peers import PEERS
@@ -35,7 +38,7 @@ from rubro.base.console import reported_errors, say
 from rubro.base.files import read_json, replacing, write_json
 from rubro.base.settings import with_settings
 from rubro.base.threads import cores
-from rubro.data.splits import load_labels, load_split
+from rubro.data.splits import SPLITS, load_labels, load_split
 from rubro.evaluation.metrics import balanced_accuracy
 from rubro.features.titles import labels_of
 from rubro.sample import write_catalogue
@@ -43,22 +46,10 @@ from rubro.sample import write_catalogue
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "scale.json"
 PICTURE = ROOT / "docs" / "scale.svg"
-STAGES = (
-    "subset",
-    "embed",
-    "featurize",
-    "train_svm",
-    "train_mlp",
-    "train_cnn",
-    "ensemble",
-    "evaluate",
-)
 # With more training titles, a peer takes the setting that was the best with fewer.
 _MOST_TO_CHOOSE = 100_000
 _RATED = 10_000
 _POLL = 0.05  # seconds
-
-
 KEYS = ("fasttext", "word_char_sgd", "word_char_svc")
 # Many titles need fewer passes than those of peers.py.
 GRIDS = {
@@ -75,7 +66,7 @@ class Measured:
     """What a process took.
 
     Attributes:
-        seconds: Time from start to end; None = it was ended, for it took too long or failed.
+        seconds: Time from start to end; None = it was ended, for it took too long.
         megabytes: Most memory that it held.
     """
 
@@ -112,13 +103,8 @@ def machine() -> dict[str, Any]:
     matrix = random.standard_normal((1000, 1000), dtype=np.float32)
     words = np.zeros(2**26, dtype=np.float32)
 
-    def best(work: Any) -> float:
-        times = []
-        for _ in range(7):
-            started = perf_counter()
-            work()
-            times.append(perf_counter() - started)
-        return min(times)
+    def best(work: Callable[[], object]) -> float:
+        return min(seconds_of(work) for _ in range(7))
 
     return {
         "architecture": platform.machine(),
@@ -134,7 +120,6 @@ def project(folder: Path, data: Path, settings: list[str]) -> None:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data").mkdir()
     shutil.copy(ROOT / "data" / "corrections.csv", folder / "data")
-    shutil.copy(ROOT / "dvc.yaml", folder)
     params = with_settings("params.yaml", [f"data.path={data.resolve()}", *settings])
     YAML().dump(params.model_dump(), folder / "params.yaml")
 
@@ -149,15 +134,14 @@ def pipeline(folder: Path, limit: float) -> dict[str, Any]:
         if took.seconds is None:
             return {"name": "rubro", "stages": stages, "seconds_over": limit, "megabytes": 0}
     scores = read_json(folder / "metrics" / "evaluate.json", dict[str, Any])["test"]
-    model = folder / "models" / "ensemble"
-    files = [file for file in model.rglob("*") if file.is_file()]
+    outcome = read_json(folder / "metrics" / "ensemble.json", dict[str, Any])
     return {
         "name": "rubro",
         "stages": stages,
         "seconds": round(sum(stages[stage]["seconds"] for stage in STAGES[1:]), 1),
         "megabytes": max(stages[stage]["megabytes"] for stage in STAGES[1:]),
         "balanced_accuracy": scores["ensemble"]["balanced_accuracy"],
-        "model_megabytes": round(sum(file.stat().st_size for file in files) / 1e6, 1),
+        "model_megabytes": outcome["model_megabytes"],
         "titles_per_second": _rate_of_model(folder),
     }
 
@@ -168,9 +152,7 @@ def _rate_of_model(folder: Path) -> int:
     titles = load_split(folder / "data" / "subset", "test", ("title",))["title"].tolist()[:_RATED]
     classifier = Classifier.load(folder / "models" / "ensemble")
     classifier.predict(titles[:100])
-    started = perf_counter()
-    classifier.predict(titles)
-    return round(len(titles) / (perf_counter() - started))
+    return round(len(titles) / seconds_of(lambda: classifier.predict(titles)))
 
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
@@ -233,10 +215,9 @@ def _peer(folder: Path, key: str, found: dict[str, Any], limit: float) -> dict[s
     if train > _MOST_TO_CHOOSE and known:
         command += ["--setting", str(_grid(key).index(known[-1]))]
     took = measured(command, folder, limit)
-    outcome = folder / f"{key}.json"
-    if took.seconds is None or not outcome.exists():
+    if took.seconds is None:
         return {"name": PEERS[key].name, "seconds_over": limit, "megabytes": took.megabytes}
-    return read_json(outcome, dict[str, Any]) | {"megabytes": took.megabytes}
+    return read_json(folder / f"{key}.json", dict[str, Any]) | {"megabytes": took.megabytes}
 
 
 def _grid(key: str) -> list[dict[str, Any]]:
@@ -252,8 +233,8 @@ def peer(key: str, setting: int = -1) -> None:
     classes = load_labels(subset)
     started = perf_counter()
     splits = {}
-    for name in ("train", "validation", "test"):
-        table = load_split(subset, name)
+    for name in SPLITS:
+        table = load_split(subset, name, ("tokens", "category", "label_quality"))
         targets = labels_of(table["category"], table["label_quality"], classes).targets
         splits[name] = table["tokens"].tolist(), targets
     vectoriser = chosen.vectoriser()
@@ -273,9 +254,8 @@ def peer(key: str, setting: int = -1) -> None:
     option, classifier, seconds = best[1]
     titles, targets = splits["test"]
     predicted = classifier.predict(vectoriser.transform(titles))
-    started = perf_counter()
-    classifier.predict(vectoriser.transform(titles[:_RATED]))
-    rate = len(titles[:_RATED]) / (perf_counter() - started)
+    rated = titles[:_RATED]
+    rate = len(rated) / seconds_of(lambda: classifier.predict(vectoriser.transform(rated)))
     result = {
         "name": chosen.name,
         "setting": option,
@@ -333,9 +313,9 @@ def picture(
                 )
             axis.set(xlabel="titles", title=title)
             axis.grid(alpha=0.3)
-            for numbers in (axis.xaxis, axis.yaxis):
-                numbers.set_major_formatter("{x:,.0f}")
-                numbers.set_minor_formatter(NullFormatter())
+            for scale in (axis.xaxis, axis.yaxis):
+                scale.set_major_formatter("{x:,.0f}")
+                scale.set_minor_formatter(NullFormatter())
         axes[1].set_yticks([300, 1000, 3000])
         axes[1].legend(fontsize=8, frameon=False, loc="lower right")
         with replacing(out) as partial:

@@ -102,7 +102,6 @@ SCALE_HEAD = [
     "model, MB",
     "titles/s of prediction",
 ]
-SCALE_STAGES_HEAD = ["stage: seconds, MB"]
 
 
 def scale() -> dict[str, str]:
@@ -119,7 +118,7 @@ def scale() -> dict[str, str]:
         [stage, *(f"{of[stage]['seconds']:.0f}, {of[stage]['megabytes']:,}" for of in measured)]
         for stage in stages
     ]
-    head = [*SCALE_STAGES_HEAD, *map(_titles, sizes)]
+    head = ["stage: seconds, MB", *map(_titles, sizes)]
     return {"scale": _markdown(SCALE_HEAD, rows), "scalestages": _markdown(head, by_stage)}
 
 
