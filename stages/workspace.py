@@ -2,8 +2,8 @@
 
 A stage runs the code of its own checkout, not of an installed copy: `dvc exp run --temp` and
 `--queue` run in a copy of the repository. numpy and torch compute on one thread; what rubro shares
-among threads itself takes all cores, or OMP_NUM_THREADS. Where packages are
-missing, or Ctrl-C or a scheduler's signal comes during the imports, the process ends with a message.
+among threads itself takes all cores, or OMP_NUM_THREADS. Where packages are missing, or Ctrl-C or a
+scheduler's signal comes during the imports, the process ends with a message.
 """
 
 import os
@@ -41,8 +41,6 @@ if LEADER is None:
     for _name in [*os.environ]:
         if _name.startswith(_LAUNCHERS) or _name in _RANKS + _PORTS:
             del os.environ[_name]
-
-if LEADER is None:
     os.environ[VARIABLE] = os.environ.get("OMP_NUM_THREADS") or str(cores())
 # The last bits of a sum depend on the number of threads that share it, and on the instructions that
 # a library chooses for the CPU: here those that every x86-64 CPU with AVX2 has.

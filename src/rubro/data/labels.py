@@ -54,18 +54,18 @@ def check_labels(table: pd.DataFrame, titles: pd.Series, params: SubsetParams) -
         params: What becomes of similar names, names of nothing and titles of several categories.
     """
     problems: list[tuple[str, str, int]] = []
-    best: dict[str, str] = {}
     rows = {str(name): int(n) for name, n in table["category"].value_counts().items() if n}
     groups = similar_names(rows)
     problems += [
         ("similar_categories", " | ".join(group), sum(rows[name] for name in group))
         for group in groups
     ]
+    best: dict[str, str] = {}
     if groups and params.similar_categories == "merge":
         best = {name: group[0] for group in groups for name in group}
         merged = table["category"].map(lambda name: best.get(name, name))
         table = table.assign(category=merged.astype("category"))
-    names = {best.get(name, name) for name in rows} if best else set(rows)
+    names = {best.get(name, name) for name in rows}
     null_names = sorted(name for name in names if is_null_name(name))
     problems += [("null_category", name, rows[name]) for name in null_names]
     before = len(table)
