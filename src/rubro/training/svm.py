@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from threading import Thread
-from typing import TypeVar
 
 import numpy as np
 from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.svm import LinearSVC
 
-from rubro.base.console import console, say
+from rubro.base.console import say
 from rubro.base.params import SvmParams
 from rubro.features.featurizer import TitleFeatures, Tokens
 from rubro.features.ragged import Ragged
 from rubro.features.subwords import inverse_document_frequency
 from rubro.features.titles import LabelledTitles
+from rubro.training.crammer_singer import fit_margins
 from rubro.training.title_weights import title_weights
 
-T = TypeVar("T")
+_BLOCK = 4096  # inputs whose weights are looked at together
 
 
 @dataclass(frozen=True)
@@ -50,14 +44,12 @@ def fit_svm(
 ) -> dict[str, np.ndarray]:
     """Fit a linear SVM to TF-IDF of words, word bigrams and character n-grams.
 
-    All categories are fitted together: the score of the right one exceeds all others by a margin.
-    Source: Crammer and Singer 2001, On the Algorithmic Implementation of Multiclass Kernel-based
-    Vector Machines, with the solver of liblinear, Fan et al. 2008. The weights of a naive Bayes
+    All categories are fitted together: see crammer_singer.fit_margins. The weights of a naive Bayes
     classifier of the same inputs are added: Wang and Manning 2012, Baselines and Bigrams. Weights
     near zero are then set to zero: Babbar and Schoelkopf 2017, DiSMEC.
 
     Inputs that no title has, and beyond params.max_inputs those of the fewest titles, get no weights.
-    The fit needs 25 bytes of memory for each pair of another input and a category.
+    The fit needs 4 bytes of memory for each pair of another input and a category.
 
     Args:
         train: Training titles.
@@ -91,10 +83,7 @@ def fit_svm(
     say(f"fitting a linear SVM to {len(titles)} titles")
     coefficients, bias = _fitted(inputs, targets, weights[titles], classes, params, seed)
     _add_naive_bayes(coefficients, bias, inputs, targets, weights[titles], params, len(found))
-    small = coefficients < params.smallest_weight
-    small &= coefficients > -params.smallest_weight
-    coefficients[small] = 0
-    kept = sparse.csr_matrix(coefficients.T)
+    kept = _without_small(coefficients, params.smallest_weight)
     lengths = np.zeros(len(found), dtype=np.int64)
     lengths[weighted] = np.diff(kept.indptr)
     return {
@@ -149,30 +138,34 @@ def _fitted(
     params: SvmParams,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return coefficients, (classes, inputs), and bias, (classes,)."""
-    present = np.unique(targets)
+    """Return coefficients, (inputs, classes), and bias, (classes,), float32."""
+    present, positions = np.unique(targets, return_inverse=True)
     if len(present) < 2:
-        return np.zeros((classes, inputs.shape[1])), np.zeros(classes)
-    solver = LinearSVC(
-        C=params.C,
-        tol=params.tolerance,
-        max_iter=params.max_iterations,
-        multi_class="crammer_singer",
-        random_state=seed,
+        return np.zeros((inputs.shape[1], classes), np.float32), np.zeros(classes, np.float32)
+    with_bias = sparse.hstack([inputs, np.ones((len(targets), 1))], format="csr")
+    costs = params.C * weights
+    margins = fit_margins(
+        with_bias, positions, costs, len(present), params.tolerance, params.max_iterations, seed
     )
-    with warnings.catch_warnings(record=True) as caught, console().status("fitting"):
-        warnings.simplefilter("always", ConvergenceWarning)
-        _interruptibly(lambda: solver.fit(inputs, targets, sample_weight=weights))
-    if caught:
+    if not margins.converged:
         say(f"the solver did not reach its tolerance in {params.max_iterations} iterations")
-    found, intercept = solver.coef_, solver.intercept_
-    if len(present) == 2:  # scikit-learn returns only the difference
-        found, intercept = np.vstack([-found, found]) / 2, np.append(-intercept, intercept) / 2
+    coefficients, bias = margins.weights[:-1], margins.weights[-1]
     if len(present) == classes:
-        return found, intercept
-    coefficients, bias = np.zeros((classes, inputs.shape[1])), np.full(classes, intercept.min())
-    coefficients[present], bias[present] = found, intercept
-    return coefficients, bias
+        return coefficients, bias
+    of_all, bias_of_all = np.zeros((inputs.shape[1], classes), np.float32), np.zeros(classes)
+    of_all[:, present], bias_of_all[:] = coefficients, bias.min()
+    bias_of_all[present] = bias
+    return of_all, bias_of_all
+
+
+def _without_small(coefficients: np.ndarray, smallest: float) -> sparse.csr_matrix:
+    """Return the coefficients of at least the smallest absolute value, (inputs, classes)."""
+    kept = []
+    for start in range(0, len(coefficients), _BLOCK):  # a mask of them all would take more memory
+        block = coefficients[start : start + _BLOCK]
+        block[(block < smallest) & (block > -smallest)] = 0
+        kept.append(sparse.csr_matrix(block))
+    return sparse.vstack(kept, format="csr")
 
 
 def _add_naive_bayes(
@@ -198,20 +191,6 @@ def _add_naive_bayes(
     mass = (belongs @ inputs).tocsr()
     smoothing, weight = params.naive_bayes_smoothing, params.naive_bayes_weight
     categories = np.repeat(np.arange(len(bias)), np.diff(mass.indptr))
-    coefficients[categories, mass.indices] += weight * np.log1p(mass.data / smoothing)
+    coefficients[mass.indices, categories] += weight * np.log1p(mass.data / smoothing)
     whole = mass.sum(axis=1).A1 + smoothing * number
     bias -= weight * inputs.sum() / inputs.shape[0] * np.log(whole)
-
-
-def _interruptibly(work: Callable[[], T]) -> T:
-    """Return the result of long work outside Python, in a thread: Ctrl-C need not wait for it."""
-    outcome: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except Exception as error:  # noqa: BLE001 (for the caller)
-            outcome.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return outcome.result()
