@@ -7,7 +7,7 @@ from typing import Any
 import workspace
 
 import lightning as L
-from outcome import SUBSET, log_outcome, save_member
+from outcome import FEATURES, SUBSET, log_outcome, save_member
 
 from rubro.base.console import console
 from rubro.base.files import write_json
@@ -24,6 +24,7 @@ from rubro.training.loop import Run, TrainingTitles, train
 from rubro.training.title_weights import titles_to_choose_by
 from rubro.training.tracking import tracked
 
+EMBEDDING = Path("models/embedding")
 _LEADER = "RUBRO_LEADER"
 _CHECKPOINTS = "RUBRO_CHECKPOINTS"
 
@@ -45,8 +46,8 @@ def train_network(
         hyperparameters: Parameters of the network.
     """
     L.seed_everything(params.seed, verbose=False)
-    features, embedding = Path("data/features"), Embedding.load(Path("models/embedding"))
-    (train_titles, validation), tokens = load_features(features, "train", "validation")
+    embedding = Embedding.load(EMBEDDING)
+    (train_titles, validation), tokens = load_features(FEATURES, "train", "validation")
     chosen = titles_to_choose_by(validation.labels, params.min_reliable_titles)
     classes = len(load_labels(SUBSET))
     titles = TrainingTitles(train_titles, validation.take(chosen), tokens, classes)
@@ -73,7 +74,7 @@ def train_network(
         console().quiet = True
         given = Path(os.environ[_CHECKPOINTS])
         train(network, titles, hyperparameters, Run(*where, given), lambda *_: None)
-    inputs = [features, SUBSET, Path("models/embedding"), workspace.CODE]
+    inputs = [FEATURES, SUBSET, EMBEDDING, workspace.CODE]
     curves = Path("metrics/curves") / name
     with (
         checkpoint_folder(name, settings, inputs) as checkpoints,

@@ -11,15 +11,15 @@ from rubro.base.console import say
 from rubro.base.params import Params
 from rubro.data.splits import load_info, load_labels, load_split
 from rubro.evaluation.metrics import accuracy, balanced_accuracy
-from rubro.features.embedding import load_subwords
 from rubro.features.titles import labels_of
+from rubro.features.vocabulary import load_subwords
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import AnyMember, Description, Model, TextParams
 from rubro.training.calibration import calibrated
 from rubro.training.title_weights import titles_to_choose_by
 from rubro.training.tracking import Tracker
 
-SUBSET = Path("data/subset")
+SUBSET, FEATURES = Path("data/subset"), Path("data/features")
 
 
 def titles_that_choose(params: Params) -> tuple[list[str], np.ndarray]:
@@ -44,8 +44,9 @@ def save_member(
     Returns:
         Metrics on validation, calibration and size of the folder, for JSON.
     """
-    subwords = load_subwords(Path("models/embedding"))
-    text = load_info(SUBSET).model_dump() | params.featurize.model_dump()
+    subwords = load_subwords(FEATURES)
+    sizes = params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
+    text = load_info(SUBSET).model_dump() | sizes
     description = Description(
         name=name,
         labels=load_labels(SUBSET),

@@ -6,22 +6,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
-from outcome import SUBSET, log_outcome, save_member
+from outcome import FEATURES, SUBSET, log_outcome, save_member
 
 from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.splits import load_labels
-from rubro.features.embedding import load_subwords
 from rubro.features.titles import load_features
+from rubro.features.vocabulary import load_subwords
 from rubro.prediction.folder import SvmMember
 from rubro.training.svm import Inputs, fit_svm
 from rubro.training.tracking import tracked
 
 
 def main(params: Params) -> None:
-    (train,), tokens = load_features(Path("data/features"), "train")
-    subwords = load_subwords(Path("models/embedding"))
+    (train,), tokens = load_features(FEATURES, "train")
+    subwords = load_subwords(FEATURES)
     sizes = Inputs(len(subwords.vocabulary), subwords.row_count, params.featurize.bigram_buckets)
     classes = len(load_labels(SUBSET))
     training = {"seed": params.seed, **params.train_svm.model_dump()}

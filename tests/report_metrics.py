@@ -66,7 +66,7 @@ def _write_summaries(folder: Path, classes: int, titles: int) -> None:
         "balance": {"largest_class": 9, "median_class": 5.5, "smallest_class": 2, "entropy": 0.9},
     }
     write_json(folder / "subset.json", subset)
-    for stage in ("embed", "train_svm", "train_mlp", "train_cnn", "ensemble"):
+    for stage in ("featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"):
         write_json(folder / f"{stage}.json", {"some": {"number": 1.5}, "names": ["a", HOSTILE]})
     description = {
         "versions": {"rubro": "0", "torch": "1"},

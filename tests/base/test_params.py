@@ -126,16 +126,16 @@ def test_a_null_language_is_allowed() -> None:
 
 
 def test_an_impossible_pair_of_ngram_lengths_is_refused() -> None:
-    error = refusal("embed.min_n=4", "embed.max_n=2")
-    assert error == "embed: max_n (2) is below min_n (4); 0 = no n-grams"
+    error = refusal("featurize.min_n=4", "featurize.max_n=2")
+    assert error == "featurize: max_n (2) is below min_n (4); 0 = no n-grams"
 
 
 def test_ngrams_can_be_turned_off_whatever_min_n_is() -> None:
-    assert value_of("embed.max_n", "embed.min_n=4", "embed.max_n=0") == 0
+    assert value_of("featurize.max_n", "featurize.min_n=4", "featurize.max_n=0") == 0
 
 
 def test_limits_of_pairs_hold_for_settings_together() -> None:
-    assert value_of("embed.min_n", "embed.min_n=7", "embed.max_n=9") == 7
+    assert value_of("featurize.min_n", "featurize.min_n=7", "featurize.max_n=9") == 7
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_an_unknown_key_like_no_other_is_answered_with_the_known_ones(
 ) -> None:
     changed, line = with_value(text, "featurize.max_tokens", "50\n  zzz: 1")
     error = message(tmp_path, changed)
-    assert f":{line + 1}: featurize.zzz: unknown key; known keys: max_tokens, " in error
+    assert f":{line + 1}: featurize.zzz: unknown key; known keys: min_count, " in error
 
 
 def test_an_unknown_section_gets_a_suggestion(tmp_path: Path, text: str) -> None:
@@ -177,9 +177,9 @@ def test_a_file_without_keys_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_an_empty_section_is_refused_at_its_line(tmp_path: Path, text: str) -> None:
-    changed = re.sub(r"(?m)^  (max_tokens|bigram_buckets):.*\n", "", text)
-    _, line = with_value(changed, "featurize", "")
-    assert f":{line}: featurize: " in message(tmp_path, changed)
+    changed = re.sub(r"(?m)^  (members|training_titles):.*\n(    - .*\n)*", "", text)
+    _, line = with_value(changed, "ensemble", "")
+    assert f":{line}: ensemble: " in message(tmp_path, changed)
 
 
 @pytest.mark.parametrize("content", ["data: [1, 2\n", "a: b: c\n", "\tseed: 1\n", 'a: "open\n'])

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rubro.features.embedding import Embedding, load_subwords
+from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
+from rubro.features.vocabulary import load_subwords
 
 pytest_plugins = ["helpers"]
 

@@ -61,11 +61,11 @@ def test_other_bytes_from_the_same_inputs_name_the_first_stage(repository: Path)
 
 
 def test_an_edited_metrics_file_is_named(repository: Path) -> None:
-    (repository / "metrics" / "embed.json").write_text("{}")
+    (repository / "metrics" / "featurize.json").write_text("{}")
     done = run_in(repository, "rubro", "fresh", ok=False)
     assert (done.returncode, done.stderr) == (
         1,
-        "not as in the last commit: metrics/embed.json\n",
+        "not as in the last commit: metrics/featurize.json\n",
     )
 
 

@@ -223,11 +223,11 @@ def test_a_removed_metric_fails_and_a_new_one_passes(repository: Path) -> None:
 
 
 def test_a_removed_file_is_many_missing_metrics(repository: Path) -> None:
-    (repository / METRICS / "embed.json").unlink()
+    (repository / METRICS / "featurize.json").unlink()
     code, output = gate(repository)
     assert code == 1
     assert set(rows(output)) == {
-        f"embed.{key}" for key in json.loads((ROOT / METRICS / "embed.json").read_text())
+        f"featurize.{key}" for key in json.loads((ROOT / METRICS / "featurize.json").read_text())
     }
 
 

@@ -116,9 +116,11 @@ def stage_run(
     project = tmp_path_factory.mktemp(stage) / "project"
     without = shutil.ignore_patterns(".git", "cache")
     shutil.copytree(first_project, project, symlinks=True, ignore=without)
-    for output in set(outputs_of(*STAGES)) - set(STAGES[stage]["deps"]):
-        path = project / output
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    inputs = [project / dep for dep in STAGES[stage]["deps"]]
+    for output in outputs_of(*STAGES):
+        for path in [project / output, *(project / output).rglob("*")]:
+            if path.is_file() and not any(map(path.is_relative_to, inputs)):
+                path.unlink()
     params = ReadParams(load_params(project / "params.yaml"))
     before = files_in(project)
     torch.set_num_threads(1)  # as a stage's own process does

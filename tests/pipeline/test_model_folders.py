@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from rubro.base.settings import load_params
 from rubro.base.text import tokenise
 from rubro.data.splits import load_split
-from rubro.features.embedding import load_subwords
 from rubro.features.featurizer import Featurizer
 from rubro.features.titles import LabelledTitles, labels_of
+from rubro.features.vocabulary import load_subwords
 from rubro.models.batches import Batches
 from rubro.models.cnn import Cnn
 from rubro.models.layers import ModelShape
@@ -72,7 +72,7 @@ def weights_of(file: Path) -> dict[str, torch.Tensor]:
 def logits_in_torch(project: Path, name: str, titles: list[str]) -> np.ndarray:
     """What the module that was trained says, with the weights of the model folder."""
     params = load_params(project / "params.yaml")
-    subwords = load_subwords(project / "models" / "embedding")
+    subwords = load_subwords(project / "data" / "features")
     sizes, hyperparameters = params.featurize, getattr(params, f"train_{name}")
     classes = Classifier.load(project / "models" / name).classes_
     shape = ModelShape(

@@ -23,8 +23,9 @@ from safetensors.numpy import load_file, save_file
 from helpers import LABELS, MakeTitles
 from rubro.base.errors import DataError
 from rubro.data.splits import SourceInfo, load_info, load_labels, load_split, save_splits
-from rubro.features.embedding import Embedding, load_subwords
+from rubro.features.embedding import Embedding
 from rubro.features.titles import load_features, save_features
+from rubro.features.vocabulary import load_subwords
 
 pytest_plugins = ["helpers"]
 

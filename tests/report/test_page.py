@@ -145,7 +145,7 @@ def test_what_is_missing_is_said_in_its_section(metrics: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "file",
-    ["evaluate.json", "subset.json", "embed.json", "evaluation/description.json"],
+    ["evaluate.json", "subset.json", "featurize.json", "evaluation/description.json"],
 )
 def test_a_page_is_made_without_a_summary(metrics: Path, file: str) -> None:
     (metrics / file).unlink()

@@ -30,6 +30,7 @@ from rubro.base.params import Params
 from rubro.data.splits import SourceInfo, load_split, save_splits
 from rubro.features.embedding import Embedding
 from rubro.features.titles import LabelledTitles, Labels, save_features
+from rubro.features.vocabulary import save_subwords
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
@@ -96,6 +97,7 @@ def workspace(
     targets = learnable[1].labels.targets
     write_titles(elsewhere, learnable, learnable_texts[0], targets, np.ones(len(targets), bool))
     embedding.save(elsewhere / "models/embedding")
+    save_subwords(elsewhere / "data/features", embedding.subwords)
     return elsewhere
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from gensim.models import FastText
-from sklearn.feature_extraction.text import TfidfVectorizer
 
-from rubro.base.errors import DataError
 from rubro.base.params import EmbedParams
+from rubro.features.subwords import SubwordParams, Subwords
 from rubro.training.fasttext import train_fasttext
 
 TITLES = [
@@ -37,46 +38,55 @@ SEED = 11
 @pytest.fixture
 def embed(make_params: Callable[..., Any]) -> Callable[..., EmbedParams]:
     def make(**changes: Any) -> EmbedParams:
-        small = {"vector_size": 8, "epochs": 2, "min_count": 2, "min_n": 3, "max_n": 5}
-        small |= {"buckets": 50, "workers": 1, **changes}
+        small = {"vector_size": 8, "epochs": 2, "workers": 1, **changes}
         params: EmbedParams = make_params({f"embed.{k}": v for k, v in small.items()}).embed
         return params
 
     return make
 
 
-def gensim_model(params: EmbedParams) -> FastText:
+def words_of(titles: list[list[str]] = TITLES, min_count: int = 2, **sizes: int) -> Subwords:
+    """Vocabulary and n-grams of titles."""
+    counts = Counter(chain.from_iterable(titles))
+    words = sorted(word for word, count in counts.items() if count >= min_count)
+    params = SubwordParams(**{"min_n": 3, "max_n": 5, "buckets": 50, "titles": 8, **sizes})
+    return Subwords({word: sum(word in title for title in titles) for word in words}, params)
+
+
+def gensim_model(params: EmbedParams, subwords: Subwords, min_count: int = 2) -> FastText:
     return FastText(
         sentences=TITLES,
         sg=1 if params.model == "skipgram" else 0,
         vector_size=params.vector_size,
         window=params.window,
-        min_count=params.min_count,
+        min_count=min_count,
         epochs=params.epochs,
         negative=params.negative,
         alpha=params.learning_rate,
-        min_n=params.min_n,
-        max_n=params.max_n,
-        bucket=params.buckets,
+        min_n=subwords.params.min_n,
+        max_n=subwords.params.max_n,
+        bucket=subwords.params.buckets or 1,
         workers=1,
         seed=SEED,
     )
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("model", "min_count", "sizes"),
     [
-        {"model": "skipgram"},
-        {"model": "cbow"},
-        {"min_n": 2, "max_n": 2, "buckets": 7},
-        {"min_n": 4, "max_n": 6, "min_count": 1},
+        ("skipgram", 2, {}),
+        ("cbow", 2, {}),
+        ("skipgram", 2, {"min_n": 2, "max_n": 2, "buckets": 7}),
+        ("skipgram", 1, {"min_n": 4, "max_n": 6}),
     ],
 )
 def test_vectors_are_those_of_gensim_for_known_and_unknown_words(
-    embed: Callable[..., EmbedParams], changes: dict[str, Any]
+    embed: Callable[..., EmbedParams], model: str, min_count: int, sizes: dict[str, int]
 ) -> None:
-    params = embed(**changes)
-    ours, gensims = train_fasttext(TITLES, params, SEED), gensim_model(params).wv
+    params, subwords = embed(model=model), words_of(TITLES, min_count, **sizes)
+    ours = train_fasttext(TITLES, subwords, params, SEED)
+    gensims = gensim_model(params, subwords, min_count).wv
+    assert ours.subwords == subwords
     for token in ("mesa", "madera", "a", "00"):
         assert token in ours.subwords
         np.testing.assert_allclose(ours.vector(token), gensims[token], rtol=1e-5, atol=1e-7)
@@ -90,7 +100,8 @@ def test_vectors_are_those_of_gensim_for_known_and_unknown_words(
 def test_a_word_is_near_its_misspelling_and_not_near_a_stranger(
     embed: Callable[..., EmbedParams],
 ) -> None:
-    ours = train_fasttext(TITLES, embed(epochs=1, vector_size=50, buckets=5000), SEED)
+    params = embed(epochs=1, vector_size=50)
+    ours = train_fasttext(TITLES, words_of(buckets=5000), params, SEED)
 
     def similarity(one: str, other: str) -> float:
         a, b = ours.vector(one), ours.vector(other)
@@ -102,8 +113,9 @@ def test_a_word_is_near_its_misspelling_and_not_near_a_stranger(
 def test_without_ngrams_a_known_word_is_its_row_and_an_unknown_one_is_zero(
     embed: Callable[..., EmbedParams],
 ) -> None:
-    params = embed(max_n=0)
-    ours, gensims = train_fasttext(TITLES, params, SEED), gensim_model(params).wv
+    params, words = embed(), words_of(max_n=0, buckets=0)
+    ours = train_fasttext(TITLES, words, params, SEED)
+    gensims = gensim_model(params, words).wv
     assert ours.table.shape == (len(ours.subwords.vocabulary), params.vector_size)
     for token in ours.subwords.vocabulary:
         np.testing.assert_allclose(ours.vector(token), gensims[token], rtol=1e-5, atol=1e-7)
@@ -112,23 +124,19 @@ def test_without_ngrams_a_known_word_is_its_row_and_an_unknown_one_is_zero(
     assert ours.vector("nunca").shape == (params.vector_size,)
 
 
-def test_words_rarer_than_min_count_have_no_row_of_their_own(
-    embed: Callable[..., EmbedParams],
-) -> None:
-    ours = train_fasttext(TITLES, embed(min_count=3), SEED)
-    assert sorted(ours.subwords.vocabulary) == ["de", "mesa"]
-
-
 def test_another_process_trains_the_same_bytes(
     tmp_path: Path, embed: Callable[..., EmbedParams]
 ) -> None:
-    params = embed()
+    params, words = embed(), words_of()
     script = (
         "import sys; from pathlib import Path\n"
         "from rubro.training.fasttext import train_fasttext\n"
         "from rubro.base.params import EmbedParams\n"
+        "from rubro.features.subwords import SubwordParams, Subwords\n"
         f"params = EmbedParams(**{params.model_dump()!r})\n"
-        f"train_fasttext({TITLES!r}, params, {SEED}).save(Path(sys.argv[1]))\n"
+        f"sizes = SubwordParams(**{words.params.model_dump()!r})\n"
+        f"words = Subwords({words.vocabulary!r}, sizes)\n"
+        f"train_fasttext({TITLES!r}, words, params, {SEED}).save(Path(sys.argv[1]))\n"
     )
     subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "there")],
@@ -137,42 +145,21 @@ def test_another_process_trains_the_same_bytes(
         timeout=60,
         capture_output=True,
     )
-    train_fasttext(TITLES, params, SEED).save(tmp_path / "here")
+    train_fasttext(TITLES, words, params, SEED).save(tmp_path / "here")
     for name in ("table.safetensors", "vocabulary.json", "subwords.json"):
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
 def test_another_seed_gives_other_vectors(embed: Callable[..., EmbedParams]) -> None:
-    one, other = (train_fasttext(TITLES, embed(), seed).table for seed in (1, 2))
+    one, other = (train_fasttext(TITLES, words_of(), embed(), seed).table for seed in (1, 2))
     assert not np.allclose(one, other)
-
-
-def test_no_word_frequent_enough_is_an_error_that_names_the_remedy(
-    embed: Callable[..., EmbedParams],
-) -> None:
-    with pytest.raises(DataError, match=r"no word appears 99 times.*lower embed\.min_count"):
-        train_fasttext(TITLES, embed(min_count=99), SEED)
-
-
-def test_a_token_weighs_its_smooth_idf_over_that_of_the_mean_token(
-    embed: Callable[..., EmbedParams],
-) -> None:
-    subwords = train_fasttext(TITLES, embed(min_count=1), SEED).subwords
-    vectorizer = TfidfVectorizer(analyzer=lambda title: title)
-    found = (vectorizer.fit_transform(TITLES) > 0).sum(axis=0).A1
-    idf = dict(zip(vectorizer.get_feature_names_out(), vectorizer.idf_, strict=True))
-    assert dict(zip(idf, found, strict=True)) == subwords.vocabulary
-    mean = sum(idf[word] * count for word, count in subwords.vocabulary.items()) / found.sum()
-    for word, value in idf.items():
-        assert subwords.weight_of(word) == pytest.approx(value / mean)
-    assert subwords.weight_of("unseen") == pytest.approx((np.log(1 + len(TITLES)) + 1) / mean)
 
 
 def test_auto_passes_over_few_titles_ten_times(
     embed: Callable[..., EmbedParams], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    auto = train_fasttext(TITLES, embed(epochs="auto"), SEED)
-    ten = train_fasttext(TITLES, embed(epochs=10), SEED)
+    auto = train_fasttext(TITLES, words_of(), embed(epochs="auto"), SEED)
+    ten = train_fasttext(TITLES, words_of(), embed(epochs=10), SEED)
     np.testing.assert_array_equal(auto.table, ten.table)
     assert "FastText epoch 10/10" in capsys.readouterr().err
 
@@ -180,12 +167,6 @@ def test_auto_passes_over_few_titles_ten_times(
 def test_many_titles_are_passed_over_once(
     embed: Callable[..., EmbedParams], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train_fasttext(TITLES * 40_000, embed(epochs="auto", vector_size=1, max_n=0), SEED)
+    words = words_of(max_n=0, buckets=0)
+    train_fasttext(TITLES * 40_000, words, embed(epochs="auto", vector_size=1), SEED)
     assert "FastText epoch 1/1\n" in capsys.readouterr().err
-
-
-def test_the_most_frequent_words_are_kept(embed: Callable[..., EmbedParams]) -> None:
-    every = train_fasttext(TITLES, embed(min_count=1, max_words=0), SEED).subwords.vocabulary
-    most = train_fasttext(TITLES, embed(min_count=1, max_words=4), SEED).subwords.vocabulary
-    assert 0 < len(most) <= 4 < len(every)
-    assert list(most) == list(every)[: len(most)]

@@ -63,34 +63,34 @@ class SubsetParams(Section):
     zipf_exponent: Annotated[float, Field(ge=0.0)]
 
 
+class FeaturizeParams(Section):
+    """Vocabulary, and sizes of titles as integers."""
+
+    min_count: Positive
+    max_words: NotNegative
+    min_n: Positive
+    max_n: NotNegative
+    ngram_buckets: Positive
+    bigram_buckets: NotNegative
+    max_tokens: Positive
+
+    @model_validator(mode="after")
+    def _ngram_range(self) -> FeaturizeParams:
+        if 0 < self.max_n < self.min_n:
+            raise ValueError(f"max_n ({self.max_n}) is below min_n ({self.min_n}); 0 = no n-grams")
+        return self
+
+
 class EmbedParams(Section):
     """Parameters of gensim's FastText."""
 
     model: Literal["skipgram", "cbow"]
     vector_size: Positive
     window: Positive
-    min_count: Positive
-    max_words: NotNegative
     epochs: Positive | Literal["auto"]
     negative: Positive
     learning_rate: Annotated[float, Field(gt=0.0)]
-    min_n: Positive
-    max_n: NotNegative
-    buckets: Positive
     workers: Positive
-
-    @model_validator(mode="after")
-    def _ngram_range(self) -> EmbedParams:
-        if 0 < self.max_n < self.min_n:
-            raise ValueError(f"max_n ({self.max_n}) is below min_n ({self.min_n}); 0 = no n-grams")
-        return self
-
-
-class FeaturizeParams(Section):
-    """Sizes of titles as integers."""
-
-    max_tokens: Positive
-    bigram_buckets: NotNegative
 
 
 class TitleWeightParams(Section):
@@ -187,8 +187,8 @@ class Params(Section):
     min_reliable_titles: Positive
     data: DataParams
     subset: SubsetParams
-    embed: EmbedParams
     featurize: FeaturizeParams
+    embed: EmbedParams
     train_svm: SvmParams
     train_mlp: MlpParams
     train_cnn: CnnParams

@@ -16,7 +16,15 @@ from rubro.base.errors import DataError, ParamsError
 from rubro.base.settings import flat, override_value
 
 # Files of metrics; names of metrics in evaluate.json stand alone, others follow that of their file.
-METRIC_FILES = ("evaluate", "subset", "embed", "train_svm", "train_mlp", "train_cnn", "ensemble")
+METRIC_FILES = (
+    "evaluate",
+    "subset",
+    "featurize",
+    "train_svm",
+    "train_mlp",
+    "train_cnn",
+    "ensemble",
+)
 # What besides params.yaml decides the outcome of an experiment.
 CODE = ("src", "stages", "dvc.yaml", "data")
 LAST_COMMIT = "last commit"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rubro.base.files import damaged, read_json, read_tensors, write_json, write_tensors
-from rubro.base.schema import Positive
-from rubro.features.subwords import SubwordParams, Subwords
+from rubro.base.files import damaged, read_tensors, write_tensors
+from rubro.features.subwords import Subwords
+from rubro.features.vocabulary import load_subwords, save_subwords
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class Embedding:
 
     def save(self, folder: Path) -> None:
         """Write table.safetensors, vocabulary.json and subwords.json."""
-        write_json(folder / "vocabulary.json", self.subwords.vocabulary)
-        write_json(folder / "subwords.json", self.subwords.params.model_dump())
+        save_subwords(folder, self.subwords)
         write_tensors(folder / "table.safetensors", {"table": self.table})
 
     @classmethod
@@ -55,16 +54,3 @@ class Embedding:
         if not table.size:
             raise damaged(path, "the table is empty")
         return cls(subwords, table)
-
-
-def load_subwords(folder: Path) -> Subwords:
-    """Read vocabulary.json and subwords.json of an embedding, without its table.
-
-    Raises:
-        DataError: A file is missing or damaged.
-    """
-    vocabulary = read_json(folder / "vocabulary.json", dict[str, Positive])
-    params = read_json(folder / "subwords.json", SubwordParams)
-    if problem := params.problem(vocabulary):
-        raise damaged(folder / "subwords.json", problem)
-    return Subwords(vocabulary, params)

@@ -236,7 +236,7 @@ def _read_summaries(content: Content, folder: Path) -> None:
             content.differences[one, other] = value
     content.subset = _json(content, folder / "subset.json", Subset)
     content.description = _json(content, folder / "evaluation" / "description.json", Description)
-    for stage in ("embed", "train_svm", "train_mlp", "train_cnn", "ensemble"):
+    for stage in ("featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"):
         summary = _json(content, folder / f"{stage}.json", dict[str, Any])
         if summary is not None:
             content.stages[stage] = summary

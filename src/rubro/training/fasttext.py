@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from itertools import chain
-from typing import Protocol
 
 import numpy as np
 from gensim.models import FastText
 from gensim.models.callbacks import CallbackAny2Vec
 
 from rubro.base.console import say
-from rubro.base.errors import DataError
 from rubro.base.params import EmbedParams
 from rubro.features.embedding import Embedding
-from rubro.features.subwords import SubwordParams, Subwords
+from rubro.features.subwords import Subwords
+from rubro.features.vocabulary import Sentences
 from rubro.training.budget import Passes
-
-
-class Sentences(Protocol):
-    """Tokens of each title, which can be read again and again."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[list[str]]: ...
-
 
 _PASSES = Passes(titles=400_000, least=1, most=10)
 
@@ -40,58 +29,48 @@ class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
         say(f"FastText epoch {self.done}/{self.epochs}")
 
 
-def train_fasttext(sentences: Sentences, params: EmbedParams, seed: int) -> Embedding:
+def train_fasttext(
+    sentences: Sentences, subwords: Subwords, params: EmbedParams, seed: int
+) -> Embedding:
     """Train FastText (Bojanowski et al. 2017, Enriching Word Vectors with Subword Information).
 
     Where epochs is "auto", it is the number of passes that adds up to 400,000 titles, at least 1 and
     at most 10.
 
     Args:
-        sentences: Tokens of each training title; read once a pass and twice more.
+        sentences: Tokens of each training title; read once a pass and once more.
+        subwords: Vocabulary and n-grams of these titles.
         params: Parameters of gensim's FastText; only with workers=1 are the vectors the same each
             time.
         seed: Seed of gensim.
-
-    Raises:
-        DataError: No word appears min_count times.
     """
     epochs = _PASSES.over(max(len(sentences), 1), params.epochs)
+    sizes = subwords.params
     model = FastText(
         sg=int(params.model == "skipgram"),
         vector_size=params.vector_size,
         window=params.window,
-        min_count=params.min_count,
-        max_final_vocab=params.max_words or None,
+        min_count=1,
         negative=params.negative,
         alpha=params.learning_rate,
-        min_n=params.min_n,
-        max_n=params.max_n,
-        bucket=params.buckets if params.max_n else 1,
+        min_n=sizes.min_n,
+        max_n=sizes.max_n,
+        bucket=max(sizes.buckets, 1),
         workers=params.workers,
         epochs=epochs,
         seed=seed,
     )
-    model.build_vocab(sentences)
-    if not model.wv.index_to_key:
-        raise DataError(
-            f"no word appears {params.min_count} times in the training titles; "
-            "lower embed.min_count or bring more data"
-        )
+    counts = Counter(chain.from_iterable(sentences)).items()
+    known = {word: count for word, count in counts if word in subwords}
+    model.build_vocab_from_freq(known, corpus_count=len(sentences))
     model.train(
         sentences,
         total_examples=model.corpus_count,
         epochs=model.epochs,
         callbacks=[_EpochLog(epochs)],
     )
-    titles_with = Counter(chain.from_iterable(map(set, sentences)))
-    sizes = SubwordParams(
-        min_n=params.min_n,
-        max_n=params.max_n,
-        buckets=params.buckets if params.max_n else 0,
-        titles=len(sentences),
-    )
-    subwords = Subwords({word: titles_with[word] for word in model.wv.index_to_key}, sizes)
-    parts = [model.wv.vectors_vocab]
-    if params.max_n:
+    rows = [model.wv.key_to_index[word] for word in subwords.vocabulary]
+    parts = [model.wv.vectors_vocab[rows]]
+    if sizes.max_n:
         parts.append(model.wv.vectors_ngrams)
     return Embedding(subwords, np.concatenate(parts).astype(np.float32))
