@@ -37,8 +37,8 @@ from rubro.base.settings import flat
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = (
     "subset",
-    "embed",
     "featurize",
+    "embed",
     "train_svm",
     "train_mlp",
     "train_cnn",

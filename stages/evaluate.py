@@ -19,12 +19,14 @@ from rubro.base.console import say
 from rubro.base.files import read_json, replacing, write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
+from rubro.base.threads import thread_count
 from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_split, write_csv
 from rubro.evaluation.tables import HeldOut, comparison, detail_tables, model_metrics
 from rubro.features.titles import labels_of
 from rubro.prediction.calibration import softmax
 from rubro.prediction.classifier import Classifier
+from rubro.prediction.parallel import logits_of
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 FOLDER = Path("metrics/evaluation")
@@ -50,7 +52,7 @@ def main(params: Params) -> None:
         )
         measured, probabilities, tables = {}, {}, {}
         for name, classifier in classifiers.items():
-            logits = classifier.logits(held_out.titles)
+            logits = logits_of(classifier, held_out.titles, thread_count())
             p = probabilities[name] = classifier.description.calibration.probabilities(logits)
             uncalibrated = softmax(logits)
             measured[name] = model_metrics(

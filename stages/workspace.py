@@ -19,7 +19,7 @@ if LEADER not in (None, str(os.getppid())):
     sys.exit(1)  # it has ended
 
 from rubro.base.signals import ENDING
-from rubro.base.threads import VARIABLE, cores
+from rubro.base.threads import VARIABLE, cores_to_use
 
 
 def _interrupted(number: int, _: object) -> None:
@@ -41,7 +41,7 @@ if LEADER is None:
     for _name in [*os.environ]:
         if _name.startswith(_LAUNCHERS) or _name in _RANKS + _PORTS:
             del os.environ[_name]
-    os.environ[VARIABLE] = os.environ.get("OMP_NUM_THREADS") or str(cores())
+    os.environ[VARIABLE] = str(cores_to_use())
 # The last bits of a sum depend on the number of threads that share it, and on the instructions that
 # a library chooses for the CPU: here those that every x86-64 CPU with AVX2 has.
 os.environ |= {

@@ -242,6 +242,16 @@ def predict(
         int,
         typer.Option(min=1, max=2**16, metavar="N", help="Number of titles computed at once."),
     ] = 1024,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of processes that compute. Default: 1 for standard input, else "
+            "OMP_NUM_THREADS, or one for each core.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Predict the categories of product titles.
 
@@ -276,6 +286,7 @@ def predict(
         separator=separator.value if separator else None,
         batch=batch,
         prefix=prefix,
+        processes=processes,
     )
     with quiet_ends():
         code = predict(options)

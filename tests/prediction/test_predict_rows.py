@@ -58,6 +58,7 @@ def runner(model: Path) -> Predict:
             "encoding": None,
             "separator": None,
             "batch": 2,
+            "processes": 1,
             "prefix": "",
         }
         return predict(Options(**{**options, **changes}))
@@ -659,3 +660,18 @@ def test_any_bytes_are_read_or_refused(
         assert code in (0, 3)
         for row in read(tmp_path / "out.jsonl"):
             assert bool(row["predicted_category"]) != bool(row["error"])
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_the_output_is_the_same_for_any_number_of_processes(
+    kind: str, run: Predict, tmp_path: Path
+) -> None:
+    rows = [{"id": n, "title": TITLES[n % 5] if n % 7 else "", "more": "x" * n} for n in range(60)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "in.parquet")
+    outputs = []
+    for processes in (1, 2, 3):
+        output = tmp_path / f"{processes}.{kind}"
+        assert run(tmp_path / "in.parquet", output, processes=processes, top=2) == 3
+        outputs.append(output.read_bytes())
+    assert outputs[0] == outputs[1] == outputs[2]
+    assert outputs[0]

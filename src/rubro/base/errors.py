@@ -16,5 +16,9 @@ class DataError(RubroError):
     """A missing or damaged data file, or one without any usable row."""
 
 
+class ProcessError(RubroError):
+    """A process that shares the work has ended."""
+
+
 class TrainingError(RubroError):
     """A training that diverged, lost a process or could not be tracked."""

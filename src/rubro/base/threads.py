@@ -21,6 +21,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def cores_to_use() -> int:
+    """Return the number of cores to use: that of the environment's OMP_NUM_THREADS, or all."""
+    number = os.environ.get("OMP_NUM_THREADS", "")
+    return max(int(number), 1) if number.isdecimal() else cores()
+
+
 def thread_count() -> int:
     """Return the number of threads of this process: that of the environment's RUBRO_THREADS, or 1."""
     number = os.environ.get(VARIABLE, "")

@@ -6,7 +6,8 @@ import itertools
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rubro.base.console import console, say
 from rubro.base.errors import DataError
+from rubro.base.threads import cores_to_use
 from rubro.commands.common import checked_encoding, load_model, progress_bar
 from rubro.commands.inputs import (
     Chunk,
@@ -57,6 +59,8 @@ class Options:
         separator: Name of the character between the input's fields; None = it is guessed.
         batch: Number of titles computed at once.
         prefix: Text before the names of the new columns.
+        processes: Number of processes that compute; None = one for each core, or for standard
+            input, which may be a slow stream, 1.
     """
 
     titles: list[str]
@@ -73,6 +77,7 @@ class Options:
     separator: str | None
     batch: int
     prefix: str
+    processes: int | None
 
 
 def predict(options: Options) -> int:
@@ -160,8 +165,8 @@ def _answer(options: Options, classifier: Classifier, source: Input, kind: str |
             whole = replace(source, chunks=chunks(source, "reading"))
             source = stack.enter_context(with_columns(whole))
         output = stack.enter_context(open_output(options.output, kind, source, answers.columns))
-        for chunk in chunks(source, "predicting"):
-            output.write(chunk, answers(chunk))
+        for chunk, values in _answered(classifier, chunks(source, "predicting"), answers, options):
+            output.write(chunk, values)
             rows += len(chunk.errors)
             errors += sum(map(bool, chunk.errors))
     if options.output is not None:
@@ -169,6 +174,24 @@ def _answer(options: Options, classifier: Classifier, source: Input, kind: str |
     if errors:
         say(f"{errors:,} of {rows:,} rows have no answer; column {answers.error!r} says why")
     return EXIT_ROWS_WITH_ERRORS if errors else 0
+
+
+def _answered(
+    classifier: Classifier, chunks: Iterator[Chunk], answers: _Answers, options: Options
+) -> Iterator[tuple[Chunk, Answers]]:
+    """Yield each chunk with the values of its new columns."""
+    from rubro.prediction.parallel import answered
+
+    whole: deque[Chunk] = deque()
+
+    def asked() -> Iterator[Chunk]:
+        for chunk in chunks:
+            whole.append(chunk)
+            yield Chunk(titles=chunk.titles, errors=chunk.errors)  # all that other processes need
+
+    processes = options.processes or (1 if _argument(options) == "-" else cores_to_use())
+    for _, values in answered(classifier, asked(), answers, processes):
+        yield whole.popleft(), values
 
 
 def _is_file_written(options: Options) -> bool:

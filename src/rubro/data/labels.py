@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from rubro.base.params import SubsetParams
+from rubro.base.processes import mapped
 from rubro.base.text import normalise
+from rubro.base.threads import thread_count
 
 _NULL_NAMES = {
     "", "-", "--", "?", ".", "#n/a", "<na>", "n/a", "na", "nan", "nil", "none", "null", "undefined"
@@ -105,13 +107,15 @@ def title_keys(titles: pd.Series) -> np.ndarray:
     Two of n other titles share a number with a probability of about n**2 / 2**65: one in a hundred
     thousand for 20 million.
     """
+
+    def keys_from(start: int) -> np.ndarray:
+        texts = (normalise(title).encode("utf-8") for title in titles.iloc[start : start + _CHUNK])
+        digests = [blake2b(text, digest_size=8).digest() for text in texts]
+        return np.frombuffer(b"".join(digests), dtype="<u8")
+
     keys = np.empty(len(titles), dtype=np.uint64)
-    for start in range(0, len(titles), _CHUNK):
-        chunk = titles.iloc[start : start + _CHUNK]
-        digests = [
-            blake2b(normalise(title).encode("utf-8"), digest_size=8).digest() for title in chunk
-        ]
-        keys[start : start + len(chunk)] = np.frombuffer(b"".join(digests), dtype="<u8")
+    for start, found in mapped(keys_from, range(0, len(titles), _CHUNK), thread_count()):
+        keys[start : start + len(found)] = found
     return keys
 
 

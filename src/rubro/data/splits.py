@@ -10,8 +10,10 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetWriter, read_schema
 
 from rubro.base.files import damaged, read_json, replacing, require_file, write_json
+from rubro.base.processes import mapped
 from rubro.base.schema import Positive, Section
 from rubro.base.text import tokenise
+from rubro.base.threads import thread_count
 
 SPLITS = ("train", "validation", "test")
 _COLUMNS = ("title", "tokens", "category", "label_quality")
@@ -62,11 +64,16 @@ def save_splits(
             replacing(folder / f"{name}.parquet") as partial,
             ParquetWriter(partial, _SCHEMA, compression="zstd") as writer,
         ):
-            for start in range(0, max(len(split), 1), _ROWS_OF_A_GROUP):
+
+            def group(start: int, split: pd.DataFrame = split) -> pa.Table:
                 rows = split.iloc[start : start + _ROWS_OF_A_GROUP]
                 tokens = [" ".join(tokenise(title)) for title in rows["title"]]
                 rows = rows.assign(tokens=tokens)[list(_COLUMNS)].astype("str")
-                writer.write_table(pa.Table.from_pandas(rows, _SCHEMA, preserve_index=False))
+                return pa.Table.from_pandas(rows, _SCHEMA, preserve_index=False)
+
+            starts = range(0, max(len(split), 1), _ROWS_OF_A_GROUP)
+            for _, table in mapped(group, starts, thread_count()):
+                writer.write_table(table)
     write_json(folder / "labels.json", labels)
     write_json(folder / "source.json", info.model_dump())
 

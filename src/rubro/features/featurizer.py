@@ -90,6 +90,15 @@ class Featurizer:
         tokens = Ragged.from_lists(positions, list(map(len, cut)))
         return TitleFeatures(tokens, self._bigrams(tokens))
 
+    def forget(self, first: int) -> None:
+        """Forget the tokens from a position on.
+
+        Args:
+            first: Number of tokens to remember.
+        """
+        while len(self._index) > first:
+            self._index.popitem()
+
     def _add(self, token: str) -> None:
         position = self._index[token] = len(self._index)
         if position == len(self._hashes):

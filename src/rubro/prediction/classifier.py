@@ -62,6 +62,7 @@ class Classifier:
         self._lock = Lock()
         token_bytes = 4 * sum(scorer.state_size for scorer in self._scorers.values())
         self._most_tokens = max(_CACHE_BYTES // token_bytes, _LEAST_TOKENS_KEPT)
+        self._settled: int | None = None
         self._known = self._no_tokens()
 
     @classmethod
@@ -186,6 +187,14 @@ class Classifier:
         read = tokens[: self.description.text.max_tokens]
         return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
 
+    def settle(self) -> None:
+        """Remember the tokens so far, and none of later calls.
+
+        The last bits of an answer depend on the tokens known before; from now on, those of a call
+        depend on its titles alone. Threads may no longer share the classifier. See parallel.answered.
+        """
+        self._settled = len(self._known.featurizer)
+
     def explain(self, title: str, against: str | None = None, nearest: int = 0) -> Explanation:
         """Return what speaks for the category of a title, and against another one.
 
@@ -292,6 +301,8 @@ class Classifier:
     ) -> Iterator[tuple[TitleFeatures, dict[str, np.ndarray]]]:
         """Yield features of a batch of titles, and token states by member."""
         _check_titles(titles)
+        if self._settled is not None:
+            self._known.featurizer.forget(self._settled)
         for start in range(0, len(titles), _BATCH_TITLES):
             yield self._batch(list(map(self._tokens, titles[start : start + _BATCH_TITLES])))
 
@@ -299,7 +310,7 @@ class Classifier:
         self, tokens: Sequence[Sequence[str]]
     ) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
         with self._lock:
-            if len(self._known.featurizer) > self._most_tokens:
+            if self._settled is None and len(self._known.featurizer) > self._most_tokens:
                 self._known = self._no_tokens()
             return self._known(tokens)
 

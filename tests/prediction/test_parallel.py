@@ -1,0 +1,62 @@
+"""Many titles, answered by several processes: the same bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from helpers import MakeModel
+from rubro.prediction import parallel
+from rubro.prediction.classifier import Classifier
+from rubro.prediction.parallel import answered, logits_of
+
+pytest_plugins = ["helpers"]
+
+
+@pytest.fixture
+def titles() -> list[str]:
+    """Titles of words that come back, and of ever new ones."""
+    random = np.random.default_rng(5)
+    words = ["apple", "drill", "boot", "nokia", "red", "new"]
+    return [
+        " ".join([*random.choice(words, 3), *(f"w{n}" for n in random.integers(0, 900, 4))])
+        for _ in range(300)
+    ]
+
+
+def test_logits_have_the_same_bytes_for_any_number_of_processes(
+    make_model: MakeModel, titles: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "_CHUNK", 32)
+    model = make_model("mlp", "cnn", "svm")
+    found = [logits_of(Classifier(model), titles, processes) for processes in (1, 2, 3, 1)]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+    np.testing.assert_allclose(found[0], Classifier(model).logits(titles), atol=1e-4)
+
+
+def test_a_second_call_and_no_titles_are_answered(make_model: MakeModel, titles: list[str]) -> None:
+    classifier = Classifier(make_model("mlp"))
+    assert logits_of(classifier, [], 2).shape == (0, len(classifier.classes_))
+    for _ in range(2):
+        np.testing.assert_allclose(
+            logits_of(classifier, titles, 2), classifier.logits(titles), atol=1e-4
+        )
+
+
+def test_a_settled_classifier_remembers_the_tokens_of_the_first_chunk_alone(
+    make_model: MakeModel,
+) -> None:
+    classifier = Classifier(make_model("cnn"))
+    chunks = [["apple drill"], ["boot"], ["drill zzz yyy"], ["boot"]]
+    known = []
+
+    def answer(chunk: list[str]) -> list[str]:
+        known.append(len(classifier._known.featurizer))
+        return classifier.predict(chunk)
+
+    answers = [answer for _, answer in answered(classifier, chunks, answer, 1)]
+    assert answers == [Classifier(make_model("cnn")).predict(chunk) for chunk in chunks]
+    assert known == [0, 2, 3, 4]  # what a call adds is forgotten by the next one
+    classifier.predict([])
+    assert len(classifier._known.featurizer) == 2
