@@ -1,12 +1,12 @@
 """featurize: count the vocabulary and turn titles into ragged arrays of integers."""
 
 import sys
-from collections import Counter
-from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
+
+import numpy as np
 
 from rubro.base.console import say
 from rubro.base.files import write_json
@@ -22,29 +22,30 @@ SUBSET, FEATURES = Path("data/subset"), Path("data/features")
 
 def main(params: Params) -> None:
     classes, sizes = load_labels(SUBSET), params.featurize
-    tables = {
-        name: load_split(SUBSET, name, ("tokens", "category", "label_quality"))
-        for name in ("train", "validation")
-    }
-    titles = {name: TitleTokens(table) for name, table in tables.items()}
-    subwords = count_subwords(titles["train"], sizes)
-    featurizer = Featurizer(subwords, sizes.max_tokens, sizes.bigram_buckets)
+    featurizer = Featurizer(sizes.max_tokens, sizes.bigram_buckets)
     splits = {}
-    for name, table in tables.items():
+    for name in ("train", "validation"):
+        table = load_split(SUBSET, name, ("tokens", "category", "label_quality"))
         labels = labels_of(table["category"], table["label_quality"], classes)
-        parts = [featurizer(chunk) for chunk in titles[name].chunks()]
+        parts = [featurizer(chunk) for chunk in TitleTokens(table).chunks()]
         splits[name] = LabelledTitles(TitleFeatures.concatenated(parts), labels)
+    words, train, validation = featurizer.words(), splits["train"], splits["validation"]
+    subwords = count_subwords(words, train.features.tokens, sizes)
     save_subwords(FEATURES, subwords)
-    save_features(FEATURES, splits, featurizer.tokens())
-    tokens = Counter(chain.from_iterable(titles["validation"]))
-    unknown = sum(count for token, count in tokens.items() if token not in subwords)
+    save_features(FEATURES, splits, featurizer.tokens(subwords))
+    unknown = np.array([word not in subwords for word in words])
     summary = {
         "vocabulary": len(subwords.vocabulary),
-        "training_tokens": sum(map(len, titles["train"])),
-        "validation_oov_share": round(unknown / max(tokens.total(), 1), 6),
+        "training_tokens": len(train.features.tokens.values),
+        "validation_oov_share": share(unknown[validation.features.tokens.values]),
     }
     write_json(Path("metrics/featurize.json"), summary)
-    say(f"{sum(map(len, splits.values()))} titles, {len(featurizer)} distinct tokens")
+    say(f"{sum(map(len, splits.values()))} titles, {len(words)} distinct tokens")
+
+
+def share(marked: np.ndarray) -> float:
+    """Return the share of marked items; 0 of none."""
+    return round(float(marked.mean()), 6) if len(marked) else 0.0
 
 
 if __name__ == "__main__":

@@ -104,13 +104,13 @@ def make_titles(subwords: Subwords) -> MakeTitles:
         bigram_buckets: int = BIGRAM_BUCKETS,
         max_tokens: int = MAX_TOKENS,
     ) -> tuple[LabelledTitles, Tokens]:
-        featurizer = Featurizer(subwords, max_tokens, bigram_buckets)
+        featurizer = Featurizer(max_tokens, bigram_buckets)
         features = featurizer([title.split() for title in titles])
         labels = Labels(
             np.array(targets or [0] * len(titles), dtype=np.int32),
             np.array(reliable or [True] * len(titles), dtype=bool),
         )
-        return LabelledTitles(features, labels), featurizer.tokens()
+        return LabelledTitles(features, labels), featurizer.tokens(subwords)
 
     return make
 

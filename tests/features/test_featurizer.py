@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import whole_words
 from rubro.features.featurizer import Featurizer
 from rubro.features.ragged import Ragged
 from rubro.features.subwords import Subwords
@@ -24,7 +23,7 @@ def as_lists(ragged: Ragged) -> list[list[int]]:
 
 
 def featurizer_of(buckets: int, max_tokens: int = 10) -> Featurizer:
-    return Featurizer(whole_words(dict.fromkeys("abc", 1)), max_tokens, buckets)
+    return Featurizer(max_tokens, buckets)
 
 
 @given(TITLES)
@@ -99,11 +98,11 @@ def test_what_lies_beyond_max_tokens_leaves_no_trace() -> None:
 def test_each_distinct_token_has_the_rows_and_the_weight_of_its_subwords(
     subwords: Subwords,
 ) -> None:
-    featurizer = Featurizer(subwords, max_tokens=9, bigram_buckets=0)
+    featurizer = Featurizer(max_tokens=9, bigram_buckets=0)
     features = featurizer([["apple", "zzz"], ["drill", "apple"], ["zzz"]])
     assert as_lists(features.tokens) == [[0, 1], [2, 0], [1]]
     for first, names in ((0, ["apple", "zzz", "drill"]), (2, ["drill"]), (3, [])):
-        tokens = featurizer.tokens(first)
+        tokens = featurizer.tokens(subwords, first)
         assert as_lists(tokens) == [subwords.rows_of(token) for token in names]
         assert tokens.weights.dtype == np.float32
         assert tokens.weights.tolist() == pytest.approx(list(map(subwords.weight_of, names)))
@@ -113,7 +112,9 @@ def test_a_second_split_shares_the_tokens_of_the_first() -> None:
     featurizer = featurizer_of(buckets=0)
     featurizer([["a", "b"]])
     assert featurizer([["c", "b"]]).tokens.values.tolist() == [2, 1]
-    assert len(featurizer) == len(featurizer.tokens()) == 3
+    assert len(featurizer) == 3
+    assert featurizer.words() == ["a", "b", "c"]
+    assert featurizer.words(2) == ["c"]
 
 
 def test_more_tokens_than_there_was_room_for_have_the_same_bigrams() -> None:

@@ -80,10 +80,10 @@ def logits_in_torch(project: Path, name: str, titles: list[str]) -> np.ndarray:
     )
     network = KINDS[name](shape, hyperparameters).eval()
     network.load_state_dict(weights_of(project / "models" / name / f"{name}.safetensors"))
-    featurizer = Featurizer(subwords, sizes.max_tokens, sizes.bigram_buckets)
+    featurizer = Featurizer(sizes.max_tokens, sizes.bigram_buckets)
     features = featurizer([tokenise(title) for title in titles])
     labels = labels_of([classes[0]] * len(titles), ["reliable"] * len(titles), classes)
-    batches = Batches(LabelledTitles(features, labels), featurizer.tokens(), len(titles))
+    batches = Batches(LabelledTitles(features, labels), featurizer.tokens(subwords), len(titles))
     with torch.no_grad():
         (logits,) = (network(batch) for batch in batches)
     return np.asarray(logits.numpy())

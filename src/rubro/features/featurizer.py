@@ -59,13 +59,11 @@ class Featurizer:
     """Turns tokens into integers, with one look-up per distinct token.
 
     Args:
-        subwords: Rows and weight of each token.
         max_tokens: Number of tokens read from a title.
         bigram_buckets: Number of hash buckets of word bigrams; 0 = no bigrams.
     """
 
-    def __init__(self, subwords: Subwords, max_tokens: int, bigram_buckets: int) -> None:
-        self._subwords = subwords
+    def __init__(self, max_tokens: int, bigram_buckets: int) -> None:
         self._max_tokens = max_tokens
         self._bigram_buckets = bigram_buckets
         self._index: dict[str, int] = {}
@@ -105,16 +103,25 @@ class Featurizer:
             self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
         self._hashes[position] = zlib.crc32(token.encode("utf-8"))
 
-    def tokens(self, first: int = 0) -> Tokens:
+    def words(self, first: int = 0) -> list[str]:
         """Return the distinct tokens from a position on, in order of first appearance.
 
         Args:
             first: Position of the first token to return.
         """
-        tokens = list(islice(self._index, first, None))
-        lists = [self._subwords.rows_of(token) for token in tokens]
+        return list(islice(self._index, first, None))
+
+    def tokens(self, subwords: Subwords, first: int = 0) -> Tokens:
+        """Return rows and weights of the distinct tokens from a position on.
+
+        Args:
+            subwords: Rows and weight of each token.
+            first: Position of the first token to return.
+        """
+        tokens = self.words(first)
+        lists = [subwords.rows_of(token) for token in tokens]
         rows = Ragged.from_lists(lists, list(map(len, lists)))
-        weights = [self._subwords.weight_of(token) for token in tokens]
+        weights = [subwords.weight_of(token) for token in tokens]
         return Tokens(rows.values, rows.offsets, np.array(weights, dtype=np.float32))
 
     def _bigrams(self, tokens: Ragged) -> Ragged:

@@ -2,54 +2,61 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+
+import numpy as np
 
 from rubro.base.errors import DataError
 from rubro.base.files import damaged, read_json, write_json
 from rubro.base.params import FeaturizeParams
 from rubro.base.schema import Positive
+from rubro.features.ragged import Ragged
 from rubro.features.subwords import SubwordParams, Subwords
 
-
-class Sentences(Protocol):
-    """Tokens of each title, which can be read again and again."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[list[str]]: ...
+_CHUNK = 2**16  # titles that are looked at together
 
 
-def count_subwords(sentences: Sentences, params: FeaturizeParams) -> Subwords:
+def count_subwords(words: Sequence[str], titles: Ragged, params: FeaturizeParams) -> Subwords:
     """Count the words of the training titles, the most frequent ones first.
 
     Args:
-        sentences: Tokens of each training title; read twice.
+        words: Distinct words.
+        titles: Positions in words of the tokens of each training title.
         params: Limits of the vocabulary, and lengths and buckets of n-grams.
 
     Raises:
         DataError: No word appears min_count times.
     """
-    occurrences = Counter(chain.from_iterable(sentences))
-    frequent = [word for word, count in occurrences.items() if count >= params.min_count]
+    occurrences = np.bincount(titles.values, minlength=len(words))
+    frequent = np.flatnonzero(occurrences >= params.min_count).tolist()
     if not frequent:
         raise DataError(
             f"no word appears {params.min_count} times in the training titles; "
             "lower featurize.min_count or bring more data"
         )
-    frequent.sort(key=lambda word: (-occurrences[word], word))
+    frequent.sort(key=lambda word: (-occurrences[word], words[word]))
     del frequent[params.max_words or len(frequent) :]
-    titles_with = Counter(chain.from_iterable(map(set, sentences)))
+    titles_with = _titles_with(len(words), titles)
     sizes = SubwordParams(
         min_n=params.min_n,
         max_n=params.max_n,
         buckets=params.ngram_buckets if params.max_n else 0,
-        titles=len(sentences),
+        titles=len(titles),
     )
-    return Subwords({word: titles_with[word] for word in frequent}, sizes)
+    return Subwords({words[word]: int(titles_with[word]) for word in frequent}, sizes)
+
+
+def _titles_with(words: int, titles: Ragged) -> np.ndarray:
+    """Return the number of titles that hold each word, (words,)."""
+    found = np.zeros(words, dtype=np.int64)
+    for start in range(0, len(titles), _CHUNK):
+        lengths = titles.lengths[start : start + _CHUNK]
+        first = titles.offsets[start]
+        values = titles.values[first : first + lengths.sum()]
+        pairs = np.unique(np.repeat(np.arange(len(lengths)), lengths) * words + values)
+        found += np.bincount(pairs % words, minlength=words)
+    return found
 
 
 def save_subwords(folder: Path, subwords: Subwords) -> None:

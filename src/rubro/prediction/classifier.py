@@ -319,8 +319,8 @@ class Classifier:
 
     def _no_tokens(self) -> _KnownTokens:
         text = self.description.text
-        featurizer = Featurizer(self._subwords, text.max_tokens, text.bigram_buckets)
-        return _KnownTokens(featurizer, self._scorers)
+        featurizer = Featurizer(text.max_tokens, text.bigram_buckets)
+        return _KnownTokens(featurizer, self._subwords, self._scorers)
 
 
 class _KnownTokens:
@@ -328,11 +328,15 @@ class _KnownTokens:
 
     Args:
         featurizer: New featurizer.
+        subwords: Rows and weight of each token.
         scorers: Members by name.
     """
 
-    def __init__(self, featurizer: Featurizer, scorers: dict[str, Scorer]) -> None:
+    def __init__(
+        self, featurizer: Featurizer, subwords: Subwords, scorers: dict[str, Scorer]
+    ) -> None:
         self.featurizer = featurizer
+        self._subwords = subwords
         self._scorers = scorers
         self._states = {
             name: np.zeros((_LEAST_TOKENS_KEPT, scorer.state_size), dtype=np.float32)
@@ -347,7 +351,7 @@ class _KnownTokens:
         features = self.featurizer(titles)
         now = len(self.featurizer)
         if now > before:
-            tokens = self.featurizer.tokens(before)
+            tokens = self.featurizer.tokens(self._subwords, before)
             for name, scorer in self._scorers.items():
                 self._states[name] = _with_room(self._states[name], before, now)
                 self._states[name][before:now] = scorer.token_states(tokens)

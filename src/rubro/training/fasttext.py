@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 from gensim.models import FastText
@@ -13,8 +15,16 @@ from rubro.base.console import say
 from rubro.base.params import EmbedParams
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import Subwords
-from rubro.features.vocabulary import Sentences
 from rubro.training.budget import Passes
+
+
+class Sentences(Protocol):
+    """Tokens of each title, which can be read again and again."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[str]]: ...
+
 
 _PASSES = Passes(titles=400_000, least=1, most=10)
 
