@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from threading import Thread
-from typing import TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -16,13 +12,12 @@ from sklearn.svm import LinearSVC
 
 from rubro.base.console import console, say
 from rubro.base.params import SvmParams
+from rubro.base.threads import interruptibly
 from rubro.features.featurizer import TitleFeatures, Tokens
 from rubro.features.ragged import Ragged
 from rubro.features.subwords import inverse_document_frequency
 from rubro.features.titles import LabelledTitles
 from rubro.training.title_weights import title_weights
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -162,7 +157,7 @@ def _fitted(
     )
     with warnings.catch_warnings(record=True) as caught, console().status("fitting"):
         warnings.simplefilter("always", ConvergenceWarning)
-        _interruptibly(lambda: solver.fit(inputs, targets, sample_weight=weights))
+        interruptibly(lambda: solver.fit(inputs, targets, sample_weight=weights))
     if caught:
         say(f"the solver did not reach its tolerance in {params.max_iterations} iterations")
     found, intercept = solver.coef_, solver.intercept_
@@ -201,17 +196,3 @@ def _add_naive_bayes(
     coefficients[categories, mass.indices] += weight * np.log1p(mass.data / smoothing)
     whole = mass.sum(axis=1).A1 + smoothing * number
     bias -= weight * inputs.sum() / inputs.shape[0] * np.log(whole)
-
-
-def _interruptibly(work: Callable[[], T]) -> T:
-    """Return the result of long work outside Python, in a thread: Ctrl-C need not wait for it."""
-    outcome: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except Exception as error:  # noqa: BLE001 (for the caller)
-            outcome.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return outcome.result()
