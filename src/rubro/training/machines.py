@@ -83,7 +83,7 @@ def processes_of(nodes: int, devices: int, started: bool) -> Processes:
         wanted = {"NNODES": nodes, "NTASKS_PER_NODE": devices, "NTASKS": nodes * devices}
         _compare({f"SLURM_{k}": v for k, v in wanted.items()}, nodes, devices, start)
         return Processes(nodes, devices, SLURMEnvironment(auto_requeue=False))
-    _check_place(nodes)
+    _check_place(nodes, devices)
     _forget((), _RANKS)
     return Processes(nodes, devices)
 
@@ -124,7 +124,7 @@ def _compare(wanted: dict[str, int], nodes: int, devices: int, start: str) -> No
             )
 
 
-def _check_place(nodes: int) -> None:
+def _check_place(nodes: int, devices: int) -> None:
     missing = [name for name in _PLACE if not os.environ.get(name)]
     if missing:
         raise ParamsError(
@@ -136,3 +136,5 @@ def _check_place(nodes: int) -> None:
         value = os.environ[name]
         if not (value.isdecimal() and int(value) < end):
             raise ParamsError(f"{name} is {value!a} in the environment, not 0 to {end - 1}")
+    if os.environ.get("WORLD_SIZE"):
+        _compare({"WORLD_SIZE": nodes * devices}, nodes, devices, "no other launcher")
