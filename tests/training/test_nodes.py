@@ -75,11 +75,9 @@ def machines(project: Path, tmp_path: Path) -> Iterator[Machines]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.copytree(project, tmp_path / "second", symlinks=True)
     names = [f"rubro-{os.getpid()}-{rank}" for rank in range(2)]
-    pair = tuple(
-        Machine(rank, name, f"10.77.0.{rank + 1}", folder)
-        for rank, (name, folder) in enumerate(
-            zip(names, (project, tmp_path / "second"), strict=True)
-        )
+    pair = (
+        Machine(0, names[0], "10.77.0.1", project),
+        Machine(1, names[1], "10.77.0.2", tmp_path / "second"),
     )
     try:
         for name in names:
