@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 import signal
 import sys
 import threading
@@ -41,6 +42,7 @@ for _logger in ("pytorch.utilities.rank_zero", "fabric.utilities.distributed"):
     logging.getLogger(f"lightning.{_logger}").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 
+_GLOO = re.compile("/gloo/|Application timeout")  # in its errors; it has no class of its own
 _PASSES = Passes(titles=480_000, least=2, most=20)
 
 
@@ -274,8 +276,7 @@ def _fit(
             raise
         raise end.__context__ from None
     except RuntimeError as error:
-        lost = isinstance(error, distributed.DistBackendError) or "/gloo/" in str(error)
-        if not lost:
+        if not (isinstance(error, distributed.DistBackendError) or _GLOO.search(str(error))):
             raise
         raise TrainingError(
             "another process of the training has ended or is out of reach; run the same command "
