@@ -144,10 +144,14 @@ def gradients_of(rank: int) -> list[torch.Tensor]:
             torch.from_numpy(rows)[None],
             torch.from_numpy(random.normal(size=(len(rows), 4)).astype(np.float32)),
             (40, 4),
+            check_invariants=True,
         ),
         torch.from_numpy(random.normal(size=5).astype(np.float32)),
         torch.sparse_coo_tensor(
-            torch.arange(rank, 2 * rank)[None], torch.full((rank, 2), 1.5), (40, 2)
+            torch.arange(rank, 2 * rank)[None],
+            torch.full((rank, 2), 1.5),
+            (40, 2),
+            check_invariants=True,
         ),
     ]
 

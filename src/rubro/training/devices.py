@@ -184,7 +184,7 @@ def _average_of_rows(gradient: torch.Tensor) -> torch.Tensor:
     distinct, places = torch.unique(of_all, return_inverse=True)
     total = values.new_zeros(len(distinct), values.shape[1])
     for own, place in zip(values_of_all, places.split(numbers), strict=True):
-        total[place] += own[: len(place)]
+        total.index_add_(0, place, own[: len(place)])  # each row once
     total /= len(numbers)
     return torch.sparse_coo_tensor(
         distinct.unsqueeze(0), total, gradient.shape, check_invariants=False
