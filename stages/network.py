@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import workspace
@@ -21,12 +22,12 @@ from rubro.prediction.folder import CnnMember, MlpMember
 from rubro.training.callbacks import CURVES
 from rubro.training.checkpoints import checkpoint_folder
 from rubro.training.loop import Run, TrainingTitles, train
+from rubro.training.machines import processes_of
 from rubro.training.title_weights import titles_to_choose_by
 from rubro.training.tracking import tracked
 
 EMBEDDING = Path("models/embedding")
 _LEADER = "RUBRO_LEADER"
-_CHECKPOINTS = "RUBRO_CHECKPOINTS"
 
 
 def train_network(
@@ -45,6 +46,8 @@ def train_network(
         params: All parameters.
         hyperparameters: Parameters of the network.
     """
+    processes = processes_of(params.nodes, params.devices, started=workspace.LEADER is not None)
+    console().quiet = not processes.speaks
     L.seed_everything(params.seed, verbose=False)
     embedding = Embedding.load(EMBEDDING)
     (train_titles, validation), tokens = load_features(FEATURES, "train", "validation")
@@ -65,25 +68,25 @@ def train_network(
     settings = {
         **training,
         "accelerator": params.accelerator,
-        "devices": params.devices,
+        "devices": processes.count,
         "min_reliable_titles": params.min_reliable_titles,
         "featurize": params.featurize.model_dump(),
     }
-    where = params.seed, params.accelerator, params.devices
-    if workspace.LEADER:  # which writes the outcome
-        console().quiet = True
-        given = Path(os.environ[_CHECKPOINTS])
-        train(network, titles, hyperparameters, Run(*where, given), lambda *_: None)
+    if params.devices > 1 and not workspace.LEADER:  # for the processes that Lightning starts
+        os.environ[_LEADER] = str(os.getpid())
+        os.environ[VARIABLE] = str(thread_count() // params.devices)
+    where = params.seed, params.accelerator
+    if not processes.leads:  # the process that does writes the outcome
+        with TemporaryDirectory() as empty:
+            run = Run(*where, Path(empty), processes)
+            train(network, titles, hyperparameters, run, lambda *_: None)
     inputs = [FEATURES, SUBSET, EMBEDDING, workspace.CODE]
     curves = Path("metrics/curves") / name
     with (
         checkpoint_folder(name, settings, inputs) as checkpoints,
         tracked(curves, f"train_{name}", {f"train_{name}": training}) as tracker,
     ):
-        if params.devices > 1:  # for the processes that Lightning starts
-            os.environ |= {_LEADER: str(os.getpid()), _CHECKPOINTS: str(checkpoints)}
-            os.environ[VARIABLE] = str(thread_count() // params.devices)
-        run = Run(*where, checkpoints)
+        run = Run(*where, checkpoints, processes)
         trained = train(network, titles, hyperparameters, run, tracker.log_epoch)
         network.load_state_dict(trained.state)
         tensors = stored(network, hyperparameters.table_precision)

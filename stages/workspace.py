@@ -32,14 +32,9 @@ for _number in ENDING:
     if _number == signal.SIGINT or signal.getsignal(_number) is not signal.SIG_IGN:
         signal.signal(_number, _interrupted)
 
-# What a scheduler or the launcher of another program leaves in the environment would tell Lightning
-# and torch that this process is one of several, and which checkpoint to go on from.
-_LAUNCHERS = ("SLURM_", "TORCHELASTIC_", "JSM_NAMESPACE_", "PL_TRAINER_")
-_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE")
-_PORTS = ("MASTER_ADDR", "MASTER_PORT", "STANDALONE_PORT")
 if LEADER is None:
     for _name in [*os.environ]:
-        if _name.startswith(_LAUNCHERS) or _name in _RANKS + _PORTS:
+        if _name.startswith("PL_TRAINER_"):  # would be arguments of Lightning's trainer
             del os.environ[_name]
     os.environ[VARIABLE] = str(cores_to_use())
 # The last bits of a sum depend on the number of threads that share it, and on the instructions that
@@ -54,6 +49,8 @@ os.environ |= {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
 }
+# Where processes connect, torch warns of names that no server of names knows.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 try:
     import rubro.base.stage  # noqa: F401

@@ -105,6 +105,16 @@ def shrink(params_file: Path) -> None:
     yaml.dump(params, params_file)
 
 
+def change_params(project: Path, **values: object) -> None:
+    """Change keys of params.yaml, wherever they are in it."""
+    file = project / "params.yaml"
+    text = file.read_text()
+    for key, value in values.items():
+        text, count = re.subn(rf"(?m)^( *){key}: \S+", rf"\g<1>{key}: {value}", text)
+        assert count
+    file.write_text(text)
+
+
 def write_constraints(folder: Path) -> Path:
     """Write the versions of requirements.lock without hashes: pip asks for all hashes or none."""
     locked = (ROOT / "requirements.lock").read_text()

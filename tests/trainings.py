@@ -56,7 +56,7 @@ def run(
         assert epoch == len(history)
         history.append(metrics)
 
-    where = Run(seed, accelerator, 1, folder or Path(tempfile.mkdtemp()))
+    where = Run(seed, accelerator, folder or Path(tempfile.mkdtemp()))
     titles = TrainingTitles(*data, CLASSES)
     return train(network, titles, params, where, remember), history
 

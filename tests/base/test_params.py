@@ -42,6 +42,7 @@ def test_loaded_params_cannot_be_changed_by_a_stage() -> None:
         ("seed", "true", "integer"),
         ("accelerator", "tpu", "'auto', 'cpu' or 'gpu'"),
         ("devices", "0", "greater than or equal to 1"),
+        ("nodes", "0", "greater than or equal to 1"),
         ("min_reliable_titles", "0", "greater than or equal to 1"),
         ("data.path", "3", "string"),
         ("data.path", "''", "at least 1 character"),

@@ -132,7 +132,7 @@ def test_each_epoch_shows_each_title_once_in_batches_of_its_own(
     model = Numbered([0] * 3, steps_an_epoch=3)
     params = hyperparameters("mlp", max_epochs=3, batch_size=4)
     data = TrainingTitles(titles, titles, tokens, 12)
-    train(model, data, params, Run(1, "cpu", 1, Path.cwd()), lambda epoch, metrics: None)
+    train(model, data, params, Run(1, "cpu", Path.cwd()), lambda epoch, metrics: None)
     assert [sorted(chain.from_iterable(epoch)) for epoch in model.shown] == [list(range(12))] * 3
     neighbours = {frozenset(frozenset(batch) for batch in epoch) for epoch in model.shown}
     assert len(neighbours) == 3

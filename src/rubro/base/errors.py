@@ -21,4 +21,4 @@ class ProcessError(RubroError):
 
 
 class TrainingError(RubroError):
-    """A training that diverged, lost a process or could not be tracked."""
+    """A training that diverged, lost a process, differs among processes or could not be tracked."""

@@ -184,6 +184,7 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Positive
+    nodes: Positive
     min_reliable_titles: Positive
     data: DataParams
     subset: SubsetParams

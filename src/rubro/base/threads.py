@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from threading import Thread
+from typing import TypeVar
 
 VARIABLE = "RUBRO_THREADS"
+T = TypeVar("T")
 
 
 def cores() -> int:
@@ -50,6 +53,20 @@ def in_parts(work: Callable[[int, int], object], count: int) -> None:
     work(*bounds[:2])
     for other in others:
         other.result()
+
+
+def interruptibly(work: Callable[[], T]) -> T:
+    """Return the result of long work outside Python, in a thread: Ctrl-C need not wait for it."""
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # noqa: BLE001 (for the caller)
+            outcome.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return outcome.result()
 
 
 @cache

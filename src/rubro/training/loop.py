@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping
-from torch import nn
+from torch import distributed, nn
 
+from rubro import __version__
 from rubro.base.console import console
 from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.params import TrainParams
@@ -30,8 +31,9 @@ from rubro.models.batches import Batches
 from rubro.training.budget import Passes, batch_size_for, learning_rate_factor
 from rubro.training.callbacks import BEST, BestState, EpochLog, EpochProgress, KeptSigterm
 from rubro.training.checkpoints import ResumePoint
-from rubro.training.devices import SharedTraining
+from rubro.training.devices import NO_CHECKPOINT, SameStart, SharedTraining
 from rubro.training.loss import class_shares
+from rubro.training.machines import Processes
 from rubro.training.module import TitleClassifier
 from rubro.training.title_weights import title_weights
 
@@ -40,6 +42,7 @@ for _logger in ("pytorch.utilities.rank_zero", "fabric.utilities.distributed"):
     logging.getLogger(f"lightning.{_logger}").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 
+_GLOO = re.compile("/gloo/|Application timeout")  # in its errors; it has no class of its own
 _PASSES = Passes(titles=480_000, least=2, most=20)
 
 
@@ -67,14 +70,14 @@ class Run:
     Attributes:
         seed: Seed of the order of the titles and of the dropout.
         accelerator: "auto", "cpu" or "gpu".
-        devices: Number of GPUs or CPU processes that share each batch.
-        checkpoints: Folder of this training's checkpoints.
+        checkpoints: Folder of this training's checkpoints; only rank 0 reads and writes them.
+        processes: Processes that share each batch, one for each GPU, or on CPUs.
     """
 
     seed: int
     accelerator: str
-    devices: int
     checkpoints: Path
+    processes: Processes = field(default_factory=Processes)
 
 
 @dataclass(frozen=True)
@@ -160,14 +163,15 @@ def train(
         network: Module from a Batch to logits, trained in place.
         titles: Training and validation titles.
         params: Parameters of the training.
-        run: Seed, devices and folder of checkpoints. The running script is started once more for
-            each further device.
+        run: Seed, devices and folder of checkpoints. Where no launcher has started the processes,
+            the running script is started once more for each further device of this machine.
         report: Function of the number of an epoch, from 0, and its metrics, called after each
             epoch.
 
     Raises:
         DataError: No training title has a weight.
-        TrainingError: The loss is NaN or infinite, or one of the processes has died.
+        TrainingError: The loss is NaN or infinite, or one of the processes has died, or has other
+            data or parameters.
     """
     weights = title_weights(titles.train.labels, titles.classes, params)
     weighted = int((weights > 0).sum())
@@ -180,11 +184,16 @@ def train(
     if params.early_stopping_patience:
         callbacks.append(EarlyStopping(BEST, mode="max", patience=params.early_stopping_patience))
     best, resume = BestState(), ResumePoint(run.checkpoints)
+    processes, checkpoint = run.processes, resume.checkpoint
+    if processes.count > 1:
+        callbacks.append(SameStart(_start(network, titles, params, run.seed)))
+        checkpoint = checkpoint or Path(NO_CHECKPOINT)
     trainer = _trainer(
         accelerator=run.accelerator,
-        devices=run.devices,
-        strategy=SharedTraining() if run.devices > 1 else "auto",
-        plugins=[LightningEnvironment()],  # not that of a scheduler
+        num_nodes=processes.nodes,
+        devices=processes.devices,
+        strategy=SharedTraining() if processes.count > 1 else "auto",
+        plugins=[processes.environment],
         default_root_dir=run.checkpoints,  # of a scheduler's checkpoints too
         use_distributed_sampler=False,
         max_epochs=epochs,
@@ -200,7 +209,7 @@ def train(
     steps = epochs * len(data.train_dataloader())
     factor = learning_rate_factor(batch_size) if params.batch_size == "auto" else 1.0
     classifier = TitleClassifier(network, params, steps, shares, run.seed, factor)
-    _fit(trainer, classifier, data, resume.checkpoint)
+    _fit(trainer, classifier, data, checkpoint)
     if not trainer.is_global_zero:  # rank 0 has the outcome
         sys.exit()
     scores = [metrics[BEST] for metrics in log.history]
@@ -211,6 +220,25 @@ def train(
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     return Trained(best.state, summary, _origin(trainer))
+
+
+def _start(
+    network: nn.Module, titles: TrainingTitles, params: TrainParams, seed: int
+) -> dict[str, str | list[np.ndarray]]:
+    """Return what must be the same in each process at the start, for SameStart."""
+    tokens = titles.tokens
+    of_titles = [tokens.values, tokens.offsets, tokens.weights]
+    for split in (titles.train, titles.validation):
+        features = split.features
+        for lists in (features.tokens, features.bigrams):
+            of_titles += [lists.values, lists.offsets]
+        of_titles += [split.labels.targets, split.labels.reliable]
+    return {
+        "the versions of rubro and torch": f"{__version__} {torch.__version__}",
+        "params.yaml": f"{seed} {titles.classes} {params.model_dump_json()}",
+        "the titles": of_titles,
+        "the initial network": [value.numpy() for value in network.state_dict().values()],
+    }
 
 
 def _origin(trainer: L.Trainer) -> dict[str, Any]:
@@ -238,7 +266,7 @@ def _fit(
     """Fit the classifier; a signal raises KeyboardInterrupt instead of exiting with code 1.
 
     Raises:
-        TrainingError: Another process of the training has died.
+        TrainingError: Another process of the training has died, or does not answer.
     """
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -248,10 +276,11 @@ def _fit(
             raise
         raise end.__context__ from None
     except RuntimeError as error:
-        if "/gloo/transport/" not in str(error):
+        if not (isinstance(error, distributed.DistBackendError) or _GLOO.search(str(error))):
             raise
         raise TrainingError(
-            "another process of the training has ended; run the same command again to resume"
+            "another process of the training has ended or is out of reach; run the same command "
+            "again to resume"
         ) from None
     finally:
         if threading.current_thread() is threading.main_thread():

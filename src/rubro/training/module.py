@@ -8,13 +8,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
 
 from rubro.base.params import TrainParams
 from rubro.evaluation.metrics import accuracy, balanced_accuracy
 from rubro.models.batches import Batch
 from rubro.models.layers import RowTable
+from rubro.training.devices import average_gradients
 from rubro.training.loss import Doubt
 from rubro.training.optimizers import RowWiseAdam
 
@@ -85,6 +86,8 @@ class TitleClassifier(L.LightningModule):
         for optimizer in optimizers:
             optimizer.zero_grad()
         self.manual_backward(loss)
+        if distributed.is_initialized():  # several processes share the batch
+            average_gradients(self.network.parameters())
         for optimizer, schedule in zip(
             optimizers, self._as_list(self.lr_schedulers()), strict=True
         ):

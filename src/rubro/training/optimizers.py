@@ -57,7 +57,7 @@ class RowWiseAdam(torch.optim.Optimizer):
             state["step"] = 0
             state["mean"] = torch.zeros_like(table)
             state["mean_square"] = table.new_zeros(len(table), 1)
-        rows, values = _rows_of(table.grad)  # type: ignore[arg-type]
+        rows, values = rows_of(table.grad)  # type: ignore[arg-type]
         beta, square_beta = group["betas"]
         state["step"] += 1
         bias, square_bias = 1 - beta ** state["step"], 1 - square_beta ** state["step"]
@@ -88,7 +88,7 @@ class RowWiseAdam(torch.optim.Optimizer):
         table.index_add_(0, rows, mean.mul_(scale), alpha=-group["lr"] / bias)
 
 
-def _rows_of(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def rows_of(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return row numbers, each once, and values of a sparse gradient."""
     rows = gradient._indices()[0]
     if not (rows[1:] > rows[:-1]).all():  # those of a batch are sorted, each once

@@ -1,0 +1,257 @@
+"""Machines that share a training: two network namespaces, each with a clone of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tiny_project import change_params, digests, environment, outputs_of, run_in
+
+pytest_plugins = ["tiny_project"]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("ip") is None or os.geteuid() != 0,
+        reason="network namespaces need root and iproute2",
+    ),
+]
+
+PORT = "29500"
+LOST = "another process of the training has ended or is out of reach; run the same command again"
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A network namespace with a clone of the project."""
+
+    rank: int
+    namespace: str
+    address: str
+    folder: Path
+
+    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
+        """Start a command, with a checkpoint after each epoch, in a process group of its own."""
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.namespace, *command],
+            cwd=self.folder,
+            env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0", **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def checkpoints(self) -> list[Path]:
+        return list((self.folder / ".checkpoints").glob("*/last.ckpt"))
+
+    def outcome(self) -> dict[str, str]:
+        return digests(self.folder, *outputs_of("train_mlp"))
+
+
+Machines = tuple[Machine, Machine]
+
+
+@pytest.fixture
+def machines(project: Path, tmp_path: Path) -> Iterator[Machines]:
+    """Two machines, whose trainings of one process each they share; no outcome is there."""
+    change_params(project, devices=1, nodes=2, accelerator="cpu", max_epochs=8)
+    for output in outputs_of("train_mlp"):
+        path = project / output
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(project, tmp_path / "second", symlinks=True)
+    names = [f"rubro-{os.getpid()}-{rank}" for rank in range(2)]
+    pair = (
+        Machine(0, names[0], "10.77.0.1", project),
+        Machine(1, names[1], "10.77.0.2", tmp_path / "second"),
+    )
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        link = ["link", "add", "eth7", "netns", names[0], "type", "veth"]
+        ip(*link, "peer", "name", "eth7", "netns", names[1])
+        for machine in pair:
+            inside = ["-n", machine.namespace]
+            ip(*inside, "addr", "add", f"{machine.address}/24", "dev", "eth7")
+            for interface in ("eth7", "lo"):
+                ip(*inside, "link", "set", interface, "up")
+        yield pair
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+def started(machines: Machines, script: str = "stages/train_mlp.py") -> list[subprocess.Popen[str]]:
+    """Start the training on each machine."""
+    where = {"MASTER_ADDR": machines[0].address, "MASTER_PORT": PORT}
+    return [
+        machine.start(sys.executable, script, NODE_RANK=str(machine.rank), **where)
+        for machine in machines
+    ]
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
+    """Wait for processes; return their exit codes and what they said."""
+    try:
+        said = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert not any("Traceback" in text for text in said), said
+    return [process.returncode for process in processes], said
+
+
+def until_checkpoint(machine: Machine, processes: list[subprocess.Popen[str]]) -> None:
+    while not machine.checkpoints():
+        assert all(process.poll() is None for process in processes), ended(processes)
+        time.sleep(0.01)
+
+
+def of_one_machine(machines: Machines) -> dict[str, str]:
+    """Return the outcome of two processes on one machine."""
+    folder = machines[0].folder
+    change_params(folder, devices=2, nodes=1)
+    run_in(folder, "python", "stages/train_mlp.py")
+    change_params(folder, devices=1, nodes=2)
+    return machines[0].outcome()
+
+
+def test_two_machines_give_the_bytes_of_two_processes_of_one(machines: Machines) -> None:
+    first, second = machines
+    wanted = of_one_machine(machines)
+    where = {"MASTER_ADDR": first.address, "MASTER_PORT": PORT}
+    by_hand = [
+        first.start("dvc", "repro", "--single-item", "train_mlp", NODE_RANK="0", **where),
+        second.start("python", "stages/train_mlp.py", NODE_RANK="1", **where),
+    ]
+    codes, said = ended(by_hand)
+    assert codes == [0, 0], said
+    for rank in range(2):
+        assert f"node {rank + 1} of 2 waits for the others at {first.address}:{PORT}" in said[rank]
+        assert said[rank].count(f"node {rank + 1} of 2 is connected") == 1
+    assert first.outcome() == wanted
+    assert second.outcome() == {}
+
+    shutil.rmtree(first.folder / "models/mlp")
+    launcher = ["torchrun", "--nnodes=2", "--nproc-per-node=1", f"--master-addr={first.address}"]
+    launcher.append(f"--master-port={PORT}")
+    codes, said = ended(
+        [
+            machine.start(*launcher, f"--node-rank={machine.rank}", "stages/train_mlp.py")
+            for machine in machines
+        ]
+    )
+    assert codes == [0, 0], said
+    assert first.outcome() == wanted
+    assert second.outcome() == {}
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_machine_ends_the_other_and_both_resume(machines: Machines, killed: int) -> None:
+    wanted = of_one_machine(machines)
+    processes = started(machines)
+    until_checkpoint(machines[0], processes)
+    os.killpg(processes[killed].pid, signal.SIGKILL)
+    codes, said = ended(processes)
+    assert codes[1 - killed] == 2, said
+    assert said[1 - killed].count(LOST) == 1, said
+    assert said[1 - killed].count("error") == 1, said
+    assert machines[0].checkpoints()
+    assert not machines[1].checkpoints()
+
+    codes, said = ended(started(machines))
+    assert codes == [0, 0], said
+    assert all("resuming after epoch" in text for text in said), said
+    assert machines[0].outcome() == wanted
+    assert not machines[0].checkpoints()
+
+
+def test_a_cut_link_ends_both(machines: Machines) -> None:
+    for machine in machines:
+        module = machine.folder / "src/rubro/training/devices.py"
+        text, count = re.subn(
+            "_SILENCE = .*", "_SILENCE = timedelta(seconds=4)", module.read_text()
+        )
+        assert count == 1
+        module.write_text(text)
+    processes = started(machines)
+    until_checkpoint(machines[0], processes)
+    ip("-n", machines[1].namespace, "link", "set", "eth7", "down")
+    codes, said = ended(processes)
+    assert codes == [2, 2], said
+    assert [text.count(LOST) for text in said] == [1, 1], said
+
+
+def test_a_signal_to_the_first_machine_ends_the_other(machines: Machines) -> None:
+    processes = started(machines)
+    until_checkpoint(machines[0], processes)
+    processes[0].send_signal(signal.SIGTERM)
+    codes, said = ended(processes)
+    assert codes == [128 + signal.SIGTERM, 2], said
+    assert said[0].count("interrupted; run the same command again to resume") == 1, said
+    assert said[1].count(LOST) == 1, said
+
+
+def test_a_machine_that_waits_can_be_interrupted(machines: Machines) -> None:
+    where = {"MASTER_ADDR": machines[0].address, "MASTER_PORT": PORT}
+    waits = machines[0].start("python", "stages/train_mlp.py", NODE_RANK="0", **where)
+    assert waits.stdout is not None
+    assert "waits for the others" in waits.stdout.readline()
+    waits.send_signal(signal.SIGINT)
+    codes, said = ended([waits])
+    assert codes == [130], said
+    assert said[0].count("interrupted") == 1, said
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"dropout": 0.4}, "params.yaml"),
+        ({"seed": 3}, "params.yaml"),
+        ({"embedding_scale": 0.06}, "params.yaml, the initial network"),
+        ({}, "the titles"),
+    ],
+    ids=["params", "seed", "network", "titles"],
+)
+def test_other_data_or_params_are_named(
+    machines: Machines, changes: dict[str, object], named: str
+) -> None:
+    if changes:
+        change_params(machines[1].folder, **changes)
+    else:
+        features = machines[1].folder / "data/features"
+        other = (features / "validation.safetensors").read_bytes()
+        (features / "train.safetensors").unlink()
+        (features / "train.safetensors").write_bytes(other)
+    codes, said = ended(started(machines))
+    assert codes == [2, 2], said
+    for text in said:
+        assert text.count("error: ") == 1, said
+        assert f"process 1 of 0 to 1 differs from process 0 in {named}" in text, said
+        assert "check out the same commit with the same data" in text.replace("\n", " "), said
+
+
+def test_two_machines_of_two_processes_are_four(machines: Machines) -> None:
+    for machine in machines:
+        change_params(machine.folder, devices=2, max_epochs=2)
+    codes, said = ended(started(machines))
+    assert codes == [0, 0], said
+    assert [text.count("epoch 1/") for text in said] == [1, 1], said
+    description = json.loads((machines[0].folder / "models/mlp/model.json").read_text())
+    assert description["members"]["mlp"]["training"]["devices"] == 4
+    assert machines[1].outcome() == {}
