@@ -51,8 +51,8 @@ def main(params: Params) -> None:
             train_counts,
         )
         measured, probabilities, tables = {}, {}, {}
-        for name, classifier in classifiers.items():
-            logits = logits_of(classifier, held_out.titles, thread_count())
+        for name, logits in logits_of(classifiers, held_out.titles, thread_count()).items():
+            classifier = classifiers[name]
             p = probabilities[name] = classifier.description.calibration.probabilities(logits)
             uncalibrated = softmax(logits)
             measured[name] = model_metrics(

@@ -69,10 +69,11 @@ def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]
     Returns:
         Metrics on the titles, calibration and size of the folder, for JSON.
     """
-    model = calibrated(model, titles, targets)
+    logits = Classifier(model).logits(titles)
+    model = calibrated(model, logits, targets)
     folder = Path("models") / model.description.name
     model.save(folder)
-    predictions = Classifier(model).logits(titles).argmax(axis=1)
+    predictions = logits.argmax(axis=1)
     measured = {
         "titles": len(titles),
         "accuracy": round(accuracy(targets, predictions), 6),

@@ -8,7 +8,7 @@ import pytest
 from helpers import MakeModel
 from rubro.prediction import parallel
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.parallel import answered, logits_of
+from rubro.prediction.parallel import answered, logits_of, member_logits_of
 
 pytest_plugins = ["helpers"]
 
@@ -29,19 +29,21 @@ def test_logits_have_the_same_bytes_for_any_number_of_processes(
 ) -> None:
     monkeypatch.setattr(parallel, "_CHUNK", 32)
     model = make_model("mlp", "cnn", "svm")
-    found = [logits_of(Classifier(model), titles, processes) for processes in (1, 2, 3, 1)]
+    found = [member_logits_of(Classifier(model), titles, number) for number in (1, 2, 3, 1)]
     for other in found[1:]:
-        np.testing.assert_array_equal(other, found[0])
-    np.testing.assert_allclose(found[0], Classifier(model).logits(titles), atol=1e-4)
+        for name, logits in found[0].items():
+            np.testing.assert_array_equal(other[name], logits)
+    for name, logits in Classifier(model).member_logits(titles).items():
+        np.testing.assert_allclose(found[0][name], logits, atol=1e-4)
 
 
 def test_a_second_call_and_no_titles_are_answered(make_model: MakeModel, titles: list[str]) -> None:
     classifier = Classifier(make_model("mlp"))
-    assert logits_of(classifier, [], 2).shape == (0, len(classifier.classes_))
+    assert member_logits_of(classifier, [], 2)["mlp"].shape == (0, len(classifier.classes_))
     for _ in range(2):
-        np.testing.assert_allclose(
-            logits_of(classifier, titles, 2), classifier.logits(titles), atol=1e-4
-        )
+        logits = member_logits_of(classifier, titles, 2)
+        np.testing.assert_allclose(logits["mlp"], classifier.logits(titles), atol=1e-4)
+        np.testing.assert_array_equal(classifier.weighted_sum(logits), logits["mlp"])
 
 
 def test_a_settled_classifier_remembers_the_tokens_of_the_first_chunk_alone(
@@ -60,3 +62,15 @@ def test_a_settled_classifier_remembers_the_tokens_of_the_first_chunk_alone(
     assert known == [0, 2, 3, 4]  # what a call adds is forgotten by the next one
     classifier.predict([])
     assert len(classifier._known.featurizer) == 2
+
+
+def test_single_models_have_the_logits_of_the_members_or_their_own(
+    make_model: MakeModel, titles: list[str]
+) -> None:
+    models = {"ensemble": ("mlp", "cnn"), "mlp": ("mlp",), "cnn": ("cnn",), "svm": ("svm",)}
+    classifiers = {name: Classifier(make_model(*members)) for name, members in models.items()}
+    found = logits_of(classifiers, titles, 2)
+    assert list(found) == list(models)
+    for name, members in models.items():
+        expected = Classifier(make_model(*members)).logits(titles)
+        np.testing.assert_allclose(found[name], expected, atol=1e-4)

@@ -155,8 +155,8 @@ def test_a_calibrated_model_is_the_model_with_the_calibration_of_its_logits(
     targets = np.arange(9) % 4
     model = make_model("mlp", "svm")
     logits = Classifier(model).logits(texts)
-    found = calibrated(model, texts, targets)
+    found = calibrated(model, logits, targets)
     assert found.description.calibration == fit_calibration(logits, targets)
     assert found.description.calibration != Calibration() == model.description.calibration
     np.testing.assert_array_equal(Classifier(found).logits(texts), logits)
-    assert calibrated(found, texts, targets) == found  # whatever its calibration was
+    assert calibrated(found, logits, targets) == found  # whatever its calibration was

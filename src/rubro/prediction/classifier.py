@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 
@@ -165,6 +165,17 @@ class Classifier:
                 found[name].append(scorer.logits(features, states[name]))
         return {name: np.concatenate([self._zeros(), *parts]) for name, parts in found.items()}
 
+    def weighted_sum(self, logits: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the weighted sum of the logits of the members, float32 (titles, classes).
+
+        Args:
+            logits: Logits of each member, from member_logits.
+        """
+        total = np.zeros_like(next(iter(logits.values())))
+        for name, member in self.description.members.items():
+            total += np.float32(member.weight) * logits[name]
+        return total
+
     def out_of_vocabulary(self, titles: Sequence[str]) -> np.ndarray:
         """Return the share of the tokens of each title that are not in the vocabulary.
 
@@ -287,11 +298,8 @@ class Classifier:
 
     def _logits(self, titles: Sequence[str]) -> Iterator[np.ndarray]:
         for features, states in self._batches(titles):
-            total = self._zeros(len(features))
-            for name, scorer in self._scorers.items():
-                weight = np.float32(self.description.members[name].weight)
-                total += weight * scorer.logits(features, states[name])
-            yield total
+            scorers = self._scorers.items()
+            yield self.weighted_sum({name: s.logits(features, states[name]) for name, s in scorers})
 
     def _zeros(self, count: int = 0) -> np.ndarray:
         return np.zeros((count, len(self.classes_)), dtype=np.float32)

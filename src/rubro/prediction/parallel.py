@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -40,8 +40,10 @@ def answered(
     yield from mapped(answer, chunks, processes)
 
 
-def logits_of(classifier: Classifier, titles: Sequence[str], processes: int) -> np.ndarray:
-    """Return Classifier.logits, computed by several processes.
+def member_logits_of(
+    classifier: Classifier, titles: Sequence[str], processes: int
+) -> dict[str, np.ndarray]:
+    """Return Classifier.member_logits, computed by several processes.
 
     Args:
         classifier: Classifier; it then remembers the tokens of the first titles alone.
@@ -49,6 +51,27 @@ def logits_of(classifier: Classifier, titles: Sequence[str], processes: int) -> 
         processes: Number of processes.
     """
     chunks = [titles[start : start + _CHUNK] for start in range(0, max(len(titles), 1), _CHUNK)]
-    return np.concatenate(
-        [logits for _, logits in answered(classifier, chunks, classifier.logits, processes)]
-    )
+    parts = [part for _, part in answered(classifier, chunks, classifier.member_logits, processes)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def logits_of(
+    classifiers: Mapping[str, Classifier], titles: Sequence[str], processes: int
+) -> dict[str, np.ndarray]:
+    """Return the logits of an ensemble and of single models, float32 (titles, classes), by name.
+
+    Those of a model that is a member of the ensemble are computed once.
+
+    Args:
+        classifiers: Ensemble, by the name "ensemble", and single models by the names of members.
+        titles: Any texts.
+        processes: Number of processes.
+    """
+    ensemble = classifiers["ensemble"]
+    members = member_logits_of(ensemble, titles, processes)
+    found = {"ensemble": ensemble.weighted_sum(members)}
+    for name in classifiers.keys() - found:
+        alone = classifiers[name]
+        own = members if name in members else member_logits_of(alone, titles, processes)
+        found[name] = own[name]
+    return {name: found[name] for name in classifiers}

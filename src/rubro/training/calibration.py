@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,6 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from rubro.prediction.calibration import Calibration
-from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
 
 _LOWEST, _HIGHEST = 0.05, 20.0
@@ -69,14 +67,14 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
     return Calibration(low=low, high=high, low_share=share)
 
 
-def calibrated(model: Model, titles: Sequence[str], targets: np.ndarray) -> Model:
+def calibrated(model: Model, logits: np.ndarray, targets: np.ndarray) -> Model:
     """Return a model with a calibration fitted to its logits.
 
     Args:
         model: Model with any calibration.
-        titles: Validation titles.
+        logits: Logits of validation titles, float32 (titles, classes).
         targets: Class indices, (titles,).
     """
-    calibration = fit_calibration(Classifier(model).logits(titles), targets)
+    calibration = fit_calibration(logits, targets)
     description = model.description.model_copy(update={"calibration": calibration})
     return replace(model, description=description)
