@@ -133,7 +133,7 @@ class SameStart(Callback):
             raise TrainingError(
                 f"process {ranks} of 0 to {trainer.world_size - 1} differs from process 0 in "
                 f"{', '.join(names)}; on each machine check out the same commit with the same data, "
-                "run `make setup` and `dvc repro featurize`, then start the training again"
+                "run `make setup` and `dvc repro embed`, then start the training again"
             )
 
 
