@@ -22,6 +22,7 @@ from rubro.base.console import reported_errors, say
 from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.files import write_json
 from rubro.base.settings import load_overrides, with_settings
+from rubro.commands.compare import spread
 
 # Models, and the file of metrics that each one's stage writes.
 MODELS = {"ensemble": "ensemble", "mlp": "train_mlp", "cnn": "train_cnn", "svm": "train_svm"}
@@ -87,7 +88,7 @@ def summary_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
         **{
             split: {
                 model: {
-                    figure: _spread([run["evaluate"][split][model][figure] for run in runs])
+                    figure: spread([run["evaluate"][split][model][figure] for run in runs])
                     for figure in FIGURES
                 }
                 for model in MODELS
@@ -108,14 +109,6 @@ def _from_anywhere(setting: str) -> str:
     if key == "data.path" and not path.is_relative_to(Path.cwd()):
         return f"{key}={path}"
     return setting
-
-
-def _spread(values: list[float]) -> dict[str, Any]:
-    return {
-        "mean": round(statistics.mean(values), 6),
-        "deviation": round(statistics.stdev(values), 6) if len(values) > 1 else None,
-        "values": values,
-    }
 
 
 def _ref_of(experiment: str, head: str) -> str:

@@ -216,11 +216,12 @@ def _record(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
         "changed": row.changes,
         "changed_files": row.files,
         "seeds": [experiment.seed for experiment in row.experiments],
-        "metrics": {metric: _spread(row.values(metric)) for metric in metrics},
+        "metrics": {metric: spread(row.values(metric)) for metric in metrics},
     }
 
 
-def _spread(values: list[float]) -> dict[str, Any] | None:
+def spread(values: list[float]) -> dict[str, Any] | None:
+    """Return mean, standard deviation and values; None of no values."""
     if not values:
         return None
     return {
@@ -235,8 +236,8 @@ def _write_csv(rows: list[Row], metrics: Sequence[str]) -> None:
     of_metrics = [column for name in metrics for column in (name, f"{name}.deviation")]
     writer.writerow(["experiments", "changed", "seeds", *of_metrics])
     for row in rows:
-        spreads = [_spread(row.values(metric)) or {} for metric in metrics]
-        numbers = [spread.get(key) for spread in spreads for key in ("mean", "deviation")]
+        spreads = [spread(row.values(metric)) or {} for metric in metrics]
+        numbers = [each.get(key) for each in spreads for key in ("mean", "deviation")]
         names = " ".join(experiment.name for experiment in row.experiments)
         seeds = " ".join(str(experiment.seed) for experiment in row.experiments)
         writer.writerow([names, " ".join(_changed(row)), seeds, *numbers])

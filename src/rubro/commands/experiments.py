@@ -12,8 +12,10 @@ from typing import Any
 
 import yaml
 
-from rubro.base.errors import DataError, ParamsError
+from rubro.base.errors import ParamsError
 from rubro.base.settings import flat, override_value
+from rubro.commands.fresh import ran_with
+from rubro.commands.git import needed_git
 
 # Files of metrics; names of metrics in evaluate.json stand alone, others follow that of their file.
 METRIC_FILES = (
@@ -95,9 +97,9 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
     Raises:
         DataError: There is no Git repository with a commit here.
     """
-    head = git("rev-parse", "HEAD")
+    head = needed_git("rev-parse", "HEAD")
     where = _EXPERIMENTS if all_commits else f"{_EXPERIMENTS}/{head[:2]}/{head[2:]}"
-    listed = git("for-each-ref", "--format=%(objectname) %(refname)", where)
+    listed = needed_git("for-each-ref", "--format=%(objectname) %(refname)", where)
     found = [(LAST_COMMIT, head)]
     for line in listed.splitlines():
         revision, _, reference = line.partition(" ")
@@ -180,31 +182,6 @@ def setting_text(key: str, value: Any) -> str:
     return f"{key}={override_value(value)}"
 
 
-def git(*arguments: str, given: str | None = None) -> str:
-    """Return the output of git without the blanks around it.
-
-    Args:
-        arguments: Command of git.
-        given: Text for its standard input.
-
-    Raises:
-        DataError: git fails, as it does outside a repository.
-    """
-    try:
-        done = subprocess.run(
-            ["git", *arguments], input=given, capture_output=True, encoding="utf-8", check=True
-        )
-    except FileNotFoundError:
-        raise DataError(
-            "git: not found; experiments are kept in Git, which must be installed"
-        ) from None
-    except subprocess.CalledProcessError as error:
-        raise DataError(
-            f"git {arguments[0]}: {error.stderr.strip()}; run in the folder of a clone of the project"
-        ) from None
-    return done.stdout.strip()
-
-
 def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
     """Yield parameters and metrics of each revision."""
     names = ["params.yaml", "dvc.lock", *(f"metrics/{name}.json" for name in METRIC_FILES)]
@@ -214,7 +191,9 @@ def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, 
         params = yaml.load(next(blobs) or "{}", Loader=_Yaml)
         lock = yaml.load(next(blobs) or "{}", Loader=_Yaml)
         files = {name: json.loads(next(blobs) or "{}") for name in METRIC_FILES}
-        measured = files if _has_run(params, lock) else {}
+        stages = lock.get("stages", {})
+        # Not those before the target of an experiment.
+        measured = files if "evaluate" in stages and ran_with(params, stages) else {}
         yield dict(flat(params)), dict(_numbers(measured))
 
 
@@ -238,15 +217,6 @@ def _blobs(names: list[str]) -> Iterator[str]:
             yield ""
 
 
-def _has_run(params: dict[str, Any], lock: dict[str, Any]) -> bool:
-    """Whether each stage has run with these parameters, as those before a target have not."""
-    stages = lock.get("stages", {})
-    used = [stage.get("params", {}).get("params.yaml", {}).items() for stage in stages.values()]
-    return "evaluate" in stages and all(
-        params.get(key) == value for stage in used for key, value in stage
-    )
-
-
 def _numbers(files: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for file, content in files.items():
         for key, value in flat(content):
@@ -261,7 +231,7 @@ def _changed_files(head: str, revisions: list[str]) -> dict[str, tuple[tuple[str
         Pairs of a path and the hash of its content, by revision; none for one without any.
     """
     pairs = "".join(f"{revision} {head}\n" for revision in revisions)
-    listed = git("diff-tree", "--stdin", "-r", "--no-renames", "--", *CODE, given=pairs)
+    listed = needed_git("diff-tree", "--stdin", "-r", "--no-renames", "--", *CODE, given=pairs)
     found: dict[str, tuple[tuple[str, str], ...]] = {}
     revision = ""
     for line in listed.splitlines():

@@ -82,3 +82,17 @@ def _inputs(stage: dict[str, Any]) -> dict[str, Any]:
     }
     deps = {dep["path"]: dep.get("md5") for dep in stage.get("deps", [])}
     return {"cmd": stage.get("cmd"), **params, **deps}
+
+
+def ran_with(params: dict[str, Any], stages: dict[str, Any]) -> bool:
+    """Return whether the stages ran with these parameters.
+
+    Args:
+        params: Content of params.yaml.
+        stages: Stages of a dvc.lock.
+    """
+    return all(
+        params.get(key) == value
+        for stage in stages.values()
+        for key, value in stage.get("params", {}).get("params.yaml", {}).items()
+    )

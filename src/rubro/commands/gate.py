@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from rubro.base.errors import DataError
 from rubro.base.settings import flat
-from rubro.commands.fresh import differences
+from rubro.commands.fresh import differences, ran_with
 from rubro.commands.git import git
 from rubro.commands.verdicts import FAILURES, Change, changes_between, numbers_in
 
@@ -111,7 +111,7 @@ def compare(revision: str | None, noise: Path) -> Report:
         notes.append(f"{name} has no {METRICS}: all are new")
     if git("status", "--porcelain", "--", METRICS, _LOCK, _PARAMS):
         notes.append(f"{METRICS}, {_LOCK} or {_PARAMS} have changes that are not committed")
-    if not _ran(params, stages):
+    if not ran_with(params, stages):
         notes.append(f"{_PARAMS} changed since {_LOCK} was written: `dvc repro` first")
     if stages_before and _titles(stages_before) != _titles(stages):
         notes.append(f"{_TITLES} differs: the metrics are of other titles")
@@ -224,15 +224,6 @@ def _noise(file: Path) -> _Noise:
         return _Noise(content["data"], tolerances)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise DataError(f"{file}: not as `make noise` writes it; run it again") from None
-
-
-def _ran(params: dict[str, Any], stages: dict[str, Any]) -> bool:
-    """Return whether the stages ran with these parameters."""
-    return all(
-        params.get(key) == value
-        for stage in stages.values()
-        for key, value in stage.get("params", {}).get(_PARAMS, {}).items()
-    )
 
 
 def _titles(stages: dict[str, Any]) -> str | None:

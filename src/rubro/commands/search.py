@@ -19,11 +19,11 @@ from rubro.base.settings import load_params, with_settings
 from rubro.commands import compare
 from rubro.commands.experiments import (
     CODE,
-    git,
     load_yaml,
     read_experiments,
     setting_text,
 )
+from rubro.commands.git import needed_git
 from rubro.commands.sweep import EXIT_SOME_FAILED, FOLDER, Plan, check_metrics, find, run
 
 if TYPE_CHECKING:
@@ -205,7 +205,10 @@ def _study(space: Space, options: Options) -> Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     described = {key: values.model_dump() for key, values in space.items()}
-    head, uncommitted = git("rev-parse", "HEAD"), git("diff", "HEAD", "--", *CODE, "params.yaml")
+    head, uncommitted = (
+        needed_git("rev-parse", "HEAD"),
+        needed_git("diff", "HEAD", "--", *CODE, "params.yaml"),
+    )
     facts = json.dumps([described, options.metric, list(options.settings), head, uncommitted])
     name = f"{options.space.stem}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
     return optuna.create_study(

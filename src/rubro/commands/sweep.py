@@ -17,7 +17,8 @@ from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.params import Params
 from rubro.base.settings import flat, with_settings
 from rubro.commands import compare
-from rubro.commands.experiments import CODE, Experiment, git, name_of, read_experiments
+from rubro.commands.experiments import CODE, Experiment, name_of, read_experiments
+from rubro.commands.git import needed_git
 
 EXIT_SOME_FAILED = 3
 FOLDER = Path(".rubro")  # ignored by Git
@@ -185,7 +186,7 @@ def run(
 
 def _differs_in_code(experiment: Experiment) -> bool:
     """Whether code or data of an experiment is not that of the workspace."""
-    return bool(git("diff", "--name-only", experiment.revision, "--", *CODE))
+    return bool(needed_git("diff", "--name-only", experiment.revision, "--", *CODE))
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any] | None:
