@@ -110,7 +110,10 @@ def scale() -> dict[str, str]:
     rows = [
         [_titles(size), *_scaled(of)]
         for size, entry in sizes.items()
-        for of in (entry["pipeline"], *entry["peers"].values())
+        for of in (
+            *(entry[key] for key in ("pipeline", "svm") if key in entry),
+            *entry["peers"].values(),
+        )
     ]
     stages = list(next(iter(sizes.values()))["pipeline"]["stages"])
     measured = [entry["pipeline"]["stages"] for entry in sizes.values()]
@@ -127,7 +130,7 @@ def _titles(size: str) -> str:
 
 
 def _scaled(of: dict[str, Any]) -> list[str]:
-    name = "**rubro**" if of["name"] == "rubro" else of["name"]
+    name = f"**{of['name']}**" if of["name"].startswith("rubro") else of["name"]
     if "seconds" not in of:
         over = f"over {of['seconds_over']:.0f}"
         return [name, over, f"{of['megabytes']:,}", "-", "-", "-"]
