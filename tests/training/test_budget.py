@@ -6,12 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rubro.training.budget import (
-    Passes,
-    batch_size_for,
-    learning_rate_factor,
-    passes_in_batches,
-)
+from rubro.training.budget import Passes, batch_size_for, learning_rate_factor
 
 RULE = Passes(titles=480_000, least=2, most=20)
 
@@ -48,15 +43,3 @@ def test_more_titles_come_in_larger_batches_with_higher_rates(
     assert batch_size_for(titles, "auto") == batch_size
     assert batch_size_for(titles, 7) == 7
     assert learning_rate_factor(batch_size) == pytest.approx(factor)
-
-
-@pytest.mark.parametrize(
-    ("titles", "passes"),
-    [(1_000, 30), (10_000, 30), (20_000, 17), (40_000, 12), (100_000, 5), (150_000, 3), (10**6, 2)],
-)
-def test_a_network_makes_1300_steps_or_sees_480_000_titles(titles: int, passes: int) -> None:
-    assert passes_in_batches(batch_size_for(titles, "auto")).over(titles, "auto") == passes
-
-
-def test_small_batches_make_more_steps_not_fewer_passes() -> None:
-    assert passes_in_batches(16) == passes_in_batches(256)

@@ -22,7 +22,7 @@ class Passes(NamedTuple):
     def over(self, titles: int, asked: int | Literal["auto"]) -> int:
         """Return the number of passes.
 
-        >>> Passes(480_000, 2, 20).over(40_000, "auto")
+        >>> Passes(480_000, 2, 48).over(40_000, "auto")
         12
 
         Args:
@@ -36,7 +36,6 @@ class Passes(NamedTuple):
 
 _FEW, _MANY = 32_000, 128_000
 _SMALLEST = 256
-_STEPS, _MOST_SEEN = 1_300, 480_000
 
 
 def batch_size_for(titles: int, asked: int | Literal["auto"]) -> int:
@@ -52,15 +51,6 @@ def batch_size_for(titles: int, asked: int | Literal["auto"]) -> int:
     if asked != "auto":
         return asked
     return _SMALLEST if titles < _FEW else 2 * _SMALLEST if titles < _MANY else 4 * _SMALLEST
-
-
-def passes_in_batches(batch_size: int) -> Passes:
-    """Return the rule for a network: 1,300 steps, or as many as 480,000 titles take.
-
-    Args:
-        batch_size: Number of titles in a batch; fewer than 256 count as 256.
-    """
-    return Passes(min(_STEPS * max(batch_size, _SMALLEST), _MOST_SEEN), least=2, most=30)
 
 
 def learning_rate_factor(batch_size: int) -> float:

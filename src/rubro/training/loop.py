@@ -28,7 +28,7 @@ from rubro.base.params import TrainParams
 from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
 from rubro.models.batches import Batches
-from rubro.training.budget import batch_size_for, learning_rate_factor, passes_in_batches
+from rubro.training.budget import Passes, batch_size_for, learning_rate_factor
 from rubro.training.callbacks import BEST, BestState, EpochLog, EpochProgress, KeptSigterm
 from rubro.training.checkpoints import ResumePoint
 from rubro.training.devices import NO_CHECKPOINT, SameStart, SharedTraining
@@ -42,6 +42,7 @@ for _logger in ("pytorch.utilities.rank_zero", "fabric.utilities.distributed"):
     logging.getLogger(f"lightning.{_logger}").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 
+_PASSES = Passes(titles=480_000, least=2, most=48)
 _GLOO = re.compile("/gloo/|Application timeout")  # in its errors; it has no class of its own
 
 
@@ -152,8 +153,8 @@ def train(
 
     Where batch_size is "auto", it is 256, 512 from 32,000 titles on, and 1,024 from 128,000 on; the
     learning rates are those for 256 titles times the root of batch_size / 256. Where max_epochs is
-    "auto", it is the number of passes that adds up to 1,300 steps or 480,000 titles, whichever is
-    less, at least 2 and at most 30: the fewer the titles, the more passes.
+    "auto", it is the number of passes that adds up to 480,000 titles, at least 2 and at most 48: the
+    fewer the titles, the more passes.
 
     An interrupted training resumes from the checkpoint in its folder, with the same result as
     without the interruption.
@@ -175,7 +176,7 @@ def train(
     weights = title_weights(titles.train.labels, titles.classes, params)
     weighted = int((weights > 0).sum())
     batch_size = batch_size_for(weighted, params.batch_size)
-    epochs = passes_in_batches(batch_size).over(weighted, params.max_epochs)
+    epochs = _PASSES.over(weighted, params.max_epochs)
     data = TitleBatches(titles, weights, batch_size, run.seed, params.row_dropout)
     log = EpochLog(report)
     progress: list[Callback] = [EpochProgress()] if console().is_terminal else []
