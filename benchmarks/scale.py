@@ -5,7 +5,7 @@ all take the same splits. The time of a peer counts from the tables of `subset` 
 of the pipeline through all stages after `subset`. What takes longer than --limit is ended and marked.
 
     python benchmarks/scale.py run --rows 10000,100000,1000000
-    python benchmarks/scale.py run --data path/to/titles --set subset.top_categories=0
+    python benchmarks/scale.py run --data path/to/titles --name "real titles" --set subset.top_categories=0
     python benchmarks/scale.py picture
 """
 
@@ -179,6 +179,9 @@ def run(
         str, typer.Option(help="Numbers of synthetic titles.")
     ] = "10000,100000,1000000",
     data: Annotated[Path | None, typer.Option(help="Your titles instead, as data.path.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of your titles in the tables; that of the file.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replaces a value of params.yaml."),
@@ -195,7 +198,7 @@ def run(
     """Measure the pipeline and the peers."""
     with reported_errors(), TemporaryDirectory() as scratch:
         found = read_json(out, dict[str, Any]) if out.exists() else {"sizes": {}}
-        for size in [data.name] if data else rows.split(","):
+        for size in [name or data.name] if data else rows.split(","):
             folder = Path(scratch) / size
             source = data or folder / "titles"
             folder.mkdir()
