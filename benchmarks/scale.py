@@ -317,7 +317,7 @@ def picture(
             if "seconds" in entry:
                 lines.setdefault(entry["name"], {})[int(size)] = entry
     with mpl.rc_context({"svg.hashsalt": "rubro", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        figure = Figure(figsize=(9, 4), layout="constrained")
         axes = figure.subplots(1, 2)
         wanted = (("seconds", "seconds to a model"), ("megabytes", "megabytes of memory"))
         colours = [*SERIES, "#5d6670", "#9a6a00"]
@@ -339,7 +339,13 @@ def picture(
                 scale.set_major_formatter("{x:,.0f}")
                 scale.set_minor_formatter(NullFormatter())
         axes[1].set_yticks([300, 1000, 3000])
-        axes[1].legend(fontsize=8, frameon=False, loc="lower right")
+        figure.legend(
+            *axes[1].get_legend_handles_labels(),
+            fontsize=8,
+            frameon=False,
+            loc="outside lower center",
+            ncols=3,
+        )
         with replacing(out) as partial:
             figure.savefig(
                 partial,
