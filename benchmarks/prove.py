@@ -21,7 +21,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from rubro.base.console import console, say
 from rubro.base.settings import flat
@@ -124,6 +125,13 @@ class Copy:
             sort_keys=True,
         )
 
+    def stages_in_lock(self) -> dict[str, tuple[int, int]]:
+        """Return the numbers of inputs and outputs of each stage; none of a damaged dvc.lock."""
+        with suppress(YAMLError, TypeError, KeyError):
+            stages = YAML(typ="safe").load(self.folder / "dvc.lock")["stages"]
+            return {name: (len(of["deps"]), len(of["outs"])) for name, of in stages.items()}
+        return {}
+
     def repro(self, *options: str, threads: int | None = None) -> str:
         """Run `dvc repro` to its end and return what is in dvc.lock then, without the params."""
         return self.wait(self.start(*options, threads=threads))
@@ -185,8 +193,11 @@ def prove_reruns_at_once(copy: Copy, other: Copy, note: Note) -> str:
     return locks[0]
 
 
-def killed(copy: Copy, stage: str, after: str, seconds: float) -> bool:
+def killed(copy: Copy, stage: str, after: str, seconds: float) -> str:
     """Run a stage again and kill it with all its processes.
+
+    DVC does not write dvc.lock in one step: where the kill meets it, the file before is put back, as
+    `git checkout dvc.lock` does.
 
     Args:
         copy: Copy in which every stage has run.
@@ -195,8 +206,10 @@ def killed(copy: Copy, stage: str, after: str, seconds: float) -> bool:
         seconds: Time after this text.
 
     Returns:
-        Whether the stage was still running.
+        How it ended.
     """
+    lock, stages = copy.folder / "dvc.lock", copy.stages_in_lock()
+    before = lock.read_bytes()
     process = copy.start(*_AGAIN, stage)
     while after not in copy.output() and process.poll() is None:
         time.sleep(0.02)
@@ -205,7 +218,10 @@ def killed(copy: Copy, stage: str, after: str, seconds: float) -> bool:
     if running:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return running
+    if copy.stages_in_lock() != stages:
+        lock.write_bytes(before)
+        return "killed while DVC wrote dvc.lock"
+    return "killed" if running else "over before the kill"
 
 
 def prove_kills(copy: Copy, whole: str, rounds: int, seed: int, note: Note) -> None:
@@ -227,8 +243,7 @@ def prove_kills(copy: Copy, whole: str, rounds: int, seed: int, note: Note) -> N
 
     def kill(stage: str, after: str, seconds: float) -> None:
         nonlocal differences
-        hit = killed(copy, stage, after, seconds)
-        ended["killed" if hit else "over before the kill"] += 1
+        ended[killed(copy, stage, after, seconds)] += 1
         differences += copy.repro(*_AGAIN, stage) != whole
         resumed[stage] += "resuming after epoch" in copy.output()
 
