@@ -16,36 +16,12 @@ from rubro.base.errors import DataError
 from rubro.base.settings import flat
 from rubro.commands.fresh import differences, ran_with
 from rubro.commands.git import git
-from rubro.commands.verdicts import FAILURES, Change, changes_between, numbers_in
+from rubro.commands.verdicts import Report, changes_between, numbers_in
 
 EXIT_WORSE = 1
 METRICS = "metrics"
 _LOCK, _PARAMS, _TITLES = "dvc.lock", "params.yaml", "data/subset"
 _MAIN_BRANCHES = ("origin/HEAD", "origin/main", "main", "origin/master", "master")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What differs between the working tree and a revision.
-
-    Attributes:
-        revision: Name of the revision, and its commit.
-        changes: Metrics that differ, the worst first.
-        params: Values before and now of each parameter that differs, by name.
-        stages: Stages that ran again, and which inputs of each changed beside outputs of others.
-        notes: Sentences about what weakens the comparison.
-    """
-
-    revision: str
-    changes: list[Change]
-    params: dict[str, tuple[Any, Any]]
-    stages: dict[str, list[str]]
-    notes: list[str]
-
-    @property
-    def failed(self) -> bool:
-        """Whether a metric is worse or missing."""
-        return any(change.verdict in FAILURES for change in self.changes)
 
 
 @dataclass(frozen=True)

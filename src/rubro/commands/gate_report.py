@@ -10,9 +10,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from rubro.commands.gate import Report
 from rubro.commands.show import output_console, printable
-from rubro.commands.verdicts import FAILURES, Change, Verdict
+from rubro.commands.verdicts import FAILURES, Change, Report, Verdict
 
 _FOLDED = (Verdict.noise, Verdict.unjudged)
 _HEAD = ("verdict", "metric", "before", "now", "change", "tolerance")

@@ -58,6 +58,30 @@ class Change:
         return None if self.before is None or self.now is None else self.now - self.before
 
 
+@dataclass(frozen=True)
+class Report:
+    """What differs between the working tree and a revision.
+
+    Attributes:
+        revision: Name of the revision, and its commit.
+        changes: Metrics that differ, the worst first.
+        params: Values before and now of each parameter that differs, by name.
+        stages: Stages that ran again, and which inputs of each changed beside outputs of others.
+        notes: Sentences about what weakens the comparison.
+    """
+
+    revision: str
+    changes: list[Change]
+    params: dict[str, tuple[Any, Any]]
+    stages: dict[str, list[str]]
+    notes: list[str]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a metric is worse or missing."""
+        return any(change.verdict in FAILURES for change in self.changes)
+
+
 def numbers_in(values: Any, name: str) -> Iterator[tuple[str, float]]:
     """Yield pairs of a dotted name and a number from nested values of JSON.
 
