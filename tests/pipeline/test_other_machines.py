@@ -24,7 +24,7 @@ for stage in sys.argv[1:]:
     sys.argv[:] = [f"stages/{stage}.py"]
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
-WITHOUT_TORCH = ("subset", "embed", "featurize", "train_svm")
+WITHOUT_TORCH = ("subset", "featurize", "embed", "train_svm")
 PACKAGES = ["gensim", "pandas", "pyarrow", "pydantic", "rich", "ruamel-yaml", "safetensors"]
 PACKAGES += ["scikit-learn", "typer"]
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from gensim.models import FastText
 
+from rubro.base.errors import DataError
 from rubro.base.params import EmbedParams
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.training.fasttext import train_fasttext
@@ -170,3 +171,8 @@ def test_many_titles_are_passed_over_once(
     words = words_of(max_n=0, buckets=0)
     train_fasttext(TITLES * 40_000, words, embed(epochs="auto", vector_size=1), SEED)
     assert "FastText epoch 1/1\n" in capsys.readouterr().err
+
+
+def test_a_vocabulary_of_other_titles_is_refused(embed: Callable[..., EmbedParams]) -> None:
+    with pytest.raises(DataError, match="no training title holds 'ratona'.*dvc repro"):
+        train_fasttext(TITLES[1:], words_of(min_count=1), embed(), SEED)

@@ -12,6 +12,7 @@ from gensim.models import FastText
 from gensim.models.callbacks import CallbackAny2Vec
 
 from rubro.base.console import say
+from rubro.base.errors import DataError
 from rubro.base.params import EmbedParams
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import Subwords
@@ -53,6 +54,9 @@ def train_fasttext(
         params: Parameters of gensim's FastText; only with workers=1 are the vectors the same each
             time.
         seed: Seed of gensim.
+
+    Raises:
+        DataError: The vocabulary is not that of these titles.
     """
     epochs = _PASSES.over(max(len(sentences), 1), params.epochs)
     sizes = subwords.params
@@ -72,6 +76,10 @@ def train_fasttext(
     )
     counts = Counter(chain.from_iterable(sentences)).items()
     known = {word: count for word, count in counts if word in subwords}
+    for word in subwords.vocabulary.keys() - known:
+        raise DataError(
+            f"no training title holds {word!a}, a word of the vocabulary; `dvc repro` makes both again"
+        )
     model.build_vocab_from_freq(known, corpus_count=len(sentences))
     model.train(
         sentences,
