@@ -174,5 +174,5 @@ def test_many_titles_are_passed_over_once(
 
 
 def test_a_vocabulary_of_other_titles_is_refused(embed: Callable[..., EmbedParams]) -> None:
-    with pytest.raises(DataError, match="no training title holds 'ratona'.*dvc repro"):
+    with pytest.raises(DataError, match=r"no training title holds 'ratona'.*dvc repro"):
         train_fasttext(TITLES[1:], words_of(min_count=1), embed(), SEED)
