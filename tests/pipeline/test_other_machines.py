@@ -25,7 +25,16 @@ for stage in sys.argv[1:]:
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
 WITHOUT_TORCH = ("subset", "featurize", "embed", "train_svm")
-PACKAGES = ["gensim", "pandas", "pyarrow", "pydantic", "rich", "ruamel-yaml", "safetensors"]
+PACKAGES = [
+    "gensim",
+    "numba",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "rich",
+    "ruamel-yaml",
+    "safetensors",
+]
 PACKAGES += ["scikit-learn", "typer"]
 
 
