@@ -23,6 +23,7 @@ from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.files import write_json
 from rubro.base.settings import load_overrides, with_settings
 from rubro.commands.compare import spread
+from rubro.commands.git import needed_git
 
 # Models, and the file of metrics that each one's stage writes.
 MODELS = {"ensemble": "ensemble", "mlp": "train_mlp", "cnn": "train_cnn", "svm": "train_svm"}
@@ -54,7 +55,7 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
     Raises:
         TrainingError: A stage failed, or a commit was made meanwhile.
     """
-    head, uncommitted = _git("rev-parse", "HEAD"), _git("diff", "HEAD", "--", *RUN_FROM)
+    head, uncommitted = needed_git("rev-parse", "HEAD"), needed_git("diff", "HEAD", "--", *RUN_FROM)
     digest = hashlib.sha256("\n".join([*settings, uncommitted]).encode()).hexdigest()[:8]
     experiment = f"ladder-{name}-{digest}"
     if not _ref_of(experiment, head):
@@ -66,9 +67,9 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
     ref = _ref_of(experiment, head)
     if not ref:
         raise TrainingError(f"{experiment} is of another commit: one was made while it ran")
-    files = _git("ls-tree", "--name-only", ref, "metrics/").split()
+    files = needed_git("ls-tree", "--name-only", ref, "metrics/").split()
     return {
-        Path(file).stem: json.loads(_git("show", f"{ref}:{file}"))
+        Path(file).stem: json.loads(needed_git("show", f"{ref}:{file}"))
         for file in files
         if file.endswith(".json")
     }
@@ -112,14 +113,8 @@ def _from_anywhere(setting: str) -> str:
 
 
 def _ref_of(experiment: str, head: str) -> str:
-    refs = _git("for-each-ref", "--format=%(refname)", f"refs/exps/{head[:2]}/{head[2:]}")
+    refs = needed_git("for-each-ref", "--format=%(refname)", f"refs/exps/{head[:2]}/{head[2:]}")
     return next((ref for ref in refs.split() if ref.endswith(f"/{experiment}")), "")
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], check=True, capture_output=True, text=True
-    ).stdout.strip()
 
 
 @app.command(help=__doc__)
