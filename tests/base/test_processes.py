@@ -87,13 +87,13 @@ def test_a_process_that_is_killed_is_named_with_a_remedy() -> None:
         list(mapped(die, range(10), 2))
 
 
-ENDLESS = """
+ENDLESS = r"""
 import os, sys, time
 from rubro.base.console import reported_errors
 from rubro.base.processes import mapped
 
 def work(number):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\n".encode())
     time.sleep(60)
 
 with reported_errors():
@@ -131,12 +131,12 @@ def wait_for_end(process: int) -> None:
         time.sleep(0.05)
 
 
-ORPHAN = """
+ORPHAN = r"""
 import os, sys, time
 from rubro.base.processes import mapped
 
 def work(number):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\n".encode())
     time.sleep(0.5)
 
 for _ in mapped(work, range(100), 3):
