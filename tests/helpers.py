@@ -32,6 +32,7 @@ from rubro.prediction.folder import (
     SvmMember,
     TextParams,
 )
+from rubro.training.optimizers import taken_row_gradient
 
 LABELS = ["FRUIT", "TOOL", "SHOE", "PHONE"]
 WORDS = [
@@ -298,6 +299,24 @@ def batch_of(titles: LabelledTitles, tokens: Tokens, chosen: list[int] | None = 
     """Titles, or those at some positions, as one batch."""
     indices = np.arange(len(titles)) if chosen is None else np.array(chosen)
     return gather(titles, tokens, indices, np.ones(len(titles), np.float32))
+
+
+def token_vectors(network: Any, batch: Batch) -> torch.Tensor:
+    """float32 (B, L, vector size)."""
+    return in_places(batch, network.token_vectors.distinct(batch))
+
+
+def in_places(batch: Batch, distinct: torch.Tensor) -> torch.Tensor:
+    """Vectors of the distinct tokens in the places of the tokens; zeros after a title's end."""
+    return nn.functional.embedding(batch.tokens, nn.functional.pad(distinct, (0, 0, 0, 1)))
+
+
+def gradient_of(parameter: Any) -> torch.Tensor:
+    """The gradient of a parameter, or of the rows of a table, as a dense tensor."""
+    if (gradient := taken_row_gradient(parameter)) is not None:
+        return gradient.to_sparse(parameter.shape).to_dense()
+    dense: torch.Tensor = parameter.grad.to_dense()
+    return dense
 
 
 def given_to(layer: nn.Module, network: nn.Module, batch: Batch) -> torch.Tensor:

@@ -10,9 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
-from helpers import WORDS, Learnable, MakeTitles
+from helpers import WORDS, Learnable, MakeTitles, in_places
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.titles import LabelledTitles
@@ -73,7 +72,7 @@ def test_a_batch_gives_the_token_vectors_of_a_naive_computation(
     batch = gather(titles, tokens, np.array(chosen), ones(titles))
     layer = TokenVectors(ModelShape(subwords.row_count, 4, 0, 2), pooling, weighting)
     layer.start_from(Embedding(subwords, table), None, True)
-    vectors = F.embedding(batch.tokens, layer.distinct(batch)).detach().numpy()
+    vectors = in_places(batch, layer.distinct(batch)).detach().numpy()
 
     expected = np.zeros((len(chosen), max([len(texts[i]) for i in chosen] + [1]), 4))
     for row, index in enumerate(chosen):
@@ -85,6 +84,8 @@ def test_a_batch_gives_the_token_vectors_of_a_naive_computation(
                 expected[row, column] = weight * own.sum(axis=0) / divisor
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert batch.lengths.tolist() == [len(texts[index]) for index in chosen]
+    assert batch.token_index.tolist() == batch.tokens[batch.tokens < len(batch.row_counts)].tolist()
+    assert batch.token_offsets.tolist() == (batch.lengths.cumsum(0) - batch.lengths).tolist()
 
 
 def test_a_batch_holds_the_bigrams_targets_and_weights_of_its_titles(learnable: Learnable) -> None:

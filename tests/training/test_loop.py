@@ -338,10 +338,11 @@ def test_doubt_helps_against_flipped_labels(
             )
         scores.append(of_seed)
         # To the last model, that of the most doubt, the flipped titles look wrong.
-        logits = torch.from_numpy(logits_of(model, titles, tokens)).float()
+        probabilities = torch.from_numpy(logits_of(model, titles, tokens)).float().softmax(1)
         module, targets = Doubt(CLASSES, 1.0), torch.from_numpy(titles.labels.targets).long()
+        of_labels = probabilities[range(len(targets)), targets]
         for _ in range(100):
-            weights = module(logits, targets).numpy()
+            weights = module(of_labels, targets).numpy()
         assert weights[data.flipped].mean() < 0.5 * weights[~data.flipped].mean()
     (best, last), (best_half, last_half), (best_full, last_full) = np.mean(scores, axis=0)
     assert best_half > best + 0.01

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from rubro.base.threads import VARIABLE
 from rubro.features.titles import Labels
-from rubro.training.loss import Doubt, class_shares
+from rubro.training.loss import AdjustedCrossEntropy, Doubt, _by_operations, class_shares
 
 pytest_plugins = ["helpers"]
 
@@ -16,11 +19,8 @@ doubts = pytest.mark.parametrize("doubt", [0.25, 0.5, 1.0])
 
 
 def said(probabilities: list[float], targets: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits that give each target its probability, and the targets."""
-    own = torch.tensor(probabilities).unsqueeze(1)
-    others = ((1 - own) / (CLASSES - 1)).repeat(1, CLASSES)
-    labels = torch.tensor(targets)
-    return others.scatter(1, labels.unsqueeze(1), own).log() + 3.0, labels
+    """The probability of each target, and the targets."""
+    return torch.tensor(probabilities), torch.tensor(targets)
 
 
 def settled(doubt: float, probabilities: list[float], targets: list[int]) -> Doubt:
@@ -33,8 +33,8 @@ def settled(doubt: float, probabilities: list[float], targets: list[int]) -> Dou
 
 def any_batch(titles: int = 50) -> tuple[torch.Tensor, torch.Tensor]:
     random = torch.Generator().manual_seed(4)
-    logits = 4 * torch.randn(titles, CLASSES, generator=random)
-    return logits, torch.randint(CLASSES, (titles,), generator=random)
+    probabilities = torch.rand(titles, generator=random)
+    return probabilities, torch.randint(CLASSES, (titles,), generator=random)
 
 
 def test_without_doubt_every_weight_is_one() -> None:
@@ -119,15 +119,88 @@ def test_running_means_travel_with_the_state() -> None:
 
 
 def test_no_gradient_flows_through_the_weights() -> None:
-    logits, targets = any_batch()
-    logits.requires_grad_()
+    probabilities, targets = any_batch()
+    probabilities.requires_grad_()
     for doubt in (0.0, 0.5):
-        assert not Doubt(CLASSES, doubt)(logits, targets).requires_grad
+        assert not Doubt(CLASSES, doubt)(probabilities, targets).requires_grad
 
 
 def test_a_batch_of_labels_that_are_all_impossible_has_finite_weights() -> None:
-    weights = Doubt(2, 0.5)(torch.tensor([[200.0, -200.0]] * 3), torch.tensor([1, 1, 1]))
+    weights = Doubt(2, 0.5)(torch.zeros(3), torch.tensor([1, 1, 1]))
     torch.testing.assert_close(weights, torch.ones(3))
+
+
+# Cross-entropy
+
+
+def random_batch(titles: int, classes: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Logits, targets and shares of the classes."""
+    random = torch.Generator().manual_seed(titles)
+    logits = 5 * torch.randn(titles, classes, generator=random) + 100
+    shares = torch.rand(classes, generator=random).double().numpy() + 0.01
+    return logits, torch.randint(classes, (titles,), generator=random), shares / shares.sum()
+
+
+@pytest.mark.parametrize("adjustment", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_loss_and_gradient_are_those_of_the_formula(adjustment: float, smoothing: float) -> None:
+    logits, targets, shares = random_batch(9, 21)
+    ours, theirs = logits.requires_grad_(), logits.detach().double().requires_grad_()
+    judged = AdjustedCrossEntropy(shares, adjustment, smoothing)(ours, targets)
+    prior = torch.from_numpy(shares)
+    adjusted = (theirs + adjustment * prior.log()).log_softmax(1)
+    expected = -(1 - smoothing) * adjusted[range(9), targets] - smoothing * (adjusted * prior).sum(
+        1
+    )
+    torch.testing.assert_close(judged.loss.double(), expected, atol=1e-4, rtol=1e-5)
+    factors = torch.arange(9.0)
+    (judged.loss * factors).sum().backward()
+    total: Any = (expected * factors.double()).sum()
+    total.backward()
+    assert ours.grad is not None and theirs.grad is not None
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, atol=1e-5, rtol=1e-4)
+    plain = theirs.detach().log_softmax(1)[range(9), targets]
+    torch.testing.assert_close(judged.cross_entropy.double(), -plain, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(judged.probability.double(), plain.exp(), atol=1e-6, rtol=1e-4)
+    assert judged.predictions.tolist() == logits.argmax(1).tolist()
+    assert not judged.probability.requires_grad and not judged.cross_entropy.requires_grad
+    arrays = torch.log(prior.float()) * adjustment, prior.float()
+    for one, other in zip(judged, _by_operations(logits, targets, *arrays, smoothing), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_an_impossible_label_has_a_finite_loss_and_gradient() -> None:
+    logits = torch.tensor([[300.0, -300.0]], requires_grad=True)
+    judged = AdjustedCrossEntropy(np.array([0.9, 0.1]), 1.0, 0.1)(logits, torch.tensor([1]))
+    assert judged.cross_entropy.tolist() == [600.0]
+    assert judged.probability.tolist() == [0.0]
+    judged.loss.sum().backward()
+    assert logits.grad is not None and bool(torch.isfinite(logits.grad).all())
+
+
+def test_logits_that_are_not_numbers_have_a_loss_that_is_none() -> None:
+    for value in (np.nan, np.inf):
+        for at in range(3):
+            logits = torch.tensor([[1.0, 2.0, 3.0]])
+            logits[0, at] = value
+            judged = AdjustedCrossEntropy(np.full(3, 1 / 3), 1.0, 0.1)(logits, torch.tensor([0]))
+            assert not torch.isfinite(judged.loss).any()
+
+
+@pytest.mark.parametrize("titles", [1, 2, 7, 64])
+def test_the_number_of_threads_changes_no_byte_of_the_loss(
+    titles: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, targets, shares = random_batch(titles, 100)
+    outcomes = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv(VARIABLE, threads)
+        own = logits.clone().requires_grad_()
+        judged = AdjustedCrossEntropy(shares, 1.0, 0.1)(own, targets)
+        judged.loss.sum().backward()
+        assert own.grad is not None
+        outcomes.append([value.detach().numpy().tobytes() for value in (*judged, own.grad)])
+    assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
 # How common a class is

@@ -124,7 +124,8 @@ def test_a_step_follows_the_gradient_that_all_weights_leave(
     labels = torch.tensor(targets)
     quality = torch.where(torch.tensor(reliable), 1.0, 0.5)
     # Doubt is of what the model says, the loss of what the shares of the classes make of it.
-    weights = quality * Doubt(CLASSES, 0.7)(start, labels) / quality.sum()
+    probability = start.softmax(1)[range(len(labels)), labels]
+    weights = quality * Doubt(CLASSES, 0.7)(probability, labels) / quality.sum()
     shares = torch.tensor([2.5, 1.5, 1.0, 0.5]) / 5.5
     smooth = 0.8 * nn.functional.one_hot(labels, CLASSES) + 0.2 * shares
     step = weights.unsqueeze(1) * (smooth - (start + 0.5 * shares.log()).softmax(1))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numba import njit
 
 from rubro.features.featurizer import Tokens
 from rubro.features.ragged import Ragged
@@ -16,8 +17,6 @@ from rubro.features.titles import LabelledTitles
 # Number of batches in a shuffled chunk. Titles of a chunk are sorted by length: batches have little
 # padding, and titles still have other neighbours in each epoch.
 _CHUNK = 20
-# Number of possible values for each value up to which distinct ones are found by marking them.
-_DENSE = 64
 
 
 class Batch(NamedTuple):
@@ -29,6 +28,8 @@ class Batch(NamedTuple):
         row_offsets: Start of each token in row_index, int64 (U,).
         row_counts: Number of rows of each token, int64 (U,).
         token_weights: Relative inverse document frequency of each token, float32 (U,).
+        token_index: Positions among the distinct tokens, int64 (T,), title by title.
+        token_offsets: Start of each title in token_index, int64 (B,).
         tokens: Positions among the distinct tokens, int64 (B, L); U after a title's end.
         lengths: Number of tokens of each title, int64 (B,).
         bigrams: Distinct bigram buckets, int64 (P,).
@@ -44,6 +45,8 @@ class Batch(NamedTuple):
     row_offsets: torch.Tensor
     row_counts: torch.Tensor
     token_weights: torch.Tensor
+    token_index: torch.Tensor
+    token_offsets: torch.Tensor
     tokens: torch.Tensor
     lengths: torch.Tensor
     bigrams: torch.Tensor
@@ -90,6 +93,8 @@ def gather(
         row_offsets=_int64(rows.offsets[:-1]),
         row_counts=_int64(rows.lengths),
         token_weights=torch.from_numpy(distinct_tokens.weights[distinct]),
+        token_index=_int64(token_index),
+        token_offsets=_int64(tokens.offsets[:-1]),
         tokens=_int64(padded),
         lengths=_int64(lengths),
         bigrams=_int64(distinct_bigrams),
@@ -171,21 +176,41 @@ def cut(values: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _thinned(lists: Ragged, share: float, random: np.random.Generator) -> Ragged:
-    kept = random.random(len(lists.values), dtype=np.float32) >= share
-    before = np.concatenate([[0], np.cumsum(kept)])
-    return Ragged(lists.values[kept], before[lists.offsets])
+    draws = random.random(len(lists.values), dtype=np.float32)
+    return Ragged(*_kept(lists.values, lists.offsets, draws, np.float32(share)))
 
 
+@njit(cache=True)
+def _kept(
+    values: np.ndarray, offsets: np.ndarray, draws: np.ndarray, least: np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of lists whose draw is not below the least, and the offsets of the lists."""
+    kept, bounds, number = np.empty_like(values), np.zeros_like(offsets), 0
+    for i in range(len(offsets) - 1):
+        for k in range(offsets[i], offsets[i + 1]):
+            kept[number] = values[k]
+            number += draws[k] >= least
+        bounds[i + 1] = number
+    return kept[:number], bounds
+
+
+@njit(cache=True)
 def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct values, sorted, and the position of each value among them."""
-    end = int(values.max(initial=-1)) + 1
-    if end > _DENSE * len(values):
-        return np.unique(values, return_inverse=True)
-    positions = np.zeros(end, dtype=np.int64)  # faster than sorting
-    positions[values] = 1
-    distinct = np.flatnonzero(positions)
-    positions[distinct] = np.arange(len(distinct))
-    return distinct, positions[values]
+    """Return the distinct values, sorted, and the position of each value among them, int64."""
+    end = values.max() + 1 if len(values) else 0
+    positions = np.zeros(end, dtype=np.int32)  # faster than sorting
+    for value in values:
+        positions[value] = 1
+    distinct, number = np.empty(min(end, len(values)), dtype=np.int64), 0
+    for value in range(end):
+        if positions[value]:
+            distinct[number] = value
+            positions[value] = number
+            number += 1
+    index = np.empty(len(values), dtype=np.int64)
+    for i in range(len(values)):
+        index[i] = positions[values[i]]
+    return distinct[:number], index
 
 
 def _int64(values: np.ndarray) -> torch.Tensor:

@@ -54,16 +54,18 @@ class Cnn(Network):
         filters: Any = self.filters
         sizes = zip(self._sizes, filters, strict=True)
         weights = [part for size, of in sizes for part in of.weight.chunk(size, dim=1)]
-        parts = product(distinct, torch.cat(weights))
         if distinct.device.type == "cpu":
             from rubro.models.filter_maxima import FilterMaxima  # compiled when first called
 
+            parts = product(distinct, torch.cat(weights))
             bias = torch.cat([of.bias for of in filters])
             maxima: Tensor = FilterMaxima.apply(  # type: ignore[no-untyped-call]
                 parts, bias, batch.tokens, batch.lengths, self._sizes
             )
             return maxima
-        length, ended = batch.tokens.shape[1], len(distinct) - 1
+        # The last row is that of a title's end.
+        parts = F.pad(F.linear(distinct, torch.cat(weights)), (0, 0, 0, 1))
+        length, ended = batch.tokens.shape[1], len(distinct)
         starts = torch.arange(length, device=distinct.device) < batch.lengths.unsqueeze(1)
         padded = F.pad(batch.tokens, (0, max(self._sizes) - 1), value=ended)
         of_position = iter(parts.chunk(len(weights), dim=1))

@@ -29,7 +29,7 @@ class FilterMaxima(torch.autograd.Function):
         Args:
             ctx: Context of the gradient.
             parts: Products of each distinct token and each token of each filter, size by size,
-                float32 (U + 1, sum of sizes * filters of a size).
+                float32 (U, sum of sizes * filters of a size).
             bias: Bias of each filter, size by size, float32 (filters of all sizes,).
             tokens: Positions among the distinct tokens, int64 (B, L).
             lengths: Number of tokens of each title, int64 (B,).

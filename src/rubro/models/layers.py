@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from rubro.base.params import TrainParams
 from rubro.features.embedding import Embedding
 from rubro.models.batches import Batch
-from rubro.models.products import Linear
+from rubro.models.products import Linear, without_some
 
 
 @dataclass(frozen=True)
@@ -47,39 +48,36 @@ class RowTable(nn.Embedding):
         """Set all values to zero."""
         nn.init.zeros_(self.weight)
 
-    def sums(self, rows: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
-        """Return the sum of the rows of each list, float32 (lists, size); zeros for an empty list.
+    def sums(self, rows: Tensor, index: Tensor, offsets: Tensor, factors: Tensor) -> Tensor:
+        """Return the sum of the rows of each list times its factor, float32 (lists, size).
 
         Args:
             rows: Distinct rows of the table, int64 (R,).
             index: Positions in rows, int64 (N,), list by list.
             offsets: Start of each list in index, int64 (lists,).
+            factors: Factor of each list, float32 (lists,).
         """
         if self.weight.device.type != "cpu":
-            return F.embedding_bag(index, self(rows), offsets, mode="sum")
+            return F.embedding_bag(index, self(rows), offsets, mode="sum") * factors.unsqueeze(1)
         from rubro.models.row_sums import RowSums  # compiled when first called
 
-        sums: Tensor = RowSums.apply(self.weight, rows, index, offsets)  # type: ignore[no-untyped-call]
+        sums: Tensor = RowSums.apply(self.weight, rows, index, offsets, factors)  # type: ignore[no-untyped-call]
         return sums
 
 
-def pooled(total: Tensor, count: Tensor, pooling: str) -> Tensor:
-    """Divide sums of n vectors by n, or by the square root of n.
+def pooling_factors(counts: Tensor, pooling: str) -> Tensor:
+    """Return the factors of sums of n vectors, 1 / n or 1 / square root of n, float32 (sums,).
 
     With n, the gradients and the vector of a long title are small; with the square root, neither
     depends on n.
 
     Args:
-        total: Sums, float32 (B, vector size).
-        count: Number of vectors in each sum, int64 (B,); 0 counts as 1.
+        counts: Number of vectors in each sum, int64 (sums,); 0 counts as 1.
         pooling: "mean" or "sqrt".
-
-    Returns:
-        Pooled vectors, float32 (B, vector size).
     """
-    number = count.clamp(min=1).to(total.dtype).unsqueeze(1)
+    numbers = counts.clamp(min=1).float()
     # MKL computes torch.sqrt, with other last bits on other CPUs.
-    return total / number if pooling == "mean" else total * number.rsqrt()
+    return numbers.reciprocal() if pooling == "mean" else numbers.rsqrt()
 
 
 class TokenVectors(nn.Module):
@@ -116,12 +114,11 @@ class TokenVectors(nn.Module):
         self.table.weight.requires_grad_(fine_tune)
 
     def distinct(self, batch: Batch) -> Tensor:
-        """Return the vectors of the distinct tokens and a last row of zeros, float32 (U + 1, size)."""
-        tokens = self.table.sums(batch.rows, batch.row_index, batch.row_offsets)
-        tokens = pooled(tokens, batch.row_counts, self._pooling)
+        """Return the vectors of the distinct tokens, float32 (U, vector size)."""
+        factors = pooling_factors(batch.row_counts, self._pooling)
         if self._weighted:
-            tokens = tokens * batch.token_weights.unsqueeze(1)
-        return torch.cat([tokens, tokens.new_zeros(1, tokens.shape[1])])
+            factors = factors * batch.token_weights
+        return self.table.sums(batch.rows, batch.row_index, batch.row_offsets, factors)
 
 
 class Dense(nn.ModuleList):
@@ -142,20 +139,15 @@ class Dense(nn.ModuleList):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return logits, float32 (B, classes), from float32 (B, inputs)."""
-        *hidden, last = self
+        layers: list[Any] = [*self]
+        *hidden, last = layers
+        dropout = self._dropout if self.training else 0.0
         if not hidden:
-            values = self._without_some(values)
+            values = without_some(values, dropout)
         for layer in hidden:
-            values = self._without_some(F.relu(layer(values)))
+            values = layer.hidden(values, dropout)
         logits: Tensor = last(values)
         return logits
-
-    def _without_some(self, values: Tensor) -> Tensor:
-        if not self.training or not self._dropout:
-            return values
-        # F.dropout draws its numbers more slowly on a CPU.
-        kept = torch.rand_like(values) >= self._dropout
-        return values * kept * (1 / (1 - self._dropout))
 
 
 class Network(nn.Module):
@@ -190,24 +182,22 @@ class Network(nn.Module):
         Returns:
             Title vectors, float32 (B, vector size).
         """
-        total, count = _token_sums(batch, distinct), batch.lengths
-        if self.bigrams is not None:
-            total = total + self.bigrams.sums(
-                batch.bigrams, batch.bigram_index, batch.bigram_offsets
-            )
-            count = count + batch.bigram_counts
-        return pooled(total, count, self._pooling)
+        if self.bigrams is None:
+            return _token_sums(batch, distinct, pooling_factors(batch.lengths, self._pooling))
+        factors = pooling_factors(batch.lengths + batch.bigram_counts, self._pooling)
+        return _token_sums(batch, distinct, factors) + self.bigrams.sums(
+            batch.bigrams, batch.bigram_index, batch.bigram_offsets, factors
+        )
 
 
-def _token_sums(batch: Batch, distinct: Tensor) -> Tensor:
-    """Return the sum of the vectors of each title's tokens, float32 (B, vector size)."""
+def _token_sums(batch: Batch, distinct: Tensor, factors: Tensor) -> Tensor:
+    """Return the sum of the vectors of each title's tokens times its factor, float32 (B, size)."""
+    index, offsets = batch.token_index, batch.token_offsets
     if distinct.device.type != "cpu":
-        return F.embedding_bag(batch.tokens, distinct, mode="sum")
+        return F.embedding_bag(index, distinct, offsets, mode="sum") * factors.unsqueeze(1)
     from rubro.models.row_sums import VectorSums  # compiled when first called
 
-    index = batch.tokens[batch.tokens < len(distinct) - 1]
-    offsets = batch.lengths.cumsum(0) - batch.lengths
-    sums: Tensor = VectorSums.apply(distinct, index, offsets)  # type: ignore[no-untyped-call]
+    sums: Tensor = VectorSums.apply(distinct, index, offsets, factors)  # type: ignore[no-untyped-call]
     return sums
 
 

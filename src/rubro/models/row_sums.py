@@ -6,6 +6,7 @@ and for any number of threads.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,50 @@ from rubro.base.threads import in_parts
 _COLUMNS = 8  # least number of columns of a thread
 
 
+@dataclass(frozen=True)
+class RowGradient:
+    """The gradient of R rows of a table: sums of vectors that are not added up yet.
+
+    The table's parameter has it as the attribute `row_gradient`, in place of a sparse `grad`. The
+    optimiser adds up the vectors of a row and moves the row at once: the sums of all rows would be
+    written to memory and read again.
+
+    Attributes:
+        rows: Distinct rows of the table, int64 (R,).
+        index: Positions in vectors, int64 (N,), row by row.
+        offsets: Bounds of the rows in index, int64 (R + 1,).
+        vectors: float32 (V, size).
+        factors: Factor of each vector, float32 (V,).
+    """
+
+    rows: Tensor
+    index: Tensor
+    offsets: Tensor
+    vectors: Tensor
+    factors: Tensor
+
+    @classmethod
+    def from_values(cls, rows: Tensor, values: Tensor) -> RowGradient:
+        """Return the gradient of rows from their values, float32 (R, size)."""
+        each = torch.arange(len(rows) + 1)
+        return cls(rows, each[:-1], each, values, torch.ones(len(rows)))
+
+    def to_sparse(self, shape: torch.Size) -> Tensor:
+        """Return the gradient of a table of the given shape as a sparse tensor."""
+        values = _sums(self.vectors * self.factors.unsqueeze(1), self.index, self.offsets[:-1])
+        return torch.sparse_coo_tensor(
+            self.rows.unsqueeze(0), values, shape, check_invariants=False
+        )
+
+
 class RowSums(torch.autograd.Function):
-    """Sums of rows of an embedding table, with a sparse gradient of the table."""
+    """Sums of rows of an embedding table; backward gives the table's parameter a RowGradient."""
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
-        """Return the sum of the rows of each list, float32 (lists, size); zeros for an empty list.
+    def forward(
+        ctx: Any, table: Tensor, rows: Tensor, index: Tensor, offsets: Tensor, factors: Tensor
+    ) -> Tensor:
+        """Return the sum of the rows of each list times its factor, float32 (lists, size).
 
         Args:
             ctx: Context of the gradient.
@@ -31,63 +70,70 @@ class RowSums(torch.autograd.Function):
             rows: Distinct rows of the table, int64 (R,).
             index: Positions in rows, int64 (N,), list by list.
             offsets: Start of each list in index, int64 (lists,).
+            factors: Factor of each list, float32 (lists,).
         """
-        ctx.shape = table.shape
-        ctx.save_for_backward(rows, index, offsets)
-        return _sums(table, rows[index], offsets)
+        ctx.table = table
+        ctx.save_for_backward(rows, index, offsets, factors)
+        return _sums(table, rows[index], offsets, factors)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient of the table."""
-        rows, index, offsets = ctx.saved_tensors
-        values = _sums_of_gradients(gradients[0], index, offsets, len(rows))
-        gradient = torch.sparse_coo_tensor(
-            rows.unsqueeze(0), values, ctx.shape, check_invariants=False
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
+        """Give the table its gradient."""
+        rows, index, offsets, factors = ctx.saved_tensors
+        lists, bounds = _transposed(index.numpy(), offsets.numpy(), len(rows))
+        ctx.table.row_gradient = RowGradient(
+            rows,
+            torch.from_numpy(lists),
+            torch.from_numpy(bounds),
+            gradients[0].contiguous(),
+            factors,
         )
-        return gradient, None, None, None
+        return None, None, None, None, None
 
 
 class VectorSums(torch.autograd.Function):
     """Sums of vectors, with their gradient."""
 
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
-        """Return the sum of the vectors of each list, float32 (lists, size).
+    def forward(
+        ctx: Any, vectors: Tensor, index: Tensor, offsets: Tensor, factors: Tensor
+    ) -> Tensor:
+        """Return the sum of the vectors of each list times its factor, float32 (lists, size).
 
         Args:
             ctx: Context of the gradient.
             vectors: float32 (U, size).
             index: Positions of vectors, int64 (N,), list by list.
             offsets: Start of each list in index, int64 (lists,).
+            factors: Factor of each list, float32 (lists,).
         """
         ctx.number = len(vectors)
-        ctx.save_for_backward(index, offsets)
-        return _sums(vectors, index, offsets)
+        ctx.save_for_backward(index, offsets, factors)
+        return _sums(vectors, index, offsets, factors)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of the vectors."""
-        index, offsets = ctx.saved_tensors
-        return _sums_of_gradients(gradients[0], index, offsets, ctx.number), None, None
+        gradient = gradients[0].contiguous().numpy()
+        index, offsets, factors = (saved.numpy() for saved in ctx.saved_tensors)
+        size = gradient.shape[1]
+        values = np.zeros((ctx.number, size), dtype=np.float32)
+
+        def spread(start: int, end: int) -> None:
+            columns = start * _COLUMNS, min(end * _COLUMNS, size)
+            _spread(gradient, index, offsets, factors, values, *columns)
+
+        in_parts(spread, -(-size // _COLUMNS))
+        return torch.from_numpy(values), None, None, None
 
 
-def _sums(table: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
-    sums = np.zeros((len(offsets), table.shape[1]), dtype=np.float32)
-    read = table.detach().numpy(), index.numpy(), offsets.numpy()
+def _sums(table: Tensor, index: Tensor, offsets: Tensor, factors: Tensor | None = None) -> Tensor:
+    if factors is None:
+        factors = torch.ones(len(offsets))
+    sums = np.empty((len(offsets), table.shape[1]), dtype=np.float32)
+    read = table.detach().numpy(), index.numpy(), offsets.numpy(), factors.numpy()
     in_parts(lambda start, end: _add_rows(*read, sums, start, end), len(offsets))
     return torch.from_numpy(sums)
-
-
-def _sums_of_gradients(gradient: Tensor, index: Tensor, offsets: Tensor, number: int) -> Tensor:
-    size = gradient.shape[1]
-    values = np.zeros((number, size), dtype=np.float32)
-    read = gradient.contiguous().numpy(), index.numpy(), offsets.numpy()
-
-    def spread(start: int, end: int) -> None:
-        _spread(*read, values, start * _COLUMNS, min(end * _COLUMNS, size))
-
-    in_parts(spread, -(-size // _COLUMNS))
-    return torch.from_numpy(values)
 
 
 @njit(cache=True, nogil=True)
@@ -95,6 +141,7 @@ def _add_rows(
     table: np.ndarray,
     index: np.ndarray,
     offsets: np.ndarray,
+    factors: np.ndarray,
     sums: np.ndarray,
     start: int,
     end: int,
@@ -102,11 +149,14 @@ def _add_rows(
     """Sum the rows of the lists from start to end."""
     for i in range(start, end):
         last = offsets[i + 1] if i + 1 < len(offsets) else len(index)
-        total = sums[i]
+        total, factor = sums[i], factors[i]
+        total[:] = 0
         for k in range(offsets[i], last):
             row = table[index[k]]
             for j in range(len(total)):
                 total[j] += row[j]
+        for j in range(len(total)):
+            total[j] *= factor
 
 
 @njit(cache=True, nogil=True)
@@ -114,15 +164,34 @@ def _spread(
     gradient: np.ndarray,
     index: np.ndarray,
     offsets: np.ndarray,
+    factors: np.ndarray,
     values: np.ndarray,
     start: int,
     end: int,
 ) -> None:
-    """Add the gradient of each sum to its rows, in the columns from start to end."""
+    """Add the gradient of each sum to its vectors, in the columns from start to end."""
     for i in range(len(offsets)):
         last = offsets[i + 1] if i + 1 < len(offsets) else len(index)
-        own = gradient[i, start:end]
+        own, factor = gradient[i, start:end], factors[i]
         for k in range(offsets[i], last):
             value = values[index[k], start:end]
             for j in range(len(own)):
-                value[j] += own[j]
+                value[j] += factor * own[j]
+
+
+@njit(cache=True, nogil=True)
+def _transposed(index: np.ndarray, offsets: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lists that hold each row, row by row, int64 (N,), and the rows' bounds there."""
+    bounds = np.zeros(rows + 1, dtype=np.int64)
+    for row in index:
+        bounds[row + 1] += 1
+    for row in range(rows):
+        bounds[row + 1] += bounds[row]
+    lists, at = np.empty(len(index), dtype=np.int64), bounds.copy()
+    for i in range(len(offsets)):
+        last = offsets[i + 1] if i + 1 < len(offsets) else len(index)
+        for k in range(offsets[i], last):
+            row = index[k]
+            lists[at[row]] = i
+            at[row] += 1
+    return lists, bounds

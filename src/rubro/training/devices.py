@@ -23,7 +23,7 @@ from rubro.base.console import say
 from rubro.base.errors import TrainingError
 from rubro.base.threads import interruptibly
 from rubro.training.machines import interface_to
-from rubro.training.optimizers import rows_of
+from rubro.training.optimizers import rows_of, taken_row_gradient
 
 NO_CHECKPOINT = "none"
 _START = timedelta(minutes=30)  # for all machines to come
@@ -159,6 +159,8 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """
     dense = []
     for parameter in parameters:
+        if (rows := taken_row_gradient(parameter)) is not None:
+            parameter.grad = rows.to_sparse(parameter.shape)
         if parameter.grad is None:
             continue
         if parameter.grad.is_sparse:

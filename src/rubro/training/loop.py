@@ -253,6 +253,8 @@ def _origin(trainer: L.Trainer) -> dict[str, Any]:
 
 
 def _trainer(**options: Any) -> L.Trainer:
+    # A deterministic torch fills all new memory, for programs that read what nothing has written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         return L.Trainer(**options)
     except MisconfigurationException as error:

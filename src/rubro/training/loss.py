@@ -1,15 +1,131 @@
-"""Parts of the loss: frequencies of classes and doubt of labels."""
+"""The loss, and its parts: frequencies of classes and doubt of labels."""
 
 from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import distributed, nn
 
+from rubro.base.threads import in_parts
 from rubro.features.titles import Labels
 
 _CLASS_PROBABILITY_STEP = 0.1
 _LEAST_TRUST, _MOST_TRUST = 1e-12, 2.0
+
+
+class Judged(NamedTuple):
+    """What the logits of a batch say.
+
+    Attributes:
+        loss: Adjusted cross-entropy of each title, float32 (B,).
+        cross_entropy: Plain cross-entropy of each title, float32 (B,).
+        probability: Probability of each title's label, float32 (B,).
+        predictions: Class of the greatest logit, int64 (B,).
+    """
+
+    loss: torch.Tensor
+    cross_entropy: torch.Tensor
+    probability: torch.Tensor
+    predictions: torch.Tensor
+
+
+class AdjustedCrossEntropy(nn.Module):
+    """Cross-entropy in which rare classes count as much as common ones.
+
+    prior_adjustment times the logarithm of a class's share of the training weights is added to its
+    logit: the logits themselves then favour no class for being common.
+    Source: Menon et al. 2021, Long-tail Learning via Logit Adjustment.
+
+    Args:
+        class_shares: Share of each class in the training weights, > 0, (classes,).
+        prior_adjustment: Factor of the logarithm.
+        label_smoothing: Share of the target that is spread over all classes by their shares. Spread
+            evenly, it would undo the adjustment for rare classes.
+    """
+
+    def __init__(
+        self, class_shares: np.ndarray, prior_adjustment: float, label_smoothing: float
+    ) -> None:
+        super().__init__()
+        self._smoothing = label_smoothing
+        self._adjustment: torch.Tensor
+        self._shares: torch.Tensor
+        adjustment = torch.from_numpy(prior_adjustment * np.log(class_shares)).float()
+        self.register_buffer("_adjustment", adjustment, persistent=False)
+        shares = torch.from_numpy(class_shares).float()
+        self.register_buffer("_shares", shares, persistent=False)
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> Judged:
+        """Return loss, probability and prediction of each title.
+
+        Args:
+            logits: float32 (B, classes).
+            targets: Class indices, int64 (B,).
+        """
+        judge: Any = _CrossEntropy.apply if logits.device.type == "cpu" else _by_operations
+        return Judged(*judge(logits, targets, self._adjustment, self._shares, self._smoothing))
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """One exponential of each logit serves loss, gradient, probability and plain cross-entropy."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        adjustment: torch.Tensor,
+        shares: torch.Tensor,
+        smoothing: float,
+    ) -> tuple[torch.Tensor, ...]:
+        from rubro.training.softmax import softmax_sums  # compiled when first called
+
+        exponentials, predictions = torch.empty_like(logits), torch.empty_like(targets)
+        sums = logits.new_empty(4, len(logits))
+        tensors = logits.detach(), adjustment.exp(), shares, exponentials, predictions, sums
+        arrays: list[Any] = [tensor.numpy() for tensor in tensors]
+        in_parts(partial(softmax_sums, *arrays), len(logits))
+        highest, total, adjusted_total, of_shares = sums
+        target = logits.detach().gather(1, targets.unsqueeze(1)).squeeze(1)
+        normaliser = adjusted_total.log() + highest
+        of_target = target + adjustment[targets] - normaliser
+        of_all = of_shares + (adjustment * shares).sum() - normaliser
+        above = target - highest
+        ctx.save_for_backward(exponentials, adjusted_total, targets, shares)
+        ctx.smoothing = np.float32(smoothing)
+        loss = -(1 - smoothing) * of_target - smoothing * of_all
+        others = total.log() - above, above.exp() / total, predictions
+        ctx.mark_non_differentiable(*others)
+        return loss, *others
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        from rubro.training.softmax import softmax_gradient  # compiled when first called
+
+        exponentials, totals, targets, shares = (saved.numpy() for saved in ctx.saved_tensors)
+        gradient = np.empty_like(exponentials)
+        read = exponentials, totals, targets, shares, ctx.smoothing, gradients[0].numpy()
+        in_parts(partial(softmax_gradient, *read, gradient), len(gradient))
+        return torch.from_numpy(gradient), None, None, None, None
+
+
+def _by_operations(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    adjustment: torch.Tensor,
+    shares: torch.Tensor,
+    smoothing: float,
+) -> tuple[torch.Tensor, ...]:
+    """Return what _CrossEntropy does, by torch's operations."""
+    index = targets.unsqueeze(1)
+    adjusted = (logits + adjustment).log_softmax(1)
+    of_target = adjusted.gather(1, index).squeeze(1)
+    plain = logits.detach().log_softmax(1).gather(1, index).squeeze(1)
+    loss = -(1 - smoothing) * of_target - smoothing * (adjusted * shares).sum(1)
+    return loss, -plain, plain.exp(), logits.argmax(1)
 
 
 class Doubt(nn.Module):
@@ -34,17 +150,16 @@ class Doubt(nn.Module):
         self.register_buffer("class_probability", torch.full((classes,), 1 / classes))
 
     @torch.no_grad()
-    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(self, probability: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return weights with a mean of 1, float32 (B,).
 
         Args:
-            logits: float32 (B, classes).
+            probability: Probability of each title's label, float32 (B,).
             targets: Class indices, int64 (B,).
         """
         if self._doubt == 0.0:
-            return logits.new_ones(len(targets))
-        probability = logits.softmax(1).gather(1, targets.unsqueeze(1)).squeeze(1)
-        totals, counts = torch.zeros(2, len(self.class_probability), device=logits.device)
+            return torch.ones_like(probability)
+        totals, counts = torch.zeros(2, len(self.class_probability), device=targets.device)
         totals.index_add_(0, targets, probability)
         counts.index_add_(0, targets, torch.ones_like(probability))
         if distributed.is_initialized():  # several devices share the batch

@@ -9,24 +9,21 @@ import lightning as L
 import numpy as np
 import torch
 from torch import distributed, nn
-from torch.nn import functional as F
 
 from rubro.base.params import TrainParams
 from rubro.evaluation.metrics import accuracy, balanced_accuracy
 from rubro.models.batches import Batch
 from rubro.models.layers import RowTable
 from rubro.training.devices import average_gradients
-from rubro.training.loss import Doubt
+from rubro.training.loss import AdjustedCrossEntropy, Doubt, Judged
 from rubro.training.optimizers import RowWiseAdam
 
 
 class TitleClassifier(L.LightningModule):
     """Cross-entropy, two optimisers (embedding tables, dense layers) and their schedules.
 
-    In training, prior_adjustment times the logarithm of a class's share of the training weights
-    is added to its logit: the logits themselves then favour no class for being common.
-    Source: Menon et al. 2021, Long-tail Learning via Logit Adjustment.
-    Titles with a doubtful label weigh less: see Doubt.
+    Rare classes count as much as common ones: see AdjustedCrossEntropy. Titles with a doubtful label
+    weigh less: see Doubt.
 
     Args:
         network: Module from a Batch to logits.
@@ -54,12 +51,9 @@ class TitleClassifier(L.LightningModule):
         self._steps = steps
         self._random_seed = seed
         self._learning_rate_factor = learning_rate_factor
-        adjustment = params.prior_adjustment * np.log(class_shares)
-        self._adjustment: torch.Tensor
-        self._class_shares: torch.Tensor
-        self.register_buffer("_adjustment", torch.from_numpy(adjustment).float(), persistent=False)
-        shares = torch.from_numpy(class_shares).float()
-        self.register_buffer("_class_shares", shares, persistent=False)
+        self._cross_entropy = AdjustedCrossEntropy(
+            class_shares, params.prior_adjustment, params.label_smoothing
+        )
         self._doubt = Doubt(len(class_shares), params.label_doubt)
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._train_metrics: dict[str, float] = {}
@@ -71,17 +65,9 @@ class TitleClassifier(L.LightningModule):
         torch.manual_seed(int(drawn_from.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
-        logits = self.network(batch)
-        log_probabilities = F.log_softmax(logits + self._adjustment, dim=1)
-        loss = F.nll_loss(log_probabilities, batch.targets, reduction="none")
-        smoothing = self._params.label_smoothing
-        if smoothing:
-            # Spread evenly, the smoothing would undo the adjustment for rare categories.
-            loss = (1 - smoothing) * loss - smoothing * (
-                log_probabilities * self._class_shares
-            ).sum(1)
-        weights = batch.weights * self._doubt(logits, batch.targets)
-        loss = (loss * weights).sum() / batch.weights.sum()
+        judged = self._judged(batch)
+        weights = batch.weights * self._doubt(judged.probability, batch.targets)
+        loss = (judged.loss * weights).sum() / batch.weights.sum()
         optimizers = self._as_list(self.optimizers())
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -93,20 +79,21 @@ class TitleClassifier(L.LightningModule):
         ):
             optimizer.step()
             schedule.step()
-        self._see(logits, batch)
 
     def on_validation_epoch_start(self) -> None:
         self._train_metrics = self._metrics("train")
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        self._see(self.network(batch), batch)
+        self._judged(batch)
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict({**self._train_metrics, **self._metrics("validation")}, sync_dist=True)
 
-    def _see(self, logits: torch.Tensor, batch: Batch) -> None:
-        loss = F.cross_entropy(logits.detach(), batch.targets, reduction="none")
-        self._seen.append((loss, logits.detach().argmax(1), batch.targets))
+    def _judged(self, batch: Batch) -> Judged:
+        """Return what the network says of a batch, and keep it for the metrics."""
+        judged: Judged = self._cross_entropy(self.network(batch), batch.targets)
+        self._seen.append((judged.cross_entropy, judged.predictions, batch.targets))
+        return judged
 
     def _metrics(self, split: str) -> dict[str, float]:
         loss, predictions, targets = (

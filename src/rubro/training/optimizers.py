@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from rubro.base.threads import in_parts
+
+if TYPE_CHECKING:
+    from rubro.models.row_sums import RowGradient
 
 
 class RowWiseAdam(torch.optim.Optimizer):
@@ -47,7 +50,7 @@ class RowWiseAdam(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             for table in group["params"]:
-                if table.grad is not None:
+                if table.grad is not None or hasattr(table, "row_gradient"):
                     self._step(table, group)
         return loss
 
@@ -57,28 +60,34 @@ class RowWiseAdam(torch.optim.Optimizer):
             state["step"] = 0
             state["mean"] = torch.zeros_like(table)
             state["mean_square"] = table.new_zeros(len(table), 1)
-        rows, values = rows_of(table.grad)  # type: ignore[arg-type]
         beta, square_beta = group["betas"]
         state["step"] += 1
         bias, square_bias = 1 - beta ** state["step"], 1 - square_beta ** state["step"]
         if table.device.type == "cpu":
-            from rubro.training.row_updates import update_rows  # compiled when first called
+            # Both modules are compiled when first called.
+            from rubro.models.row_sums import RowGradient
+            from rubro.training.row_updates import update_rows
 
+            gradient = taken_row_gradient(table) or RowGradient.from_values(*rows_of(table.grad))
             update = partial(
                 update_rows,
                 table.detach().numpy(),
                 state["mean"].numpy(),
                 state["mean_square"].squeeze(1).numpy(),
-                rows.numpy(),
-                values.numpy(),
+                gradient.rows.numpy(),
+                gradient.index.numpy(),
+                gradient.offsets.numpy(),
+                gradient.vectors.numpy(),
+                gradient.factors.numpy(),
                 np.float32(1 - beta),
                 np.float32(1 - square_beta),
                 np.float32(square_bias),
                 np.float32(group["eps"] ** 2),
                 np.float32(group["lr"] / bias),
             )
-            in_parts(update, len(rows))
+            in_parts(update, len(gradient.rows))
             return
+        rows, values = rows_of(table.grad)
         mean = state["mean"][rows].lerp_(values, 1 - beta)
         square = values.square().mean(dim=1, keepdim=True)
         mean_square = state["mean_square"][rows].lerp_(square, 1 - square_beta)
@@ -88,8 +97,15 @@ class RowWiseAdam(torch.optim.Optimizer):
         table.index_add_(0, rows, mean.mul_(scale), alpha=-group["lr"] / bias)
 
 
-def rows_of(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def taken_row_gradient(table: torch.Tensor) -> RowGradient | None:
+    """Return the RowGradient of a table and remove it from there; None where it has none."""
+    gradient: RowGradient | None = vars(table).pop("row_gradient", None)
+    return gradient
+
+
+def rows_of(gradient: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Return row numbers, each once, and values of a sparse gradient."""
+    assert gradient is not None
     rows = gradient._indices()[0]
     if not (rows[1:] > rows[:-1]).all():  # those of a batch are sorted, each once
         gradient = gradient.coalesce()

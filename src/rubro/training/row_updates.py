@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-_LANES = 8  # sums that are added side by side, as many as a vector register has
+from rubro.base.folds import folded_sum
 
 
 @njit(cache=True, nogil=True)
@@ -18,7 +18,10 @@ def update_rows(
     mean: np.ndarray,
     mean_square: np.ndarray,
     rows: np.ndarray,
-    gradient: np.ndarray,
+    index: np.ndarray,
+    offsets: np.ndarray,
+    vectors: np.ndarray,
+    factors: np.ndarray,
     mean_share: np.float32,
     square_share: np.float32,
     square_bias: np.float32,
@@ -33,8 +36,11 @@ def update_rows(
         table: float32 (rows, size).
         mean: Mean gradient of each value, float32 (rows, size).
         mean_square: Mean square of the gradient of each row, float32 (rows,).
-        rows: Numbers of the rows, each once, int64 (n,).
-        gradient: Gradient of these rows, float32 (n, size).
+        rows: Numbers of the rows, each once, int64 (R,).
+        index: Positions in vectors of what each row adds up, int64 (N,), row by row.
+        offsets: Bounds of the rows in index, int64 (R + 1,).
+        vectors: Vectors whose sums are the gradients of the rows, float32 (V, size).
+        factors: Factor of each vector, float32 (V,).
         mean_share: Share of this gradient in the mean, float32.
         square_share: Share of this gradient in the mean square, float32.
         square_bias: Divisor of the mean square, which starts at zero, float32.
@@ -44,21 +50,21 @@ def update_rows(
         end: Position after the last one in rows.
     """
     size = table.shape[1]
-    sums = np.zeros(_LANES, dtype=np.float32)
+    own, squares = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     for i in range(start, end):
-        row, own = rows[i], gradient[i]
-        sums[:] = 0
-        for at in range(0, size - _LANES + 1, _LANES):
-            for lane in range(_LANES):
-                sums[lane] += own[at + lane] * own[at + lane]
-        for j in range(size - size % _LANES, size):
-            sums[0] += own[j] * own[j]
-        total = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + (
-            (sums[4] + sums[5]) + (sums[6] + sums[7])
-        )
-        mean_square[row] += (total / np.float32(size) - mean_square[row]) * square_share
-        scale = rate / np.sqrt(mean_square[row] / square_bias + eps_square)
+        row = rows[i]
+        own[:] = 0
+        for k in range(offsets[i], offsets[i + 1]):
+            vector, factor = vectors[index[k]], factors[index[k]]
+            for j in range(size):
+                own[j] += factor * vector[j]
         for j in range(size):
-            moved = mean[row, j] + (own[j] - mean[row, j]) * mean_share
-            mean[row, j] = moved
-            table[row, j] -= moved * scale
+            squares[j] = own[j] * own[j]
+        square = folded_sum(squares) / np.float32(size)
+        mean_square[row] += (square - mean_square[row]) * square_share
+        scale = rate / np.sqrt(mean_square[row] / square_bias + eps_square)
+        values, means = table[row], mean[row]
+        for j in range(size):
+            moved = means[j] + (own[j] - means[j]) * mean_share
+            means[j] = moved
+            values[j] -= moved * scale

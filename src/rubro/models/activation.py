@@ -1,0 +1,73 @@
+"""ReLU and dropout of a hidden layer, compiled for a CPU.
+
+Operations and their order are fixed, and nothing is reassociated: the bytes are the same on every CPU
+and for any number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def activate(
+    values: np.ndarray,
+    bias: np.ndarray,
+    draws: np.ndarray,
+    least: np.uint16,
+    factor: np.float32,
+    first_row: int,
+    end_row: int,
+    first: int,
+    end: int,
+) -> None:
+    """Add the bias to part of a product, then take ReLU and dropout, in place.
+
+    Args:
+        values: Product, float32 (n, outputs).
+        bias: float32 (outputs,).
+        draws: Random draws, uint16 (n, outputs).
+        least: Least draw of a value that is kept.
+        factor: Factor of the values that are kept.
+        first_row: First row of the part.
+        end_row: Row after the last one.
+        first: First column of the part.
+        end: Column after the last one.
+    """
+    own_bias = bias[first:end]
+    for i in range(first_row, end_row):
+        own, drawn = values[i, first:end], draws[i, first:end]
+        for j in range(len(own)):
+            value = own[j] + own_bias[j]
+            kept = value > 0 and drawn[j] >= least
+            own[j] = value * factor if kept else np.float32(0)
+
+
+@njit(cache=True, nogil=True)
+def gradient_before(
+    gradient: np.ndarray,
+    results: np.ndarray,
+    factor: np.float32,
+    before: np.ndarray,
+    of_bias: np.ndarray,
+    first: int,
+    end: int,
+) -> None:
+    """Write the gradient before ReLU and dropout, and that of the bias, in some columns.
+
+    Args:
+        gradient: Gradient of the results, float32 (n, outputs).
+        results: Values after ReLU and dropout, float32 (n, outputs).
+        factor: Factor of the values that were kept.
+        before: Gradient before ReLU and dropout, float32 (n, outputs); written.
+        of_bias: Gradient of the bias, zeros, float32 (outputs,); written.
+        first: First column.
+        end: Column after the last one.
+    """
+    total = of_bias[first:end]
+    for i in range(len(gradient)):
+        after, result, own = gradient[i, first:end], results[i, first:end], before[i, first:end]
+        for j in range(len(own)):
+            own[j] = after[j] * factor if result[j] > 0 else np.float32(0)
+            total[j] += own[j]
