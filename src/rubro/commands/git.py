@@ -16,16 +16,7 @@ def git(*arguments: str) -> str | None:
     Raises:
         DataError: Git is not installed.
     """
-    try:
-        done = subprocess.run(
-            ["git", *arguments],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-    except FileNotFoundError:
-        raise DataError("git: no such command; install Git") from None
+    done = _run(arguments)
     return done.stdout if done.returncode == 0 else None
 
 
@@ -37,18 +28,27 @@ def needed_git(*arguments: str, given: str | None = None) -> str:
         given: Text for its standard input.
 
     Raises:
-        DataError: git fails, as it does outside a repository.
+        DataError: Git is not installed, or fails, as it does outside a repository.
     """
+    done = _run(arguments, given)
+    if done.returncode:
+        raise DataError(
+            f"git {arguments[0]}: {done.stderr.strip()}; run in the folder of a clone of the project"
+        )
+    return done.stdout.strip()
+
+
+def _run(arguments: tuple[str, ...], given: str | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(
-            ["git", *arguments], input=given, capture_output=True, encoding="utf-8", check=True
+        return subprocess.run(
+            ["git", *arguments],
+            input=given,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     except FileNotFoundError:
         raise DataError(
             "git: not found; experiments are kept in Git, which must be installed"
         ) from None
-    except subprocess.CalledProcessError as error:
-        raise DataError(
-            f"git {arguments[0]}: {error.stderr.strip()}; run in the folder of a clone of the project"
-        ) from None
-    return done.stdout.strip()

@@ -44,30 +44,22 @@ def activate(
             own[j] = value * factor if kept else np.float32(0)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def gradient_before(
-    gradient: np.ndarray,
-    results: np.ndarray,
-    factor: np.float32,
-    before: np.ndarray,
-    of_bias: np.ndarray,
-    first: int,
-    end: int,
-) -> None:
-    """Write the gradient before ReLU and dropout, and that of the bias, in some columns.
+    gradient: np.ndarray, results: np.ndarray, factor: np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gradient before ReLU and dropout, float32 (n, outputs), and that of the bias.
 
     Args:
         gradient: Gradient of the results, float32 (n, outputs).
         results: Values after ReLU and dropout, float32 (n, outputs).
         factor: Factor of the values that were kept.
-        before: Gradient before ReLU and dropout, float32 (n, outputs); written.
-        of_bias: Gradient of the bias, zeros, float32 (outputs,); written.
-        first: First column.
-        end: Column after the last one.
     """
-    total = of_bias[first:end]
+    before = np.empty_like(gradient)
+    of_bias = np.zeros(gradient.shape[1], dtype=np.float32)
     for i in range(len(gradient)):
-        after, result, own = gradient[i, first:end], results[i, first:end], before[i, first:end]
+        after, result, own = gradient[i], results[i], before[i]
         for j in range(len(own)):
             own[j] = after[j] * factor if result[j] > 0 else np.float32(0)
-            total[j] += own[j]
+            of_bias[j] += own[j]
+    return before, of_bias

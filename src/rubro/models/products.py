@@ -116,10 +116,7 @@ class _Hidden(torch.autograd.Function):
 
         *_, result = ctx.saved_tensors
         gradient = gradients[0].contiguous().numpy()
-        before = np.empty_like(gradient)
-        of_bias = np.zeros(gradient.shape[1], dtype=np.float32)
-        read = gradient, result.numpy(), ctx.factor
-        in_parts(lambda *columns: gradient_before(*read, before, of_bias, *columns), len(of_bias))
+        before, of_bias = gradient_before(gradient, result.numpy(), ctx.factor)
         return *_gradients(ctx, torch.from_numpy(before)), torch.from_numpy(of_bias), None
 
 

@@ -69,9 +69,12 @@ def logits_of(
     """
     ensemble = classifiers["ensemble"]
     members = member_logits_of(ensemble, titles, processes)
-    found = {"ensemble": ensemble.weighted_sum(members)}
-    for name in classifiers.keys() - found:
-        alone = classifiers[name]
-        own = members if name in members else member_logits_of(alone, titles, processes)
-        found[name] = own[name]
-    return {name: found[name] for name in classifiers}
+    found = {}
+    for name, classifier in classifiers.items():
+        if classifier is ensemble:
+            found[name] = ensemble.weighted_sum(members)
+        elif name in members:
+            found[name] = members[name]
+        else:
+            found |= member_logits_of(classifier, titles, processes)
+    return found

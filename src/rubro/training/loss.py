@@ -105,10 +105,9 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         from rubro.training.softmax import softmax_gradient  # compiled when first called
 
-        exponentials, totals, targets, shares = (saved.numpy() for saved in ctx.saved_tensors)
-        gradient = np.empty_like(exponentials)
-        read = exponentials, totals, targets, shares, ctx.smoothing, gradients[0].numpy()
-        in_parts(partial(softmax_gradient, *read, gradient), len(gradient))
+        exponentials, totals, targets, shares = (tensor.numpy() for tensor in ctx.saved_tensors)
+        of_loss = gradients[0].numpy()
+        gradient = softmax_gradient(exponentials, totals, targets, shares, ctx.smoothing, of_loss)
         return torch.from_numpy(gradient), None, None, None, None
 
 

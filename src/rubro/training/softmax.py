@@ -89,7 +89,7 @@ def softmax_sums(
         predictions[i] = best
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def softmax_gradient(
     exponentials: np.ndarray,
     totals: np.ndarray,
@@ -97,11 +97,8 @@ def softmax_gradient(
     shares: np.ndarray,
     smoothing: np.float32,
     of_loss: np.ndarray,
-    gradient: np.ndarray,
-    start: int,
-    end: int,
-) -> None:
-    """Write the gradient of the cross-entropy of the titles from start to end.
+) -> np.ndarray:
+    """Return the gradient of the cross-entropy with respect to the logits, float32 (B, classes).
 
     Args:
         exponentials: float32 (B, classes), from softmax_sums.
@@ -110,13 +107,12 @@ def softmax_gradient(
         shares: Share of each class, float32 (classes,).
         smoothing: Share of the target that is spread over all classes.
         of_loss: Gradient of the loss of each title, float32 (B,).
-        gradient: Gradient of the logits, float32 (B, classes); written.
-        start: First title.
-        end: Title after the last one.
     """
-    for i in range(start, end):
-        factor = of_loss[i]
+    gradient = np.empty_like(exponentials)
+    for i in range(len(gradient)):
+        factor, own, values = of_loss[i], gradient[i], exponentials[i]
         scale, spread = factor / totals[i], factor * smoothing
         for j in range(len(shares)):
-            gradient[i, j] = exponentials[i, j] * scale - shares[j] * spread
-        gradient[i, targets[i]] -= factor - spread
+            own[j] = values[j] * scale - shares[j] * spread
+        own[targets[i]] -= factor - spread
+    return gradient
