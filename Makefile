@@ -125,4 +125,4 @@ lock: setup ## Renew requirements.lock with the newest versions (torch stays)
 
 .PHONY: clean
 clean: ## Remove outputs of the pipeline; the DVC cache stays
-	rm -rf data/subset data/features models metrics/curves metrics/evaluation dvc_plots report.html report_charts
+	rm -rf data/subset data/features data/vocabulary models metrics/curves metrics/evaluation dvc_plots report.html report_charts

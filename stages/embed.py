@@ -15,7 +15,7 @@ from rubro.training.fasttext import train_fasttext
 
 def main(params: Params) -> None:
     train = TitleTokens(load_split(Path("data/subset"), "train", ("tokens",)))
-    subwords = load_subwords(Path("data/features"))
+    subwords = load_subwords(Path("data/vocabulary"))
     train_fasttext(train, subwords, params.embed, params.seed).save(Path("models/embedding"))
 
 

@@ -17,7 +17,7 @@ from rubro.features.featurizer import Featurizer, TitleFeatures
 from rubro.features.titles import LabelledTitles, labels_of, save_features
 from rubro.features.vocabulary import count_subwords, save_subwords
 
-SUBSET, FEATURES = Path("data/subset"), Path("data/features")
+SUBSET, FEATURES, VOCABULARY = map(Path, ("data/subset", "data/features", "data/vocabulary"))
 
 
 def main(params: Params) -> None:
@@ -31,7 +31,7 @@ def main(params: Params) -> None:
         splits[name] = LabelledTitles(TitleFeatures.concatenated(parts), labels)
     words, train, validation = featurizer.words(), splits["train"], splits["validation"]
     subwords = count_subwords(words, train.features.tokens, sizes)
-    save_subwords(FEATURES, subwords)
+    save_subwords(VOCABULARY, subwords)
     save_features(FEATURES, splits, featurizer.tokens(subwords))
     unknown = np.array([word not in subwords for word in words])
     summary = {

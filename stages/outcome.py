@@ -19,7 +19,7 @@ from rubro.training.calibration import calibrated
 from rubro.training.title_weights import titles_to_choose_by
 from rubro.training.tracking import Tracker
 
-SUBSET, FEATURES = Path("data/subset"), Path("data/features")
+SUBSET, FEATURES, VOCABULARY = map(Path, ("data/subset", "data/features", "data/vocabulary"))
 
 
 def titles_that_choose(params: Params) -> tuple[list[str], np.ndarray]:
@@ -44,7 +44,7 @@ def save_member(
     Returns:
         Metrics on validation, calibration and size of the folder, for JSON.
     """
-    subwords = load_subwords(FEATURES)
+    subwords = load_subwords(VOCABULARY)
     sizes = params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
     text = load_info(SUBSET).model_dump() | sizes
     description = Description(

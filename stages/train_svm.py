@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import workspace  # noqa: F401
 
-from outcome import FEATURES, SUBSET, log_outcome, save_member
+from outcome import FEATURES, SUBSET, VOCABULARY, log_outcome, save_member
 
 from rubro.base.files import write_json
 from rubro.base.params import Params
@@ -21,7 +21,7 @@ from rubro.training.tracking import tracked
 
 def main(params: Params) -> None:
     (train,), tokens = load_features(FEATURES, "train")
-    subwords = load_subwords(FEATURES)
+    subwords = load_subwords(VOCABULARY)
     sizes = Inputs(len(subwords.vocabulary), subwords.row_count, params.featurize.bigram_buckets)
     classes = len(load_labels(SUBSET))
     training = {"seed": params.seed, **params.train_svm.model_dump()}

@@ -77,6 +77,24 @@ def test_a_changed_knob_of_the_svm_trains_no_network(project: Path, dvc: Run) ->
 
 
 @pytest.mark.slow
+def test_where_the_outputs_of_the_commit_were_never_made_experiments_follow_one_another(
+    project: Path, dvc: Run
+) -> None:
+    # As in a new clone: dvc.lock names outputs that no cache has.
+    run_in(project, "make", "clean")
+    shutil.rmtree(project / ".dvc" / "cache")
+    change = "train_svm.C=0.5"
+    dvc("exp", "run", "-S", change, "-S", "seed=5")
+    run_in(project, "git", "checkout", "--quiet", ".")
+    done = dvc("exp", "run", "-S", change, "-S", "seed=5", "-S", "ensemble.members=[svm]")
+    assert stages_run(done) == ["ensemble", "evaluate"]
+    run_in(project, "git", "checkout", "--quiet", ".")
+    members = "ensemble.members=[svm,mlp]"
+    done = dvc("exp", "run", "--temp", "-S", change, "-S", "seed=5", "-S", members)
+    assert stages_run(done) == ["ensemble", "evaluate"]
+
+
+@pytest.mark.slow
 def test_an_ensemble_of_one_member_is_that_model(project: Path, dvc: Run) -> None:
     done = dvc("exp", "run", "-S", "ensemble.members=[svm]")
     assert stages_run(done) == ["ensemble", "evaluate"]

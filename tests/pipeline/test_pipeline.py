@@ -140,7 +140,7 @@ def test_git_holds_only_the_small_outputs(first_project: Path) -> None:
 def test_outputs_name_no_path_of_the_machine(first_project: Path) -> None:
     outputs = [
         file
-        for folder in ("data/subset", "data/features", "models", "metrics")
+        for folder in ("data/subset", "data/features", "data/vocabulary", "models", "metrics")
         for file in (first_project / folder).rglob("*")
         if file.is_file()
     ]

@@ -97,7 +97,7 @@ def workspace(
     targets = learnable[1].labels.targets
     write_titles(elsewhere, learnable, learnable_texts[0], targets, np.ones(len(targets), bool))
     embedding.save(elsewhere / "models/embedding")
-    save_subwords(elsewhere / "data/features", embedding.subwords)
+    save_subwords(elsewhere / "data/vocabulary", embedding.subwords)
     return elsewhere
 
 
