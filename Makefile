@@ -89,6 +89,11 @@ bench-predict: setup ## Speed of prediction on one core, of MODELS=models on DAT
 	python benchmarks/predict.py --models $(MODELS) $(if $(DATA),--data $(DATA)) \
 	  --out benchmarks/results/predict.json
 
+.PHONY: bench-step
+bench-step: setup ## Time of a step of each network where `dvc repro embed` has run, beside its floor
+	python benchmarks/step.py mlp
+	python benchmarks/step.py cnn
+
 .PHONY: prove
 prove: setup ## Prove repeatability: reruns, threads, kills and damaged inputs, counted; an hour
 	python benchmarks/prove.py

@@ -30,6 +30,29 @@ EMBEDDING = Path("models/embedding")
 _LEADER = "RUBRO_LEADER"
 
 
+def initial_network(
+    kind: type[Network], params: Params, hyperparameters: TrainParams, classes: int
+) -> Network:
+    """Return a network that starts from the embedding, or from a random one.
+
+    Args:
+        kind: Class of the network.
+        params: All parameters.
+        hyperparameters: Parameters of the network.
+        classes: Number of categories.
+    """
+    embedding = Embedding.load(EMBEDDING)
+    if hyperparameters.initial_embedding == "random":
+        embedding = embedding.randomised(params.seed)
+    rows, size = embedding.table.shape
+    shape = ModelShape(rows, size, params.featurize.bigram_buckets, classes)
+    network = kind(shape, hyperparameters)
+    network.token_vectors.start_from(
+        embedding, hyperparameters.embedding_scale, hyperparameters.fine_tune_embedding
+    )
+    return network
+
+
 def train_network(
     name: str,
     kind: type[Network],
@@ -49,21 +72,11 @@ def train_network(
     processes = processes_of(params.nodes, params.devices, started=workspace.LEADER is not None)
     console().quiet = not processes.speaks
     L.seed_everything(params.seed, verbose=False)
-    embedding = Embedding.load(EMBEDDING)
     (train_titles, validation), tokens = load_features(FEATURES, "train", "validation")
     chosen = titles_to_choose_by(validation.labels, params.min_reliable_titles)
     classes = len(load_labels(SUBSET))
     titles = TrainingTitles(train_titles, validation.take(chosen), tokens, classes)
-    rows, vector_size = embedding.table.shape
-    network = kind(
-        ModelShape(rows, vector_size, params.featurize.bigram_buckets, classes), hyperparameters
-    )
-    is_random = hyperparameters.initial_embedding == "random"
-    network.token_vectors.start_from(
-        embedding.randomised(params.seed) if is_random else embedding,
-        hyperparameters.embedding_scale,
-        hyperparameters.fine_tune_embedding,
-    )
+    network = initial_network(kind, params, hyperparameters, classes)
     training: dict[str, Any] = {"seed": params.seed, **hyperparameters.model_dump()}
     settings = {
         **training,
@@ -91,8 +104,9 @@ def train_network(
         network.load_state_dict(trained.state)
         tensors = stored(network, hyperparameters.table_precision)
         own = {key: value for key, value in training.items() if key in member.model_fields}
-        sizes = {"vector_size": vector_size, "training": training | trained.origin}
-        summary = save_member(name, member(**own, **sizes), tensors, params)
+        size = network.token_vectors.table.embedding_dim
+        entry = member(**own, vector_size=size, training=training | trained.origin)
+        summary = save_member(name, entry, tensors, params)
         write_json(Path(f"metrics/train_{name}.json"), {**trained.summary, **summary})
         best = trained.summary["best"]
         of_best = {f"best/{split}/{k}": v for split in CURVES for k, v in best[split].items()}

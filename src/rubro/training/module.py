@@ -65,9 +65,7 @@ class TitleClassifier(L.LightningModule):
         torch.manual_seed(int(drawn_from.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
-        judged = self._judged(batch)
-        weights = batch.weights * self._doubt(judged.probability, batch.targets)
-        loss = (judged.loss * weights).sum() / batch.weights.sum()
+        loss = self.loss_of(batch)
         optimizers = self._as_list(self.optimizers())
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -79,6 +77,13 @@ class TitleClassifier(L.LightningModule):
         ):
             optimizer.step()
             schedule.step()
+
+    def loss_of(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of a batch of training titles, a scalar."""
+        judged = self._judged(batch)
+        weights = batch.weights * self._doubt(judged.probability, batch.targets)
+        loss: torch.Tensor = (judged.loss * weights).sum() / batch.weights.sum()
+        return loss
 
     def on_validation_epoch_start(self) -> None:
         self._train_metrics = self._metrics("train")

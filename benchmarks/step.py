@@ -1,0 +1,162 @@
+"""Time of a training step, beside the least that its products and its tables take on this machine.
+
+Run it where `dvc repro embed` has run. Threads as in the stages: all cores, or OMP_NUM_THREADS.
+
+    python benchmarks/step.py mlp
+    OMP_NUM_THREADS=1 python benchmarks/step.py cnn
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from enum import StrEnum
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Annotated, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
+import workspace  # noqa: F401 (its environment: threads, instructions)
+
+import numpy as np
+import torch
+import typer
+from network import initial_network
+from outcome import FEATURES, SUBSET
+
+from rubro.base.console import reported_errors
+from rubro.base.settings import load_params
+from rubro.base.threads import in_parts, thread_count
+from rubro.data.splits import load_labels
+from rubro.features.titles import load_features
+from rubro.models.batches import Batch, Batches
+from rubro.models.cnn import Cnn
+from rubro.models.layers import Network, RowTable
+from rubro.models.mlp import Mlp
+from rubro.models.products import Linear, product
+from rubro.training.budget import batch_size_for
+from rubro.training.loss import class_shares
+from rubro.training.module import TitleClassifier
+
+_WARM_UP = 5  # steps; in the first one kernels are compiled
+# A row is read to be summed; to be moved, it is read and written, and so is its mean gradient.
+_TRANSFERS = 5
+_MATRIX, _WORDS = 1024, 2**26
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+class Model(StrEnum):
+    """A network."""
+
+    mlp = "mlp"
+    cnn = "cnn"
+
+
+def prepared(model: Model) -> tuple[TitleClassifier, Batches]:
+    """Return the classifier as its stage starts to train it, and the batches of a pass."""
+    params = load_params()
+    own, kind = {
+        Model.mlp: (params.train_mlp, Mlp),
+        Model.cnn: (params.train_cnn, Cnn),
+    }[model]
+    (titles,), tokens = load_features(FEATURES, "train")
+    classes, weights = len(load_labels(SUBSET)), np.ones(len(titles), np.float32)
+    network = initial_network(kind, params, own, classes).train()
+    size = batch_size_for(len(titles), own.batch_size)
+    batches = Batches(titles, tokens, size, weights, own.row_dropout, seed=(params.seed, 0))
+    shares = class_shares(titles.labels, weights, classes)
+    return TitleClassifier(network, own, len(batches), shares, params.seed), batches
+
+
+def timed_steps(
+    classifier: TitleClassifier, batches: Batches, steps: int
+) -> tuple[dict[str, float], list[Batch]]:
+    """Return the microseconds a title of each part of a step, and the batches of the steps."""
+    optimizers: list[Any] = classifier.configure_optimizers()[0]
+    spent: dict[str, list[float]] = defaultdict(list)
+    seen: list[Batch] = []
+
+    def timed(part: str, work: Callable[[], Any]) -> Any:
+        start = perf_counter()
+        result = work()
+        spent[part].append(perf_counter() - start)
+        return result
+
+    epochs = (batch for _ in cycle([0]) for batch in batches)
+    for _ in range(_WARM_UP + steps):
+        seen.append(timed("gather", lambda: next(epochs)))
+        loss = timed("forward and loss", lambda: classifier.loss_of(seen[-1]))
+        timed("backward", loss.backward)
+        timed("optimisers", lambda: [optimizer.step() for optimizer in optimizers])
+        classifier.zero_grad()
+    seen = seen[_WARM_UP:]
+    titles = median(len(batch.targets) for batch in seen)
+    return {part: median(each[_WARM_UP:]) / titles * 1e6 for part, each in spent.items()}, seen
+
+
+def work_of(network: Network, batch: Batch) -> tuple[float, float]:
+    """Return the floating-point operations of the products of a step, and the bytes of its tables."""
+    operations = 0
+    for name, layer in network.named_modules():
+        if isinstance(layer, Linear):  # a filter reads distinct tokens, other layers titles
+            rows = len(batch.row_counts) if name.startswith("filters") else len(batch.targets)
+            operations += 3 * 2 * rows * layer.weight.numel()  # one product forward, two back
+    tables = [module for module in network.modules() if isinstance(module, RowTable)]
+    rows = len(batch.rows) + (len(batch.bigrams) if len(tables) > 1 else 0)
+    return operations, _TRANSFERS * rows * tables[0].embedding_dim * 4
+
+
+def rates() -> tuple[float, float]:
+    """Return operations a second of a product and bytes a second of a copy, by all threads."""
+    matrix, words = torch.rand(_MATRIX, _MATRIX), np.ones(_WORDS, np.float32)
+    copy = np.zeros_like(words)
+
+    def copied(first: int, end: int) -> None:
+        np.copyto(copy[first:end], words[first:end])
+
+    def best(work: Callable[[], Any]) -> float:
+        def seconds() -> float:
+            start = perf_counter()
+            work()
+            return perf_counter() - start
+
+        return min(seconds() for _ in range(7))
+
+    of_product = best(lambda: product(matrix, matrix))
+    of_copy = best(lambda: in_parts(copied, _WORDS))
+    return 2 * _MATRIX**3 / of_product, 2 * words.nbytes / of_copy
+
+
+@app.command()
+def main(
+    model: Annotated[Model, typer.Argument(help="The network.")],
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps.")] = 70,
+) -> None:
+    """Time the steps of a training in the current folder, part by part."""
+    with reported_errors():
+        classifier, batches = prepared(model)
+        parts, seen = timed_steps(classifier, batches, steps)
+        whole = sum(parts.values())
+        network: Any = classifier.network
+        works = np.array([[*work_of(network, batch), len(batch.targets)] for batch in seen])
+        operations, moved, titles = works.mean(axis=0)
+        by_second, copied = rates()
+        arithmetic, traffic = operations / titles / by_second, moved / titles / copied
+        typer.echo(
+            f"{model}, {titles:.0f} titles a batch, {thread_count()} threads: "
+            f"{whole:.1f} us a title, {1e6 / whole:,.0f} titles/s"
+        )
+        typer.echo("  " + ", ".join(f"{part} {spent:.1f}" for part, spent in parts.items()))
+        typer.echo(
+            f"  at least {1e6 * (arithmetic + traffic):.1f}: products {1e6 * arithmetic:.1f} "
+            f"({operations / titles / 1e6:.2f} million operations at {by_second / 1e9:.0f} GFLOP/s), "
+            f"tables {1e6 * traffic:.1f} ({moved / titles / 1e3:.0f} kB at {copied / 1e9:.0f} GB/s)"
+        )
+
+
+if __name__ == "__main__":
+    app()
