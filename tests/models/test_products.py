@@ -43,6 +43,15 @@ def test_a_hidden_layer_is_that_of_the_formula(
         torch.testing.assert_close(one, other.grad, atol=1e-4, rtol=1e-4)
 
 
+def test_what_is_not_a_number_stays_so() -> None:
+    layer, values = layer_and_values(70, 40, 33)
+    with torch.no_grad():
+        layer.weight[3] = torch.nan
+    results = layer.hidden(values, 0.0)
+    assert bool(results[:, 3].isnan().all())
+    assert not bool(results[:, 4:].isnan().any())
+
+
 @shapes
 def test_a_product_has_both_gradients_or_the_one_that_is_wanted(
     titles: int, inputs: int, outputs: int

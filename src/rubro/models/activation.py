@@ -40,8 +40,8 @@ def activate(
         own, drawn = values[i, first:end], draws[i, first:end]
         for j in range(len(own)):
             value = own[j] + own_bias[j]
-            kept = value > 0 and drawn[j] >= least
-            own[j] = value * factor if kept else np.float32(0)
+            is_zero = value <= 0 or drawn[j] < least  # not a number stays so, and ends the training
+            own[j] = np.float32(0) if is_zero else value * factor
 
 
 @njit(cache=True)

@@ -106,7 +106,7 @@ class _CrossEntropy(torch.autograd.Function):
         from rubro.training.softmax import softmax_gradient  # compiled when first called
 
         exponentials, totals, targets, shares = (tensor.numpy() for tensor in ctx.saved_tensors)
-        of_loss = gradients[0].numpy()
+        of_loss = gradients[0].contiguous().numpy()
         gradient = softmax_gradient(exponentials, totals, targets, shares, ctx.smoothing, of_loss)
         return torch.from_numpy(gradient), None, None, None, None
 
