@@ -72,7 +72,7 @@ def weights_of(file: Path) -> dict[str, torch.Tensor]:
 def logits_in_torch(project: Path, name: str, titles: list[str]) -> np.ndarray:
     """What the module that was trained says, with the weights of the model folder."""
     params = load_params(project / "params.yaml")
-    subwords = load_subwords(project / "data" / "features")
+    subwords = load_subwords(project / "data" / "vocabulary")
     sizes, hyperparameters = params.featurize, getattr(params, f"train_{name}")
     classes = Classifier.load(project / "models" / name).classes_
     shape = ModelShape(
