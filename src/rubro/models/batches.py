@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 
 from rubro.features.featurizer import Tokens
 from rubro.features.ragged import Ragged
@@ -76,14 +75,16 @@ def gather(
             at random.
         random: Source of the dropout; None = no dropout.
     """
+    from rubro.models.lists import distinct_of  # compiled when first called
+
     features = titles.features.take(indices)
     tokens, bigrams = features.tokens, features.bigrams
-    distinct, token_index = _distinct(tokens.values)
+    distinct, token_index = distinct_of(tokens.values)
     rows = distinct_tokens.take(distinct)
     if random is not None and row_dropout:
         bigrams, rows = _thinned(bigrams, row_dropout, random), _thinned(rows, row_dropout, random)
-    distinct_rows, row_index = _distinct(rows.values)
-    distinct_bigrams, bigram_index = _distinct(bigrams.values)
+    distinct_rows, row_index = distinct_of(rows.values)
+    distinct_bigrams, bigram_index = distinct_of(bigrams.values)
     lengths = tokens.lengths
     padded = np.full((len(indices), max(int(lengths.max(initial=0)), 1)), len(distinct))
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = token_index
@@ -176,41 +177,10 @@ def cut(values: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _thinned(lists: Ragged, share: float, random: np.random.Generator) -> Ragged:
+    from rubro.models.lists import kept_of  # compiled when first called
+
     draws = random.random(len(lists.values), dtype=np.float32)
-    return Ragged(*_kept(lists.values, lists.offsets, draws, np.float32(share)))
-
-
-@njit(cache=True)
-def _kept(
-    values: np.ndarray, offsets: np.ndarray, draws: np.ndarray, least: np.float32
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of lists whose draw is not below the least, and the offsets of the lists."""
-    kept, bounds, number = np.empty_like(values), np.zeros_like(offsets), 0
-    for i in range(len(offsets) - 1):
-        for k in range(offsets[i], offsets[i + 1]):
-            kept[number] = values[k]
-            number += draws[k] >= least
-        bounds[i + 1] = number
-    return kept[:number], bounds
-
-
-@njit(cache=True)
-def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct values, sorted, and the position of each value among them, int64."""
-    end = values.max() + 1 if len(values) else 0
-    positions = np.zeros(end, dtype=np.int32)  # faster than sorting
-    for value in values:
-        positions[value] = 1
-    distinct, number = np.empty(min(end, len(values)), dtype=np.int64), 0
-    for value in range(end):
-        if positions[value]:
-            distinct[number] = value
-            positions[value] = number
-            number += 1
-    index = np.empty(len(values), dtype=np.int64)
-    for i in range(len(values)):
-        index[i] = positions[values[i]]
-    return distinct[:number], index
+    return Ragged(*kept_of(lists.values, lists.offsets, draws, np.float32(share)))
 
 
 def _int64(values: np.ndarray) -> torch.Tensor:
