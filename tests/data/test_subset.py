@@ -303,6 +303,11 @@ def test_every_row_is_either_kept_or_counted_as_dropped(
     assert set(result.splits["train"]["category"]) == set(result.labels)
 
 
+def test_a_category_may_end_in_the_character_that_numpy_strips(subset: Make) -> None:
+    result = subset(many({"A\x00": 20, "B": 20}), zipf_exponent=0.5, flipped_label_share=0.3)
+    assert result.labels == ["A\x00", "B"]
+
+
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 
 

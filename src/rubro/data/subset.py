@@ -214,7 +214,8 @@ def _thinned_to_zipf(
     """Keep about n / rank ** exponent rows per class, with n of the largest, and random ranks."""
     if exponent == 0.0 or train.empty:
         return train
-    rank = dict(zip(random.permutation(labels), range(1, len(labels) + 1), strict=True))
+    order = random.permutation(len(labels))
+    rank = {labels[position]: place for place, position in enumerate(order, 1)}
     rows = random.permutation(len(train))
     categories = train["category"].iloc[rows].reset_index(drop=True)
     groups = categories.groupby(categories, observed=True)
