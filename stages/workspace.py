@@ -49,8 +49,6 @@ os.environ |= {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
 }
-# Rows of large tables are read and moved faster in large pages of memory.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # Where processes connect, torch warns of names that no server of names knows.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
