@@ -12,7 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 from enum import StrEnum
-from itertools import cycle
+from itertools import chain, repeat
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -26,6 +26,7 @@ import torch
 import typer
 from network import initial_network
 from outcome import FEATURES, SUBSET
+from predict import seconds_of
 
 from rubro.base.console import reported_errors
 from rubro.base.settings import load_params
@@ -86,7 +87,7 @@ def timed_steps(
         spent[part].append(perf_counter() - start)
         return result
 
-    epochs = (batch for _ in cycle([0]) for batch in batches)
+    epochs = chain.from_iterable(repeat(batches))
     for _ in range(_WARM_UP + steps):
         seen.append(timed("gather", lambda: next(epochs)))
         loss = timed("forward and loss", lambda: classifier.loss_of(seen[-1]))
@@ -118,13 +119,8 @@ def rates() -> tuple[float, float]:
     def copied(first: int, end: int) -> None:
         np.copyto(copy[first:end], words[first:end])
 
-    def best(work: Callable[[], Any]) -> float:
-        def seconds() -> float:
-            start = perf_counter()
-            work()
-            return perf_counter() - start
-
-        return min(seconds() for _ in range(7))
+    def best(work: Callable[[], object]) -> float:
+        return min(seconds_of(work) for _ in range(7))
 
     of_product = best(lambda: product(matrix, matrix))
     of_copy = best(lambda: in_parts(copied, _WORDS))

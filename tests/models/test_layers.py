@@ -27,14 +27,7 @@ from helpers import (
 from rubro.features.embedding import Embedding
 from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
-from rubro.models.layers import (
-    Dense,
-    ModelShape,
-    Network,
-    RowTable,
-    TokenVectors,
-    stored,
-)
+from rubro.models.layers import Dense, ModelShape, Network, RowTable, TokenVectors, stored
 from rubro.prediction.networks import Table
 
 pytest_plugins = ["helpers"]
