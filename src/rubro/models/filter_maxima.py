@@ -55,12 +55,11 @@ class FilterMaxima(torch.autograd.Function):
         """Return the gradients of parts and bias."""
         tokens, lengths, places = (saved.numpy() for saved in ctx.saved_tensors)
         gradient = gradients[0].contiguous().numpy()
-        of_parts = np.zeros(ctx.shape, dtype=np.float32)
-        of_bias = np.zeros(gradient.shape[1], dtype=np.float32)
-        read = gradient, places, tokens, lengths, ctx.spans
-        width = len(of_bias) // len(ctx.spans)
-        in_parts(lambda start, end: _spread(*read, of_parts, of_bias, start, end), width)
-        return torch.from_numpy(of_parts), torch.from_numpy(of_bias), None, None, None
+        of_parts = np.empty(ctx.shape, dtype=np.float32)
+        read = gradient, places, *_occurrences(tokens, lengths, len(of_parts)), ctx.spans
+        in_parts(lambda start, end: _add_gradients(*read, of_parts, start, end), len(of_parts))
+        of_bias = torch.from_numpy(_of_bias(gradient, places))
+        return torch.from_numpy(of_parts), of_bias, None, None, None
 
 
 @njit(cache=True, nogil=True)
@@ -98,29 +97,62 @@ def _maxima(
             first += spans[number] * width
 
 
+@njit(cache=True)
+def _occurrences(
+    tokens: np.ndarray, lengths: np.ndarray, distinct: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return title and position of each occurrence, token by token, and the tokens' bounds there."""
+    bounds = np.zeros(distinct + 1, dtype=np.int64)
+    for title in range(len(tokens)):
+        for position in range(lengths[title]):
+            bounds[tokens[title, position] + 1] += 1
+    for token in range(distinct):
+        bounds[token + 1] += bounds[token]
+    titles = np.empty(bounds[-1], dtype=np.int64)
+    positions, at = np.empty_like(titles), bounds.copy()
+    for title in range(len(tokens)):
+        for position in range(lengths[title]):
+            token = tokens[title, position]
+            titles[at[token]], positions[at[token]] = title, position
+            at[token] += 1
+    return titles, positions, bounds
+
+
 @njit(cache=True, nogil=True)
-def _spread(
+def _add_gradients(
     gradient: np.ndarray,
     places: np.ndarray,
-    tokens: np.ndarray,
-    lengths: np.ndarray,
+    titles: np.ndarray,
+    positions: np.ndarray,
+    bounds: np.ndarray,
     spans: np.ndarray,
     of_parts: np.ndarray,
-    of_bias: np.ndarray,
     start: int,
     end: int,
 ) -> None:
-    """Add the gradient of each maximum to what it was made of: filters start to end of each size."""
-    width = len(of_bias) // len(spans)
-    for title in range(len(tokens)):
-        first = 0
-        for number in range(len(spans)):
-            for j in range(start, end):
-                position = places[title, number * width + j]
-                if position < 0:
-                    continue
-                own = gradient[title, number * width + j]
-                of_bias[number * width + j] += own
-                for i in range(min(spans[number], lengths[title] - position)):
-                    of_parts[tokens[title, position + i], first + i * width + j] += own
-            first += spans[number] * width
+    """Add up the gradients of the maxima that the tokens from start to end are part of."""
+    width = gradient.shape[1] // len(spans)
+    for token in range(start, end):
+        of_parts[token, :] = 0
+        for k in range(bounds[token], bounds[token + 1]):
+            title, first = titles[k], 0
+            for number in range(len(spans)):
+                own = gradient[title, number * width : (number + 1) * width]
+                place = places[title, number * width : (number + 1) * width]
+                for i in range(min(spans[number], positions[k] + 1)):
+                    window = np.int32(positions[k] - i)
+                    total = of_parts[token, first + i * width : first + (i + 1) * width]
+                    for j in range(width):
+                        total[j] += own[j] if place[j] == window else np.float32(0)
+                first += spans[number] * width
+
+
+@njit(cache=True)
+def _of_bias(gradient: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the gradient of the bias of each filter: of its maxima that are not 0."""
+    total = np.zeros(gradient.shape[1], dtype=np.float32)
+    for title in range(len(gradient)):
+        own, place = gradient[title], places[title]
+        for j in range(len(total)):
+            total[j] += own[j] if place[j] >= 0 else np.float32(0)
+    return total
