@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import WORDS, Learnable, MakeTitles, in_places
+from rubro.base.threads import VARIABLE
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.titles import LabelledTitles
@@ -128,9 +129,14 @@ def test_without_a_seed_titles_come_in_the_order_of_the_split(learnable: Learnab
     assert joined(shown) == list(range(len(titles)))
 
 
-def test_the_same_seed_gives_the_same_batches(learnable: Learnable) -> None:
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_the_same_seed_gives_the_same_batches(
+    threads: str, learnable: Learnable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     titles, _, tokens = learnable
-    first, second = (list(Batches(titles, tokens, 32, seed=(4, 2))) for _ in range(2))
+    first = list(Batches(titles, tokens, 32, row_dropout=0.3, seed=(4, 2)))
+    monkeypatch.setenv(VARIABLE, threads)
+    second = list(Batches(titles, tokens, 32, row_dropout=0.3, seed=(4, 2)))
     assert all(same(one, other) for one, other in zip(first, second, strict=True))
 
 

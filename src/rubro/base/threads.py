@@ -7,13 +7,15 @@ that number never changes a byte.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from threading import Thread
+from itertools import islice, pairwise
+from threading import Lock, Thread
 from typing import TypeVar
 
 VARIABLE = "RUBRO_THREADS"
+_PARTS_PER_THREAD = 4
 T = TypeVar("T")
 
 
@@ -37,7 +39,10 @@ def thread_count() -> int:
 
 
 def in_parts(work: Callable[[int, int], object], count: int) -> None:
-    """Call a function for consecutive ranges that cover 0 to count, one for each thread.
+    """Call a function for consecutive ranges that cover 0 to count.
+
+    Each thread takes the next range when it has done one: where a core is slower, its thread does
+    less of the work, and nothing waits for a thread that has not started.
 
     Args:
         work: Function of start and end of a range. What it computes for one number must not depend
@@ -48,11 +53,34 @@ def in_parts(work: Callable[[int, int], object], count: int) -> None:
     if threads <= 1:
         work(0, count)
         return
-    bounds = [count * i // threads for i in range(threads + 1)]
-    others = [_pool().submit(work, *bounds[i : i + 2]) for i in range(1, threads)]
-    work(*bounds[:2])
+    parts = min(threads * _PARTS_PER_THREAD, count)
+    ranges = pairwise(count * i // parts for i in range(parts + 1))
+    lock = Lock()
+
+    def take() -> tuple[int, int] | None:
+        with lock:
+            return next(ranges, None)
+
+    def take_turns() -> None:
+        while own := take():
+            work(*own)
+
+    others = [_pool().submit(take_turns) for _ in range(1, threads)]
+    take_turns()
     for other in others:
-        other.result()
+        if not other.cancel():
+            other.result()
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items; the next one is made in another thread, if there is one, while one is used."""
+    if thread_count() <= 1:
+        yield from items
+        return
+    following = _pool().submit(list, islice(items, 1))
+    while made := following.result():
+        following = _pool().submit(list, islice(items, 1))
+        yield from made
 
 
 def interruptibly(work: Callable[[], T]) -> T:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from rubro.base.threads import ahead
 from rubro.features.featurizer import Tokens
 from rubro.features.ragged import Ragged
 from rubro.features.titles import LabelledTitles
@@ -77,10 +78,10 @@ def gather(
     """
     from rubro.models.lists import distinct_of  # compiled when first called
 
-    features = titles.features.take(indices)
-    tokens, bigrams = features.tokens, features.bigrams
+    features = titles.features
+    tokens, bigrams = _taken(features.tokens, indices), _taken(features.bigrams, indices)
     distinct, token_index = distinct_of(tokens.values)
-    rows = distinct_tokens.take(distinct)
+    rows = _taken(distinct_tokens, distinct)
     if random is not None and row_dropout:
         bigrams, rows = _thinned(bigrams, row_dropout, random), _thinned(rows, row_dropout, random)
     distinct_rows, row_index = distinct_of(rows.values)
@@ -151,16 +152,9 @@ class Batches:
             random = np.random.default_rng(self._seed)
             chunks = self._shuffled(random)
         first, step = self._share
-        for chunk in chunks:
-            titles = chunk[first::step] if len(chunk) >= step else chunk
-            yield gather(
-                self._all,
-                self._distinct_tokens,
-                titles,
-                self._weights,
-                self._row_dropout,
-                random,
-            )
+        shares = (chunk[first::step] if len(chunk) >= step else chunk for chunk in chunks)
+        given = self._weights, self._row_dropout, random
+        yield from ahead(gather(self._all, self._distinct_tokens, each, *given) for each in shares)
 
     def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:
         lengths = self._all.features.tokens.lengths
@@ -174,6 +168,12 @@ class Batches:
 def cut(values: np.ndarray, size: int) -> list[np.ndarray]:
     """Return consecutive parts of an array of the given size; the last may be shorter."""
     return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _taken(lists: Ragged, indices: np.ndarray) -> Ragged:
+    from rubro.models.lists import taken  # compiled when first called
+
+    return Ragged(*taken(lists.values, lists.offsets, indices))
 
 
 def _thinned(lists: Ragged, share: float, random: np.random.Generator) -> Ragged:

@@ -1,4 +1,4 @@
-"""Distinct values and thinned lists of integers, compiled for a CPU."""
+"""Lists of integers: taken, thinned, and their distinct values; compiled for a CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,24 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def taken(
+    values: np.ndarray, offsets: np.ndarray, indices: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lists at the given positions, as Ragged.take does: values and offsets."""
+    bounds = np.empty(len(indices) + 1, dtype=np.int64)
+    bounds[0] = 0
+    for i in range(len(indices)):
+        bounds[i + 1] = bounds[i] + offsets[indices[i] + 1] - offsets[indices[i]]
+    found = np.empty(bounds[-1], dtype=values.dtype)
+    for i in range(len(indices)):
+        first = offsets[indices[i]]
+        for k in range(bounds[i + 1] - bounds[i]):
+            found[bounds[i] + k] = values[first + k]
+    return found, bounds
+
+
+@njit(cache=True, nogil=True)
 def kept_of(
     values: np.ndarray, offsets: np.ndarray, draws: np.ndarray, least: np.float32
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -20,7 +37,7 @@ def kept_of(
     return kept[:number], bounds
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def distinct_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values, sorted, and the position of each value among them, int64."""
     end = values.max() + 1 if len(values) else 0
