@@ -10,7 +10,9 @@ OPENBLAS_CORETYPE names it, and is as fast as MKL.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from rubro.base.threads import in_parts
 _MOST_PARTS = 8
 _LEAST = 128  # rows or columns of a part: OpenBLAS rearranges the other matrix for each part
 _DRAWS = 2**16  # number of values of a random draw
+_DRAWS_OF_RAW = 4  # 16-bit draws in the 64 bits of a raw number
 
 
 class _Cut:
@@ -96,6 +99,24 @@ class _Product(torch.autograd.Function):
         return _gradients(ctx, gradients[0])
 
 
+class _Affine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(values, weight)
+        add = partial(_add_bias, bias.detach().numpy())
+        return _computed(_Cut(values, weight.T, add))[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return *_gradients(ctx, gradients[0]), gradients[0].sum(0)
+
+
+def _add_bias(
+    bias: np.ndarray, result: np.ndarray, first_row: int, end_row: int, first: int, end: int
+) -> None:
+    result[first_row:end_row, first:end] += bias[first:end]
+
+
 class _Hidden(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor, dropout: float) -> Tensor:
@@ -138,7 +159,10 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return float32 (n, outputs), from float32 (n, inputs)."""
-        return product(input, self.weight) + self.bias
+        if input.device.type != "cpu":
+            return super().forward(input)
+        result: Tensor = _Affine.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return result
 
     def hidden(self, values: Tensor, dropout: float) -> Tensor:
         """Return the outputs after ReLU and dropout, float32 (n, outputs).
@@ -175,6 +199,7 @@ def _drawn(shape: tuple[int, ...], dropout: float) -> tuple[np.ndarray, np.uint1
     factor = np.float32(_DRAWS / (_DRAWS - least))
     if not least:
         return np.zeros(shape, np.uint16), np.uint16(0), factor
-    random = np.random.Generator(np.random.SFC64(int(torch.randint(2**62, ()))))
-    draws = np.frombuffer(random.bytes(2 * shape[0] * shape[1]), np.uint16)
+    number = math.prod(shape)
+    raw = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-number // _DRAWS_OF_RAW))
+    draws = raw.view(np.uint16)[:number]
     return draws.reshape(shape), np.uint16(least), factor

@@ -106,8 +106,9 @@ class _CrossEntropy(torch.autograd.Function):
         from rubro.training.softmax import softmax_gradient  # compiled when first called
 
         exponentials, totals, targets, shares = (tensor.numpy() for tensor in ctx.saved_tensors)
-        of_loss = gradients[0].contiguous().numpy()
-        gradient = softmax_gradient(exponentials, totals, targets, shares, ctx.smoothing, of_loss)
+        of_loss, gradient = gradients[0].contiguous().numpy(), np.empty_like(exponentials)
+        read = exponentials, totals, targets, shares, ctx.smoothing, of_loss
+        in_parts(lambda start, end: softmax_gradient(*read, gradient, start, end), len(gradient))
         return torch.from_numpy(gradient), None, None, None, None
 
 

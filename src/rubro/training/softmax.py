@@ -89,7 +89,7 @@ def softmax_sums(
         predictions[i] = best
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def softmax_gradient(
     exponentials: np.ndarray,
     totals: np.ndarray,
@@ -97,8 +97,11 @@ def softmax_gradient(
     shares: np.ndarray,
     smoothing: np.float32,
     of_loss: np.ndarray,
-) -> np.ndarray:
-    """Return the gradient of the cross-entropy with respect to the logits, float32 (B, classes).
+    gradient: np.ndarray,
+    start: int,
+    end: int,
+) -> None:
+    """Write the gradient of the cross-entropy of the titles from start to end.
 
     Args:
         exponentials: float32 (B, classes), from softmax_sums.
@@ -107,12 +110,13 @@ def softmax_gradient(
         shares: Share of each class, float32 (classes,).
         smoothing: Share of the target that is spread over all classes.
         of_loss: Gradient of the loss of each title, float32 (B,).
+        gradient: Gradient of each logit, float32 (B, classes); written.
+        start: First title.
+        end: Title after the last one.
     """
-    gradient = np.empty_like(exponentials)
-    for i in range(len(gradient)):
+    for i in range(start, end):
         factor, own, values = of_loss[i], gradient[i], exponentials[i]
         scale, spread = factor / totals[i], factor * smoothing
         for j in range(len(shares)):
             own[j] = values[j] * scale - shares[j] * spread
         own[targets[i]] -= factor - spread
-    return gradient
