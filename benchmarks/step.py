@@ -29,6 +29,7 @@ from outcome import FEATURES, SUBSET
 from predict import seconds_of
 
 from rubro.base.console import reported_errors
+from rubro.base.memory import keep_freed_memory
 from rubro.base.settings import load_params
 from rubro.base.threads import in_parts, thread_count
 from rubro.data.splits import load_labels
@@ -59,6 +60,7 @@ class Model(StrEnum):
 
 def prepared(model: Model) -> tuple[TitleClassifier, Batches]:
     """Return the classifier as its stage starts to train it, and the batches of a pass."""
+    keep_freed_memory()
     params = load_params()
     own, kind = {
         Model.mlp: (params.train_mlp, Mlp),

@@ -24,6 +24,7 @@ from torch import distributed, nn
 from rubro import __version__
 from rubro.base.console import console
 from rubro.base.errors import ParamsError, TrainingError
+from rubro.base.memory import keep_freed_memory
 from rubro.base.params import TrainParams
 from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
@@ -255,6 +256,7 @@ def _origin(trainer: L.Trainer) -> dict[str, Any]:
 def _trainer(**options: Any) -> L.Trainer:
     # A deterministic torch fills all new memory, for programs that read what nothing has written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    keep_freed_memory()
     try:
         return L.Trainer(**options)
     except MisconfigurationException as error:
