@@ -67,6 +67,10 @@ class FastText:
         labels, _ = self._model.predict(titles)
         return np.array([int(label.removeprefix(_LABEL)) for (label,) in labels])
 
+    def save(self, folder: Path) -> None:
+        """Write the model to a folder."""
+        self._model.save_model(str(folder / "model.bin"))
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -93,7 +97,8 @@ def _words(longest: int = 1) -> TfidfVectorizer:
     return _tfidf(tokenizer=str.split, token_pattern=None, ngram_range=(1, longest))
 
 
-def _words_and_characters() -> FeatureUnion:
+def words_and_characters() -> FeatureUnion:
+    """Return a TF-IDF vectoriser of words and pairs of words, and of three to five characters."""
     characters = _tfidf(analyzer="char_wb", ngram_range=(3, 5))
     return FeatureUnion([("words", _words(2)), ("characters", characters)])
 
@@ -116,13 +121,13 @@ PEERS = {
     ),
     "word_char_svc": Peer(
         "TF-IDF of words and characters + LinearSVC",
-        _words_and_characters,
+        words_and_characters,
         _svc,
         [{"C": 1.0}, {"C": 3.0}],
     ),
     "word_char_sgd": Peer(
         "TF-IDF of words and characters + SGD",
-        _words_and_characters,
+        words_and_characters,
         _sgd,
         [
             {"loss": "log_loss", "alpha": 3e-6},

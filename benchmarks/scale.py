@@ -33,6 +33,7 @@ from predict import seconds_of
 from prove import STAGES
 from ruamel.yaml import YAML
 
+import xr_linear
 from peers import PEERS
 from rubro.base.console import reported_errors, say
 from rubro.base.files import read_json, replacing, write_json
@@ -50,7 +51,8 @@ PICTURE = ROOT / "docs" / "scale.svg"
 _MOST_TO_CHOOSE = 100_000
 _RATED = 10_000
 _POLL = 0.05  # seconds
-KEYS = ("fasttext", "word_char_sgd", "word_char_svc")
+ALL_PEERS = PEERS | {"xr_linear": xr_linear.PEER}
+KEYS = ("fasttext", "word_char_sgd", "word_char_svc", "xr_linear")
 # Many titles need fewer passes than those of peers.py.
 GRIDS = {
     "fasttext": [
@@ -194,6 +196,10 @@ def run(
         typer.Option(metavar="NAME", help=f"pipeline, {', '.join(KEYS)}; all by default."),
     ] = None,
     limit: Annotated[float, typer.Option(help="Seconds of a process.")] = 1800.0,
+    pecos: Annotated[
+        Path | None,
+        typer.Option(help="Python of an environment with libpecos, see benchmarks/xr_linear.py."),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="JSON file; what it has of other sizes stays.")
     ] = RESULTS,
@@ -222,13 +228,19 @@ def run(
                 if key == "fasttext" and find_spec("floret") is None:
                     say(f"{size}: fasttext left out: it needs `pip install floret`")
                     continue
-                entry["peers"][key] = _peer(folder, key, found, limit)
+                if key == "xr_linear" and pecos is None:
+                    say(f"{size}: xr_linear left out: it needs --pecos")
+                    continue
+                python = Path(sys.executable) if key != "xr_linear" or pecos is None else pecos
+                entry["peers"][key] = _peer(python, folder, key, found, limit)
                 say(f"{size}: {key}: {entry['peers'][key]}")
                 write_json(out, found)
 
 
-def _peer(folder: Path, key: str, found: dict[str, Any], limit: float) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__).resolve()), "peer", key]
+def _peer(
+    python: Path, folder: Path, key: str, found: dict[str, Any], limit: float
+) -> dict[str, Any]:
+    command = [str(python), str(Path(__file__).resolve()), "peer", key]
     known = [
         size["peers"][key]["setting"]
         for size in found["sizes"].values()
@@ -239,18 +251,18 @@ def _peer(folder: Path, key: str, found: dict[str, Any], limit: float) -> dict[s
         command += ["--setting", str(_grid(key).index(known[-1]))]
     took = measured(command, folder, limit)
     if took.seconds is None:
-        return {"name": PEERS[key].name, "seconds_over": limit, "megabytes": took.megabytes}
+        return {"name": ALL_PEERS[key].name, "seconds_over": limit, "megabytes": took.megabytes}
     return read_json(folder / f"{key}.json", dict[str, Any]) | {"megabytes": took.megabytes}
 
 
 def _grid(key: str) -> list[dict[str, Any]]:
-    return GRIDS.get(key, PEERS[key].grid)
+    return GRIDS.get(key, ALL_PEERS[key].grid)
 
 
 @app.command(hidden=True)
 def peer(key: str, setting: int = -1) -> None:
     """Fit a peer to data/subset of this folder and write KEY.json."""
-    chosen = PEERS[key]
+    chosen = ALL_PEERS[key]
     params = with_settings("params.yaml", [])
     subset = Path("data/subset")
     classes = load_labels(subset)
@@ -291,11 +303,12 @@ def peer(key: str, setting: int = -1) -> None:
 
 
 def _size(vectoriser: Any, classifier: Any) -> int:
-    if hasattr(classifier, "_model"):  # fastText's
-        with TemporaryDirectory() as folder:
-            classifier._model.save_model(f"{folder}/model.bin")
-            return (Path(folder) / "model.bin").stat().st_size
-    return len(pickle.dumps((vectoriser, classifier)))
+    if not hasattr(classifier, "save"):
+        return len(pickle.dumps((vectoriser, classifier)))
+    with TemporaryDirectory() as folder:
+        classifier.save(Path(folder))
+        files = [file for file in Path(folder).rglob("*") if file.is_file()]
+        return len(pickle.dumps(vectoriser)) + sum(file.stat().st_size for file in files)
 
 
 @app.command()
