@@ -79,7 +79,7 @@ gate: setup ## Fail where metrics got worse than the noise of seeds explains
 ROWS := 10000,100000,1000000
 .PHONY: bench
 bench: setup ## Time, memory and accuracy of ROWS=10000,... titles, beside peers; half an hour
-	python benchmarks/scale.py run --rows $(ROWS)
+	python benchmarks/scale.py run --rows $(ROWS) $(if $(PECOS),--pecos $(PECOS))
 	python benchmarks/scale.py picture
 	python benchmarks/tables.py
 

@@ -231,16 +231,16 @@ def run(
                 if key == "xr_linear" and pecos is None:
                     say(f"{size}: xr_linear left out: it needs --pecos")
                     continue
-                python = Path(sys.executable) if key != "xr_linear" or pecos is None else pecos
+                python = str(pecos.absolute()) if pecos and key == "xr_linear" else sys.executable
                 entry["peers"][key] = _peer(python, folder, key, found, limit)
                 say(f"{size}: {key}: {entry['peers'][key]}")
                 write_json(out, found)
 
 
 def _peer(
-    python: Path, folder: Path, key: str, found: dict[str, Any], limit: float
+    python: str, folder: Path, key: str, found: dict[str, Any], limit: float
 ) -> dict[str, Any]:
-    command = [str(python), str(Path(__file__).resolve()), "peer", key]
+    command = [python, str(Path(__file__).resolve()), "peer", key]
     known = [
         size["peers"][key]["setting"]
         for size in found["sizes"].values()

@@ -91,7 +91,7 @@ def timed_steps(
 
     epochs = chain.from_iterable(repeat(batches))
     for _ in range(_WARM_UP + steps):
-        seen.append(timed("gather", lambda: next(epochs)))
+        seen.append(timed("wait for the batch", lambda: next(epochs)))
         loss = timed("forward and loss", lambda: classifier.loss_of(seen[-1]))
         timed("backward", loss.backward)
         timed("optimisers", lambda: [optimizer.step() for optimizer in optimizers])

@@ -2,11 +2,11 @@
 
 libpecos needs older libraries than this project, so it runs in an environment of its own:
 
-    python -m venv pecos
-    pecos/bin/pip install 'numpy<2' 'scipy<1.14' 'pandas<3' 'pyarrow<20' scikit-learn pydantic \
-        typer ruamel.yaml safetensors
-    pecos/bin/pip install --no-deps libpecos
-    python benchmarks/scale.py run --pecos pecos/bin/python
+    python -m venv .venv-pecos
+    .venv-pecos/bin/pip install 'numpy<2' 'scipy<1.14' 'pandas<3' 'pyarrow<20' scikit-learn pydantic \
+        pyyaml ruamel.yaml safetensors typer
+    .venv-pecos/bin/pip install --no-deps libpecos
+    make bench PECOS=.venv-pecos/bin/python
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rubro.base.params import Params
 
 @dataclass
 class XrLinear:
-    """A tree of linear classifiers with fit and predict."""
+    """A tree of linear classifiers with fit and predict; up to 100 categories are one leaf."""
 
     setting: Setting
     seed: int

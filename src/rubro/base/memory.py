@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
-# Constants of mallopt, from malloc.h.
+# Parameters of mallopt, from malloc.h, and the greatest values that glibc takes.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_MOST, _LARGE = 2**31 - 1, 2**25  # bytes; glibc accepts no more
+_MOST_INT, _MOST_MMAP_THRESHOLD = 2**31 - 1, 2**25
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed for the next array, where it can be told to.
+    """Let the C library keep freed arrays of up to 32 MiB for the next ones, on Linux.
 
-    By default it gives large arrays back to the system, which has to fill those of the next step of a
+    By default it gives them back to the system, which has to fill those of the next step of a
     training with zeros, page by page.
     """
+    if sys.platform != "linux":
+        return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
     if mallopt is not None:
-        mallopt(_TRIM_THRESHOLD, _MOST)
-        mallopt(_MMAP_THRESHOLD, _LARGE)
+        mallopt(_TRIM_THRESHOLD, _MOST_INT)
+        mallopt(_MMAP_THRESHOLD, _MOST_MMAP_THRESHOLD)

@@ -1,4 +1,4 @@
-"""Threads of the compiled steps and of matrix products.
+"""Threads of the compiled steps, of matrix products, and of the next batch.
 
 Each part of a result is computed by one thread, in the same order whatever the number of threads is:
 that number never changes a byte.
@@ -62,14 +62,22 @@ def in_parts(work: Callable[[int, int], object], count: int) -> None:
             return next(ranges, None)
 
     def take_turns() -> None:
-        while own := take():
-            work(*own)
+        try:
+            while own := take():
+                work(*own)
+        except BaseException:
+            while take():  # no other range begins
+                pass
+            raise
 
     others = [_pool().submit(take_turns) for _ in range(1, threads)]
-    take_turns()
-    for other in others:
-        if not other.cancel():
-            other.result()
+    try:
+        take_turns()
+    finally:
+        begun = [other for other in others if not other.cancel()]
+        errors = [other.exception() for other in begun]  # waits for each
+    for error in filter(None, errors):
+        raise error
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -100,3 +108,7 @@ def interruptibly(work: Callable[[], T]) -> T:
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_count() - 1, thread_name_prefix="rubro")
+
+
+if hasattr(os, "register_at_fork"):  # a copy of this process has no threads but its own
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -44,7 +44,7 @@ def activate(
             own[j] = np.float32(0) if is_zero else value * factor
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def gradient_before(
     gradient: np.ndarray, results: np.ndarray, factor: np.float32
 ) -> tuple[np.ndarray, np.ndarray]:

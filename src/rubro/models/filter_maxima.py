@@ -97,7 +97,7 @@ def _maxima(
             first += spans[number] * width
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _occurrences(
     tokens: np.ndarray, lengths: np.ndarray, distinct: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -147,7 +147,7 @@ def _add_gradients(
                 first += spans[number] * width
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _of_bias(gradient: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Return the gradient of the bias of each filter: of its maxima that are not 0."""
     total = np.zeros(gradient.shape[1], dtype=np.float32)

@@ -130,7 +130,14 @@ def _sums(table: Tensor, index: Tensor, offsets: Tensor, factors: Tensor) -> Ten
 def _weighted_sums(
     vectors: np.ndarray, factors: np.ndarray, index: np.ndarray, bounds: np.ndarray
 ) -> Tensor:
-    """Return the sum of the vectors of each list, each times its own factor."""
+    """Return the sum of the vectors of each list, each vector times its factor.
+
+    Args:
+        vectors: float32 (V, size).
+        factors: Factor of each vector, float32 (V,).
+        index: Positions of vectors, int64 (N,), list by list.
+        bounds: Bounds of the lists in index, int64 (lists + 1,).
+    """
     sums = np.empty((len(bounds) - 1, vectors.shape[1]), dtype=np.float32)
     read = vectors, factors, index, bounds
     in_parts(lambda start, end: _add_weighted(*read, sums, start, end), len(sums))
