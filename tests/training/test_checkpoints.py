@@ -49,6 +49,18 @@ def test_other_settings_other_inputs_and_other_models_have_another_folder(tmp_pa
     assert len(folders) == 4
 
 
+def test_code_compiled_meanwhile_is_no_other_input(tmp_path: Path) -> None:
+    compiled = tmp_path / "code" / "__pycache__"
+    compiled.mkdir(parents=True)
+    (tmp_path / "code" / "kernels.py").write_text("")
+    folders = set()
+    for number, file in enumerate(("kernels.nbi", "kernels.1.nbc", "kernels.pyc")):
+        with checkpoint_folder("mlp", {}, [tmp_path / "code"]) as folder:
+            folders.add(folder)
+            (compiled / file).write_text(f"{number}")
+    assert len(folders) == 1
+
+
 def test_a_training_that_was_moved_starts_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
