@@ -47,7 +47,7 @@ from rubro.sample import write_catalogue
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "scale.json"
 PICTURE = ROOT / "docs" / "scale.svg"
-# With more training titles, a peer takes the setting that was the best with fewer.
+# With more training titles, a peer takes the setting that was the best with fewer synthetic ones.
 _MOST_TO_CHOOSE = 100_000
 _RATED = 10_000
 _POLL = 0.05  # seconds
@@ -243,7 +243,8 @@ def _peer(
     command = [python, str(Path(__file__).resolve()), "peer", key]
     known = [
         size["peers"][key]["setting"]
-        for size in found["sizes"].values()
+        for name, size in found["sizes"].items()
+        if name.isdecimal() and int(name) <= _MOST_TO_CHOOSE
         if "setting" in size["peers"].get(key, {})
     ]
     train = len(load_split(folder / "data" / "subset", "train", ("category",)))
