@@ -21,9 +21,9 @@ from ruamel.yaml import YAML
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.files import write_json
-from rubro.base.settings import load_overrides, with_settings
-from rubro.commands.compare import spread
-from rubro.commands.git import needed_git
+from rubro.base.params_file import load_overrides, with_settings
+from rubro.experiments.compare import spread
+from rubro.experiments.git import needed_git
 
 # Models, and the file of metrics that each one's stage writes.
 MODELS = {"ensemble": "ensemble", "mlp": "train_mlp", "cnn": "train_cnn", "svm": "train_svm"}

@@ -19,7 +19,7 @@ from scipy.stats import t
 
 from rubro.base.console import reported_errors
 from rubro.base.files import write_json
-from rubro.base.settings import flat, load_params
+from rubro.base.params_file import flat, load_params
 
 LEAST_SEEDS = 2
 # Chance that a metric's change between two seeds exceeds its tolerance for the worse.

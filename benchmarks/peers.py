@@ -30,7 +30,7 @@ from rubro.base.console import reported_errors, say
 from rubro.base.errors import ParamsError
 from rubro.base.files import write_json
 from rubro.base.params import Params
-from rubro.base.settings import with_settings
+from rubro.base.params_file import with_settings
 from rubro.base.text import tokenise
 from rubro.data.sources import read_titles
 from rubro.data.splits import SPLITS

@@ -33,7 +33,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from rubro.base.console import console, say
-from rubro.base.settings import flat
+from rubro.base.params_file import flat
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = (
@@ -263,9 +263,9 @@ def prove_kills(copy: Copy, whole: str, rounds: int, seed: int, note: Note) -> N
 
 
 def prove_inputs(inputs: int, seed: int, folder: Path, note: Note) -> None:
-    """Read mutated files; tests/fuzzing.py raises on any outcome that is not right."""
+    """Read mutated files; tests/support/fuzzing.py raises on any outcome that is not right."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from fuzzing import fuzz
+    from support.fuzzing import fuzz
 
     outcomes = fuzz(inputs, seed, folder)
     for mutation in sorted({mutation for mutation, _ in outcomes}):

@@ -19,28 +19,28 @@ from time import perf_counter
 from typing import Annotated, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
-import workspace  # noqa: F401 (its environment: threads, instructions)
+import process_setup  # noqa: F401 (its environment: threads, instructions)
 
 import numpy as np
 import torch
 import typer
-from network import initial_network
-from outcome import FEATURES, SUBSET
+from model_output import FEATURES, SUBSET
 from predict import seconds_of
+from train_network import initial_network
 
 from rubro.base.console import reported_errors
-from rubro.base.memory import keep_freed_memory
-from rubro.base.settings import load_params
+from rubro.base.params_file import load_params
 from rubro.base.threads import in_parts, thread_count
 from rubro.data.splits import load_labels
 from rubro.features.titles import load_features
+from rubro.kernels.linear import Linear, product
 from rubro.models.batches import Batch, Batches
 from rubro.models.cnn import Cnn
 from rubro.models.layers import Network, RowTable
 from rubro.models.mlp import Mlp
-from rubro.models.products import Linear, product
 from rubro.training.budget import batch_size_for
 from rubro.training.loss import class_shares
+from rubro.training.memory import keep_freed_memory
 from rubro.training.module import TitleClassifier
 
 _WARM_UP = 5  # steps; in the first one kernels are compiled

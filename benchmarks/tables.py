@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import DataError
-from rubro.base.settings import flat
+from rubro.base.params_file import flat
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

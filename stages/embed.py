@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
-import workspace  # noqa: F401
+import process_setup  # noqa: F401
 
 from rubro.base.params import Params
 from rubro.base.stage import run_stage

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
-import workspace  # noqa: F401
+import process_setup  # noqa: F401
 
 import numpy as np
-from outcome import SUBSET, log_outcome, save, titles_that_choose
+from model_output import SUBSET, log_outcome, save, titles_that_choose
 
 from rubro.base.files import write_json
 from rubro.base.params import Params

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
-import workspace  # noqa: F401
+import process_setup  # noqa: F401
 
 import numpy as np
 import pandas as pd

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
-import workspace  # noqa: F401
+import process_setup  # noqa: F401
 
-from network import train_network
+from train_network import train_network
 
 from rubro.base.params import Params
 from rubro.base.stage import run_stage

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
-import workspace  # noqa: F401
+import process_setup  # noqa: F401
 
-from outcome import FEATURES, SUBSET, VOCABULARY, log_outcome, save_member
+from model_output import FEATURES, SUBSET, VOCABULARY, log_outcome, save_member
 
 from rubro.base.files import write_json
 from rubro.base.params import Params

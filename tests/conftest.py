@@ -11,21 +11,12 @@ from typing import Any
 import pytest
 
 from rubro.base.params import Params
-from rubro.base.settings import load_params
+from rubro.base.params_file import load_params
 from rubro.base.signals import ENDING
 
 ROOT = Path(__file__).resolve().parent.parent
 
-pytest.register_assert_rewrite(
-    "curves",
-    "hand_made",
-    "helpers",
-    "report_metrics",
-    "serving",
-    "tiny_project",
-    "toy_pipeline",
-    "trainings",
-)
+pytest.register_assert_rewrite("support")
 
 # Several processes of tests share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

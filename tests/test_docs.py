@@ -15,7 +15,7 @@ import typer
 from ruamel.yaml import YAML
 
 from rubro.base.params import Params
-from rubro.base.settings import flat, load_overrides, load_params, with_settings
+from rubro.base.params_file import flat, load_overrides, load_params, with_settings
 from rubro.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rubro.base.errors import ParamsError
-from rubro.base.settings import load_params, with_settings
+from rubro.base.params_file import load_params, with_settings
 
 DEFAULT = Path(__file__).parents[2] / "params.yaml"
 

@@ -17,9 +17,9 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from rubro.base.errors import DataError
-from rubro.base.settings import with_settings
+from rubro.base.params_file import with_settings
 from rubro.sample import write_catalogue
-from tiny_project import STAGES, copy_project, run_in, shrink, stages_run
+from support.tiny_project import STAGES, copy_project, run_in, shrink, stages_run
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

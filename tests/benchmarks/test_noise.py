@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tiny_project import ROOT, run_in
+from support.tiny_project import ROOT, run_in
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tiny_project import run_in
+from support.tiny_project import run_in
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ["ensemble", "mlp", "cnn", "svm"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from rubro.base.settings import flat
+from rubro.base.params_file import flat
 
 pytestmark = pytest.mark.slow
 

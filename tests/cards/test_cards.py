@@ -13,7 +13,7 @@ import yaml
 from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_split
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 
 
 @pytest.fixture(scope="module")

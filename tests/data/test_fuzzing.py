@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fuzzing import MUTATIONS, Fault, fuzz
 
 from rubro.base.params import DataParams
 from rubro.data.sources import RawTitles, read_titles
+from support.fuzzing import MUTATIONS, Fault, fuzz
 
 
 def test_damaged_files_are_read_or_refused_and_no_row_vanishes(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_reader_that_loses_a_row_is_found_out(
         raw = read_titles(params, language)
         return RawTitles(raw.table.iloc[1:], raw.quarantine, raw.blank)
 
-    monkeypatch.setattr("fuzzing.read_titles", forgetful)
+    monkeypatch.setattr("support.fuzzing.read_titles", forgetful)
     with pytest.raises(Fault, match=r"^seed \d+: ") as caught:
         fuzz(20, seed=0, folder=tmp_path)
     assert "rows, and not" in str(caught.value.__cause__)

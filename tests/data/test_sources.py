@@ -734,7 +734,7 @@ GOOD = {"title": "a", "category": "A"}
 MEASURED = """
 import resource, sys
 from rubro.base.errors import DataError
-from rubro.base.settings import load_params
+from rubro.base.params_file import load_params
 from pathlib import Path
 from rubro.data.sources import read_titles, require_usable
 

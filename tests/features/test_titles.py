@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import MakeTitles
 from rubro.base.errors import DataError
 from rubro.features.titles import labels_of, load_features, save_features
+from support.helpers import MakeTitles
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 
 def test_labels_know_the_class_and_the_label_quality() -> None:

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from helpers import MakeParams
 from rubro.base.errors import DataError
 from rubro.base.params import FeaturizeParams
 from rubro.features import vocabulary
 from rubro.features.featurizer import Featurizer
 from rubro.features.subwords import Subwords
 from rubro.features.vocabulary import count_subwords, load_subwords, save_subwords
+from support.helpers import MakeParams
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 TITLES = [
     title.split()

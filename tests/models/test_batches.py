@@ -11,15 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import WORDS, Learnable, MakeTitles, in_places
 from rubro.base.threads import VARIABLE
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.titles import LabelledTitles
 from rubro.models.batches import Batch, Batches, cut, gather
 from rubro.models.layers import ModelShape, TokenVectors
+from support.helpers import WORDS, Learnable, MakeTitles, in_places
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 ALPHABET = ["apple", "drill", "boot", "cherry", "xq"]
 TITLES = st.lists(st.lists(st.sampled_from(ALPHABET), max_size=5), min_size=1, max_size=6)

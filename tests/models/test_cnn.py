@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import (
+from rubro.features.featurizer import Tokens
+from rubro.features.titles import LabelledTitles
+from support.helpers import (
     Learnable,
     MakeNetwork,
     MakeTitles,
@@ -19,10 +21,8 @@ from helpers import (
     logits_of,
     token_vectors,
 )
-from rubro.features.featurizer import Tokens
-from rubro.features.titles import LabelledTitles
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 
 def test_the_cnn_tells_word_order_by_filters_that_span_tokens(

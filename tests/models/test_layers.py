@@ -9,7 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import (
+from rubro.features.embedding import Embedding
+from rubro.features.featurizer import Tokens
+from rubro.features.titles import LabelledTitles
+from rubro.models.layers import Dense, ModelShape, Network, RowTable, TokenVectors, stored
+from rubro.prediction.networks import Table
+from support.helpers import (
     BIGRAM_BUCKETS,
     LABELS,
     NETWORKS,
@@ -24,13 +29,8 @@ from helpers import (
     token_vectors,
     whole_words,
 )
-from rubro.features.embedding import Embedding
-from rubro.features.featurizer import Tokens
-from rubro.features.titles import LabelledTitles
-from rubro.models.layers import Dense, ModelShape, Network, RowTable, TokenVectors, stored
-from rubro.prediction.networks import Table
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 CLASSES = len(LABELS)
 both = pytest.mark.parametrize("kind", list(NETWORKS))

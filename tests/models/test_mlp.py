@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers import MakeNetwork, MakeTitles, logits_of
+from support.helpers import MakeNetwork, MakeTitles, logits_of
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 
 def test_the_mlp_tells_word_order_by_bigrams_alone(

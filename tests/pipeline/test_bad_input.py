@@ -737,6 +737,6 @@ def test_the_script_answers_wrong_params_without_a_traceback(copy: MakeProject) 
 
 def test_the_script_runs_the_code_of_its_own_copy(copy: MakeProject) -> None:
     made = copy({"x.csv": ""})
-    source = made.folder / "src" / "rubro" / "data" / "records.py"
+    source = made.folder / "src" / "rubro" / "tables" / "records.py"
     source.write_text(source.read_text().replace("the file is empty", "nothing in this copy"))
     fails(made, "raw/x.csv: nothing in this copy")

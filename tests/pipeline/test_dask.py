@@ -14,7 +14,7 @@ import pytest
 from rubro.data.splits import load_split
 from rubro.prediction.classifier import Classifier
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "predict.md"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiny_project import digests, environment, outputs_of, run_in
+from support.tiny_project import digests, environment, outputs_of, run_in
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 
 # As in the middle of a job of several processes, none of which is the first.
 LEFTOVERS = {

@@ -16,9 +16,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from rubro.prediction.classifier import Classifier
-from tiny_project import STAGES, Run, environment, run_in, stages_run
+from support.tiny_project import STAGES, Run, environment, run_in, stages_run
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 
 
 @pytest.fixture

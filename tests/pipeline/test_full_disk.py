@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 
 from rubro.base.console import reported_errors
 from rubro.sample import write_catalogue
-from tiny_project import STAGES as ALL_STAGES
-from tiny_project import copy_project, outputs_of, run_in, shrink
+from support.tiny_project import STAGES as ALL_STAGES
+from support.tiny_project import copy_project, outputs_of, run_in, shrink
 
 # The CNN is written as the MLP is.
 STAGES = [stage for stage in ALL_STAGES if stage != "train_cnn"]

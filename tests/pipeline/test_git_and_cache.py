@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tiny_project import ROOT, STAGES, digests, outputs_of, run_here, run_in, stages_run
+from support.tiny_project import ROOT, STAGES, digests, outputs_of, run_here, run_in, stages_run
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
 
 

@@ -17,10 +17,10 @@ from dvc.schema import COMPILED_MULTI_STAGE_SCHEMA
 from voluptuous import Invalid
 
 from rubro.base.params import Params
-from rubro.base.settings import load_params
-from tiny_project import GRAPH, ROOT, in_this_process, outputs_of
+from rubro.base.params_file import load_params
+from support.tiny_project import GRAPH, ROOT, in_this_process, outputs_of
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
 
 STAGES = GRAPH["stages"]

@@ -18,9 +18,9 @@ from urllib.request import urlopen
 import pandas as pd
 import pytest
 
-from tiny_project import ROOT, environment, run_in, stages_run
+from support.tiny_project import ROOT, environment, run_in, stages_run
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 pytestmark = pytest.mark.slow
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rubro.base.settings import load_params
+from rubro.base.params_file import load_params
 from rubro.base.text import tokenise
 from rubro.data.splits import load_split
 from rubro.features.featurizer import Featurizer
@@ -24,9 +24,9 @@ from rubro.models.cnn import Cnn
 from rubro.models.layers import ModelShape
 from rubro.models.mlp import Mlp
 from rubro.prediction.classifier import Classifier
-from tiny_project import run_here, run_in
+from support.tiny_project import run_here, run_in
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 
 MODELS = ("mlp", "cnn", "svm", "ensemble")
 KINDS: dict[str, Any] = {"mlp": Mlp, "cnn": Cnn}

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tiny_project import STAGES, digests, outputs_of, run_in, write_constraints
+from support.tiny_project import STAGES, digests, outputs_of, run_in, write_constraints
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 
 QEMU = shutil.which("qemu-x86_64")
 # One process: under emulation, most of the time goes to imports.

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tiny_project import (
+from support.tiny_project import (
     STAGES,
     copy_project,
     digests,
@@ -27,7 +27,7 @@ from tiny_project import (
     stages_run,
 )
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 METRICS = {
@@ -294,7 +294,7 @@ def test_ctrl_c_in_training_says_how_to_go_on(project: Path) -> None:
 
 def test_ctrl_c_during_the_imports_is_no_traceback(project: Path) -> None:
     slow_import = "import sys, time\nprint('importing', file=sys.stderr)\ntime.sleep(60)\n"
-    (project / "stages" / "network.py").write_text(slow_import)
+    (project / "stages" / "train_network.py").write_text(slow_import)
     rest = interrupted_after(project, "train_mlp", "importing")
     assert rest == "interrupted; run the same command again to resume\n"
 

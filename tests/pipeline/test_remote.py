@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from rubro.prediction.classifier import Classifier
-from tiny_project import STAGES, digests, outputs_of, run_in, stages_run
+from support.tiny_project import STAGES, digests, outputs_of, run_in, stages_run
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 
 OUTPUTS = outputs_of(*STAGES)
 SHORTER = ("--name", "shorter", "-S", "train_mlp.max_epochs=1")

@@ -20,14 +20,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from helpers import LABELS, MakeTitles
 from rubro.base.errors import DataError
 from rubro.data.splits import SourceInfo, load_info, load_labels, load_split, save_splits
 from rubro.features.embedding import Embedding
 from rubro.features.titles import load_features, save_features
 from rubro.features.vocabulary import load_subwords
+from support.helpers import LABELS, MakeTitles
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 Change = Callable[[Any], Any]
 

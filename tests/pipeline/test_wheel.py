@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tiny_project import ROOT, run_in, write_constraints
+from support.tiny_project import ROOT, run_in, write_constraints
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 
 PIPELINE_ONLY = ("torch", "gensim", "lightning", "sklearn", "scipy", "pandas", "dvc")
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 import rubro
-from helpers import COMMON, LABELS, WORDS, MakeModel
 from rubro.base.text import tokenise
 from rubro.features.featurizer import Featurizer
 from rubro.features.subwords import Subwords
@@ -21,8 +20,9 @@ from rubro.prediction import classifier as module
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
+from support.helpers import COMMON, LABELS, WORDS, MakeModel
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 MEMBERS = ("mlp", "cnn", "svm")
 WEIGHTS = {"mlp": 0.2, "cnn": 0.1, "svm": 1.3}

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from helpers import LABELS, MakeModel
 from rubro.base.errors import DataError
 from rubro.base.text import tokenise
 from rubro.features.subwords import Subwords
@@ -19,8 +18,9 @@ from rubro.prediction.classifier import Classifier
 from rubro.prediction.explanation import Explanation
 from rubro.prediction.folder import Model, fingerprint
 from rubro.prediction.nearest import title_tensors
+from support.helpers import LABELS, MakeModel
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 TITLES = ["apple drill new boot", "Ñandú apple 32w apple", "zzz", "apple", "red  SCREEN, cherry"]
 TRAINING = [

@@ -17,12 +17,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from helpers import BIGRAM_BUCKETS, LABELS, MakeModel
 from rubro.base.errors import DataError
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
+from support.helpers import BIGRAM_BUCKETS, LABELS, MakeModel
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 TABLE = "token_vectors.table.weight"
 SCALE = "token_vectors.table.scale"

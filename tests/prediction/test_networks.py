@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.preprocessing import normalize
 
-from helpers import (
+from rubro.features.featurizer import TitleFeatures, Tokens
+from rubro.features.ragged import Ragged
+from rubro.features.subwords import Subwords
+from rubro.models.layers import Network
+from rubro.prediction.networks import Scorer, SvmScorer, Table
+from support.helpers import (
     BIGRAM_BUCKETS,
     LABELS,
     MAX_TOKENS,
@@ -24,13 +29,8 @@ from helpers import (
     network_member,
     random_svm,
 )
-from rubro.features.featurizer import TitleFeatures, Tokens
-from rubro.features.ragged import Ragged
-from rubro.features.subwords import Subwords
-from rubro.models.layers import Network
-from rubro.prediction.networks import Scorer, SvmScorer, Table
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 TEXTS = [
     "",

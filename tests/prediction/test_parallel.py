@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helpers import MakeModel
 from rubro.prediction import parallel
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.parallel import answered, logits_of, member_logits_of
+from support.helpers import MakeModel
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 
 @pytest.fixture

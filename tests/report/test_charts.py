@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from report_metrics import HOSTILE, MODELS, write_metrics
 from rubro.report.charts import COLOURS, Chart, best_first, charts_of, worst_first
 from rubro.report.content import Category, read_content
+from support.report_metrics import HOSTILE, MODELS, write_metrics
 
-pytest_plugins = ["report_metrics"]
+pytest_plugins = ["support.report_metrics"]
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from report_metrics import HOSTILE_NAMES, MODELS
 from rubro.base.errors import DataError
 from rubro.report.content import read_content
+from support.report_metrics import HOSTILE_NAMES, MODELS
 
-pytest_plugins = ["report_metrics"]
+pytest_plugins = ["support.report_metrics"]
 
 
 def test_all_of_it_is_read(original_metrics: Path) -> None:

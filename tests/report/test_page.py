@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from report_metrics import HOSTILE, HOSTILE_NAMES, write_metrics
 from rubro.report.charts import charts_of
 from rubro.report.content import read_content
 from rubro.report.page import render
+from support.report_metrics import HOSTILE, HOSTILE_NAMES, write_metrics
 
-pytest_plugins = ["report_metrics"]
+pytest_plugins = ["support.report_metrics"]
 
 EMPTY = {"meta", "link", "input", "br", "wbr"}
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_made import write_model
 
 from rubro import Classifier
 from rubro.service.batching import Batcher, Overloaded
+from support.hand_made import write_model
 
-pytest_plugins = ["hand_made"]
+pytest_plugins = ["support.hand_made"]
 
 
 def batches(work: Callable[[Batcher], Awaitable[Any]]) -> tuple[list[int], Any]:

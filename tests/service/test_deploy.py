@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from serving import Server
+from support.serving import Server
 
-pytest_plugins = ["hand_made"]
+pytest_plugins = ["support.hand_made"]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from serving import SECONDS, Server, running
+from support.serving import SECONDS, Server, running
 
-pytest_plugins = ["hand_made", "serving"]
+pytest_plugins = ["support.hand_made", "support.serving"]
 pytestmark = pytest.mark.slow
 
 MEGABYTE = 2**20

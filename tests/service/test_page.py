@@ -13,12 +13,12 @@ import pytest
 
 from rubro.base.params import Params
 from rubro.data.sources import CORRECTIONS, read_titles
-from serving import Server
+from support.serving import Server
 
 playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytest_plugins = ["hand_made", "serving"]
+pytest_plugins = ["support.hand_made", "support.serving"]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium"),

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_made import CATEGORIES, command, write_model
 
 from rubro import Classifier, __version__
 from rubro.prediction.folder import fingerprint
 from rubro.prediction.thresholds import CategoryThreshold, Kept, Threshold, Thresholds
-from serving import SECONDS, Server, running, start
+from support.hand_made import CATEGORIES, command, write_model
+from support.serving import SECONDS, Server, running, start
 
-pytest_plugins = ["hand_made", "serving"]
+pytest_plugins = ["support.hand_made", "support.serving"]
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 

@@ -15,17 +15,6 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from curves import CURVES, curve, curves_on_disk, post, runs_of, serving
-from helpers import (
-    BIGRAM_BUCKETS,
-    LABELS,
-    MAX_TOKENS,
-    MEMBERS,
-    NETWORKS,
-    Learnable,
-    MakeHyperparameters,
-    MakeParams,
-)
 from rubro.base.params import Params
 from rubro.data.splits import SourceInfo, load_split, save_splits
 from rubro.features.embedding import Embedding
@@ -37,8 +26,19 @@ from rubro.prediction.folder import Model
 from rubro.prediction.networks import Table
 from rubro.training.calibration import fit_calibration
 from rubro.training.ensemble import fit_weights
+from support.curves import CURVES, curve, curves_on_disk, post, runs_of, serving
+from support.helpers import (
+    BIGRAM_BUCKETS,
+    LABELS,
+    MAX_TOKENS,
+    MEMBERS,
+    NETWORKS,
+    Learnable,
+    MakeHyperparameters,
+    MakeParams,
+)
 
-pytest_plugins = ["curves", "helpers"]
+pytest_plugins = ["support.curves", "support.helpers"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
 
 TABLE = "token_vectors.table"
@@ -48,10 +48,10 @@ both = pytest.mark.parametrize("kind", list(NETWORKS))
 
 @pytest.fixture(scope="session")
 def stage(project_root: Path) -> Iterator[Callable[[str], Any]]:
-    """Import a file of stages/; what stages/workspace.py changes in the environment is undone."""
+    """Import a file of stages/; what stages/process_setup.py changes in the environment is undone."""
     variables, path = dict(os.environ), list(sys.path)
     sys.path.insert(0, str(project_root / "stages"))
-    import_module("workspace")
+    import_module("process_setup")
     yield import_module
     os.environ.clear()
     os.environ.update(variables)
@@ -122,7 +122,7 @@ def train(
     def run(kind: str, min_reliable_titles: int = 1, **overrides: Any) -> dict[str, Any]:
         params = params_of(min_reliable_titles=min_reliable_titles)
         chosen = hyperparameters(kind, **overrides)
-        stage("network").train_network(kind, NETWORKS[kind], MEMBERS[kind], params, chosen)
+        stage("train_network").train_network(kind, NETWORKS[kind], MEMBERS[kind], params, chosen)
         return metrics_of(workspace, f"train_{kind}")
 
     return run

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.special import log_softmax, softmax
 
-from helpers import MakeModel
 from rubro.evaluation.metrics import expected_calibration_error
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.classifier import Classifier
 from rubro.training.calibration import calibrated, fit_calibration
+from support.helpers import MakeModel
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 LOWEST, HIGHEST = 0.05, 20.0
 

@@ -19,9 +19,9 @@ from torch import distributed
 from torch.multiprocessing.spawn import start_processes
 
 from rubro.training.devices import average_gradients
-from tiny_project import change_params, digests, environment, outputs_of, run_in
+from support.tiny_project import change_params, digests, environment, outputs_of, run_in
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 PROCESSES = 3
 
 

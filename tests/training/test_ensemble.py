@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from scipy import optimize
 from scipy.special import log_softmax
 
-from helpers import MakeModel
 from rubro.base.errors import DataError
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
 from rubro.training import ensemble
 from rubro.training.ensemble import combined, fit_weights
+from support.helpers import MakeModel
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 CLASSES = 5
 TITLES = ["apple drill", "", "zzz red boot", "new saw", "cherry"]

@@ -16,16 +16,6 @@ import torch
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
-from helpers import (
-    BIGRAM_BUCKETS,
-    NETWORKS,
-    Learnable,
-    MakeHyperparameters,
-    MakeParams,
-    MakeTitles,
-    Noisy,
-    logits_of,
-)
 from rubro.base.errors import DataError, ParamsError, RubroError
 from rubro.features.embedding import Embedding
 from rubro.features.featurizer import TitleFeatures
@@ -36,9 +26,19 @@ from rubro.models.layers import ModelShape, Network
 from rubro.training.callbacks import BEST
 from rubro.training.loop import Run, Trained, TrainingTitles, train
 from rubro.training.loss import Doubt
-from trainings import CLASSES, Fit, FreeLogits, History, Scripted, fresh, run, same_titles
+from support.helpers import (
+    BIGRAM_BUCKETS,
+    NETWORKS,
+    Learnable,
+    MakeHyperparameters,
+    MakeParams,
+    MakeTitles,
+    Noisy,
+    logits_of,
+)
+from support.trainings import CLASSES, Fit, FreeLogits, History, Scripted, fresh, run, same_titles
 
-pytest_plugins = ["trainings"]
+pytest_plugins = ["support.trainings"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),

@@ -10,14 +10,14 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
-from helpers import BIGRAM_BUCKETS, NETWORKS, MakeHyperparameters, MakeTitles, logits_of
 from rubro.features.embedding import Embedding
 from rubro.models.layers import ModelShape
 from rubro.training.loss import Doubt
 from rubro.training.module import TitleClassifier
-from trainings import CLASSES, Fit, FreeLogits, run
+from support.helpers import BIGRAM_BUCKETS, NETWORKS, MakeHyperparameters, MakeTitles, logits_of
+from support.trainings import CLASSES, Fit, FreeLogits, run
 
-pytest_plugins = ["trainings"]
+pytest_plugins = ["support.trainings"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
 
 EVEN_SHARES = np.full(CLASSES, 1 / CLASSES)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tiny_project import change_params, digests, environment, outputs_of, run_in
+from support.tiny_project import change_params, digests, environment, outputs_of, run_in
 
-pytest_plugins = ["tiny_project"]
+pytest_plugins = ["support.tiny_project"]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(

@@ -18,7 +18,6 @@ import pytest
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
 
-from helpers import BIGRAM_BUCKETS, LABELS, Learnable, MakeParams, MakeTitles, whole_words
 from rubro.base.errors import DataError
 from rubro.base.files import read_tensors, write_tensors
 from rubro.base.text import tokenise
@@ -28,8 +27,9 @@ from rubro.features.titles import LabelledTitles
 from rubro.prediction.folder import SvmMember
 from rubro.prediction.networks import SvmScorer
 from rubro.training.svm import Inputs, fit_svm
+from support.helpers import BIGRAM_BUCKETS, LABELS, Learnable, MakeParams, MakeTitles, whole_words
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 CLASSES = len(LABELS)
 
@@ -313,7 +313,7 @@ def test_tensors_are_of_the_layout_of_a_model_folder(
 ENDLESS = """
 import numpy as np
 from rubro.base.console import reported_errors
-from rubro.base.settings import load_params
+from rubro.base.params_file import load_params
 from rubro.features.featurizer import TitleFeatures, Tokens
 from rubro.features.ragged import Ragged
 from rubro.features.titles import LabelledTitles, Labels

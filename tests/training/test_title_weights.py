@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from helpers import MakeHyperparameters
 from rubro.base.errors import DataError
 from rubro.features.titles import Labels
 from rubro.training.title_weights import title_weights, titles_to_choose_by
+from support.helpers import MakeHyperparameters
 
-pytest_plugins = ["helpers"]
+pytest_plugins = ["support.helpers"]
 
 CLASSES = 4
 # Of six titles, three are reliable.

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from curves import curve, runs_of
 from rubro.base.errors import DataError
 from rubro.training.tracking import tracked
+from support.curves import curve, runs_of
 
-pytest_plugins = ["curves"]
+pytest_plugins = ["support.curves"]
 
 
 def test_two_trainings_are_two_runs(elsewhere: Path, server: Any) -> None:

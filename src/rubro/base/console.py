@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EXIT_BAD_INPUT = 2
+_MOST_CHARACTERS = 300
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -102,3 +103,23 @@ def file_progress(path: Path) -> Iterator[BufferedReader]:
     ):
         task = progress.add_task(path.name, total=path.stat().st_size)
         yield BufferedReader(cast(RawIOBase, progress.wrap_file(file, task_id=task)))
+
+
+def printable(text: str) -> str:
+    """Return text without what moves the cursor, turns the writing round or rings the bell.
+
+    Args:
+        text: Any text; its beginning alone is returned where it is long.
+    """
+    shown = "".join(char if char.isprintable() else "·" for char in text[:_MOST_CHARACTERS])
+    return shown + "…" * (len(text) > _MOST_CHARACTERS)
+
+
+def output_console() -> Console:
+    """Return a console of standard output that shows any text."""
+    # A terminal in an old encoding cannot show every title.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)

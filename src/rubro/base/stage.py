@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rubro.base.console import reported_errors
 from rubro.base.params import Params
-from rubro.base.settings import load_params
+from rubro.base.params_file import load_params
 
 
 def run_stage(stage: Callable[[Params], None]) -> None:

@@ -20,7 +20,7 @@ from rubro.base.console import file_progress
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import normalise
-from rubro.data.layouts import (
+from rubro.tables.layouts import (
     SEPARATORS,
     Asked,
     TitleFile,
@@ -29,8 +29,8 @@ from rubro.data.layouts import (
     no_header,
     open_title_file,
 )
-from rubro.data.records import Origin, Record, is_unicode, open_parquet, problem, reading
-from rubro.data.values import category_name, text_of
+from rubro.tables.records import Origin, Record, is_unicode, open_parquet, problem, reading
+from rubro.tables.values import category_name, text_of
 
 QUALITIES = ("reliable", "unreliable")
 SPLIT_NAMES = {

@@ -76,7 +76,7 @@ def gather(
             at random.
         random: Source of the dropout; None = no dropout.
     """
-    from rubro.models.lists import distinct_of  # compiled when first called
+    from rubro.kernels.ragged_lists import distinct_of  # compiled when first called
 
     features = titles.features
     tokens, bigrams = _taken(features.tokens, indices), _taken(features.bigrams, indices)
@@ -171,13 +171,13 @@ def cut(values: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _taken(lists: Ragged, indices: np.ndarray) -> Ragged:
-    from rubro.models.lists import taken  # compiled when first called
+    from rubro.kernels.ragged_lists import taken  # compiled when first called
 
     return Ragged(*taken(lists.values, lists.offsets, indices))
 
 
 def _thinned(lists: Ragged, share: float, random: np.random.Generator) -> Ragged:
-    from rubro.models.lists import kept_of  # compiled when first called
+    from rubro.kernels.ragged_lists import kept_of  # compiled when first called
 
     draws = random.random(len(lists.values), dtype=np.float32)
     return Ragged(*kept_of(lists.values, lists.offsets, draws, np.float32(share)))

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rubro.base.params import CnnParams
+from rubro.kernels.linear import Linear, product
 from rubro.models.batches import Batch
 from rubro.models.layers import Dense, ModelShape, Network
-from rubro.models.products import Linear, product
 
 
 class Cnn(Network):
@@ -55,7 +55,7 @@ class Cnn(Network):
         sizes = zip(self._sizes, filters, strict=True)
         weights = [part for size, of in sizes for part in of.weight.chunk(size, dim=1)]
         if distinct.device.type == "cpu":
-            from rubro.models.filter_maxima import FilterMaxima  # compiled when first called
+            from rubro.kernels.convolution import FilterMaxima  # compiled when first called
 
             parts = product(distinct, torch.cat(weights))
             bias = torch.cat([of.bias for of in filters])

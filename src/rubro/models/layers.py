@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from rubro.base.params import TrainParams
 from rubro.features.embedding import Embedding
+from rubro.kernels.linear import Linear, without_some
 from rubro.models.batches import Batch
-from rubro.models.products import Linear, without_some
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class RowTable(nn.Embedding):
         """
         if self.weight.device.type != "cpu":
             return F.embedding_bag(index, self(rows), offsets, mode="sum") * factors.unsqueeze(1)
-        from rubro.models.row_sums import RowSums  # compiled when first called
+        from rubro.kernels.embedding_bag import RowSums  # compiled when first called
 
         sums: Tensor = RowSums.apply(self.weight, rows, index, offsets, factors)  # type: ignore[no-untyped-call]
         return sums
@@ -195,7 +195,7 @@ def _token_sums(batch: Batch, distinct: Tensor, factors: Tensor) -> Tensor:
     index, offsets = batch.token_index, batch.token_offsets
     if distinct.device.type != "cpu":
         return F.embedding_bag(index, distinct, offsets, mode="sum") * factors.unsqueeze(1)
-    from rubro.models.row_sums import VectorSums  # compiled when first called
+    from rubro.kernels.embedding_bag import VectorSums  # compiled when first called
 
     sums: Tensor = VectorSums.apply(distinct, index, offsets, factors)  # type: ignore[no-untyped-call]
     return sums

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from rubro.base.settings import flat
+from rubro.base.params_file import flat
 from rubro.report.charts import Chart, best_first, worst_first
 from rubro.report.content import BEST, Content
 from rubro.report.intervals import wilson_interval

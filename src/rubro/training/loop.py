@@ -24,7 +24,6 @@ from torch import distributed, nn
 from rubro import __version__
 from rubro.base.console import console
 from rubro.base.errors import ParamsError, TrainingError
-from rubro.base.memory import keep_freed_memory
 from rubro.base.params import TrainParams
 from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
@@ -35,6 +34,7 @@ from rubro.training.checkpoints import ResumePoint
 from rubro.training.devices import NO_CHECKPOINT, SameStart, SharedTraining
 from rubro.training.loss import class_shares
 from rubro.training.machines import Processes
+from rubro.training.memory import keep_freed_memory
 from rubro.training.module import TitleClassifier
 from rubro.training.title_weights import title_weights
 

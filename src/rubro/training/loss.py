@@ -81,7 +81,7 @@ class _CrossEntropy(torch.autograd.Function):
         shares: torch.Tensor,
         smoothing: float,
     ) -> tuple[torch.Tensor, ...]:
-        from rubro.training.softmax import softmax_sums  # compiled when first called
+        from rubro.kernels.softmax import softmax_sums  # compiled when first called
 
         exponentials, predictions = torch.empty_like(logits), torch.empty_like(targets)
         sums = logits.new_empty(4, len(logits))
@@ -103,7 +103,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        from rubro.training.softmax import softmax_gradient  # compiled when first called
+        from rubro.kernels.softmax import softmax_gradient  # compiled when first called
 
         exponentials, totals, targets, shares = (tensor.numpy() for tensor in ctx.saved_tensors)
         of_loss, gradient = gradients[0].contiguous().numpy(), np.empty_like(exponentials)

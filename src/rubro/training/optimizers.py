@@ -12,7 +12,7 @@ import torch
 from rubro.base.threads import in_parts
 
 if TYPE_CHECKING:
-    from rubro.models.row_sums import RowGradient
+    from rubro.kernels.embedding_bag import RowGradient
 
 
 class RowWiseAdam(torch.optim.Optimizer):
@@ -65,8 +65,8 @@ class RowWiseAdam(torch.optim.Optimizer):
         bias, square_bias = 1 - beta ** state["step"], 1 - square_beta ** state["step"]
         if table.device.type == "cpu":
             # Both modules are compiled when first called.
-            from rubro.models.row_sums import RowGradient
-            from rubro.training.row_updates import update_rows
+            from rubro.kernels.embedding_bag import RowGradient
+            from rubro.kernels.row_wise_adam import update_rows
 
             gradient = taken_row_gradient(table) or RowGradient.from_values(*rows_of(table.grad))
             update = partial(

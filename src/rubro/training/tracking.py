@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rubro.base.console import say
 from rubro.base.errors import DataError
-from rubro.base.settings import flat
+from rubro.base.params_file import flat
 
 if TYPE_CHECKING:
     from dvclive import Live

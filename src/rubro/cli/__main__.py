@@ -1,0 +1,5 @@
+"""Run the `rubro` command as `python -m rubro.cli`."""
+
+from rubro.cli import app
+
+app()

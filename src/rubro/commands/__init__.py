@@ -1,1 +1,0 @@
-"""What the rubro command does with a trained model, and with metrics in Git."""

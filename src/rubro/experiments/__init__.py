@@ -1,0 +1,1 @@
+"""DVC experiments: compare, sweep and search."""

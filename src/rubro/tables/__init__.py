@@ -1,0 +1,1 @@
+"""Reading and writing tables: csv, tsv, json, jsonl, parquet and txt."""

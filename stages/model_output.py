@@ -1,0 +1,102 @@
+"""Common part of the training stages and the ensemble: calibrate, write and measure a model."""
+
+from pathlib import Path
+from typing import Any
+
+import process_setup  # noqa: F401
+
+import numpy as np
+
+from rubro.base.console import say
+from rubro.base.params import Params
+from rubro.data.splits import load_info, load_labels, load_split
+from rubro.evaluation.metrics import accuracy, balanced_accuracy
+from rubro.features.titles import labels_of
+from rubro.features.vocabulary import load_subwords
+from rubro.prediction.classifier import Classifier
+from rubro.prediction.folder import AnyMember, Description, Model, TextParams
+from rubro.training.calibration import calibrated
+from rubro.training.title_weights import titles_to_choose_by
+from rubro.training.tracking import Tracker
+
+SUBSET, FEATURES, VOCABULARY = map(Path, ("data/subset", "data/features", "data/vocabulary"))
+
+
+def titles_that_choose(params: Params) -> tuple[list[str], np.ndarray]:
+    """Return the validation titles for choosing weights and calibration, and their targets."""
+    table = load_split(SUBSET, "validation")
+    labels = labels_of(table["category"], table["label_quality"], load_labels(SUBSET))
+    chosen = titles_to_choose_by(labels, params.min_reliable_titles)
+    return table["title"].iloc[chosen].to_list(), labels.targets[chosen]
+
+
+def save_member(
+    name: str, member: AnyMember, tensors: dict[str, np.ndarray], params: Params
+) -> dict[str, Any]:
+    """Write a model of one member as models/NAME and return its metrics.
+
+    Args:
+        name: Name of the model.
+        member: Entry of the model in model.json.
+        tensors: Weights by name.
+        params: All parameters.
+
+    Returns:
+        Metrics on validation, calibration and size of the folder, for JSON.
+    """
+    subwords = load_subwords(VOCABULARY)
+    sizes = params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
+    text = load_info(SUBSET).model_dump() | sizes
+    description = Description(
+        name=name,
+        labels=load_labels(SUBSET),
+        text=TextParams(**text),
+        subwords=subwords.params,
+        members={name: member},
+    )
+    model = Model(description, subwords.vocabulary, {name: tensors})
+    return save(model, *titles_that_choose(params))
+
+
+def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]:
+    """Calibrate a model, write it as models/NAME and return its metrics.
+
+    Args:
+        model: Model with any calibration.
+        titles: Validation titles.
+        targets: Class indices, (titles,).
+
+    Returns:
+        Metrics on the titles, calibration and size of the folder, for JSON.
+    """
+    logits = Classifier(model).logits(titles)
+    model = calibrated(model, logits, targets)
+    folder = Path("models") / model.description.name
+    model.save(folder)
+    predictions = logits.argmax(axis=1)
+    measured = {
+        "titles": len(titles),
+        "accuracy": round(accuracy(targets, predictions), 6),
+        "balanced_accuracy": round(balanced_accuracy(targets, predictions), 6),
+    }
+    say(f"{model.description.name}: balanced accuracy {measured['balanced_accuracy']:.4f}")
+    return {
+        "validation": measured,
+        "calibration": model.description.calibration.model_dump(),
+        "model_megabytes": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6, 1),
+    }
+
+
+def log_outcome(
+    tracker: Tracker, name: str, summary: dict[str, Any], more: dict[str, float] | None = None
+) -> None:
+    """Send models/NAME and its metrics to MLflow, if there is a server.
+
+    Args:
+        tracker: Tracker of the training.
+        name: Name of the model.
+        summary: Metrics from save or save_member.
+        more: More metrics by name.
+    """
+    own = {f"model/validation/{key}": value for key, value in summary["validation"].items()}
+    tracker.log_outcome({**own, **(more or {})}, Path("models") / name)

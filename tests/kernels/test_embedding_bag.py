@@ -1,0 +1,98 @@
+"""Sums of rows and their gradients: those of dense sums, and the same bytes for any threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rubro.base.threads import VARIABLE
+from rubro.kernels.embedding_bag import RowGradient, RowSums, VectorSums
+from rubro.training.optimizers import RowWiseAdam
+from support.helpers import gradient_of
+
+pytest_plugins = ["support.helpers"]
+
+ROWS = torch.tensor([1, 4, 5])
+INDEX = torch.tensor([0, 2, 0, 0, 1, 2])  # the first list names row 1 twice
+OFFSETS = torch.tensor([0, 3, 3, 5])  # the second list is empty
+FACTORS = torch.tensor([0.5, 3.0, -1.0, 2.0])
+WANTED = torch.randn(4, 19, generator=torch.Generator().manual_seed(2))
+
+
+def table() -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.randn(6, 19, generator=torch.Generator().manual_seed(1)))
+
+
+def sums_of(table: Tensor) -> Tensor:
+    """The sums by dense operations."""
+    lists = torch.zeros(4, 6)
+    for number, rows in enumerate(([1, 5, 1], [], [1, 4], [5])):
+        for row in rows:
+            lists[number, row] += 1
+    return FACTORS.unsqueeze(1) * (lists @ table)
+
+
+def test_rows_of_a_table_are_summed_and_get_their_gradient() -> None:
+    ours, theirs = table(), table()
+    sums = RowSums.apply(ours, ROWS, INDEX, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(sums, sums_of(theirs))
+    (sums * WANTED).sum().backward()
+    total: Any = (sums_of(theirs) * WANTED).sum()
+    total.backward()
+    assert ours.grad is None
+    torch.testing.assert_close(gradient_of(ours), theirs.grad)
+    with pytest.raises(AttributeError):
+        gradient_of(ours)  # it was taken
+
+
+def test_vectors_are_summed_and_get_their_gradient() -> None:
+    ours, theirs = table(), table()
+    index = ROWS[INDEX]
+    sums = VectorSums.apply(ours, index, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(sums, sums_of(theirs))
+    (sums * WANTED).sum().backward()
+    total: Any = (sums_of(theirs) * WANTED).sum()
+    total.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_a_step_with_the_gradient_of_rows_is_one_with_a_sparse_gradient() -> None:
+    ours, theirs = table(), table()
+    for parameter, optimizer in [(each, RowWiseAdam([each], lr=0.1)) for each in (ours, theirs)]:
+        for _ in range(3):
+            sums = RowSums.apply(parameter, ROWS, INDEX, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
+            (sums * WANTED).sum().backward()
+            if parameter is theirs:
+                parameter.grad = gradient_of(parameter).to_sparse(1)
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs)
+    assert not torch.equal(ours, table())
+    assert torch.equal(ours[[0, 2, 3]], table()[[0, 2, 3]])
+
+
+def test_the_gradient_of_values_is_these_values() -> None:
+    values = torch.randn(3, 19)
+    gradient = RowGradient.from_values(ROWS, values).to_sparse(torch.Size([6, 19])).to_dense()
+    assert torch.equal(gradient[ROWS], values)
+    assert not gradient[[0, 2, 3]].any()
+
+
+def test_the_number_of_threads_changes_no_byte_of_sums_and_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcomes = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv(VARIABLE, threads)
+        parameter = table()
+        optimizer = RowWiseAdam([parameter], lr=0.1)
+        for _ in range(3):
+            vectors = RowSums.apply(parameter, ROWS, INDEX, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
+            index, offsets = torch.tensor([0, 1, 2, 3, 3, 0]), torch.tensor([0, 2, 5])
+            sums = VectorSums.apply(vectors, index, offsets, FACTORS[:3])  # type: ignore[no-untyped-call]
+            sums.square().sum().backward()
+            optimizer.step()
+        outcomes.append(parameter.detach().numpy().tobytes())
+    assert outcomes[0] == outcomes[1] == outcomes[2]

@@ -1,0 +1,384 @@
+"""Raw files with random damage, read by read_titles.
+
+Each file must be read, read with rows in quarantine, or refused with a RubroError, and no row may
+vanish. `fuzz(1000, seed=0, folder=Path("/tmp/f"))` counts the outcomes; any other outcome raises
+Fault, with the seed that repeats it: `fuzz(1, seed=SEED, folder=...)`.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet
+
+from rubro.base.errors import RubroError
+from rubro.base.params_file import load_params
+from rubro.data.sources import RawTitles, read_titles
+
+KINDS = ("jsonl", "csv", "tsv", "jsonl.gz", "csv.gz", "tsv.gz", "parquet")
+ENCODINGS = ("utf-8", "utf-8", "utf-8", "latin-1", "utf-16", "utf-8-sig")
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = ("mesa", "silla", "lámpara", "ñandú", '24"', "taza,", "❤️", "de", "roble", "100%", "x\ty")
+
+
+class Fault(AssertionError):
+    """A file neither read nor refused; the message names the seed that repeats it."""
+
+
+def fuzz(count: int, seed: int, folder: Path) -> Counter[tuple[str, str]]:
+    """Damage files and read them.
+
+    Args:
+        count: Number of files.
+        seed: Seed of the first file; the next one has seed + 1.
+        folder: Folder of the files, created if missing.
+
+    Returns:
+        Number of files by mutation and outcome: read, quarantined or refused.
+
+    Raises:
+        Fault: A file had another outcome.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    params = load_params(ROOT / "params.yaml").data
+    outcomes: Counter[tuple[str, str]] = Counter()
+    for number in range(seed, seed + count):
+        rng = random.Random(number)
+        kind, encoding = rng.choice(KINDS), rng.choice(ENCODINGS)
+        name = rng.choice([name for name in MUTATIONS if _suits(name, kind)])
+        written = rng.choice([encoding, encoding, "utf-8"])
+        content = _mutated(_rows(rng), kind, written, name, rng)
+        path = folder / f"x.{kind}"
+        path.write_bytes(content)
+        changes = {"path": str(path), "encoding": encoding, "max_quarantined_share": 1.0}
+        try:
+            raw = read_titles(params.model_copy(update=changes), None)
+            _check(raw, content, kind, encoding)
+        except RubroError as error:
+            outcome = "refused"
+            if str(path) not in str(error):
+                raise Fault(f"seed {number}: {name}, {kind}: names no file: {error}") from error
+        except Exception as error:
+            raise Fault(f"seed {number}: {name} of {kind} read as {encoding}") from error
+        else:
+            outcome = "read" if raw.quarantine.empty else "quarantined"
+        outcomes[name, outcome] += 1
+    return outcomes
+
+
+def _rows(rng: random.Random) -> list[dict[str, str]]:
+    return [
+        {
+            "title": " ".join(rng.choices(WORDS, k=rng.randint(1, 6))),
+            "category": rng.choice(["TABLES", "CHAIRS", "LAMPS"]),
+        }
+        for _ in range(rng.randint(1, 30))
+    ]
+
+
+def _encoded(rows: list[dict[str, str]], kind: str, encoding: str) -> bytes:
+    if kind == "parquet":
+        buffer = io.BytesIO()
+        pd.DataFrame(rows).to_parquet(buffer)
+        return buffer.getvalue()
+    if kind.startswith("jsonl"):
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        return _bytes("".join(lines), encoding)
+    text = io.StringIO()
+    delimiter = "\t" if kind.startswith("tsv") else ","
+    writer = csv.DictWriter(text, ["title", "category"], delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return _bytes(text.getvalue(), encoding)
+
+
+def _bytes(text: str, encoding: str) -> bytes:
+    return text.encode(encoding, "replace" if encoding == "latin-1" else "surrogatepass")
+
+
+def _mutated(
+    rows: list[dict[str, str]], kind: str, encoding: str, name: str, rng: random.Random
+) -> bytes:
+    """Return the bytes of a file with a mutation of its titles, its text or its bytes."""
+    if name in OF_TITLES:
+        for row in rng.sample(rows, rng.randint(1, len(rows))):
+            column = rng.choice(["title", "title", "category"])
+            row[column] = OF_TITLES[name](row[column], rng)
+    content = _encoded(rows, kind, encoding)
+    if name in OF_TEXT:
+        content = OF_TEXT[name](content, rng)
+    if kind.endswith(".gz"):
+        content = gzip.compress(content)
+    if name in OF_FILES:
+        content = OF_FILES[name](content, rng)
+    return content
+
+
+def _suits(name: str, kind: str) -> bool:
+    if kind == "parquet":
+        return name in OF_FILES or name in ("formula", "control_characters", "long_title")
+    if name in ("duplicate_keys", "deep_json", "other_json"):
+        return kind.startswith("jsonl")
+    if name in ("quotes", "header"):
+        return not kind.startswith("jsonl")
+    return True
+
+
+# Of one title or category
+
+
+def _formula(text: str, rng: random.Random) -> str:
+    return rng.choice(["=cmd()", "=1+1", "@SUM(A1)", "+54 11", "-1", "=HYPERLINK(A1)"]) + text
+
+
+def _control_characters(text: str, rng: random.Random) -> str:
+    place = rng.randint(0, len(text))
+    marks = [
+        "\0",
+        "\r",
+        "\n",
+        "\r\n",
+        "\x1b[2J",
+        "\x85",
+        "\u2028",
+        "\ufeff",
+        "\u202e",
+        "\x0c",
+        "\x1c",
+    ]
+    return text[:place] + rng.choice(marks) + text[place:]
+
+
+def _surrogate(text: str, rng: random.Random) -> str:
+    return text + rng.choice(["\ud800", "\udfff", "\udc80", "\ud83d"])
+
+
+def _long_title(text: str, rng: random.Random) -> str:
+    return text * rng.choice([200, 2000])
+
+
+OF_TITLES: dict[str, Callable[[str, random.Random], str]] = {
+    "formula": _formula,
+    "control_characters": _control_characters,
+    "surrogate": _surrogate,
+    "long_title": _long_title,
+}
+
+# Of the text of a file, before it is gzipped
+
+
+def _insert(content: bytes, piece: bytes, rng: random.Random) -> bytes:
+    place = rng.randint(0, len(content))
+    return content[:place] + piece + content[place:]
+
+
+def _nuls(content: bytes, rng: random.Random) -> bytes:
+    for _ in range(rng.randint(1, 5)):
+        content = _insert(content, b"\0" * rng.choice([1, 1, 100]), rng)
+    return content
+
+
+def _re_encoded(content: bytes, rng: random.Random) -> bytes:
+    encoding = rng.choice(["utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "utf-7", "cp037"])
+    return content.decode("utf-8", "replace").encode(encoding, "replace")
+
+
+def _mixed_encodings(content: bytes, rng: random.Random) -> bytes:
+    lines = content.splitlines(keepends=True)
+    return b"".join(_re_encoded(line, rng) if rng.random() < 0.2 else line for line in lines)
+
+
+def _gigantic_line(content: bytes, rng: random.Random) -> bytes:
+    return _insert(content, rng.choice([b"a", b" ", b'"', b"[", b"\0"]) * 1_200_000, rng)
+
+
+def _quotes(content: bytes, rng: random.Random) -> bytes:
+    pieces = [
+        b'"',
+        b'""',
+        b'"""',
+        b'","',
+        b'"\n',
+        b'\n"',
+        b'",\n,"',
+        b'\\"',
+        b',"',
+        b'"\r\n"',
+        b"'",
+    ]
+    for _ in range(rng.randint(1, 6)):
+        content = _insert(content, rng.choice(pieces), rng)
+    return content
+
+
+def _header(content: bytes, rng: random.Random) -> bytes:
+    first, _, rest = content.partition(b"\n")
+    changed = rng.choice(
+        [
+            b"",
+            first.upper(),
+            first + first,
+            b"," + first,
+            b'"' + first,
+            first + b',"more',
+            first + b'\t"a\tb',
+            first.replace(b"category", b"title"),
+            b" " + first,
+            b"#" + first,
+            first + b"," * 5000,
+        ]
+    )
+    return changed + b"\n" + rest
+
+
+def _byte_order_marks(content: bytes, rng: random.Random) -> bytes:
+    mark = rng.choice([b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf" * 2, b"\xef\xbb"])
+    return mark + content if rng.random() < 0.5 else _insert(content, mark, rng)
+
+
+def _line_ends(content: bytes, rng: random.Random) -> bytes:
+    ends = [b"\n", b"\r\n", b"\r", b"\n\r", b"\n\n", b"\x0b", b"\x85", b"\x1e", b"\n \n", b""]
+    return b"".join(line + rng.choice(ends) for line in content.split(b"\n"))
+
+
+def _duplicate_keys(content: bytes, rng: random.Random) -> bytes:
+    value = rng.choice([b'"b"', b"5", b"null", b"[]", b"{}", b"true", b"1e999", b"NaN"])
+    key = rng.choice([b"title", b"category", b"split", b"label_quality", b"tokenized_title"])
+    extra = b', "' + key + b'": ' + value + b"}\n"
+    lines = content.splitlines(keepends=True)
+    return b"".join(line.replace(b"}\n", extra) if rng.random() < 0.5 else line for line in lines)
+
+
+def _deep_json(content: bytes, rng: random.Random) -> bytes:
+    depth = rng.choice([900, 10_000])
+    nested = rng.choice(
+        [b"[" * depth + b"]" * depth, b"[" * depth, b'{"a":' * depth + b"1" + b"}" * depth]
+    )
+    if rng.random() < 0.5:
+        nested = b'{"title": ' + nested + b', "category": "A"}'
+    lines = content.splitlines(keepends=True)
+    lines.insert(rng.randint(0, len(lines)), nested + b"\n")
+    return b"".join(lines)
+
+
+def _other_json(content: bytes, rng: random.Random) -> bytes:
+    values = [b"5", b"null", b'"a"', b"NaN", b"-", b"{", b"{}", b"9" * 5000, b'"\\ud800"', b"\xff"]
+    lines = content.splitlines(keepends=True)
+    for _ in range(rng.randint(1, 5)):
+        lines.insert(rng.randint(0, len(lines)), rng.choice(values) + b"\n")
+    return b"".join(lines)
+
+
+OF_TEXT: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    "nuls": _nuls,
+    "re_encoded": _re_encoded,
+    "mixed_encodings": _mixed_encodings,
+    "gigantic_line": _gigantic_line,
+    "quotes": _quotes,
+    "header": _header,
+    "byte_order_marks": _byte_order_marks,
+    "line_ends": _line_ends,
+    "duplicate_keys": _duplicate_keys,
+    "deep_json": _deep_json,
+    "other_json": _other_json,
+}
+
+# Of the bytes of a file as it lies on the disk
+
+
+def _truncated(content: bytes, rng: random.Random) -> bytes:
+    return content[: rng.randint(0, len(content))]
+
+
+def _flipped_bits(content: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(content)
+    for _ in range(rng.choice([1, 3, 30])):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def _cut_out(content: bytes, rng: random.Random) -> bytes:
+    start, end = sorted(rng.choices(range(len(content) + 1), k=2))
+    return content[:start] + content[end:]
+
+
+def _repeated(content: bytes, rng: random.Random) -> bytes:
+    start, end = sorted(rng.choices(range(len(content) + 1), k=2))
+    return content[:end] + content[start:]
+
+
+def _bytes_appended(content: bytes, rng: random.Random) -> bytes:
+    return content + rng.choice([b"\0" * 10, b"PAR1", b"\x1f\x8b", rng.randbytes(50)])
+
+
+def _random_bytes(content: bytes, rng: random.Random) -> bytes:
+    return content[: rng.choice([0, 4, 10])] + rng.randbytes(rng.randint(0, 200))
+
+
+def _unchanged(content: bytes, rng: random.Random) -> bytes:
+    return content
+
+
+OF_FILES: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    "truncated": _truncated,
+    "flipped_bits": _flipped_bits,
+    "cut_out": _cut_out,
+    "repeated": _repeated,
+    "bytes_appended": _bytes_appended,
+    "random_bytes": _random_bytes,
+    "unchanged": _unchanged,
+}
+MUTATIONS = (*OF_TITLES, *OF_TEXT, *OF_FILES)
+
+# What holds of every file that is read
+
+LONGEST_LINE = 2**20
+
+
+def _check(raw: RawTitles, content: bytes, kind: str, encoding: str) -> None:
+    for column in ("title", "category", "language", "label_quality", "split"):
+        for text in raw.table[column]:
+            assert isinstance(text, str), column
+            text.encode("utf-8")
+    assert all(category.strip() for category in raw.table["category"])
+    assert all(title.strip() for title in raw.table["title"])
+    assert raw.quarantine["excerpt"].str.len().max() <= 200 or raw.quarantine.empty
+    rows = len(raw.table) + len(raw.quarantine) + raw.blank
+    fewest, most = _row_counts(content, kind, encoding)
+    assert fewest <= rows <= most, f"{rows} rows, and not {fewest} to {most}"
+
+
+def _row_counts(content: bytes, kind: str, encoding: str) -> tuple[int, int]:
+    """Return the least and the most rows: a row may have several lines inside quotes."""
+    if kind == "parquet":
+        rows = pyarrow.parquet.ParquetFile(io.BytesIO(content)).metadata.num_rows
+        return rows, rows
+    if kind.endswith(".gz"):
+        content = gzip.decompress(content)
+    lines = content.decode(encoding, "surrogateescape").removeprefix("\ufeff").split("\n")
+    if kind.startswith("jsonl"):
+        rows = sum(bool(line.strip()) or len(line) >= LONGEST_LINE for line in lines)
+        return rows, rows
+    delimiter = "\t" if kind.startswith("tsv") else ","
+    csv.field_size_limit(2**27)
+    return _count(csv.reader([line + "\n" for line in lines], delimiter=delimiter)), len(lines) - 1
+
+
+def _count(records: Iterator[list[str]]) -> int:
+    """Return the number of records after the first; a broken one counts."""
+    number = -1
+    while True:
+        try:
+            number += bool(next(records))
+        except csv.Error:
+            number += 1
+        except StopIteration:
+            return number

@@ -1,0 +1,100 @@
+"""A model folder of a few words, made by hand in milliseconds, and `rubro` as its users call it.
+
+A test file takes the fixtures with `pytest_plugins = ["support.hand_made"]`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from rubro.cli import app
+from rubro.features.subwords import SubwordParams
+from rubro.prediction.folder import Description, Model, SvmMember, TextParams
+
+# The word of each category; other words say nothing.
+CATEGORIES = {"mesa": "TABLES", "silla": "CHAIRS", "lampara": "LAMPS", "taza": "MUGS"}
+Command = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+def write_model(folder: Path, title_column: str = "title") -> Path:
+    """Write a linear model that knows a word of each category.
+
+    Args:
+        folder: Created where it is missing.
+        title_column: Name of the column that held the titles of its training.
+    """
+    words, labels = list(CATEGORIES), list(CATEGORIES.values())
+    tensors: dict[str, np.ndarray] = {
+        "idf": np.ones(len(words), dtype=np.float32),
+        "starts": np.arange(len(words) + 1, dtype=np.int32),
+        "categories": np.arange(len(words), dtype=np.int16),
+        "weights": np.full(len(words), 4, dtype=np.float16),
+        "bias": np.array([0.3, 0.2, 0.1, 0.0], dtype=np.float32),
+    }
+    description = Description(
+        name="svm",
+        labels=labels,
+        text=TextParams(
+            title_column=title_column,
+            category_column="category",
+            max_title_length=1000,
+            max_tokens=30,
+            bigram_buckets=0,
+        ),
+        subwords=SubwordParams(min_n=1, max_n=0, buckets=0, titles=10),
+        members={"svm": SvmMember(weights=len(words))},
+    )
+    Model(description, dict.fromkeys(words, 1), {"svm": tensors}).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a hand-made model."""
+    return write_model(tmp_path_factory.mktemp("models") / "svm")
+
+
+@pytest.fixture
+def rubro(tmp_path: Path, model: Path) -> Command:
+    """Run `rubro predict --model MODEL` with arguments, in a process of its own, in tmp_path."""
+
+    def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            command(model, arguments),
+            cwd=tmp_path,
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+
+    return run
+
+
+def command(model: Path, arguments: Sequence[str], name: str = "predict") -> list[str]:
+    """Return the words of a `rubro` command that uses a model."""
+    return [sys.executable, "-m", "rubro.cli", name, "--model", str(model), *arguments]
+
+
+def environment(**variables: str) -> dict[str, Any]:
+    """Return the environment of this process with other variables."""
+    return {**os.environ, **variables}
+
+
+def called(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Call `rubro` in this process, where the packages of training are imported once."""
+    with chdir(folder):
+        result = CliRunner().invoke(app, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)

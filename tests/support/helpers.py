@@ -1,0 +1,337 @@
+"""A tiny catalogue that can be learnt in a few epochs, as fixtures.
+
+A test file takes them with `pytest_plugins = ["support.helpers"]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rubro.base.params import Params, TrainParams
+from rubro.features.embedding import Embedding
+from rubro.features.featurizer import Featurizer, Tokens
+from rubro.features.subwords import SubwordParams, Subwords
+from rubro.features.titles import LabelledTitles, Labels
+from rubro.models.batches import Batch, Batches, gather
+from rubro.models.cnn import Cnn
+from rubro.models.layers import ModelShape, Network, stored
+from rubro.models.mlp import Mlp
+from rubro.prediction.folder import (
+    AnyMember,
+    CnnMember,
+    Description,
+    MlpMember,
+    Model,
+    SvmMember,
+    TextParams,
+)
+from rubro.training.optimizers import taken_row_gradient
+
+LABELS = ["FRUIT", "TOOL", "SHOE", "PHONE"]
+WORDS = [
+    ["apple", "pear", "mango", "melon", "cherry"],
+    ["hammer", "drill", "saw", "pliers", "wrench"],
+    ["boot", "sandal", "sneaker", "heel", "slipper"],
+    ["nokia", "screen", "charger", "battery", "antenna"],
+]
+COMMON = ["new", "red", "offer"]
+# Known by their n-grams alone.
+OUT_OF_VOCABULARY = ["cherry", "antenna"]
+VECTOR_SIZE = 8
+BIGRAM_BUCKETS = 64
+MAX_TOKENS = 20
+NETWORKS: dict[str, Any] = {"mlp": Mlp, "cnn": Cnn}
+MEMBERS: dict[str, Any] = {"mlp": MlpMember, "cnn": CnnMember}
+
+Learnable = tuple[LabelledTitles, LabelledTitles, Tokens]
+MakeParams = Callable[..., Params]
+MakeTitles = Callable[..., tuple[LabelledTitles, Tokens]]
+MakeHyperparameters = Callable[..., TrainParams]
+MakeNetwork = Callable[..., Network]
+MakeModel = Callable[..., Model]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def labels() -> list[str]:
+    return LABELS
+
+
+@pytest.fixture(scope="session")
+def subwords() -> Subwords:
+    """Words and hashed n-grams."""
+    words = [word for group in [*WORDS, COMMON] for word in group]
+    known = {word: 1 + n for n, word in enumerate(words) if word not in OUT_OF_VOCABULARY}
+    return Subwords(known, SubwordParams(min_n=3, max_n=4, buckets=40, titles=100))
+
+
+def whole_words(vocabulary: dict[str, int], titles: int = 100) -> Subwords:
+    """Words alone, without n-grams."""
+    return Subwords(vocabulary, SubwordParams(min_n=1, max_n=0, buckets=0, titles=titles))
+
+
+@pytest.fixture(scope="session")
+def embedding(subwords: Subwords) -> Embedding:
+    """Random vectors, which carry no information."""
+    random = np.random.default_rng(5)
+    return Embedding(
+        subwords, random.normal(size=(subwords.row_count, VECTOR_SIZE)).astype(np.float32)
+    )
+
+
+@pytest.fixture(scope="session")
+def make_titles(subwords: Subwords) -> MakeTitles:
+    """Titles given as text, tokens separated by spaces, and their distinct tokens.
+
+    Called with titles, and perhaps targets, reliable, subwords, bigram_buckets and max_tokens.
+    """
+
+    def make(
+        titles: list[str],
+        targets: list[int] | None = None,
+        reliable: list[bool] | None = None,
+        subwords: Subwords = subwords,
+        bigram_buckets: int = BIGRAM_BUCKETS,
+        max_tokens: int = MAX_TOKENS,
+    ) -> tuple[LabelledTitles, Tokens]:
+        featurizer = Featurizer(max_tokens, bigram_buckets)
+        features = featurizer([title.split() for title in titles])
+        labels = Labels(
+            np.array(targets or [0] * len(titles), dtype=np.int32),
+            np.array(reliable or [True] * len(titles), dtype=bool),
+        )
+        return LabelledTitles(features, labels), featurizer.tokens(subwords)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def learnable_texts() -> tuple[list[str], list[int]]:
+    """240 titles, of 0 to 6 words of their class and of all classes, and their targets."""
+    random = np.random.default_rng(11)
+    texts, targets = [], []
+    for position in range(240):
+        target = position % len(LABELS)
+        words = list(random.choice(WORDS[target], random.integers(1, 4)))
+        words += list(random.choice(COMMON, random.integers(0, 4)))
+        texts.append(" ".join(words) if position != 7 else "")
+        targets.append(target)
+    return texts, targets
+
+
+@pytest.fixture(scope="session")
+def learnable(make_titles: MakeTitles, learnable_texts: tuple[list[str], list[int]]) -> Learnable:
+    """160 training titles and 80 validation titles of learnable_texts."""
+    titles, tokens = make_titles(*learnable_texts)
+    return titles.take(np.arange(160)), titles.take(np.arange(160, 240)), tokens
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """Training titles, some with a wrong label, validation titles, and random vectors."""
+
+    splits: Learnable
+    flipped: np.ndarray
+    embedding: Embedding
+
+
+@pytest.fixture(scope="session")
+def make_noisy(make_titles: MakeTitles) -> Callable[[int], Noisy]:
+    """Noisy titles of a seed: 800 for training, 30 % with flipped labels, 400 for validation."""
+    training_titles, words = 800, 30
+
+    def make(seed: int) -> Noisy:
+        random = np.random.default_rng(seed)
+        targets = [position % len(LABELS) for position in range(training_titles + 400)]
+        texts = [
+            " ".join(
+                [f"{LABELS[target]}{n}" for n in random.integers(0, words, random.integers(1, 4))]
+                + [f"any{n}" for n in random.integers(0, words, random.integers(0, 4))]
+            )
+            for target in targets
+        ]
+        vocabulary = sorted({word for text in texts for word in text.split()})
+        subwords = whole_words(dict.fromkeys(vocabulary, 1), len(texts))
+        titles, tokens = make_titles(texts, targets, subwords=subwords)
+        train = titles.take(np.arange(training_titles))
+        validation = titles.take(np.arange(training_titles, len(texts)))
+        flipped = random.random(training_titles) < 0.3
+        train.labels.targets[flipped] += random.integers(1, len(LABELS), flipped.sum())
+        train.labels.targets[:] %= len(LABELS)
+        table = random.standard_normal((len(vocabulary), VECTOR_SIZE), dtype=np.float32)
+        return Noisy((train, validation, tokens), flipped, Embedding(subwords, table))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
+    """Function from "mlp" or "cnn" and overrides to small hyperparameters."""
+
+    def make(name: str, **overrides: Any) -> TrainParams:
+        values: dict[str, Any] = {
+            "hidden_sizes": [16],
+            "max_epochs": 3,
+            "batch_size": 32,
+            "optimizer": "adamw",
+            "learning_rate": 1e-2,
+            "embedding_learning_rate": 1e-2,
+            "initial_embedding": "fasttext",
+            "embedding_scale": None,
+            "weight_decay": 0.0,
+            "schedule": "constant",
+            "warmup_share": 0.0,
+            "early_stopping_patience": 0,
+            "fine_tune_embedding": True,
+            "pooling": "sqrt",
+            "token_weighting": "none",
+            "row_dropout": 0.0,
+            "dropout": 0.0,
+            "label_doubt": 0.0,
+            "label_smoothing": 0.0,
+            "prior_adjustment": 0.0,
+            "class_weights": "off",
+            "label_quality": "ignore",
+            "table_precision": "float32",
+        }
+        if name == "cnn":
+            values |= {"filters": 8, "filter_sizes": [1, 2, 3], "linear_path": True}
+        values |= overrides
+        params = make_params({f"train_{name}.{key}": value for key, value in values.items()})
+        section: TrainParams = getattr(params, f"train_{name}")
+        return section
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_network(embedding: Embedding, hyperparameters: MakeHyperparameters) -> MakeNetwork:
+    """A network in evaluation mode, every weight of which is random: even the bigrams'.
+
+    Called with "mlp" or "cnn", and perhaps bigram_buckets and hyperparameters.
+    """
+
+    def make(name: str, bigram_buckets: int = BIGRAM_BUCKETS, **overrides: Any) -> Network:
+        torch.manual_seed(3)
+        rows, size = embedding.table.shape
+        shape = ModelShape(rows, size, bigram_buckets, len(LABELS))
+        network: Network = NETWORKS[name](shape, hyperparameters(name, **overrides))
+        for weight in network.parameters():
+            nn.init.normal_(weight, std=0.5)
+        return network.eval()
+
+    return make
+
+
+def network_member(
+    name: str, network: Network, params: TrainParams
+) -> tuple[AnyMember, dict[str, np.ndarray]]:
+    """A network as a member of a model folder, and its tensors."""
+    kind = MEMBERS[name]
+    own = {key: value for key, value in params.model_dump().items() if key in kind.model_fields}
+    size = network.token_vectors.table.weight.shape[1]
+    return kind(vector_size=size, **own), stored(network, params.table_precision)
+
+
+def random_svm(inputs: int, seed: int = 6) -> tuple[SvmMember, dict[str, np.ndarray]]:
+    """An SVM of random weights, two thirds of which are zero, and its tensors."""
+    random = np.random.default_rng(seed)
+    shape = inputs, len(LABELS)
+    weights = random.normal(size=shape) * (random.random(shape) < 1 / 3)
+    return SvmMember(weights=int(np.count_nonzero(weights))), {
+        "idf": random.uniform(1, 4, inputs).astype(np.float32),
+        "starts": np.append(0, np.cumsum(np.count_nonzero(weights, axis=1))).astype(np.int32),
+        "categories": np.nonzero(weights)[1].astype(np.int16),
+        "weights": weights[np.nonzero(weights)].astype(np.float16),
+        "bias": random.normal(size=len(LABELS)).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="session")
+def make_model(
+    subwords: Subwords, make_network: MakeNetwork, hyperparameters: MakeHyperparameters
+) -> MakeModel:
+    """A model of random weights, as a training leaves it.
+
+    Called with the names of its members, and perhaps bigram_buckets and hyperparameters.
+    """
+
+    def make(*names: str, bigram_buckets: int = BIGRAM_BUCKETS, **overrides: Any) -> Model:
+        members: dict[str, AnyMember] = {}
+        tensors = {}
+        for name in names:
+            if name == "svm":
+                members[name], tensors[name] = random_svm(subwords.row_count + bigram_buckets)
+                continue
+            params = hyperparameters(name, **overrides)
+            network = make_network(name, bigram_buckets, **overrides)
+            members[name], tensors[name] = network_member(name, network, params)
+        description = Description(
+            name=names[0] if len(names) == 1 else "ensemble",
+            labels=LABELS,
+            text=TextParams(
+                title_column="title",
+                category_column="category",
+                max_title_length=1000,
+                max_tokens=MAX_TOKENS,
+                bigram_buckets=bigram_buckets,
+            ),
+            subwords=subwords.params,
+            members=members,
+        )
+        return Model(description, subwords.vocabulary, tensors)
+
+    return make
+
+
+def batch_of(titles: LabelledTitles, tokens: Tokens, chosen: list[int] | None = None) -> Batch:
+    """Titles, or those at some positions, as one batch."""
+    indices = np.arange(len(titles)) if chosen is None else np.array(chosen)
+    return gather(titles, tokens, indices, np.ones(len(titles), np.float32))
+
+
+def token_vectors(network: Any, batch: Batch) -> torch.Tensor:
+    """float32 (B, L, vector size)."""
+    return in_places(batch, network.token_vectors.distinct(batch))
+
+
+def in_places(batch: Batch, distinct: torch.Tensor) -> torch.Tensor:
+    """Vectors of the distinct tokens in the places of the tokens; zeros after a title's end."""
+    return nn.functional.embedding(batch.tokens, nn.functional.pad(distinct, (0, 0, 0, 1)))
+
+
+def gradient_of(parameter: Any) -> torch.Tensor:
+    """The gradient of a parameter, or of the rows of a table, as a dense tensor."""
+    if (gradient := taken_row_gradient(parameter)) is not None:
+        return gradient.to_sparse(parameter.shape).to_dense()
+    dense: torch.Tensor = parameter.grad.to_dense()
+    return dense
+
+
+def given_to(layer: nn.Module, network: nn.Module, batch: Batch) -> torch.Tensor:
+    """Return the input of a layer of a network for a batch."""
+    received: list[torch.Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: received.append(*inputs))
+    with torch.inference_mode():
+        network(batch)
+    handle.remove()
+    return received[0]
+
+
+def logits_of(network: nn.Module, titles: LabelledTitles, tokens: Tokens) -> np.ndarray:
+    """Return the logits of a network in evaluation mode, float64 (titles, classes)."""
+    network.eval()
+    with torch.inference_mode():
+        parts = [network(batch).numpy() for batch in Batches(titles, tokens, batch_size=512)]
+    return np.concatenate(parts).astype(np.float64)

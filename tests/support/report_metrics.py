@@ -1,0 +1,100 @@
+"""A folder of metrics with names that no page should trust, as fixtures.
+
+A test file takes them with `pytest_plugins = ["support.report_metrics"]`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rubro.base.files import write_json
+from rubro.base.params import EvaluateParams
+from rubro.evaluation.tables import HeldOut, comparison, detail_tables, model_metrics
+
+MODELS = ("ensemble", "mlp", "cnn", "svm")
+HOSTILE = "<script>alert(1)</script>"
+HOSTILE_NAMES = [HOSTILE, "A & B", "$x_1$", 'a"onmouseover="b', "ÑANDÚ", "NA", "漢字", "\u202eABC"]
+PARAMS = EvaluateParams(
+    calibration_bins=5,
+    bootstrap_samples=100,
+    confidence=0.9,
+    rare_category_rows=50,
+    confused_pairs=10,
+    mistakes=20,
+)
+
+
+def write_metrics(folder: Path, labels: list[str], titles: int = 200) -> None:
+    """Write what the pipeline leaves in metrics/, of models that guess well but not always."""
+    random = np.random.default_rng(1)
+    targets = np.arange(titles) % len(labels)
+    texts = [f"{HOSTILE} {label} {n}" for n, label in enumerate(np.array(labels)[targets])]
+    unreliable = random.random(titles) < 0.5
+    held_out = HeldOut.of(texts, targets, labels, {"script"}, ~unreliable, np.full(len(labels), 40))
+    metrics: dict[str, Any] = {}
+    for split in ("test", "validation"):
+        measured, probabilities = {}, {}
+        for name in MODELS:
+            logits = 3 * np.eye(len(labels))[targets] + random.normal(size=(titles, len(labels)))
+            raw = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            p = probabilities[name] = raw**2 / (raw**2).sum(axis=1, keepdims=True)
+            measured[name] = model_metrics(p, raw, targets, PARAMS, 1)
+            own = folder / "evaluation" / split / name
+            own.mkdir(parents=True)
+            for title, table in detail_tables(p, raw, held_out, PARAMS).items():
+                table.to_csv(own / f"{title}.csv", index=False)
+        difference = comparison(probabilities["mlp"], probabilities["cnn"], targets, PARAMS, 1)
+        metrics[split] = {**measured, "differences": {"mlp_minus_cnn": difference}}
+    write_json(folder / "evaluate.json", metrics)
+    _write_summaries(folder, len(labels), titles)
+    _write_curves(folder / "curves")
+
+
+def _write_summaries(folder: Path, classes: int, titles: int) -> None:
+    splits = ("train", "validation", "test")
+    subset = {
+        "rows": dict.fromkeys((*splits, "total"), titles),
+        "classes": classes,
+        "dropped": {"not_json": 3, "title_empty": 0},
+        "doubtful_labels": {"null_categories": 1},
+        "reliable_share": dict.fromkeys(splits, 0.5),
+        "balance": {"largest_class": 9, "median_class": 5.5, "smallest_class": 2, "entropy": 0.9},
+    }
+    write_json(folder / "subset.json", subset)
+    for stage in ("featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"):
+        write_json(folder / f"{stage}.json", {"some": {"number": 1.5}, "names": ["a", HOSTILE]})
+    description = {
+        "versions": {"rubro": "0", "torch": "1"},
+        "params": {"seed": 1, "data": {"path": HOSTILE}, "evaluate": PARAMS.model_dump()},
+        "weights": {"mlp": 0.5},
+    }
+    write_json(folder / "evaluation" / "description.json", description)
+
+
+def _write_curves(folder: Path) -> None:
+    for model in ("mlp", "cnn"):
+        for split in ("train", "validation"):
+            own = folder / model / "plots" / "metrics" / split
+            own.mkdir(parents=True)
+            for metric in ("loss", "accuracy", "balanced_accuracy"):
+                (own / f"{metric}.tsv").write_text(f"step\t{metric}\n0\t0.5\n1\t0.75\n2\t0.8\n")
+
+
+@pytest.fixture(scope="session")
+def original_metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder metrics/ of a run, read-only."""
+    folder = tmp_path_factory.mktemp("run") / "metrics"
+    write_metrics(folder, HOSTILE_NAMES)
+    return folder
+
+
+@pytest.fixture
+def metrics(original_metrics: Path, tmp_path: Path) -> Path:
+    """The folder metrics/ of a run, for one test."""
+    shutil.copytree(original_metrics, tmp_path / "metrics")
+    return tmp_path / "metrics"

@@ -1,0 +1,187 @@
+"""The project on a tiny catalogue, in a Git and DVC repository of its own, as fixtures.
+
+A test file takes them with `pytest_plugins = ["support.tiny_project"]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from ruamel.yaml import YAML
+
+from rubro.sample import write_catalogue
+
+ROOT = Path(__file__).resolve().parents[2]
+GRAPH: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
+STAGES = tuple(GRAPH["stages"])
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment variables of a user, with the python of the tests first in PATH."""
+    variables = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "true",
+        **{
+            f"GIT_{who}_{what}": "tests@example.org"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
+    }
+    variables.pop("MLFLOW_TRACKING_URI", None)
+    return variables
+
+
+def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder as its user would."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    if ok:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@contextmanager
+def in_this_process(project: Path) -> Iterator[Callable[[str], str]]:
+    """Run stages in this process, which spares them their imports.
+
+    Yields:
+        Function from the name of a stage to the path of its script.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        patch.syspath_prepend(str(ROOT / "stages"))
+        yield lambda stage: str(ROOT / "stages" / f"{stage}.py")
+
+
+def run_here(project: Path, stage: str) -> tuple[int, str]:
+    """Run a stage in this process; return its exit code and its standard error."""
+    with (
+        in_this_process(project) as script,
+        redirect_stderr(StringIO()) as stderr,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", [script(stage)])
+        try:
+            runpy.run_path(script(stage), run_name="__main__")
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else 1, stderr.getvalue()
+    return 0, stderr.getvalue()
+
+
+def copy_project(folder: Path) -> None:
+    """Copy the files of the project that Git tracks or would add to a repository of their own."""
+    listed = run_in(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout
+    for name in listed.splitlines():
+        source = ROOT / name
+        if source.is_file() and not name.startswith(
+            ("tests/", "data/sample/", "metrics/", "dvc.lock")
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+
+
+def shrink(params_file: Path) -> None:
+    """Set the values of presets/tiny.yaml in params.yaml."""
+    yaml = YAML()
+    params = yaml.load(params_file)
+    for section, values in yaml.load(ROOT / "presets" / "tiny.yaml").items():
+        params[section].update(values)
+    yaml.dump(params, params_file)
+
+
+def change_params(project: Path, **values: object) -> None:
+    """Change keys of params.yaml, wherever they are in it."""
+    file = project / "params.yaml"
+    text = file.read_text()
+    for key, value in values.items():
+        text, count = re.subn(rf"(?m)^( *){key}: \S+", rf"\g<1>{key}: {value}", text)
+        assert count
+    file.write_text(text)
+
+
+def write_constraints(folder: Path) -> Path:
+    """Write the versions of requirements.lock without hashes: pip asks for all hashes or none."""
+    locked = (ROOT / "requirements.lock").read_text()
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join(re.findall(r"^\w[^\\\n]*", locked, re.MULTILINE)))
+    return constraints
+
+
+def stages_run(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", done.stdout + done.stderr)
+
+
+def outputs_of(*stages: str) -> list[str]:
+    """Return the outputs of stages in dvc.yaml."""
+    return [
+        output
+        for stage in stages
+        for output in (
+            *GRAPH["stages"][stage]["outs"],
+            *(name for metric in GRAPH["stages"][stage].get("metrics", []) for name in metric),
+        )
+    ]
+
+
+def digests(project: Path, *names: str) -> dict[str, str]:
+    """Return the SHA-256 of each file, those in folders included."""
+    files = [file for name in names for file in (project / name).rglob("*")]
+    files += [project / name for name in names]
+    return {
+        str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.is_file()
+    }
+
+
+@pytest.fixture(scope="session")
+def first_project(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A repository on a tiny catalogue after its first `dvc repro`, read-only.
+
+    The workers of pytest-xdist share it; the first one makes it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    with FileLock(shared / "first.lock"):
+        if not (shared / "first").exists():
+            make_first_project(own / "first-unfinished").rename(shared / "first")
+    return shared / "first"
+
+
+def make_first_project(folder: Path) -> Path:
+    folder.mkdir()
+    copy_project(folder)
+    shrink(folder / "params.yaml")
+    write_catalogue(folder / "data" / "sample", rows=6_000)
+    run_in(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    run_in(folder, "git", "add", "--all")
+    run_in(folder, "git", "commit", "--quiet", "--message", "tiny")
+    done = run_in(folder, "dvc", "repro")
+    assert stages_run(done) == list(STAGES)
+    run_in(folder, "git", "add", "--all")
+    run_in(folder, "git", "commit", "--quiet", "--message", "first run")
+    return folder
+
+
+@pytest.fixture
+def project(first_project: Path, tmp_path: Path) -> Path:
+    """A copy of the first project, for one test."""
+    folder = tmp_path / "project"
+    shutil.copytree(first_project, folder, symlinks=True)
+    return folder

@@ -1,0 +1,84 @@
+"""A pipeline of one stage that scores params.yaml in no time, in a repository, as a fixture.
+
+A test file takes it with `pytest_plugins = ["support.toy_pipeline"]`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.tiny_project import ROOT, run_in
+
+GRAPH = """
+stages:
+  evaluate:
+    cmd: python stages/evaluate.py
+    deps:
+      - stages/evaluate.py
+    params:
+      - seed
+      - subset
+      - train_mlp
+      - train_cnn
+    metrics:
+      - metrics/evaluate.json:
+          cache: false
+"""
+# The best dropout of the MLP is 0.5, a larger seed is better by a thousandth, and a large learning
+# rate fails.
+STAGE = """
+import json, sys
+from pathlib import Path
+from ruamel.yaml import YAML
+
+params = YAML(typ="safe").load(Path("params.yaml"))
+mlp = params["train_mlp"]
+if mlp["learning_rate"] > 1:
+    sys.exit("error: the loss is NaN or infinite")
+score = round(0.9 - abs(mlp["dropout"] - 0.5) / 2 + params["seed"] % 10 / 1000, 6)
+metrics = {"balanced_accuracy": score, "loss": round(1 - score, 6)}
+scores = {"mlp": metrics, "ensemble": metrics}
+Path("metrics").mkdir(exist_ok=True)
+Path("metrics/evaluate.json").write_text(json.dumps({"validation": scores, "test": scores}))
+"""
+
+
+@pytest.fixture(scope="module")
+def committed_toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository after its first run."""
+    folder = tmp_path_factory.mktemp("toy")
+    for name in ("params.yaml", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "stages").mkdir()
+    (folder / "stages" / "evaluate.py").write_text(STAGE)
+    (folder / "dvc.yaml").write_text(GRAPH)
+    run_in(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    run_in(folder, "dvc", "init", "--quiet")
+    run_in(folder, "dvc", "repro", "--quiet")
+    run_in(folder, "git", "add", "--all")
+    run_in(folder, "git", "commit", "--quiet", "--message", "toy")
+    return folder
+
+
+@pytest.fixture
+def toy(committed_toy: Path, tmp_path: Path) -> Path:
+    """A copy of the repository, for one test."""
+    return Path(shutil.copytree(committed_toy, tmp_path / "toy", symlinks=True))
+
+
+def compared(folder: Path, *options: str) -> list[dict[str, Any]]:
+    """Return the rows of `rubro compare --format json`."""
+    rows: list[dict[str, Any]] = json.loads(
+        run_in(folder, "rubro", "compare", "--format", "json", *options).stdout
+    )
+    return rows
+
+
+def names_of(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the names of the experiments in the rows of `rubro compare`, in order."""
+    return [name for row in rows for name in row["experiments"]]

@@ -1,0 +1,131 @@
+"""Files record by record: what training and prediction share."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rubro.base.errors import DataError
+from rubro.tables.records import (
+    MAX_LINE,
+    Origin,
+    Record,
+    Unzipped,
+    csv_records,
+    is_unicode,
+    json_records,
+    line_records,
+    open_text,
+    reading,
+    without_surrogates,
+)
+
+
+def origin(encoding: str = "utf-8", size: int | None = None) -> Origin:
+    return Origin(Path("x.csv"), size, encoding, "--encoding")
+
+
+def text(content: str | bytes, encoding: str = "utf-8") -> io.TextIOWrapper:
+    content = content.encode(encoding) if isinstance(content, str) else content
+    return open_text(origin(encoding), io.BufferedReader(io.BytesIO(content)))
+
+
+def test_lines_keep_their_numbers_and_lose_their_ends() -> None:
+    records = list(line_records(text("a\r\n\n b \nlast")))
+    assert records == [
+        Record(range(n, n + 1), content, None)
+        for n, content in enumerate(["a", "", " b ", "last"], 1)
+    ]
+
+
+def test_a_line_that_is_not_utf_8_and_one_that_is_too_long_have_a_reason() -> None:
+    content = b"caf\xe9\n" + b"a" * (2 * MAX_LINE) + b"\nb\n"
+    reasons = [record.reason for record in line_records(text(content))]
+    assert reasons == ["not_utf8", "line_too_long", None]
+
+
+def test_objects_come_with_the_numbers_of_their_lines() -> None:
+    records = list(json_records(text('\n{"a": 1}\nno\n[]\n')))
+    assert [(record.lines.start, record.reason) for record in records] == [
+        (2, None),
+        (3, "not_json"),
+        (4, "not_an_object"),
+    ]
+    assert records[0].content == {"a": 1}
+
+
+def test_a_row_of_too_many_fields_keeps_them() -> None:
+    header, rows = csv_records(origin(), text(' a ,b\n1,2\n1,2,3\n"x"y,2\n'), ",")
+    assert header == [" a ", "b"]
+    assert [(row.content, row.reason) for row in rows(())][:2] == [
+        (["1", "2"], None),
+        (["1", "2", "3"], "wrong_field_count"),
+    ]
+
+
+def test_a_row_that_is_no_csv_costs_itself_alone() -> None:
+    _, rows = csv_records(origin(), text('a,b\n"x"y,2\n3,4\n'), ",")
+    assert [(row.lines, row.reason) for row in rows(())] == [
+        (range(2, 3), "not_csv"),
+        (range(3, 4), None),
+    ]
+
+
+def test_an_empty_stream_is_one_message() -> None:
+    with pytest.raises(DataError, match=r"x\.csv: the file is empty"):
+        text("")
+
+
+def test_the_messages_name_the_setting_of_the_reader() -> None:
+    message = r"x\.csv: not utf-16 text \(.*\); set --encoding"
+    with pytest.raises(DataError, match=message), reading(origin("utf-16")):
+        list(line_records(text(b"\xff\xfea", "utf-16")))
+
+
+@pytest.mark.parametrize("damage", [lambda zipped: zipped[:-9], lambda zipped: b"\x1f\x8bno gzip"])
+def test_a_damaged_gzip_stream_is_one_message(damage: object) -> None:
+    assert callable(damage)
+    zipped = damage(gzip.compress(b"a\n" * 1000))
+    message = r"x\.csv: (the gzip stream ends early|not a valid gzip)"
+    with pytest.raises(DataError, match=message), reading(origin()):
+        list(line_records(open_text(origin(), Unzipped(origin(), io.BytesIO(zipped)))))
+
+
+def test_only_what_has_a_size_can_be_a_bomb() -> None:
+    zipped = gzip.compress(b"a" * 2**20 * 300, compresslevel=1)
+    for size, refused in ((len(zipped), True), (None, False)):
+        stream = Unzipped(origin(size=size), io.BytesIO(zipped))
+        try:
+            while stream.read1(2**20):
+                pass
+            assert not refused
+        except DataError as error:
+            assert refused
+            assert "gzip bomb" in str(error)
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_lone_surrogates_are_found_and_replaced(content: str) -> None:
+    try:
+        content.encode()
+        assert is_unicode(content)
+        assert without_surrogates(content) == content
+    except UnicodeEncodeError:
+        assert not is_unicode(content)
+        assert is_unicode(without_surrogates(content))
+        assert len(without_surrogates(content)) == len(content)
+
+
+def test_reading_records_needs_no_pandas() -> None:
+    program = "import sys, rubro.tables.records; print('pandas' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
