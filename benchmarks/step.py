@@ -29,6 +29,7 @@ from predict import seconds_of
 from train_network import initial_network
 
 from rubro.base.console import reported_errors
+from rubro.base.params import CnnParams, MlpParams
 from rubro.base.params_file import load_params
 from rubro.base.threads import in_parts, thread_count
 from rubro.data.splits import load_labels
@@ -63,8 +64,8 @@ def prepared(model: Model) -> tuple[TitleClassifier, Batches]:
     keep_freed_memory()
     params = load_params()
     own, kind = {
-        Model.mlp: (params.train_mlp, Mlp),
-        Model.cnn: (params.train_cnn, Cnn),
+        Model.mlp: (MlpParams.merged(params.networks, params.train_mlp), Mlp),
+        Model.cnn: (CnnParams.merged(params.networks, params.train_cnn), Cnn),
     }[model]
     (titles,), tokens = load_features(FEATURES, "train")
     classes, weights = len(load_labels(SUBSET)), np.ones(len(titles), np.float32)

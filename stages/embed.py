@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import process_setup  # noqa: F401
 
+from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.splits import TitleTokens, load_split
@@ -16,6 +17,7 @@ from rubro.training.fasttext import train_fasttext
 def main(params: Params) -> None:
     train = TitleTokens(load_split(Path("data/subset"), "train", ("tokens",)))
     subwords = load_subwords(Path("data/vocabulary"))
+    write_json(Path("metrics/params/embed.json"), params.embed.model_dump())
     train_fasttext(train, subwords, params.embed, params.seed).save(Path("models/embedding"))
 
 

@@ -1,6 +1,5 @@
 """evaluate: measure and compare the models and the ensemble on validation and test."""
 
-import json
 import sys
 from importlib.metadata import version
 from itertools import combinations
@@ -12,7 +11,6 @@ import process_setup  # noqa: F401
 
 import numpy as np
 import pandas as pd
-from pydantic import TypeAdapter
 
 from rubro import __version__
 from rubro.base.console import say
@@ -29,7 +27,8 @@ from rubro.prediction.classifier import Classifier
 from rubro.prediction.parallel import logits_of
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
-FOLDER = Path("metrics/evaluation")
+FOLDER, PARAMS = Path("metrics/evaluation"), Path("metrics/params")
+RECORDED = ("subset", "featurize", "embed")  # stages that write their parameters to PARAMS
 
 
 def main(params: Params) -> None:
@@ -86,11 +85,9 @@ def write_descriptions(
     tables: dict[str, pd.DataFrame],
 ) -> None:
     """Write the parameters and versions of the models, and the cards of models and data."""
-    values = {name: getattr(params, name) for name in Params.model_fields}
-    plain = json.loads(TypeAdapter(dict[str, Any]).dump_json(values))
-    plain["data"]["path"] = Path(params.data.path).name  # no path of this machine
+    records = {name: read_json(PARAMS / f"{name}.json", dict[str, Any]) for name in RECORDED}
     members = classifiers["ensemble"].description.members
-    trained = {name: classifiers[name].description.members[name].training for name in MODELS[1:]}
+    trained = {f"train_{name}": trained_with(classifiers[name]) for name in MODELS[1:]}
     torch = {record["torch_version"] for record in trained.values() if "torch_version" in record}
     description = {
         "versions": {
@@ -98,7 +95,12 @@ def write_descriptions(
             "torch": ", ".join(sorted(torch)),
             **{name: version(name) for name in ("gensim", "lightning", "numpy", "scikit-learn")},
         },
-        "params": plain,
+        "params": {
+            **records.pop("subset"),
+            **records,
+            **trained,
+            "evaluate": params.evaluate.model_dump(),
+        },
         "weights": {name: member.weight for name, member in members.items()},
     }
     write_json(FOLDER / "description.json", description)
@@ -112,6 +114,12 @@ def write_descriptions(
     for name, card in {"model": model_card, "data": data_card}.items():
         with replacing(FOLDER / f"{name}_card.md") as partial:
             partial.write_text(card(facts), encoding="utf-8", newline="\n")
+
+
+def trained_with(classifier: Classifier) -> dict[str, Any]:
+    """Return the hyperparameters and library versions that a single model was trained with."""
+    (member,) = classifier.description.members.values()
+    return member.training
 
 
 if __name__ == "__main__":

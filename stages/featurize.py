@@ -39,6 +39,7 @@ def main(params: Params) -> None:
         "training_tokens": len(train.features.tokens.values),
         "validation_oov_share": share(unknown[validation.features.tokens.values]),
     }
+    write_json(Path("metrics/params/featurize.json"), sizes.model_dump())
     write_json(Path("metrics/featurize.json"), summary)
     say(f"{sum(map(len, splits.values()))} titles, {len(words)} distinct tokens")
 

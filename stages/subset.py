@@ -26,6 +26,11 @@ def main(params: Params) -> None:
     subset = make_subset(raw, params.subset, params.seed)
     columns = SourceInfo(**params.data.model_dump(include=set(SourceInfo.model_fields)))
     save_splits(folder, subset.splits, subset.labels, columns)
+    data = params.data.model_dump() | {
+        "path": Path(params.data.path).name
+    }  # no path of this machine
+    used = {"seed": params.seed, "data": data, "subset": params.subset.model_dump()}
+    write_json(Path("metrics/params/subset.json"), used)
     write_json(Path("metrics/subset.json"), subset.summary)
     write_csv(Path("metrics/label_problems.csv"), subset.label_problems)
     for notice in subset.notices:

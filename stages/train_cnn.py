@@ -8,14 +8,15 @@ import process_setup  # noqa: F401
 
 from train_network import train_network
 
-from rubro.base.params import Params
+from rubro.base.params import CnnParams, Params
 from rubro.base.stage import run_stage
 from rubro.models.cnn import Cnn
 from rubro.prediction.folder import CnnMember
 
 
 def main(params: Params) -> None:
-    train_network("cnn", Cnn, CnnMember, params, params.train_cnn)
+    hyperparameters = CnnParams.merged(params.networks, params.train_cnn)
+    train_network("cnn", Cnn, CnnMember, params, hyperparameters)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,15 @@ import process_setup  # noqa: F401
 
 from train_network import train_network
 
-from rubro.base.params import Params
+from rubro.base.params import MlpParams, Params
 from rubro.base.stage import run_stage
 from rubro.models.mlp import Mlp
 from rubro.prediction.folder import MlpMember
 
 
 def main(params: Params) -> None:
-    train_network("mlp", Mlp, MlpMember, params, params.train_mlp)
+    hyperparameters = MlpParams.merged(params.networks, params.train_mlp)
+    train_network("mlp", Mlp, MlpMember, params, hyperparameters)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rubro.base.errors import ParamsError
+from rubro.base.params import CnnParams, EvaluateParams
 from rubro.base.params_file import load_params, with_settings
 
 DEFAULT = Path(__file__).parents[2] / "params.yaml"
@@ -61,24 +62,24 @@ def test_loaded_params_cannot_be_changed_by_a_stage() -> None:
         ("embed.learning_rate", ".nan", "finite number"),
         ("embed.learning_rate", ".inf", "finite number"),
         ("train_mlp.dropout", "1.0", "less than 1"),
-        ("train_mlp.embedding_scale", "large", "number"),
-        ("train_mlp.weight_decay", ".inf", "finite number"),
-        ("train_mlp.label_doubt", "1.01", "less than or equal to 1"),
-        ("train_cnn.label_doubt", "-0.1", "greater than or equal to 0"),
-        ("train_mlp.prior_adjustment", "-0.5", "greater than or equal to 0"),
-        ("train_cnn.prior_adjustment", ".inf", "finite number"),
-        ("train_mlp.initial_embedding", "zeros", "'fasttext' or 'random'"),
-        ("train_cnn.initial_embedding", "null", "'fasttext' or 'random'"),
-        ("train_mlp.class_weights", "yes", "'off' or 'balanced'"),
-        ("train_mlp.class_weights", "false", "'off' or 'balanced'"),
-        ("train_mlp.table_precision", "int4", "'float32', 'float16' or 'int8'"),
-        ("train_cnn.table_precision", "16", "'float32', 'float16' or 'int8'"),
+        ("networks.embedding_scale", "large", "number"),
+        ("networks.weight_decay", ".inf", "finite number"),
+        ("networks.label_doubt", "1.01", "less than or equal to 1"),
+        ("networks.label_doubt", "-0.1", "greater than or equal to 0"),
+        ("networks.prior_adjustment", "-0.5", "greater than or equal to 0"),
+        ("networks.prior_adjustment", ".inf", "finite number"),
+        ("networks.initial_embedding", "zeros", "'fasttext' or 'random'"),
+        ("networks.initial_embedding", "null", "'fasttext' or 'random'"),
+        ("networks.class_weights", "yes", "'off' or 'balanced'"),
+        ("networks.class_weights", "false", "'off' or 'balanced'"),
+        ("networks.table_precision", "int4", "'float32', 'float16' or 'int8'"),
+        ("networks.table_precision", "16", "'float32', 'float16' or 'int8'"),
         ("train_mlp.max_epochs", "0", "greater than or equal to 1 or 'auto'"),
         ("train_cnn.max_epochs", "1e1", "integer or 'auto'"),
         ("train_cnn.filter_sizes", "[]", "at least 1 item"),
         ("train_cnn.linear_path", "1", "boolean"),
         ("ensemble.members", "[]", "at least 1 item"),
-        ("ensemble.members", "[mlp, cnn, mlp]", "mlp is there twice"),
+        ("ensemble.members", "[mlp, cnn, mlp]", "mlp is listed twice"),
         ("evaluate.bootstrap_samples", "0", "greater than or equal to 1"),
         ("evaluate.confidence", "0.0", "greater than 0"),
         ("evaluate.confidence", "1", "less than 1"),
@@ -104,15 +105,15 @@ def test_a_wrong_value_is_reported_with_what_is_allowed(key: str, value: str, al
         ("train_mlp.max_epochs", 1),
         ("train_mlp.max_epochs", "auto"),
         ("train_mlp.dropout", 0),  # a whole number does for a share or a rate
-        ("train_mlp.label_doubt", 0),
-        ("train_cnn.label_doubt", 1),
-        ("train_mlp.prior_adjustment", 0),
-        ("train_cnn.prior_adjustment", 2.5),
-        ("train_mlp.initial_embedding", "fasttext"),
-        ("train_cnn.initial_embedding", "random"),
-        ("train_mlp.table_precision", "float32"),
-        ("train_cnn.table_precision", "float16"),
-        ("train_cnn.table_precision", "int8"),
+        ("networks.label_doubt", 0),
+        ("networks.label_doubt", 1),
+        ("networks.prior_adjustment", 0),
+        ("networks.prior_adjustment", 2.5),
+        ("networks.initial_embedding", "fasttext"),
+        ("networks.initial_embedding", "random"),
+        ("networks.table_precision", "float32"),
+        ("networks.table_precision", "float16"),
+        ("networks.table_precision", "int8"),
         ("evaluate.bootstrap_samples", 1),
         ("evaluate.confidence", 0.001),
         ("evaluate.confidence", 0.999),
@@ -128,7 +129,7 @@ def test_a_null_language_is_allowed() -> None:
 
 def test_an_impossible_pair_of_ngram_lengths_is_refused() -> None:
     error = refusal("featurize.min_n=4", "featurize.max_n=2")
-    assert error == "featurize: max_n (2) is below min_n (4); 0 = no n-grams"
+    assert error == "featurize: max_n (2) is below min_n (4); use 0 for no n-grams"
 
 
 def test_ngrams_can_be_turned_off_whatever_min_n_is() -> None:
@@ -154,3 +155,20 @@ def test_an_encoding_is_stored_under_its_own_name_whatever_its_spelling(
     written: str, stored: str
 ) -> None:
     assert value_of("data.encoding", f"data.encoding={written}") == stored
+
+
+def test_the_defaults_for_an_evaluation_without_params_yaml_are_those_of_params_yaml() -> None:
+    assert EvaluateParams() == load_params(DEFAULT).evaluate
+
+
+@pytest.mark.parametrize("section", ["train_mlp", "train_cnn"])
+def test_an_old_key_of_one_network_names_the_shared_key(section: str) -> None:
+    message = refusal(f"{section}.row_dropout=0.1")
+    assert f"{section}.row_dropout" in message
+    assert "networks.row_dropout" in message
+
+
+def test_a_network_has_the_shared_hyperparameters_and_its_own() -> None:
+    params = load_params(DEFAULT)
+    merged = CnnParams.merged(params.networks, params.train_cnn).model_dump()
+    assert merged == params.networks.model_dump() | params.train_cnn.model_dump()

@@ -151,7 +151,7 @@ def test_a_number_in_scientific_notation_needs_no_dot(
 
 def test_dvc_reads_the_same_values(tmp_path: Path, text: str) -> None:
     changed = text
-    values = {"train_cnn.class_weights": "off", "subset.language": "no", "seed": "1_0"}
+    values = {"networks.class_weights": "off", "subset.language": "no", "seed": "1_0"}
     values |= {"train_mlp.learning_rate": "1e-3", "embed.epochs": "0o17", "data.path": "12:30"}
     for key, value in values.items():
         changed, _ = with_value(changed, key, value)
@@ -160,8 +160,8 @@ def test_dvc_reads_the_same_values(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("written", ["off", '"off"', "'off'"])
 def test_off_needs_no_quotes(tmp_path: Path, text: str, written: str) -> None:
-    changed, _ = with_value(text, "train_cnn.class_weights", written)
-    assert load(tmp_path, changed).train_cnn.class_weights == "off"
+    changed, _ = with_value(text, "networks.class_weights", written)
+    assert load(tmp_path, changed).networks.class_weights == "off"
 
 
 def test_norwegian_needs_no_quotes(tmp_path: Path, text: str) -> None:

@@ -387,7 +387,7 @@ tables:
     - name: random-start
       label: {en: random, es: azar}
       set:
-        train_mlp.initial_embedding: random
+        networks.initial_embedding: random
         train_cnn.filter_sizes: [1, 2]
     - name: svm-alone
       label: {en: SVM alone, es: SVM sola}

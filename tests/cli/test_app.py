@@ -52,7 +52,7 @@ def test_overrides_prints_options_of_dvc() -> None:
     options = output.split()
     assert options[::2] == ["-S"] * (len(options) // 2)
     assert "train_cnn.filter_sizes=[3,4,5]" in options
-    assert "train_mlp.embedding_scale=null" in options
+    assert "networks.embedding_scale=null" in options
 
 
 def test_overrides_are_quoted_for_the_shell_where_they_need_it(tmp_path: Path) -> None:

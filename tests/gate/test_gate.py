@@ -452,7 +452,7 @@ def test_markdown_folds_what_is_no_finding(repository: Path) -> None:
     folded, _, rest = folded.partition("</details>")
     assert folded.startswith("<summary>1 not judged</summary>\n\n| verdict |")
     assert "`train_cnn.parameters` | 31,673,584 | 3 |" in folded
-    assert '| `train_cnn.schedule` | `"cosine"` | `"a\\|b\'c"` |\n' in rest
+    assert '| `networks.schedule` | `"cosine"` | `"a\\|b\'c"` |\n' in rest
     for table in re.findall(r"(?:^\|.*\n)+", output, re.MULTILINE):
         counts = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(counts) == 1

@@ -159,7 +159,7 @@ def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path, dvc: R
 def test_an_experiment_killed_in_its_copy_resumes_from_its_checkpoint(
     first_project: Path, project: Path, tmp_path: Path
 ) -> None:
-    command = ["dvc", "exp", "run", "--temp", "--name", "it", "-S", "train_cnn.label_smoothing=0.2"]
+    command = ["dvc", "exp", "run", "--temp", "--name", "it", "-S", "networks.label_smoothing=0.2"]
     with subprocess.Popen(
         command,
         cwd=project,

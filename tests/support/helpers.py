@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from rubro.base.params import Params, TrainParams
+from rubro.base.params import CnnParams, MlpParams, NetworksParams, Params, TrainParams
 from rubro.features.embedding import Embedding
 from rubro.features.featurizer import Featurizer, Tokens
 from rubro.features.subwords import SubwordParams, Subwords
@@ -208,9 +208,16 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
         if name == "cnn":
             values |= {"filters": 8, "filter_sizes": [1, 2, 3], "linear_path": True}
         values |= overrides
-        params = make_params({f"train_{name}.{key}": value for key, value in values.items()})
-        section: TrainParams = getattr(params, f"train_{name}")
-        return section
+        shared = NetworksParams.model_fields
+        params = make_params(
+            {
+                f"{'networks' if key in shared else f'train_{name}'}.{key}": value
+                for key, value in values.items()
+            }
+        )
+        if name == "cnn":
+            return CnnParams.merged(params.networks, params.train_cnn)
+        return MlpParams.merged(params.networks, params.train_mlp)
 
     return make
 

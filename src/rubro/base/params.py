@@ -1,9 +1,9 @@
-"""Schema of params.yaml: type and limits of every parameter of the pipeline."""
+"""Schema of params.yaml: the type and the limits of every parameter of the pipeline."""
 
 from __future__ import annotations
 
 import codecs
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
@@ -22,12 +22,12 @@ def _known_encoding(name: str) -> str:
     return codecs.lookup(name).name
 
 
-# Blanks around names of columns are no part of them, in params.yaml as in files.
+# White space around column names is ignored, in params.yaml as in files.
 _ColumnName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class DataParams(Section):
-    """Source of the raw titles and names of its columns."""
+    """Source of the raw titles, and the names of its columns."""
 
     path: Annotated[str, Field(min_length=1)]
     corrections: Annotated[str, Field(min_length=1)]
@@ -43,12 +43,12 @@ class DataParams(Section):
 
     @property
     def text_encoding(self) -> str | None:
-        """Python's name of the encoding; None = the content of a file tells."""
+        """Python's name of the encoding; None means detect it from the content of each file."""
         return None if self.encoding == "auto" else self.encoding
 
 
 class SubsetParams(Section):
-    """Choice of rows, and splits where the source has none."""
+    """Selection of rows and categories, and the splits if the source has none."""
 
     language: str | None
     top_categories: NotNegative
@@ -64,7 +64,7 @@ class SubsetParams(Section):
 
 
 class FeaturizeParams(Section):
-    """Vocabulary, and sizes of titles as integers."""
+    """Vocabulary, and the sizes of titles that are encoded as integers."""
 
     min_count: Positive
     max_words: NotNegative
@@ -77,7 +77,9 @@ class FeaturizeParams(Section):
     @model_validator(mode="after")
     def _ngram_range(self) -> FeaturizeParams:
         if 0 < self.max_n < self.min_n:
-            raise ValueError(f"max_n ({self.max_n}) is below min_n ({self.min_n}); 0 = no n-grams")
+            raise ValueError(
+                f"max_n ({self.max_n}) is below min_n ({self.min_n}); use 0 for no n-grams"
+            )
         return self
 
 
@@ -94,7 +96,7 @@ class EmbedParams(Section):
 
 
 class TitleWeightParams(Section):
-    """Weights of the training titles."""
+    """Weights of the training titles by category and by label quality."""
 
     class_weights: Literal["off", "balanced"]
     label_quality: Literal["ignore", "weight", "drop"]
@@ -102,7 +104,7 @@ class TitleWeightParams(Section):
 
 
 class SvmParams(TitleWeightParams):
-    """Parameters of the linear SVM with naive Bayes."""
+    """Hyperparameters of the linear SVM with naive Bayes."""
 
     C: Annotated[float, Field(gt=0.0)]
     tolerance: Annotated[float, Field(gt=0.0)]
@@ -114,14 +116,10 @@ class SvmParams(TitleWeightParams):
     smallest_weight: Annotated[float, Field(ge=0.0)]
 
 
-class TrainParams(TitleWeightParams):
-    """Parameters common to both networks."""
+class NetworksParams(TitleWeightParams):
+    """Hyperparameters that the MLP and the CNN share."""
 
-    hidden_sizes: list[Positive]
-    max_epochs: Positive | Literal["auto"]
-    batch_size: Positive | Literal["auto"]
     optimizer: Literal["adam", "adamw", "sgd"]
-    learning_rate: Annotated[float, Field(gt=0.0)]
     embedding_learning_rate: Annotated[float, Field(gt=0.0)]
     initial_embedding: Literal["fasttext", "random"]
     embedding_scale: Annotated[float, Field(gt=0.0)] | None
@@ -133,27 +131,49 @@ class TrainParams(TitleWeightParams):
     pooling: Literal["mean", "sqrt"]
     token_weighting: Literal["none", "idf"]
     row_dropout: Share
-    dropout: Share
     label_doubt: Annotated[float, Field(ge=0.0, le=1.0)]
     label_smoothing: Share
     prior_adjustment: Annotated[float, Field(ge=0.0)]
     table_precision: Literal["float32", "float16", "int8"]
 
 
-class MlpParams(TrainParams):
-    """Parameters of the MLP: pooled tokens and bigrams, then dense layers."""
+class TrainMlpParams(Section):
+    """Hyperparameters of the MLP only."""
+
+    hidden_sizes: list[Positive]
+    dropout: Share
+    max_epochs: Positive | Literal["auto"]
+    batch_size: Positive | Literal["auto"]
+    learning_rate: Annotated[float, Field(gt=0.0)]
 
 
-class CnnParams(TrainParams):
-    """Parameters of the CNN: convolutions over token vectors, pooled over the title."""
+class TrainCnnParams(TrainMlpParams):
+    """Hyperparameters of the CNN only."""
 
     filter_sizes: Annotated[list[Positive], Field(min_length=1)]
     filters: Positive
     linear_path: bool
 
 
+class TrainParams(TrainMlpParams, NetworksParams):
+    """All hyperparameters of a network: its own and the shared ones."""
+
+    @classmethod
+    def merged(cls, shared: NetworksParams, own: TrainMlpParams) -> Self:
+        """Merge the block `networks` of params.yaml with the block of one network."""
+        return cls(**shared.model_dump(), **own.model_dump())
+
+
+class MlpParams(TrainParams):
+    """All hyperparameters of the MLP: pooled tokens and bigrams, then dense layers."""
+
+
+class CnnParams(TrainCnnParams, TrainParams):
+    """All hyperparameters of the CNN: convolutions over token vectors, max-pooled over the title."""
+
+
 class EnsembleParams(Section):
-    """Parameters of the ensemble: a weighted sum of logits."""
+    """Parameters of the ensemble, which sums the weighted logits of its members."""
 
     members: Annotated[list[Literal["mlp", "cnn", "svm"]], Field(min_length=1)]
     training_titles: bool
@@ -163,23 +183,23 @@ class EnsembleParams(Section):
     def _once_each(cls, members: list[str]) -> list[str]:
         for name in members:
             if members.count(name) > 1:
-                raise ValueError(f"{name} is there twice")
+                raise ValueError(f"{name} is listed twice")
         return members
 
 
 class EvaluateParams(Section):
-    """Precision and detail of the comparison of models."""
+    """Precision and detail of the evaluation, with defaults for models outside of a project."""
 
-    calibration_bins: Positive
-    bootstrap_samples: Positive
-    confidence: Annotated[float, Field(gt=0.0, lt=1.0)]
-    rare_category_rows: Positive
-    confused_pairs: Positive
-    mistakes: Positive
+    calibration_bins: Positive = 15
+    bootstrap_samples: Positive = 2000
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    rare_category_rows: Positive = 50
+    confused_pairs: Positive = 25
+    mistakes: Positive = 100
 
 
 class Params(Section):
-    """All of params.yaml."""
+    """All parameters in params.yaml."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     accelerator: Literal["auto", "cpu", "gpu"]
@@ -191,7 +211,8 @@ class Params(Section):
     featurize: FeaturizeParams
     embed: EmbedParams
     train_svm: SvmParams
-    train_mlp: MlpParams
-    train_cnn: CnnParams
+    networks: NetworksParams
+    train_mlp: TrainMlpParams
+    train_cnn: TrainCnnParams
     ensemble: EnsembleParams
     evaluate: EvaluateParams

@@ -16,7 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from rubro.base.errors import ParamsError
-from rubro.base.params import Params
+from rubro.base.params import NetworksParams, Params
 
 _BARE = re.compile(r"[a-z_][\w/.-]*", re.ASCII | re.IGNORECASE)
 _NO_TEXT = ("true", "false", "null", "nan", "inf")
@@ -203,6 +203,8 @@ def _describe(
         where = f"{path}:{_line_of(root, keys)}: {where}"
     first = problems[0]
     if first["type"] == "extra_forbidden":
+        if keys[0] in ("train_mlp", "train_cnn") and keys[-1] in NetworksParams.model_fields:
+            return f"{where}: this parameter is now networks.{keys[-1]}, which both networks share"
         known = list(_fields(keys[:-1]))
         close = difflib.get_close_matches(str(keys[-1]), known, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
