@@ -173,7 +173,7 @@ def test_yaml_is_read_as_dvc_reads_it() -> None:
     for file in ("params.yaml", "dvc.lock"):
         assert load_yaml(ROOT / file) == YAML(typ="safe").load(ROOT / file)
     params = load_yaml(ROOT / "params.yaml")
-    assert params["train_mlp"]["class_weights"] == "off"
+    assert params["networks"]["class_weights"] == "off"
     assert isinstance(params["train_cnn"]["learning_rate"], float)
 
 
