@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from rubro.base.errors import ParamsError
+from rubro.base.yaml_files import load_yaml
 from rubro.experiments.compare import named
-from rubro.experiments.dvc_experiments import METRIC_FILES, legal_setting, load_yaml, name_of
+from rubro.experiments.dvc_experiments import METRIC_FILES, legal_setting, name_of
 from support.tiny_project import GRAPH, ROOT, run_in
 from support.toy_pipeline import compared, names_of
 
@@ -165,16 +166,6 @@ def test_every_file_of_metrics_in_the_graph_is_read() -> None:
     written = [name for stage in GRAPH["stages"].values() for name in stage.get("metrics", [])]
     files = [next(iter(entry)) for entry in written]
     assert sorted(files) == sorted(f"metrics/{name}.json" for name in METRIC_FILES)
-
-
-def test_yaml_is_read_as_dvc_reads_it() -> None:
-    from ruamel.yaml import YAML
-
-    for file in ("params.yaml", "dvc.lock"):
-        assert load_yaml(ROOT / file) == YAML(typ="safe").load(ROOT / file)
-    params = load_yaml(ROOT / "params.yaml")
-    assert params["train_mlp"]["class_weights"] == "off"
-    assert isinstance(params["train_cnn"]["learning_rate"], float)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,10 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from rubro.base.errors import ParamsError
 from rubro.base.params_file import flat, override_value
+from rubro.base.yaml_files import parse_yaml
 from rubro.experiments.git import needed_git
 from rubro.experiments.lock_freshness import ran_with
 
@@ -34,22 +31,6 @@ _EXPERIMENTS = "refs/exps"
 # DVC's own references to what runs and to what was stashed are no experiments.
 _REFERENCE = re.compile(_EXPERIMENTS + r"/[0-9a-f]{2}/[0-9a-f]{38}/([^/]+)")
 _LONGEST_NAME = 100
-
-
-class _Yaml(yaml.CSafeLoader):
-    """Reads YAML 1.2 as DVC writes it: `off` is a text and 2e-3 a number."""
-
-
-_Yaml.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"~|null|", "~n"),
-    ("bool", r"true|false", "tf"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
-):
-    _Yaml.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
-    )
 
 
 @dataclass(frozen=True)
@@ -115,23 +96,6 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
     return last, sorted(experiments, key=lambda experiment: experiment.name)
 
 
-def load_yaml(path: Path) -> Any:
-    """Read a YAML file.
-
-    Args:
-        path: Path of the file.
-
-    Raises:
-        ParamsError: The file is missing or is no YAML.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Yaml)
-    except OSError as error:
-        raise ParamsError(f"{path}: not readable: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-
-
 def name_of(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> str:
     """Return a name for an experiment that says what changed.
 
@@ -188,8 +152,7 @@ def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, 
     wanted = [f"{revision}:./{name}" for revision in revisions for name in names]
     blobs = _blobs(wanted)
     for _ in revisions:
-        params = yaml.load(next(blobs) or "{}", Loader=_Yaml)
-        lock = yaml.load(next(blobs) or "{}", Loader=_Yaml)
+        params, lock = (parse_yaml(next(blobs), name) or {} for name in names[:2])
         files = {name: json.loads(next(blobs) or "{}") for name in METRIC_FILES}
         stages = lock.get("stages", {})
         # Not those before the target of an experiment.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from rubro.base.console import say
 from rubro.base.errors import DataError
+from rubro.base.yaml_files import load_yaml, parse_yaml
 from rubro.experiments.git import git
 
 EXIT_DIFFERENT = 1
@@ -30,8 +29,7 @@ def fresh() -> int:
     committed = git("show", f"HEAD:./{_LOCK}")
     if committed is None:
         raise DataError(f"{_LOCK}: not in the last commit; commit it, then compare")
-    yaml = YAML(typ="safe")
-    before, now = yaml.load(committed)["stages"], yaml.load(_LOCK)["stages"]
+    before, now = parse_yaml(committed, _LOCK)["stages"], load_yaml(_LOCK)["stages"]
     changed, other_bytes = differences(before, now)
     if changed:
         stages = "; ".join(f"{stage} ({', '.join(inputs)})" for stage, inputs in changed.items())

@@ -16,10 +16,10 @@ from rubro.base.console import say
 from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.params_file import load_params, with_settings
 from rubro.base.schema import Section
+from rubro.base.yaml_files import load_yaml
 from rubro.experiments import compare
 from rubro.experiments.dvc_experiments import (
     CODE,
-    load_yaml,
     read_experiments,
     setting_text,
 )

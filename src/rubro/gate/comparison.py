@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from rubro.base.errors import DataError
+from rubro.base.errors import DataError, ParamsError
 from rubro.base.params_file import flat
+from rubro.base.yaml_files import parse_yaml
 from rubro.experiments.git import git
 from rubro.experiments.lock_freshness import differences, ran_with
 from rubro.gate.changes import Report, changes_between, numbers_in
@@ -150,14 +147,9 @@ def _read(commit: str | None, file: str) -> str:
 
 def _yaml(commit: str | None, file: str) -> dict[str, Any]:
     try:
-        return _parsed(_read(commit, file))
-    except YAMLError as error:
-        _refuse(file, str(error).partition("\n")[0])
-
-
-@cache  # most often nothing changed, and a second dvc.lock takes 0.1 s
-def _parsed(text: str) -> dict[str, Any]:
-    values = YAML(typ="safe").load(text)
+        values = parse_yaml(_read(commit, file), file)
+    except ParamsError as error:
+        raise DataError(f"{error}; `git checkout {file}` brings the committed one back") from None
     return values if isinstance(values, dict) else {}
 
 
