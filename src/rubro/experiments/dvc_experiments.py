@@ -11,8 +11,8 @@ from typing import Any
 
 from rubro.base.params_file import flat, override_value
 from rubro.base.yaml_files import parse_yaml
-from rubro.experiments.git import needed_git
-from rubro.experiments.lock_freshness import ran_with
+from rubro.experiments.dvc_lock import ran_with
+from rubro.experiments.git import git
 
 # Files of metrics; names of metrics in evaluate.json stand alone, others follow that of their file.
 METRIC_FILES = (
@@ -78,9 +78,9 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
     Raises:
         DataError: There is no Git repository with a commit here.
     """
-    head = needed_git("rev-parse", "HEAD")
+    head = git("rev-parse", "HEAD")
     where = _EXPERIMENTS if all_commits else f"{_EXPERIMENTS}/{head[:2]}/{head[2:]}"
-    listed = needed_git("for-each-ref", "--format=%(objectname) %(refname)", where)
+    listed = git("for-each-ref", "--format=%(objectname) %(refname)", where)
     found = [(LAST_COMMIT, head)]
     for line in listed.splitlines():
         revision, _, reference = line.partition(" ")
@@ -96,10 +96,10 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
     return last, sorted(experiments, key=lambda experiment: experiment.name)
 
 
-def name_of(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> str:
+def experiment_name(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> str:
     """Return a name for an experiment that says what changed.
 
-    >>> name_of([("train_mlp.hidden_sizes", [64, 32]), ("seed", 2)])
+    >>> experiment_name([("train_mlp.hidden_sizes", [64, 32]), ("seed", 2)])
     'train_mlp.hidden_sizes=64+32,seed=2'
 
     Args:
@@ -109,7 +109,7 @@ def name_of(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> s
     Returns:
         Name that Git allows, with as many settings as fit and a number where it was taken.
     """
-    parts = [legal_setting(key, value) for key, value in settings]
+    parts = [setting_in_name(key, value) for key, value in settings]
     shown = next(
         count
         for count in range(len(parts), -1, -1)
@@ -124,19 +124,19 @@ def name_of(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> s
     return numbered
 
 
-def legal_setting(key: str, value: Any) -> str:
+def setting_in_name(key: str, value: Any) -> str:
     """Return KEY=VALUE of characters that Git allows in a name.
 
     Args:
         key: Dotted key.
         value: Value of params.yaml.
     """
-    text = setting_text(key, value).replace("[]", "none").replace(",", "+")
+    text = format_setting(key, value).replace("[]", "none").replace(",", "+")
     text = re.sub(r"[][ \"]", "", text)
     return re.sub(r"[^A-Za-z0-9_.=+-]|\.(?=\.|$|lock$)", "_", text)
 
 
-def setting_text(key: str, value: Any) -> str:
+def format_setting(key: str, value: Any) -> str:
     """Return KEY=VALUE in the notation of `dvc exp run --set-param`.
 
     Args:
@@ -194,7 +194,7 @@ def _changed_files(head: str, revisions: list[str]) -> dict[str, tuple[tuple[str
         Pairs of a path and the hash of its content, by revision; none for one without any.
     """
     pairs = "".join(f"{revision} {head}\n" for revision in revisions)
-    listed = needed_git("diff-tree", "--stdin", "-r", "--no-renames", "--", *CODE, given=pairs)
+    listed = git("diff-tree", "--stdin", "-r", "--no-renames", "--", *CODE, given=pairs)
     found: dict[str, tuple[tuple[str, str], ...]] = {}
     revision = ""
     for line in listed.splitlines():
