@@ -22,8 +22,8 @@ from rubro.base.console import reported_errors, say
 from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.files import write_json
 from rubro.base.params_file import load_overrides, with_settings
-from rubro.experiments.compare import spread
-from rubro.experiments.git import needed_git
+from rubro.experiments.compare import mean_and_deviation
+from rubro.experiments.git import git
 
 # Models, and the file of metrics that each one's stage writes.
 MODELS = {"ensemble": "ensemble", "mlp": "train_mlp", "cnn": "train_cnn", "svm": "train_svm"}
@@ -55,7 +55,7 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
     Raises:
         TrainingError: A stage failed, or a commit was made meanwhile.
     """
-    head, uncommitted = needed_git("rev-parse", "HEAD"), needed_git("diff", "HEAD", "--", *RUN_FROM)
+    head, uncommitted = git("rev-parse", "HEAD"), git("diff", "HEAD", "--", *RUN_FROM)
     digest = hashlib.sha256("\n".join([*settings, uncommitted]).encode()).hexdigest()[:8]
     experiment = f"ladder-{name}-{digest}"
     if not _ref_of(experiment, head):
@@ -67,9 +67,9 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
     ref = _ref_of(experiment, head)
     if not ref:
         raise TrainingError(f"{experiment} is of another commit: one was made while it ran")
-    files = needed_git("ls-tree", "--name-only", ref, "metrics/").split()
+    files = git("ls-tree", "--name-only", ref, "metrics/").split()
     return {
-        Path(file).stem: json.loads(needed_git("show", f"{ref}:{file}"))
+        Path(file).stem: json.loads(git("show", f"{ref}:{file}"))
         for file in files
         if file.endswith(".json")
     }
@@ -89,7 +89,9 @@ def summary_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
         **{
             split: {
                 model: {
-                    figure: spread([run["evaluate"][split][model][figure] for run in runs])
+                    figure: mean_and_deviation(
+                        [run["evaluate"][split][model][figure] for run in runs]
+                    )
                     for figure in FIGURES
                 }
                 for model in MODELS
@@ -113,7 +115,7 @@ def _from_anywhere(setting: str) -> str:
 
 
 def _ref_of(experiment: str, head: str) -> str:
-    refs = needed_git("for-each-ref", "--format=%(refname)", f"refs/exps/{head[:2]}/{head[2:]}")
+    refs = git("for-each-ref", "--format=%(refname)", f"refs/exps/{head[:2]}/{head[2:]}")
     return next((ref for ref in refs.split() if ref.endswith(f"/{experiment}")), "")
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from rubro.base.errors import ParamsError
-from rubro.experiments.compare import named
-from rubro.experiments.dvc_experiments import METRIC_FILES, legal_setting, load_yaml, name_of
+from rubro.base.yaml_files import load_yaml
+from rubro.experiments.compare import expand_metrics
+from rubro.experiments.dvc_experiments import METRIC_FILES, experiment_name, setting_in_name
 from support.tiny_project import GRAPH, ROOT, run_in
 from support.toy_pipeline import compared, names_of
 
@@ -167,16 +168,6 @@ def test_every_file_of_metrics_in_the_graph_is_read() -> None:
     assert sorted(files) == sorted(f"metrics/{name}.json" for name in METRIC_FILES)
 
 
-def test_yaml_is_read_as_dvc_reads_it() -> None:
-    from ruamel.yaml import YAML
-
-    for file in ("params.yaml", "dvc.lock"):
-        assert load_yaml(ROOT / file) == YAML(typ="safe").load(ROOT / file)
-    params = load_yaml(ROOT / "params.yaml")
-    assert params["networks"]["class_weights"] == "off"
-    assert isinstance(params["train_cnn"]["learning_rate"], float)
-
-
 @pytest.mark.parametrize(
     ("key", "value", "name"),
     [
@@ -189,13 +180,13 @@ def test_yaml_is_read_as_dvc_reads_it() -> None:
     ],
 )
 def test_a_setting_in_a_name_is_legal_for_git(key: str, value: object, name: str) -> None:
-    assert legal_setting(key, value) == name
+    assert setting_in_name(key, value) == name
     run_in(ROOT, "git", "check-ref-format", f"refs/exps/{name}")
 
 
 def test_names_are_short_and_unique() -> None:
-    assert name_of([("seed", 1)], ["seed=1", "seed=1,run=2"]) == "seed=1,run=3"
-    long = name_of([(f"train_mlp.knob_{number}", number) for number in range(20)])
+    assert experiment_name([("seed", 1)], ["seed=1", "seed=1,run=2"]) == "seed=1,run=3"
+    long = experiment_name([(f"train_mlp.knob_{number}", number) for number in range(20)])
     assert len(long) <= 110
     assert long.startswith("train_mlp.knob_0=0,train_mlp.knob_1=1,")
     assert long.endswith(",+15")
@@ -203,9 +194,9 @@ def test_names_are_short_and_unique() -> None:
 
 def test_a_wildcard_stands_for_a_part_of_a_name() -> None:
     known = ["test.mlp.ece", "test.cnn.ece", "test.differences.a_minus_b.ece"]
-    assert named(["test.*.ece"], known) == known[:2]
+    assert expand_metrics(["test.*.ece"], known) == known[:2]
     with pytest.raises(ParamsError, match="known: test"):
-        named(["*"], known)
+        expand_metrics(["*"], known)
 
 
 def test_json_is_valid_where_there_is_no_metric(toy: Path) -> None:

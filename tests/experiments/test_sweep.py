@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rubro.base.errors import ParamsError
 from rubro.base.params_file import with_settings
-from rubro.experiments.dvc_experiments import setting_text
+from rubro.experiments.dvc_experiments import format_setting
 from rubro.experiments.search import read_space
 from support.tiny_project import environment, run_in
 from support.toy_pipeline import compared
@@ -260,7 +260,7 @@ def test_a_space_that_params_yaml_does_not_allow_runs_nothing(toy: Path) -> None
 def test_a_setting_of_a_trial_is_the_same_for_dvc_and_for_the_project(
     text: str, project_root: Path
 ) -> None:
-    setting = setting_text("data.title_column", text)
+    setting = format_setting("data.title_column", text)
     assert with_settings(project_root / "params.yaml", [setting]).data.title_column == text
     (override,) = OverridesParser.create().parse_overrides([setting])
     assert override.value() == text
@@ -272,4 +272,4 @@ def test_the_spaces_of_the_project_are_valid(project_root: Path) -> None:
     for path in spaces:
         for key, values in read_space(path).items():
             for value in values.ends:
-                with_settings(project_root / "params.yaml", [setting_text(key, value)])
+                with_settings(project_root / "params.yaml", [format_setting(key, value)])

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from rubro.cli import app
-from rubro.gate.changes import LEAST_TOLERANCE, Verdict, changes_between, numbers_in
+from rubro.gate.verdicts import MIN_TOLERANCE, Verdict, changes_between, numbers_in
 from support.tiny_project import ROOT, environment, run_in
 
 NOISE = Path("benchmarks/results/noise.json")
@@ -201,7 +201,7 @@ def test_a_deviation_of_zero_leaves_the_least_tolerance() -> None:
     before = {NAME: 0.9}
     for now, verdict in ((0.898, Verdict.noise), (0.8979, Verdict.worse)):
         (change,) = changes_between(before, {NAME: now}, {NAME: 0.0})
-        assert (change.verdict, change.tolerance) == (verdict, LEAST_TOLERANCE)
+        assert (change.verdict, change.tolerance) == (verdict, MIN_TOLERANCE)
 
 
 def test_a_removed_metric_fails_and_a_new_one_passes(repository: Path) -> None:

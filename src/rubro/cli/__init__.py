@@ -751,7 +751,7 @@ def fresh(
     """
     from rubro.base.console import reported_errors
     from rubro.base.errors import DataError
-    from rubro.experiments.lock_freshness import fresh
+    from rubro.experiments.dvc_lock import fresh
 
     code = 0
     with reported_errors():

@@ -20,13 +20,13 @@ from rubro.base.errors import ParamsError
 from rubro.experiments.dvc_experiments import (
     LAST_COMMIT,
     Experiment,
-    legal_setting,
+    format_setting,
     read_experiments,
-    setting_text,
+    setting_in_name,
 )
 
-BEST = "validation.ensemble.balanced_accuracy"
-METRICS = (BEST, "test.ensemble.balanced_accuracy")
+SELECTION_METRIC = "validation.ensemble.balanced_accuracy"
+DEFAULT_METRICS = (SELECTION_METRIC, "test.ensemble.balanced_accuracy")
 _LESS_IS_BETTER = ("loss", "ece", "ece_before_calibration", "model_megabytes", "parameters")
 _MOST_CHANGES = 6
 _LEAST_WIDTH = 20
@@ -38,7 +38,7 @@ class Options:
 
     Attributes:
         patterns: Names of experiments, with wildcards; none = all.
-        metrics: Names of metrics, with wildcards in place of their parts; none = METRICS.
+        metrics: Names of metrics, with wildcards in place of their parts; none = DEFAULT_METRICS.
         sort: Name of the metric to sort by; None = the first one shown.
         format: "table", "csv" or "json".
         each: Whether seeds stay apart.
@@ -54,7 +54,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Row:
+class SeedGroup:
     """Experiments that differ in nothing but their seed.
 
     Attributes:
@@ -91,10 +91,12 @@ def compare(options: Options) -> None:
             "No experiment of the last commit yet (--all-commits shows others). One would be: "
             "dvc exp run -S train_cnn.dropout=0.4"
         )
-    show(last, chosen, options)
+    print_experiments(last, chosen, options)
 
 
-def show(last: Experiment, experiments: Sequence[Experiment], options: Options) -> None:
+def print_experiments(
+    last: Experiment, experiments: Sequence[Experiment], options: Options
+) -> None:
     """Print experiments beside the last commit, to standard output.
 
     Args:
@@ -106,9 +108,9 @@ def show(last: Experiment, experiments: Sequence[Experiment], options: Options) 
         ParamsError: No experiment has a metric that is asked for.
     """
     known = list(dict.fromkeys(name for one in (last, *experiments) for name in one.metrics))
-    metrics = named(options.metrics, known) if options.metrics else list(METRICS)
-    [sort] = named([options.sort], known) if options.sort else metrics[:1]
-    rows = [Row([last], {}, []), *rows_of(last, experiments, options.each)]
+    metrics = expand_metrics(options.metrics, known) if options.metrics else list(DEFAULT_METRICS)
+    [sort] = expand_metrics([options.sort], known) if options.sort else metrics[:1]
+    rows = [SeedGroup([last], {}, []), *group_by_seed(last, experiments, options.each)]
     rows.sort(key=lambda row: _rank(row, sort))
     if options.format == "json":
         print(json.dumps([_record(row, metrics) for row in rows], ensure_ascii=False, indent=1))
@@ -121,7 +123,9 @@ def show(last: Experiment, experiments: Sequence[Experiment], options: Options) 
         _say_how_to_use_the_best(rows, sort)
 
 
-def rows_of(last: Experiment, experiments: Sequence[Experiment], each: bool = False) -> list[Row]:
+def group_by_seed(
+    last: Experiment, experiments: Sequence[Experiment], each: bool = False
+) -> list[SeedGroup]:
     """Return a row for all experiments that differ in nothing but their seed.
 
     Args:
@@ -140,14 +144,14 @@ def rows_of(last: Experiment, experiments: Sequence[Experiment], each: bool = Fa
         changes = members[0].changes(last)
         if len(members) > 1:
             changes.pop("seed", None)
-        rows.append(Row(members, changes, [path for path, _ in members[0].files]))
+        rows.append(SeedGroup(members, changes, [path for path, _ in members[0].files]))
     return rows
 
 
-def named(patterns: Iterable[str], known: list[str]) -> list[str]:
+def expand_metrics(patterns: Iterable[str], known: list[str]) -> list[str]:
     """Return the names of metrics that patterns describe.
 
-    >>> named(["test.*.ece"], ["test.mlp.ece", "test.cnn.ece", "test.cnn.loss"])
+    >>> expand_metrics(["test.*.ece"], ["test.mlp.ece", "test.cnn.ece", "test.cnn.loss"])
     ['test.mlp.ece', 'test.cnn.ece']
 
     Args:
@@ -171,7 +175,7 @@ def named(patterns: Iterable[str], known: list[str]) -> list[str]:
     return list(found)
 
 
-def less_is_better(metric: str) -> bool:
+def lower_is_better(metric: str) -> bool:
     """Whether the least value of a metric is its best.
 
     Args:
@@ -200,27 +204,27 @@ def _hint(name: str, known: list[str]) -> str:
     return f"known: {', '.join(known[:12]) or 'none'}"
 
 
-def _rank(row: Row, metric: str) -> tuple[bool, float]:
+def _rank(row: SeedGroup, metric: str) -> tuple[bool, float]:
     """Return what sorts rows: the best first, those without the metric last."""
     values = row.values(metric)
     if not values:
         return True, 0.0
     mean = statistics.mean(values)
-    return False, mean if less_is_better(metric) else -mean
+    return False, mean if lower_is_better(metric) else -mean
 
 
-def _record(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
+def _record(row: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
     """Return a row for JSON."""
     return {
         "experiments": [experiment.name for experiment in row.experiments],
         "changed": row.changes,
         "changed_files": row.files,
         "seeds": [experiment.seed for experiment in row.experiments],
-        "metrics": {metric: spread(row.values(metric)) for metric in metrics},
+        "metrics": {metric: mean_and_deviation(row.values(metric)) for metric in metrics},
     }
 
 
-def spread(values: list[float]) -> dict[str, Any] | None:
+def mean_and_deviation(values: list[float]) -> dict[str, Any] | None:
     """Return mean, standard deviation and values; None of no values."""
     if not values:
         return None
@@ -231,19 +235,19 @@ def spread(values: list[float]) -> dict[str, Any] | None:
     }
 
 
-def _write_csv(rows: list[Row], metrics: Sequence[str]) -> None:
+def _write_csv(rows: list[SeedGroup], metrics: Sequence[str]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     of_metrics = [column for name in metrics for column in (name, f"{name}.deviation")]
     writer.writerow(["experiments", "changed", "seeds", *of_metrics])
     for row in rows:
-        spreads = [spread(row.values(metric)) or {} for metric in metrics]
+        spreads = [mean_and_deviation(row.values(metric)) or {} for metric in metrics]
         numbers = [each.get(key) for each in spreads for key in ("mean", "deviation")]
         names = " ".join(experiment.name for experiment in row.experiments)
         seeds = " ".join(str(experiment.seed) for experiment in row.experiments)
         writer.writerow([names, " ".join(_changed(row)), seeds, *numbers])
 
 
-def _print_table(rows: list[Row], metrics: Sequence[str]) -> None:
+def _print_table(rows: list[SeedGroup], metrics: Sequence[str]) -> None:
     """Print rows as a table as wide as the terminal, or of 80 columns where there is none."""
     from rich.table import Table
     from rich.text import Text
@@ -284,7 +288,7 @@ def _cell(values: list[float]) -> str:
     return f"{mean:,.{digits}f}{deviation}"
 
 
-def _seeds(row: Row) -> str:
+def _seeds(row: SeedGroup) -> str:
     """Return the seeds of a row, runs of them as FIRST-LAST."""
     seeds = sorted({experiment.seed for experiment in row.experiments})
     runs = groupby(enumerate(seeds), key=lambda pair: pair[1] - pair[0])
@@ -293,19 +297,19 @@ def _seeds(row: Row) -> str:
     return ",".join(shown) if len(shown) <= 3 else f"{len(seeds)} seeds"
 
 
-def _unsaid(row: Row) -> list[str]:
+def _unsaid(row: SeedGroup) -> list[str]:
     """Return what a row changes, unless its name says it; the beginning of a long list."""
     said = row.experiments[0].name.split(",")
-    if all(legal_setting(*change) in said for change in row.changes.items()) and not row.files:
+    if all(setting_in_name(*change) in said for change in row.changes.items()) and not row.files:
         return []
     changed = _changed(row)
     more = [f"{len(changed) - _MOST_CHANGES} more"] if len(changed) > _MOST_CHANGES else []
     return [*changed[:_MOST_CHANGES], *more]
 
 
-def _changed(row: Row) -> list[str]:
+def _changed(row: SeedGroup) -> list[str]:
     """Return what a row changes, setting by setting, then file by file."""
-    settings = [setting_text(key, value) for key, value in row.changes.items()]
+    settings = [format_setting(key, value) for key, value in row.changes.items()]
     return [*settings, *(f"{path} edited" for path in row.files)]
 
 
@@ -315,7 +319,7 @@ def _name_lines(name: str, width: int) -> list[str]:
     return [line.replace(", ", ",") for line in lines]
 
 
-def _say_how_to_use_the_best(rows: list[Row], sort: str) -> None:
+def _say_how_to_use_the_best(rows: list[SeedGroup], sort: str) -> None:
     """Say on standard error how to apply the first row, if validation has chosen it."""
     best = rows[0].experiments[0]
     if len(rows) == 1 or not sort.startswith("validation.") or sort not in best.metrics:

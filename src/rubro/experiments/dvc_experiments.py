@@ -7,15 +7,12 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from rubro.base.errors import ParamsError
 from rubro.base.params_file import flat, override_value
-from rubro.experiments.git import needed_git
-from rubro.experiments.lock_freshness import ran_with
+from rubro.base.yaml_files import parse_yaml
+from rubro.experiments.dvc_lock import ran_with
+from rubro.experiments.git import git
 
 # Files of metrics; names of metrics in evaluate.json stand alone, others follow that of their file.
 METRIC_FILES = (
@@ -34,22 +31,6 @@ _EXPERIMENTS = "refs/exps"
 # DVC's own references to what runs and to what was stashed are no experiments.
 _REFERENCE = re.compile(_EXPERIMENTS + r"/[0-9a-f]{2}/[0-9a-f]{38}/([^/]+)")
 _LONGEST_NAME = 100
-
-
-class _Yaml(yaml.CSafeLoader):
-    """Reads YAML 1.2 as DVC writes it: `off` is a text and 2e-3 a number."""
-
-
-_Yaml.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"~|null|", "~n"),
-    ("bool", r"true|false", "tf"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
-):
-    _Yaml.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
-    )
 
 
 @dataclass(frozen=True)
@@ -97,9 +78,9 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
     Raises:
         DataError: There is no Git repository with a commit here.
     """
-    head = needed_git("rev-parse", "HEAD")
+    head = git("rev-parse", "HEAD")
     where = _EXPERIMENTS if all_commits else f"{_EXPERIMENTS}/{head[:2]}/{head[2:]}"
-    listed = needed_git("for-each-ref", "--format=%(objectname) %(refname)", where)
+    listed = git("for-each-ref", "--format=%(objectname) %(refname)", where)
     found = [(LAST_COMMIT, head)]
     for line in listed.splitlines():
         revision, _, reference = line.partition(" ")
@@ -115,27 +96,10 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
     return last, sorted(experiments, key=lambda experiment: experiment.name)
 
 
-def load_yaml(path: Path) -> Any:
-    """Read a YAML file.
-
-    Args:
-        path: Path of the file.
-
-    Raises:
-        ParamsError: The file is missing or is no YAML.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Yaml)
-    except OSError as error:
-        raise ParamsError(f"{path}: not readable: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def name_of(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> str:
+def experiment_name(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> str:
     """Return a name for an experiment that says what changed.
 
-    >>> name_of([("train_mlp.hidden_sizes", [64, 32]), ("seed", 2)])
+    >>> experiment_name([("train_mlp.hidden_sizes", [64, 32]), ("seed", 2)])
     'train_mlp.hidden_sizes=64+32,seed=2'
 
     Args:
@@ -145,7 +109,7 @@ def name_of(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> s
     Returns:
         Name that Git allows, with as many settings as fit and a number where it was taken.
     """
-    parts = [legal_setting(key, value) for key, value in settings]
+    parts = [setting_in_name(key, value) for key, value in settings]
     shown = next(
         count
         for count in range(len(parts), -1, -1)
@@ -160,19 +124,19 @@ def name_of(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> s
     return numbered
 
 
-def legal_setting(key: str, value: Any) -> str:
+def setting_in_name(key: str, value: Any) -> str:
     """Return KEY=VALUE of characters that Git allows in a name.
 
     Args:
         key: Dotted key.
         value: Value of params.yaml.
     """
-    text = setting_text(key, value).replace("[]", "none").replace(",", "+")
+    text = format_setting(key, value).replace("[]", "none").replace(",", "+")
     text = re.sub(r"[][ \"]", "", text)
     return re.sub(r"[^A-Za-z0-9_.=+-]|\.(?=\.|$|lock$)", "_", text)
 
 
-def setting_text(key: str, value: Any) -> str:
+def format_setting(key: str, value: Any) -> str:
     """Return KEY=VALUE in the notation of `dvc exp run --set-param`.
 
     Args:
@@ -188,8 +152,7 @@ def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, 
     wanted = [f"{revision}:./{name}" for revision in revisions for name in names]
     blobs = _blobs(wanted)
     for _ in revisions:
-        params = yaml.load(next(blobs) or "{}", Loader=_Yaml)
-        lock = yaml.load(next(blobs) or "{}", Loader=_Yaml)
+        params, lock = (parse_yaml(next(blobs), name) or {} for name in names[:2])
         files = {name: json.loads(next(blobs) or "{}") for name in METRIC_FILES}
         stages = lock.get("stages", {})
         # Not those before the target of an experiment.
@@ -231,7 +194,7 @@ def _changed_files(head: str, revisions: list[str]) -> dict[str, tuple[tuple[str
         Pairs of a path and the hash of its content, by revision; none for one without any.
     """
     pairs = "".join(f"{revision} {head}\n" for revision in revisions)
-    listed = needed_git("diff-tree", "--stdin", "-r", "--no-renames", "--", *CODE, given=pairs)
+    listed = git("diff-tree", "--stdin", "-r", "--no-renames", "--", *CODE, given=pairs)
     found: dict[str, tuple[tuple[str, str], ...]] = {}
     revision = ""
     for line in listed.splitlines():

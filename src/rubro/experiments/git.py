@@ -7,7 +7,7 @@ import subprocess
 from rubro.base.errors import DataError
 
 
-def git(*arguments: str) -> str | None:
+def try_git(*arguments: str) -> str | None:
     """Return the output of git; None where it fails.
 
     Args:
@@ -20,7 +20,7 @@ def git(*arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def needed_git(*arguments: str, given: str | None = None) -> str:
+def git(*arguments: str, given: str | None = None) -> str:
     """Return the output of git without the blanks around it.
 
     Args:

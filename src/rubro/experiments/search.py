@@ -16,15 +16,22 @@ from rubro.base.console import say
 from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.params_file import load_params, with_settings
 from rubro.base.schema import Section
+from rubro.base.yaml_files import load_yaml
 from rubro.experiments import compare
 from rubro.experiments.dvc_experiments import (
     CODE,
-    load_yaml,
+    format_setting,
     read_experiments,
-    setting_text,
 )
-from rubro.experiments.git import needed_git
-from rubro.experiments.sweep import EXIT_SOME_FAILED, FOLDER, Plan, check_metrics, find, run
+from rubro.experiments.git import git
+from rubro.experiments.sweep import (
+    EXIT_SOME_FAILED,
+    FOLDER,
+    Plan,
+    check_metrics,
+    find_experiment,
+    run_experiment,
+)
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -120,7 +127,7 @@ class Options:
 
     space: Path
     trials: int
-    metric: str = compare.BEST
+    metric: str = compare.SELECTION_METRIC
     settings: Sequence[str] = ()
 
 
@@ -138,7 +145,7 @@ def search(options: Options) -> int:
     if not options.metric.startswith("validation."):
         raise ParamsError(
             f"--metric {options.metric}: a search chooses, so it needs a metric on validation, such as "
-            f"{compare.BEST}"
+            f"{compare.SELECTION_METRIC}"
         )
     space = read_space(options.space)
     _check(space, options)
@@ -181,7 +188,7 @@ def _check(space: Space, options: Options) -> None:
     for key, values in space.items():
         for value in values.ends:
             try:
-                with_settings("params.yaml", [*options.settings, setting_text(key, value)])
+                with_settings("params.yaml", [*options.settings, format_setting(key, value)])
             except ParamsError as error:
                 raise ParamsError(f"{options.space}: {error}") from None
 
@@ -206,15 +213,15 @@ def _study(space: Space, options: Options) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     described = {key: values.model_dump() for key, values in space.items()}
     head, uncommitted = (
-        needed_git("rev-parse", "HEAD"),
-        needed_git("diff", "HEAD", "--", *CODE, "params.yaml"),
+        git("rev-parse", "HEAD"),
+        git("diff", "HEAD", "--", *CODE, "params.yaml"),
     )
     facts = json.dumps([described, options.metric, list(options.settings), head, uncommitted])
     name = f"{options.space.stem}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
     return optuna.create_study(
         study_name=name,
         storage=f"sqlite:///{_DATABASE}",
-        direction="minimize" if compare.less_is_better(options.metric) else "maximize",
+        direction="minimize" if compare.lower_is_better(options.metric) else "maximize",
         load_if_exists=True,
     )
 
@@ -238,13 +245,13 @@ def _run_trials(study: Study, space: Space, options: Options) -> int:
         trial = unfinished.pop(0) if unfinished else _ask(study, space)
         plan = _plan(trial.params, space, options)
         _, experiments = read_experiments()
-        position, ran = f"{number}/{options.trials}", find(plan, experiments)
-        experiment = run(plan, position, [options.metric], ran)
+        position, ran = f"{number}/{options.trials}", find_experiment(plan, experiments)
+        experiment = run_experiment(plan, position, [options.metric], ran)
         if experiment is None:
             failed += 1
             study.tell(trial.number, state=TrialState.FAIL)
         else:
-            [metric] = compare.named([options.metric], list(experiment.metrics))
+            [metric] = compare.expand_metrics([options.metric], list(experiment.metrics))
             study.tell(trial.number, experiment.metrics[metric])
     return failed
 
@@ -261,7 +268,7 @@ def _ask(study: Study, space: Space) -> Trial:
 
 def _plan(suggested: dict[str, Any], space: Space, options: Options) -> Plan:
     """Return the settings of a trial."""
-    own = [setting_text(key, values.value(suggested[key])) for key, values in space.items()]
+    own = [format_setting(key, values.value(suggested[key])) for key, values in space.items()]
     settings = [*own, *options.settings]
     return Plan(settings, with_settings("params.yaml", settings))
 
@@ -275,8 +282,10 @@ def _show(study: Study, space: Space, options: Options) -> None:
     found = {
         experiment.name: experiment
         for trial in done
-        if (experiment := find(_plan(trial.params, space, options), experiments))
+        if (experiment := find_experiment(_plan(trial.params, space, options), experiments))
     }
-    metrics = dict.fromkeys([options.metric, *compare.METRICS])
+    metrics = dict.fromkeys([options.metric, *compare.DEFAULT_METRICS])
     say("")
-    compare.show(last, list(found.values()), compare.Options(metrics=list(metrics), each=True))
+    compare.print_experiments(
+        last, list(found.values()), compare.Options(metrics=list(metrics), each=True)
+    )

@@ -17,8 +17,8 @@ from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.params import Params
 from rubro.base.params_file import flat, with_settings
 from rubro.experiments import compare
-from rubro.experiments.dvc_experiments import CODE, Experiment, name_of, read_experiments
-from rubro.experiments.git import needed_git
+from rubro.experiments.dvc_experiments import CODE, Experiment, experiment_name, read_experiments
+from rubro.experiments.git import git
 
 EXIT_SOME_FAILED = 3
 FOLDER = Path(".rubro")  # ignored by Git
@@ -72,23 +72,27 @@ def sweep(options: Options) -> int:
         DataError: There is no Git repository here.
         TrainingError: A commit was made meanwhile.
     """
-    plans = plans_of(options.sweeps, options.settings)
+    plans = make_plans(options.sweeps, options.settings)
     last, experiments = read_experiments()
-    metrics = options.metrics or compare.METRICS
+    metrics = options.metrics or compare.DEFAULT_METRICS
     check_metrics(metrics, last)
-    waiting = sum(find(plan, experiments) is None for plan in plans)
+    waiting = sum(find_experiment(plan, experiments) is None for plan in plans)
     say(f"{len(plans)} experiments, {waiting} to run; Ctrl-C stops, the same command resumes")
     found = [
         ran
         for number, plan in enumerate(plans, start=1)
-        if (ran := run(plan, f"{number}/{len(plans)}", metrics, find(plan, experiments)))
+        if (
+            ran := run_experiment(
+                plan, f"{number}/{len(plans)}", metrics, find_experiment(plan, experiments)
+            )
+        )
     ]
     say("")
-    compare.show(last, found, compare.Options(metrics=options.metrics))
+    compare.print_experiments(last, found, compare.Options(metrics=options.metrics))
     return EXIT_SOME_FAILED if len(found) < len(plans) else 0
 
 
-def plans_of(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
+def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
     """Return a plan for each combination of settings.
 
     Args:
@@ -118,7 +122,7 @@ def plans_of(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
     return plans
 
 
-def find(plan: Plan, experiments: Sequence[Experiment]) -> Experiment | None:
+def find_experiment(plan: Plan, experiments: Sequence[Experiment]) -> Experiment | None:
     """Return the experiment that has run with the settings of a plan and the code of the workspace.
 
     Args:
@@ -141,10 +145,10 @@ def check_metrics(names: Sequence[str], last: Experiment) -> None:
         ParamsError: There is no such metric.
     """
     if last.metrics:
-        compare.named(names, list(last.metrics))
+        compare.expand_metrics(names, list(last.metrics))
 
 
-def run(
+def run_experiment(
     plan: Plan, position: str, metrics: Sequence[str], ran: Experiment | None = None
 ) -> Experiment | None:
     """Run an experiment in a copy of the repository and say how it ends.
@@ -166,7 +170,7 @@ def run(
         say(f"{position} {ran.name}: has run")
         return ran
     _, everywhere = read_experiments(all_commits=True)
-    name = name_of(plan.values, [experiment.name for experiment in everywhere])
+    name = experiment_name(plan.values, [experiment.name for experiment in everywhere])
     log = LOGS / f"{name}.log"
     start = time.monotonic()
     if _run_logged(plan, name, position, log):
@@ -177,7 +181,7 @@ def run(
     if found is None:
         raise TrainingError(f"{name} is of another commit: one was made while it ran")
     log.unlink()
-    metric, *_ = compare.named(metrics, list(found.metrics))
+    metric, *_ = compare.expand_metrics(metrics, list(found.metrics))
     words = metric.replace(".", " ").replace("_", " ")
     duration = _duration(time.monotonic() - start)
     say(f"{position} {name}: {words} {found.metrics[metric]:.4f}, {duration}")
@@ -186,7 +190,7 @@ def run(
 
 def _differs_in_code(experiment: Experiment) -> bool:
     """Whether code or data of an experiment is not that of the workspace."""
-    return bool(needed_git("diff", "--name-only", experiment.revision, "--", *CODE))
+    return bool(git("diff", "--name-only", experiment.revision, "--", *CODE))
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any] | None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from rubro.base.errors import DataError
+from rubro.base.errors import DataError, ParamsError
 from rubro.base.params_file import flat
-from rubro.experiments.git import git
-from rubro.experiments.lock_freshness import differences, ran_with
-from rubro.gate.changes import Report, changes_between, numbers_in
+from rubro.base.yaml_files import parse_yaml
+from rubro.experiments.dvc_lock import changed_stages, ran_with
+from rubro.experiments.git import try_git
+from rubro.gate.verdicts import Comparison, changes_between, numbers_in
 
 EXIT_WORSE = 1
-METRICS = "metrics"
+_METRICS = "metrics"
 _LOCK, _PARAMS, _TITLES = "dvc.lock", "params.yaml", "data/subset"
 _MAIN_BRANCHES = ("origin/HEAD", "origin/main", "main", "origin/master", "master")
 
@@ -48,17 +45,17 @@ def gate(revision: str | None, noise: Path, markdown: bool, all_changes: bool) -
     Raises:
         DataError: There is nothing to compare, or a file is damaged.
     """
-    from rubro.gate.report import as_markdown, show
+    from rubro.gate.report import format_markdown, print_report
 
-    report = compare(revision, noise)
+    report = compare_with_revision(revision, noise)
     if markdown:
-        sys.stdout.write(as_markdown(report))
+        sys.stdout.write(format_markdown(report))
     else:
-        show(report, all_changes)
+        print_report(report, all_changes)
     return EXIT_WORSE if report.failed else 0
 
 
-def compare(revision: str | None, noise: Path) -> Report:
+def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
     """Compare the working tree with a revision.
 
     Args:
@@ -75,7 +72,7 @@ def compare(revision: str | None, noise: Path) -> Report:
     metrics, metrics_before = _metrics(None), _metrics(commit)
     if not metrics and not metrics_before:
         raise DataError(
-            f"{METRICS}: no metrics here or in {name}; run this in the folder of {_PARAMS}, after "
+            f"{_METRICS}: no metrics here or in {name}; run this in the folder of {_PARAMS}, after "
             "`dvc repro`"
         )
     params, params_before = _yaml(None, _PARAMS), _yaml(commit, _PARAMS)
@@ -84,9 +81,9 @@ def compare(revision: str | None, noise: Path) -> Report:
     changes = changes_between(metrics_before, metrics, measured.tolerances)
     notes = []
     if not metrics_before:
-        notes.append(f"{name} has no {METRICS}: all are new")
-    if git("status", "--porcelain", "--", METRICS, _LOCK, _PARAMS):
-        notes.append(f"{METRICS}, {_LOCK} or {_PARAMS} have changes that are not committed")
+        notes.append(f"{name} has no {_METRICS}: all are new")
+    if try_git("status", "--porcelain", "--", _METRICS, _LOCK, _PARAMS):
+        notes.append(f"{_METRICS}, {_LOCK} or {_PARAMS} have changes that are not committed")
     if not ran_with(params, stages):
         notes.append(f"{_PARAMS} changed since {_LOCK} was written: `dvc repro` first")
     if stages_before and _titles(stages_before) != _titles(stages):
@@ -95,7 +92,7 @@ def compare(revision: str | None, noise: Path) -> Report:
         notes.append(f"{noise} is of {measured.data}: `make noise` measures it on other data")
     if any(change.tolerance and change.name not in measured.tolerances for change in changes):
         notes.append(f"{noise} lacks some of these metrics: `make noise` measures them too")
-    return Report(
+    return Comparison(
         name if commit.startswith(name) else f"{name} ({commit[:7]})",
         changes,
         _different(dict(flat(params_before)), dict(flat(params))),
@@ -121,8 +118,10 @@ def _commit_of(revision: str | None) -> tuple[str, str]:
         raise DataError(
             f"no main branch here ({', '.join(_MAIN_BRANCHES)}); name a revision: rubro gate REV"
         )
-    main = (git("rev-parse", "--abbrev-ref", main) or main).strip()  # what origin/HEAD stands for
-    base = (git("merge-base", "HEAD", main) or "").strip()
+    main = (
+        try_git("rev-parse", "--abbrev-ref", main) or main
+    ).strip()  # what origin/HEAD stands for
+    base = (try_git("merge-base", "HEAD", main) or "").strip()
     if not base:
         raise DataError(
             f"no common commit with {main}, perhaps as the clone is shallow: "
@@ -134,7 +133,7 @@ def _commit_of(revision: str | None) -> tuple[str, str]:
 def _resolved(revision: str) -> str:
     """Return the hash of a commit; "" where there is none of that name."""
     options = "--verify", "--quiet", "--end-of-options"
-    return (git("rev-parse", *options, f"{revision}^{{commit}}") or "").strip()
+    return (try_git("rev-parse", *options, f"{revision}^{{commit}}") or "").strip()
 
 
 # What follows reads a commit, or the working tree where the commit is None.
@@ -143,31 +142,26 @@ def _resolved(revision: str) -> str:
 def _read(commit: str | None, file: str) -> str:
     """Return the text of a file; "" where there is no such file."""
     if commit:
-        return git("show", f"{commit}:./{file}") or ""
+        return try_git("show", f"{commit}:./{file}") or ""
     path = Path(file)
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def _yaml(commit: str | None, file: str) -> dict[str, Any]:
     try:
-        return _parsed(_read(commit, file))
-    except YAMLError as error:
-        _refuse(file, str(error).partition("\n")[0])
-
-
-@cache  # most often nothing changed, and a second dvc.lock takes 0.1 s
-def _parsed(text: str) -> dict[str, Any]:
-    values = YAML(typ="safe").load(text)
+        values = parse_yaml(_read(commit, file), file)
+    except ParamsError as error:
+        raise DataError(f"{error}; `git checkout {file}` brings the committed one back") from None
     return values if isinstance(values, dict) else {}
 
 
 def _metrics(commit: str | None) -> dict[str, float]:
     """Return every number in the metrics, by name."""
     if commit:
-        listed = git("ls-tree", "--name-only", commit, f"{METRICS}/") or ""
+        listed = try_git("ls-tree", "--name-only", commit, f"{_METRICS}/") or ""
         files = [name for name in listed.splitlines() if name.endswith(".json")]
     else:
-        files = sorted(path.as_posix() for path in Path(METRICS).glob("*.json"))
+        files = sorted(path.as_posix() for path in Path(_METRICS).glob("*.json"))
     found: dict[str, float] = {}
     for file in files:
         found |= numbers_in(_json(file, _read(commit, file)), Path(file).stem)
@@ -217,5 +211,5 @@ def _different(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[A
 
 
 def _reran(before: dict[str, Any], now: dict[str, Any]) -> dict[str, list[str]]:
-    own, _ = differences(before, now)
+    own, _ = changed_stages(before, now)
     return {name: own.get(name, []) for name, stage in now.items() if stage != before.get(name)}

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rubro.base.console import output_console, printable
-from rubro.gate.changes import FAILURES, Change, Report, Verdict
+from rubro.gate.verdicts import FAILURES, Change, Comparison, Verdict
 
 _FOLDED = (Verdict.noise, Verdict.unjudged)
 _HEAD = ("verdict", "metric", "before", "now", "change", "tolerance")
@@ -20,7 +20,7 @@ _STYLES = {Verdict.worse: "red", Verdict.missing: "red", Verdict.better: "green"
 _LEAST_WIDTH = 110  # where there is no terminal: rows of a log need not be folded
 
 
-def show(report: Report, all_changes: bool) -> None:
+def print_report(report: Comparison, all_changes: bool) -> None:
     """Print a report to standard output.
 
     Args:
@@ -55,7 +55,7 @@ def _show_changes(console: Console, changes: Sequence[Change]) -> None:
     console.print(table)
 
 
-def as_markdown(report: Report) -> str:
+def format_markdown(report: Comparison) -> str:
     """Return a report as GitHub's Markdown.
 
     Args:
@@ -87,7 +87,7 @@ def as_markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def conclusion(report: Report) -> str:
+def conclusion(report: Comparison) -> str:
     """Return whether a report is a failure, and what counts for it.
 
     Args:
@@ -99,7 +99,7 @@ def conclusion(report: Report) -> str:
     return f"pass: {found or 'nothing changed by more than the noise of seeds'}"
 
 
-def _counted(report: Report, verdicts: Sequence[Verdict]) -> str:
+def _counted(report: Comparison, verdicts: Sequence[Verdict]) -> str:
     counts = Counter(change.verdict for change in report.changes)
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if counts[verdict])
 

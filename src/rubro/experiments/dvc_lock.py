@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from rubro.base.console import say
 from rubro.base.errors import DataError
-from rubro.experiments.git import git
+from rubro.base.yaml_files import load_yaml, parse_yaml
+from rubro.experiments.git import try_git
 
 EXIT_DIFFERENT = 1
 _LOCK = Path("dvc.lock")
@@ -27,12 +26,11 @@ def fresh() -> int:
     """
     if not _LOCK.is_file():
         raise DataError(f"{_LOCK}: no such file; `dvc repro` writes it")
-    committed = git("show", f"HEAD:./{_LOCK}")
+    committed = try_git("show", f"HEAD:./{_LOCK}")
     if committed is None:
         raise DataError(f"{_LOCK}: not in the last commit; commit it, then compare")
-    yaml = YAML(typ="safe")
-    before, now = yaml.load(committed)["stages"], yaml.load(_LOCK)["stages"]
-    changed, other_bytes = differences(before, now)
+    before, now = parse_yaml(committed, _LOCK)["stages"], load_yaml(_LOCK)["stages"]
+    changed, other_bytes = changed_stages(before, now)
     if changed:
         stages = "; ".join(f"{stage} ({', '.join(inputs)})" for stage, inputs in changed.items())
         say(f"{_LOCK} has new inputs: {stages}. Commit it and {_METRICS} with the change.")
@@ -43,13 +41,13 @@ def fresh() -> int:
             f"{_LOCK} and {_METRICS} on a branch, or take the published outputs: "
             f"git checkout {_LOCK} {_METRICS} && dvc pull"
         )
-    files = (git("status", "--porcelain", "--", str(_LOCK), _METRICS) or "").splitlines()
+    files = (try_git("status", "--porcelain", "--", str(_LOCK), _METRICS) or "").splitlines()
     if files and not (changed or other_bytes):
         say(f"not as in the last commit: {', '.join(line[3:] for line in files)}")
     return EXIT_DIFFERENT if files else 0
 
 
-def differences(
+def changed_stages(
     before: dict[str, Any], now: dict[str, Any]
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Compare the stages of two dvc.lock.

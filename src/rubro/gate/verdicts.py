@@ -16,7 +16,7 @@ DIRECTIONS = {
     r"(ensemble|train_\w+)\.validation\.(balanced_)?accuracy": +1,
 }
 # Seeds that agree by chance prove no lack of noise: smaller changes are none, whatever they tell.
-LEAST_TOLERANCE = 0.002
+MIN_TOLERANCE = 0.002
 _DIGITS = 9  # of a change: those after them are the computer's, not the metrics'
 
 
@@ -59,7 +59,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Report:
+class Comparison:
     """What differs between the working tree and a revision.
 
     Attributes:
@@ -121,7 +121,7 @@ def changes_between(
 
 def _change(name: str, before: float | None, now: float | None, noise: dict[str, float]) -> Change:
     direction = _direction(name)
-    tolerance = max(LEAST_TOLERANCE, noise.get(name, 0.0)) if direction else None
+    tolerance = max(MIN_TOLERANCE, noise.get(name, 0.0)) if direction else None
     return Change(name, before, now, tolerance, _verdict(before, now, direction, tolerance))
 
 
