@@ -1,1 +1,1 @@
-"""Text, parameters, files, messages and errors, for every other part."""
+"""Text, parameters, files, messages, errors and parallelism, used by all other folders."""

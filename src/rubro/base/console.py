@@ -1,4 +1,4 @@
-"""Messages, progress, errors and exit codes of commands."""
+"""Messages, progress bars, errors and exit codes of commands."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 @cache
 def console() -> Console:
-    """Return the console of standard error."""
-    from rich.console import Console  # a command that says nothing starts without it
+    """Return the console for standard error."""
+    from rich.console import Console  # slow to import, and not every command prints messages
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Turn errors that the user can correct, and signals, into a message and an exit code.
+    """Turn signals and errors that the user can correct into a message and an exit code.
 
-    Exit codes: 2 for a wrong file, a wrong parameter or a full disk; 130 for Ctrl-C, and 128 + its
-    number for another signal that ends a command. Any other exception is a bug and passes through.
+    Exit codes: 2 for a wrong file, a wrong parameter or a full disk; 128 + N if signal N ended the
+    command (130 for Ctrl-C). Any other exception is a bug and passes through.
     """
     try:
         with ended_by_signals():
@@ -45,7 +45,7 @@ def reported_errors() -> Iterator[None]:
         _refuse(str(error))
     except FileNotFoundError as error:
         missing = error.filename or error
-        _refuse(f"{missing}: no such file; `dvc repro` makes the inputs of a stage")
+        _refuse(f"{missing}: no such file. Run `dvc repro`, which writes the inputs of each stage.")
     except KeyboardInterrupt as end:
         with suppress(OSError):  # the terminal may be gone
             console().print("interrupted; run the same command again to resume", style="yellow")
@@ -58,13 +58,13 @@ def reported_errors() -> Iterator[None]:
 
 
 def _disk_error(error: BaseException | None) -> str | None:
-    """Return the message of an error of the disk; None where it is not the cause."""
+    """Return the message if an error or one of its causes is a disk error, else None."""
     while error is not None:
         text = str(error).partition("\n")[0]
         number = error.errno if isinstance(error, OSError) else None
         # safetensors reports an error number in its text; torch.save gives no reason.
         if number in _FULL or "(os error 28)" in text or "inline_container.cc" in text:
-            return f"No space left ({text}); make room, then run the same command again"
+            return f"No space left ({text}). Free some disk space, then run the same command again."
         if "(os error " in text or number in _NOT_WRITABLE:
             return text
         if isinstance(error, OSError) and error.filename is not None:
@@ -74,20 +74,20 @@ def _disk_error(error: BaseException | None) -> str | None:
 
 
 def _refuse(message: str) -> NoReturn:
-    # A message may quote bytes that no terminal can show.
+    # A message may quote bytes that cannot be printed.
     message = message.encode("utf-8", "backslashreplace").decode("utf-8")
     console().print(f"error: {message}", style="red", markup=False)
     sys.exit(EXIT_BAD_INPUT)
 
 
 def say(message: str) -> None:
-    """Print a line of progress to standard error."""
+    """Print a message to standard error."""
     console().print(message, markup=False)
 
 
 @contextmanager
 def file_progress(path: Path) -> Iterator[BufferedReader]:
-    """Open a file of bytes for reading; in a terminal, a bar shows the progress.
+    """Open a file for reading bytes, with a progress bar if standard error is a terminal.
 
     Args:
         path: Path of an existing file.
@@ -106,18 +106,18 @@ def file_progress(path: Path) -> Iterator[BufferedReader]:
 
 
 def printable(text: str) -> str:
-    """Return text without what moves the cursor, turns the writing round or rings the bell.
+    """Replace unprintable characters, such as terminal escapes, and cut long text.
 
     Args:
-        text: Any text; its beginning alone is returned where it is long.
+        text: Any text; only its first 300 characters are kept.
     """
     shown = "".join(char if char.isprintable() else "·" for char in text[:_MOST_CHARACTERS])
     return shown + "…" * (len(text) > _MOST_CHARACTERS)
 
 
 def output_console() -> Console:
-    """Return a console of standard output that shows any text."""
-    # A terminal in an old encoding cannot show every title.
+    """Return a console for standard output that prints any text."""
+    # Terminals with an old encoding cannot print every title.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     from rich.console import Console

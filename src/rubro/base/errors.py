@@ -1,24 +1,24 @@
-"""Exceptions that the user sees as a message instead of a traceback."""
+"""Exceptions that are shown to the user as a message instead of a traceback."""
 
 
 class RubroError(Exception):
-    """An error that the user can correct: a wrong file, value or parameter.
+    """An error that the user can correct, such as a wrong file, value or parameter.
 
-    Its message names the file (and line) or the parameter, the value found, and a remedy.
+    The message names the file (and line) or the parameter, the value found, and a remedy.
     """
 
 
 class ParamsError(RubroError):
-    """An unknown parameter, or one of a wrong type or value."""
+    """A parameter that is unknown, or has a wrong type or value."""
 
 
 class DataError(RubroError):
-    """A missing or damaged data file, or one without any usable row."""
+    """A data file that is missing, damaged or without any usable row."""
 
 
 class ProcessError(RubroError):
-    """A process that shares the work has ended."""
+    """A worker process ended unexpectedly."""
 
 
 class TrainingError(RubroError):
-    """A training that diverged, lost a process, differs among processes or could not be tracked."""
+    """A training that diverged, lost a process, differs between processes or cannot be tracked."""

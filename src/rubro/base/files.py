@@ -1,4 +1,4 @@
-"""Files between stages: the same content gives the same bytes, and reading checks all of it."""
+"""Reproducible writing and checked reading of the files that stages exchange."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _NUMPY_TYPES = {
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Name a file to write instead of another, which it replaces in one step once it is whole.
+    """Write a file completely before it atomically replaces the file at a path.
 
-    Where DVC links outputs to its cache, the other file may be a link: what it links to stays.
+    If the path is a link into DVC's cache, the link is replaced and the cached file stays unchanged.
 
     Args:
         path: Path of the file to replace; its folder is created if missing.
 
     Yields:
-        Path of a file beside it.
+        Path of a temporary file in the same folder, to be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -51,7 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, replacing it in one step.
+    """Write a JSON file atomically.
 
     Args:
         path: Path of the file; its folder is created if missing.
@@ -66,9 +66,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a safetensors file, replacing it in one step.
-
-    The same tensors give the same bytes.
+    """Write a safetensors file atomically; equal tensors give equal bytes.
 
     Args:
         path: Path of the file; its folder is created if missing.
@@ -81,7 +79,8 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 def damaged(path: Path, problem: str) -> DataError:
     """Return the error for a file that differs from what its stage wrote."""
     return DataError(
-        f"{path}: {problem}; it is not as its stage wrote it: `dvc repro` makes it again"
+        f"{path}: {problem}. The file has changed since its stage wrote it; "
+        "run `dvc repro` to write it again."
     )
 
 
@@ -92,27 +91,29 @@ def require_file(path: Path) -> None:
         DataError: The file is missing.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file; `dvc repro` makes the inputs of a stage")
+        raise DataError(
+            f"{path}: no such file. Run `dvc repro`, which writes the inputs of each stage."
+        )
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Read a JSON file of a known schema.
+    """Read and validate a JSON file.
 
     Args:
         path: Path of the file.
-        kind: Type of the content that pydantic can validate: a model, list[str] ...
+        kind: Type that pydantic validates the content against, such as a model or list[str].
 
     Returns:
         Validated content.
 
     Raises:
-        DataError: The file is missing, is not JSON, breaks the schema or repeats a key.
+        DataError: The file is missing, is not JSON, does not match the type or repeats a key.
     """
 
     def without_repeats(pairs: list[tuple[str, Any]]) -> None:
         if len(dict(pairs)) < len(pairs):
             [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
-            raise damaged(path, f"{key[:100]!a} is there twice")
+            raise damaged(path, f"key {key[:100]!a} is listed twice")
 
     require_file(path)
     content = path.read_bytes()
@@ -134,21 +135,21 @@ def _shown(key: int | str) -> str:
 def read_tensors(
     path: Path, layout: Mapping[str, tuple[str, tuple[int | None, ...]]], mapped: bool = False
 ) -> dict[str, np.ndarray]:
-    """Read a safetensors file of a known layout.
+    """Read a safetensors file and check it against the expected layout.
 
-    Memory is allocated only after the header agrees with the layout and with the size of the file.
+    Memory is allocated only after the header has matched the layout and the size of the file.
 
     Args:
         path: Path of the file.
-        layout: Data type (in the notation of safetensors) and shape of each tensor, by name; None =
-            any size.
-        mapped: Whether the tensors stay in the file, read-only, until they are used.
+        layout: Data type (in safetensors notation) and shape of each tensor by name; None in a
+            shape allows any size.
+        mapped: Whether to map the tensors into memory, read-only, instead of loading them.
 
     Returns:
         Tensors by name.
 
     Raises:
-        DataError: The file is missing, damaged or of another layout, or holds NaN or infinity.
+        DataError: The file is missing or damaged, has another layout, or contains NaN or infinity.
     """
     require_file(path)
     try:
@@ -164,14 +165,14 @@ def read_tensors(
         tensors = _mapped(path)
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-            raise damaged(path, f"tensor {name} holds NaN or infinity")
+            raise damaged(path, f"tensor {name} contains NaN or infinity")
         if tensor.dtype.kind == "b" and (tensor.view(np.uint8) > 1).any():
-            raise damaged(path, f"tensor {name} holds bytes other than 0 and 1")
+            raise damaged(path, f"tensor {name} contains bytes other than 0 and 1")
     return tensors
 
 
 def _mapped(path: Path) -> dict[str, np.ndarray]:
-    """Map the tensors of a safetensors file whose header has been checked."""
+    """Map the tensors of a safetensors file with a valid header into memory."""
     content = np.asarray(np.memmap(path, mode="r"))
     size = int.from_bytes(content[:8].tobytes(), "little")
     header = json.loads(content[8 : 8 + size].tobytes())
@@ -204,5 +205,5 @@ def _check_layout(
         sizes = ", ".join("any" if size is None else str(size) for size in shape)
         raise damaged(
             path,
-            f"tensor {name} is {found_dtype} {found_shape}, and {dtype} [{sizes}] is needed",
+            f"tensor {name} is {found_dtype} {found_shape}, but must be {dtype} [{sizes}]",
         )

@@ -1,4 +1,4 @@
-"""Reading of params.yaml, with changed values if asked, and with the line of each mistake."""
+"""Reading and validation of params.yaml, with error messages that name file and line."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _NO_TEXT = ("true", "false", "null", "nan", "inf")
 
 
 class _Constructor(SafeConstructor):
-    """Constructor of the values that DVC reads; any error of ruamel.yaml gets a line number."""
+    """Constructor of the values that DVC reads, with a line number in every error."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, TypeError):  # `!!bool x`, `2020-13-45`
-            problem = f"{str(node.value)[:100]!a} is no {node.tag.rpartition(':')[2]}"
+            problem = f"{str(node.value)[:100]!a} is not a valid {node.tag.rpartition(':')[2]}"
             raise ConstructorError(problem=problem, problem_mark=node.start_mark) from None
 
     def check_mapping_key(
@@ -38,7 +38,7 @@ class _Constructor(SafeConstructor):
         if isinstance(key, str) and key not in mapping:
             return True
         written = key_node.value if isinstance(key_node, ScalarNode) else key
-        problem = f"key {written}{' is twice' if isinstance(key, str) else ': quote it'}"
+        problem = f"key {written} {'is listed twice' if isinstance(key, str) else 'needs quotes'}"
         raise ConstructorError(problem=problem, problem_mark=key_node.start_mark)
 
 
@@ -53,7 +53,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
     Raises:
         ParamsError: The file is missing or is not YAML, or a key is unknown, missing, of a wrong
-            type or out of range. The message names file, line, key, value and what is allowed.
+            type or out of range. The message names file, line, key, value and the allowed values.
     """
     path = Path(path)
     values, root = _read_yaml(path)
@@ -61,11 +61,11 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def load_overrides(preset: Path, params: Path) -> dict[str, str]:
-    """Read a preset: a YAML file with some of the keys of params.yaml.
+    """Read a preset, which is a YAML file with some of the keys of params.yaml.
 
     Args:
         preset: Path of the preset.
-        params: Path of the full params.yaml; it must be valid with the values of the preset.
+        params: Path of the full params.yaml, which is validated together with the preset.
 
     Returns:
         Values in the notation of `dvc exp run --set-param`, by dotted key.
@@ -80,13 +80,13 @@ def load_overrides(preset: Path, params: Path) -> dict[str, str]:
 
 
 def override_value(value: Any) -> str:
-    """Return a value in the notation of Hydra, which `dvc exp run --set-param` reads.
+    """Format a value for `dvc exp run --set-param`, which uses Hydra's notation.
 
     >>> override_value("categoría de rubro")
     '"categoría de rubro"'
 
     Args:
-        value: Value that JSON can represent, without dictionaries.
+        value: Any JSON value except an object.
     """
     if isinstance(value, list):
         return f"[{','.join(map(override_value, value))}]"
@@ -94,7 +94,7 @@ def override_value(value: Any) -> str:
         return json.dumps(value)
     if _BARE.fullmatch(value) and value.lower() not in _NO_TEXT:
         return value
-    # Backslashes before a quote, before the end or before `${`, which is escaped too, count twice.
+    # Backslashes must be doubled before a quote, before `${` and at the end.
     text = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     text = re.sub(r'(\\*)"', r'\1\1\\"', text)
     ending = text[len(text.rstrip("\\")) :]
@@ -107,16 +107,16 @@ def with_settings(path: str | Path, settings: list[str]) -> Params:
     >>> with_settings("params.yaml", ["seed=7", "subset.top_categories=0"])
 
     Args:
-        path: Path of the YAML file; it must be valid by itself.
-        settings: Replacements KEY=VALUE of a dotted key and a YAML value; the last one counts
-            where a key is repeated.
+        path: Path of the YAML file, which must be valid before values are replaced.
+        settings: Replacements KEY=VALUE with a dotted key and a YAML value; if a key is repeated,
+            the last value is used.
 
     Returns:
         Validated, immutable parameters.
 
     Raises:
-        ParamsError: The file is invalid (see load_params), or a setting is; the message names its
-            key.
+        ParamsError: The file is invalid (see load_params) or a setting is invalid. The message
+            names the key.
     """
     path = Path(path)
     values, root = _read_yaml(path)
@@ -124,7 +124,7 @@ def with_settings(path: str | Path, settings: list[str]) -> Params:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not (key and equals):
-            raise ParamsError(f"{setting}: not of the form KEY=VALUE")
+            raise ParamsError(f"{setting}: settings have the form KEY=VALUE")
         try:
             change, _ = _parse(text)
         except (YAMLError, ValueError, RecursionError):
@@ -136,7 +136,7 @@ def with_settings(path: str | Path, settings: list[str]) -> Params:
 
 
 def _parse(text: str) -> tuple[Any, Node | None]:
-    """Return the values, and the nodes with their line numbers."""
+    """Return the values of a YAML document, and its nodes with line numbers."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
     root = yaml.compose(text)
@@ -147,7 +147,9 @@ def _read_yaml(path: Path) -> tuple[Any, Node | None]:
     try:
         return _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file; run from the project's folder") from None
+        raise ParamsError(
+            f"{path}: no such file. Run the command in the folder of the project."
+        ) from None
     except OSError as error:
         raise ParamsError(f"{path}: not readable: {error.strerror}") from None
     except MarkedYAMLError as error:
@@ -170,7 +172,7 @@ def _check(path: Path | None, values: Any, root: Node | None) -> Params:
 
 
 def _keys(place: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A problem's place without pydantic's name for the member of a union that it is about."""
+    """Return the keys of an error's location, without the union members that pydantic appends."""
     model: Any = Params
     for depth, key in enumerate(place):
         fields = getattr(model, "model_fields", None)
@@ -187,7 +189,7 @@ def _merged(base: Any, changes: Any) -> Any:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield pairs of a dotted key and a value from nested parameters."""
+    """Yield the dotted key and the value of each nested parameter."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")
@@ -204,13 +206,13 @@ def _describe(
     first = problems[0]
     if first["type"] == "extra_forbidden":
         if keys[0] in ("train_mlp", "train_cnn") and keys[-1] in NetworksParams.model_fields:
-            return f"{where}: this parameter is now networks.{keys[-1]}, which both networks share"
+            return f"{where}: unknown key. It is now networks.{keys[-1]}, which both networks share"
         known = list(_fields(keys[:-1]))
         close = difflib.get_close_matches(str(keys[-1]), known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
-        return f"{where}: unknown key; {hint}"
+        hint = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(known)}"
+        return f"{where}: unknown key. {hint}"
     if first["type"] == "missing":
-        return f"{where}: missing; every key of the default params.yaml is needed"
+        return f"{where}: missing. Add the key with its value in the default params.yaml."
     message, *others = (problem["msg"].removeprefix("Value error, ") for problem in problems)
     message = message[:1].lower() + message[1:]
     others = [f" or {other.removeprefix('Input should be ')}" for other in others]

@@ -1,4 +1,4 @@
-"""Base class of validated files and their sections, and common limits."""
+"""Base class for validated files and their sections, and types for common limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A validated file or section; unknown keys and wrong types are errors."""
+    """A validated file or section, in which unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True

@@ -1,4 +1,4 @@
-"""Signals that end a command: Ctrl-C, a scheduler's, and that of a closed terminal."""
+"""Signals that end a command: from Ctrl-C, from a scheduler and from a closed terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
-ENDING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]  # Windows has few
+ENDING = [
+    getattr(signal, name) for name in _NAMES if hasattr(signal, name)
+]  # Windows lacks most of them
 
 
 class Ended(KeyboardInterrupt):
-    """A signal has come that ends the command.
+    """Raised when a signal that ends the command arrives.
 
     Args:
         number: Number of the signal.
@@ -24,15 +26,15 @@ class Ended(KeyboardInterrupt):
 
 
 def exit_code(end: KeyboardInterrupt) -> int:
-    """Return the exit code of a shell for a command that a signal has ended."""
+    """Return the exit code that shells use for a command ended by a signal."""
     return 128 + (end.number if isinstance(end, Ended) else signal.SIGINT)
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Raise Ended at a signal that ends a command, in the main thread.
+    """Raise Ended in the main thread when a signal that ends a command arrives.
 
-    A signal that is ignored, as SIGHUP is after `nohup`, stays ignored.
+    Ignored signals stay ignored, such as SIGHUP after `nohup`.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():

@@ -1,4 +1,4 @@
-"""Entry point of stage scripts."""
+"""Entry point of the stage scripts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rubro.base.params_file import load_params
 
 
 def run_stage(stage: Callable[[Params], None]) -> None:
-    """Read params.yaml and call a stage.
+    """Read params.yaml and run a stage.
 
-    Exit codes: 0 on success; 2 for a wrong file or parameter, with one message and no traceback;
-    130 for Ctrl-C, and 128 + its number for a scheduler's signal; 1 for a bug, with a traceback.
+    Exit codes: 0 for success; 2 for a wrong file or parameter, with a message instead of a
+    traceback; 128 + N if signal N ended the stage (130 for Ctrl-C); 1 for a bug, with a traceback.
 
     Args:
-        stage: Function of the validated parameters.
+        stage: Function that runs the stage with the validated parameters.
     """
     name = Path(sys.argv[0]).stem
     argparse.ArgumentParser(
         description=sys.modules["__main__"].__doc__,
-        epilog=f"Parameters: params.yaml. `dvc repro {name}` runs it with what it needs.",
+        epilog=f"Parameters are in params.yaml. `dvc repro {name}` also runs the stages that it needs.",
     ).parse_args()
     with reported_errors():
         stage(load_params())

@@ -1,4 +1,4 @@
-"""Normal form and tokens of a title."""
+"""Normalisation and tokenisation of titles."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _INVISIBLE_MARK = re.compile("VARIATION SELECTOR|GRAPHEME JOINER")
 _ASCII_TOKEN = re.compile(r"[a-z]+|0+|\S")
 _TOKEN_KINDS = re.compile("[awm]+|cm*|0+|s")
 _DIGIT = re.compile(r"\d")
-_CONTROL_TO_BLANK = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")
+_CONTROL_TO_SPACE = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")
 _DIGITS_TO_ZERO = str.maketrans("123456789", "000000000")
 
 
 class _Kinds(dict[int, str]):
-    """Table for str.translate from a character to the letter of its kind, filled as they are met.
+    """Table for str.translate from each character to a letter for its kind, filled on demand.
 
-    - a: letter whose marks are accents, or number that is no digit
-    - w: letter of another script, whose marks belong to the spelling
+    - a: letter of a script whose combining marks are accents, or a number other than a digit
+    - w: letter of another script, whose combining marks belong to the spelling
     - c: character of a script without spaces between words
     - m: combining mark
     - i: invisible character, or half of a surrogate pair
     - 0: digit
     - s: symbol, or control character
-    - blank: white space
+    - space: white space
     """
 
     def __missing__(self, code: int) -> str:
@@ -37,7 +37,7 @@ class _Kinds(dict[int, str]):
 
 
 class _Unmarked(dict[int, int | None]):
-    """Table for str.translate without marks and invisible characters, filled as they are met."""
+    """Table for str.translate that deletes marks and invisible characters, filled on demand."""
 
     def __missing__(self, code: int) -> int | None:
         self[code] = None if _KINDS[code] in "mi" else code
@@ -49,9 +49,9 @@ _UNMARKED = _Unmarked()
 
 
 def _kind(char: str) -> str:
-    """Return the kind of a character; see _Kinds."""
+    """Return the kind of a character, as listed in _Kinds."""
     category = unicodedata.category(char)
-    # The name of a character begins with its script, and never changes.
+    # The Unicode name of a character begins with its script, and is stable across Unicode versions.
     name = unicodedata.name(char, "")
     if category in ("Cf", "Cs") or _INVISIBLE_MARK.search(name):
         return "i"
@@ -71,9 +71,9 @@ def _kind(char: str) -> str:
 def normalise(title: str) -> str:
     """Lower-case a title, strip accents and invisible characters, and collapse white space.
 
-    Accents are the combining marks of Latin, Greek and Cyrillic letters, and those of no letter.
-    Marks of other scripts stay: in Hindi they are vowels, in Japanese they tell ga from ka.
-    Titles with the same normal form are duplicates.
+    Accents are combining marks on Latin, Greek or Cyrillic letters, or on no letter at all. Marks of
+    other scripts are kept: in Hindi they are vowels, in Japanese they distinguish ga from ka. Titles
+    with the same normal form count as duplicates.
 
     >>> normalise("Lámpara  Ñandú")
     'lampara nandu'
@@ -87,13 +87,13 @@ def normalise(title: str) -> str:
     if not title.isascii():
         decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", title).lower())
         unmarked = decomposed.translate(_UNMARKED)
-        # Without letters but ASCII's, no mark stays.
+        # If only ASCII is left, there was no letter that keeps its marks.
         title = unmarked if unmarked.isascii() else _without_accents(decomposed)
-    return " ".join(title.lower().translate(_CONTROL_TO_BLANK).split())
+    return " ".join(title.lower().translate(_CONTROL_TO_SPACE).split())
 
 
 def _without_accents(decomposed: str) -> str:
-    """Return a text composed again, without accents and invisible characters."""
+    """Return the recomposed text without accents and invisible characters."""
     kept = []
     keeps_marks = False
     for char, kind in zip(decomposed, decomposed.translate(_KINDS), strict=True):
@@ -107,8 +107,8 @@ def _without_accents(decomposed: str) -> str:
 def tokenise(title: str) -> list[str]:
     """Split a title into runs of letters, runs of digits (each digit folded to 0) and symbols.
 
-    Each character of a script without spaces between words is a token, together with its marks:
-    Chinese characters, Hiragana, Katakana, Bopomofo, Yi, Thai, Lao, Khmer, Myanmar and the Tai
+    In scripts without spaces between words, each character with its marks is one token. These scripts
+    are Chinese characters, Hiragana, Katakana, Bopomofo, Yi, Thai, Lao, Khmer, Myanmar and the Tai
     scripts.
 
     >>> tokenise("Lámpara Led 32w = 130W")
@@ -120,7 +120,7 @@ def tokenise(title: str) -> list[str]:
         title: Any text.
 
     Returns:
-        Tokens in order; none for a title without visible characters.
+        Tokens in order; an empty list for a title without visible characters.
     """
     text = normalise(title)
     if text.isascii():
@@ -130,10 +130,10 @@ def tokenise(title: str) -> list[str]:
 
 
 def tokens_with_places(title: str) -> list[tuple[str, list[tuple[int, int]]]]:
-    """Return the tokens of a title, and where each of their characters stands in it.
+    """Return the tokens of a title with the position of each of their characters in the title.
 
-    A character that becomes several, as ½ does, stands where it stands for each of them. Accents
-    and invisible characters belong to the character before them.
+    If normalisation turns a character into several, such as ½, each of them has its position.
+    Accents and invisible characters belong to the character before them.
 
     >>> tokens_with_places("Té 2")
     [('te', [(0, 1), (1, 2)]), ('0', [(3, 4)])]
@@ -142,7 +142,7 @@ def tokens_with_places(title: str) -> list[tuple[str, list[tuple[int, int]]]]:
         title: Any text.
 
     Returns:
-        Tokens of tokenise, each with the beginning and end in the title of every character.
+        Tokens as from tokenise, each with the start and end of every character in the title.
     """
     places: list[tuple[int, int]] = []
     for start, end in _characters(title):
@@ -156,7 +156,7 @@ def tokens_with_places(title: str) -> list[tuple[str, list[tuple[int, int]]]]:
 
 
 def _characters(title: str) -> list[tuple[int, int]]:
-    """Return the bounds of the parts of a title whose normal forms are independent."""
+    """Return the start and end of the parts of a title that are normalised independently."""
     if title.isascii():
         return [(place, place + 1) for place in range(len(title))]
     starts: list[int] = []
@@ -167,7 +167,7 @@ def _characters(title: str) -> list[tuple[int, int]]:
 
 
 def _is_continued(before: str, char: str) -> bool:
-    """Whether a character is a mark of those before it, invisible, or composed with them."""
+    """Return whether a character is invisible, or a mark on the characters before it."""
     if char.isascii():
         return False
     if _KINDS[ord(unicodedata.normalize("NFKD", char)[0])] in "mi":
