@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from support.hand_made import CATEGORIES, called, command, write_model
+from support.keyword_model import CATEGORIES, called, command, write_model
 
-pytest_plugins = ["support.hand_made"]
+pytest_plugins = ["support.keyword_model"]
 
 WORDS = list(CATEGORIES)
 

@@ -11,7 +11,7 @@ from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.vocabulary import load_subwords
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 
 def test_the_vector_of_a_token_is_the_mean_of_its_rows(embedding: Embedding) -> None:

@@ -13,7 +13,7 @@ from rubro.features.featurizer import Featurizer
 from rubro.features.ragged import Ragged
 from rubro.features.subwords import Subwords
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 TITLES = st.lists(st.lists(st.sampled_from("abcdef"), max_size=5), max_size=8)
 

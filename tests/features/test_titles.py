@@ -9,9 +9,9 @@ import pytest
 
 from rubro.base.errors import DataError
 from rubro.features.titles import labels_of, load_features, save_features
-from support.helpers import MakeTitles
+from support.tiny_models import MakeTitles
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 
 def test_labels_know_the_class_and_the_label_quality() -> None:

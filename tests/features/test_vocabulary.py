@@ -17,9 +17,9 @@ from rubro.features import vocabulary
 from rubro.features.featurizer import Featurizer
 from rubro.features.subwords import Subwords
 from rubro.features.vocabulary import count_subwords, load_subwords, save_subwords
-from support.helpers import MakeParams
+from support.tiny_models import MakeParams
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 TITLES = [
     title.split()

@@ -25,9 +25,9 @@ from rubro.data.splits import SourceInfo, load_info, load_labels, load_split, sa
 from rubro.features.embedding import Embedding
 from rubro.features.titles import load_features, save_features
 from rubro.features.vocabulary import load_subwords
-from support.helpers import LABELS, MakeTitles
+from support.tiny_models import LABELS, MakeTitles
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 Change = Callable[[Any], Any]
 

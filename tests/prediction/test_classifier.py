@@ -20,9 +20,9 @@ from rubro.prediction import classifier as module
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
-from support.helpers import COMMON, LABELS, WORDS, MakeModel
+from support.tiny_models import COMMON, LABELS, WORDS, MakeModel
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 MEMBERS = ("mlp", "cnn", "svm")
 WEIGHTS = {"mlp": 0.2, "cnn": 0.1, "svm": 1.3}

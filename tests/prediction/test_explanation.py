@@ -18,9 +18,9 @@ from rubro.prediction.classifier import Classifier
 from rubro.prediction.explanation import Explanation
 from rubro.prediction.folder import Model, fingerprint
 from rubro.prediction.nearest import title_tensors
-from support.helpers import LABELS, MakeModel
+from support.tiny_models import LABELS, MakeModel
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 TITLES = ["apple drill new boot", "Ñandú apple 32w apple", "zzz", "apple", "red  SCREEN, cherry"]
 TRAINING = [

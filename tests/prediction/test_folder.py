@@ -20,9 +20,9 @@ from safetensors.numpy import load_file, save_file
 from rubro.base.errors import DataError
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
-from support.helpers import BIGRAM_BUCKETS, LABELS, MakeModel
+from support.tiny_models import BIGRAM_BUCKETS, LABELS, MakeModel
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 TABLE = "token_vectors.table.weight"
 SCALE = "token_vectors.table.scale"

@@ -8,9 +8,9 @@ import pytest
 from rubro.prediction import parallel
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.parallel import answered, logits_of, member_logits_of
-from support.helpers import MakeModel
+from support.tiny_models import MakeModel
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ import pytest
 from rubro import Classifier, __version__
 from rubro.prediction.folder import fingerprint
 from rubro.prediction.thresholds import CategoryThreshold, Kept, Threshold, Thresholds
-from support.hand_made import CATEGORIES, command, write_model
+from support.keyword_model import CATEGORIES, command, write_model
 from support.serving import SECONDS, Server, running, start
 
-pytest_plugins = ["support.hand_made", "support.serving"]
+pytest_plugins = ["support.keyword_model", "support.serving"]
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 

@@ -1,6 +1,6 @@
 """A tiny catalogue that can be learnt in a few epochs, as fixtures.
 
-A test file takes them with `pytest_plugins = ["support.helpers"]`.
+A test file takes them with `pytest_plugins = ["support.tiny_models"]`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A model folder of a few words, made by hand in milliseconds, and `rubro` as its users call it.
 
-A test file takes the fixtures with `pytest_plugins = ["support.hand_made"]`.
+A test file takes the fixtures with `pytest_plugins = ["support.keyword_model"]`.
 """
 
 from __future__ import annotations
