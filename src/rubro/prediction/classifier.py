@@ -20,7 +20,7 @@ from rubro.prediction.explanation import (
     without_each,
     words_of,
 )
-from rubro.prediction.folder import Description, Model
+from rubro.prediction.folder import Model, ModelDescription
 from rubro.prediction.nearest import Neighbour, TrainingTitles
 from rubro.prediction.networks import Scorer, SvmScorer
 
@@ -47,7 +47,7 @@ class Classifier:
     """
 
     def __init__(self, model: Model) -> None:
-        self.description: Description = model.description
+        self.description: ModelDescription = model.description
         self.classes_: list[str] = list(model.description.labels)
         self._subwords = Subwords(model.vocabulary, self.description.subwords)
         self._scorers = {

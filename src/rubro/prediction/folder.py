@@ -169,7 +169,7 @@ class SvmMember(Member):
 AnyMember = Annotated[MlpMember | CnnMember | SvmMember, Field(discriminator="kind")]
 
 
-class Description(Section):
+class ModelDescription(Section):
     """Content of model.json.
 
     Attributes:
@@ -202,7 +202,7 @@ class Model:
         titles: Training titles, tensors of nearest.title_tensors; None = the folder has none.
     """
 
-    description: Description
+    description: ModelDescription
     vocabulary: dict[str, int]
     tensors: dict[str, dict[str, np.ndarray]]
     titles: dict[str, np.ndarray] | None = None
@@ -228,7 +228,7 @@ class Model:
             DataError: A file is missing, damaged, of an unknown format or does not fit the others.
         """
         path = folder / "model.json"
-        description = read_json(path, Description)
+        description = read_json(path, ModelDescription)
         vocabulary = read_json(folder / "vocabulary.json", dict[str, Positive])
         if problem := description.subwords.problem(vocabulary):
             raise damaged(path, f"subwords: {problem}")
@@ -256,7 +256,7 @@ def fingerprint(folder: Path) -> str:
     Returns:
         SHA-256 of model.json, vocabulary.json and the members' files, in hexadecimal digits.
     """
-    description = read_json(folder / "model.json", Description)
+    description = read_json(folder / "model.json", ModelDescription)
     names = ["model.json", "vocabulary.json"]
     names += [f"{name}.safetensors" for name in description.members]
     digests = []
@@ -267,7 +267,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _load_titles(
-    folder: Path, description: Description, vocabulary: dict[str, int]
+    folder: Path, description: ModelDescription, vocabulary: dict[str, int]
 ) -> dict[str, np.ndarray] | None:
     path = folder / _TITLES
     if not path.exists():

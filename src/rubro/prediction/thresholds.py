@@ -11,7 +11,7 @@ from rubro.base.errors import DataError
 from rubro.base.files import read_json
 from rubro.base.schema import NotNegative, Section
 from rubro.prediction.explanation import FOREIGN_SHARE
-from rubro.prediction.folder import Description, fingerprint
+from rubro.prediction.folder import ModelDescription, fingerprint
 
 _Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -104,7 +104,7 @@ class Thresholds(Section):
             raise DataError(
                 f"{path}: no file of thresholds: {where}{first['msg']}; {remedy}"
             ) from None
-        labels = read_json(folder / "model.json", Description).labels
+        labels = read_json(folder / "model.json", ModelDescription).labels
         if found.fingerprint != fingerprint(folder) or found.categories.keys() != set(labels):
             raise DataError(f"{path}: of another model than the one in {folder}; {remedy}")
         return found
