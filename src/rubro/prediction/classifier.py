@@ -21,7 +21,7 @@ from rubro.prediction.explanation import (
     words_of,
 )
 from rubro.prediction.folder import Model, ModelDescription
-from rubro.prediction.nearest import Neighbour, TrainingTitles
+from rubro.prediction.nearest import Neighbour, TitleIndex
 from rubro.prediction.networks import Scorer, SvmScorer
 
 _BATCH_TITLES = 512
@@ -57,7 +57,7 @@ class Classifier:
         self._titles = (
             None
             if model.titles is None
-            else TrainingTitles(model.titles, self._subwords, self.classes_)
+            else TitleIndex(model.titles, self._subwords, self.classes_)
         )
         self._lock = Lock()
         token_bytes = 4 * sum(scorer.state_size for scorer in self._scorers.values())

@@ -99,7 +99,7 @@ def problem(tensors: Mapping[str, np.ndarray], words: int, classes: int) -> str 
     return None
 
 
-class TrainingTitles:
+class TitleIndex:
     """Finds the training titles nearest to a title.
 
     Nearness is the cosine of the titles' words, each weighted by its inverse document frequency.
