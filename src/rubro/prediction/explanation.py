@@ -19,7 +19,7 @@ Place = tuple[int, int]  # beginning and end in a title
 
 
 @dataclass(frozen=True)
-class Word:
+class WordContribution:
     """A token of a title.
 
     Attributes:
@@ -87,7 +87,7 @@ class Explanation:
     other: str
     other_confidence: float
     lead: float
-    words: list[Word]
+    words: list[WordContribution]
     linear: list[LinearInput]
     linear_bias: float
     out_of_vocabulary: float
@@ -105,7 +105,7 @@ def words_of(
     places: Sequence[Place],
     leads: dict[str, np.ndarray],
     known: Sequence[bool],
-) -> list[Word]:
+) -> list[WordContribution]:
     """Return tokens with what the model loses without each of them.
 
     Source: Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks (occlusion);
@@ -120,7 +120,7 @@ def words_of(
     lost = {name: lead[0] - lead[1:] for name, lead in leads.items()}
     total = sum(lost.values(), start=np.zeros(len(places)))
     return [
-        Word(
+        WordContribution(
             title[start:end],
             start,
             end,
