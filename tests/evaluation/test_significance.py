@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rubro.evaluation.metrics import balanced_accuracy
-from rubro.evaluation.significance import balanced_accuracy_interval, compare
+from rubro.evaluation.significance import balanced_accuracy_interval, compare_classifiers
 
 
 def simulated(
@@ -96,7 +96,7 @@ def test_the_interval_of_a_difference_is_that_of_a_plain_bootstrap_of_pairs(
     targets, right = simulated(3, SIZES, (0.9, 0.6, 0.75, 0.5))
     other = np.random.default_rng(4).permutation(right)
     other = np.where(np.random.default_rng(5).uniform(size=len(right)) < agreement, right, other)
-    compared = compare(targets, right, other, 8000, 0.95, 1)
+    compared = compare_classifiers(targets, right, other, 8000, 0.95, 1)
     expected = plain_bootstrap(targets, right.astype(float) - other, 4000, 0.95)
     np.testing.assert_allclose([compared["low"], compared["high"]], expected, atol=0.005)
     assert compared["low"] < compared["balanced_accuracy"] < compared["high"]
@@ -109,7 +109,7 @@ def test_agreement_on_most_titles_makes_a_difference_surer() -> None:
     targets, right = simulated(3, (200, 200), (0.8, 0.8))
     other = right.copy()
     other[:20] = ~other[:20]
-    compared = compare(targets, right, other, 4000, 0.95, 1)
+    compared = compare_classifiers(targets, right, other, 4000, 0.95, 1)
     low, high = balanced_accuracy_interval(targets, right, 4000, 0.95, 1)
     assert compared["high"] - compared["low"] < 0.7 * (high - low)
 
@@ -118,7 +118,8 @@ def test_the_comparison_of_two_is_the_opposite_the_other_way_round() -> None:
     targets, right = simulated(6, SIZES, (0.9, 0.6, 0.75, 0.5))
     _, other = simulated(7, SIZES, (0.7, 0.6, 0.7, 0.6))
     there, back = (
-        compare(targets, *pair, 8000, 0.95, 1) for pair in [(right, other), (other, right)]
+        compare_classifiers(targets, *pair, 8000, 0.95, 1)
+        for pair in [(right, other), (other, right)]
     )
     assert there["balanced_accuracy"] == -back["balanced_accuracy"] != 0
     assert there["p_value"] == back["p_value"]
@@ -131,7 +132,7 @@ def test_a_comparison_is_worked_out_by_hand() -> None:
     right = np.array([True] * 10 + [False] * 2 + [True] * 5 + [False] * 3)
     other = np.array([False] * 10 + [True] * 2 + [True] * 5 + [False] * 3)
     targets = np.array([0] * 10 + [1] * 10)
-    compared = compare(targets, right, other, 200, 0.95, 0)
+    compared = compare_classifiers(targets, right, other, 200, 0.95, 0)
     assert compared["balanced_accuracy"] == pytest.approx((10 / 10 - 2 / 10) / 2)
     # Twice the chance of at most 2 heads in 12 throws.
     assert compared["p_value"] == pytest.approx(2 * (1 + 12 + 66) / 2**12)
@@ -140,12 +141,12 @@ def test_a_comparison_is_worked_out_by_hand() -> None:
 def test_as_many_wins_as_losses_are_no_evidence() -> None:
     right = np.array([True, False, True, False, True])
     other = np.array([False, True, False, True, True])
-    assert compare(np.array([0, 0, 1, 1, 1]), right, other, 100, 0.9, 0)["p_value"] == 1
+    assert compare_classifiers(np.array([0, 0, 1, 1, 1]), right, other, 100, 0.9, 0)["p_value"] == 1
 
 
 def test_the_same_predictions_make_no_difference() -> None:
     targets, right = simulated(2, SIZES, (0.9, 0.6, 0.75, 0.5))
-    assert compare(targets, right, right.copy(), 100, 0.95, 3) == {
+    assert compare_classifiers(targets, right, right.copy(), 100, 0.95, 3) == {
         "balanced_accuracy": 0,
         "low": 0,
         "high": 0,
@@ -160,7 +161,7 @@ def test_a_class_without_titles_is_ignored() -> None:
     assert balanced_accuracy_interval(with_gaps, right, 300, 0.9, 5) == balanced_accuracy_interval(
         targets, right, 300, 0.9, 5
     )
-    assert compare(with_gaps, right, other, 300, 0.9, 5) == compare(
+    assert compare_classifiers(with_gaps, right, other, 300, 0.9, 5) == compare_classifiers(
         targets, right, other, 300, 0.9, 5
     )
 

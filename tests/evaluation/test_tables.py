@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from rubro.base.params import EvaluateParams, Params
 from rubro.evaluation.metrics import classification_metrics, expected_calibration_error
-from rubro.evaluation.significance import compare
+from rubro.evaluation.significance import compare_classifiers
 from rubro.evaluation.tables import (
     HeldOut,
     automation_table,
@@ -120,7 +120,7 @@ def test_the_comparison_of_two_models_is_that_of_their_predictions(
     (better, targets), (worse, _) = noisy(1, 2.5), noisy(2, 1.5)
     compared = comparison(better, worse, targets, judging, 7)
     assert set(compared) == {"balanced_accuracy", "low", "high", "p_value"}
-    exact = compare(
+    exact = compare_classifiers(
         targets, better.argmax(axis=1) == targets, worse.argmax(axis=1) == targets, 500, 0.9, 7
     )
     assert compared == {name: round(value, 6) for name, value in exact.items()}

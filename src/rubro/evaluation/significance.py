@@ -29,7 +29,7 @@ def balanced_accuracy_interval(
     return _difference_interval(targets, right, everywhere_wrong, samples, confidence, seed)
 
 
-def compare(
+def compare_classifiers(
     targets: np.ndarray,
     right: np.ndarray,
     other_right: np.ndarray,

@@ -12,7 +12,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from rubro.base.params import EvaluateParams
 from rubro.base.text import tokenise
 from rubro.evaluation.metrics import classification_metrics, expected_calibration_error
-from rubro.evaluation.significance import balanced_accuracy_interval, compare
+from rubro.evaluation.significance import balanced_accuracy_interval, compare_classifiers
 
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
 _BLOCK_CATEGORIES = 20
@@ -110,8 +110,8 @@ def comparison(
     params: EvaluateParams,
     seed: int,
 ) -> dict[str, float]:
-    """Return significance.compare of the predictions of two models, rounded to 6 digits."""
-    compared = compare(
+    """Return significance.compare_classifiers of the predictions of two models, rounded to 6 digits."""
+    compared = compare_classifiers(
         targets,
         probabilities.argmax(axis=1) == targets,
         other_probabilities.argmax(axis=1) == targets,
