@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rubro.features.ragged import Ragged, sums
+from rubro.features.ragged import Ragged, sum_rows
 
 LISTS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), max_size=8)
 ROWS = st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=8)
@@ -63,7 +63,7 @@ def test_by_position_gives_each_value_once_and_the_longest_lists_first(
 @given(ROWS)
 def test_sums_adds_the_rows_of_each_list(lists: list[list[int]]) -> None:
     table = np.arange(30, dtype=np.float32).reshape(10, 3) ** 2
-    found = sums(ragged(lists), table.__getitem__, 3)
+    found = sum_rows(ragged(lists), table.__getitem__, 3)
     assert found.dtype == np.float32
     expected = [table[rows].sum(axis=0) for rows in lists]
     np.testing.assert_array_equal(found, np.reshape(expected, (len(lists), 3)))
@@ -72,6 +72,8 @@ def test_sums_adds_the_rows_of_each_list(lists: list[list[int]]) -> None:
 @pytest.mark.parametrize("rows", [[], [4], [1, 1, 9]])
 def test_the_sum_of_one_list_alone_is_that_among_others(rows: list[int]) -> None:
     table = np.random.default_rng(2).normal(size=(10, 3)).astype(np.float32)
-    alone, among = (sums(ragged(lists), table.__getitem__, 3) for lists in ([rows], [rows, [0]]))
+    alone, among = (
+        sum_rows(ragged(lists), table.__getitem__, 3) for lists in ([rows], [rows, [0]])
+    )
     np.testing.assert_allclose(alone[0], among[0], rtol=1e-6)
     assert alone.dtype == np.float32

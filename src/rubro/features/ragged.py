@@ -88,7 +88,7 @@ class Ragged:
         ]
 
 
-def sums(lists: Ragged, rows: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:
+def sum_rows(lists: Ragged, rows: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:
     """Return the sum of the rows of each list.
 
     Args:

@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 
 from rubro.base.errors import DataError
-from rubro.base.text import tokenise, tokens_with_places
+from rubro.base.text import tokenise, tokenise_with_spans
 from rubro.features.featurizer import Featurizer, TitleFeatures
 from rubro.features.subwords import Subwords
 from rubro.prediction.explanation import (
@@ -198,7 +198,7 @@ class Classifier:
         read = tokens[: self.description.text.max_tokens]
         return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
 
-    def settle(self) -> None:
+    def freeze_cache(self) -> None:
         """Remember the tokens so far, and none of later calls.
 
         The last bits of an answer depend on the tokens known before; from now on, those of a call
@@ -225,7 +225,7 @@ class Classifier:
                 holds no training titles.
         """
         text = self.description.text
-        tokens = tokens_with_places(title[: text.max_title_length])[: text.max_tokens]
+        tokens = tokenise_with_spans(title[: text.max_title_length])[: text.max_tokens]
         words = [token for token, _ in tokens]
         features, states = self._batch(without_each(words))
         logits = {

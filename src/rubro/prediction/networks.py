@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from rubro.features.featurizer import TitleFeatures, Tokens
-from rubro.features.ragged import sums
+from rubro.features.ragged import sum_rows
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -82,7 +82,7 @@ class _TokenVectors:
         self.size = self._table.size
 
     def __call__(self, tokens: Tokens) -> np.ndarray:
-        vectors = self._pooled(sums(tokens, self._table, self.size), tokens.lengths)
+        vectors = self._pooled(sum_rows(tokens, self._table, self.size), tokens.lengths)
         if self._weighted:
             vectors *= tokens.weights[:, None]
         return vectors
@@ -98,7 +98,7 @@ class _TitleVectors:
     def __call__(self, features: TitleFeatures, total: np.ndarray) -> np.ndarray:
         counts = features.tokens.lengths
         if self._bigrams is not None:
-            total = total + sums(features.bigrams, self._bigrams, self._bigrams.size)
+            total = total + sum_rows(features.bigrams, self._bigrams, self._bigrams.size)
             counts = counts + features.bigrams.lengths
         return self._pooled(total, counts)
 
@@ -136,7 +136,7 @@ class MlpScorer:
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
         """Return logits, float32 (n, classes)."""
-        total = sums(features.tokens, states.__getitem__, self.state_size)
+        total = sum_rows(features.tokens, states.__getitem__, self.state_size)
         return self._dense(self._titles(features, total))
 
 
@@ -245,7 +245,7 @@ class SvmScorer:
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
         """Return scores, float32 (n, classes), trained for a lead of 1 of the right category."""
         n, half = len(features), self._classes + 1
-        total = sums(features.tokens, states.__getitem__, self.state_size)
+        total = sum_rows(features.tokens, states.__getitem__, self.state_size)
         owner = np.repeat(np.arange(n), features.bigrams.lengths)
         total[:, :half] += self._sums(owner, self._rows + features.bigrams.values, n)
         scores = np.tile(self._bias, (n, 1))
