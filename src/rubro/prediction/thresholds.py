@@ -16,7 +16,7 @@ from rubro.prediction.folder import ModelDescription, fingerprint
 _Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Kept(Section):
+class AcceptedCounts(Section):
     """What was accepted of labelled titles.
 
     Attributes:
@@ -34,7 +34,7 @@ class Kept(Section):
     high: _Probability
 
 
-class Threshold(Kept):
+class ConfidenceThreshold(AcceptedCounts):
     """A threshold, and what was accepted by it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Threshold(Kept):
     confidence: _Probability | None
 
 
-class CategoryThreshold(Threshold):
+class CategoryThreshold(ConfidenceThreshold):
     """The threshold of a category, and what was accepted of the titles predicted as it.
 
     Attributes:
@@ -65,9 +65,9 @@ class Thresholds(Section):
         precision: Promised precision of the accepted answers.
         coverage: Probability with which each promise holds.
         least_titles: Number of titles from which a category has a threshold of its own.
-        single: Threshold chosen on all titles, for those who want one number.
-        together: Threshold chosen on all titles of the categories with too few of them.
-        categories: Threshold of each category.
+        single: ConfidenceThreshold chosen on all titles, for those who want one number.
+        together: ConfidenceThreshold chosen on all titles of the categories with too few of them.
+        categories: ConfidenceThreshold of each category.
         all: What the thresholds of the categories accepted.
     """
 
@@ -77,10 +77,10 @@ class Thresholds(Section):
     precision: _Probability
     coverage: _Probability
     least_titles: NotNegative
-    single: Threshold
-    together: Threshold
+    single: ConfidenceThreshold
+    together: ConfidenceThreshold
     categories: dict[str, CategoryThreshold]
-    all: Kept
+    all: AcceptedCounts
 
     @classmethod
     def load(cls, path: Path, folder: Path) -> Thresholds:
