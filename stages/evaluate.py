@@ -41,7 +41,7 @@ def main(params: Params) -> None:
     for split in ("test", "validation"):
         table = load_split(subset, split)
         labels = labels_of(table["category"], table["label_quality"], classes)
-        held_out = HeldOut.of(
+        held_out = HeldOut(
             table["title"].to_list(),
             labels.targets,
             classes,

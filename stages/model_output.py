@@ -14,7 +14,7 @@ from rubro.evaluation.metrics import accuracy, balanced_accuracy
 from rubro.features.titles import labels_of
 from rubro.features.vocabulary import load_subwords
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.folder import AnyMember, Description, Model, TextParams
+from rubro.prediction.folder import AnyMember, Model, ModelDescription, TextParams
 from rubro.training.calibration import calibrated
 from rubro.training.title_weights import titles_to_choose_by
 from rubro.training.tracking import Tracker
@@ -47,7 +47,7 @@ def save_member(
     subwords = load_subwords(VOCABULARY)
     sizes = params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
     text = load_info(SUBSET).model_dump() | sizes
-    description = Description(
+    description = ModelDescription(
         name=name,
         labels=load_labels(SUBSET),
         text=TextParams(**text),

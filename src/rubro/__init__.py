@@ -12,7 +12,7 @@ __all__ = ["Classifier"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import Classifier when it is first asked for: commands that do not predict start faster."""
+    """Import Classifier on first use, so that commands that do not predict start faster."""
     if name == "Classifier":
         from rubro.prediction.classifier import Classifier
 

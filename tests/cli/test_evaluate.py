@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from support.hand_made import called, command, environment
+from support.keyword_model import called, command, environment
 
-pytest_plugins = ["support.hand_made"]
+pytest_plugins = ["support.keyword_model"]
 
 Evaluate = Callable[..., subprocess.CompletedProcess[str]]
 ROWS = [

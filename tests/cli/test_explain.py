@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from support.hand_made import command, environment
+from support.keyword_model import command, environment
 
-pytest_plugins = ["support.hand_made"]
+pytest_plugins = ["support.keyword_model"]
 
 
 def explain(model: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -22,9 +22,9 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from support.hand_made import Command, called, command, environment
+from support.keyword_model import Command, called, command, environment
 
-pytest_plugins = ["support.hand_made"]
+pytest_plugins = ["support.keyword_model"]
 
 TABLE = b"id,title\n1,mesa\n2,silla\n"
 

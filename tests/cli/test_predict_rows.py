@@ -25,7 +25,7 @@ from rubro.cli.predict import Options, predict
 from rubro.tables.layouts import find_column, kind_of
 from rubro.tables.records import is_unicode
 
-pytest_plugins = ["support.hand_made"]
+pytest_plugins = ["support.keyword_model"]
 
 Predict = Callable[..., int]
 IDS = ["00012", "x;1", 'q"2', "línea\nnueva", "5"]
@@ -339,7 +339,7 @@ def test_the_column_of_titles_is_known_by_common_names(
 def test_the_column_of_the_models_training_comes_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from support.hand_made import write_model
+    from support.keyword_model import write_model
 
     run = runner(write_model(tmp_path / "model", title_column="Producto"))
     write(tmp_path / "in.csv", [{"title": "mesa", "producto": "silla"}])

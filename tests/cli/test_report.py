@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from support.hand_made import called
+from support.keyword_model import called
 from support.report_metrics import HOSTILE
 from support.tiny_project import run_in
 
-pytest_plugins = ["support.hand_made", "support.report_metrics", "support.tiny_project"]
+pytest_plugins = ["support.keyword_model", "support.report_metrics", "support.tiny_project"]
 
 Report = Callable[..., subprocess.CompletedProcess[str]]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

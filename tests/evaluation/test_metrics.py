@@ -1,14 +1,11 @@
-"""Metrics against scikit-learn, naive counting and numbers worked out by hand."""
+"""Metrics agree with scikit-learn and with values computed by hand."""
 
 from __future__ import annotations
-
-import warnings
 
 import numpy as np
 import pytest
 from sklearn.metrics import (
     accuracy_score,
-    balanced_accuracy_score,
     f1_score,
     log_loss,
     top_k_accuracy_score,
@@ -23,7 +20,7 @@ from rubro.evaluation.metrics import (
 
 
 def random_case(seed: int, classes: int, absent: int) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and targets; the last `absent` classes are predicted but never true."""
+    """Return probabilities and targets; the last `absent` classes never occur in the targets."""
     random = np.random.default_rng(seed)
     targets = random.integers(0, classes - absent, 200)
     scores = random.normal(size=(200, classes))
@@ -54,30 +51,12 @@ def test_metrics_agree_with_scikit_learn(seed: int, classes: int, absent: int) -
     found = classification_metrics(probabilities, targets, 10)
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-12), name
-    if absent < classes - 1:  # scikit-learn needs two classes
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of classes that are only predicted
-            balanced = balanced_accuracy_score(targets, predictions)
-        assert found["balanced_accuracy"] == pytest.approx(balanced, abs=1e-12)
+    recalls = [(predictions == index)[targets == index].mean() for index in np.unique(targets)]
+    assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls), abs=1e-12)
     assert found.keys() == expected.keys() | {"balanced_accuracy", "ece"}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_balanced_accuracy_and_f1_agree_with_naive_counting(seed: int) -> None:
-    probabilities, targets = random_case(seed, 9, 4)
-    predictions = probabilities.argmax(axis=1)
-    recalls, f1s = [], []
-    for index in set(targets.tolist()):
-        own = targets == index
-        said = predictions == index
-        recalls.append((own & said).sum() / own.sum())
-        f1s.append(2 * (own & said).sum() / (own.sum() + said.sum()))
-    found = classification_metrics(probabilities, targets, 10)
-    assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls))
-    assert found["macro_f1"] == pytest.approx(np.mean(f1s))
-
-
-def test_a_class_without_titles_neither_helps_nor_harms() -> None:
+def test_classes_without_titles_do_not_change_the_accuracies() -> None:
     targets = np.array([0, 0, 0, 0, 2])
     assert balanced_accuracy(targets, np.array([0, 0, 1, 1, 2])) == pytest.approx(0.75)
     assert balanced_accuracy(targets, np.array([0, 0, 9, 9, 2])) == pytest.approx(0.75)
@@ -85,35 +64,34 @@ def test_a_class_without_titles_neither_helps_nor_harms() -> None:
     assert accuracy(targets, np.array([0, 0, 0, 0, 1])) == pytest.approx(0.8)
 
 
-def test_a_right_answer_of_certainty_costs_nothing_and_a_wrong_one_a_finite_sum() -> None:
+def test_the_loss_of_a_certain_prediction_is_zero_if_right_and_finite_if_wrong() -> None:
     probabilities = np.array([[1.0, 0.0], [1.0, 0.0]])
     assert classification_metrics(probabilities, np.array([0, 0]), 5)["loss"] == 0
     loss = classification_metrics(probabilities, np.array([1, 1]), 5)["loss"]
     assert 20 < loss < 40
 
 
-def test_one_title_is_enough() -> None:
+def test_metrics_of_a_single_title() -> None:
     found = classification_metrics(np.array([[0.2, 0.8, 0.0]]), np.array([1]), 5)
     assert found["accuracy"] == found["balanced_accuracy"] == found["macro_f1"] == 1
     assert found["loss"] == pytest.approx(-np.log(0.8))
     assert found["ece"] == pytest.approx(0.2)
 
 
-def test_a_classifier_that_knows_nothing_is_rarely_right_in_its_top_three() -> None:
-    targets = np.arange(100)
-    found = classification_metrics(np.full((100, 100), 0.01), targets, 10)
+def test_ties_do_not_improve_the_top3_accuracy() -> None:
+    found = classification_metrics(np.full((100, 100), 0.01), np.arange(100), 10)
     assert found["top3_accuracy"] == pytest.approx(0.03)
 
 
-def test_perfect_calibration_has_no_error() -> None:
+def test_the_calibration_error_of_perfect_calibration_is_zero() -> None:
     probabilities = np.array([[0.75, 0.25]] * 4)
     error, curve = expected_calibration_error(probabilities, np.array([0, 0, 0, 1]), 10)
     assert error == pytest.approx(0)
     assert curve == [{"confidence": 0.75, "accuracy": 0.75, "titles": 4}]
 
 
-def test_calibration_error_weighs_each_bin_by_its_titles() -> None:
-    # Two bins: 3 titles at 0.9 of which 1 is right; 1 title at 0.6, right.
+def test_the_calibration_error_weights_each_bin_by_its_titles() -> None:
+    # Two bins: three titles at 0.9, one of them right, and one title at 0.6, which is right.
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
     error, curve = expected_calibration_error(probabilities, np.array([0, 1, 1, 0]), 4)
     assert error == pytest.approx(0.75 * (0.9 - 1 / 3) + 0.25 * 0.4)
@@ -122,29 +100,23 @@ def test_calibration_error_weighs_each_bin_by_its_titles() -> None:
     assert [b["accuracy"] for b in curve] == pytest.approx([1, 1 / 3])
 
 
-def test_errors_of_one_bin_cancel_and_of_two_do_not() -> None:
+def test_calibration_errors_cancel_within_a_bin_but_not_across_bins() -> None:
     probabilities = np.array([[0.55, 0.45], [0.95, 0.05]])
     targets = np.array([0, 1])  # mean confidence 0.75, accuracy 0.5
     assert expected_calibration_error(probabilities, targets, 1)[0] == pytest.approx(0.25)
     assert expected_calibration_error(probabilities, targets, 10)[0] == pytest.approx(0.7)
 
 
-@pytest.mark.parametrize("bins", [1, 7, 15])
+@pytest.mark.parametrize("bins", [1, 5, 15])
 def test_full_confidence_falls_into_the_last_bin(bins: int) -> None:
-    error, curve = expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0]), bins)
-    assert error == 0
-    assert curve == [{"confidence": 1.0, "accuracy": 1.0, "titles": 1}]
-
-
-def test_full_and_nearly_full_confidence_share_a_bin() -> None:
-    probabilities = np.array([[1.0, 0.0], [0.9, 0.1]])
-    error, curve = expected_calibration_error(probabilities, np.array([0, 1]), 5)
+    probabilities = np.array([[1.0, 0.0], [0.99, 0.01]])
+    error, curve = expected_calibration_error(probabilities, np.array([0, 0]), bins)
+    assert error == pytest.approx(0.005)
     assert [b["titles"] for b in curve] == [2]
-    assert error == pytest.approx(0.45)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_title_is_in_one_bin(seed: int) -> None:
+def test_every_title_falls_into_one_bin(seed: int) -> None:
     probabilities, targets = random_case(seed, 5, 0)
     error, curve = expected_calibration_error(probabilities, targets, 15)
     assert sum(b["titles"] for b in curve) == len(targets)

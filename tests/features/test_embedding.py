@@ -1,4 +1,4 @@
-"""Word vectors as a table: a token is the mean of its rows, and files keep every bit."""
+"""Vectors are means of embedding rows, and saving and loading preserves every bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.vocabulary import load_subwords
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 
 def test_the_vector_of_a_token_is_the_mean_of_its_rows(embedding: Embedding) -> None:
@@ -31,7 +31,7 @@ def test_a_token_without_rows_has_a_vector_of_zeros(embedding: Embedding) -> Non
     assert vectors.vector("silla").dtype == np.float32
 
 
-def test_randomised_vectors_are_normal_numbers_for_the_same_words() -> None:
+def test_randomised_vectors_are_standard_normal() -> None:
     subwords = Subwords({"mesa": 1}, SubwordParams(min_n=3, max_n=5, buckets=2000, titles=1))
     table = np.random.default_rng(1).random((2001, 50), dtype=np.float32)
     ours, before = Embedding(subwords, table), table.copy()
@@ -47,18 +47,15 @@ def test_randomised_vectors_are_normal_numbers_for_the_same_words() -> None:
     np.testing.assert_array_equal(ours.table, before)
 
 
-def test_saving_twice_writes_the_same_bytes_and_loading_gives_the_same_vectors(
+def test_a_saved_embedding_is_loaded_and_saved_again_in_the_same_bytes(
     embedding: Embedding, tmp_path: Path
 ) -> None:
     embedding.save(tmp_path / "deep" / "one")
     loaded = Embedding.load(tmp_path / "deep" / "one")
     loaded.save(tmp_path / "two")
-    files = sorted(file.name for file in (tmp_path / "two").iterdir())
-    assert files == ["subwords.json", "table.safetensors", "vocabulary.json"]
-    for name in files:
+    for name in ("subwords.json", "table.safetensors", "vocabulary.json"):
         one, two = tmp_path / "deep" / "one" / name, tmp_path / "two" / name
         assert one.read_bytes() == two.read_bytes()
     assert loaded.subwords == embedding.subwords == load_subwords(tmp_path / "two")
     assert list(loaded.subwords.vocabulary) == list(embedding.subwords.vocabulary)
-    for token in ("apple", "mesita", "ñandu"):
-        np.testing.assert_array_equal(loaded.vector(token), embedding.vector(token))
+    np.testing.assert_array_equal(loaded.table, embedding.table, strict=True)

@@ -1,4 +1,4 @@
-"""Titles as integers: nothing is lost, nothing crosses from one title to the next."""
+"""The featurizer turns each title into integers, independently of other titles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rubro.features.featurizer import Featurizer
 from rubro.features.ragged import Ragged
 from rubro.features.subwords import Subwords
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 TITLES = st.lists(st.lists(st.sampled_from("abcdef"), max_size=5), max_size=8)
 
@@ -22,13 +22,9 @@ def as_lists(ragged: Ragged) -> list[list[int]]:
     return [ragged[index].tolist() for index in range(len(ragged))]
 
 
-def featurizer_of(buckets: int, max_tokens: int = 10) -> Featurizer:
-    return Featurizer(max_tokens, buckets)
-
-
 @given(TITLES)
 def test_the_features_of_a_title_do_not_depend_on_its_neighbours(titles: list[list[str]]) -> None:
-    featurizer = featurizer_of(buckets=1000)
+    featurizer = Featurizer(10, 1000)
     features = featurizer(titles)
     assert len(features) == len(titles)
     for index, title in enumerate(titles):
@@ -38,24 +34,24 @@ def test_the_features_of_a_title_do_not_depend_on_its_neighbours(titles: list[li
 
 
 @given(TITLES)
-def test_a_title_has_one_bigram_less_than_tokens_and_none_below_two(
+def test_a_title_has_a_bigram_for_each_pair_of_neighbouring_tokens(
     titles: list[list[str]],
 ) -> None:
-    bigrams = featurizer_of(buckets=7)(titles).bigrams
+    bigrams = Featurizer(10, 7)(titles).bigrams
     assert bigrams.lengths.tolist() == [max(len(title) - 1, 0) for title in titles]
     assert ((bigrams.values >= 0) & (bigrams.values < 7)).all()
     assert bigrams.values.dtype == np.int32
 
 
-def test_a_bigram_knows_the_order_of_its_tokens() -> None:
-    bigrams = featurizer_of(buckets=2**30)([["a", "b"], ["b", "a"], ["a", "b"]]).bigrams
+def test_a_bigram_depends_on_the_order_of_its_tokens() -> None:
+    bigrams = Featurizer(10, 2**30)([["a", "b"], ["b", "a"], ["a", "b"]]).bigrams
     first, swapped, again = bigrams.values.tolist()
     assert first == again
     assert first != swapped
 
 
-def test_bigrams_are_the_same_in_another_process_with_other_titles_before() -> None:
-    fresh, used = featurizer_of(buckets=2**30), featurizer_of(buckets=2**30)
+def test_bigram_hashes_do_not_depend_on_earlier_titles() -> None:
+    fresh, used = Featurizer(10, 2**30), Featurizer(10, 2**30)
     used([["x", "y", "b", "a"]])
     # CRC-32 of each token, combined by Fibonacci hashing.
     golden, first, second = 0x9E3779B97F4A7C15, crc32(b"a"), crc32(b"b")
@@ -64,10 +60,10 @@ def test_bigrams_are_the_same_in_another_process_with_other_titles_before() -> N
         assert featurizer([["a", "b"]]).bigrams.values.tolist() == [expected]
 
 
-def test_bigrams_of_one_first_token_collide_no_more_than_random_hashes() -> None:
+def test_bigrams_with_the_same_first_token_collide_like_random_hashes() -> None:
     count, buckets = 20_000, 2**20
     titles = [["red", f"w{number}"] for number in range(count)]
-    bigrams = featurizer_of(buckets)(titles).bigrams
+    bigrams = Featurizer(10, buckets)(titles).bigrams
     expected = buckets * (1 - (1 - 1 / buckets) ** count)
     assert len(np.unique(bigrams.values)) == pytest.approx(expected, rel=0.005)
 
@@ -75,30 +71,30 @@ def test_bigrams_of_one_first_token_collide_no_more_than_random_hashes() -> None
 def test_bigrams_fill_the_buckets_evenly() -> None:
     random, buckets = np.random.default_rng(0), 100
     titles = [[f"w{a}", f"v{b}"] for a, b in random.integers(0, 200, (20_000, 2))]
-    bigrams = featurizer_of(buckets)(titles).bigrams
+    bigrams = Featurizer(10, buckets)(titles).bigrams
     counts = np.bincount(bigrams.values, minlength=buckets)
     assert counts.min() > 100
     assert counts.max() < 300
 
 
-def test_without_buckets_no_title_has_a_bigram() -> None:
-    features = featurizer_of(buckets=0)([["a", "b"], [], ["c"]])
+def test_titles_have_no_bigrams_without_buckets() -> None:
+    features = Featurizer(10, 0)([["a", "b"], [], ["c"]])
     assert as_lists(features.bigrams) == [[], [], []]
     assert features.tokens.lengths.tolist() == [2, 0, 1]
 
 
-def test_what_lies_beyond_max_tokens_leaves_no_trace() -> None:
-    featurizer = featurizer_of(buckets=1000, max_tokens=2)
+def test_tokens_beyond_max_tokens_are_ignored() -> None:
+    featurizer = Featurizer(2, 1000)
     features = featurizer([["a", "b", "unknown"], ["c"]])
     assert features.tokens.lengths.tolist() == [2, 1]
     assert features.bigrams.lengths.tolist() == [1, 0]
     assert len(featurizer) == 3
 
 
-def test_each_distinct_token_has_the_rows_and_the_weight_of_its_subwords(
+def test_each_distinct_token_has_its_rows_and_weight(
     subwords: Subwords,
 ) -> None:
-    featurizer = Featurizer(max_tokens=9, bigram_buckets=0)
+    featurizer = Featurizer(9, 0)
     features = featurizer([["apple", "zzz"], ["drill", "apple"], ["zzz"]])
     assert as_lists(features.tokens) == [[0, 1], [2, 0], [1]]
     for first, names in ((0, ["apple", "zzz", "drill"]), (2, ["drill"]), (3, [])):
@@ -108,8 +104,8 @@ def test_each_distinct_token_has_the_rows_and_the_weight_of_its_subwords(
         assert tokens.weights.tolist() == pytest.approx(list(map(subwords.weight_of, names)))
 
 
-def test_a_second_split_shares_the_tokens_of_the_first() -> None:
-    featurizer = featurizer_of(buckets=0)
+def test_later_titles_share_the_tokens_of_earlier_ones() -> None:
+    featurizer = Featurizer(10, 0)
     featurizer([["a", "b"]])
     assert featurizer([["c", "b"]]).tokens.values.tolist() == [2, 1]
     assert len(featurizer) == 3
@@ -117,16 +113,16 @@ def test_a_second_split_shares_the_tokens_of_the_first() -> None:
     assert featurizer.words(2) == ["c"]
 
 
-def test_more_tokens_than_there_was_room_for_have_the_same_bigrams() -> None:
+def test_bigrams_stay_the_same_when_the_table_of_hashes_grows() -> None:
     words = [f"w{number}" for number in range(5000)]
-    together = featurizer_of(buckets=2**30, max_tokens=5000)([words]).bigrams
-    one_by_one = featurizer_of(buckets=2**30)
+    together = Featurizer(5000, 2**30)([words]).bigrams
+    one_by_one = Featurizer(10, 2**30)
     pairs = [one_by_one([words[i : i + 2]]).bigrams.values[0] for i in range(0, 4999, 7)]
     assert together.values[::7].tolist() == pairs
 
 
-def test_take_gives_the_features_of_the_titles_at_the_positions() -> None:
-    features = featurizer_of(buckets=100)([["a", "b"], [], ["c", "a", "b"], ["b"]])
+def test_take_returns_the_features_of_the_titles_at_the_given_positions() -> None:
+    features = Featurizer(10, 100)([["a", "b"], [], ["c", "a", "b"], ["b"]])
     taken = features.take(np.array([2, 0, 2]))
     assert as_lists(taken.tokens) == [as_lists(features.tokens)[i] for i in (2, 0, 2)]
     assert as_lists(taken.bigrams) == [as_lists(features.bigrams)[i] for i in (2, 0, 2)]

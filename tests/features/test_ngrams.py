@@ -1,4 +1,4 @@
-"""Hashed n-grams are those of gensim, whatever the script."""
+"""N-gram hashes equal those of gensim for all of Unicode."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rubro.features.ngrams import ngram_bounds, ngram_buckets
 
 PLANES = range(17)
 WORD_LENGTH = 50
-# Unicode allots code points in units of 16: with every 13th, each block has one.
+# Unicode blocks are multiples of 16 code points, so every 13th code point covers each block.
 STRIDE = 13
 
 
 def words_of(plane: int, stride: int = 1) -> Iterator[str]:
-    """Words of 50 code points; together, every code point of a plane, or every n-th."""
+    """Yield words of 50 code points that cover every code point of a plane, or every n-th."""
     first = plane * 0x10000
     points = range(first, first + 0x10000, stride)
     characters = [chr(point) for point in points if not 0xD800 <= point <= 0xDFFF]
@@ -51,7 +51,7 @@ def test_every_code_point_with_other_sizes_hashes_as_in_gensim(
     assert_same(words_of(plane), *sizes)
 
 
-def test_the_words_of_all_planes_are_all_of_unicode_but_surrogates() -> None:
+def test_the_words_of_all_planes_cover_unicode_except_surrogates() -> None:
     seen = "".join(word for plane in PLANES for word in words_of(plane))
     assert len(set(seen)) == len(seen) == 0x110000 - 0x800
     some = "".join(word for plane in PLANES for word in words_of(plane, STRIDE))
@@ -70,7 +70,7 @@ def test_any_word_with_any_sizes_hashes_as_in_gensim(
     assert_same([word], min_n, max(min_n + extra, 0), buckets)
 
 
-def test_the_marks_of_a_word_alone_are_no_ngrams() -> None:
+def test_ngrams_of_only_a_word_mark_are_skipped() -> None:
     assert ngram_buckets("", 1, 1, 10) == []
     assert len(ngram_buckets("a", 1, 1, 10)) == 1
     assert len(ngram_buckets("a", 1, 3, 10)) == 4  # a, <a, a>, <a>
@@ -78,16 +78,14 @@ def test_the_marks_of_a_word_alone_are_no_ngrams() -> None:
 
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 3), (3, 5), (2, 9)], ids=str)
 @pytest.mark.parametrize("word", ["", "a", "ab", "ñandú", "abcdefgh"])
-def test_the_bounds_of_ngrams_are_in_the_order_of_their_buckets(
-    word: str, sizes: tuple[int, int]
-) -> None:
+def test_ngram_bounds_are_in_the_order_of_the_buckets(word: str, sizes: tuple[int, int]) -> None:
     whole = 2**31 - 1
     marked = f"<{word}>"
     grams = [marked[start:stop] for start, stop in ngram_bounds(word, *sizes)]
-    hashed = []
+    hashes = []
     for gram in grams:
-        value = 2166136261
+        value = 2166136261  # FNV-1a
         for byte in gram.encode():
             value = ((value ^ (byte if byte < 128 else byte | 0xFFFFFF00)) * 16777619) % 2**32
-        hashed.append(value % whole)
-    assert hashed == ngram_buckets(word, *sizes, whole)
+        hashes.append(value % whole)
+    assert hashes == ngram_buckets(word, *sizes, whole)

@@ -1,4 +1,4 @@
-"""Lists end to end: what goes in comes out, by list and by position."""
+"""Ragged arrays preserve their lists, by list and by position."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rubro.features.ragged import Ragged, sums
+from rubro.features.ragged import Ragged, sum_rows
 
 LISTS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), max_size=8)
 ROWS = st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=8)
@@ -22,7 +22,7 @@ def as_lists(ragged: Ragged) -> list[list[int]]:
 
 
 @given(LISTS)
-def test_a_ragged_array_holds_the_lists_it_was_made_from(lists: list[list[int]]) -> None:
+def test_a_ragged_array_contains_the_lists_that_it_was_built_from(lists: list[list[int]]) -> None:
     made = ragged(lists)
     assert as_lists(made) == lists
     assert made.lengths.tolist() == [len(items) for items in lists]
@@ -32,7 +32,7 @@ def test_a_ragged_array_holds_the_lists_it_was_made_from(lists: list[list[int]])
 
 
 @given(LISTS.filter(bool), st.data())
-def test_take_gives_the_lists_at_the_positions_in_their_order(
+def test_take_returns_the_lists_at_the_given_positions(
     lists: list[list[int]], data: st.DataObject
 ) -> None:
     positions = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=12))
@@ -44,7 +44,7 @@ def test_take_gives_the_lists_at_the_positions_in_their_order(
 
 
 @given(LISTS)
-def test_by_position_gives_each_value_once_and_the_longest_lists_first(
+def test_by_position_returns_each_value_once_and_longer_lists_first(
     lists: list[list[int]],
 ) -> None:
     positions = ragged(lists).by_position
@@ -61,17 +61,19 @@ def test_by_position_gives_each_value_once_and_the_longest_lists_first(
 
 
 @given(ROWS)
-def test_sums_adds_the_rows_of_each_list(lists: list[list[int]]) -> None:
+def test_sum_rows_adds_the_rows_of_each_list(lists: list[list[int]]) -> None:
     table = np.arange(30, dtype=np.float32).reshape(10, 3) ** 2
-    found = sums(ragged(lists), table.__getitem__, 3)
+    found = sum_rows(ragged(lists), table.__getitem__, 3)
     assert found.dtype == np.float32
     expected = [table[rows].sum(axis=0) for rows in lists]
     np.testing.assert_array_equal(found, np.reshape(expected, (len(lists), 3)))
 
 
 @pytest.mark.parametrize("rows", [[], [4], [1, 1, 9]])
-def test_the_sum_of_one_list_alone_is_that_among_others(rows: list[int]) -> None:
+def test_a_sum_of_rows_does_not_depend_on_the_other_lists(rows: list[int]) -> None:
     table = np.random.default_rng(2).normal(size=(10, 3)).astype(np.float32)
-    alone, among = (sums(ragged(lists), table.__getitem__, 3) for lists in ([rows], [rows, [0]]))
+    alone, among = (
+        sum_rows(ragged(lists), table.__getitem__, 3) for lists in ([rows], [rows, [0]])
+    )
     np.testing.assert_allclose(alone[0], among[0], rtol=1e-6)
     assert alone.dtype == np.float32

@@ -1,4 +1,4 @@
-"""Tokens as rows of a table, and how much a token weighs."""
+"""Embedding rows and weights of tokens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def subwords_of(**changes: int) -> Subwords:
 
 
 @given(st.integers(1, 10**9).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_inverse_document_frequency_falls_from_the_unseen_to_the_ubiquitous(
+def test_the_inverse_document_frequency_is_between_its_limits(
     numbers: tuple[int, int],
 ) -> None:
     found, documents = numbers
@@ -33,7 +33,7 @@ def test_the_inverse_document_frequency_falls_from_the_unseen_to_the_ubiquitous(
 
 
 @pytest.mark.parametrize("documents", [1, 7, 200])
-def test_the_inverse_document_frequency_is_that_of_scikit_learn(documents: int) -> None:
+def test_the_inverse_document_frequency_agrees_with_scikit_learn(documents: int) -> None:
     counts = np.random.default_rng(2).integers(0, 4, (documents, 40))
     counts[:, 0], counts[:, 1] = 0, 1
     expected = TfidfTransformer().fit(counts).idf_
@@ -47,7 +47,7 @@ def test_the_inverse_document_frequency_is_that_of_scikit_learn(documents: int) 
     extra=st.integers(0, 3),
     buckets=st.integers(1, 20),
 )
-def test_a_token_is_its_own_row_and_those_of_its_ngrams(
+def test_a_token_has_the_row_of_its_word_and_the_rows_of_its_ngrams(
     token: str, min_n: int, extra: int, buckets: int
 ) -> None:
     subwords = subwords_of(min_n=min_n, max_n=min_n + extra, buckets=buckets)
@@ -61,7 +61,7 @@ def test_a_token_is_its_own_row_and_those_of_its_ngrams(
         assert (word in subwords) == bool(own)
 
 
-def test_without_ngrams_an_unknown_token_has_no_row() -> None:
+def test_an_out_of_vocabulary_token_without_ngrams_has_no_row() -> None:
     subwords = subwords_of(max_n=0, buckets=0)
     assert subwords.rows_of("silla") == [1]
     assert subwords.rows_of("sillas") == []
@@ -69,7 +69,9 @@ def test_without_ngrams_an_unknown_token_has_no_row() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=3), st.integers(1, 50), max_size=6))
-def test_the_mean_token_of_the_training_titles_weighs_one(vocabulary: dict[str, int]) -> None:
+def test_the_mean_weight_of_the_tokens_of_the_training_titles_is_one(
+    vocabulary: dict[str, int],
+) -> None:
     subwords = Subwords(vocabulary, params_of(titles=50))
     for word, count in vocabulary.items():
         ratio = subwords.weight_of(word) / inverse_document_frequency(count, 50)
@@ -84,13 +86,14 @@ def test_the_mean_token_of_the_training_titles_weighs_one(vocabulary: dict[str, 
     [
         (VOCABULARY, {}, None),
         (VOCABULARY, {"max_n": 0, "buckets": 0}, None),
-        ({}, {}, "no word"),
-        ({"mesa": 6}, {}, "a word has more titles than the training"),
-        (VOCABULARY, {"max_n": 2}, "impossible lengths of n-grams, or no buckets"),
-        (VOCABULARY, {"buckets": 0}, "impossible lengths of n-grams, or no buckets"),
+        ({}, {}, "vocabulary is empty"),
+        ({"mesa": 6}, {}, "more titles"),
+        (VOCABULARY, {"max_n": 2}, "impossible lengths"),
+        (VOCABULARY, {"buckets": 0}, "no buckets"),
     ],
 )
-def test_sizes_that_cannot_be_are_named(
+def test_impossible_sizes_are_reported(
     vocabulary: dict[str, int], changes: dict[str, int], problem: str | None
 ) -> None:
-    assert params_of(**changes).problem(vocabulary) == problem
+    found = params_of(**changes).problem(vocabulary)
+    assert found is None if problem is None else problem in str(found)

@@ -1,4 +1,4 @@
-"""The vocabulary: which words it holds, in which order, and what they weigh."""
+"""The vocabulary contains the frequent words in order, with their weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rubro.features import vocabulary
 from rubro.features.featurizer import Featurizer
 from rubro.features.subwords import Subwords
 from rubro.features.vocabulary import count_subwords, load_subwords, save_subwords
-from support.helpers import MakeParams
+from support.tiny_models import MakeParams
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 TITLES = [
     title.split()
@@ -49,7 +49,7 @@ def counted(titles: list[list[str]], params: FeaturizeParams) -> Subwords:
     return count_subwords(featurizer.words(), tokens, params)
 
 
-def test_words_are_in_the_order_of_their_number_then_of_the_alphabet(sizes: Any) -> None:
+def test_words_are_ordered_by_frequency_then_alphabetically(sizes: Any) -> None:
     counts = Counter(chain.from_iterable(TITLES))
     words = list(counted(TITLES, sizes(min_count=1)).vocabulary)
     assert sorted(words) == sorted(counts)
@@ -60,30 +60,30 @@ def test_words_are_in_the_order_of_their_number_then_of_the_alphabet(sizes: Any)
     assert list(again.vocabulary) == words
 
 
-def test_rare_words_have_no_row_of_their_own(sizes: Any) -> None:
+def test_words_below_min_count_are_left_out(sizes: Any) -> None:
     assert list(counted(TITLES, sizes(min_count=3)).vocabulary) == ["de", "mesa", "a"]
 
 
-@pytest.mark.parametrize(("most", "words"), [(2, 2), (0, 12), (99, 12)])
-def test_the_most_frequent_words_are_kept(sizes: Any, most: int, words: int) -> None:
+@pytest.mark.parametrize(("max_words", "words"), [(2, 2), (0, 12), (99, 12)])
+def test_the_most_frequent_words_are_kept(sizes: Any, max_words: int, words: int) -> None:
     every = list(counted(TITLES, sizes(min_count=1, max_words=0)).vocabulary)
-    kept = list(counted(TITLES, sizes(min_count=1, max_words=most)).vocabulary)
+    kept = list(counted(TITLES, sizes(min_count=1, max_words=max_words)).vocabulary)
     assert kept == every[:words]
     assert len(kept) == words
 
 
-def test_no_word_frequent_enough_is_an_error_that_names_the_remedy(sizes: Any) -> None:
-    with pytest.raises(DataError, match=r"no word appears 99 times.*lower featurize\.min_count"):
+def test_an_empty_vocabulary_is_an_error_with_a_remedy(sizes: Any) -> None:
+    with pytest.raises(DataError, match=r"99 times.*featurize\.min_count"):
         counted(TITLES, sizes(min_count=99))
 
 
-def test_without_ngrams_there_are_no_buckets(sizes: Any) -> None:
+def test_there_are_no_buckets_without_ngrams(sizes: Any) -> None:
     subwords = counted(TITLES, sizes(max_n=0, ngram_buckets=50))
     assert subwords.row_count == len(subwords.vocabulary)
     assert counted(TITLES, sizes(ngram_buckets=50)).params.buckets == 50
 
 
-def test_a_token_weighs_its_smooth_idf_over_that_of_the_mean_token(sizes: Any) -> None:
+def test_the_weight_of_a_token_is_its_smoothed_idf_divided_by_the_mean(sizes: Any) -> None:
     subwords = counted(TITLES, sizes(min_count=1))
     vectorizer = TfidfVectorizer(analyzer=lambda title: title)
     found = (vectorizer.fit_transform(TITLES) > 0).sum(axis=0).A1
@@ -95,7 +95,7 @@ def test_a_token_weighs_its_smooth_idf_over_that_of_the_mean_token(sizes: Any) -
     assert subwords.weight_of("unseen") == pytest.approx((np.log(1 + len(TITLES)) + 1) / mean)
 
 
-def test_what_is_saved_is_read_again(sizes: Any, tmp_path: Path) -> None:
+def test_a_saved_vocabulary_is_loaded_unchanged(sizes: Any, tmp_path: Path) -> None:
     subwords = counted(TITLES, sizes(min_count=1))
     save_subwords(tmp_path, subwords)
     loaded = load_subwords(tmp_path)
@@ -103,7 +103,9 @@ def test_what_is_saved_is_read_again(sizes: Any, tmp_path: Path) -> None:
     assert list(loaded.vocabulary) == list(subwords.vocabulary)
 
 
-def test_many_titles_are_counted_as_few_are(sizes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counting_in_chunks_does_not_change_the_vocabulary(
+    sizes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = counted(TITLES, sizes(min_count=1))
     monkeypatch.setattr(vocabulary, "_CHUNK", 2)
     assert counted(TITLES, sizes(min_count=1)) == whole

@@ -11,9 +11,9 @@ from torch import Tensor
 from rubro.base.threads import VARIABLE
 from rubro.kernels.embedding_bag import RowGradient, RowSums, VectorSums
 from rubro.training.optimizers import RowWiseAdam
-from support.helpers import gradient_of
+from support.tiny_models import gradient_of
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 ROWS = torch.tensor([1, 4, 5])
 INDEX = torch.tensor([0, 2, 0, 0, 1, 2])  # the first list names row 1 twice

@@ -17,9 +17,9 @@ from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.titles import LabelledTitles
 from rubro.models.batches import Batch, Batches, cut, gather
 from rubro.models.layers import ModelShape, TokenVectors
-from support.helpers import WORDS, Learnable, MakeTitles, in_places
+from support.tiny_models import WORDS, Learnable, MakeTitles, in_places
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 ALPHABET = ["apple", "drill", "boot", "cherry", "xq"]
 TITLES = st.lists(st.lists(st.sampled_from(ALPHABET), max_size=5), min_size=1, max_size=6)

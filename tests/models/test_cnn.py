@@ -11,7 +11,7 @@ from torch import nn
 
 from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
-from support.helpers import (
+from support.tiny_models import (
     Learnable,
     MakeNetwork,
     MakeTitles,
@@ -22,7 +22,7 @@ from support.helpers import (
     token_vectors,
 )
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 
 def test_the_cnn_tells_word_order_by_filters_that_span_tokens(

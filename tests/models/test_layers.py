@@ -14,7 +14,7 @@ from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
 from rubro.models.layers import Dense, ModelShape, Network, RowTable, TokenVectors, stored
 from rubro.prediction.networks import Table
-from support.helpers import (
+from support.tiny_models import (
     BIGRAM_BUCKETS,
     LABELS,
     NETWORKS,
@@ -30,7 +30,7 @@ from support.helpers import (
     whole_words,
 )
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 CLASSES = len(LABELS)
 both = pytest.mark.parametrize("kind", list(NETWORKS))

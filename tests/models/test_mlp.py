@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from support.helpers import MakeNetwork, MakeTitles, logits_of
+from support.tiny_models import MakeNetwork, MakeTitles, logits_of
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 
 def test_the_mlp_tells_word_order_by_bigrams_alone(

@@ -20,9 +20,9 @@ from rubro.prediction import classifier as module
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
-from support.helpers import COMMON, LABELS, WORDS, MakeModel
+from support.tiny_models import COMMON, LABELS, WORDS, MakeModel
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 MEMBERS = ("mlp", "cnn", "svm")
 WEIGHTS = {"mlp": 0.2, "cnn": 0.1, "svm": 1.3}
@@ -142,9 +142,9 @@ def test_what_a_model_says_of_itself(classifier: Classifier, subwords: Subwords)
 
 
 def test_one_text_is_no_sequence_of_titles(classifier: Classifier) -> None:
-    with pytest.raises(TypeError, match=r"not one text; pass \[title\]"):
+    with pytest.raises(TypeError, match=r"not a single string; pass \[title\]"):
         classifier.predict("apple drill")
-    with pytest.raises(TypeError, match=r"not one text; pass \[title\]"):
+    with pytest.raises(TypeError, match=r"not a single string; pass \[title\]"):
         classifier.top("apple drill", 2)
 
 
@@ -210,13 +210,13 @@ def test_forgetting_tokens_does_not_change_answers(
 ) -> None:
     remembering = Classifier(model).predict_proba(titles)
     monkeypatch.setattr(module, "_CACHE_BYTES", 0)
-    monkeypatch.setattr(module, "_LEAST_TOKENS_KEPT", most)
+    monkeypatch.setattr(module, "_MIN_CACHED_TOKENS", most)
     monkeypatch.setattr(module, "_BATCH_TITLES", 64)
     forgetful = Classifier(model)
-    before = forgetful._known
+    before = forgetful._cache
     answers = forgetful.predict_proba(titles)
-    assert forgetful._known is not before
-    assert len(forgetful._known.featurizer) < 120  # of the tokens of all titles
+    assert forgetful._cache is not before
+    assert len(forgetful._cache.featurizer) < 120  # of the tokens of all titles
     np.testing.assert_allclose(answers, remembering, atol=1e-6)
 
 
@@ -226,7 +226,7 @@ def test_more_tokens_than_there_was_room_for_keep_their_answers(model: Model) ->
     ]
     used = Classifier(model)
     first = used.predict_proba(many)
-    assert len(used._known.featurizer) == 3000
+    assert len(used._cache.featurizer) == 3000
     np.testing.assert_allclose(used.predict_proba(many), first, atol=1e-6)
     np.testing.assert_allclose(
         Classifier(model).predict_proba(many[2900:]), first[2900:], atol=1e-6
@@ -240,7 +240,7 @@ def test_many_threads_at_once_get_the_same_answers(
     alone = Classifier(model).predict_proba(titles)
     monkeypatch.setattr(module, "_BATCH_TITLES", 32)
     shared = Classifier(model)
-    shared._most_tokens = most
+    shared._max_cached_tokens = most
     parts = [(start, titles[start : start + 100]) for start in range(0, len(titles), 50)] * 3
     np.random.default_rng(1).shuffle(parts)
     with ThreadPoolExecutor(16) as pool:

@@ -20,9 +20,9 @@ from safetensors.numpy import load_file, save_file
 from rubro.base.errors import DataError
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
-from support.helpers import BIGRAM_BUCKETS, LABELS, MakeModel
+from support.tiny_models import BIGRAM_BUCKETS, LABELS, MakeModel
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 TABLE = "token_vectors.table.weight"
 SCALE = "token_vectors.table.scale"
@@ -138,7 +138,7 @@ def test_other_content_is_refused(folder: Path, name: str, content: bytes) -> No
     path = folder / name
     path.write_bytes(content)
     if (name, content) == ("vocabulary.json", b"{}"):
-        refused(folder / "model.json", "subwords: no word")
+        refused(folder / "model.json", "subwords: the vocabulary is empty")
     else:
         refused(path)
 
@@ -222,7 +222,7 @@ def put(path: Path, keys: str, value: Any) -> None:
         ("author", "x", "author: Extra inputs are not permitted"),
         ("labels", None, "labels: Field required"),
         ("labels", [], "labels: List should have at least 1 item"),
-        ("labels", ["A", "B", "C", "A"], "a label is there twice"),
+        ("labels", ["A", "B", "C", "A"], "a label is listed twice"),
         ("labels", ["A", "B", "C", 5], "labels: 3: Input should be a valid string"),
         ("labels", "ABCD", "labels: "),
         ("text", None, "text: Field required"),
@@ -234,13 +234,13 @@ def put(path: Path, keys: str, value: Any) -> None:
         ("text/bigram_buckets", 10**30, "text: bigram_buckets: Input should be less than"),
         ("text/language", "spanish", "text: language: Extra inputs are not permitted"),
         ("subwords/min_n", 0, "subwords: min_n: "),
-        ("subwords/max_n", 2, "subwords: impossible lengths of n-grams"),
-        ("subwords/buckets", 0, "subwords: impossible lengths of n-grams, or no buckets"),
+        ("subwords/max_n", 2, "subwords: n-grams have impossible lengths"),
+        ("subwords/buckets", 0, "subwords: n-grams have impossible lengths or no buckets"),
         ("subwords/buckets", -1, "subwords: buckets: "),
         ("subwords/buckets", 2**31, "subwords: buckets: "),
         ("subwords/buckets", 40.5, "subwords: buckets: "),
         ("subwords/titles", 0, "subwords: titles: "),
-        ("subwords/titles", 1, "subwords: a word has more titles than the training"),
+        ("subwords/titles", 1, "subwords: a word occurs in more titles"),
         ("subwords/titles", 10**400, "subwords: titles: "),
         ("subwords/titles", None, "subwords: titles: Field required"),
         ("subwords/hash", "md5", "subwords: hash: Extra inputs are not permitted"),
@@ -392,8 +392,8 @@ def test_another_vocabulary_than_the_tables_have_rows_for_is_refused(folder: Pat
         (2.5, "vocabulary", "apple: "),
         ("3", "vocabulary", "apple: "),
         (None, "vocabulary", "apple: "),
-        (101, "model", "a word has more titles than the training"),
-        (10**30, "model", "a word has more titles than the training"),
+        (101, "model", "a word occurs in more titles"),
+        (10**30, "model", "a word occurs in more titles"),
     ],
 )
 def test_a_word_in_an_impossible_number_of_titles_is_refused(
@@ -435,7 +435,7 @@ def with_first(value: float) -> Change:
         ("svm", "weights", with_first(np.nan), "holds NaN or infinity"),
         ("svm", "bias", with_first(-np.inf), "holds NaN or infinity"),
         ("cnn", SCALE, with_first(np.nan), "holds NaN or infinity"),
-        ("cnn", SCALE, with_first(3.4e38), "overflows with its rows"),
+        ("cnn", SCALE, with_first(3.4e38), "overflows"),
         ("cnn", SCALE, lambda t: t[:1], "scale is F32 [1, 1]"),
         ("cnn", TABLE, lambda t: t.astype(np.float32), "is F32 [61, 8], and I8 [61, 8]"),
         ("mlp", TABLE, lambda t: None, f"no tensor '{TABLE}'"),

@@ -17,7 +17,7 @@ from rubro.features.ragged import Ragged
 from rubro.features.subwords import Subwords
 from rubro.models.layers import Network
 from rubro.prediction.networks import Scorer, SvmScorer, Table
-from support.helpers import (
+from support.tiny_models import (
     BIGRAM_BUCKETS,
     LABELS,
     MAX_TOKENS,
@@ -30,7 +30,7 @@ from support.helpers import (
     random_svm,
 )
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 TEXTS = [
     "",

@@ -8,9 +8,9 @@ import pytest
 from rubro.prediction import parallel
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.parallel import answered, logits_of, member_logits_of
-from support.helpers import MakeModel
+from support.tiny_models import MakeModel
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def test_a_settled_classifier_remembers_the_tokens_of_the_first_chunk_alone(
     known = []
 
     def answer(chunk: list[str]) -> list[str]:
-        known.append(len(classifier._known.featurizer))
+        known.append(len(classifier._cache.featurizer))
         return classifier.predict(chunk)
 
     answers = [answer for _, answer in answered(classifier, chunks, answer, 1)]
     assert answers == [Classifier(make_model("cnn")).predict(chunk) for chunk in chunks]
     assert known == [0, 2, 3, 4]  # what a call adds is forgotten by the next one
     classifier.predict([])
-    assert len(classifier._known.featurizer) == 2
+    assert len(classifier._cache.featurizer) == 2
 
 
 def test_single_models_have_the_logits_of_the_members_or_their_own(

@@ -11,9 +11,9 @@ import pytest
 
 from rubro import Classifier
 from rubro.service.batching import Batcher, Overloaded
-from support.hand_made import write_model
+from support.keyword_model import write_model
 
-pytest_plugins = ["support.hand_made"]
+pytest_plugins = ["support.keyword_model"]
 
 
 def batches(work: Callable[[Batcher], Awaitable[Any]]) -> tuple[list[int], Any]:

@@ -12,7 +12,7 @@ import pytest
 
 from support.serving import Server
 
-pytest_plugins = ["support.hand_made"]
+pytest_plugins = ["support.keyword_model"]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"

@@ -13,7 +13,7 @@ import pytest
 
 from support.serving import SECONDS, Server, running
 
-pytest_plugins = ["support.hand_made", "support.serving"]
+pytest_plugins = ["support.keyword_model", "support.serving"]
 pytestmark = pytest.mark.slow
 
 MEGABYTE = 2**20

@@ -18,7 +18,7 @@ from support.serving import Server
 playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytest_plugins = ["support.hand_made", "support.serving"]
+pytest_plugins = ["support.keyword_model", "support.serving"]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium"),

@@ -15,11 +15,16 @@ import pytest
 
 from rubro import Classifier, __version__
 from rubro.prediction.folder import fingerprint
-from rubro.prediction.thresholds import CategoryThreshold, Kept, Threshold, Thresholds
-from support.hand_made import CATEGORIES, command, write_model
+from rubro.prediction.thresholds import (
+    AcceptedCounts,
+    CategoryThreshold,
+    ConfidenceThreshold,
+    Thresholds,
+)
+from support.keyword_model import CATEGORIES, command, write_model
 from support.serving import SECONDS, Server, running, start
 
-pytest_plugins = ["support.hand_made", "support.serving"]
+pytest_plugins = ["support.keyword_model", "support.serving"]
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -272,12 +277,12 @@ def test_thresholds_decide_which_categories_are_named(tmp_path: Path) -> None:
         precision=0.9,
         coverage=0.9,
         least_titles=1,
-        single=Threshold(confidence=0.5, **kept),
-        together=Threshold(confidence=0.5, **kept),
+        single=ConfidenceThreshold(confidence=0.5, **kept),
+        together=ConfidenceThreshold(confidence=0.5, **kept),
         categories={
             name: CategoryThreshold(confidence=value, **own) for name, value in least.items()
         },
-        all=Kept(**kept),
+        all=AcceptedCounts(**kept),
     )
     file.write_text(thresholds.model_dump_json())
     titles = ["mesa", "silla", "lampara", "taza", "taza de otras cosas", "mesa"]

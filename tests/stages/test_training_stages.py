@@ -27,7 +27,7 @@ from rubro.prediction.networks import Table
 from rubro.training.calibration import fit_calibration
 from rubro.training.ensemble import fit_weights
 from support.curves import CURVES, curve, curves_on_disk, post, runs_of, serving
-from support.helpers import (
+from support.tiny_models import (
     BIGRAM_BUCKETS,
     LABELS,
     MAX_TOKENS,
@@ -38,7 +38,7 @@ from support.helpers import (
     MakeParams,
 )
 
-pytest_plugins = ["support.curves", "support.helpers"]
+pytest_plugins = ["support.curves", "support.tiny_models"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
 
 TABLE = "token_vectors.table"

@@ -1,1 +1,1 @@
-"""Fixtures and helpers that several test files share."""
+"""Fixtures and functions that several test files share."""

@@ -35,7 +35,7 @@ def write_metrics(folder: Path, labels: list[str], titles: int = 200) -> None:
     targets = np.arange(titles) % len(labels)
     texts = [f"{HOSTILE} {label} {n}" for n, label in enumerate(np.array(labels)[targets])]
     unreliable = random.random(titles) < 0.5
-    held_out = HeldOut.of(texts, targets, labels, {"script"}, ~unreliable, np.full(len(labels), 40))
+    held_out = HeldOut(texts, targets, labels, {"script"}, ~unreliable, np.full(len(labels), 40))
     metrics: dict[str, Any] = {}
     for split in ("test", "validation"):
         measured, probabilities = {}, {}

@@ -1,6 +1,6 @@
 """A `rubro serve` of a hand-made model in a process of its own, as fixtures.
 
-A test file takes them with `pytest_plugins = ["support.hand_made", "support.serving"]`.
+A test file takes them with `pytest_plugins = ["support.keyword_model", "support.serving"]`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from support.hand_made import command
+from support.keyword_model import command
 
 SECONDS = 60
 

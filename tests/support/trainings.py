@@ -20,7 +20,7 @@ from rubro.features.embedding import Embedding
 from rubro.models.batches import Batch
 from rubro.models.layers import ModelShape, Network
 from rubro.training.loop import Run, Trained, TrainingTitles, train
-from support.helpers import (
+from support.tiny_models import (
     BIGRAM_BUCKETS,
     LABELS,
     NETWORKS,
@@ -29,7 +29,7 @@ from support.helpers import (
     MakeTitles,
 )
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 CLASSES = len(LABELS)
 History = list[dict[str, float]]

@@ -13,9 +13,9 @@ from rubro.evaluation.metrics import expected_calibration_error
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.classifier import Classifier
 from rubro.training.calibration import calibrated, fit_calibration
-from support.helpers import MakeModel
+from support.tiny_models import MakeModel
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 LOWEST, HIGHEST = 0.05, 20.0
 

@@ -17,9 +17,9 @@ from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
 from rubro.training import ensemble
 from rubro.training.ensemble import combined, fit_weights
-from support.helpers import MakeModel
+from support.tiny_models import MakeModel
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 CLASSES = 5
 TITLES = ["apple drill", "", "zzz red boot", "new saw", "cherry"]

@@ -26,7 +26,7 @@ from rubro.models.layers import ModelShape, Network
 from rubro.training.callbacks import BEST
 from rubro.training.loop import Run, Trained, TrainingTitles, train
 from rubro.training.loss import Doubt
-from support.helpers import (
+from support.tiny_models import (
     BIGRAM_BUCKETS,
     NETWORKS,
     Learnable,

@@ -12,7 +12,7 @@ from rubro.base.threads import VARIABLE
 from rubro.features.titles import Labels
 from rubro.training.loss import AdjustedCrossEntropy, Doubt, _by_operations, class_shares
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 CLASSES = 4
 doubts = pytest.mark.parametrize("doubt", [0.25, 0.5, 1.0])

@@ -14,7 +14,7 @@ from rubro.features.embedding import Embedding
 from rubro.models.layers import ModelShape
 from rubro.training.loss import Doubt
 from rubro.training.module import TitleClassifier
-from support.helpers import BIGRAM_BUCKETS, NETWORKS, MakeHyperparameters, MakeTitles, logits_of
+from support.tiny_models import BIGRAM_BUCKETS, NETWORKS, MakeHyperparameters, MakeTitles, logits_of
 from support.trainings import CLASSES, Fit, FreeLogits, run
 
 pytest_plugins = ["support.trainings"]

@@ -27,9 +27,16 @@ from rubro.features.titles import LabelledTitles
 from rubro.prediction.folder import SvmMember
 from rubro.prediction.networks import SvmScorer
 from rubro.training.svm import Inputs, fit_svm
-from support.helpers import BIGRAM_BUCKETS, LABELS, Learnable, MakeParams, MakeTitles, whole_words
+from support.tiny_models import (
+    BIGRAM_BUCKETS,
+    LABELS,
+    Learnable,
+    MakeParams,
+    MakeTitles,
+    whole_words,
+)
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 CLASSES = len(LABELS)
 

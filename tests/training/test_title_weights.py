@@ -9,9 +9,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from rubro.base.errors import DataError
 from rubro.features.titles import Labels
 from rubro.training.title_weights import title_weights, titles_to_choose_by
-from support.helpers import MakeHyperparameters
+from support.tiny_models import MakeHyperparameters
 
-pytest_plugins = ["support.helpers"]
+pytest_plugins = ["support.tiny_models"]
 
 CLASSES = 4
 # Of six titles, three are reliable.

@@ -129,13 +129,13 @@ def tokenise(title: str) -> list[str]:
     return [text[slice(*run.span())] for run in _TOKEN_KINDS.finditer(text.translate(_KINDS))]
 
 
-def tokens_with_places(title: str) -> list[tuple[str, list[tuple[int, int]]]]:
+def tokenise_with_spans(title: str) -> list[tuple[str, list[tuple[int, int]]]]:
     """Return the tokens of a title with the position of each of their characters in the title.
 
     If normalisation turns a character into several, such as ½, each of them has its position.
     Accents and invisible characters belong to the character before them.
 
-    >>> tokens_with_places("Té 2")
+    >>> tokenise_with_spans("Té 2")
     [('te', [(0, 1), (1, 2)]), ('0', [(3, 4)])]
 
     Args:

@@ -78,7 +78,7 @@ def evaluate(options: Options) -> None:
     probabilities = classifier.description.calibration.probabilities(logits)
     uncalibrated = softmax(logits)
     metrics = model_metrics(probabilities, uncalibrated, targets, _PARAMS, _SEED)
-    held_out = HeldOut.of(labelled.titles, targets, classifier.classes_, classifier.vocabulary)
+    held_out = HeldOut(labelled.titles, targets, classifier.classes_, classifier.vocabulary)
     tables = detail_tables(probabilities, uncalibrated, held_out, _PARAMS)
     if options.tables is not None:
         for name, table in tables.items():

@@ -12,7 +12,7 @@ from rich.text import Text
 from rubro.base.console import output_console, printable
 
 if TYPE_CHECKING:
-    from rubro.prediction.explanation import Explanation, Word
+    from rubro.prediction.explanation import Explanation, WordContribution
 
 _BAR_CELLS = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -119,7 +119,7 @@ def _coloured(explanation: Explanation, most: float) -> Text:
     return shown
 
 
-def _style(word: Word, most: float) -> str:
+def _style(word: WordContribution, most: float) -> str:
     """Green for what speaks for the category, red for what speaks against it."""
     strength = abs(word.contribution) / most
     if strength < 0.1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +17,12 @@ from rubro.cli.common import load_model, needed_packages
 from rubro.cli.labelled_titles import LabelledFile, read_labelled
 from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.prediction.folder import fingerprint
-from rubro.prediction.thresholds import CategoryThreshold, Kept, Threshold, Thresholds
+from rubro.prediction.thresholds import (
+    AcceptedCounts,
+    CategoryThreshold,
+    ConfidenceThreshold,
+    Thresholds,
+)
 
 if TYPE_CHECKING:
     from rubro.prediction.classifier import Classifier
@@ -103,14 +108,14 @@ def _predictions(source: LabelledFile, classifier: Classifier) -> _Predictions:
 
 def _chosen(predictions: _Predictions, classifier: Classifier, options: Options) -> Thresholds:
     """The thresholds, still without what they keep."""
-    from rubro.evaluation.thresholds import choose, least_titles
+    from rubro.evaluation.thresholds import choose_threshold, minimum_titles
 
-    def chosen(some: np.ndarray) -> Threshold:
+    def chosen(some: np.ndarray) -> ConfidenceThreshold:
         confidences, right = predictions.confidences[some], predictions.right[some]
-        found = choose(confidences, right, options.precision, _COVERAGE)
-        return Threshold(confidence=found, **_NOTHING)
+        found = choose_threshold(confidences, right, options.precision, _COVERAGE)
+        return ConfidenceThreshold(confidence=found, **_NOTHING)
 
-    least = least_titles(options.precision, _COVERAGE)
+    least = minimum_titles(options.precision, _COVERAGE)
     # By their numbers alone: sorting them by their precision would weaken the promise.
     counts = Counter(predictions.categories)
     few = np.array([counts[name] < least for name in predictions.categories])
@@ -130,18 +135,18 @@ def _chosen(predictions: _Predictions, classifier: Classifier, options: Options)
         single=chosen(np.ones_like(few)),
         together=together,
         categories=categories,
-        all=Kept(**_NOTHING),
+        all=AcceptedCounts(**_NOTHING),
     )
 
 
 def _measured(found: Thresholds, predictions: _Predictions) -> Thresholds:
     """The same thresholds with what they keep of titles."""
-    from rubro.evaluation.thresholds import kept_by
+    from rubro.evaluation.thresholds import estimate_precision
 
     def kept(bounds: np.ndarray, some: np.ndarray) -> dict[str, Any]:
         is_kept = predictions.confidences >= bounds
-        counted = kept_by(is_kept[some], predictions.right[some], found.coverage)
-        return {name: round(value, 6) for name, value in asdict(counted).items()}
+        counted = estimate_precision(is_kept[some], predictions.right[some], found.coverage)
+        return {name: round(value, 6) for name, value in counted.items()}
 
     names = predictions.categories
     own = {name: _bound(threshold) for name, threshold in found.categories.items()}
@@ -158,12 +163,12 @@ def _measured(found: Thresholds, predictions: _Predictions) -> Thresholds:
             "single": found.single.model_copy(update=kept(single, everything)),
             "together": found.together.model_copy(update=kept(bounds, few)),
             "categories": categories,
-            "all": Kept(**kept(bounds, everything)),
+            "all": AcceptedCounts(**kept(bounds, everything)),
         }
     )
 
 
-def _bound(threshold: Threshold) -> float:
+def _bound(threshold: ConfidenceThreshold) -> float:
     return np.inf if threshold.confidence is None else threshold.confidence
 
 
@@ -190,13 +195,13 @@ def _show(found: Thresholds, source: str) -> None:
         show_table("most wrong answers accepted", rows, ("category", *columns))
 
 
-def _shown_bound(threshold: Threshold) -> str:
+def _shown_bound(threshold: ConfidenceThreshold) -> str:
     shown = "none" if threshold.confidence is None else f"{threshold.confidence:g}"
     is_shared = isinstance(threshold, CategoryThreshold) and threshold.basis == "together"
     return f"{shown} together" if is_shared else shown
 
 
-def _cells(kept: Kept) -> tuple[str, str, str, str]:
+def _cells(kept: AcceptedCounts) -> tuple[str, str, str, str]:
     precision = f"{kept.right / kept.kept:.1%}" if kept.kept else ""
     share = f"{kept.kept / kept.titles:.1%}" if kept.titles else ""
     return f"{kept.titles:,}", share, precision, f"{kept.low:.1%}-{kept.high:.1%}"

@@ -1,1 +1,1 @@
-"""Metrics of predictions, and the tables behind them."""
+"""Metrics, confidence intervals and tables of predictions, and confidence thresholds."""

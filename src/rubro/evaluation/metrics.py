@@ -1,4 +1,8 @@
-"""Metrics of predictions. Averages are over the classes that occur in the targets."""
+"""Classification metrics. Macro averages skip classes that do not occur in the targets.
+
+In all functions, targets and predictions are class indices, (n,), and probabilities are the
+probability of each class, float (n, classes).
+"""
 
 from __future__ import annotations
 
@@ -7,29 +11,14 @@ from sklearn.metrics import f1_score
 
 
 def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
-    """Return the share of right predictions.
-
-    Args:
-        targets: Class indices, (n,).
-        predictions: Class indices, (n,).
-
-    Returns:
-        Number from 0 to 1.
-    """
+    """Return the share of right predictions, 0 to 1."""
     return float(np.mean(targets == predictions))
 
 
 def balanced_accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
-    """Return the mean recall of the classes that occur in targets.
+    """Return the mean recall of the classes that occur in the targets, 0 to 1.
 
     Source: Brodersen et al. 2010, The Balanced Accuracy and Its Posterior Distribution.
-
-    Args:
-        targets: Class indices, (n,).
-        predictions: Class indices, (n,).
-
-    Returns:
-        Number from 0 to 1.
     """
     right = np.bincount(targets, weights=targets == predictions)
     total = np.bincount(targets)
@@ -39,18 +28,18 @@ def balanced_accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
 def expected_calibration_error(
     probabilities: np.ndarray, targets: np.ndarray, bins: int
 ) -> tuple[float, list[dict[str, float]]]:
-    """Return the difference between confidence and accuracy, and the curve behind it.
+    """Return the mean absolute difference between confidence and accuracy in bins of confidence.
 
-    Source: Guo et al. 2017, On Calibration of Modern Neural Networks; bins of equal width.
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
 
     Args:
-        probabilities: Probabilities, float (n, classes).
-        targets: Class indices, (n,).
-        bins: Number of bins of confidence.
+        probabilities: Probabilities.
+        targets: Class indices.
+        bins: Number of bins of equal width.
 
     Returns:
-        Expected calibration error, 0 to 1; and confidence, accuracy and titles of each bin with
-        titles.
+        Expected calibration error, 0 to 1, and the mean confidence, accuracy and number of titles
+        of each bin that contains titles.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == targets
@@ -73,8 +62,8 @@ def classification_metrics(
     """Return the metrics by which models are compared.
 
     Args:
-        probabilities: Probabilities, float (n, classes), n >= 1.
-        targets: Class indices, (n,).
+        probabilities: Probabilities, n >= 1.
+        targets: Class indices.
         bins: Number of bins of the expected calibration error.
 
     Returns:
@@ -84,7 +73,7 @@ def classification_metrics(
     predictions = probabilities.argmax(axis=1)
     present = np.unique(targets)
     own = probabilities[np.arange(len(targets)), targets]
-    # Of equal probabilities the first class ranks higher, as in argmax.
+    # If probabilities are equal, the first class ranks higher, as in argmax.
     earlier = np.arange(probabilities.shape[1]) < targets[:, None]
     rank = ((probabilities > own[:, None]) | ((probabilities == own[:, None]) & earlier)).sum(1)
     macro = {"labels": present, "average": "macro", "zero_division": 0}

@@ -1,4 +1,8 @@
-"""Confidence intervals and a test for balanced accuracies and their differences."""
+"""Confidence intervals and tests for balanced accuracies and their differences.
+
+In all functions, targets are class indices, (n,), and right is whether each prediction is right,
+bool (n,).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,8 @@ def balanced_accuracy_interval(
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
 
     Args:
-        targets: Class indices, (n,).
-        right: Whether each prediction is right, bool (n,).
+        targets: Class indices.
+        right: Whether each prediction is right.
         samples: Number of bootstrap samples.
         confidence: Coverage of the interval, 0 to 1.
         seed: Seed of the samples.
@@ -25,11 +29,11 @@ def balanced_accuracy_interval(
     Returns:
         Lower and upper end of the interval, 0 to 1.
     """
-    everywhere_wrong = np.zeros_like(right)
-    return _difference_interval(targets, right, everywhere_wrong, samples, confidence, seed)
+    all_wrong = np.zeros_like(right)
+    return _difference_interval(targets, right, all_wrong, samples, confidence, seed)
 
 
-def compare(
+def compare_classifiers(
     targets: np.ndarray,
     right: np.ndarray,
     other_right: np.ndarray,
@@ -37,20 +41,20 @@ def compare(
     confidence: float,
     seed: int,
 ) -> dict[str, float]:
-    """Compare the predictions of two classifiers on the same titles.
+    """Compare the predictions of two classifiers for the same titles.
 
     Args:
-        targets: Class indices, (n,).
-        right: Whether each prediction of the first classifier is right, bool (n,).
-        other_right: Whether each prediction of the second classifier is right, bool (n,).
+        targets: Class indices.
+        right: Whether each prediction of the first classifier is right.
+        other_right: Whether each prediction of the second classifier is right.
         samples: Number of bootstrap samples.
         confidence: Coverage of the interval, 0 to 1.
         seed: Seed of the samples.
 
     Returns:
-        Values of balanced_accuracy, the difference between first and second classifier; low and
-        high, its percentile bootstrap interval with paired titles; and p_value, the p-value of
-        McNemar's exact test (McNemar 1947) on the titles that only one classifier gets right.
+        Values of balanced_accuracy, the first classifier's minus the second one's; low and high,
+        the paired percentile bootstrap interval of this difference; and p_value, the p-value of
+        McNemar's exact test (McNemar 1947) on the titles that only one of them classifies right.
     """
     low, high = _difference_interval(targets, right, other_right, samples, confidence, seed)
     only, only_other = int((right & ~other_right).sum()), int((other_right & ~right).sum())
@@ -58,10 +62,9 @@ def compare(
     gain = right.astype(float) - other_right
     totals = np.bincount(targets)
     present = totals > 0
+    difference = (np.bincount(targets, weights=gain)[present] / totals[present]).mean()
     return {
-        "balanced_accuracy": float(
-            (np.bincount(targets, weights=gain)[present] / totals[present]).mean()
-        ),
+        "balanced_accuracy": float(difference),
         "low": low,
         "high": high,
         "p_value": float(p_value),

@@ -1,9 +1,18 @@
-"""Tables and metrics of classifiers on held-out titles."""
+"""Metrics and tables of models on held-out titles.
+
+The arguments of the same name mean the same in all functions:
+
+- probabilities: probability of each class for each title, float (titles, classes)
+- targets: index of the right class of each title, (titles,)
+- labels: categories, in the order of the class indices
+- bins: number of confidence bins of the expected calibration error
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -12,61 +21,45 @@ from sklearn.metrics import precision_recall_fscore_support
 from rubro.base.params import EvaluateParams
 from rubro.base.text import tokenise
 from rubro.evaluation.metrics import classification_metrics, expected_calibration_error
-from rubro.evaluation.significance import balanced_accuracy_interval, compare
+from rubro.evaluation.significance import balanced_accuracy_interval, compare_classifiers
 
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
 _BLOCK_CATEGORIES = 20
 _PRECISIONS = (0.9, 0.95, 0.98, 0.99)
 
 
-@dataclass(frozen=True)
+@dataclass
 class HeldOut:
     """Labelled titles that no model was trained on.
 
+    Args:
+        vocabulary: Known words.
+
     Attributes:
         titles: Texts.
-        targets: Class indices, (titles,).
-        labels: Categories; the position is the class index.
+        targets: Index of the right class of each title, (titles,).
+        labels: Categories, in the order of the class indices.
+        reliable: Whether the label quality of each title is "reliable", bool (titles,), or None if
+            it is unknown.
+        train_counts: Number of training titles of each class, (classes,), or None if unknown.
         token_counts: Number of tokens of each title, (titles,).
-        has_unknown_word: Whether a title has an out-of-vocabulary token, bool (titles,).
-        reliable: Whether the label quality is "reliable", bool (titles,); None = not known.
-        train_counts: Training titles of each class, (classes,); None = not known.
+        has_unknown_word: Whether a token of each title is out of vocabulary, bool (titles,).
     """
 
     titles: list[str]
     targets: np.ndarray
     labels: list[str]
-    token_counts: np.ndarray
-    has_unknown_word: np.ndarray
+    vocabulary: InitVar[Container[str]]
     reliable: np.ndarray | None = None
     train_counts: np.ndarray | None = None
+    token_counts: np.ndarray = field(init=False)
+    has_unknown_word: np.ndarray = field(init=False)
 
-    @classmethod
-    def of(
-        cls,
-        titles: list[str],
-        targets: np.ndarray,
-        labels: list[str],
-        vocabulary: Container[str],
-        reliable: np.ndarray | None = None,
-        train_counts: np.ndarray | None = None,
-    ) -> HeldOut:
-        """Return titles with the numbers of their tokens, and whether all are in a vocabulary.
-
-        Args:
-            titles: Texts.
-            targets: Class indices, (titles,).
-            labels: Categories; the position is the class index.
-            vocabulary: Known words.
-            reliable: Whether the label quality is "reliable", bool (titles,); None = not known.
-            train_counts: Training titles of each class, (classes,); None = not known.
-        """
-        tokens = list(map(tokenise, titles))
+    def __post_init__(self, vocabulary: Container[str]) -> None:
+        tokens = list(map(tokenise, self.titles))
         unknown = [any(token not in vocabulary for token in title) for title in tokens]
-        counts = np.array(list(map(len, tokens)), dtype=np.int64)
-        return cls(
-            titles, targets, labels, counts, np.array(unknown, dtype=bool), reliable, train_counts
-        )
+        self.token_counts = np.array(list(map(len, tokens)), dtype=np.int64)
+        self.has_unknown_word = np.array(unknown, dtype=bool)
 
 
 def model_metrics(
@@ -76,18 +69,18 @@ def model_metrics(
     params: EvaluateParams,
     seed: int,
 ) -> dict[str, float]:
-    """Return the metrics of a model on a split, with a confidence interval.
+    """Return the metrics of a model with a confidence interval, rounded to 6 digits.
 
     Args:
-        probabilities: Probabilities, float (titles, classes).
+        probabilities: Calibrated probabilities.
         uncalibrated: Probabilities before calibration, float (titles, classes).
-        targets: Class indices, (titles,).
+        targets: Class indices.
         params: Number of bins; samples and coverage of the bootstrap.
         seed: Seed of the bootstrap.
 
     Returns:
-        Metrics of metrics_of, ece_before_calibration, balanced_accuracy_low and
-        balanced_accuracy_high (the ends of the confidence interval).
+        Metrics of classification_metrics, ece_before_calibration, and balanced_accuracy_low and
+        balanced_accuracy_high, the ends of the confidence interval.
     """
     bins = params.calibration_bins
     right = probabilities.argmax(axis=1) == targets
@@ -96,7 +89,7 @@ def model_metrics(
     )
     before, _ = expected_calibration_error(uncalibrated, targets, bins)
     return {
-        **metrics_of(probabilities, targets, bins),
+        **rounded_metrics(probabilities, targets, bins),
         "ece_before_calibration": round(before, 6),
         "balanced_accuracy_low": round(low, 6),
         "balanced_accuracy_high": round(high, 6),
@@ -110,8 +103,8 @@ def comparison(
     params: EvaluateParams,
     seed: int,
 ) -> dict[str, float]:
-    """Return significance.compare of the predictions of two models, rounded to 6 digits."""
-    compared = compare(
+    """Return compare_classifiers for the predictions of two models, rounded to 6 digits."""
+    compared = compare_classifiers(
         targets,
         probabilities.argmax(axis=1) == targets,
         other_probabilities.argmax(axis=1) == targets,
@@ -122,21 +115,21 @@ def comparison(
     return {name: round(value, 6) + 0.0 for name, value in compared.items()}  # never -0.0
 
 
-def metrics_of(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> dict[str, float]:
+def rounded_metrics(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> dict[str, float]:
     """Return classification_metrics, rounded to 6 digits."""
     metrics = classification_metrics(probabilities, targets, bins)
     return {name: round(value, 6) for name, value in metrics.items()}
 
 
-def slices(held_out: HeldOut, rare: int) -> dict[str, np.ndarray]:
-    """Return groups of titles to measure separately.
+def slice_masks(held_out: HeldOut, rare: int) -> dict[str, np.ndarray]:
+    """Return the slices of the titles that are measured separately.
 
     Args:
         held_out: Labelled titles.
-        rare: Number of training titles below which a class is rare.
+        rare: Number of training titles below which a category is rare.
 
     Returns:
-        Masks, bool (titles,), by name; empty groups are left out.
+        Masks, bool (titles,), by name of the slice; empty slices are omitted.
     """
     counts = held_out.token_counts
     masks = {}
@@ -157,27 +150,23 @@ def slices(held_out: HeldOut, rare: int) -> dict[str, np.ndarray]:
 def slice_table(
     probabilities: np.ndarray, targets: np.ndarray, masks: dict[str, np.ndarray], bins: int
 ) -> pd.DataFrame:
-    """Return one row per slice: slice (its name), titles (their number) and the metrics."""
+    """Return one row for each slice: its name (slice), its number of titles and its metrics."""
     return pd.DataFrame(
         {
             "slice": name,
             "titles": int(mask.sum()),
-            **metrics_of(probabilities[mask], targets[mask], bins),
+            **rounded_metrics(probabilities[mask], targets[mask], bins),
         }
         for name, mask in masks.items()
     )
 
 
 def class_table(probabilities: np.ndarray, held_out: HeldOut) -> pd.DataFrame:
-    """Return precision, recall and F1 of each class that has titles.
-
-    Args:
-        probabilities: Probabilities, float (titles, classes).
-        held_out: Labelled titles.
+    """Return precision, recall and F1 of each category that has held-out titles.
 
     Returns:
-        Columns category, titles, train_titles (if known), precision, recall and f1; one row per
-        class.
+        Columns category, titles, train_titles (if known), precision, recall and f1; one row for
+        each category.
     """
     present = np.unique(held_out.targets)
     precision, recall, f1, titles = precision_recall_fscore_support(
@@ -198,19 +187,13 @@ def class_table(probabilities: np.ndarray, held_out: HeldOut) -> pd.DataFrame:
 
 
 def confused_pairs(
-    probabilities: np.ndarray, targets: np.ndarray, labels: list[str], most: int
+    probabilities: np.ndarray, targets: np.ndarray, labels: list[str], limit: int
 ) -> pd.DataFrame:
-    """Return the most frequent pairs of a category and a wrong prediction.
-
-    Args:
-        probabilities: Probabilities, float (titles, classes).
-        targets: Class indices, (titles,).
-        labels: Categories; the position is the class index.
-        most: Number of rows to return.
+    """Return the most frequent pairs of a category and a wrong prediction for its titles.
 
     Returns:
-        Columns category, predicted, pair (both, for plots), titles and share (of the titles of the
-        category); one row per pair, most frequent first.
+        Columns category, predicted, pair (both names, for plots), titles and share (of the titles
+        of the category); one row for each of at most `limit` pairs, most frequent first.
     """
     predictions = probabilities.argmax(axis=1)
     wrong = predictions != targets
@@ -230,35 +213,28 @@ def confused_pairs(
     ]
     table = pd.DataFrame(rows, columns=["category", "predicted", "pair", "titles", "share"])
     order = ["titles", "share", "pair"]
-    return table.sort_values(order, ascending=[False, False, True]).head(most)
+    return table.sort_values(order, ascending=[False, False, True]).head(limit)
 
 
 def confusion_block(
     probabilities: np.ndarray, targets: np.ndarray, labels: list[str], pairs: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return the part of the confusion matrix between the categories of the most confused pairs.
+    """Return the block of the confusion matrix for the most confused categories.
 
-    Args:
-        probabilities: Probabilities, float (titles, classes).
-        targets: Class indices, (titles,).
-        labels: Categories; the position is the class index.
-        pairs: Table of confused_pairs.
+    The block covers at most 20 categories: the first ones in the table of confused_pairs.
 
     Returns:
-        Columns category, predicted and titles; one row per cell, for at most 20 categories, those
-        of the most frequent pairs first.
+        Columns category, predicted and titles; one row for each cell.
     """
     names = pairs[["category", "predicted"]].to_numpy().ravel()
     block = list(dict.fromkeys(names))[:_BLOCK_CATEGORIES]
     index_of = {label: index for index, label in enumerate(labels)}
-    predictions = probabilities.argmax(axis=1)
-    cells, counts = np.unique(np.stack([targets, predictions], axis=1), axis=0, return_counts=True)
-    titles = {tuple(cell): int(count) for cell, count in zip(cells.tolist(), counts, strict=True)}
+    counts = Counter(zip(targets.tolist(), probabilities.argmax(axis=1).tolist(), strict=True))
     rows = [
         {
             "category": category,
             "predicted": predicted,
-            "titles": titles.get((index_of[category], index_of[predicted]), 0),
+            "titles": counts[index_of[category], index_of[predicted]],
         }
         for category in block
         for predicted in block
@@ -266,24 +242,19 @@ def confusion_block(
     return pd.DataFrame(rows, columns=["category", "predicted", "titles"])
 
 
-def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, most: int) -> pd.DataFrame:
-    """Return the wrong predictions with the least probability of the right category.
-
-    Args:
-        probabilities: Probabilities, float (titles, classes).
-        held_out: Labelled titles.
-        most: Number of rows to return.
+def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, limit: int) -> pd.DataFrame:
+    """Return the wrong predictions in which the right category has the lowest probability.
 
     Returns:
-        Columns title, category, probability, predicted and predicted_probability; one row per
-        title, worst first.
+        Columns title, category, probability, predicted and predicted_probability; one row for each
+        of at most `limit` titles, worst first.
     """
     targets, labels = held_out.targets, held_out.labels
     predictions = probabilities.argmax(axis=1)
     every = np.arange(len(targets))
     own, top = probabilities[every, targets], probabilities[every, predictions]
     wrong = np.flatnonzero(predictions != targets)
-    wrong = wrong[np.argsort(own[wrong], kind="stable")][:most]
+    wrong = wrong[np.argsort(own[wrong], kind="stable")][:limit]
     return pd.DataFrame(
         {
             "title": [held_out.titles[index] for index in wrong],
@@ -296,48 +267,44 @@ def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, most: int) -> p
 
 
 def reliability_curve(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> pd.DataFrame:
-    """Return confidence, accuracy and titles of each bin with titles."""
+    """Return confidence, accuracy and number of titles of each bin that contains titles."""
     return pd.DataFrame(expected_calibration_error(probabilities, targets, bins)[1]).round(6)
 
 
 def coverage_curve(probabilities: np.ndarray, targets: np.ndarray) -> pd.DataFrame:
-    """Return how many titles have at least a confidence, and how many of those are right.
+    """Return the coverage and precision that result from different confidence thresholds.
 
     Source: El-Yaniv and Wiener 2010, On the Foundations of Noise-free Selective Classification.
 
-    Args:
-        probabilities: Probabilities, float (titles, classes).
-        targets: Class indices, (titles,).
-
     Returns:
-        Columns confidence (a threshold), coverage (share of the titles with at least that
-        confidence) and precision (share of right predictions among them); about one row per
-        hundredth of the titles, highest confidence first.
+        Columns confidence (threshold), coverage (share of the titles whose confidence reaches the
+        threshold) and precision (share of right predictions among these titles); about one row for
+        each hundredth of the titles, highest threshold first.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == targets
     highest_first = np.sort(confidence)[::-1]
     last = np.ceil(len(targets) * np.arange(1, 101) / 100).astype(int) - 1
     thresholds = np.unique(np.floor(highest_first[last] * 1e6) / 1e6)[::-1]
-    kept = [confidence >= threshold for threshold in thresholds]
+    accepted = [confidence >= threshold for threshold in thresholds]
     return pd.DataFrame(
         {
             "confidence": thresholds,
-            "coverage": [mask.mean() for mask in kept],
-            "precision": [right[mask].mean() for mask in kept],
+            "coverage": [mask.mean() for mask in accepted],
+            "precision": [right[mask].mean() for mask in accepted],
         }
     ).round(6)
 
 
 def automation_table(curve: pd.DataFrame) -> pd.DataFrame:
-    """Return the share of titles that can be left to a model at given precisions.
+    """Return the highest coverage at which a model reaches each of some precisions.
 
     Args:
         curve: Table of coverage_curve.
 
     Returns:
-        Columns goal (least precision) and those of the row of the curve with the greatest coverage
-        that has it; one row per goal that the curve reaches.
+        Columns goal (minimum precision), confidence, coverage and precision; one row for each goal
+        that the curve reaches.
     """
     reached = {goal: curve[curve["precision"] >= goal].tail(1) for goal in _PRECISIONS}
     rows = [row.assign(goal=goal) for goal, row in reached.items()]
@@ -347,20 +314,20 @@ def automation_table(curve: pd.DataFrame) -> pd.DataFrame:
 def detail_tables(
     probabilities: np.ndarray, uncalibrated: np.ndarray, held_out: HeldOut, params: EvaluateParams
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables behind the metrics of a model.
+    """Return tables that show on which titles and categories a model is right or wrong.
 
     Args:
-        probabilities: Probabilities, float (titles, classes).
+        probabilities: Calibrated probabilities.
         uncalibrated: Probabilities before calibration, float (titles, classes).
         held_out: Labelled titles.
-        params: Number of bins and numbers of rows.
+        params: Number of bins and limits on the number of rows.
 
     Returns:
         Tables slices, classes, confused_pairs, confusions, mistakes, reliability,
         reliability_before (before calibration), coverage and automation, by name.
     """
     targets, bins = held_out.targets, params.calibration_bins
-    masks = slices(held_out, params.rare_category_rows)
+    masks = slice_masks(held_out, params.rare_category_rows)
     pairs = confused_pairs(probabilities, targets, held_out.labels, params.confused_pairs)
     coverage = coverage_curve(probabilities, targets)
     return {

@@ -1,92 +1,82 @@
-"""Confidences from which predictions are as precise as promised."""
+"""Confidence thresholds above which predictions reach a promised precision."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import beta
 
-# Fixed before any title is seen: the choice among them costs no more than their number.
+# Fixed in advance, so that the correction for multiple tests counts only these candidates.
 CANDIDATES = (
     *(0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92),
     *(0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999),
 )
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What a threshold keeps of predictions.
-
-    Attributes:
-        titles: Number of predictions.
-        kept: Number of predictions that are kept.
-        right: Number of right ones among them.
-        low: Lower end of the interval of their precision, 0 to 1.
-        high: Upper end of the interval of their precision, 0 to 1.
-    """
-
-    titles: int
-    kept: int
-    right: int
-    low: float
-    high: float
-
-
-def kept_by(is_kept: np.ndarray, right: np.ndarray, coverage: float) -> Kept:
-    """Count kept predictions, with the exact interval of their precision.
+def estimate_precision(accepted: np.ndarray, right: np.ndarray, coverage: float) -> dict[str, Any]:
+    """Estimate the precision of the accepted predictions, with an exact confidence interval.
 
     Source: Clopper and Pearson 1934, The use of confidence or fiducial limits.
 
     Args:
-        is_kept: Whether each prediction is kept, bool (n,).
+        accepted: Whether each prediction is accepted, bool (n,).
         right: Whether each prediction is right, bool (n,).
-        coverage: Coverage of the interval, between 0 and 1; where nothing is kept it is 0 to 1.
+        coverage: Probability that the interval contains the precision, between 0 and 1.
+
+    Returns:
+        Numbers of predictions (titles), accepted predictions (kept) and right ones among the
+        accepted (right); lower and upper end of the interval (low and high), which are 0 and 1 if
+        no prediction is accepted.
     """
-    kept, right_ones = int(is_kept.sum()), int((is_kept & right).sum())
-    wrong, tail = kept - right_ones, (1 - coverage) / 2
-    low = float(beta.ppf(tail, right_ones, wrong + 1)) if right_ones else 0.0
-    high = float(beta.ppf(1 - tail, right_ones + 1, wrong)) if wrong else 1.0
-    return Kept(len(right), kept, right_ones, low, high)
+    kept, kept_right = int(accepted.sum()), int((accepted & right).sum())
+    wrong, tail = kept - kept_right, (1 - coverage) / 2
+    low = float(beta.ppf(tail, kept_right, wrong + 1)) if kept_right else 0.0
+    high = float(beta.ppf(1 - tail, kept_right + 1, wrong)) if wrong else 1.0
+    return {"titles": len(right), "kept": kept, "right": kept_right, "low": low, "high": high}
 
 
-def least_titles(precision: float, coverage: float) -> int:
-    """Return the number of titles below which no threshold can be chosen, all right or not.
+def minimum_titles(precision: float, coverage: float) -> int:
+    """Return the smallest number of titles from which a threshold can be chosen.
+
+    With fewer titles, the promise cannot be kept even if all predictions are right.
 
     Args:
         precision: Promised precision, between 0 and 1.
         coverage: Probability that the promise holds, between 0 and 1.
     """
-    tail = (1 - _of_one_candidate(coverage)) / 2
+    tail = (1 - _coverage_of_each(coverage)) / 2
     return math.ceil(math.log(tail) / math.log(precision))
 
 
-def choose(
+def choose_threshold(
     confidences: np.ndarray, right: np.ndarray, precision: float, coverage: float
 ) -> float | None:
-    """Return the least confidence from which predictions are surely as precise as promised.
+    """Return the lowest candidate threshold that reaches a promised precision.
 
-    It is the least candidate whose interval of the precision is at or above the promise. All
-    intervals hold at once with the given probability (Bonferroni): the choice among the candidates
-    does not weaken the promise.
+    A candidate reaches the precision if the confidence interval of its precision lies at or above
+    it. The intervals of all candidates hold at once with the given probability (Bonferroni
+    correction), so choosing among them does not weaken the promise.
     Source: Angelopoulos et al. 2021, Learn then Test: Calibrating Predictive Algorithms to Achieve
     Risk Control.
 
     Args:
-        confidences: Confidence of each prediction, float (n,); below 0 = it is never kept.
+        confidences: Confidence of each prediction, float (n,); a negative one is never accepted.
         right: Whether each prediction is right, bool (n,).
         precision: Promised precision, between 0 and 1.
         coverage: Probability that the promise holds, between 0 and 1.
 
     Returns:
-        Confidence; None = none is enough.
+        Threshold; None if no candidate reaches the precision.
     """
     for candidate in CANDIDATES:
-        if kept_by(confidences >= candidate, right, _of_one_candidate(coverage)).low >= precision:
+        estimate = estimate_precision(confidences >= candidate, right, _coverage_of_each(coverage))
+        if estimate["low"] >= precision:
             return candidate
     return None
 
 
-def _of_one_candidate(coverage: float) -> float:
+def _coverage_of_each(coverage: float) -> float:
+    """Return the coverage of each interval with which all of them hold at once (Bonferroni)."""
     return 1 - (1 - coverage) / len(CANDIDATES)

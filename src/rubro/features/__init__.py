@@ -1,1 +1,1 @@
-"""Titles as arrays of integers, and word vectors."""
+"""Features of titles as integers, and word vectors."""

@@ -1,4 +1,4 @@
-"""Word vectors as rows of a table: rows of words and rows of hashed character n-grams."""
+"""Embedding table with vectors of words and hashed character n-grams, as in fastText."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rubro.features.vocabulary import load_subwords, save_subwords
 
 @dataclass(frozen=True)
 class Embedding:
-    """Word vectors.
+    """Word and n-gram vectors, from which any token gets a vector.
 
     Attributes:
         subwords: Rows and weight of each token.
@@ -25,7 +25,7 @@ class Embedding:
     table: np.ndarray
 
     def vector(self, token: str) -> np.ndarray:
-        """Return the mean of the rows of a token, float32 (vector size,); zeros without rows."""
+        """Return the mean of a token's rows, float32 (vector size,), or zeros if it has no rows."""
         rows = self.subwords.rows_of(token)
         if not rows:
             return np.zeros(self.table.shape[1], dtype=np.float32)
@@ -33,7 +33,7 @@ class Embedding:
         return mean
 
     def randomised(self, seed: int) -> Embedding:
-        """Return an embedding of the same words and n-grams with standard normal vectors."""
+        """Return an embedding of the same words and n-grams with standard normal random vectors."""
         random = np.random.default_rng(seed)
         return Embedding(self.subwords, random.standard_normal(self.table.shape, dtype=np.float32))
 
@@ -44,7 +44,7 @@ class Embedding:
 
     @classmethod
     def load(cls, folder: Path) -> Embedding:
-        """Read the files of save.
+        """Read the files that save writes.
 
         Raises:
             DataError: A file is missing or damaged.

@@ -1,4 +1,4 @@
-"""Arrays of integers from the tokens of titles."""
+"""Featurizer, which turns the tokens of titles into arrays of integers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIBONACCI = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Tokens(Ragged):
-    """Distinct tokens as lists of embedding rows.
+    """Distinct tokens, each as the list of its embedding rows.
 
     Attributes:
         weights: Relative inverse document frequency of each token, float32 (tokens,); see
@@ -32,8 +32,8 @@ class TitleFeatures:
     """Titles as integers.
 
     Attributes:
-        tokens: Positions of the tokens of each title among the distinct tokens.
-        bigrams: Hash buckets of the pairs of neighbouring tokens of each title.
+        tokens: Tokens of each title, as positions among the distinct tokens.
+        bigrams: Pairs of neighbouring tokens of each title, as hash buckets.
     """
 
     tokens: Ragged
@@ -44,7 +44,7 @@ class TitleFeatures:
 
     @classmethod
     def concatenated(cls, parts: Sequence[TitleFeatures]) -> TitleFeatures:
-        """Return the titles of several parts, one part after another."""
+        """Concatenate the titles of several parts."""
         return cls(
             Ragged.concatenated([part.tokens for part in parts]),
             Ragged.concatenated([part.bigrams for part in parts]),
@@ -56,10 +56,10 @@ class TitleFeatures:
 
 
 class Featurizer:
-    """Turns tokens into integers, with one look-up per distinct token.
+    """Turn tokens into integers, and remember the distinct tokens.
 
     Args:
-        max_tokens: Number of tokens read from a title.
+        max_tokens: Number of tokens after which a title is cut off.
         bigram_buckets: Number of hash buckets of word bigrams; 0 = no bigrams.
     """
 
@@ -73,10 +73,10 @@ class Featurizer:
         return len(self._index)
 
     def __call__(self, titles: Sequence[Sequence[str]]) -> TitleFeatures:
-        """Return titles as integers; new tokens get the next positions.
+        """Return the features of titles. New tokens get the next positions.
 
         Args:
-            titles: Tokens of each title, of which the first max_tokens are read.
+            titles: Tokens of each title.
         """
         limit = self._max_tokens
         cut = [tokens if len(tokens) <= limit else tokens[:limit] for tokens in titles]
@@ -89,11 +89,7 @@ class Featurizer:
         return TitleFeatures(tokens, self._bigrams(tokens))
 
     def forget(self, first: int) -> None:
-        """Forget the tokens from a position on.
-
-        Args:
-            first: Number of tokens to remember.
-        """
+        """Forget all tokens from the position first on."""
         while len(self._index) > first:
             self._index.popitem()
 
@@ -104,20 +100,11 @@ class Featurizer:
         self._hashes[position] = zlib.crc32(token.encode("utf-8"))
 
     def words(self, first: int = 0) -> list[str]:
-        """Return the distinct tokens from a position on, in order of first appearance.
-
-        Args:
-            first: Position of the first token to return.
-        """
+        """Return the distinct tokens from the position first on, in order of first appearance."""
         return list(islice(self._index, first, None))
 
     def tokens(self, subwords: Subwords, first: int = 0) -> Tokens:
-        """Return rows and weights of the distinct tokens from a position on.
-
-        Args:
-            subwords: Rows and weight of each token.
-            first: Position of the first token to return.
-        """
+        """Return the rows and weights of the distinct tokens from the position first on."""
         tokens = self.words(first)
         lists = [subwords.rows_of(token) for token in tokens]
         rows = Ragged.from_lists(lists, list(map(len, lists)))
@@ -129,9 +116,9 @@ class Featurizer:
         if buckets == 0:
             return Ragged(np.zeros(0, np.int32), np.zeros(len(tokens) + 1, np.int64))
         hashes = self._hashes[tokens.values]
-        # Fibonacci hashing: Knuth, TAOCP 3, 6.4.
+        # Fibonacci hashing; source: Knuth, The Art of Computer Programming, volume 3, section 6.4.
         pairs = ((hashes[:-1] * _FIBONACCI + hashes[1:]) * _FIBONACCI) >> np.uint64(32)
-        # The last token of a title and the first of the next one are no pair.
+        # The last token of a title and the first token of the next title are not a bigram.
         within = np.ones(max(len(hashes) - 1, 0), dtype=bool)
         ends = tokens.offsets[1:-1]
         within[ends[(ends > 0) & (ends < len(hashes))] - 1] = False

@@ -1,4 +1,4 @@
-"""Hashed character n-grams of a word, as in gensim's FastText."""
+"""Hashed character n-grams of words, as in gensim's FastText."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ _MASK = 0xFFFFFFFF
 
 
 def ngram_buckets(word: str, min_n: int, max_n: int, buckets: int) -> list[int]:
-    """Return the bucket of every character n-gram of a word.
+    """Return the hash bucket of each character n-gram of a word.
 
-    The hash is FNV-1a over the UTF-8 bytes of the n-gram, each byte taken as a signed number and
-    extended to 32 bits before it is combined, as in fastText. The word is put between `<` and `>`;
-    either mark alone is no n-gram.
+    The word is enclosed in `<` and `>`; an n-gram that consists only of one of these marks is
+    skipped. The hash is FNV-1a over the UTF-8 bytes of the n-gram, where each byte is sign-extended
+    to 32 bits, as in fastText.
 
     Source: Fowler, Noll, Vo, The FNV Non-Cryptographic Hash Algorithm; Bojanowski et al. 2017,
     Enriching Word Vectors with Subword Information.
 
     Args:
-        word: Text that UTF-8 can encode, without lone surrogates.
+        word: Text without lone surrogates.
         min_n: Length of the shortest n-gram, in characters, >= 1.
         max_n: Length of the longest n-gram, in characters.
         buckets: Number of buckets, >= 1.
@@ -44,16 +44,7 @@ def ngram_buckets(word: str, min_n: int, max_n: int, buckets: int) -> list[int]:
 
 
 def ngram_bounds(word: str, min_n: int, max_n: int) -> list[tuple[int, int]]:
-    """Return where the n-grams of ngram_buckets begin and end.
-
-    Args:
-        word: Any text.
-        min_n: Length of the shortest n-gram, in characters, >= 1.
-        max_n: Length of the longest n-gram, in characters.
-
-    Returns:
-        Beginning and end of each n-gram in `<word>`, in the order of ngram_buckets.
-    """
+    """Return the start and end in `<word>` of each n-gram, in the order of ngram_buckets."""
     end = len(word) + 2
     return [
         (start, stop)

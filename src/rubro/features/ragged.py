@@ -1,4 +1,4 @@
-"""Lists of integers of different lengths, concatenated in one array."""
+"""Ragged arrays: lists of integers of different lengths, stored in one array."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from itertools import chain, pairwise
 
 import numpy as np
 
-_FEW_LISTS = 64  # of so few, each is summed by itself; of more, one position of all after another
+_FEW_LISTS = 64  # sum short batches list by list, longer ones position by position
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Lists of integers of different lengths, concatenated.
+    """Lists of integers of different lengths, stored in one array.
 
     Attributes:
         values: Concatenated lists, int32 (total length,).
-        offsets: Bounds of the lists, int64 (lists + 1,): list i is
+        offsets: Bounds of the lists, int64 (lists + 1,); list i is
             `values[offsets[i]:offsets[i + 1]]`.
     """
 
@@ -27,12 +27,7 @@ class Ragged:
 
     @classmethod
     def from_lists(cls, lists: Sequence[Iterable[int]], lengths: Sequence[int]) -> Ragged:
-        """Concatenate lists.
-
-        Args:
-            lists: Lists of integers below 2**31.
-            lengths: Length of each list.
-        """
+        """Store lists of integers below 2**31, given their lengths."""
         offsets = np.zeros(len(lists) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
         values = np.fromiter(chain.from_iterable(lists), np.int32, int(offsets[-1]))
@@ -40,7 +35,7 @@ class Ragged:
 
     @classmethod
     def concatenated(cls, parts: Sequence[Ragged]) -> Ragged:
-        """Return the lists of several parts, one part after another."""
+        """Concatenate the lists of several parts."""
         values = np.concatenate([np.zeros(0, np.int32), *(part.values for part in parts)])
         lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
         return cls(values, np.cumsum(lengths))
@@ -57,11 +52,7 @@ class Ragged:
         return np.asarray(self.offsets[1:] - self.offsets[:-1])
 
     def take(self, indices: np.ndarray) -> Ragged:
-        """Return the lists at the given positions, in that order.
-
-        Args:
-            indices: Positions, integers (n,).
-        """
+        """Return the lists at the given positions, integers (n,), in their order."""
         lengths = self.offsets[indices + 1] - self.offsets[indices]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         shift = np.repeat(self.offsets[indices] - offsets[:-1], lengths)
@@ -69,12 +60,10 @@ class Ragged:
 
     @cached_property
     def by_position(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Values at each position, first to last.
+        """For each position in a list: indices of the lists that reach it, and their values there.
 
-        Returns:
-            Pair of arrays for each position: indices of the lists with a value there, int64 (n,),
-            and these values, int32 (n,). Longer lists come first, so that the lists of a position
-            are a prefix of the lists of the position before.
+        Both arrays have n entries, int64 and int32. Longer lists come first, so that the indices at
+        a position are a prefix of the indices at the position before.
         """
         lengths = self.lengths
         order = np.argsort(-lengths, kind="stable")
@@ -88,12 +77,12 @@ class Ragged:
         ]
 
 
-def sums(lists: Ragged, rows: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:
-    """Return the sum of the rows of each list.
+def sum_rows(lists: Ragged, rows: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:
+    """Return the sum of the rows that each list names.
 
     Args:
         lists: Lists of row numbers.
-        rows: Function from row numbers, int (m,), to rows, float32 (m, size).
+        rows: Function that returns rows, float32 (m, size), for row numbers, int (m,).
         size: Length of a row.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Tokens as rows of a table: one row per known word, and shared rows of hashed n-grams."""
+"""Embedding rows of tokens: a row for each known word, and shared rows for hashed n-grams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def inverse_document_frequency(documents_with: int, documents: int) -> float:
     in retrieval; smoothed as in scikit-learn's TfidfTransformer.
 
     Args:
-        documents_with: Number of documents that hold the term.
+        documents_with: Number of documents that contain the term.
         documents: Number of documents.
 
     Returns:
@@ -30,12 +30,12 @@ def inverse_document_frequency(documents_with: int, documents: int) -> float:
 
 
 class SubwordParams(Section):
-    """Sizes that define the rows of a token.
+    """Sizes that determine the rows and weight of a token.
 
     Attributes:
-        min_n: Length of the shortest character n-gram, word marks included.
-        max_n: Length of the longest character n-gram; 0 = words alone.
-        buckets: Number of rows that hashed n-grams share, after the rows of the vocabulary.
+        min_n: Length of the shortest character n-gram, including the marks `<` and `>`.
+        max_n: Length of the longest character n-gram; 0 = only words.
+        buckets: Number of rows for hashed n-grams, which follow the rows of the vocabulary.
         titles: Number of training titles.
     """
 
@@ -45,13 +45,13 @@ class SubwordParams(Section):
     titles: Annotated[int, Field(ge=1, lt=2**63)]
 
     def problem(self, vocabulary: dict[str, int]) -> str | None:
-        """Return the fault of sizes and a vocabulary from a file; None = no fault."""
+        """Return why these sizes do not fit a vocabulary, or None if they do."""
         if not vocabulary:
-            return "no word"
+            return "the vocabulary is empty"
         if max(vocabulary.values()) > self.titles:
-            return "a word has more titles than the training"
+            return "a word occurs in more titles than there are training titles"
         if self.max_n and (self.max_n < self.min_n or not self.buckets):
-            return "impossible lengths of n-grams, or no buckets"
+            return "n-grams have impossible lengths or no buckets"
         return None
 
 
@@ -60,7 +60,8 @@ class Subwords:
     """Rows and weights of all possible tokens.
 
     Attributes:
-        vocabulary: Number of training titles that hold each word, in the order of the rows.
+        vocabulary: Known words in the order of their rows, each with the number of training titles
+            that contain it.
         params: Sizes.
     """
 
@@ -88,28 +89,15 @@ class Subwords:
         return token in self._row
 
     def weight_of(self, token: str) -> float:
-        """Return the inverse document frequency of a token, relative to the mean token.
+        """Return the inverse document frequency of a token, divided by its mean over all tokens.
 
-        An out-of-vocabulary token has the weight of a word in no training title.
-
-        Args:
-            token: Any token.
-
-        Returns:
-            Weight > 0; 1 for the mean token of the training titles.
+        The mean is over the known tokens of the training titles. An out-of-vocabulary token has the
+        weight of a word that occurs in no training title. Weights are positive.
         """
         return self._idf(self.vocabulary.get(token, 0)) / self._mean_idf
 
     def rows_of(self, token: str) -> list[int]:
-        """Return the rows of a token.
-
-        Args:
-            token: Any token, in the vocabulary or not.
-
-        Returns:
-            Row of the word, if it is in the vocabulary, then the rows of its n-grams. Empty for an
-            out-of-vocabulary token without n-grams.
-        """
+        """Return the row of the token, if it is in the vocabulary, and the rows of its n-grams."""
         own = self._row.get(token)
         rows = [] if own is None else [own]
         if self.params.max_n:
@@ -121,14 +109,7 @@ class Subwords:
         return rows
 
     def bounds_of(self, token: str) -> list[tuple[int, int]]:
-        """Return what part of `<token>` each of its rows stands for.
-
-        Args:
-            token: Any token, in the vocabulary or not.
-
-        Returns:
-            Beginning and end, in the order of rows_of; those of the token for the row of its word.
-        """
+        """Return the start and end in `<token>` of the part that each row of rows_of represents."""
         bounds = [(1, len(token) + 1)] if token in self else []
         if self.params.max_n:
             bounds += ngram_bounds(token, self.params.min_n, self.params.max_n)

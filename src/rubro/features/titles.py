@@ -1,4 +1,4 @@
-"""Features and labels of titles, and their files."""
+"""Features and labels of titles, and the files that contain them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rubro.features.ragged import Ragged
 
 @dataclass(frozen=True)
 class Labels:
-    """Categories of titles.
+    """Labels of titles.
 
     Attributes:
         targets: Class indices, int32 (titles,).
@@ -35,17 +35,17 @@ class Labels:
 
 
 def labels_of(categories: Iterable[str], qualities: Iterable[str], classes: list[str]) -> Labels:
-    """Return the labels of titles as arrays.
+    """Encode categories and label qualities as arrays.
 
     Args:
         categories: Category of each title.
         qualities: Label quality of each title.
-        classes: Categories; the position is the class index.
+        classes: All categories, in the order of the class indices.
 
     Raises:
         DataError: A category is not among the classes.
     """
-    import pyarrow as pa  # not where features are read
+    import pyarrow as pa  # imported late because reading features does not need it
     from pyarrow import compute
 
     names, judged = (pa.array(texts, pa.large_string()) for texts in (categories, qualities))
@@ -53,7 +53,7 @@ def labels_of(categories: Iterable[str], qualities: Iterable[str], classes: list
     if targets.null_count:
         unknown = compute.min(names.filter(compute.is_null(targets))).as_py()
         raise DataError(
-            f"category {unknown!a} is not among the labels; `dvc repro` makes both again"
+            f"category {unknown!a} is not among the labels; recreate both with `dvc repro`"
         )
     return Labels(
         targets=targets.to_numpy().astype(np.int32),
@@ -63,11 +63,11 @@ def labels_of(categories: Iterable[str], qualities: Iterable[str], classes: list
 
 @dataclass(frozen=True)
 class LabelledTitles:
-    """Titles and their categories.
+    """Features and labels of titles.
 
     Attributes:
         features: Titles as integers.
-        labels: Category of each title.
+        labels: Label of each title.
     """
 
     features: TitleFeatures
@@ -86,7 +86,7 @@ def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Token
 
     Args:
         folder: Path of the folder, created if missing.
-        splits: Titles of each split, by its name.
+        splits: Titles by name of the split.
         tokens: Distinct tokens of all splits.
     """
     arrays = {"values": tokens.values, "offsets": tokens.offsets, "weights": tokens.weights}
@@ -99,14 +99,14 @@ def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Token
 
 
 def load_features(folder: Path, *splits: str) -> tuple[list[LabelledTitles], Tokens]:
-    """Read the files of save_features; arrays stay in the files until they are used.
+    """Read the files that save_features writes, memory-mapped.
 
     Args:
         folder: Path of the folder.
         splits: Names of the splits to read.
 
     Returns:
-        Splits in the order of the arguments, and distinct tokens.
+        Splits in the order of the arguments, and the distinct tokens of all splits.
 
     Raises:
         DataError: A file is missing or damaged.
@@ -132,15 +132,15 @@ def _load_split(path: Path, distinct_tokens: int) -> LabelledTitles:
     if len({len(each) for each in (tokens, bigrams, targets, reliable)}) > 1:
         raise damaged(path, "its tensors differ in the number of titles")
     if targets.min(initial=0) < 0:
-        raise damaged(path, "a class is negative")
+        raise damaged(path, "a class index is negative")
     if tokens.values.max(initial=-1) >= distinct_tokens:
         raise damaged(path, "a token is not in tokens.safetensors")
     return LabelledTitles(TitleFeatures(tokens, bigrams), Labels(targets, reliable))
 
 
 def _checked(path: Path, values: np.ndarray, offsets: np.ndarray) -> Ragged:
-    """Return a ragged array after a check that its offsets are valid."""
+    """Return a ragged array, or raise a DataError if its offsets or values are invalid."""
     whole = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(values)
     if not whole or (offsets[1:] < offsets[:-1]).any() or values.min(initial=0) < 0:
-        raise damaged(path, "offsets are not the bounds of lists")
+        raise damaged(path, "offsets are invalid or a value is negative")
     return Ragged(values, offsets)

@@ -1,4 +1,4 @@
-"""The vocabulary of the training titles, and its files."""
+"""Vocabulary of the training titles, and the files that contain it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from rubro.base.schema import Positive
 from rubro.features.ragged import Ragged
 from rubro.features.subwords import SubwordParams, Subwords
 
-_CHUNK = 2**16  # titles that are looked at together
+_CHUNK = 2**16  # titles that are counted at once, to limit the memory
 
 
 def count_subwords(words: Sequence[str], titles: Ragged, params: FeaturizeParams) -> Subwords:
-    """Count the words of the training titles, the most frequent ones first.
+    """Build the vocabulary of the training titles, most frequent words first.
 
     Args:
         words: Distinct words.
-        titles: Positions in words of the tokens of each training title.
+        titles: Tokens of each training title, as positions in words.
         params: Limits of the vocabulary, and lengths and buckets of n-grams.
 
     Raises:
-        DataError: No word appears min_count times.
+        DataError: No word occurs at least min_count times.
     """
     occurrences = np.bincount(titles.values, minlength=len(words))
     frequent = np.flatnonzero(occurrences >= params.min_count).tolist()
     if not frequent:
         raise DataError(
-            f"no word appears {params.min_count} times in the training titles; "
-            "lower featurize.min_count or bring more data"
+            f"no word occurs at least {params.min_count} times in the training titles; "
+            "lower featurize.min_count or add training titles"
         )
     frequent.sort(key=lambda word: (-occurrences[word], words[word]))
     del frequent[params.max_words or len(frequent) :]
@@ -48,7 +48,7 @@ def count_subwords(words: Sequence[str], titles: Ragged, params: FeaturizeParams
 
 
 def _titles_with(words: int, titles: Ragged) -> np.ndarray:
-    """Return the number of titles that hold each word, (words,)."""
+    """Return the number of titles that contain each word, int64 (words,)."""
     found = np.zeros(words, dtype=np.int64)
     for start in range(0, len(titles), _CHUNK):
         lengths = titles.lengths[start : start + _CHUNK]

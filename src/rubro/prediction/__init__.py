@@ -1,1 +1,1 @@
-"""Prediction with model folders, in numpy."""
+"""Trained models in numpy: model folders, predictions and explanations."""

@@ -1,4 +1,4 @@
-"""The classifier for users: from titles to categories and probabilities."""
+"""Classifier of product titles, loaded from a model folder."""
 
 from __future__ import annotations
 
@@ -9,45 +9,50 @@ from threading import Lock
 import numpy as np
 
 from rubro.base.errors import DataError
-from rubro.base.text import tokenise, tokens_with_places
+from rubro.base.text import tokenise, tokenise_with_spans
 from rubro.features.featurizer import Featurizer, TitleFeatures
 from rubro.features.subwords import Subwords
 from rubro.prediction.explanation import (
     FOREIGN_SHARE,
     Explanation,
     LinearInput,
+    SpannedToken,
     linear_inputs,
-    without_each,
-    words_of,
+    word_contributions,
 )
-from rubro.prediction.folder import Description, Model
-from rubro.prediction.nearest import Neighbour, TrainingTitles
+from rubro.prediction.folder import Model, ModelDescription
+from rubro.prediction.nearest import Neighbour, TitleIndex
 from rubro.prediction.networks import Scorer, SvmScorer
 
 _BATCH_TITLES = 512
 _CACHE_BYTES = 96 * 2**20
-_LEAST_TOKENS_KEPT = 1024
+_MIN_CACHED_TOKENS = 1024
+# Features of some titles, and the states of all cached tokens by member.
+_Batch = tuple[TitleFeatures, dict[str, np.ndarray]]
 
 
 class Classifier:
-    """Predicts the categories of product titles from a model folder.
+    """Predict the categories of product titles with a trained model.
 
-    Several threads may share a classifier.
+    The methods follow the conventions of scikit-learn. They take a sequence of titles and raise a
+    TypeError if they are given a single string. A title may be any text, but only its first
+    characters and tokens are read (max_title_length and max_tokens in model.json). Several threads
+    may share a classifier.
 
     >>> classifier = Classifier.load("models/ensemble")
     >>> classifier.predict(["Procesador Intel 1151 8g Core I5 8400"])
     ['COMPUTER_PROCESSORS']
 
     Args:
-        model: Contents of a model folder.
+        model: Content of a model folder; see Classifier.load.
 
     Attributes:
         classes_: Categories, in the order of the columns of predict_proba.
-        description: Contents of model.json.
+        description: Content of model.json.
     """
 
     def __init__(self, model: Model) -> None:
-        self.description: Description = model.description
+        self.description: ModelDescription = model.description
         self.classes_: list[str] = list(model.description.labels)
         self._subwords = Subwords(model.vocabulary, self.description.subwords)
         self._scorers = {
@@ -57,20 +62,20 @@ class Classifier:
         self._titles = (
             None
             if model.titles is None
-            else TrainingTitles(model.titles, self._subwords, self.classes_)
+            else TitleIndex(model.titles, self._subwords, self.classes_)
         )
         self._lock = Lock()
         token_bytes = 4 * sum(scorer.state_size for scorer in self._scorers.values())
-        self._most_tokens = max(_CACHE_BYTES // token_bytes, _LEAST_TOKENS_KEPT)
-        self._settled: int | None = None
-        self._known = self._no_tokens()
+        self._max_cached_tokens = max(_CACHE_BYTES // token_bytes, _MIN_CACHED_TOKENS)
+        self._frozen_tokens: int | None = None
+        self._cache = self._empty_cache()
 
     @classmethod
     def load(cls, folder: str | Path) -> Classifier:
-        """Read a model folder.
+        """Load a model folder, such as models/ensemble.
 
         Args:
-            folder: Path of a model folder.
+            folder: Path of the model folder.
 
         Raises:
             DataError: A file is missing, damaged or of an unknown format.
@@ -84,150 +89,117 @@ class Classifier:
 
     @property
     def title_column(self) -> str:
-        """Name of the column that held the training titles."""
+        """Name of the column that contained the training titles."""
         return self.description.text.title_column
 
     @property
     def vocabulary(self) -> dict[str, int]:
-        """Number of training titles that hold each known word."""
+        """Known words, each with the number of training titles that contain it."""
         return self._subwords.vocabulary
 
     def predict(self, titles: Sequence[str]) -> list[str]:
-        """Return the most probable category of each title.
-
-        Args:
-            titles: Any texts.
-
-        Raises:
-            TypeError: titles is one text, not a sequence of texts.
-        """
+        """Return the most probable category of each title."""
         best = [logits.argmax(axis=1) for logits in self._logits(titles)]
         return [self.classes_[index] for indices in best for index in indices]
 
-    def logits(self, titles: Sequence[str]) -> np.ndarray:
-        """Return the weighted sum of the logits of the members, float32 (titles, classes).
-
-        Args:
-            titles: Any texts.
-        """
-        return np.concatenate([self._zeros(), *self._logits(titles)])
-
     def predict_proba(self, titles: Sequence[str]) -> np.ndarray:
-        """Return the probability of each category for each title.
-
-        Args:
-            titles: Any texts; only the first max_title_length characters are read.
+        """Return the calibrated probability of each category for each title.
 
         Returns:
-            Probabilities, float32 (titles, classes); each row sums to 1.
+            Probabilities, float32 (titles, classes), with columns in the order of classes_. Each row
+            sums to 1.
         """
         calibrated = map(self.description.calibration.probabilities, self._logits(titles))
         return np.concatenate([self._zeros(), *calibrated])
 
     def top(self, titles: Sequence[str], k: int = 5) -> list[list[tuple[str, float]]]:
-        """Return the most probable categories of each title with their probabilities.
+        """Return the k most probable categories of each title with their probabilities.
+
+        If probabilities are equal, the category that comes first in classes_ ranks higher, as in
+        predict.
 
         Args:
-            titles: Any texts.
-            k: Number of categories, >= 1.
+            titles: Titles.
+            k: Number of categories for each title, at least 1.
 
         Returns:
-            Pairs of category and probability for each title, best first.
+            Pairs of category and probability for each title, most probable first.
         """
         probabilities = self.predict_proba(titles)
         k = min(k, len(self.classes_))
-        # Sorting all classes would take longer than all else. Of equal probabilities the first class
-        # ranks higher, as in predict: the candidates stand in class order, and where classes beside
-        # them are as probable as the least of them, they are chosen by sorting.
+        # Sorting all classes of each row would take longer than the prediction itself, so only the
+        # rows with ties at the k-th place are sorted; the others are partitioned.
         best = np.argpartition(-probabilities, k - 1, axis=1)[:, :k]
-        least = np.take_along_axis(probabilities, best, axis=1).min(axis=1, keepdims=True)
-        tied = (probabilities >= least).sum(axis=1) > k
+        lowest = np.take_along_axis(probabilities, best, axis=1).min(axis=1, keepdims=True)
+        tied = (probabilities >= lowest).sum(axis=1) > k
         best[tied] = np.argsort(-probabilities[tied], axis=1, kind="stable")[:, :k]
-        best.sort(axis=1)
-        of_best = np.take_along_axis(probabilities, best, axis=1)
-        order = np.argsort(-of_best, axis=1, kind="stable")
-        best = np.take_along_axis(best, order, axis=1).tolist()
-        of_best = np.take_along_axis(of_best, order, axis=1).tolist()
+        best.sort(axis=1)  # in class order, so that the stable sort below ranks equal ones by class
+        order = np.argsort(-np.take_along_axis(probabilities, best, axis=1), axis=1, kind="stable")
+        best = np.take_along_axis(best, order, axis=1)
+        highest = np.take_along_axis(probabilities, best, axis=1)
         return [
             [(self.classes_[index], p) for index, p in zip(*row, strict=True)]
-            for row in zip(best, of_best, strict=True)
+            for row in zip(best.tolist(), highest.tolist(), strict=True)
         ]
 
-    def member_logits(self, titles: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the logits of each member, float32 (titles, classes), by its name.
+    def logits(self, titles: Sequence[str]) -> np.ndarray:
+        """Return the logits of each title before calibration, float32 (titles, classes).
 
-        Args:
-            titles: Any texts.
+        The logits of a model are the weighted sum of the logits of its members.
         """
-        found: dict[str, list[np.ndarray]] = {name: [] for name in self._scorers}
+        return np.concatenate([self._zeros(), *self._logits(titles)])
+
+    def member_logits(self, titles: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the unweighted logits of each member, float32 (titles, classes), by its name."""
+        parts: dict[str, list[np.ndarray]] = {name: [self._zeros()] for name in self._scorers}
         for features, states in self._batches(titles):
             for name, scorer in self._scorers.items():
-                found[name].append(scorer.logits(features, states[name]))
-        return {name: np.concatenate([self._zeros(), *parts]) for name, parts in found.items()}
+                parts[name].append(scorer.logits(features, states[name]))
+        return {name: np.concatenate(part) for name, part in parts.items()}
 
     def weighted_sum(self, logits: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the weighted sum of the logits of the members, float32 (titles, classes).
-
-        Args:
-            logits: Logits of each member, from member_logits.
-        """
+        """Return the logits of the model, given the logits of its members from member_logits."""
         total = np.zeros_like(next(iter(logits.values())))
         for name, member in self.description.members.items():
             total += np.float32(member.weight) * logits[name]
         return total
 
     def out_of_vocabulary(self, titles: Sequence[str]) -> np.ndarray:
-        """Return the share of the tokens of each title that are not in the vocabulary.
+        """Return the share of out-of-vocabulary tokens of each title.
 
-        Above explanation.FOREIGN_SHARE a title is foreign to the training, in another language for
-        instance, and its category is a guess.
-
-        Args:
-            titles: Any texts.
+        The category of a title with a share above explanation.FOREIGN_SHARE is a guess: the title
+        may be in a language that the training titles do not contain.
 
         Returns:
             Shares from 0 to 1, float64 (titles,); 1 for a title without tokens.
-
-        Raises:
-            TypeError: titles is one text, not a sequence of texts.
         """
         _check_titles(titles)
         return np.array([self._unknown_share(self._tokens(title)) for title in titles])
 
-    def _unknown_share(self, tokens: list[str]) -> float:
-        read = tokens[: self.description.text.max_tokens]
-        return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
-
-    def settle(self) -> None:
-        """Remember the tokens so far, and none of later calls.
-
-        The last bits of an answer depend on the tokens known before; from now on, those of a call
-        depend on its titles alone. Threads may no longer share the classifier. See parallel.answered.
-        """
-        self._settled = len(self._known.featurizer)
-
     def explain(self, title: str, against: str | None = None, nearest: int = 0) -> Explanation:
-        """Return what speaks for the category of a title, and against another one.
+        """Explain why the predicted category of a title wins over another category.
 
-        Every token is left out in turn, which measures all members alike; the inputs of a linear
-        member have exact parts besides.
+        The contribution of a word is the drop of the category's lead when the word is left out,
+        which is comparable between all kinds of members. Explanations of a linear member
+        additionally list its inputs, whose contributions are exact.
 
         >>> classifier.explain("Lampara De Techo Philips").words[2].text
         'Techo'
 
         Args:
-            title: Any text.
-            against: Category to compare with; None = the second most probable.
-            nearest: Number of nearest training titles to look for; 0 = none.
+            title: Title.
+            against: Category to compare with; None = second most probable category.
+            nearest: Number of the most similar training titles to include.
 
         Raises:
-            DataError: The model has a single category, does not know the one to compare with, or
-                holds no training titles.
+            DataError: The model has only one category, does not know the category to compare with,
+                or does not contain its training titles.
         """
         text = self.description.text
-        tokens = tokens_with_places(title[: text.max_title_length])[: text.max_tokens]
+        tokens = tokenise_with_spans(title[: text.max_title_length])[: text.max_tokens]
         words = [token for token, _ in tokens]
-        features, states = self._batch(without_each(words))
+        without_each = [words[:place] + words[place + 1 :] for place in range(len(words))]
+        features, states = self._batch([words, *without_each])
         logits = {
             name: np.float32(self.description.members[name].weight)
             * scorer.logits(features, states[name])
@@ -238,7 +210,6 @@ class Classifier:
         other = self._other(total, best, against)
         probabilities = self.description.calibration.probabilities(total[None])[0]
         leads = {name: each[:, best] - each[:, other] for name, each in logits.items()}
-        places = [(of[0][0], of[-1][1]) for _, of in tokens]
         linear, bias = self._linear(tokens, features.bigrams[0], best, other)
         unknown = self._unknown_share(words)
         return Explanation(
@@ -248,7 +219,7 @@ class Classifier:
             other=self.classes_[other],
             other_confidence=float(probabilities[other]),
             lead=float(total[best] - total[other]),
-            words=words_of(title, places, leads, [word in self._subwords for word in words]),
+            words=word_contributions(title, tokens, leads, self._subwords),
             linear=linear,
             linear_bias=bias,
             out_of_vocabulary=unknown,
@@ -258,32 +229,32 @@ class Classifier:
 
     def _other(self, logits: np.ndarray, best: int, against: str | None) -> int:
         if len(logits) == 1:
-            raise DataError(f"{self.name}: it has a single category, {self.classes_[0]}")
+            raise DataError(
+                f"{self.name}: the model has only one category, {self.classes_[0]}, so there is no "
+                "other one to compare with"
+            )
         if against is None:
             runners_up = logits.copy()
             runners_up[best] = -np.inf
             return int(runners_up.argmax())
         if against not in self.classes_:
-            raise DataError(f"{self.name}: no category {against!r}; model.json lists all")
+            raise DataError(
+                f"{self.name}: there is no category {against!r}; model.json lists all categories"
+            )
         return self.classes_.index(against)
 
     def _linear(
-        self,
-        tokens: list[tuple[str, list[tuple[int, int]]]],
-        bigrams: np.ndarray,
-        best: int,
-        other: int,
+        self, tokens: Sequence[SpannedToken], bigrams: np.ndarray, best: int, other: int
     ) -> tuple[list[LinearInput], float]:
+        rows = [row for token, _ in tokens for row in self._subwords.rows_of(token)]
         found: list[LinearInput] = []
         total_bias = 0.0
         for name, scorer in self._scorers.items():
             if isinstance(scorer, SvmScorer):
                 weight = self.description.members[name].weight
-                inputs, bias = linear_inputs(
-                    scorer, weight, self._subwords, tokens, bigrams, best, other
-                )
-                found += inputs
-                total_bias += bias
+                leads, bias = scorer.leads(np.array(rows, np.int64), bigrams, best, other)
+                found += linear_inputs(self._subwords, tokens, leads, weight)
+                total_bias += weight * bias
         return sorted(found, key=lambda each: -abs(each.contribution)), total_bias
 
     def _nearest(self, tokens: list[str], count: int) -> list[Neighbour]:
@@ -291,10 +262,18 @@ class Classifier:
             return []
         if self._titles is None:
             raise DataError(
-                f"{self.name}: the model folder holds no training titles; "
-                "`dvc exp run -S ensemble.training_titles=true` puts them into models/ensemble"
+                f"{self.name}: the model folder contains no training titles; run "
+                "`dvc exp run -S ensemble.training_titles=true` to add them to models/ensemble"
             )
         return self._titles.nearest(tokens, count)
+
+    def freeze_cache(self) -> None:
+        """Keep the tokens that are in the cache now, and drop the tokens of each later call.
+
+        Cached tokens can change the last bits of a result. Once the cache is frozen, results depend
+        only on the titles of a call. Threads may no longer share the classifier.
+        """
+        self._frozen_tokens = len(self._cache.featurizer)
 
     def _logits(self, titles: Sequence[str]) -> Iterator[np.ndarray]:
         for features, states in self._batches(titles):
@@ -304,38 +283,38 @@ class Classifier:
     def _zeros(self, count: int = 0) -> np.ndarray:
         return np.zeros((count, len(self.classes_)), dtype=np.float32)
 
-    def _batches(
-        self, titles: Sequence[str]
-    ) -> Iterator[tuple[TitleFeatures, dict[str, np.ndarray]]]:
-        """Yield features of a batch of titles, and token states by member."""
+    def _batches(self, titles: Sequence[str]) -> Iterator[_Batch]:
         _check_titles(titles)
-        if self._settled is not None:
-            self._known.featurizer.forget(self._settled)
+        if self._frozen_tokens is not None:
+            self._cache.featurizer.forget(self._frozen_tokens)
         for start in range(0, len(titles), _BATCH_TITLES):
             yield self._batch(list(map(self._tokens, titles[start : start + _BATCH_TITLES])))
 
-    def _batch(
-        self, tokens: Sequence[Sequence[str]]
-    ) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
+    def _batch(self, tokens: Sequence[Sequence[str]]) -> _Batch:
         with self._lock:
-            if self._settled is None and len(self._known.featurizer) > self._most_tokens:
-                self._known = self._no_tokens()
-            return self._known(tokens)
+            is_full = len(self._cache.featurizer) > self._max_cached_tokens
+            if is_full and self._frozen_tokens is None:
+                self._cache = self._empty_cache()
+            return self._cache(tokens)
 
     def _tokens(self, title: str) -> list[str]:
         return tokenise(title[: self.description.text.max_title_length])
 
-    def _no_tokens(self) -> _KnownTokens:
+    def _unknown_share(self, tokens: list[str]) -> float:
+        read = tokens[: self.description.text.max_tokens]
+        return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
+
+    def _empty_cache(self) -> _TokenCache:
         text = self.description.text
         featurizer = Featurizer(text.max_tokens, text.bigram_buckets)
-        return _KnownTokens(featurizer, self._subwords, self._scorers)
+        return _TokenCache(featurizer, self._subwords, self._scorers)
 
 
-class _KnownTokens:
-    """Cache of the token states of each member.
+class _TokenCache:
+    """Cache of the token states of each member; see networks.Scorer.
 
     Args:
-        featurizer: New featurizer.
+        featurizer: Featurizer without tokens.
         subwords: Rows and weight of each token.
         scorers: Members by name.
     """
@@ -347,33 +326,28 @@ class _KnownTokens:
         self._subwords = subwords
         self._scorers = scorers
         self._states = {
-            name: np.zeros((_LEAST_TOKENS_KEPT, scorer.state_size), dtype=np.float32)
+            name: np.zeros((_MIN_CACHED_TOKENS, scorer.state_size), dtype=np.float32)
             for name, scorer in scorers.items()
         }
 
-    def __call__(
-        self, titles: Sequence[Sequence[str]]
-    ) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
-        """Return titles as integers, and the states of all tokens so far, by member."""
+    def __call__(self, titles: Sequence[Sequence[str]]) -> _Batch:
+        """Return the features of titles given as tokens, and the states of all cached tokens."""
         before = len(self.featurizer)
         features = self.featurizer(titles)
         now = len(self.featurizer)
         if now > before:
             tokens = self.featurizer.tokens(self._subwords, before)
             for name, scorer in self._scorers.items():
-                self._states[name] = _with_room(self._states[name], before, now)
-                self._states[name][before:now] = scorer.token_states(tokens)
+                states = self._states[name]
+                if now > len(states):
+                    size = max(now, 2 * len(states))
+                    states = np.zeros((size, scorer.state_size), dtype=np.float32)
+                    states[:before] = self._states[name][:before]
+                    self._states[name] = states
+                states[before:now] = scorer.token_states(tokens)
         return features, dict(self._states)
 
 
 def _check_titles(titles: Sequence[str]) -> None:
     if isinstance(titles, str):
-        raise TypeError("titles are a sequence of texts, not one text; pass [title]")
-
-
-def _with_room(states: np.ndarray, used: int, needed: int) -> np.ndarray:
-    if needed <= len(states):
-        return states
-    larger = np.zeros((max(needed, 2 * len(states)), states.shape[1]), dtype=states.dtype)
-    larger[:used] = states[:used]
-    return larger
+        raise TypeError("titles must be a sequence of strings, not a single string; pass [title]")

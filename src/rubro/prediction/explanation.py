@@ -1,4 +1,4 @@
-"""What speaks for the category of a title and against the runner-up."""
+"""Explanations of predictions: contributions of words, bigrams and character n-grams."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ import numpy as np
 
 from rubro.features.subwords import Subwords
 from rubro.prediction.nearest import Neighbour
-from rubro.prediction.networks import SvmScorer
 
-# A title is foreign where a larger share of its tokens is not in the vocabulary: the model guesses.
+# A title is called foreign if a larger share of its tokens is out of vocabulary. Its predicted
+# category is then a guess.
 FOREIGN_SHARE = 0.5
-Place = tuple[int, int]  # beginning and end in a title
+# A token, and the start and end in the title of each of its characters; see tokenise_with_spans.
+SpannedToken = tuple[str, list[tuple[int, int]]]
+_Kind = Literal["word", "bigram", "ngram"]
 
 
 @dataclass(frozen=True)
-class Word:
-    """A token of a title.
+class WordContribution:
+    """Contribution of one word of a title to the lead of the predicted category.
 
     Attributes:
-        text: Text as typed.
-        start: Place of the first character in the title.
-        end: Place after the last character in the title.
-        contribution: Lead of the category over the other one, in logits, minus the lead in the title
-            typed without the token: its bigrams are lost too, and its neighbours become neighbours.
-        members: Parts of the contribution, by the name of the member they come from.
-        known: Whether the token is in the vocabulary.
+        text: Word as typed in the title.
+        start: Position of the first character in the title.
+        end: Position after the last character in the title.
+        contribution: Drop of the lead, in logits, when the word is left out of the title. Its
+            bigrams are lost too, and the words on both sides of it become neighbours.
+        members: Contribution to the lead of each member of the model, by name of the member.
+        known: Whether the word is in the vocabulary.
     """
 
     text: str
@@ -42,17 +44,17 @@ class Word:
 
 @dataclass(frozen=True)
 class LinearInput:
-    """A word, a bigram or a character n-gram, as the linear member weighs it.
+    """Contribution of one input of a linear member to the lead of the predicted category.
 
     Attributes:
-        kind: "word", "bigram" or "ngram".
-        text: Text as the model reads it; < and > are the beginning and the end of a word.
-        start: Place of the first character in the title.
-        end: Place after the last character in the title.
-        contribution: Part of the lead of the category over the other one, in logits.
+        kind: "word", "bigram" or "ngram" (a character n-gram).
+        text: Input as the model reads it; < and > mark the beginning and end of a word.
+        start: Position of the first character in the title.
+        end: Position after the last character in the title.
+        contribution: Part of the lead, in logits.
     """
 
-    kind: Literal["word", "bigram", "ngram"]
+    kind: _Kind
     text: str
     start: int
     end: int
@@ -61,24 +63,24 @@ class LinearInput:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Reasons for the category of a title, against another one.
+    """Explanation why the predicted category of a title wins over another category.
 
     Attributes:
         title: Title.
-        category: Most probable category.
-        confidence: Probability of the category, 0 to 1.
-        other: Category that it is compared with.
+        category: Predicted category, which is the most probable one.
+        confidence: Probability of the predicted category, 0 to 1.
+        other: Category to compare with.
         other_confidence: Probability of the other category, 0 to 1.
-        lead: Logit of the category minus that of the other one.
-        words: Tokens, in the order of the title. Members that are no sums make their contributions
-            more or less than the lead.
-        linear: Inputs of the linear member that are not 0, strongest first; empty without such a
-            member.
-        linear_bias: Lead that the linear member gives without any input; with all of linear, it is
-            the part of the lead that comes from this member.
-        out_of_vocabulary: Share of the tokens that are not in the vocabulary, 0 to 1.
-        foreign: Whether most tokens are not in the vocabulary.
-        nearest: Training titles, nearest first; empty unless asked for.
+        lead: Logit of the predicted category minus logit of the other category.
+        words: Words in the order of the title. If a member of the model is a network, the
+            contributions do not sum up to the lead.
+        linear: Inputs of linear members with nonzero contributions, largest absolute contribution
+            first; empty if the model has no linear member.
+        linear_bias: Lead that linear members give to a title without inputs; together with the
+            contributions in linear, it sums up to the lead that these members contribute.
+        out_of_vocabulary: Share of out-of-vocabulary tokens, 0 to 1.
+        foreign: Whether most tokens are out of vocabulary, so that the prediction is a guess.
+        nearest: Most similar training titles, most similar first; empty unless requested.
     """
 
     title: str
@@ -87,7 +89,7 @@ class Explanation:
     other: str
     other_confidence: float
     lead: float
-    words: list[Word]
+    words: list[WordContribution]
     linear: list[LinearInput]
     linear_bias: float
     out_of_vocabulary: float
@@ -95,94 +97,68 @@ class Explanation:
     nearest: list[Neighbour]
 
 
-def without_each(tokens: list[str]) -> list[list[str]]:
-    """Return a list, then the same list without each of its items in turn."""
-    return [tokens, *(tokens[:place] + tokens[place + 1 :] for place in range(len(tokens)))]
-
-
-def words_of(
-    title: str,
-    places: Sequence[Place],
-    leads: dict[str, np.ndarray],
-    known: Sequence[bool],
-) -> list[Word]:
-    """Return tokens with what the model loses without each of them.
+def word_contributions(
+    title: str, tokens: Sequence[SpannedToken], leads: dict[str, np.ndarray], known: Subwords
+) -> list[WordContribution]:
+    """Return the contribution of each word of a title.
 
     Source: Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks (occlusion);
     Li, Monroe and Jurafsky 2016, Understanding Neural Networks through Representation Erasure.
 
     Args:
         title: Title.
-        places: Beginning and end of each token.
-        leads: Leads of the titles of without_each, float (tokens + 1,), by member.
-        known: Whether each token is in the vocabulary.
+        tokens: Tokens of the title.
+        leads: Lead of the predicted category by name of the member, float (tokens + 1,): first for
+            the whole title, then for the title without each of its tokens in turn.
+        known: Words of the vocabulary.
     """
-    lost = {name: lead[0] - lead[1:] for name, lead in leads.items()}
-    total = sum(lost.values(), start=np.zeros(len(places)))
-    return [
-        Word(
-            title[start:end],
-            start,
-            end,
-            float(total[place]),
-            {name: float(each[place]) for name, each in lost.items()},
-            known[place],
+    drops = {name: lead[0] - lead[1:] for name, lead in leads.items()}
+    total = sum(drops.values(), start=np.zeros(len(tokens)))
+    found = []
+    for place, (token, spans) in enumerate(tokens):
+        start, end = spans[0][0], spans[-1][1]
+        members = {name: float(drop[place]) for name, drop in drops.items()}
+        contribution = float(total[place])
+        found.append(
+            WordContribution(title[start:end], start, end, contribution, members, token in known)
         )
-        for place, (start, end) in enumerate(places)
-    ]
+    return found
 
 
 def linear_inputs(
-    scorer: SvmScorer,
-    weight: float,
-    subwords: Subwords,
-    tokens: Sequence[tuple[str, list[Place]]],
-    bigrams: np.ndarray,
-    category: int,
-    other: int,
-) -> tuple[list[LinearInput], float]:
-    """Return the exact part of each input in the lead of a linear member.
+    subwords: Subwords, tokens: Sequence[SpannedToken], leads: np.ndarray, weight: float
+) -> list[LinearInput]:
+    """Return the contribution of each input of a linear member, without inputs that have none.
 
     Args:
-        scorer: Linear member.
-        weight: Factor of the logits of the member.
-        subwords: Rows of tokens.
-        tokens: Tokens of a title, each with the places of its characters.
-        bigrams: Hash buckets of its bigrams, integers (b,).
-        category: Class index.
-        other: Class index that it is compared with.
-
-    Returns:
-        Inputs that are not 0, and the lead without any input.
+        subwords: Rows of the tokens.
+        tokens: Tokens of a title.
+        leads: Contributions to the unweighted lead, float (inputs,); see SvmScorer.leads.
+        weight: Weight of the member.
     """
-    rows = [row for token, _ in tokens for row in subwords.rows_of(token)]
-    leads, bias = scorer.leads(np.array(rows, dtype=np.int64), bigrams, category, other)
-    inputs = list(_subword_inputs(subwords, tokens))
-    if len(bigrams):
-        inputs += _bigram_inputs(tokens)
-    found = [
-        LinearInput(kind, text, start, end, weight * lead)
-        for (kind, text, start, end), lead in zip(inputs, leads.tolist(), strict=True)
+    inputs = list(_words_and_ngrams(subwords, tokens))
+    if len(leads) > len(inputs):
+        inputs += _bigrams(tokens)
+    return [
+        LinearInput(*described, weight * lead)
+        for described, lead in zip(inputs, leads.tolist(), strict=True)
         if lead
     ]
-    return found, weight * bias
 
 
-_Input = tuple[Literal["word", "bigram", "ngram"], str, int, int]
-
-
-def _subword_inputs(
-    subwords: Subwords, tokens: Sequence[tuple[str, list[Place]]]
-) -> Iterator[_Input]:
-    for token, places in tokens:
+def _words_and_ngrams(
+    subwords: Subwords, tokens: Sequence[SpannedToken]
+) -> Iterator[tuple[_Kind, str, int, int]]:
+    """Yield kind, text, start and end of each input in the order of Subwords.rows_of."""
+    for token, spans in tokens:
         marked, last = f"<{token}>", len(token) - 1
         if token in subwords:
-            yield "word", token, places[0][0], places[-1][1]
+            yield "word", token, spans[0][0], spans[-1][1]
         for first, stop in subwords.bounds_of(token)[token in subwords :]:
-            start, end = places[max(first - 1, 0)][0], places[min(stop - 2, last)][1]
+            start, end = spans[max(first - 1, 0)][0], spans[min(stop - 2, last)][1]
             yield "ngram", marked[first:stop], start, end
 
 
-def _bigram_inputs(tokens: Sequence[tuple[str, list[Place]]]) -> Iterator[_Input]:
-    for (one, places), (next_one, next_places) in pairwise(tokens):
-        yield "bigram", f"{one} {next_one}", places[0][0], next_places[-1][1]
+def _bigrams(tokens: Sequence[SpannedToken]) -> Iterator[tuple[_Kind, str, int, int]]:
+    for (one, spans), (other, other_spans) in pairwise(tokens):
+        yield "bigram", f"{one} {other}", spans[0][0], other_spans[-1][1]

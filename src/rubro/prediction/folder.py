@@ -1,8 +1,8 @@
-"""Self-contained folder of a trained model: JSON and safetensors.
+"""Model folder: a trained model as JSON and safetensors files.
 
-model.json describes the model, vocabulary.json holds its words, and MEMBER.safetensors the weights
-of each member. The folder of a single model has one member. Where the training asks for it,
-training.titles.safetensors holds the training titles.
+model.json describes the model, vocabulary.json contains its words, and MEMBER.safetensors contains
+the weights of each member. A single model has one member, an ensemble has several. If requested in
+params.yaml, training.titles.safetensors contains the training titles.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from pydantic import Field
 from rubro.base.files import damaged, read_json, read_tensors, write_json, write_tensors
 from rubro.base.schema import NotNegative, Positive, Section
 from rubro.features.subwords import SubwordParams, Subwords
-from rubro.prediction import nearest
 from rubro.prediction.calibration import Calibration
+from rubro.prediction.nearest import load_title_tensors
 from rubro.prediction.networks import CnnScorer, MlpScorer, Scorer, SvmScorer
 
 _DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
 _LARGEST_INT8 = np.float32(128)
-# With a dot: no member has such a name.
+# The dot keeps this file from being taken for a member: MemberName allows none.
 _TITLES = "training.titles.safetensors"
+# Data type (in the notation of safetensors) and shape of each tensor of a file, by name.
 Layout = dict[str, tuple[str, tuple[int | None, ...]]]
 MemberName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
 
 
 class TextParams(Section):
-    """Settings from titles to tokens and bigrams.
+    """Settings for splitting titles into tokens and bigrams.
 
     Attributes:
-        title_column: Name of the column that held the training titles.
-        category_column: Name of the column that held the categories.
-        max_title_length: Most characters read from a title.
-        max_tokens: Most tokens read from a title.
+        title_column: Name of the column that contained the training titles.
+        category_column: Name of the column that contained their categories.
+        max_title_length: Number of characters after which a title is cut off.
+        max_tokens: Number of tokens after which a title is cut off.
         bigram_buckets: Number of hash buckets of word bigrams; 0 = no bigrams.
     """
 
@@ -51,11 +52,11 @@ class TextParams(Section):
 
 
 class Member(Section):
-    """A member of a model.
+    """Description of a member of a model.
 
     Attributes:
-        weight: Factor of the logits of the member in the sum of all logits.
-        training: Parameters, library versions and device of the training, for information.
+        weight: Weight of the member's logits in the logits of the model.
+        training: Parameters, library versions and device of the training, for information only.
     """
 
     weight: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
@@ -63,13 +64,13 @@ class Member(Section):
 
 
 class NetworkMember(Member):
-    """A member with an embedding table.
+    """Description of a neural network.
 
     Attributes:
         vector_size: Length of a token vector.
         pooling: Divisor of a sum of n vectors: n ("mean") or the square root of n ("sqrt").
         token_weighting: Factor of token vectors: inverse document frequency ("idf") or 1 ("none").
-        table_precision: Number type of the embedding tables in the file.
+        table_precision: Data type of the embedding tables in the file.
         hidden_sizes: Sizes of the hidden layers.
     """
 
@@ -89,12 +90,12 @@ class NetworkMember(Member):
 
 
 class MlpMember(NetworkMember):
-    """The MLP as a member."""
+    """Description of an MLP (multi-layer perceptron)."""
 
     kind: Literal["mlp"] = "mlp"
 
     def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
-        """Return dtype and shape of each tensor."""
+        """Return the data type and shape of each tensor in the file of the member."""
         tables = {"token_vectors.table": rows}
         if bigram_buckets:
             tables["bigrams"] = bigram_buckets
@@ -102,17 +103,17 @@ class MlpMember(NetworkMember):
         return self._tables(tables) | _dense("dense", sizes)
 
     def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
-        """Return a scorer with the given tensors."""
+        """Return the model in numpy, given the tensors of its file."""
         return MlpScorer(arrays, self.pooling, self.token_weighting == "idf")
 
 
 class CnnMember(NetworkMember):
-    """The CNN as a member.
+    """Description of a CNN (convolutional neural network).
 
     Attributes:
-        filter_sizes: Numbers of tokens that filters span.
+        filter_sizes: Numbers of neighbouring tokens that the filters cover.
         filters: Number of filters of each size.
-        linear_path: Whether there is a linear path from the pooled title vector to the logits.
+        linear_path: Whether a linear layer from the pooled title vector adds to the logits.
     """
 
     kind: Literal["cnn"] = "cnn"
@@ -121,7 +122,7 @@ class CnnMember(NetworkMember):
     linear_path: bool
 
     def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
-        """Return dtype and shape of each tensor."""
+        """Return the data type and shape of each tensor in the file of the member."""
         tables = {"token_vectors.table": rows}
         if bigram_buckets and self.linear_path:
             tables["bigrams"] = bigram_buckets
@@ -136,12 +137,12 @@ class CnnMember(NetworkMember):
         return layout
 
     def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
-        """Return a scorer with the given tensors."""
+        """Return the model in numpy, given the tensors of its file."""
         return CnnScorer(arrays, self.pooling, self.token_weighting == "idf", self.filter_sizes)
 
 
 class SvmMember(Member):
-    """The linear SVM as a member.
+    """Description of a linear SVM (support vector machine).
 
     Attributes:
         weights: Number of nonzero weights.
@@ -151,7 +152,7 @@ class SvmMember(Member):
     weights: NotNegative
 
     def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
-        """Return dtype and shape of each tensor."""
+        """Return the data type and shape of each tensor in the file of the member."""
         inputs = rows + bigram_buckets
         return {
             "idf": ("F32", (inputs,)),
@@ -162,24 +163,24 @@ class SvmMember(Member):
         }
 
     def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
-        """Return a scorer with the given tensors."""
+        """Return the model in numpy, given the tensors of its file."""
         return SvmScorer(arrays, len(subwords.vocabulary), subwords.row_count)
 
 
 AnyMember = Annotated[MlpMember | CnnMember | SvmMember, Field(discriminator="kind")]
 
 
-class Description(Section):
+class ModelDescription(Section):
     """Content of model.json.
 
     Attributes:
-        format: Version of the folder's format.
+        format: Version of the format of the folder.
         name: Name of the model.
-        labels: Categories; the position is the class index.
-        text: Settings from titles to tokens and bigrams.
-        subwords: Sizes that define the rows of a token.
+        labels: Categories, in the order of the class indices.
+        text: Settings for splitting titles into tokens and bigrams.
+        subwords: Sizes that define the embedding rows of a token.
         members: Members by name.
-        calibration: Temperatures from logits to probabilities.
+        calibration: Temperatures for turning logits into probabilities.
     """
 
     format: Literal["rubro-1"] = "rubro-1"
@@ -197,18 +198,18 @@ class Model:
 
     Attributes:
         description: Content of model.json.
-        vocabulary: Number of training titles that hold each word.
-        tensors: Tensors of each member, by its name.
-        titles: Training titles, tensors of nearest.title_tensors; None = the folder has none.
+        vocabulary: Known words, each with the number of training titles that contain it.
+        tensors: Tensors by name of the member and name of the tensor.
+        titles: Index of the training titles (see nearest.title_tensors), or None.
     """
 
-    description: Description
+    description: ModelDescription
     vocabulary: dict[str, int]
     tensors: dict[str, dict[str, np.ndarray]]
     titles: dict[str, np.ndarray] | None = None
 
     def save(self, folder: Path) -> None:
-        """Write model.json, vocabulary.json, a file for each member and perhaps training titles.
+        """Write the model folder.
 
         Args:
             folder: Path of the folder, created if missing.
@@ -225,15 +226,16 @@ class Model:
         """Read a model folder.
 
         Raises:
-            DataError: A file is missing, damaged, of an unknown format or does not fit the others.
+            DataError: A file is missing, damaged, of an unknown format or does not fit the other
+                files.
         """
         path = folder / "model.json"
-        description = read_json(path, Description)
+        description = read_json(path, ModelDescription)
         vocabulary = read_json(folder / "vocabulary.json", dict[str, Positive])
         if problem := description.subwords.problem(vocabulary):
             raise damaged(path, f"subwords: {problem}")
         if len(set(description.labels)) < len(description.labels):
-            raise damaged(path, "a label is there twice")
+            raise damaged(path, "a label is listed twice")
         rows = len(vocabulary) + description.subwords.buckets
         tensors = {}
         for name, member in description.members.items():
@@ -244,38 +246,28 @@ class Model:
                 _check_svm(file, tensors[name], len(description.labels))
             else:
                 _check_scales(file, tensors[name])
-        return cls(description, vocabulary, tensors, _load_titles(folder, description, vocabulary))
+        path, titles = folder / _TITLES, None
+        if path.exists():
+            titles = load_title_tensors(path, len(vocabulary), len(description.labels))
+        return cls(description, vocabulary, tensors, titles)
 
 
 def fingerprint(folder: Path) -> str:
-    """Return a hash of all that the answers of a model depend on.
+    """Return a hash of the files that determine the predictions of a model.
 
     Args:
         folder: Path of a model folder.
 
     Returns:
-        SHA-256 of model.json, vocabulary.json and the members' files, in hexadecimal digits.
+        SHA-256 of model.json, vocabulary.json and the members' files, in hexadecimal digits. The
+        training titles are not included.
     """
-    description = read_json(folder / "model.json", Description)
-    names = ["model.json", "vocabulary.json"]
-    names += [f"{name}.safetensors" for name in description.members]
+    members = read_json(folder / "model.json", ModelDescription).members
     digests = []
-    for name in names:
+    for name in ("model.json", "vocabulary.json", *(f"{name}.safetensors" for name in members)):
         with open(folder / name, "rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def _load_titles(
-    folder: Path, description: Description, vocabulary: dict[str, int]
-) -> dict[str, np.ndarray] | None:
-    path = folder / _TITLES
-    if not path.exists():
-        return None
-    titles = read_tensors(path, nearest.LAYOUT, mapped=True)
-    if problem := nearest.problem(titles, len(vocabulary), len(description.labels)):
-        raise damaged(path, problem)
-    return titles
 
 
 def _dense(name: str, sizes: list[int]) -> Layout:
@@ -290,12 +282,12 @@ def _check_scales(path: Path, tensors: dict[str, np.ndarray]) -> None:
     for name, tensor in tensors.items():
         with np.errstate(over="ignore"):
             if name.endswith(".scale") and not np.isfinite(tensor * _LARGEST_INT8).all():
-                raise damaged(path, f"tensor {name} overflows with its rows")
+                raise damaged(path, f"tensor {name} overflows when multiplied by its rows")
 
 
 def _check_svm(path: Path, tensors: dict[str, np.ndarray], classes: int) -> None:
     starts, categories = tensors["starts"], tensors["categories"]
     if starts[0] != 0 or starts[-1] != len(categories) or (starts[1:] < starts[:-1]).any():
-        raise damaged(path, "starts is out of range")
+        raise damaged(path, "tensor starts is out of range")
     if len(categories) and not 0 <= categories.min() <= categories.max() < classes:
-        raise damaged(path, "categories is out of range")
+        raise damaged(path, "tensor categories is out of range")

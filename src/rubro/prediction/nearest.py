@@ -1,34 +1,36 @@
-"""Training titles in a model folder, and those that are nearest to a title."""
+"""Index of the training titles in a model folder, to find the titles most similar to another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
+from rubro.base.files import damaged, read_tensors
 from rubro.base.text import tokenise
 from rubro.features.subwords import Subwords
 
-LAYOUT: dict[str, tuple[str, tuple[int | None, ...]]] = {
-    "text": ("U8", (None,)),
-    "text_starts": ("I64", (None,)),
-    "categories": ("I32", (None,)),
-    "lengths": ("F32", (None,)),
-    "starts": ("I64", (None,)),
-    "titles": ("I32", (None,)),
+_DTYPES = {
+    "text": "U8",
+    "text_starts": "I64",
+    "categories": "I32",
+    "lengths": "F32",
+    "starts": "I64",
+    "titles": "I32",
 }
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training title near another title.
+    """A training title that is similar to another title.
 
     Attributes:
         title: Training title.
         category: Label of the training title.
-        similarity: Cosine of both titles, 0 to 1.
+        similarity: Cosine similarity of the two titles, 0 to 1.
     """
 
     title: str
@@ -39,31 +41,35 @@ class Neighbour:
 def title_tensors(
     titles: Sequence[str], categories: np.ndarray, subwords: Subwords
 ) -> dict[str, np.ndarray]:
-    """Return training titles as the tensors of a file of a model folder.
+    """Build the index of the training titles.
 
     Args:
-        titles: Texts.
-        categories: Class indices, (titles,).
+        titles: Training titles.
+        categories: Class index of each title, (titles,).
         subwords: Rows and weights of words.
 
     Returns:
-        text, all titles in UTF-8, and text_starts, their bounds; categories; lengths, the norms of
-        the titles' weights; and the numbers of the titles that hold each word, titles, with their
-        bounds, starts.
+        Tensors of a safetensors file, by name:
+
+        - text and text_starts: all titles in UTF-8, and their bounds in the text
+        - categories: class index of each title
+        - lengths: Euclidean length of the TF-IDF vector of each title
+        - titles and starts: an inverted index, that is, the positions of the titles that contain
+          each word of the vocabulary, and the bounds of each word's list
     """
     encoded = [title.encode("utf-8", "replace") for title in titles]
     row_of = {word: row for row, word in enumerate(subwords.vocabulary)}
     distinct = [set(tokenise(title)) for title in titles]
     rows = [[row_of[word] for word in words if word in row_of] for words in distinct]
     counts = np.array(list(map(len, rows)), dtype=np.int64)
-    of_titles = np.fromiter(chain.from_iterable(rows), np.int64, int(counts.sum()))
-    order = np.argsort(of_titles, kind="stable")
+    all_rows = np.fromiter(chain.from_iterable(rows), np.int64, int(counts.sum()))
+    order = np.argsort(all_rows, kind="stable")
     return {
         "text": np.frombuffer(b"".join(encoded), dtype=np.uint8),
         "text_starts": _bounds(map(len, encoded)),
         "categories": np.asarray(categories, dtype=np.int32),
         "lengths": np.array([_length(subwords, words) for words in distinct], dtype=np.float32),
-        "starts": _bounds(np.bincount(of_titles, minlength=len(row_of))),
+        "starts": _bounds(np.bincount(all_rows, minlength=len(row_of))),
         "titles": np.repeat(np.arange(len(titles), dtype=np.int32), counts)[order],
     }
 
@@ -76,37 +82,47 @@ def _length(subwords: Subwords, words: Iterable[str]) -> float:
     return float(np.sqrt(sum(subwords.weight_of(word) ** 2 for word in sorted(words))))
 
 
-def problem(tensors: Mapping[str, np.ndarray], words: int, classes: int) -> str | None:
-    """Return the fault of the tensors of a file; None = no fault.
+def load_title_tensors(path: Path, words: int, classes: int) -> dict[str, np.ndarray]:
+    """Read and check an index of training titles.
 
     Args:
-        tensors: Tensors of title_tensors.
-        words: Number of words of the vocabulary.
-        classes: Number of categories.
+        path: Path of the safetensors file.
+        words: Number of words in the vocabulary of the model.
+        classes: Number of categories of the model.
+
+    Returns:
+        Tensors as title_tensors returns them.
+
+    Raises:
+        DataError: The file is missing, damaged or does not fit the model.
     """
-    count = len(tensors["categories"])
-    if len(tensors["lengths"]) != count or len(tensors["text_starts"]) != count + 1:
-        return "its tensors differ in the number of titles"
+    layout = {name: (dtype, (None,)) for name, dtype in _DTYPES.items()}
+    tensors = read_tensors(path, layout, mapped=True)
+    titles = len(tensors["categories"])
+    if len(tensors["lengths"]) != titles or len(tensors["text_starts"]) != titles + 1:
+        raise damaged(path, "its tensors differ in the number of titles")
     if len(tensors["starts"]) != words + 1:
-        return "it is of another vocabulary"
-    for bounds, values in (("text_starts", "text"), ("starts", "titles")):
-        found, end = tensors[bounds], len(tensors[values])
-        if found[0] != 0 or found[-1] != end or (found[1:] < found[:-1]).any():
-            return f"{bounds} is out of range"
-    for name, most in (("titles", count), ("categories", classes)):
-        if len(tensors[name]) and not 0 <= tensors[name].min() <= tensors[name].max() < most:
-            return f"{name} is out of range"
-    return None
+        raise damaged(path, "it belongs to another vocabulary")
+    for name, values in (("text_starts", "text"), ("starts", "titles")):
+        bounds = tensors[name]
+        is_whole = bounds[0] == 0 and bounds[-1] == len(tensors[values])
+        if not is_whole or (bounds[1:] < bounds[:-1]).any():
+            raise damaged(path, f"tensor {name} is out of range")
+    for name, limit in (("titles", titles), ("categories", classes)):
+        if len(tensors[name]) and not 0 <= tensors[name].min() <= tensors[name].max() < limit:
+            raise damaged(path, f"tensor {name} is out of range")
+    return tensors
 
 
-class TrainingTitles:
-    """Finds the training titles nearest to a title.
+class TitleIndex:
+    """Search for the training titles most similar to a title.
 
-    Nearness is the cosine of the titles' words, each weighted by its inverse document frequency.
+    The similarity of two titles is the cosine of their TF-IDF vectors. Only the distinct words of a
+    title count, each weighted by its inverse document frequency.
     Source: Salton and Buckley 1988, Term-weighting approaches in automatic text retrieval.
 
     Args:
-        tensors: Tensors of title_tensors.
+        tensors: Index; see title_tensors.
         subwords: Rows and weights of words.
         classes: Categories.
     """
@@ -119,29 +135,31 @@ class TrainingTitles:
         self._classes = classes
 
     def nearest(self, tokens: Sequence[str], count: int) -> list[Neighbour]:
-        """Return the nearest titles, nearest first; of equally near ones, the first of the training.
+        """Return the training titles most similar to a title.
+
+        Titles that share no known word with it are not returned.
 
         Args:
-            tokens: Tokens of a title.
-            count: Most titles to return.
+            tokens: Tokens of the title.
+            count: Maximum number of titles to return.
+
+        Returns:
+            Training titles, most similar first; equally similar ones in the order of the training.
         """
         words = set(tokens)
         starts, lengths = self._tensors["starts"], self._tensors["lengths"]
         shared = np.zeros(len(lengths))
         for word in sorted(words & self._subwords.vocabulary.keys()):
             (row, *_) = self._subwords.rows_of(word)
-            holders = self._tensors["titles"][starts[row] : starts[row + 1]]
-            shared[holders] += self._subwords.weight_of(word) ** 2
+            containing = self._tensors["titles"][starts[row] : starts[row + 1]]
+            shared[containing] += self._subwords.weight_of(word) ** 2
         (near,) = shared.nonzero()
         similarities = shared[near] / (lengths[near] * _length(self._subwords, words))
         order = np.argsort(-similarities, kind="stable")[:count]
-        return [
-            Neighbour(
-                self._text(title), self._classes[self._tensors["categories"][title]], nearness
-            )
-            for title, nearness in zip(near[order], similarities[order].tolist(), strict=True)
-        ]
-
-    def _text(self, title: int) -> str:
-        start, end = self._tensors["text_starts"][title : title + 2]
-        return self._tensors["text"][start:end].tobytes().decode("utf-8", "replace")
+        found = []
+        for title, similarity in zip(near[order], similarities[order].tolist(), strict=True):
+            start, end = self._tensors["text_starts"][title : title + 2]
+            text = self._tensors["text"][start:end].tobytes().decode("utf-8", "replace")
+            category = self._classes[self._tensors["categories"][title]]
+            found.append(Neighbour(text, category, similarity))
+        return found

@@ -1,4 +1,4 @@
-"""Trained models in numpy: from token rows and bigrams to logits."""
+"""Trained models in numpy, which compute logits from token rows and bigrams."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Protocol
 import numpy as np
 
 from rubro.features.featurizer import TitleFeatures, Tokens
-from rubro.features.ragged import sums
+from rubro.features.ragged import sum_rows
 
 Arrays = Mapping[str, np.ndarray]
 
 
 class Scorer(Protocol):
-    """A model in numpy.
+    """A trained model in numpy.
 
-    A token state is the part of the computation that depends on a token alone: it is computed once
-    per distinct token and cached.
+    The state of a token is the part of the computation that depends only on the token. It is
+    computed once for each distinct token and cached.
 
     Attributes:
         state_size: Length of a token state.
@@ -26,14 +26,15 @@ class Scorer(Protocol):
     state_size: int
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
-        """Return the state of each token, float32 (tokens, state size)."""
+        """Return the state of each token, float32 (tokens, state_size)."""
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
-        """Return the logits of titles.
+        """Return the logits of each title.
 
         Args:
             features: Titles.
-            states: States of the distinct tokens, float32 (tokens or more, state size).
+            states: States of the distinct tokens of the titles, float32 (tokens or more,
+                state_size).
 
         Returns:
             Logits, float32 (titles, classes).
@@ -41,11 +42,14 @@ class Scorer(Protocol):
 
 
 class Table:
-    """An embedding table of a file: float32, float16, or int8 with a scale for each row.
+    """An embedding table, stored as float32, float16, or int8 with a scale for each row.
 
     Args:
         arrays: Tensors of the model file.
         name: Name of the table.
+
+    Attributes:
+        size: Length of a row.
     """
 
     def __init__(self, arrays: Arrays, name: str) -> None:
@@ -54,57 +58,15 @@ class Table:
         self.size = self._rows.shape[1]
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """Return rows as float32 (n, size)."""
+        """Return the rows with the given numbers, float32 (n, size)."""
         values: np.ndarray = self._rows[rows].astype(np.float32)
         if self._scales is not None:
             values *= self._scales[rows]
         return values
 
 
-class _Pooled:
-    """Divides a sum of n vectors by n ("mean") or by the square root of n ("sqrt")."""
-
-    def __init__(self, pooling: str) -> None:
-        self._mean = pooling == "mean"
-
-    def __call__(self, total: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        divisors = np.maximum(counts, 1).astype(np.float32)
-        return np.asarray(total / (divisors if self._mean else np.sqrt(divisors))[:, None])
-
-
-class _TokenVectors:
-    """Vectors of tokens from the rows of their words and n-grams."""
-
-    def __init__(self, arrays: Arrays, pooling: str, weighted: bool) -> None:
-        self._table = Table(arrays, "token_vectors.table")
-        self._pooled = _Pooled(pooling)
-        self._weighted = weighted
-        self.size = self._table.size
-
-    def __call__(self, tokens: Tokens) -> np.ndarray:
-        vectors = self._pooled(sums(tokens, self._table, self.size), tokens.lengths)
-        if self._weighted:
-            vectors *= tokens.weights[:, None]
-        return vectors
-
-
-class _TitleVectors:
-    """Vectors of titles, pooled from the vectors of their tokens and bigrams."""
-
-    def __init__(self, arrays: Arrays, pooling: str) -> None:
-        self._bigrams = Table(arrays, "bigrams") if "bigrams.weight" in arrays else None
-        self._pooled = _Pooled(pooling)
-
-    def __call__(self, features: TitleFeatures, total: np.ndarray) -> np.ndarray:
-        counts = features.tokens.lengths
-        if self._bigrams is not None:
-            total = total + sums(features.bigrams, self._bigrams, self._bigrams.size)
-            counts = counts + features.bigrams.lengths
-        return self._pooled(total, counts)
-
-
 class _Dense:
-    """Linear layers with ReLU in between."""
+    """Linear layers with a ReLU between them."""
 
     def __init__(self, arrays: Arrays, name: str) -> None:
         count = sum(key.startswith(f"{name}.") and key.endswith(".weight") for key in arrays)
@@ -122,37 +84,67 @@ class _Dense:
 
 
 class MlpScorer:
-    """The MLP: pooled token and bigram vectors, then dense layers. See models.mlp.Mlp."""
+    """An MLP: dense layers on pooled token and bigram vectors; see models.mlp.Mlp.
+
+    The state of a token is its vector, pooled from the rows of its word and n-grams.
+
+    Args:
+        arrays: Tensors of the model file.
+        pooling: Divisor of a sum of n vectors: n ("mean") or the square root of n ("sqrt").
+        weighted: Whether token vectors are weighted by inverse document frequency.
+    """
 
     def __init__(self, arrays: Arrays, pooling: str, weighted: bool) -> None:
-        self._vectors = _TokenVectors(arrays, pooling, weighted)
-        self._titles = _TitleVectors(arrays, pooling)
+        self._table = Table(arrays, "token_vectors.table")
+        self._bigrams = Table(arrays, "bigrams") if "bigrams.weight" in arrays else None
         self._dense = _Dense(arrays, "dense")
-        self.state_size = self._vectors.size
+        self._mean = pooling == "mean"
+        self._weighted = weighted
+        self.state_size = self._table.size
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
-        """Return token vectors."""
-        return self._vectors(tokens)
+        """Return the vector of each token, float32 (tokens, vector size)."""
+        total = sum_rows(tokens, self._table, self._table.size)
+        vectors = self._pooled(total, tokens.lengths)
+        if self._weighted:
+            vectors *= tokens.weights[:, None]
+        return vectors
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
-        """Return logits, float32 (n, classes)."""
-        total = sums(features.tokens, states.__getitem__, self.state_size)
-        return self._dense(self._titles(features, total))
+        """Return the logits of each title, float32 (titles, classes)."""
+        total = sum_rows(features.tokens, states.__getitem__, self.state_size)
+        return self._dense(self._title_vectors(features, total))
+
+    def _title_vectors(self, features: TitleFeatures, total: np.ndarray) -> np.ndarray:
+        """Pool the vectors of tokens, given their sums, and bigrams."""
+        counts = features.tokens.lengths
+        if self._bigrams is not None:
+            total = total + sum_rows(features.bigrams, self._bigrams, self._bigrams.size)
+            counts = counts + features.bigrams.lengths
+        return self._pooled(total, counts)
+
+    def _pooled(self, total: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        divisors = np.maximum(counts, 1).astype(np.float32)
+        return np.asarray(total / (divisors if self._mean else np.sqrt(divisors))[:, None])
 
 
-class CnnScorer:
-    """The CNN: filters over neighbouring tokens, beside a linear path. See models.cnn.Cnn.
+class CnnScorer(MlpScorer):
+    """A CNN: filters over neighbouring tokens, next to a linear path; see models.cnn.Cnn.
 
-    The state of a token is its vector and the products of the vector with each position of each
-    filter.
+    The state of a token is its vector followed by the products of the vector with each position of
+    each filter.
+
+    Args:
+        arrays: Tensors of the model file.
+        pooling: Divisor of a sum of n vectors: n ("mean") or the square root of n ("sqrt").
+        weighted: Whether token vectors are weighted by inverse document frequency.
+        sizes: Numbers of neighbouring tokens that the filters cover.
     """
 
     def __init__(self, arrays: Arrays, pooling: str, weighted: bool, sizes: list[int]) -> None:
-        self._vectors = _TokenVectors(arrays, pooling, weighted)
-        self._titles = _TitleVectors(arrays, pooling)
-        self._dense = _Dense(arrays, "dense")
+        super().__init__(arrays, pooling, weighted)
         self._linear = _Dense(arrays, "linear") if "linear.0.weight" in arrays else None
-        vector = self._vectors.size
+        vector = self._table.size
         filters = [arrays[f"filters.{i}.weight"] for i in range(len(sizes))]
         parts = [
             f[:, vector * i : vector * (i + 1)]
@@ -166,15 +158,15 @@ class CnnScorer:
         self.state_size = vector + self._parts.shape[1]
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
-        """Return token vectors and their products with every position of every filter."""
-        vectors = self._vectors(tokens)
+        """Return token vectors and their products, float32 (tokens, state_size)."""
+        vectors = super().token_states(tokens)
         return np.concatenate([vectors, vectors @ self._parts], axis=1)
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
-        """Return logits, float32 (n, classes)."""
-        n, vector, width = len(features), self._vectors.size, self._width
+        """Return the logits of each title, float32 (titles, classes)."""
+        n, vector, width = len(features), self._table.size, self._width
         total = np.zeros((n, vector), dtype=np.float32)
-        # Largest sum of each filter up to the current position.
+        # Largest output of each filter up to the current position.
         largest = np.full((n, len(self._bias)), -np.inf, dtype=np.float32)
         positions = features.tokens.by_position
         ahead: list[np.ndarray] = []  # states at this position and the following ones
@@ -190,8 +182,8 @@ class CnnScorer:
                 for i in range(1, min(size, len(ahead))):
                     if i == 1:
                         window = window.copy()
-                    share = ahead[i][:, first + i * width : first + (i + 1) * width]
-                    window[: len(share)] += share
+                    product = ahead[i][:, first + i * width : first + (i + 1) * width]
+                    window[: len(product)] += product
                 place = largest[:count, number * width : (number + 1) * width]
                 np.maximum(place, window, out=place)
                 first += size * width
@@ -204,23 +196,27 @@ class CnnScorer:
             sorted_total = total
             total = np.zeros_like(total)
             total[order] = sorted_total[: len(order)]
-            logits += self._linear(self._titles(features, total))
+            logits += self._linear(self._title_vectors(features, total))
         return logits
 
 
 class SvmScorer:
-    """A linear SVM over TF-IDF of words, bigrams and character n-grams; most weights are zero.
+    """A linear SVM on TF-IDF features of words, bigrams and character n-grams.
 
-    Inputs are the rows of the embedding (words, then n-gram buckets) followed by the bigram buckets,
-    each times its inverse document frequency. The words and bigrams of a title together are divided
-    by the root of the sum of their squared frequencies, and so are its n-grams.
+    The inputs are the rows of the embedding (words, then n-gram buckets) followed by the bigram
+    buckets. Each occurrence of an input counts its inverse document frequency (IDF). The words and
+    bigrams of a title together are divided by the root of the sum of their squared IDF, and so are
+    its n-grams. Most weights are zero and are not stored.
+
+    The state of a token is the weighted sum of its word for each class and its sum of squared IDF,
+    followed by the same for its n-grams.
 
     Args:
-        arrays: Tensors of the model file: idf, float32 (inputs,); starts, int32 (inputs + 1,);
-            categories, int16 or int32, and weights, float16, of each input one after another;
+        arrays: Tensors of the model file: idf, float32 (inputs,); starts, int32 (inputs + 1,), the
+            bounds of each input's weights in categories, int16 or int32, and weights, float16;
             bias, float32 (classes,).
-        words: Number of rows of the vocabulary.
-        rows: Number of rows of the embedding, n-gram buckets included.
+        words: Number of words in the vocabulary.
+        rows: Number of rows of the embedding, including n-gram buckets.
     """
 
     def __init__(self, arrays: Arrays, words: int, rows: int) -> None:
@@ -231,11 +227,10 @@ class SvmScorer:
         self._bias = arrays["bias"]
         self._words, self._rows = words, rows
         self._classes = len(self._bias)
-        # Scores and sum of squares of the word, then of the n-grams.
         self.state_size = 2 * (self._classes + 1)
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
-        """Return sums over a token's word, and over its n-grams, of weighted scores and squares."""
+        """Return the sums of each token's word and n-grams, float32 (tokens, state_size)."""
         owner = np.repeat(np.arange(len(tokens)), tokens.lengths)
         is_ngram = tokens.values >= self._words
         return self._sums(2 * owner + is_ngram, tokens.values, 2 * len(tokens)).reshape(
@@ -243,9 +238,12 @@ class SvmScorer:
         )
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
-        """Return scores, float32 (n, classes), trained for a lead of 1 of the right category."""
+        """Return the score of each class for each title, float32 (titles, classes).
+
+        The training aims at a score of the right class that is at least 1 above the others.
+        """
         n, half = len(features), self._classes + 1
-        total = sums(features.tokens, states.__getitem__, self.state_size)
+        total = sum_rows(features.tokens, states.__getitem__, self.state_size)
         owner = np.repeat(np.arange(n), features.bigrams.lengths)
         total[:, :half] += self._sums(owner, self._rows + features.bigrams.values, n)
         scores = np.tile(self._bias, (n, 1))
@@ -257,21 +255,22 @@ class SvmScorer:
     def leads(
         self, rows: np.ndarray, bigrams: np.ndarray, category: int, other: int
     ) -> tuple[np.ndarray, float]:
-        """Return what each input of a title adds to the lead of a category over another one.
+        """Return the contribution of each input of a title to the lead of one class over another.
 
-        All together are the difference of the scores of both.
+        The contributions and the bias sum up to the difference of the scores of the two classes.
 
         Args:
-            rows: Rows of the words and n-grams of a title, integers (m,).
+            rows: Rows of the words and n-grams of the title, integers (m,).
             bigrams: Hash buckets of its bigrams, integers (b,).
-            category: Class index.
-            other: Class index.
+            category: Index of the class.
+            other: Index of the class to compare with.
 
         Returns:
-            Leads by row, then by bigram, float64 (m + b,), and the lead of a title without inputs.
+            Contributions of the rows, then of the bigrams, float64 (m + b,), and the bias, which is
+            the lead of a title without inputs.
         """
         inputs = np.concatenate([rows, self._rows + bigrams])
-        counts, places, idf = self._entries(inputs)
+        counts, places, idf = self._stored_weights(inputs)
         categories = self._categories[places]
         signs = (categories == category).astype(np.int8) - (categories == other)
         owner = np.repeat(np.arange(len(inputs)), counts)
@@ -283,8 +282,12 @@ class SvmScorer:
         return leads, float(self._bias[category] - self._bias[other])
 
     def _sums(self, owner: np.ndarray, inputs: np.ndarray, owners: int) -> np.ndarray:
-        """Sum IDF * weights and, last, the squared IDF of inputs for each owner: (owners, C + 1)."""
-        counts, places, idf = self._entries(inputs)
+        """Sum the inputs of each owner: IDF * weight of each class, then squared IDF.
+
+        Returns:
+            Sums, float32 (owners, classes + 1).
+        """
+        counts, places, idf = self._stored_weights(inputs)
         width = self._classes + 1
         cells = np.repeat(owner * width, counts) + self._categories[places]
         values = np.repeat(idf, counts) * self._weights[places]
@@ -293,8 +296,8 @@ class SvmScorer:
         summed = np.bincount(cells, values, minlength=owners * width)
         return summed.astype(np.float32).reshape(owners, width)
 
-    def _entries(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the number of weights of each input, the places of all, and the inputs' IDF."""
+    def _stored_weights(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return each input's number of stored weights, the positions of all these, and each IDF."""
         first, counts = self._starts[inputs], self._starts[inputs + 1] - self._starts[inputs]
         before = np.cumsum(counts) - counts
         places = np.arange(int(counts.sum())) + np.repeat(first - before, counts)

@@ -36,7 +36,7 @@ def answered(
     chunks = iter(chunks)
     for first in islice(chunks, 1):
         yield first, answer(first)
-    classifier.settle()
+    classifier.freeze_cache()
     yield from mapped(answer, chunks, processes)
 
 

@@ -1,4 +1,4 @@
-"""Confidences from which a model's answers are accepted, in a file of their own."""
+"""Files of confidence thresholds, which decide the predictions of a model to accept."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from rubro.base.errors import DataError
 from rubro.base.files import read_json
 from rubro.base.schema import NotNegative, Section
 from rubro.prediction.explanation import FOREIGN_SHARE
-from rubro.prediction.folder import Description, fingerprint
+from rubro.prediction.folder import ModelDescription, fingerprint
 
 _Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Kept(Section):
-    """What was accepted of labelled titles.
+class AcceptedCounts(Section):
+    """Number and precision of the accepted predictions for labelled titles.
 
     Attributes:
         titles: Number of labelled titles.
-        kept: Number of titles with an accepted answer.
-        right: Number of right answers among these.
-        low: Lower end of the interval of the precision of these.
-        high: Upper end of the interval of the precision of these.
+        kept: Number of titles whose prediction is accepted.
+        right: Number of right predictions among the accepted ones.
+        low: Lower end of the confidence interval of the precision.
+        high: Upper end of the confidence interval of the precision.
     """
 
     titles: NotNegative
@@ -34,41 +34,41 @@ class Kept(Section):
     high: _Probability
 
 
-class Threshold(Kept):
-    """A threshold, and what was accepted by it.
+class ConfidenceThreshold(AcceptedCounts):
+    """A threshold, and the predictions that it accepts.
 
     Attributes:
-        confidence: Least confidence of an accepted answer; None = none is accepted.
+        confidence: Minimum confidence of an accepted prediction; None = accept no prediction.
     """
 
     confidence: _Probability | None
 
 
-class CategoryThreshold(Threshold):
-    """The threshold of a category, and what was accepted of the titles predicted as it.
+class CategoryThreshold(ConfidenceThreshold):
+    """The threshold of one category, and the predictions of the category that it accepts.
 
     Attributes:
-        basis: Titles that it was chosen on: those predicted as the category ("own"), or where these
-            are too few, those of all such categories ("together").
+        basis: Titles that the threshold was chosen on: titles predicted as this category ("own"),
+            or titles predicted as any category that has too few titles of its own ("together").
     """
 
     basis: Literal["own", "together"]
 
 
 class Thresholds(Section):
-    """Content of a file of thresholds.
+    """Content of a thresholds file, as `rubro thresholds` writes it.
 
     Attributes:
-        format: Version of the format.
+        format: Version of the file format.
         model: Name of the model.
         fingerprint: Hash of the model folder; see folder.fingerprint.
-        precision: Promised precision of the accepted answers.
+        precision: Promised precision of the accepted predictions.
         coverage: Probability with which each promise holds.
-        least_titles: Number of titles from which a category has a threshold of its own.
-        single: Threshold chosen on all titles, for those who want one number.
-        together: Threshold chosen on all titles of the categories with too few of them.
+        least_titles: Minimum number of titles for a category to have a threshold of its own.
+        single: Threshold chosen on all titles, for users who want the same one for all categories.
+        together: Threshold chosen on all titles predicted as categories with too few titles.
         categories: Threshold of each category.
-        all: What the thresholds of the categories accepted.
+        all: Predictions accepted by the thresholds of the categories.
     """
 
     format: Literal["rubro-thresholds-1"] = "rubro-thresholds-1"
@@ -77,23 +77,23 @@ class Thresholds(Section):
     precision: _Probability
     coverage: _Probability
     least_titles: NotNegative
-    single: Threshold
-    together: Threshold
+    single: ConfidenceThreshold
+    together: ConfidenceThreshold
     categories: dict[str, CategoryThreshold]
-    all: Kept
+    all: AcceptedCounts
 
     @classmethod
     def load(cls, path: Path, folder: Path) -> Thresholds:
-        """Read a file of thresholds.
+        """Read a thresholds file.
 
         Args:
             path: Path of the file.
-            folder: Folder of the model that they are for.
+            folder: Folder of the model that the thresholds were chosen for.
 
         Raises:
-            DataError: The file is missing, damaged or of another model.
+            DataError: The file is missing, damaged or belongs to another model.
         """
-        remedy = f"`rubro thresholds --model {folder} --output {path}` writes it"
+        remedy = f"create it with `rubro thresholds --model {folder} --output {path}`"
         if not path.is_file():
             raise DataError(f"{path}: no such file; {remedy}")
         try:
@@ -102,21 +102,24 @@ class Thresholds(Section):
             first = error.errors(include_url=False)[0]
             where = "".join(f"{str(key)[:100]!a}: " for key in first["loc"])
             raise DataError(
-                f"{path}: no file of thresholds: {where}{first['msg']}; {remedy}"
+                f"{path}: not a valid thresholds file: {where}{first['msg']}; {remedy}"
             ) from None
-        labels = read_json(folder / "model.json", Description).labels
+        labels = read_json(folder / "model.json", ModelDescription).labels
         if found.fingerprint != fingerprint(folder) or found.categories.keys() != set(labels):
-            raise DataError(f"{path}: of another model than the one in {folder}; {remedy}")
+            raise DataError(f"{path}: belongs to another model than the one in {folder}; {remedy}")
         return found
 
     def accepts(self, category: str, confidence: float, out_of_vocabulary: float) -> bool:
-        """Return whether an answer is as precise as promised.
+        """Return whether a prediction is accepted.
+
+        A prediction is rejected if its confidence is below the threshold of its category, or if most
+        words of the title are out of vocabulary.
 
         Args:
             category: Predicted category.
             confidence: Confidence of the prediction, 0 to 1.
-            out_of_vocabulary: Share of the tokens of the title that are not in the vocabulary; no
-                answer for a foreign title is accepted.
+            out_of_vocabulary: Share of the tokens of the title that are not in the vocabulary, 0 to
+                1; see Classifier.out_of_vocabulary.
         """
-        least = self.categories[category].confidence
-        return least is not None and confidence >= least and out_of_vocabulary <= FOREIGN_SHARE
+        minimum = self.categories[category].confidence
+        return minimum is not None and confidence >= minimum and out_of_vocabulary <= FOREIGN_SHARE

@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from rubro import __version__
-from rubro.prediction.explanation import Word
+from rubro.prediction.explanation import WordContribution
 from rubro.service import schemas
 from rubro.service.batching import Batcher, Best
 from rubro.service.guard import Guard
@@ -134,7 +134,7 @@ def _answer(best: Best, is_accepted: bool, error: str | None) -> dict[str, Any]:
     }
 
 
-def _word(word: Word) -> dict[str, Any]:
+def _word(word: WordContribution) -> dict[str, Any]:
     return {name: getattr(word, name) for name in schemas.Word.model_fields}
 
 

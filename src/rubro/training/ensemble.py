@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from rubro.base.errors import DataError
-from rubro.prediction.folder import Description, Model
+from rubro.prediction.folder import Model, ModelDescription
 
 _HIGHEST = 20.0
 
@@ -71,7 +71,7 @@ def combined(name: str, models: Sequence[Model], weights: dict[str, float] | Non
         for key, member in model.description.members.items()
     }
     tensors = {key: value for model in models for key, value in model.tensors.items()}
-    description = Description(
+    description = ModelDescription(
         name=name,
         labels=first.description.labels,
         text=first.description.text,

@@ -1,6 +1,6 @@
 """A model folder of a few words, made by hand in milliseconds, and `rubro` as its users call it.
 
-A test file takes the fixtures with `pytest_plugins = ["support.hand_made"]`.
+A test file takes the fixtures with `pytest_plugins = ["support.keyword_model"]`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from rubro.cli import app
 from rubro.features.subwords import SubwordParams
-from rubro.prediction.folder import Description, Model, SvmMember, TextParams
+from rubro.prediction.folder import Model, ModelDescription, SvmMember, TextParams
 
 # The word of each category; other words say nothing.
 CATEGORIES = {"mesa": "TABLES", "silla": "CHAIRS", "lampara": "LAMPS", "taza": "MUGS"}
@@ -41,7 +41,7 @@ def write_model(folder: Path, title_column: str = "title") -> Path:
         "weights": np.full(len(words), 4, dtype=np.float16),
         "bias": np.array([0.3, 0.2, 0.1, 0.0], dtype=np.float32),
     }
-    description = Description(
+    description = ModelDescription(
         name="svm",
         labels=labels,
         text=TextParams(

@@ -1,6 +1,6 @@
 """A tiny catalogue that can be learnt in a few epochs, as fixtures.
 
-A test file takes them with `pytest_plugins = ["support.helpers"]`.
+A test file takes them with `pytest_plugins = ["support.tiny_models"]`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from rubro.models.mlp import Mlp
 from rubro.prediction.folder import (
     AnyMember,
     CnnMember,
-    Description,
     MlpMember,
     Model,
+    ModelDescription,
     SvmMember,
     TextParams,
 )
@@ -284,7 +284,7 @@ def make_model(
             params = hyperparameters(name, **overrides)
             network = make_network(name, bigram_buckets, **overrides)
             members[name], tensors[name] = network_member(name, network, params)
-        description = Description(
+        description = ModelDescription(
             name=names[0] if len(names) == 1 else "ensemble",
             labels=LABELS,
             text=TextParams(
