@@ -19,11 +19,11 @@ from rubro.features.embedding import Embedding
 from rubro.features.titles import load_features
 from rubro.models.layers import ModelShape, Network, stored
 from rubro.prediction.folder import CnnMember, MlpMember
-from rubro.training.callbacks import CURVES
+from rubro.training.callbacks import SPLITS
 from rubro.training.checkpoints import checkpoint_folder
-from rubro.training.loop import Run, TrainingTitles, train
+from rubro.training.loop import Run, TrainingData, train
 from rubro.training.machines import processes_of
-from rubro.training.title_weights import titles_to_choose_by
+from rubro.training.title_weights import selection_titles
 from rubro.training.tracking import tracked
 
 EMBEDDING = Path("models/embedding")
@@ -73,9 +73,9 @@ def train_network(
     console().quiet = not processes.speaks
     L.seed_everything(params.seed, verbose=False)
     (train_titles, validation), tokens = load_features(FEATURES, "train", "validation")
-    chosen = titles_to_choose_by(validation.labels, params.min_reliable_titles)
+    chosen = selection_titles(validation.labels, params.min_reliable_titles)
     classes = len(load_labels(SUBSET))
-    titles = TrainingTitles(train_titles, validation.take(chosen), tokens, classes)
+    titles = TrainingData(train_titles, validation.take(chosen), tokens, classes)
     network = initial_network(kind, params, hyperparameters, classes)
     training: dict[str, Any] = {"seed": params.seed, **hyperparameters.model_dump()}
     settings = {
@@ -109,5 +109,5 @@ def train_network(
         summary = save_member(name, entry, tensors, params)
         write_json(Path(f"metrics/train_{name}.json"), {**trained.summary, **summary})
         best = trained.summary["best"]
-        of_best = {f"best/{split}/{k}": v for split in CURVES for k, v in best[split].items()}
+        of_best = {f"best/{split}/{k}": v for split in SPLITS for k, v in best[split].items()}
         log_outcome(tracker, name, summary, of_best)

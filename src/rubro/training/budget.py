@@ -6,7 +6,7 @@ import math
 from typing import Literal, NamedTuple
 
 
-class Passes(NamedTuple):
+class EpochRule(NamedTuple):
     """A rule for the number of passes: the fewer the titles, the more.
 
     Attributes:
@@ -19,10 +19,10 @@ class Passes(NamedTuple):
     least: int
     most: int
 
-    def over(self, titles: int, asked: int | Literal["auto"]) -> int:
+    def epochs(self, titles: int, asked: int | Literal["auto"]) -> int:
         """Return the number of passes.
 
-        >>> Passes(480_000, 2, 48).over(40_000, "auto")
+        >>> EpochRule(480_000, 2, 48).epochs(40_000, "auto")
         12
 
         Args:

@@ -16,8 +16,8 @@ from rich.progress import Progress
 from rubro.base.console import console, say
 from rubro.base.errors import TrainingError
 
-BEST = "validation/balanced_accuracy"
-CURVES = ("train", "validation")
+SELECTION_METRIC = "validation/balanced_accuracy"
+SPLITS = ("train", "validation")
 METRICS = ("loss", "accuracy", "balanced_accuracy")
 
 
@@ -50,7 +50,7 @@ class EpochLog(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         metrics = {
             f"{split}/{metric}": float(trainer.callback_metrics[f"{split}/{metric}"])
-            for split in CURVES
+            for split in SPLITS
             for metric in METRICS
         }
         if not all(map(math.isfinite, metrics.values())):
@@ -64,7 +64,7 @@ class EpochLog(Callback):
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
             f"train loss {metrics['train/loss']:.4f}, "
             f"validation loss {metrics['validation/loss']:.4f}, "
-            f"balanced accuracy {metrics[BEST]:.4f}"
+            f"balanced accuracy {metrics[SELECTION_METRIC]:.4f}"
         )
 
 
@@ -86,7 +86,7 @@ class BestState(Callback):
         self._score, self.state = state_dict["score"], state_dict["state"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        score = float(trainer.callback_metrics[BEST])
+        score = float(trainer.callback_metrics[SELECTION_METRIC])
         if score > self._score and trainer.is_global_zero:
             self._score = score
             network = module.network
@@ -116,7 +116,7 @@ class EpochProgress(Callback):
         self._progress.stop()
 
 
-class KeptSigterm(Callback):
+class RestoreSigterm(Callback):
     """Keeps the handler of SIGTERM.
 
     Lightning's own waits in it for the other processes of the training, which may have ended.

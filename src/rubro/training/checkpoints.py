@@ -102,7 +102,7 @@ def _remove_old(folder: Path) -> None:
             shutil.rmtree(other)
 
 
-class ResumePoint(Checkpoint):  # Lightning calls Checkpoint last, after all other callbacks
+class ResumeCheckpoint(Checkpoint):  # Lightning calls Checkpoint last, after all other callbacks
     """Saves the whole state of a training at the end of an epoch.
 
     Args:

@@ -23,7 +23,7 @@ from rubro.base.console import say
 from rubro.base.errors import TrainingError
 from rubro.base.threads import interruptibly
 from rubro.training.machines import interface_to
-from rubro.training.optimizers import rows_of, taken_row_gradient
+from rubro.training.optimizers import sparse_rows, taken_row_gradient
 
 NO_CHECKPOINT = "none"
 _START = timedelta(minutes=30)  # for all machines to come
@@ -177,7 +177,7 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 def _average_of_rows(gradient: torch.Tensor) -> torch.Tensor:
     """Return the average of a sparse gradient, its rows sorted, each once."""
-    rows, values = rows_of(gradient)
+    rows, values = sparse_rows(gradient)
     numbers = _gathered(rows.new_tensor([len(rows)])).flatten().tolist()
     missing = max(numbers) - len(rows)
     of_all = _gathered(torch.cat([rows, rows.new_zeros(missing)]))

@@ -28,9 +28,15 @@ from rubro.base.params import TrainParams
 from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
 from rubro.models.batches import Batches
-from rubro.training.budget import Passes, batch_size_for, learning_rate_factor
-from rubro.training.callbacks import BEST, BestState, EpochLog, EpochProgress, KeptSigterm
-from rubro.training.checkpoints import ResumePoint
+from rubro.training.budget import EpochRule, batch_size_for, learning_rate_factor
+from rubro.training.callbacks import (
+    SELECTION_METRIC,
+    BestState,
+    EpochLog,
+    EpochProgress,
+    RestoreSigterm,
+)
+from rubro.training.checkpoints import ResumeCheckpoint
 from rubro.training.devices import NO_CHECKPOINT, SameStart, SharedTraining
 from rubro.training.loss import class_shares
 from rubro.training.machines import Processes
@@ -43,12 +49,12 @@ for _logger in ("pytorch.utilities.rank_zero", "fabric.utilities.distributed"):
     logging.getLogger(f"lightning.{_logger}").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 
-_PASSES = Passes(titles=480_000, least=2, most=48)
+_PASSES = EpochRule(titles=480_000, least=2, most=48)
 _GLOO = re.compile("/gloo/|Application timeout")  # in its errors; it has no class of its own
 
 
 @dataclass(frozen=True)
-class TrainingTitles:
+class TrainingData:
     """Titles of a training.
 
     Attributes:
@@ -82,7 +88,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """The outcome of a training.
 
     Attributes:
@@ -112,7 +118,7 @@ class TitleBatches(L.LightningDataModule):
 
     def __init__(
         self,
-        titles: TrainingTitles,
+        titles: TrainingData,
         weights: np.ndarray,
         batch_size: int,
         seed: int,
@@ -145,11 +151,11 @@ class TitleBatches(L.LightningDataModule):
 
 def train(
     network: nn.Module,
-    titles: TrainingTitles,
+    titles: TrainingData,
     params: TrainParams,
     run: Run,
     report: Callable[[int, dict[str, float]], None],
-) -> Trained:
+) -> TrainingResult:
     """Train a network and keep the epoch with the best balanced accuracy on validation.
 
     Where batch_size is "auto", it is 256, 512 from 32,000 titles on, and 1,024 from 128,000 on; the
@@ -177,14 +183,16 @@ def train(
     weights = title_weights(titles.train.labels, titles.classes, params)
     weighted = int((weights > 0).sum())
     batch_size = batch_size_for(weighted, params.batch_size)
-    epochs = _PASSES.over(weighted, params.max_epochs)
+    epochs = _PASSES.epochs(weighted, params.max_epochs)
     data = TitleBatches(titles, weights, batch_size, run.seed, params.row_dropout)
     log = EpochLog(report)
     progress: list[Callback] = [EpochProgress()] if console().is_terminal else []
-    callbacks = [*progress, log, KeptSigterm()]
+    callbacks = [*progress, log, RestoreSigterm()]
     if params.early_stopping_patience:
-        callbacks.append(EarlyStopping(BEST, mode="max", patience=params.early_stopping_patience))
-    best, resume = BestState(), ResumePoint(run.checkpoints)
+        callbacks.append(
+            EarlyStopping(SELECTION_METRIC, mode="max", patience=params.early_stopping_patience)
+        )
+    best, resume = BestState(), ResumeCheckpoint(run.checkpoints)
     processes, checkpoint = run.processes, resume.checkpoint
     if processes.count > 1:
         callbacks.append(SameStart(_start(network, titles, params, run.seed)))
@@ -213,18 +221,18 @@ def train(
     _fit(trainer, classifier, data, checkpoint)
     if not trainer.is_global_zero:  # rank 0 has the outcome
         sys.exit()
-    scores = [metrics[BEST] for metrics in log.history]
+    scores = [metrics[SELECTION_METRIC] for metrics in log.history]
     at = scores.index(max(scores))
     summary = {
         "best": {"epoch": at, **_nested(log.history[at])},
         "last": {"epoch": len(scores) - 1, **_nested(log.history[-1])},
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    return Trained(best.state, summary, _origin(trainer))
+    return TrainingResult(best.state, summary, _origin(trainer))
 
 
 def _start(
-    network: nn.Module, titles: TrainingTitles, params: TrainParams, seed: int
+    network: nn.Module, titles: TrainingData, params: TrainParams, seed: int
 ) -> dict[str, str | list[np.ndarray]]:
     """Return what must be the same in each process at the start, for SameStart."""
     tokens = titles.tokens

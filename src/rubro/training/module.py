@@ -15,7 +15,7 @@ from rubro.evaluation.metrics import accuracy, balanced_accuracy
 from rubro.models.batches import Batch
 from rubro.models.layers import RowTable
 from rubro.training.devices import average_gradients
-from rubro.training.loss import AdjustedCrossEntropy, Doubt, Judged
+from rubro.training.loss import AdjustedCrossEntropy, LabelNoiseWeights, LossOutput
 from rubro.training.optimizers import RowWiseAdam
 
 
@@ -23,7 +23,7 @@ class TitleClassifier(L.LightningModule):
     """Cross-entropy, two optimisers (embedding tables, dense layers) and their schedules.
 
     Rare classes count as much as common ones: see AdjustedCrossEntropy. Titles with a doubtful label
-    weigh less: see Doubt.
+    weigh less: see LabelNoiseWeights.
 
     Args:
         network: Module from a Batch to logits.
@@ -54,7 +54,7 @@ class TitleClassifier(L.LightningModule):
         self._cross_entropy = AdjustedCrossEntropy(
             class_shares, params.prior_adjustment, params.label_smoothing
         )
-        self._doubt = Doubt(len(class_shares), params.label_doubt)
+        self._doubt = LabelNoiseWeights(len(class_shares), params.label_doubt)
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._train_metrics: dict[str, float] = {}
 
@@ -94,9 +94,9 @@ class TitleClassifier(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.log_dict({**self._train_metrics, **self._metrics("validation")}, sync_dist=True)
 
-    def _judged(self, batch: Batch) -> Judged:
+    def _judged(self, batch: Batch) -> LossOutput:
         """Return what the network says of a batch, and keep it for the metrics."""
-        judged: Judged = self._cross_entropy(self.network(batch), batch.targets)
+        judged: LossOutput = self._cross_entropy(self.network(batch), batch.targets)
         self._seen.append((judged.cross_entropy, judged.predictions, batch.targets))
         return judged
 
