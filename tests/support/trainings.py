@@ -19,7 +19,7 @@ from rubro.base.params import TrainParams
 from rubro.features.embedding import Embedding
 from rubro.models.batches import Batch
 from rubro.models.layers import ModelShape, Network
-from rubro.training.loop import Run, TrainingResult, TrainingData, train
+from rubro.training.loop import TrainingData, TrainingResult, train
 from support.helpers import (
     BIGRAM_BUCKETS,
     LABELS,
@@ -56,9 +56,16 @@ def run(
         assert epoch == len(history)
         history.append(metrics)
 
-    where = Run(seed, accelerator, folder or Path(tempfile.mkdtemp()))
-    titles = TrainingData(*data, CLASSES)
-    return train(network, titles, params, where, remember), history
+    result = train(
+        network,
+        TrainingData(*data, CLASSES),
+        params,
+        remember,
+        seed=seed,
+        accelerator=accelerator,
+        checkpoints=folder or Path(tempfile.mkdtemp()),
+    )
+    return result, history
 
 
 def fresh(kind: str, params: TrainParams, embedding: Embedding) -> Network:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rubro.training.budget import EpochRule, batch_size_for, learning_rate_factor
 
-RULE = EpochRule(titles=480_000, least=2, most=20)
+RULE = EpochRule(titles=480_000, minimum=2, maximum=20)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from rubro.features.titles import LabelledTitles, Labels
 from rubro.models.batches import Batch
 from rubro.models.layers import ModelShape, Network
 from rubro.training.callbacks import SELECTION_METRIC
-from rubro.training.loop import Run, TrainingResult, TrainingData, train
+from rubro.training.loop import TrainingData, TrainingResult, train
 from rubro.training.loss import LabelNoiseWeights
 from support.helpers import (
     BIGRAM_BUCKETS,
@@ -132,7 +132,7 @@ def test_each_epoch_shows_each_title_once_in_batches_of_its_own(
     model = Numbered([0] * 3, steps_an_epoch=3)
     params = hyperparameters("mlp", max_epochs=3, batch_size=4)
     data = TrainingData(titles, titles, tokens, 12)
-    train(model, data, params, Run(1, "cpu", Path.cwd()), lambda epoch, metrics: None)
+    train(model, data, params, lambda *_: None, seed=1, accelerator="cpu", checkpoints=Path.cwd())
     assert [sorted(chain.from_iterable(epoch)) for epoch in model.shown] == [list(range(12))] * 3
     neighbours = {frozenset(frozenset(batch) for batch in epoch) for epoch in model.shown}
     assert len(neighbours) == 3

@@ -8,7 +8,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from rubro.base.errors import DataError
 from rubro.features.titles import Labels
-from rubro.training.title_weights import title_weights, selection_titles
+from rubro.training.title_weights import selection_titles, title_weights
 from support.helpers import MakeHyperparameters
 
 pytest_plugins = ["support.helpers"]

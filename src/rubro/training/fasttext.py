@@ -27,7 +27,7 @@ class Sentences(Protocol):
     def __iter__(self) -> Iterator[list[str]]: ...
 
 
-_PASSES = EpochRule(titles=400_000, least=1, most=10)
+_PASSES = EpochRule(titles=400_000, minimum=1, maximum=10)
 
 
 class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
