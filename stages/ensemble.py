@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import process_setup  # noqa: F401
 
 import numpy as np
-from model_output import SUBSET, log_outcome, save, titles_that_choose
+from model_output import SUBSET, log_outcome, save, validation_titles
 
 from rubro.base.files import write_json
 from rubro.base.params import Params
@@ -25,7 +25,7 @@ from rubro.training.tracking import tracked
 
 def main(params: Params) -> None:
     members = [Model.load(Path("models") / name) for name in params.ensemble.members]
-    titles, targets = titles_that_choose(params)
+    titles, targets = validation_titles(params)
     together = combined("ensemble", members)
     with tracked(None, "ensemble", {"ensemble": params.ensemble.model_dump()}) as tracker:
         weights = fit_weights(Classifier(together).member_logits(titles), targets)

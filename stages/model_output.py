@@ -16,17 +16,17 @@ from rubro.features.vocabulary import load_subwords
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import AnyMember, Model, ModelDescription, TextParams
 from rubro.training.calibration import calibrated
-from rubro.training.title_weights import titles_to_choose_by
+from rubro.training.title_weights import selection_titles
 from rubro.training.tracking import Tracker
 
 SUBSET, FEATURES, VOCABULARY = map(Path, ("data/subset", "data/features", "data/vocabulary"))
 
 
-def titles_that_choose(params: Params) -> tuple[list[str], np.ndarray]:
+def validation_titles(params: Params) -> tuple[list[str], np.ndarray]:
     """Return the validation titles for choosing weights and calibration, and their targets."""
     table = load_split(SUBSET, "validation")
     labels = labels_of(table["category"], table["label_quality"], load_labels(SUBSET))
-    chosen = titles_to_choose_by(labels, params.min_reliable_titles)
+    chosen = selection_titles(labels, params.min_reliable_titles)
     return table["title"].iloc[chosen].to_list(), labels.targets[chosen]
 
 
@@ -55,7 +55,7 @@ def save_member(
         members={name: member},
     )
     model = Model(description, subwords.vocabulary, {name: tensors})
-    return save(model, *titles_that_choose(params))
+    return save(model, *validation_titles(params))
 
 
 def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]:

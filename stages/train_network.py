@@ -1,6 +1,6 @@
-"""Common part of train_mlp and train_cnn: features and embedding in, model and curves out."""
+"""Code shared by train_mlp and train_cnn: train a network from features and an embedding."""
 
-import os
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,27 +13,25 @@ from model_output import FEATURES, SUBSET, log_outcome, save_member
 from rubro.base.console import console
 from rubro.base.files import write_json
 from rubro.base.params import Params, TrainParams
-from rubro.base.threads import VARIABLE, thread_count
 from rubro.data.splits import load_labels
 from rubro.features.embedding import Embedding
 from rubro.features.titles import load_features
 from rubro.models.layers import ModelShape, Network, stored
 from rubro.prediction.folder import CnnMember, MlpMember
-from rubro.training.callbacks import CURVES
+from rubro.training.callbacks import SPLITS
 from rubro.training.checkpoints import checkpoint_folder
-from rubro.training.loop import Run, TrainingTitles, train
-from rubro.training.machines import processes_of
-from rubro.training.title_weights import titles_to_choose_by
+from rubro.training.data_parallel import connected, find_processes
+from rubro.training.loop import TrainingData, train
+from rubro.training.title_weights import selection_titles
 from rubro.training.tracking import tracked
 
 EMBEDDING = Path("models/embedding")
-_LEADER = "RUBRO_LEADER"
 
 
 def initial_network(
     kind: type[Network], params: Params, hyperparameters: TrainParams, classes: int
 ) -> Network:
-    """Return a network that starts from the embedding, or from a random one.
+    """Return a network that starts from the trained embedding or from random vectors.
 
     Args:
         kind: Class of the network.
@@ -65,49 +63,52 @@ def train_network(
     Args:
         name: Name of the model.
         kind: Class of the network.
-        member: Class of its entry in model.json.
+        member: Class of the network's entry in model.json.
         params: All parameters.
         hyperparameters: Parameters of the network.
     """
-    processes = processes_of(params.nodes, params.devices, started=process_setup.LEADER is not None)
-    console().quiet = not processes.speaks
-    L.seed_everything(params.seed, verbose=False)
-    (train_titles, validation), tokens = load_features(FEATURES, "train", "validation")
-    chosen = titles_to_choose_by(validation.labels, params.min_reliable_titles)
-    classes = len(load_labels(SUBSET))
-    titles = TrainingTitles(train_titles, validation.take(chosen), tokens, classes)
-    network = initial_network(kind, params, hyperparameters, classes)
-    training: dict[str, Any] = {"seed": params.seed, **hyperparameters.model_dump()}
-    settings = {
-        **training,
-        "accelerator": params.accelerator,
-        "devices": processes.count,
-        "min_reliable_titles": params.min_reliable_titles,
-        "featurize": params.featurize.model_dump(),
-    }
-    if params.devices > 1 and not process_setup.LEADER:  # for the processes that Lightning starts
-        os.environ[_LEADER] = str(os.getpid())
-        os.environ[VARIABLE] = str(thread_count() // params.devices)
-    where = params.seed, params.accelerator
-    if not processes.leads:  # the process that does writes the outcome
-        with TemporaryDirectory() as empty:
-            run = Run(*where, Path(empty), processes)
-            train(network, titles, hyperparameters, run, lambda *_: None)
-    inputs = [FEATURES, SUBSET, EMBEDDING, process_setup.CODE]
-    curves = Path("metrics/curves") / name
-    with (
-        checkpoint_folder(name, settings, inputs) as checkpoints,
-        tracked(curves, f"train_{name}", {f"train_{name}": training}) as tracker,
-    ):
-        run = Run(*where, checkpoints, processes)
-        trained = train(network, titles, hyperparameters, run, tracker.log_epoch)
-        network.load_state_dict(trained.state)
+    processes = find_processes(params.nodes, params.devices)
+    console().quiet = processes.local_rank > 0
+    with ExitStack() as stack:
+        stack.enter_context(connected(processes, params.accelerator))
+        L.seed_everything(params.seed, verbose=False)
+        (train_titles, validation), tokens = load_features(FEATURES, "train", "validation")
+        chosen = selection_titles(validation.labels, params.min_reliable_titles)
+        classes = len(load_labels(SUBSET))
+        data = TrainingData(train_titles, validation.take(chosen), tokens, classes)
+        network = initial_network(kind, params, hyperparameters, classes)
+        training: dict[str, Any] = {"seed": params.seed, **hyperparameters.model_dump()}
+        settings = {
+            **training,
+            "accelerator": params.accelerator,
+            "devices": processes.count,
+            "min_reliable_titles": params.min_reliable_titles,
+            "featurize": params.featurize.model_dump(),
+        }
+        inputs = [FEATURES, SUBSET, EMBEDDING, process_setup.CODE]
+        if processes.rank == 0:
+            checkpoints = stack.enter_context(checkpoint_folder(name, settings, inputs))
+            curves, values = Path("metrics/curves") / name, {f"train_{name}": training}
+            tracker = stack.enter_context(tracked(curves, f"train_{name}", values))
+        else:
+            checkpoints = Path(stack.enter_context(TemporaryDirectory()))
+        result = train(
+            network,
+            data,
+            hyperparameters,
+            tracker.log_epoch if processes.rank == 0 else lambda *_: None,
+            seed=params.seed,
+            accelerator=params.accelerator,
+            checkpoints=checkpoints,
+            processes=processes,
+        )
+        network.load_state_dict(result.state)
         tensors = stored(network, hyperparameters.table_precision)
         own = {key: value for key, value in training.items() if key in member.model_fields}
         size = network.token_vectors.table.embedding_dim
-        entry = member(**own, vector_size=size, training=training | trained.origin)
+        entry = member(**own, vector_size=size, training=training | result.origin)
         summary = save_member(name, entry, tensors, params)
-        write_json(Path(f"metrics/train_{name}.json"), {**trained.summary, **summary})
-        best = trained.summary["best"]
-        of_best = {f"best/{split}/{k}": v for split in CURVES for k, v in best[split].items()}
-        log_outcome(tracker, name, summary, of_best)
+        write_json(Path(f"metrics/train_{name}.json"), {**result.summary, **summary})
+        best = result.summary["best"]
+        best_metrics = {f"best/{split}/{k}": v for split in SPLITS for k, v in best[split].items()}
+        log_outcome(tracker, name, summary, best_metrics)

@@ -15,14 +15,16 @@ from rubro.data.splits import load_labels
 from rubro.features.titles import load_features
 from rubro.features.vocabulary import load_subwords
 from rubro.prediction.folder import SvmMember
-from rubro.training.svm import Inputs, fit_svm
+from rubro.training.svm import FeatureSizes, fit_svm
 from rubro.training.tracking import tracked
 
 
 def main(params: Params) -> None:
     (train,), tokens = load_features(FEATURES, "train")
     subwords = load_subwords(VOCABULARY)
-    sizes = Inputs(len(subwords.vocabulary), subwords.row_count, params.featurize.bigram_buckets)
+    sizes = FeatureSizes(
+        len(subwords.vocabulary), subwords.row_count, params.featurize.bigram_buckets
+    )
     classes = len(load_labels(SUBSET))
     training = {"seed": params.seed, **params.train_svm.model_dump()}
     with tracked(None, "train_svm", {"train_svm": training}) as tracker:

@@ -19,7 +19,7 @@ from rubro.base.params import TrainParams
 from rubro.features.embedding import Embedding
 from rubro.models.batches import Batch
 from rubro.models.layers import ModelShape, Network
-from rubro.training.loop import Run, Trained, TrainingTitles, train
+from rubro.training.loop import TrainingData, TrainingResult, train
 from support.tiny_models import (
     BIGRAM_BUCKETS,
     LABELS,
@@ -33,7 +33,7 @@ pytest_plugins = ["support.tiny_models"]
 
 CLASSES = len(LABELS)
 History = list[dict[str, float]]
-Fit = Callable[..., tuple[nn.Module, Trained, History]]
+Fit = Callable[..., tuple[nn.Module, TrainingResult, History]]
 Report = Callable[[int, dict[str, float]], None]
 
 
@@ -46,7 +46,7 @@ def run(
     accelerator: str = "cpu",
     folder: Path | None = None,
     report: Report | None = None,
-) -> tuple[Trained, History]:
+) -> tuple[TrainingResult, History]:
     """Train a network; return the outcome and the metrics of each epoch."""
     history: History = []
 
@@ -56,9 +56,16 @@ def run(
         assert epoch == len(history)
         history.append(metrics)
 
-    where = Run(seed, accelerator, folder or Path(tempfile.mkdtemp()))
-    titles = TrainingTitles(*data, CLASSES)
-    return train(network, titles, params, where, remember), history
+    result = train(
+        network,
+        TrainingData(*data, CLASSES),
+        params,
+        remember,
+        seed=seed,
+        accelerator=accelerator,
+        checkpoints=folder or Path(tempfile.mkdtemp()),
+    )
+    return result, history
 
 
 def fresh(kind: str, params: TrainParams, embedding: Embedding) -> Network:
@@ -76,7 +83,7 @@ def fit(embedding: Embedding, hyperparameters: MakeHyperparameters, learnable: L
 
     def make(
         kind: str, data: Learnable = learnable, seed: int = 1, **overrides: Any
-    ) -> tuple[nn.Module, Trained, History]:
+    ) -> tuple[nn.Module, TrainingResult, History]:
         params = hyperparameters(kind, **overrides)
         network = fresh(kind, params, embedding)
         return network, *run(network, data, params, seed)

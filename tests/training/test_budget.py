@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rubro.training.budget import Passes, batch_size_for, learning_rate_factor
+from rubro.training.budget import EpochRule, batch_size_for, learning_rate_factor
 
-RULE = Passes(titles=480_000, least=2, most=20)
+RULE = EpochRule(titles=480_000, minimum=2, maximum=20)
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ RULE = Passes(titles=480_000, least=2, most=20)
     ],
 )
 def test_few_titles_are_passed_over_more_often(titles: int, passes: int) -> None:
-    assert RULE.over(titles, "auto") == passes
+    assert RULE.epochs(titles, "auto") == passes
 
 
 @given(st.integers(1, 10**8), st.integers(1, 1000))
 def test_what_the_user_asks_for_counts(titles: int, asked: int) -> None:
-    assert RULE.over(titles, asked) == asked
+    assert RULE.epochs(titles, asked) == asked
 
 
 @pytest.mark.parametrize(

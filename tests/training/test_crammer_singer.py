@@ -8,7 +8,7 @@ from scipy import sparse
 from sklearn.svm import LinearSVC
 
 from rubro.base.threads import VARIABLE
-from rubro.training.crammer_singer import fit_margins
+from rubro.training.crammer_singer import fit_crammer_singer
 
 CLASSES = 30
 
@@ -38,7 +38,7 @@ def objective(
 def test_the_minimum_is_that_of_scikit_learn() -> None:
     inputs, targets = problem()
     costs = np.random.default_rng(4).uniform(0.2, 2, len(targets))
-    found = fit_margins(inputs, targets, costs, CLASSES, 1e-3, 100, seed=1)
+    found = fit_crammer_singer(inputs, targets, costs, CLASSES, 1e-3, 100, seed=1)
     reference = LinearSVC(
         multi_class="crammer_singer", tol=1e-4, max_iter=10_000, fit_intercept=False
     ).fit(inputs, targets, sample_weight=costs)
@@ -55,7 +55,9 @@ def test_the_weights_are_the_same_for_any_number_of_threads_and_again(
     found = []
     for threads in ("1", "2", "4", "1"):
         monkeypatch.setenv(VARIABLE, threads)
-        found.append(fit_margins(inputs, targets, np.ones(len(targets)), CLASSES, 0.1, 50, seed=1))
+        found.append(
+            fit_crammer_singer(inputs, targets, np.ones(len(targets)), CLASSES, 0.1, 50, seed=1)
+        )
     for other in found[1:]:
         np.testing.assert_array_equal(other.weights, found[0].weights)
 
@@ -64,7 +66,7 @@ def test_more_categories_than_a_title_may_have_rivals_are_fitted() -> None:
     classes = 200
     targets = np.arange(classes).repeat(3)
     inputs = sparse.csr_matrix(np.ones((len(targets), 1)))  # no input tells them apart
-    found = fit_margins(inputs, targets, np.ones(len(targets)), classes, 0.1, 20, seed=1)
+    found = fit_crammer_singer(inputs, targets, np.ones(len(targets)), classes, 0.1, 20, seed=1)
     assert np.isfinite(found.weights).all()
     assert np.abs(found.weights).max() < 1
 
@@ -73,12 +75,12 @@ def test_a_title_without_inputs_changes_nothing() -> None:
     inputs, targets = problem()
     empty = sparse.vstack([inputs, sparse.csr_matrix((1, inputs.shape[1]))], format="csr")
     costs = np.ones(len(targets) + 1)
-    found = fit_margins(empty, np.append(targets, 0), costs, CLASSES, 1e-3, 100, seed=1)
-    without = fit_margins(inputs, targets, costs[:-1], CLASSES, 1e-3, 100, seed=1)
+    found = fit_crammer_singer(empty, np.append(targets, 0), costs, CLASSES, 1e-3, 100, seed=1)
+    without = fit_crammer_singer(inputs, targets, costs[:-1], CLASSES, 1e-3, 100, seed=1)
     np.testing.assert_allclose(found.weights, without.weights, atol=0.01)
 
 
 def test_a_fit_that_is_cut_off_has_not_converged() -> None:
     inputs, targets = problem()
-    found = fit_margins(inputs, targets, np.ones(len(targets)), CLASSES, 1e-4, 1, seed=1)
+    found = fit_crammer_singer(inputs, targets, np.ones(len(targets)), CLASSES, 1e-4, 1, seed=1)
     assert not found.converged

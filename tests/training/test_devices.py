@@ -1,4 +1,4 @@
-"""Processes that share a training: as good as one, repeatable, and they go on and end together."""
+"""Trainings with several processes on one machine: results, resuming and ending."""
 
 from __future__ import annotations
 
@@ -12,17 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from torch import distributed
-from torch.multiprocessing.spawn import start_processes
 
-from rubro.training.devices import average_gradients
 from support.tiny_project import change_params, digests, environment, outputs_of, run_in
 
 pytest_plugins = ["support.tiny_project"]
-PROCESSES = 3
 
 
 @pytest.fixture
@@ -132,54 +126,3 @@ def test_a_process_that_dies_ends_the_other(shared: Path) -> None:
     assert "Traceback" not in said
     said, _, _ = train(shared, "mlp")
     assert "resuming after epoch" in said
-
-
-def gradients_of(rank: int) -> list[torch.Tensor]:
-    """Gradients of a process: a matrix, a table, a vector, and a table without rows in one process."""
-    random = np.random.default_rng(rank)
-    rows = np.unique(random.integers(0, 40, 25))
-    return [
-        torch.from_numpy(random.normal(size=(3, 2)).astype(np.float32)),
-        torch.sparse_coo_tensor(
-            torch.from_numpy(rows)[None],
-            torch.from_numpy(random.normal(size=(len(rows), 4)).astype(np.float32)),
-            (40, 4),
-            check_invariants=True,
-        ),
-        torch.from_numpy(random.normal(size=5).astype(np.float32)),
-        torch.sparse_coo_tensor(
-            torch.arange(rank, 2 * rank)[None],
-            torch.full((rank, 2), 1.5),
-            (40, 2),
-            check_invariants=True,
-        ),
-    ]
-
-
-def average(rank: int, folder: Path) -> None:
-    """Average the gradients of the processes, one of which this is; save what it gets."""
-    distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=PROCESSES)
-    parameters = []
-    for gradient in gradients_of(rank):
-        parameters.append(torch.nn.Parameter(torch.zeros(gradient.shape)))
-        parameters[-1].grad = gradient
-    parameters.append(torch.nn.Parameter(torch.zeros(2)))  # one that is not trained
-    average_gradients(parameters)
-    (folder / str(rank)).mkdir()  # a file's name would be among its bytes
-    torch.save([parameter.grad for parameter in parameters], folder / str(rank) / "gradients")
-
-
-def test_gradients_are_averaged_to_the_same_bytes_in_each_process(tmp_path: Path) -> None:
-    start_processes(average, (tmp_path,), PROCESSES, start_method="fork")  # type: ignore[no-untyped-call]
-    saved = [(tmp_path / str(rank) / "gradients").read_bytes() for rank in range(PROCESSES)]
-    assert len(set(saved)) == 1
-    *averages, untrained = torch.load(tmp_path / "0" / "gradients")
-    assert untrained is None
-    of_all = zip(*map(gradients_of, range(PROCESSES)), strict=True)
-    for found, each in zip(averages, of_all, strict=True):
-        assert found.is_sparse == each[0].is_sparse
-        if found.is_sparse:
-            rows = found._indices()[0].tolist()
-            assert rows == sorted({row for one in each for row in one._indices()[0].tolist()})
-        wanted = torch.stack([one.to_dense() for one in each]).mean(0)
-        torch.testing.assert_close(found.to_dense(), wanted)

@@ -23,9 +23,9 @@ from rubro.features.ragged import Ragged
 from rubro.features.titles import LabelledTitles, Labels
 from rubro.models.batches import Batch
 from rubro.models.layers import ModelShape, Network
-from rubro.training.callbacks import BEST
-from rubro.training.loop import Run, Trained, TrainingTitles, train
-from rubro.training.loss import Doubt
+from rubro.training.callbacks import SELECTION_METRIC
+from rubro.training.loop import TrainingData, TrainingResult, train
+from rubro.training.loss import LabelNoiseWeights
 from support.tiny_models import (
     BIGRAM_BUCKETS,
     NETWORKS,
@@ -131,8 +131,8 @@ def test_each_epoch_shows_each_title_once_in_batches_of_its_own(
 
     model = Numbered([0] * 3, steps_an_epoch=3)
     params = hyperparameters("mlp", max_epochs=3, batch_size=4)
-    data = TrainingTitles(titles, titles, tokens, 12)
-    train(model, data, params, Run(1, "cpu", Path.cwd()), lambda epoch, metrics: None)
+    data = TrainingData(titles, titles, tokens, 12)
+    train(model, data, params, lambda *_: None, seed=1, accelerator="cpu", checkpoints=Path.cwd())
     assert [sorted(chain.from_iterable(epoch)) for epoch in model.shown] == [list(range(12))] * 3
     neighbours = {frozenset(frozenset(batch) for batch in epoch) for epoch in model.shown}
     assert len(neighbours) == 3
@@ -146,7 +146,9 @@ def test_the_kept_epoch_is_the_first_of_the_best_balanced_accuracy(
 ) -> None:
     params = hyperparameters("mlp", max_epochs=len(right), batch_size=10)
     trained, history = run(Scripted(right), same_titles(10, make_titles), params)
-    assert [metrics[BEST] for metrics in history] == pytest.approx([n / 10 for n in right])
+    assert [metrics[SELECTION_METRIC] for metrics in history] == pytest.approx(
+        [n / 10 for n in right]
+    )
     assert trained.summary["best"]["epoch"] == best
     assert int(trained.state["steps"]) == best + 1
     assert trained.summary["best"]["validation"]["balanced_accuracy"] == right[best] / 10
@@ -190,7 +192,7 @@ def test_the_kept_weights_give_the_metrics_of_the_summary(
 ) -> None:
     _, validation, tokens = learnable
     model, trained, history = fit(kind, max_epochs=4, learning_rate=3e-3)
-    assert 0 < history[0][BEST] < 1
+    assert 0 < history[0][SELECTION_METRIC] < 1
     model.load_state_dict(trained.state)
     probabilities = softmax(logits_of(model, validation, tokens), axis=1)
     predictions, targets = probabilities.argmax(axis=1), validation.labels.targets
@@ -200,7 +202,7 @@ def test_the_kept_weights_give_the_metrics_of_the_summary(
         "balanced_accuracy": balanced_accuracy_score(targets, predictions),
     }
     assert trained.summary["best"]["validation"] == pytest.approx(expected, abs=1e-5)
-    best = max(history, key=lambda metrics: metrics[BEST])
+    best = max(history, key=lambda metrics: metrics[SELECTION_METRIC])
     assert trained.summary["best"]["train"]["loss"] == best["train/loss"]
 
 
@@ -339,7 +341,10 @@ def test_doubt_helps_against_flipped_labels(
         scores.append(of_seed)
         # To the last model, that of the most doubt, the flipped titles look wrong.
         probabilities = torch.from_numpy(logits_of(model, titles, tokens)).float().softmax(1)
-        module, targets = Doubt(CLASSES, 1.0), torch.from_numpy(titles.labels.targets).long()
+        module, targets = (
+            LabelNoiseWeights(CLASSES, 1.0),
+            torch.from_numpy(titles.labels.targets).long(),
+        )
         of_labels = probabilities[range(len(targets)), targets]
         for _ in range(100):
             weights = module(of_labels, targets).numpy()
@@ -477,7 +482,7 @@ def test_a_training_stopped_half_way_ends_with_the_same_weights(
         prior_adjustment=1.0,
     )
 
-    def attempt(folder: str, failing: int | None) -> tuple[Trained, History]:
+    def attempt(folder: str, failing: int | None) -> tuple[TrainingResult, History]:
         def report(epoch: int, metrics: dict[str, float]) -> None:
             if epoch == failing:
                 raise OSError("no space left on device")

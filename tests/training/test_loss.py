@@ -10,7 +10,12 @@ import torch
 
 from rubro.base.threads import VARIABLE
 from rubro.features.titles import Labels
-from rubro.training.loss import AdjustedCrossEntropy, Doubt, _by_operations, class_shares
+from rubro.training.loss import (
+    AdjustedCrossEntropy,
+    LabelNoiseWeights,
+    _by_operations,
+    class_shares,
+)
 
 pytest_plugins = ["support.tiny_models"]
 
@@ -23,9 +28,9 @@ def said(probabilities: list[float], targets: list[int]) -> tuple[torch.Tensor, 
     return torch.tensor(probabilities), torch.tensor(targets)
 
 
-def settled(doubt: float, probabilities: list[float], targets: list[int]) -> Doubt:
+def settled(doubt: float, probabilities: list[float], targets: list[int]) -> LabelNoiseWeights:
     """Has seen the same batch until its running means are those of the batch."""
-    module = Doubt(CLASSES, doubt)
+    module = LabelNoiseWeights(CLASSES, doubt)
     for _ in range(200):
         module(*said(probabilities, targets))
     return module
@@ -38,12 +43,12 @@ def any_batch(titles: int = 50) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_without_doubt_every_weight_is_one() -> None:
-    assert Doubt(CLASSES, 0.0)(*any_batch()).tolist() == [1.0] * 50
+    assert LabelNoiseWeights(CLASSES, 0.0)(*any_batch()).tolist() == [1.0] * 50
 
 
 @doubts
 def test_the_mean_weight_of_a_batch_is_one(doubt: float) -> None:
-    module = Doubt(CLASSES, doubt)
+    module = LabelNoiseWeights(CLASSES, doubt)
     for titles in (50, 7, 1):
         weights = module(*any_batch(titles))
         assert weights.shape == (titles,)
@@ -56,12 +61,12 @@ def test_the_mean_weight_of_a_batch_is_one(doubt: float) -> None:
 @pytest.mark.parametrize("probability", [0.01, 0.25, 0.99])
 def test_titles_of_equal_probability_weigh_the_same(doubt: float, probability: float) -> None:
     batch = [probability] * 6, [0, 0, 0, 1, 1, 3]
-    for module in (Doubt(CLASSES, doubt), settled(doubt, *batch)):
+    for module in (LabelNoiseWeights(CLASSES, doubt), settled(doubt, *batch)):
         torch.testing.assert_close(module(*said(*batch)), torch.ones(6), atol=1e-4, rtol=0)
 
 
 def test_weights_are_those_worked_out_by_hand() -> None:
-    weights = Doubt(CLASSES, 0.5)(*said([0.45, 0.9, 0.04], [0, 0, 2]))
+    weights = LabelNoiseWeights(CLASSES, 0.5)(*said([0.45, 0.9, 0.04], [0, 0, 2]))
     # Means start from 1/4: 0.25 + 0.1 * (0.675 - 0.25), and 0.25 + 0.1 * (0.04 - 0.25).
     roots = np.sqrt([0.45 / 0.2925, 2, 0.04 / 0.229])
     np.testing.assert_allclose(weights, roots / roots.mean(), rtol=1e-5)
@@ -85,7 +90,7 @@ def test_a_class_whose_every_title_is_improbable_is_not_starved(doubt: float) ->
     weights = settled(doubt, *batch)(*said(*batch))
     torch.testing.assert_close(weights[:4], weights[4:], atol=1e-4, rtol=1e-4)
     # Of the first batch, the class does weigh less: its mean is not known yet.
-    weights = Doubt(CLASSES, doubt)(*said(*batch))
+    weights = LabelNoiseWeights(CLASSES, doubt)(*said(*batch))
     assert weights[4:].mean() < 0.8 * weights[:4].mean()
 
 
@@ -100,7 +105,7 @@ def test_no_title_weighs_more_than_one_of_twice_the_probability_of_its_class(dou
 
 
 def test_only_the_running_mean_of_a_class_that_is_present_moves() -> None:
-    module = Doubt(CLASSES, 0.5)
+    module = LabelNoiseWeights(CLASSES, 0.5)
     before = module.class_probability.clone()
     assert before.tolist() == [1 / CLASSES] * CLASSES
     module(*said([0.9, 0.7, 0.1], [1, 1, 3]))
@@ -112,21 +117,21 @@ def test_only_the_running_mean_of_a_class_that_is_present_moves() -> None:
 
 def test_running_means_travel_with_the_state() -> None:
     trained = settled(0.5, [0.9, 0.1], [0, 1])
-    restored = Doubt(CLASSES, 0.5)
+    restored = LabelNoiseWeights(CLASSES, 0.5)
     restored.load_state_dict(trained.state_dict())
     assert torch.equal(restored(*any_batch()), trained(*any_batch()))
-    assert not torch.equal(restored(*any_batch()), Doubt(CLASSES, 0.5)(*any_batch()))
+    assert not torch.equal(restored(*any_batch()), LabelNoiseWeights(CLASSES, 0.5)(*any_batch()))
 
 
 def test_no_gradient_flows_through_the_weights() -> None:
     probabilities, targets = any_batch()
     probabilities.requires_grad_()
     for doubt in (0.0, 0.5):
-        assert not Doubt(CLASSES, doubt)(probabilities, targets).requires_grad
+        assert not LabelNoiseWeights(CLASSES, doubt)(probabilities, targets).requires_grad
 
 
 def test_a_batch_of_labels_that_are_all_impossible_has_finite_weights() -> None:
-    weights = Doubt(2, 0.5)(torch.zeros(3), torch.tensor([1, 1, 1]))
+    weights = LabelNoiseWeights(2, 0.5)(torch.zeros(3), torch.tensor([1, 1, 1]))
     torch.testing.assert_close(weights, torch.ones(3))
 
 

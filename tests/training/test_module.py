@@ -12,7 +12,7 @@ from torch import nn
 
 from rubro.features.embedding import Embedding
 from rubro.models.layers import ModelShape
-from rubro.training.loss import Doubt
+from rubro.training.loss import LabelNoiseWeights
 from rubro.training.module import TitleClassifier
 from support.tiny_models import BIGRAM_BUCKETS, NETWORKS, MakeHyperparameters, MakeTitles, logits_of
 from support.trainings import CLASSES, Fit, FreeLogits, run
@@ -123,9 +123,9 @@ def test_a_step_follows_the_gradient_that_all_weights_leave(
     run(model, (titles, titles, tokens), params)
     labels = torch.tensor(targets)
     quality = torch.where(torch.tensor(reliable), 1.0, 0.5)
-    # Doubt is of what the model says, the loss of what the shares of the classes make of it.
+    # LabelNoiseWeights is of what the model says, the loss of what the shares of the classes make of it.
     probability = start.softmax(1)[range(len(labels)), labels]
-    weights = quality * Doubt(CLASSES, 0.7)(probability, labels) / quality.sum()
+    weights = quality * LabelNoiseWeights(CLASSES, 0.7)(probability, labels) / quality.sum()
     shares = torch.tensor([2.5, 1.5, 1.0, 0.5]) / 5.5
     smooth = 0.8 * nn.functional.one_hot(labels, CLASSES) + 0.2 * shares
     step = weights.unsqueeze(1) * (smooth - (start + 0.5 * shares.log()).softmax(1))

@@ -183,9 +183,9 @@ def test_a_killed_machine_ends_the_other_and_both_resume(machines: Machines, kil
 
 def test_a_cut_link_ends_both(machines: Machines) -> None:
     for machine in machines:
-        module = machine.folder / "src/rubro/training/devices.py"
+        module = machine.folder / "src/rubro/training/data_parallel.py"
         text, count = re.subn(
-            "_SILENCE = .*", "_SILENCE = timedelta(seconds=4)", module.read_text()
+            "_NODE_TIMEOUT = .*", "_NODE_TIMEOUT = timedelta(seconds=4)", module.read_text()
         )
         assert count == 1
         module.write_text(text)

@@ -26,7 +26,7 @@ from rubro.features.subwords import Subwords
 from rubro.features.titles import LabelledTitles
 from rubro.prediction.folder import SvmMember
 from rubro.prediction.networks import SvmScorer
-from rubro.training.svm import Inputs, fit_svm
+from rubro.training.svm import FeatureSizes, fit_svm
 from support.tiny_models import (
     BIGRAM_BUCKETS,
     LABELS,
@@ -74,7 +74,7 @@ def fit(subwords: Subwords, make_params: MakeParams) -> Fit:
             **changes,
         }
         params = make_params({f"train_svm.{key}": value for key, value in values.items()})
-        sizes = Inputs(len(known.vocabulary), known.row_count, buckets)
+        sizes = FeatureSizes(len(known.vocabulary), known.row_count, buckets)
         tensors = fit_svm(titles, tokens, sizes, classes, params.train_svm, seed)
         return Svm(tensors, SvmScorer(tensors, sizes.words, sizes.rows))
 
@@ -324,7 +324,7 @@ from rubro.base.params_file import load_params
 from rubro.features.featurizer import TitleFeatures, Tokens
 from rubro.features.ragged import Ragged
 from rubro.features.titles import LabelledTitles, Labels
-from rubro.training.svm import Inputs, fit_svm
+from rubro.training.svm import FeatureSizes, fit_svm
 
 words, titles = 3000, 20_000
 random = np.random.default_rng(0)
@@ -337,7 +337,7 @@ params = load_params("params.yaml").train_svm.model_copy(
     update={"C": 1e3, "tolerance": 1e-9, "max_iterations": 10**6}
 )
 with reported_errors():
-    fit_svm(train, each, Inputs(words, words, 0), 500, params, seed=1)
+    fit_svm(train, each, FeatureSizes(words, words, 0), 500, params, seed=1)
 """
 
 

@@ -8,7 +8,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from rubro.base.errors import DataError
 from rubro.features.titles import Labels
-from rubro.training.title_weights import title_weights, titles_to_choose_by
+from rubro.training.title_weights import selection_titles, title_weights
 from support.tiny_models import MakeHyperparameters
 
 pytest_plugins = ["support.tiny_models"]
@@ -74,11 +74,11 @@ def test_dropping_every_title_is_an_error_that_names_the_parameter(
     [(1, [0, 1, 3]), (3, [0, 1, 3]), (4, [0, 1, 2, 3, 4, 5]), (10**9, [0, 1, 2, 3, 4, 5])],
 )
 def test_reliable_titles_choose_alone_where_there_are_enough(least: int, chosen: list[int]) -> None:
-    found = titles_to_choose_by(LABELS, least)
+    found = selection_titles(LABELS, least)
     assert found.dtype == np.int64
     assert found.tolist() == chosen
 
 
 def test_without_a_reliable_title_all_choose() -> None:
     labels = Labels(LABELS.targets, np.zeros(6, dtype=bool))
-    assert titles_to_choose_by(labels, 1).tolist() == list(range(6))
+    assert selection_titles(labels, 1).tolist() == list(range(6))

@@ -1,4 +1,4 @@
-"""What a training spends on a number of titles: passes, and titles in a batch."""
+"""Values of "auto": number of epochs and batch size for a number of training titles."""
 
 from __future__ import annotations
 
@@ -6,55 +6,54 @@ import math
 from typing import Literal, NamedTuple
 
 
-class Passes(NamedTuple):
-    """A rule for the number of passes: the fewer the titles, the more.
+class EpochRule(NamedTuple):
+    """Rule for the number of epochs: more epochs for fewer titles.
 
     Attributes:
-        titles: Number of titles that all passes together are to see.
-        least: Least number of passes.
-        most: Greatest number of passes.
+        titles: Total number of titles that all epochs together should show.
+        minimum: Minimum number of epochs.
+        maximum: Maximum number of epochs.
     """
 
     titles: int
-    least: int
-    most: int
+    minimum: int
+    maximum: int
 
-    def over(self, titles: int, asked: int | Literal["auto"]) -> int:
-        """Return the number of passes.
+    def epochs(self, titles: int, requested: int | Literal["auto"]) -> int:
+        """Return the number of epochs.
 
-        >>> Passes(480_000, 2, 48).over(40_000, "auto")
+        >>> EpochRule(480_000, 2, 48).epochs(40_000, "auto")
         12
 
         Args:
             titles: Number of training titles, >= 1.
-            asked: Number of passes that the user wants; "auto" = by the rule.
+            requested: Number of epochs set by the user; "auto" = apply the rule.
         """
-        if asked != "auto":
-            return asked
-        return min(max(round(self.titles / titles), self.least), self.most)
+        if requested != "auto":
+            return requested
+        return min(max(round(self.titles / titles), self.minimum), self.maximum)
 
 
-_FEW, _MANY = 32_000, 128_000
-_SMALLEST = 256
+_BASE_BATCH_SIZE = 256
 
 
-def batch_size_for(titles: int, asked: int | Literal["auto"]) -> int:
-    """Return the number of titles in a batch; "auto" = larger batches for more titles, and faster.
+def batch_size_for(titles: int, requested: int | Literal["auto"]) -> int:
+    """Return the number of titles in a batch.
 
     >>> batch_size_for(40_000, "auto")
     512
 
     Args:
         titles: Number of training titles.
-        asked: Number of titles that the user wants; "auto" = by the rule.
+        requested: Batch size set by the user; "auto" = larger, faster batches for more titles.
     """
-    if asked != "auto":
-        return asked
-    return _SMALLEST if titles < _FEW else 2 * _SMALLEST if titles < _MANY else 4 * _SMALLEST
+    if requested != "auto":
+        return requested
+    return _BASE_BATCH_SIZE * (1 if titles < 32_000 else 2 if titles < 128_000 else 4)
 
 
 def learning_rate_factor(batch_size: int) -> float:
-    """Return the factor of learning rates that were chosen for batches of 256 titles.
+    """Return the factor that adapts a learning rate for batches of 256 titles to a batch size.
 
     Source: Malladi et al. 2022, On the SDEs and Scaling Rules for Adaptive Gradient Algorithms.
 
@@ -64,4 +63,4 @@ def learning_rate_factor(batch_size: int) -> float:
     Args:
         batch_size: Number of titles in a batch.
     """
-    return math.sqrt(batch_size / _SMALLEST)
+    return math.sqrt(batch_size / _BASE_BATCH_SIZE)

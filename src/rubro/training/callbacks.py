@@ -1,4 +1,4 @@
-"""Messages and progress of a training."""
+"""Lightning callbacks for the messages, metrics and weights of each epoch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from rich.progress import Progress
 
 from rubro.base.console import console, say
 from rubro.base.errors import TrainingError
+from rubro.training.data_parallel import rank_and_count
 
-BEST = "validation/balanced_accuracy"
-CURVES = ("train", "validation")
-METRICS = ("loss", "accuracy", "balanced_accuracy")
+SELECTION_METRIC = "validation/balanced_accuracy"
+SPLITS = ("train", "validation")
+_METRICS = [f"{s}/{metric}" for s in SPLITS for metric in ("loss", "accuracy", "balanced_accuracy")]
 
 
 class EpochLog(Callback):
-    """Reports and records the metrics of each epoch.
+    """Report and record the metrics of each epoch.
 
     Args:
-        report: Function of the number of an epoch, from 0, and its metrics.
+        report: Function called with the number of an epoch, from 0, and its metrics.
     """
 
     def __init__(self, report: Callable[[int, dict[str, float]], None]) -> None:
@@ -48,11 +49,7 @@ class EpochLog(Callback):
         self._report(epoch, {name: round(value, 6) for name, value in metrics.items()})
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        metrics = {
-            f"{split}/{metric}": float(trainer.callback_metrics[f"{split}/{metric}"])
-            for split in CURVES
-            for metric in METRICS
-        }
+        metrics = {name: float(trainer.callback_metrics[name]) for name in _METRICS}
         if not all(map(math.isfinite, metrics.values())):
             raise TrainingError(
                 f"the loss is NaN or infinite after epoch {trainer.current_epoch + 1}; "
@@ -64,15 +61,15 @@ class EpochLog(Callback):
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
             f"train loss {metrics['train/loss']:.4f}, "
             f"validation loss {metrics['validation/loss']:.4f}, "
-            f"balanced accuracy {metrics[BEST]:.4f}"
+            f"balanced accuracy {metrics[SELECTION_METRIC]:.4f}"
         )
 
 
 class BestState(Callback):
-    """Keeps the state of the network after the epoch with the best balanced accuracy on validation.
+    """Keep the network's state after the epoch with the best balanced accuracy on validation.
 
     Attributes:
-        state: Tensors of the network by name, on the CPU.
+        state: Tensors of the network by name, on the CPU; empty in all processes but process 0.
     """
 
     def __init__(self) -> None:
@@ -86,8 +83,8 @@ class BestState(Callback):
         self._score, self.state = state_dict["score"], state_dict["state"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        score = float(trainer.callback_metrics[BEST])
-        if score > self._score and trainer.is_global_zero:
+        score = float(trainer.callback_metrics[SELECTION_METRIC])
+        if score > self._score and rank_and_count()[0] == 0:
             self._score = score
             network = module.network
             assert isinstance(network, torch.nn.Module)
@@ -95,7 +92,7 @@ class BestState(Callback):
 
 
 class EpochProgress(Callback):
-    """Shows a progress bar of the batches of an epoch."""
+    """Show a progress bar for the batches of an epoch."""
 
     def __init__(self) -> None:
         self._progress = Progress(console=console(), transient=True)
@@ -116,11 +113,8 @@ class EpochProgress(Callback):
         self._progress.stop()
 
 
-class KeptSigterm(Callback):
-    """Keeps the handler of SIGTERM.
-
-    Lightning's own waits in it for the other processes of the training, which may have ended.
-    """
+class RestoreSigterm(Callback):
+    """Undo Lightning's replacement of the SIGTERM handler, so that the signal ends the stage at once."""
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._handler = signal.getsignal(signal.SIGTERM)

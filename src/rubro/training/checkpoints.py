@@ -1,4 +1,4 @@
-"""Checkpoints of interrupted trainings."""
+"""Checkpoints from which interrupted trainings resume."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from rubro import __version__
 from rubro.base.console import say
+from rubro.training.data_parallel import rank_and_count
 
 _FOLDER = ".checkpoints"
-_KEPT = 3
+_MAX_FOLDERS = 3
 INTERVAL = "RUBRO_CHECKPOINT_SECONDS"
 _DEFAULT_INTERVAL = 20.0
 
 
 @contextmanager
 def checkpoint_folder(name: str, settings: dict[str, Any], inputs: list[Path]) -> Iterator[Path]:
-    """Open the folder for the checkpoints of a training; other trainings have other folders.
+    """Create or reopen the folder for the checkpoints of a training.
 
-    The folder is removed when the training succeeds. Of the folders of interrupted trainings with
-    the same name, the latest three are kept. Where another process runs the very same training, the
-    folder is temporary.
+    Each combination of arguments has its own folder, which is removed when the training succeeds.
+    Only the latest three folders of interrupted trainings with the same name are kept. If another
+    process is running the same training, the folder is temporary.
 
     Args:
         name: Name of the model.
         settings: Parameters that affect the result, for JSON.
-        inputs: Files and folders that affect the result, code included.
+        inputs: Files and folders that affect the result, including the code.
 
     Yields:
         Path of an existing folder, named by a hash of all arguments.
@@ -59,11 +60,11 @@ def checkpoint_folder(name: str, settings: dict[str, Any], inputs: list[Path]) -
 
 
 def _checkpoints() -> Path:
-    """Return the folder of all checkpoints.
+    """Return the parent folder of all checkpoint folders.
 
-    It is not an output of a stage, since DVC removes outputs before each run. An experiment in a
-    copy, below .dvc/tmp of the repository, uses the folder of the repository: the copy does not
-    outlive an interruption.
+    It is not an output of a stage, because DVC removes outputs before each run. An experiment that
+    runs in a copy of the repository, below .dvc/tmp, uses the folder of the repository itself,
+    because the copy is removed after an interruption.
     """
     here = Path.cwd()
     for parent in here.parents:
@@ -85,25 +86,26 @@ def _digest(settings: dict[str, Any], inputs: list[Path]) -> str:
 
 
 def _lock_of(folder: Path) -> FileLock:
-    """Return a lock that is released when its process ends, in whatever way."""
+    """Return a lock that the system releases whenever its process ends, even if it is killed."""
     locks = folder.parent / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     return FileLock(locks / folder.name)
 
 
 def _remove_old(folder: Path) -> None:
+    """Remove the oldest folders of the same model that no training is using."""
     name = folder.name.rpartition("-")[0]
     others = []
     for other in set(folder.parent.glob(f"{name}-*")) - {folder}:
         with suppress(FileNotFoundError):  # its training may have ended just now
             others.append((other.stat().st_mtime, other))
-    for _, other in sorted(others)[: -(_KEPT - 1)]:
+    for _, other in sorted(others)[: -(_MAX_FOLDERS - 1)]:
         with suppress(Timeout, FileNotFoundError), _lock_of(other).acquire(blocking=False):
             shutil.rmtree(other)
 
 
-class ResumePoint(Checkpoint):  # Lightning calls Checkpoint last, after all other callbacks
-    """Saves the whole state of a training at the end of an epoch.
+class ResumeCheckpoint(Checkpoint):  # Lightning calls Checkpoint last, after all other callbacks
+    """Save the whole state of a training at the end of an epoch, in process 0.
 
     Args:
         folder: Folder from checkpoint_folder.
@@ -116,7 +118,7 @@ class ResumePoint(Checkpoint):  # Lightning calls Checkpoint last, after all oth
 
     @property
     def checkpoint(self) -> Path | None:
-        """Path of an undamaged checkpoint of an earlier run; None = no checkpoint."""
+        """Path of the undamaged checkpoint of an earlier run; None = no checkpoint."""
         if not self._file.exists():
             return None
         try:
@@ -130,13 +132,13 @@ class ResumePoint(Checkpoint):  # Lightning calls Checkpoint last, after all oth
         stopping = trainer.early_stopping_callback
         if stopping is not None and stopping.stopped_epoch:
             trainer.should_stop = True
+        if rank_and_count()[0] > 0 and trainer.ckpt_path:  # a copy, which has been loaded
+            Path(trainer.ckpt_path).unlink()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        # Writing takes time too.
-        due = time.monotonic() - self._saved_at >= self._interval
-        if trainer.strategy.broadcast(due):  # all devices save, or none
+        due = time.monotonic() - self._saved_at >= self._interval  # because writing takes time too
+        if due and rank_and_count()[0] == 0:
             partial = self._file.with_suffix(".partial")
             trainer.save_checkpoint(partial, weights_only=False)
-            if trainer.is_global_zero:
-                partial.replace(self._file)
+            partial.replace(self._file)
             self._saved_at = time.monotonic()

@@ -44,7 +44,7 @@ class _Titles(NamedTuple):
 
     Attributes:
         starts: Start of each title in inputs, int32 (titles + 1,).
-        inputs: Inputs of each title, int32.
+        inputs: FeatureSizes of each title, int32.
         values: Value of each of these inputs, float32.
         targets: Class indices, int32 (titles,).
         costs: Upper bound of the sum of the dual variables of each title, float32 (titles,).
@@ -65,7 +65,7 @@ class _Titles(NamedTuple):
     violations: np.ndarray
 
 
-def fit_margins(
+def fit_crammer_singer(
     inputs: sparse.csr_matrix,
     targets: np.ndarray,
     costs: np.ndarray,
@@ -86,7 +86,7 @@ def fit_margins(
     takes a fraction of the time of one over all categories.
 
     Args:
-        inputs: Inputs of each title, float32 (titles, inputs).
+        inputs: FeatureSizes of each title, float32 (titles, inputs).
         targets: Class indices, int (titles,).
         costs: Cost of a missing margin of each title, > 0, (titles,).
         classes: Number of categories, at least 2.

@@ -16,7 +16,7 @@ from rubro.base.errors import DataError
 from rubro.base.params import EmbedParams
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import Subwords
-from rubro.training.budget import Passes
+from rubro.training.budget import EpochRule
 
 
 class Sentences(Protocol):
@@ -27,7 +27,7 @@ class Sentences(Protocol):
     def __iter__(self) -> Iterator[list[str]]: ...
 
 
-_PASSES = Passes(titles=400_000, least=1, most=10)
+_PASSES = EpochRule(titles=400_000, minimum=1, maximum=10)
 
 
 class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
@@ -58,7 +58,7 @@ def train_fasttext(
     Raises:
         DataError: The vocabulary is not that of these titles.
     """
-    epochs = _PASSES.over(max(len(sentences), 1), params.epochs)
+    epochs = _PASSES.epochs(max(len(sentences), 1), params.epochs)
     sizes = subwords.params
     model = FastText(
         sg=int(params.model == "skipgram"),

@@ -16,7 +16,7 @@ _CLASS_PROBABILITY_STEP = 0.1
 _LEAST_TRUST, _MOST_TRUST = 1e-12, 2.0
 
 
-class Judged(NamedTuple):
+class LossOutput(NamedTuple):
     """What the logits of a batch say.
 
     Attributes:
@@ -58,7 +58,7 @@ class AdjustedCrossEntropy(nn.Module):
         shares = torch.from_numpy(class_shares).float()
         self.register_buffer("_shares", shares, persistent=False)
 
-    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> Judged:
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> LossOutput:
         """Return loss, probability and prediction of each title.
 
         Args:
@@ -66,7 +66,7 @@ class AdjustedCrossEntropy(nn.Module):
             targets: Class indices, int64 (B,).
         """
         judge: Any = _CrossEntropy.apply if logits.device.type == "cpu" else _by_operations
-        return Judged(*judge(logits, targets, self._adjustment, self._shares, self._smoothing))
+        return LossOutput(*judge(logits, targets, self._adjustment, self._shares, self._smoothing))
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -128,7 +128,7 @@ def _by_operations(
     return loss, -plain, plain.exp(), logits.argmax(1)
 
 
-class Doubt(nn.Module):
+class LabelNoiseWeights(nn.Module):
     """Weights of titles with possibly wrong labels: (p / class mean of p) ** doubt.
 
     p is the probability of the label of a title, and its class mean a running mean over the titles

@@ -1,4 +1,4 @@
-"""A network with its loss, optimisers and metrics, as Lightning trains it."""
+"""LightningModule of a network with its loss, optimisers, schedules and metrics."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from rubro.base.params import TrainParams
 from rubro.evaluation.metrics import accuracy, balanced_accuracy
 from rubro.models.batches import Batch
 from rubro.models.layers import RowTable
-from rubro.training.devices import average_gradients
-from rubro.training.loss import AdjustedCrossEntropy, Doubt, Judged
+from rubro.training.data_parallel import average_gradients, averaged, rank_and_count
+from rubro.training.loss import AdjustedCrossEntropy, LabelNoiseWeights, LossOutput
 from rubro.training.optimizers import RowWiseAdam
 
 
 class TitleClassifier(L.LightningModule):
-    """Cross-entropy, two optimisers (embedding tables, dense layers) and their schedules.
+    """A network trained with one optimiser for embedding tables and one for dense layers.
 
-    Rare classes count as much as common ones: see AdjustedCrossEntropy. Titles with a doubtful label
-    weigh less: see Doubt.
+    The loss is AdjustedCrossEntropy, weighted per title with LabelNoiseWeights.
 
     Args:
-        network: Module from a Batch to logits.
+        network: Module that maps a Batch to logits.
         params: Parameters of the training.
-        steps: Number of steps of the whole training.
+        steps: Number of steps in the whole training.
         class_shares: Share of each class in the training weights, > 0, (classes,).
         seed: Seed of the dropout.
         learning_rate_factor: Factor of both learning rates.
@@ -44,7 +43,7 @@ class TitleClassifier(L.LightningModule):
         learning_rate_factor: float = 1.0,
     ) -> None:
         super().__init__()
-        # With two optimisers, Lightning leaves the steps to the module.
+        # Lightning steps only one optimiser by itself.
         self.automatic_optimization = False
         self.network = network
         self._params = params
@@ -54,15 +53,14 @@ class TitleClassifier(L.LightningModule):
         self._cross_entropy = AdjustedCrossEntropy(
             class_shares, params.prior_adjustment, params.label_smoothing
         )
-        self._doubt = Doubt(len(class_shares), params.label_doubt)
+        self._noise_weights = LabelNoiseWeights(len(class_shares), params.label_doubt)
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._train_metrics: dict[str, float] = {}
 
     def on_train_epoch_start(self) -> None:
-        # Seeded by epoch: a resumed training draws the same numbers as an uninterrupted one.
-        place = [self._random_seed, self.current_epoch, self.global_rank]
-        drawn_from = np.random.SeedSequence(place)
-        torch.manual_seed(int(drawn_from.generate_state(1)[0]))
+        # A new seed in each epoch lets a resumed training draw the same numbers again.
+        entropy = [self._random_seed, self.current_epoch, rank_and_count()[0]]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         loss = self.loss_of(batch)
@@ -80,25 +78,26 @@ class TitleClassifier(L.LightningModule):
 
     def loss_of(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a batch of training titles, a scalar."""
-        judged = self._judged(batch)
-        weights = batch.weights * self._doubt(judged.probability, batch.targets)
-        loss: torch.Tensor = (judged.loss * weights).sum() / batch.weights.sum()
+        output = self._output(batch)
+        weights = batch.weights * self._noise_weights(output.probability, batch.targets)
+        loss: torch.Tensor = (output.loss * weights).sum() / batch.weights.sum()
         return loss
 
     def on_validation_epoch_start(self) -> None:
         self._train_metrics = self._metrics("train")
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        self._judged(batch)
+        self._output(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict({**self._train_metrics, **self._metrics("validation")}, sync_dist=True)
+        metrics = averaged({**self._train_metrics, **self._metrics("validation")})
+        self.log_dict(metrics, sync_dist=True)  # a warning follows without sync_dist
 
-    def _judged(self, batch: Batch) -> Judged:
-        """Return what the network says of a batch, and keep it for the metrics."""
-        judged: Judged = self._cross_entropy(self.network(batch), batch.targets)
-        self._seen.append((judged.cross_entropy, judged.predictions, batch.targets))
-        return judged
+    def _output(self, batch: Batch) -> LossOutput:
+        """Return the losses and predictions for a batch, and record them for the metrics."""
+        output: LossOutput = self._cross_entropy(self.network(batch), batch.targets)
+        self._seen.append((output.cross_entropy, output.predictions, batch.targets))
+        return output
 
     def _metrics(self, split: str) -> dict[str, float]:
         loss, predictions, targets = (
@@ -113,10 +112,11 @@ class TitleClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         params = self._params
+        trained = [p for p in self.network.parameters() if p.requires_grad]
         tables = [m.weight for m in self.network.modules() if isinstance(m, RowTable)]
-        tables = [table for table in tables if table.requires_grad]
-        in_tables = {id(table) for table in tables}
-        dense = [p for p in self.network.parameters() if id(p) not in in_tables and p.requires_grad]
+        table_ids = {id(table) for table in tables}
+        tables = [parameter for parameter in trained if id(parameter) in table_ids]
+        dense = [parameter for parameter in trained if id(parameter) not in table_ids]
         optimizers: list[torch.optim.Optimizer] = [_dense_optimizer(dense, params)]
         if tables:
             optimizers.append(RowWiseAdam(tables, lr=params.embedding_learning_rate))
@@ -127,10 +127,11 @@ class TitleClassifier(L.LightningModule):
         return optimizers, schedules
 
     def _learning_rate_share(self, step: int) -> float:
-        """Return the factor of the learning rate at a step; the warm-up is linear."""
+        """Return the factor of the learning rate at a step."""
         return self._learning_rate_factor * self._scheduled_share(step)
 
     def _scheduled_share(self, step: int) -> float:
+        """Return the factor of the schedule: a linear warm-up, then constant, linear or cosine."""
         warmup = self._params.warmup_share * self._steps
         if step < warmup:
             return (step + 1) / (warmup + 1)

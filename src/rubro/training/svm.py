@@ -13,14 +13,14 @@ from rubro.features.featurizer import TitleFeatures, Tokens
 from rubro.features.ragged import Ragged
 from rubro.features.subwords import inverse_document_frequency
 from rubro.features.titles import LabelledTitles
-from rubro.training.crammer_singer import fit_margins
+from rubro.training.crammer_singer import fit_crammer_singer
 from rubro.training.title_weights import title_weights
 
 _BLOCK = 4096  # inputs whose weights are looked at together
 
 
 @dataclass(frozen=True)
-class Inputs:
+class FeatureSizes:
     """Sizes of the inputs of the SVM.
 
     Attributes:
@@ -37,14 +37,14 @@ class Inputs:
 def fit_svm(
     train: LabelledTitles,
     distinct_tokens: Tokens,
-    sizes: Inputs,
+    sizes: FeatureSizes,
     classes: int,
     params: SvmParams,
     seed: int,
 ) -> dict[str, np.ndarray]:
     """Fit a linear SVM to TF-IDF of words, word bigrams and character n-grams.
 
-    All categories are fitted together: see crammer_singer.fit_margins. The weights of a naive Bayes
+    All categories are fitted together: see crammer_singer.fit_crammer_singer. The weights of a naive Bayes
     classifier of the same inputs are added: Wang and Manning 2012, Baselines and Bigrams. Weights
     near zero are then set to zero: Babbar and Schoelkopf 2017, DiSMEC.
 
@@ -103,7 +103,9 @@ def _in_most_titles(found: np.ndarray, most: int) -> np.ndarray:
     return there
 
 
-def _counts(features: TitleFeatures, distinct_tokens: Tokens, sizes: Inputs) -> sparse.csr_matrix:
+def _counts(
+    features: TitleFeatures, distinct_tokens: Tokens, sizes: FeatureSizes
+) -> sparse.csr_matrix:
     """Return the counts of rows and, after these, of bigrams in each title."""
     tokens = _matrix(features.tokens, len(distinct_tokens))
     rows = tokens @ _matrix(distinct_tokens, sizes.rows)
@@ -144,7 +146,7 @@ def _fitted(
         return np.zeros((inputs.shape[1], classes), np.float32), np.zeros(classes, np.float32)
     with_bias = sparse.hstack([inputs, np.ones((len(targets), 1))], format="csr")
     costs = params.C * weights
-    margins = fit_margins(
+    margins = fit_crammer_singer(
         with_bias, positions, costs, len(present), params.tolerance, params.max_iterations, seed
     )
     if not margins.converged:

@@ -40,7 +40,7 @@ def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np
     return weights
 
 
-def titles_to_choose_by(labels: Labels, min_reliable_titles: int) -> np.ndarray:
+def selection_titles(labels: Labels, min_reliable_titles: int) -> np.ndarray:
     """Return the validation titles for choosing an epoch, weights or a calibration.
 
     Args:

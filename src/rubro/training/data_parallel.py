@@ -1,0 +1,389 @@
+"""Data-parallel training: find, start, connect and synchronise the processes that share a training.
+
+Each process trains a copy of the network on a share of each batch, and all processes average their
+gradients. Lightning sees one device in each process and knows nothing of the other processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from torch import distributed
+
+from rubro.base.console import say
+from rubro.base.errors import ParamsError, TrainingError
+from rubro.base.threads import VARIABLE, interruptibly, thread_count
+from rubro.training.optimizers import sparse_rows, taken_row_gradient
+
+LEADER = "RUBRO_LEADER"  # variable with the ID of the process that started this one
+_START_TIMEOUT = timedelta(minutes=30)  # until all processes are connected
+_NODE_TIMEOUT = timedelta(minutes=2)  # until a machine that does not answer counts as lost
+_POLL_SECONDS = 0.05
+_PIECE_BYTES = 2**26  # a file is sent in pieces, each of which has the timeout to itself
+_GLOO_ERROR = re.compile("/gloo/|Application timeout")  # gloo has no exception class of its own
+
+# Variables that a scheduler or another program's launcher leaves in the environment. Lightning and
+# torch would take this process for one of several.
+_LAUNCHER_VARIABLES = re.compile(
+    "SLURM_|TORCHELASTIC_|JSM_NAMESPACE_|(RANK|LOCAL_RANK|GROUP_RANK|WORLD_SIZE|STANDALONE_PORT)$"
+)
+_ADDRESS_VARIABLES = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+_SIOCGIFADDR = 0x8915  # Linux request for the address of a network interface
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share a training, and the place of this process among them.
+
+    Attributes:
+        nodes: Number of machines.
+        devices: Number of GPUs or CPU processes per machine.
+        environment: Launcher that assigned this process its ranks and the address of process 0.
+    """
+
+    nodes: int = 1
+    devices: int = 1
+    environment: ClusterEnvironment = field(default_factory=LightningEnvironment)
+
+    @property
+    def count(self) -> int:
+        """Number of processes on all machines."""
+        return self.nodes * self.devices
+
+    @property
+    def local_rank(self) -> int:
+        """Number of this process on its machine; only process 0 prints messages."""
+        return self.environment.local_rank()
+
+    @property
+    def rank(self) -> int:
+        """Number of this process among all; only process 0 writes checkpoints and the outcome."""
+        return self.environment.node_rank() * self.devices + self.local_rank
+
+
+def find_processes(nodes: int, devices: int) -> Processes:
+    """Find the place of this process among the processes of a training.
+
+    On one machine this process starts the others, whatever the environment contains. On several
+    machines, torchrun or Slurm has started all processes, or the first process of each machine has
+    the variables NODE_RANK, MASTER_ADDR and MASTER_PORT and starts the others of its machine.
+
+    Args:
+        nodes: Number of machines.
+        devices: Number of GPUs or CPU processes per machine.
+
+    Raises:
+        ParamsError: The environment does not fit the number of processes.
+    """
+    if LEADER in os.environ:
+        return Processes(nodes, devices)
+    if nodes == 1:
+        _clear_environment(_ADDRESS_VARIABLES)
+        return Processes(nodes, devices)
+    environment: ClusterEnvironment | None = None
+    expected = {"WORLD_SIZE": nodes * devices} if os.environ.get("WORLD_SIZE") else {}
+    launcher = "no other launcher"
+    if TorchElasticEnvironment.detect():
+        environment = TorchElasticEnvironment()
+        expected = {"WORLD_SIZE": nodes * devices, "LOCAL_WORLD_SIZE": devices}
+        launcher = f"torchrun --nnodes={nodes} --nproc-per-node={devices}"
+    elif SLURMEnvironment.detect():
+        environment = SLURMEnvironment(auto_requeue=False)
+        expected = {"SLURM_NNODES": nodes, "SLURM_NTASKS_PER_NODE": devices}
+        expected["SLURM_NTASKS"] = nodes * devices
+        launcher = f"srun --nodes={nodes} --ntasks-per-node={devices}"
+    elif missing := [name for name in _ADDRESS_VARIABLES if not os.environ.get(name)]:
+        raise ParamsError(
+            f"nodes: {nodes} needs the environment variables {', '.join(missing)}. On each machine "
+            f"set NODE_RANK to its number, 0 to {nodes - 1}, and MASTER_ADDR and MASTER_PORT to the "
+            "address and a free port of machine 0. Or start the training with torchrun or srun, or "
+            "set nodes to 1."
+        )
+    for name, number in expected.items():
+        found = os.environ.get(name)
+        if found != str(number):
+            raise ParamsError(
+                f"nodes: {nodes} with devices: {devices} needs {name}={number} in the environment, "
+                f"not {found or 'none'}; start the training with {launcher}, or change params.yaml"
+            )
+    if environment:
+        return Processes(nodes, devices, environment)
+    for name, end in (("NODE_RANK", nodes), ("MASTER_PORT", 2**16)):
+        value = os.environ[name]
+        if not (value.isdecimal() and int(value) < end):
+            raise ParamsError(f"{name} is {value!a} in the environment; it must be 0 to {end - 1}")
+    _clear_environment(())
+    return Processes(nodes, devices)
+
+
+def _clear_environment(names: tuple[str, ...]) -> None:
+    """Remove the variables of other launchers, and the named variables."""
+    for name in [*os.environ]:
+        if _LAUNCHER_VARIABLES.match(name) or name in names:
+            del os.environ[name]
+    rank_zero_only.rank = 0  # type: ignore[attr-defined] # Lightning has read the variables already
+
+
+@contextmanager
+def connected(processes: Processes, accelerator: str) -> Iterator[None]:
+    """Start the other processes of this machine and connect all processes until the block ends.
+
+    A started process runs the same command as this one. It ends with this process at the latest.
+
+    Args:
+        processes: Processes of the training.
+        accelerator: "auto", "cpu" or "gpu".
+
+    Raises:
+        TrainingError: The processes cannot connect, or one of them has ended or does not answer.
+    """
+    if processes.count == 1:
+        yield
+        return
+    others = _start_others(processes)
+    try:
+        _connect(processes, accelerator, others)
+        yield
+        for other in others:
+            other.wait()
+    except RuntimeError as error:
+        if not (isinstance(error, distributed.DistError) or _GLOO_ERROR.search(str(error))):
+            raise
+        raise TrainingError(
+            "another process of the training has ended or is out of reach; run the same command "
+            "again to resume"
+        ) from None
+    finally:
+        for other in others:
+            other.kill()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _start_others(processes: Processes) -> list[subprocess.Popen[bytes]]:
+    environment = processes.environment
+    if LEADER not in os.environ:
+        os.environ[VARIABLE] = str(thread_count() // processes.devices)
+    if environment.creates_processes_externally:
+        return []
+    variables = {
+        **os.environ,
+        LEADER: str(os.getpid()),
+        "NODE_RANK": str(environment.node_rank()),
+        "MASTER_ADDR": environment.main_address,
+        "MASTER_PORT": str(environment.main_port),
+    }
+    command = [sys.executable, *sys.orig_argv[1:]]
+    return [
+        subprocess.Popen(command, env={**variables, "LOCAL_RANK": str(local_rank)})
+        for local_rank in range(1, processes.devices)
+    ]
+
+
+def _connect(processes: Processes, accelerator: str, others: list[subprocess.Popen[bytes]]) -> None:
+    host, port = processes.environment.main_address, processes.environment.main_port
+    several, timeout = processes.nodes > 1, _START_TIMEOUT
+    node = f"node {processes.environment.node_rank() + 1} of {processes.nodes}"
+    if several:
+        timeout = _NODE_TIMEOUT
+        if processes.local_rank == 0:
+            say(f"{node} waits for the others at {host}:{port}")
+        if interface := interface_to(host):  # by default gloo uses that of the host's own name
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    # torchrun serves a store at this address itself, and uses it again after a restart.
+    serves = processes.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    prefix = f"rubro-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    ranks = [str(rank) for rank in range(processes.count)]
+    use_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    try:
+        server = interruptibly(
+            partial(distributed.TCPStore, host, port, None, serves, _START_TIMEOUT, False)  # type: ignore[attr-defined]
+        )
+        store = distributed.PrefixStore(prefix, server)  # type: ignore[attr-defined]
+        store.set(ranks[processes.rank], "")
+        deadline = time.monotonic() + _START_TIMEOUT.total_seconds()
+        while not store.check(ranks):
+            if any(other.poll() is not None for other in others):
+                raise distributed.DistStoreError("a process of this machine has ended")
+            if time.monotonic() > deadline:
+                raise distributed.DistStoreError(f"not all have started after {_START_TIMEOUT}")
+            time.sleep(_POLL_SECONDS)
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if use_gpu else "gloo",
+            store=store,
+            rank=processes.rank,
+            world_size=processes.count,
+            timeout=timeout,
+        )
+    except (distributed.DistStoreError, distributed.DistNetworkError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(
+            f"the processes of the training cannot connect at {host}:{port} ({reason}); start all "
+            "of them again, with an address that each machine reaches and a free port"
+        ) from None
+    if several and processes.local_rank == 0:
+        say(f"{node} is connected")
+
+
+def interface_to(host: str) -> str | None:
+    """Return the network interface that connects to a host; None if it cannot be determined."""
+    try:
+        import fcntl  # not on Windows
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 1))  # sends nothing
+            own = socket.inet_aton(probe.getsockname()[0])
+            for _, name in socket.if_nameindex():
+                with suppress(OSError):  # the interface has no address
+                    request = name.encode().ljust(40, b"\0")
+                    if fcntl.ioctl(probe, _SIOCGIFADDR, request)[20:24] == own:
+                        return name
+    except (ImportError, OSError):
+        pass
+    return None
+
+
+def rank_and_count() -> tuple[int, int]:
+    """Return the rank of this process and the number of connected processes; 0 and 1 if alone."""
+    if not distributed.is_initialized():
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def check_same_start(facts: dict[str, str | list[np.ndarray]]) -> None:
+    """Stop if a process starts with different versions, parameters, titles or weights than process 0.
+
+    Args:
+        facts: Texts or arrays that must be the same in all processes, by their name in the message.
+
+    Raises:
+        TrainingError: At least one fact differs.
+    """
+    own = torch.frombuffer(bytearray(b"".join(map(_digest, facts.values()))), dtype=torch.uint8)
+    digests = _gathered(own.view(len(facts), -1))
+    differs = (digests != digests[0]).any(2)
+    if differs.any():
+        ranks = ", ".join(map(str, differs.any(1).nonzero().flatten().tolist()))
+        names = [name for name, other in zip(facts, differs.any(0), strict=True) if other]
+        raise TrainingError(
+            f"process {ranks} of 0 to {len(digests) - 1} differs from process 0 in "
+            f"{', '.join(names)}; on each machine check out the same commit with the same data, "
+            "run `make setup` and `dvc repro embed`, then start the training again"
+        )
+
+
+def _digest(fact: str | list[np.ndarray]) -> bytes:
+    if isinstance(fact, str):
+        return hashlib.sha256(fact.encode()).digest()
+    digest = hashlib.sha256()
+    for array in fact:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
+
+
+def shared_file(file: Path | None, copy: Path) -> Path | None:
+    """Copy a file of process 0 to each other process.
+
+    Args:
+        file: Path of the file in process 0; None = no file. Ignored in other processes.
+        copy: Path of the copy in other processes.
+
+    Returns:
+        Path of the file or of its copy; None if process 0 has no file.
+    """
+    is_first = distributed.get_rank() == 0
+    size = torch.tensor(file.stat().st_size if is_first and file else 0)
+    distributed.broadcast(size, 0)
+    if not size:
+        return None
+    content = torch.empty(int(size), dtype=torch.uint8)
+    if is_first and file:
+        content = torch.from_numpy(np.fromfile(file, np.uint8))
+    for piece in torch.split(content, _PIECE_BYTES):
+        distributed.broadcast(piece, 0)
+    if not is_first:
+        content.numpy().tofile(copy)
+    return file if is_first else copy
+
+
+def averaged(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the averages of metrics over all connected processes."""
+    _, count = rank_and_count()
+    if count == 1:
+        return metrics
+    values = torch.tensor([*metrics.values()])
+    distributed.all_reduce(values)
+    return dict(zip(metrics, (values / count).tolist(), strict=True))
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Replace the gradients of each process by their averages over all processes.
+
+    Dense gradients are summed as one tensor. Sparse gradients are exchanged as rows and values, and
+    each process adds them in the order of the ranks, so that all processes get the same bytes.
+
+    Args:
+        parameters: Parameters in the same order in each process.
+    """
+    dense = []
+    for parameter in parameters:
+        if (rows := taken_row_gradient(parameter)) is not None:
+            parameter.grad = rows.to_sparse(parameter.shape)
+        if parameter.grad is None:
+            continue
+        if parameter.grad.is_sparse:
+            parameter.grad = _average_rows(parameter.grad)
+        else:
+            dense.append(parameter.grad)
+    joined = torch.cat([gradient.flatten() for gradient in dense])
+    distributed.all_reduce(joined)
+    joined /= distributed.get_world_size()
+    parts = torch.split(joined, [gradient.numel() for gradient in dense])
+    for gradient, part in zip(dense, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def _average_rows(gradient: torch.Tensor) -> torch.Tensor:
+    """Return the average of a sparse gradient over all processes, with sorted distinct rows."""
+    rows, values = sparse_rows(gradient)
+    counts = _gathered(rows.new_tensor([len(rows)])).flatten().tolist()
+    missing = max(counts) - len(rows)
+    padded_rows = _gathered(torch.cat([rows, rows.new_zeros(missing)]))
+    padded_values = _gathered(torch.cat([values, values.new_zeros(missing, values.shape[1])]))
+    all_rows = torch.cat([own[:count] for own, count in zip(padded_rows, counts, strict=True)])
+    distinct, positions = torch.unique(all_rows, return_inverse=True)
+    total = values.new_zeros(len(distinct), values.shape[1])
+    for own, position in zip(padded_values, positions.split(counts), strict=True):
+        total.index_add_(0, position, own[: len(position)])  # no row occurs twice in one process
+    total /= len(counts)
+    return torch.sparse_coo_tensor(
+        distinct.unsqueeze(0), total, gradient.shape, check_invariants=False
+    )
+
+
+def _gathered(values: torch.Tensor) -> torch.Tensor:
+    """Return the tensors of all processes, (processes, *shape)."""
+    gathered = values.new_empty(distributed.get_world_size(), *values.shape)
+    distributed.all_gather(list(gathered), values.contiguous())
+    return gathered
