@@ -12,8 +12,8 @@ from model_output import FEATURES, SUBSET, log_outcome, save_member
 
 from rubro.base.console import console
 from rubro.base.files import write_json
+from rubro.base.parallel import THREADS_VARIABLE, thread_count
 from rubro.base.params import Params, TrainParams
-from rubro.base.threads import VARIABLE, thread_count
 from rubro.data.splits import load_labels
 from rubro.features.embedding import Embedding
 from rubro.features.titles import load_features
@@ -87,7 +87,7 @@ def train_network(
     }
     if params.devices > 1 and not process_setup.LEADER:  # for the processes that Lightning starts
         os.environ[_LEADER] = str(os.getpid())
-        os.environ[VARIABLE] = str(thread_count() // params.devices)
+        os.environ[THREADS_VARIABLE] = str(thread_count() // params.devices)
     where = params.seed, params.accelerator
     if not processes.leads:  # the process that does writes the outcome
         with TemporaryDirectory() as empty:

@@ -21,7 +21,7 @@ from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from rubro.base.console import say
 from rubro.base.errors import TrainingError
-from rubro.base.threads import interruptibly
+from rubro.base.parallel import interruptibly
 from rubro.training.machines import interface_to
 from rubro.training.optimizers import rows_of, taken_row_gradient
 
