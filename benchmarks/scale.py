@@ -37,8 +37,8 @@ import xr_linear
 from peers import PEERS
 from rubro.base.console import reported_errors, say
 from rubro.base.files import read_json, replacing, write_json
+from rubro.base.parallel import cores
 from rubro.base.params_file import with_settings
-from rubro.base.threads import cores
 from rubro.data.splits import SPLITS, load_labels, load_split
 from rubro.evaluation.metrics import balanced_accuracy
 from rubro.features.titles import labels_of

@@ -31,7 +31,6 @@ from train_network import initial_network
 from rubro.base.console import reported_errors
 from rubro.base.params import CnnParams, MlpParams
 from rubro.base.params_file import load_params
-from rubro.base.threads import in_parts, thread_count
 from rubro.data.splits import load_labels
 from rubro.features.titles import load_features
 from rubro.kernels.linear import Linear, product

@@ -15,9 +15,9 @@ import pandas as pd
 from rubro import __version__
 from rubro.base.console import say
 from rubro.base.files import read_json, replacing, write_json
+from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
-from rubro.base.threads import thread_count
 from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_split, write_csv
 from rubro.evaluation.tables import HeldOut, comparison, detail_tables, model_metrics

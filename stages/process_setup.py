@@ -18,8 +18,8 @@ LEADER = os.environ.get("RUBRO_LEADER")
 if LEADER not in (None, str(os.getppid())):
     sys.exit(1)  # it has ended
 
+from rubro.base.parallel import THREADS_VARIABLE, cores_to_use
 from rubro.base.signals import ENDING
-from rubro.base.threads import VARIABLE, cores_to_use
 
 
 def _interrupted(number: int, _: object) -> None:
@@ -36,7 +36,7 @@ if LEADER is None:
     for _name in [*os.environ]:
         if _name.startswith("PL_TRAINER_"):  # would be arguments of Lightning's trainer
             del os.environ[_name]
-    os.environ[VARIABLE] = str(cores_to_use())
+    os.environ[THREADS_VARIABLE] = str(cores_to_use())
 # The last bits of a sum depend on the number of threads that share it, and on the instructions that
 # a library chooses for the CPU: here those that every x86-64 CPU with AVX2 has.
 os.environ |= {

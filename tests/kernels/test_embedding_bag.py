@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rubro.base.threads import VARIABLE
+from rubro.base.parallel import THREADS_VARIABLE
 from rubro.kernels.embedding_bag import RowGradient, RowSums, VectorSums
 from rubro.training.optimizers import RowWiseAdam
 from support.tiny_models import gradient_of
@@ -85,7 +85,7 @@ def test_the_number_of_threads_changes_no_byte_of_sums_and_steps(
 ) -> None:
     outcomes = []
     for threads in ("1", "2", "3"):
-        monkeypatch.setenv(VARIABLE, threads)
+        monkeypatch.setenv(THREADS_VARIABLE, threads)
         parameter = table()
         optimizer = RowWiseAdam([parameter], lr=0.1)
         for _ in range(3):

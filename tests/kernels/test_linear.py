@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from rubro.base.threads import VARIABLE
+from rubro.base.parallel import THREADS_VARIABLE
 from rubro.kernels.linear import Linear, product, without_some
 
 shapes = pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_number_of_threads_changes_no_byte_of_a_layer(
 ) -> None:
     outcomes = []
     for threads in ("1", "2", "3"):
-        monkeypatch.setenv(VARIABLE, threads)
+        monkeypatch.setenv(THREADS_VARIABLE, threads)
         layer, values = layer_and_values(titles, inputs, outputs)
         results = layer(layer.hidden(values, 0.5) @ torch.ones(outputs, inputs))
         results.square().sum().backward()

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rubro.base.threads import VARIABLE
+from rubro.base.parallel import THREADS_VARIABLE
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.titles import LabelledTitles
@@ -135,7 +135,7 @@ def test_the_same_seed_gives_the_same_batches(
 ) -> None:
     titles, _, tokens = learnable
     first = list(Batches(titles, tokens, 32, row_dropout=0.3, seed=(4, 2)))
-    monkeypatch.setenv(VARIABLE, threads)
+    monkeypatch.setenv(THREADS_VARIABLE, threads)
     second = list(Batches(titles, tokens, 32, row_dropout=0.3, seed=(4, 2)))
     assert all(same(one, other) for one, other in zip(first, second, strict=True))
 

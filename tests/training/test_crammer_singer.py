@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.svm import LinearSVC
 
-from rubro.base.threads import VARIABLE
+from rubro.base.parallel import THREADS_VARIABLE
 from rubro.training.crammer_singer import fit_crammer_singer
 
 CLASSES = 30
@@ -54,7 +54,7 @@ def test_the_weights_are_the_same_for_any_number_of_threads_and_again(
     inputs, targets = problem()
     found = []
     for threads in ("1", "2", "4", "1"):
-        monkeypatch.setenv(VARIABLE, threads)
+        monkeypatch.setenv(THREADS_VARIABLE, threads)
         found.append(
             fit_crammer_singer(inputs, targets, np.ones(len(targets)), CLASSES, 0.1, 50, seed=1)
         )

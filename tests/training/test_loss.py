@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rubro.base.threads import VARIABLE
+from rubro.base.parallel import THREADS_VARIABLE
 from rubro.features.titles import Labels
 from rubro.training.loss import (
     AdjustedCrossEntropy,
@@ -199,7 +199,7 @@ def test_the_number_of_threads_changes_no_byte_of_the_loss(
     logits, targets, shares = random_batch(titles, 100)
     outcomes = []
     for threads in ("1", "2", "3"):
-        monkeypatch.setenv(VARIABLE, threads)
+        monkeypatch.setenv(THREADS_VARIABLE, threads)
         own = logits.clone().requires_grad_()
         judged = AdjustedCrossEntropy(shares, 1.0, 0.1)(own, targets)
         judged.loss.sum().backward()

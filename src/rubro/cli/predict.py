@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rubro.base.console import console, say
 from rubro.base.errors import DataError
-from rubro.base.threads import cores_to_use
+from rubro.base.parallel import cores_to_use
 from rubro.cli.common import checked_encoding, load_model, progress_bar
 from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.tables.layouts import SEPARATORS, kind_of

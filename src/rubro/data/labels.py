@@ -12,10 +12,9 @@ from hashlib import blake2b
 import numpy as np
 import pandas as pd
 
+from rubro.base.parallel import mapped, thread_count
 from rubro.base.params import SubsetParams
-from rubro.base.processes import mapped
 from rubro.base.text import normalise
-from rubro.base.threads import thread_count
 
 _NULL_NAMES = {
     "", "-", "--", "?", ".", "#n/a", "<na>", "n/a", "na", "nan", "nil", "none", "null", "undefined"

@@ -10,10 +10,9 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetWriter, read_schema
 
 from rubro.base.files import damaged, read_json, replacing, require_file, write_json
-from rubro.base.processes import mapped
+from rubro.base.parallel import mapped, thread_count
 from rubro.base.schema import Positive, Section
 from rubro.base.text import tokenise
-from rubro.base.threads import thread_count
 
 SPLITS = ("train", "validation", "test")
 _COLUMNS = ("title", "tokens", "category", "label_quality")

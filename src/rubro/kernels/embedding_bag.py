@@ -14,7 +14,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from rubro.base.threads import in_parts
+from rubro.base.parallel import in_parts
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rubro.base.threads import in_parts
+from rubro.base.parallel import in_parts
 
 _MOST_PARTS = 8
 _LEAST = 128  # rows or columns of a part: OpenBLAS rearranges the other matrix for each part

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rubro.base.threads import ahead
 from rubro.features.featurizer import Tokens
 from rubro.features.ragged import Ragged
 from rubro.features.titles import LabelledTitles
@@ -154,7 +153,7 @@ class Batches:
         first, step = self._share
         shares = (chunk[first::step] if len(chunk) >= step else chunk for chunk in chunks)
         given = self._weights, self._row_dropout, random
-        yield from ahead(gather(self._all, self._distinct_tokens, each, *given) for each in shares)
+        yield from (gather(self._all, self._distinct_tokens, each, *given) for each in shares)
 
     def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:
         lengths = self._all.features.tokens.lengths

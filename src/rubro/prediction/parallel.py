@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rubro.base.processes import mapped
+from rubro.base.parallel import mapped
 from rubro.prediction.classifier import Classifier
 
 C = TypeVar("C")

@@ -14,7 +14,7 @@ from numba import njit
 from scipy import sparse
 
 from rubro.base.console import console
-from rubro.base.threads import in_parts
+from rubro.base.parallel import in_parts
 
 _NEW_RIVALS = 5  # categories that join the rivals of a title in a round
 _MOST_RIVALS = 64

@@ -31,7 +31,7 @@ from torch import distributed
 
 from rubro.base.console import say
 from rubro.base.errors import ParamsError, TrainingError
-from rubro.base.threads import VARIABLE, interruptibly, thread_count
+from rubro.base.parallel import THREADS_VARIABLE, interruptibly, thread_count
 from rubro.training.optimizers import sparse_rows, taken_row_gradient
 
 LEADER = "RUBRO_LEADER"  # variable with the ID of the process that started this one
@@ -182,7 +182,7 @@ def connected(processes: Processes, accelerator: str) -> Iterator[None]:
 def _start_others(processes: Processes) -> list[subprocess.Popen[bytes]]:
     environment = processes.environment
     if LEADER not in os.environ:
-        os.environ[VARIABLE] = str(thread_count() // processes.devices)
+        os.environ[THREADS_VARIABLE] = str(thread_count() // processes.devices)
     if environment.creates_processes_externally:
         return []
     variables = {

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
-from rubro.base.threads import in_parts
+from rubro.base.parallel import in_parts
 from rubro.features.titles import Labels
 
 _CLASS_PROBABILITY_STEP = 0.1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rubro.base.threads import in_parts
+from rubro.base.parallel import in_parts
 
 if TYPE_CHECKING:
     from rubro.kernels.embedding_bag import RowGradient

@@ -1,0 +1,168 @@
+"""Work shared by threads and by processes.
+
+The number of threads or processes never changes a result: each part is computed by one of them, in
+the same order for any number.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from functools import cache
+from itertools import chain, islice, pairwise
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rubro.base.errors import ProcessError
+from rubro.base.signals import ENDING
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+THREADS_VARIABLE = "RUBRO_THREADS"
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cores_to_use() -> int:
+    """Return the number of cores to use: the environment variable OMP_NUM_THREADS, or all cores."""
+    return _number_in("OMP_NUM_THREADS") or cores()
+
+
+def thread_count() -> int:
+    """Return the number of threads to use: the environment variable RUBRO_THREADS, or 1."""
+    return _number_in(THREADS_VARIABLE) or 1
+
+
+def _number_in(variable: str) -> int | None:
+    """Return the number in an environment variable, at least 1, or None if it is not a number."""
+    number = os.environ.get(variable, "")
+    return max(int(number), 1) if number.isdecimal() else None
+
+
+def in_parts(work: Callable[[int, int], object], count: int) -> None:
+    """Call a function in several threads, for consecutive ranges that cover 0 to count.
+
+    Args:
+        work: Function of the start and end of a range. Its result for a number must not depend on
+            the range. Threads run at the same time only while it releases Python's global lock.
+        count: End of the last range.
+    """
+    threads = min(thread_count(), count)
+    if threads <= 1:
+        work(0, count)
+        return
+    first, *others = pairwise(count * i // threads for i in range(threads + 1))
+    futures = [_pool().submit(work, *part) for part in others]
+    try:
+        work(*first)
+    finally:
+        wait(futures)
+    for future in futures:
+        future.result()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_count() - 1, thread_name_prefix="rubro")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process does not inherit the threads of the pool
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def interruptibly(work: Callable[[], T]) -> T:
+    """Return the result of work done in a thread, so that Ctrl-C interrupts long calls of C code."""
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # noqa: BLE001 (raised in the calling thread)
+            outcome.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return outcome.result()
+
+
+def mapped(work: Callable[[T], R], items: Iterable[T], processes: int) -> Iterator[tuple[T, R]]:
+    """Yield each item with its result, in the order of the items.
+
+    The work is done by forked copies of this process, which share its data without pickling. For a
+    single item or process, and on systems other than Linux, it is done in this process.
+
+    Args:
+        work: Function of an item. Its result must not depend on the items before.
+        items: Items; at most `processes` of them are read ahead of the results.
+        processes: Number of processes.
+
+    Raises:
+        ProcessError: One of the processes ended unexpectedly.
+    """
+    items = iter(items)
+    first = list(islice(items, processes))
+    if len(first) < 2 or sys.platform != "linux":
+        yield from ((item, work(item)) for item in chain(first, items))
+        return
+    # Imported when needed, because commands that answer single titles should start fast.
+    import multiprocessing
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
+    closed_at_end, held = multiprocessing.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
+        len(first),
+        multiprocessing.get_context("fork"),
+        _start_worker,
+        (work, closed_at_end, held),
+    )
+    try:
+        pending = deque((item, pool.submit(_call_work, item)) for item in first)
+        while pending:
+            item, future = pending.popleft()
+            result = future.result()
+            pending.extend((other, pool.submit(_call_work, other)) for other in islice(items, 1))
+            yield item, result
+    except BrokenProcessPool:
+        raise ProcessError(
+            "a worker process ended unexpectedly, perhaps because memory ran out; "
+            "with OMP_NUM_THREADS=1, a single process does the work"
+        ) from None
+    finally:
+        held.close()
+        pool.shutdown()
+        closed_at_end.close()
+
+
+_work: Callable[[Any], Any]  # in a worker process, the function given to mapped
+
+
+def _start_worker(work: Callable[[Any], Any], closed_at_end: Connection, held: Connection) -> None:
+    """Prepare a worker process, which ends when its parent closes `held` or has ended itself."""
+    global _work
+    _work = work
+    for number in ENDING:  # Ctrl-C reaches all processes; the parent reacts to it
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    held.close()
+
+    def end_with_parent() -> None:
+        with suppress(EOFError):
+            closed_at_end.recv()
+        os._exit(1)
+
+    Thread(target=end_with_parent, daemon=True).start()
+
+
+def _call_work(item: Any) -> Any:
+    return _work(item)
