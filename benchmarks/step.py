@@ -29,6 +29,7 @@ from predict import seconds_of
 from train_network import initial_network
 
 from rubro.base.console import reported_errors
+from rubro.base.parallel import in_parts, thread_count
 from rubro.base.params import CnnParams, MlpParams
 from rubro.base.params_file import load_params
 from rubro.data.splits import load_labels

@@ -1,4 +1,4 @@
-"""Which titles are computed together."""
+"""Test which titles are answered together, and in which order."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 
 from rubro import Classifier
-from rubro.service.batching import Batcher, Overloaded
+from rubro.service.batching import Batcher
 from support.keyword_model import write_model
 
 pytest_plugins = ["support.keyword_model"]
 
 
-def batches(work: Callable[[Batcher], Awaitable[Any]]) -> tuple[list[int], Any]:
-    """Sizes of the batches of some work, and its result."""
+def run(work: Callable[[Batcher], Awaitable[Any]]) -> tuple[list[int], Any]:
+    """Return the sizes of the batches of some work, and its result."""
     sizes: list[int] = []
-    batcher = Batcher(sizes.append)
 
-    async def run() -> Any:
-        return await work(batcher)
+    async def start() -> Any:
+        return await work(Batcher(sizes.append))
 
-    return sizes, asyncio.run(run())
+    result = asyncio.run(start())
+    return sizes, result
 
 
 @pytest.fixture(scope="module")
@@ -32,66 +33,62 @@ def classifier(model: Path) -> Classifier:
     return Classifier.load(model)
 
 
-def test_those_who_wait_are_answered_together(classifier: Classifier) -> None:
-    titles = ["mesa", "silla", "taza", "lampara"]
+def test_waiting_titles_of_the_same_model_are_answered_together(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    other = Classifier.load(write_model(tmp_path / "other"))
+    other.classes_ = [f"new {name}" for name in classifier.classes_]
+    requests = [
+        (classifier, ["mesa"], 1),
+        (classifier, ["silla"], 2),
+        (other, ["taza"], 1),
+        (classifier, ["lampara"], 4),
+    ]
 
     async def ask(batcher: Batcher) -> Any:
-        asked = [batcher.top(classifier, [title], k) for k, title in enumerate(titles, start=1)]
-        return await asyncio.gather(*asked)
+        return await asyncio.gather(*(batcher.top(*request) for request in requests))
 
-    sizes, found = batches(ask)
-    assert sizes == [4]
-    assert found == [classifier.top([title], k) for k, title in enumerate(titles, start=1)]
+    sizes, found = run(ask)
+    assert sizes == [2, 1, 1]
+    assert found == [model.top(titles, k) for model, titles, k in requests]
 
 
-def test_a_long_list_lets_others_pass(classifier: Classifier) -> None:
+def test_a_long_request_lets_short_ones_pass(classifier: Classifier) -> None:
     order = []
 
-    async def asked(batcher: Batcher, titles: list[str]) -> None:
-        found = await batcher.top(classifier, titles, 1)
-        assert found == classifier.top(titles, 1)
+    async def ask(batcher: Batcher, titles: list[str]) -> None:
+        assert await batcher.top(classifier, titles, 1) == classifier.top(titles, 1)
         order.append(len(titles))
 
-    async def ask(batcher: Batcher) -> Any:
-        await asyncio.gather(asked(batcher, ["mesa"] * 300), asked(batcher, ["taza"]))
+    async def ask_both(batcher: Batcher) -> Any:
+        await asyncio.gather(ask(batcher, ["mesa"] * 300), ask(batcher, ["taza"]))
 
-    sizes, _ = batches(ask)
+    sizes, _ = run(ask_both)
     assert order == [1, 300]
     assert sum(sizes) == 301
     assert max(sizes) <= 128
 
 
-def test_each_request_keeps_its_model(classifier: Classifier, tmp_path: Path) -> None:
-    other = Classifier.load(write_model(tmp_path / "other"))
-    other.classes_ = [f"new {name}" for name in classifier.classes_]
-    models = [classifier, other, classifier, other, other]
-
+def test_requests_are_refused_if_too_many_are_waiting(classifier: Classifier) -> None:
     async def ask(batcher: Batcher) -> Any:
-        return await asyncio.gather(*(batcher.top(model, ["mesa"], 1) for model in models))
+        requests = (batcher.top(classifier, ["mesa"], 1) for _ in range(5000))
+        return await asyncio.gather(*requests, return_exceptions=True)
 
-    sizes, found = batches(ask)
-    assert [best[0][0][0] for best in found] == [model.classes_[0] for model in models]
-    assert sizes == [1, 1, 1, 2]
-
-
-def test_too_many_who_wait_are_sent_away(classifier: Classifier) -> None:
-    async def ask(batcher: Batcher) -> Any:
-        asked = (batcher.top(classifier, ["mesa"], 1) for _ in range(5000))
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    _, found = batches(ask)
-    refused = sum(isinstance(each, Overloaded) for each in found)
-    assert refused == 5000 - 4096
+    _, found = run(ask)
+    refused = [each for each in found if isinstance(each, HTTPException)]
+    assert len(refused) == 5000 - 4096
+    assert refused[0].status_code == 503
+    assert refused[0].headers == {"Retry-After": "1"}
     assert sum(isinstance(each, list) for each in found) == 4096
 
 
-def test_an_error_of_the_model_reaches_everyone_in_its_batch(classifier: Classifier) -> None:
+def test_an_error_of_the_model_reaches_every_request_of_the_batch(classifier: Classifier) -> None:
     async def ask(batcher: Batcher) -> Any:
         wrong: Any = [3]
-        asked = [batcher.top(classifier, titles, 1) for titles in (["mesa"], wrong, ["taza"])]
-        found = await asyncio.gather(*asked, return_exceptions=True)
+        requests = [batcher.top(classifier, titles, 1) for titles in (["mesa"], wrong, ["taza"])]
+        found = await asyncio.gather(*requests, return_exceptions=True)
         return [*found, await batcher.top(classifier, ["silla"], 1)]
 
-    _, (*together, after) = batches(ask)
+    _, (*together, after) = run(ask)
     assert all(isinstance(each, TypeError) for each in together)
     assert after[0][0][0] == "CHAIRS"

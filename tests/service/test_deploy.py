@@ -1,4 +1,4 @@
-"""The Dockerfile and the systemd unit: linted, and their steps run as far as no daemon is needed."""
+"""Test the Dockerfile and the systemd unit: lint them and run the steps that need no daemon."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNIT = ROOT / "deploy" / "rubro.service"
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The instructions of the Dockerfile and their arguments."""
+    """Return the instructions of the Dockerfile and their arguments."""
     lines = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
     joined = lines.replace("\\\n", " ").splitlines()
     return [tuple(line.split(maxsplit=1)) for line in joined if line]  # type: ignore[misc]
@@ -31,15 +31,15 @@ def argument_of(name: str) -> str:
     return found
 
 
-def test_hadolint_finds_nothing() -> None:
+def test_hadolint_accepts_the_dockerfile() -> None:
     if (hadolint := shutil.which("hadolint")) is None:
-        pytest.skip("there is no hadolint")
+        pytest.skip("hadolint is not installed")
     subprocess.run([hadolint, DOCKERFILE], check=True)
 
 
-def test_systemd_finds_nothing(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     if (analyze := shutil.which("systemd-analyze")) is None:
-        pytest.skip("there is no systemd-analyze")
+        pytest.skip("systemd-analyze is not installed")
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/rubro/bin/rubro", shutil.which("true") or ""))
     done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, check=False)
@@ -48,7 +48,7 @@ def test_systemd_finds_nothing(tmp_path: Path) -> None:
     subprocess.run(command, capture_output=True, check=True)
 
 
-def test_what_is_copied_is_there_and_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     ignored = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
     kept = {line.removeprefix("!") for line in ignored if line.startswith("!")}
     copied = {
@@ -62,7 +62,7 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
 
 
 @pytest.mark.slow
-def test_the_image_would_answer(model: Path, tmp_path: Path) -> None:
+def test_the_steps_of_the_image_give_a_service_that_answers(model: Path, tmp_path: Path) -> None:
     build, opt = tmp_path / "build", tmp_path / "opt"
     build.mkdir()
     for instruction, argument in instructions():

@@ -1,4 +1,4 @@
-"""The page in a real browser: answers, words, corrections, languages, keyboard, widths, axe."""
+"""Test the page in a browser: answers, words, corrections, languages, keyboard and accessibility."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytest_plugins = ["support.keyword_model", "support.serving"]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
 ]
 
 OPTIONS = [
@@ -41,31 +41,31 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def opened(browser: Any, server: Server, **settings: Any) -> Iterator[Any]:
-    """The page in a fresh profile; nothing may fail, warn or be asked of another server."""
+    """Open the page in a new profile; errors, warnings and requests to other servers fail the test."""
     origin = f"http://127.0.0.1:{server.port}"
-    said: list[str] = []
+    messages: list[str] = []
     requested: list[str] = []
     with browser.new_context(**{"locale": "en-GB", **settings}) as context:
         page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("requestfailed", lambda request: said.append(request.url))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("requestfailed", lambda request: messages.append(request.url))
         page.on("request", lambda request: requested.append(request.url))
         page.goto(origin)
         yield page
-    assert said == []
+    assert messages == []
     assert all(url.startswith((origin, "data:", "blob:")) for url in requested)
 
 
-def answered(page: Any, title: str, category: str) -> None:
-    """Type a title, and wait for its answer, whose first category is this one."""
+def type_title(page: Any, title: str, category: str) -> None:
+    """Type a title and wait for an answer with this first category."""
     page.get_by_role("textbox").first.fill(title)
     playwright.expect(page.locator("#words")).to_have_text(title)
     playwright.expect(page.locator("#answers li").first).to_contain_text(category)
 
 
-def saved(page: Any) -> list[list[str]]:
-    """The rows of the downloaded corrections."""
+def downloaded_rows(page: Any) -> list[list[str]]:
+    """Download the corrections and return their rows."""
     with page.expect_download() as download:
         page.locator("#download").click()
     path = Path(download.value.path())
@@ -94,7 +94,7 @@ def test_a_title_is_answered_as_it_is_typed(browser: Any, server: Server) -> Non
         playwright.expect(page.locator("#result")).to_be_hidden()
 
 
-def test_the_last_title_wins(browser: Any, server: Server) -> None:
+def test_the_answer_of_the_last_title_is_shown(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
         for title in ("mesa", "silla", "lampara", "taza"):
             page.get_by_role("textbox").first.fill(title)
@@ -102,29 +102,29 @@ def test_the_last_title_wins(browser: Any, server: Server) -> None:
         playwright.expect(page.locator("#answers li").first).to_contain_text("MUGS")
 
 
-def test_a_title_is_text_and_never_markup(browser: Any, server: Server) -> None:
+def test_a_title_is_never_interpreted_as_markup(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
-        answered(page, HOSTILE, "TABLES")
+        type_title(page, HOSTILE, "TABLES")
         page.locator("#answers button").first.click()
         playwright.expect(page.locator("#corrections li")).to_contain_text(HOSTILE)
         assert page.locator("img").count() == 0
         assert page.title() == "rubro"
 
 
-def test_corrections_are_kept_downloaded_and_read_by_the_pipeline(
+def test_corrections_are_stored_downloaded_and_read_by_the_pipeline(
     browser: Any, server: Server, tmp_path: Path, make_params: Any
 ) -> None:
     titles = ['mesa "ratona", roble', "=silla+1", "mesa ñandú 🍵", HOSTILE]
     with opened(browser, server) as page:
         for title in titles:
-            answered(page, title, "CHAIRS" if "silla" in title else "TABLES")
+            type_title(page, title, "CHAIRS" if "silla" in title else "TABLES")
             page.get_by_role("button", name="Right: MUGS").click()
-        answered(page, titles[0], "TABLES")
+        type_title(page, titles[0], "TABLES")
         page.get_by_label("None of these?").fill("Something, else")
         page.get_by_role("button", name="Save").click()
         page.reload()
         playwright.expect(page.locator("#corrections li")).to_have_count(4)
-        found = saved(page)
+        found = downloaded_rows(page)
         expected = [[title, "MUGS"] for title in titles[1:]] + [[titles[0], "Something, else"]]
         assert found == [["title", "category"], *expected]
         with page.expect_download() as download:
@@ -141,10 +141,10 @@ def test_corrections_are_kept_downloaded_and_read_by_the_pipeline(
     assert corrections[["title", "category"]].to_numpy().tolist() == expected
 
 
-def test_the_page_speaks_spanish(browser: Any, server: Server) -> None:
+def test_the_page_is_available_in_spanish(browser: Any, server: Server) -> None:
     with opened(browser, server, locale="es-AR") as page:
         assert page.locator("html").get_attribute("lang") == "es"
-        answered(page, "mesa", "TABLES")
+        type_title(page, "mesa", "TABLES")
         playwright.expect(page.get_by_label("Título de un producto")).to_be_visible()
         assert "A favor: mesa." in page.locator("#reasons").inner_text()
         page.get_by_label("Idioma").select_option("en")
@@ -153,7 +153,7 @@ def test_the_page_speaks_spanish(browser: Any, server: Server) -> None:
         assert page.locator("html").get_attribute("lang") == "en"
 
 
-def test_the_keyboard_is_enough(browser: Any, server: Server) -> None:
+def test_the_page_can_be_used_with_the_keyboard(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
         page.keyboard.type("mesa")
         playwright.expect(page.locator("#words")).to_have_text("mesa")
@@ -172,7 +172,7 @@ def test_the_keyboard_is_enough(browser: Any, server: Server) -> None:
         assert page.evaluate("document.activeElement.id") == "corrections-heading"
 
 
-def test_a_service_that_is_gone_is_told(browser: Any, server: Server) -> None:
+def test_a_service_that_does_not_answer_is_reported(browser: Any, server: Server) -> None:
     with browser.new_context(locale="en-GB") as context:
         page = context.new_page()
         page.goto(f"http://127.0.0.1:{server.port}")
@@ -188,13 +188,13 @@ def test_a_service_that_is_gone_is_told(browser: Any, server: Server) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_axe_finds_nothing(browser: Any, server: Server, width: int, scheme: str) -> None:
+def test_axe_finds_no_violation(browser: Any, server: Server, width: int, scheme: str) -> None:
     size = {"width": width, "height": 844}
     with opened(browser, server, viewport=size, color_scheme=scheme) as page:
         checked = axe.Axe()
         for title, category in (("", ""), ("Taza para mesa " + "x" * 300, "TABLES")):
             if title:
-                answered(page, title, category)
+                type_title(page, title, category)
                 page.locator("#answers button").first.click()
             found = checked.run(page)
             assert found.violations_count == 0, found.generate_report()

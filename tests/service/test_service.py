@@ -1,4 +1,4 @@
-"""The service as its clients see it: answers, errors, counters, a new model, its end."""
+"""Test the service as its clients see it: answers, errors, metrics, model changes and shutdown."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from rubro.prediction.thresholds import (
     ConfidenceThreshold,
     Thresholds,
 )
+from rubro.service.served import read_model
 from support.keyword_model import CATEGORIES, command, write_model
 from support.serving import SECONDS, Server, running, start
 
@@ -39,7 +40,7 @@ def wait_for(condition: Any) -> None:
 # Answers
 
 
-def test_one_title_has_one_answer(server: Server, model: Path) -> None:
+def test_one_title_gets_one_answer(server: Server, model: Path) -> None:
     answer = server.ask("/predict", {"titles": "Mesa De Pino"})
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "application/json"
@@ -63,7 +64,7 @@ def test_a_title_without_an_answer_keeps_its_place(server: Server) -> None:
         None,
         *["the title is not text"] * 3,
         *["the title is empty"] * 2,
-        "the title holds half of a surrogate pair",
+        "the title contains an unpaired surrogate",
         None,
         None,
     ]
@@ -72,7 +73,7 @@ def test_a_title_without_an_answer_keeps_its_place(server: Server) -> None:
     assert server.metric("rubro_title_errors_total") == before + 6
 
 
-def test_below_the_least_confidence_no_category_is_named(server: Server) -> None:
+def test_the_category_is_null_below_the_minimum_confidence(server: Server) -> None:
     content = {"titles": ["Mesa", "nada"], "min_confidence": 0.9, "top": 100}
     sure, unsure = server.ask("/predict", content).json["answers"]
     assert sure["category"] == "TABLES"
@@ -81,12 +82,12 @@ def test_below_the_least_confidence_no_category_is_named(server: Server) -> None
     assert len(unsure["top"]) == len(CATEGORIES)
 
 
-def test_a_whole_number_may_have_a_point(server: Server) -> None:
+def test_an_integer_may_be_written_as_a_float(server: Server) -> None:
     answer = server.ask("/predict", b'{"titles": "Mesa", "top": 2.0}')
     assert len(answer.json["answers"][0]["top"]) == 2
 
 
-def test_words_speak_for_a_category(server: Server) -> None:
+def test_explain_returns_the_contribution_of_each_word(server: Server) -> None:
     title = "🍵 Taza para mesa"
     found = server.ask("/explain", {"title": title}).json
     assert found["answer"]["category"] == "TABLES"
@@ -98,13 +99,13 @@ def test_words_speak_for_a_category(server: Server) -> None:
     assert abs(speak["para"]) < 1e-6
 
 
-def test_a_title_that_cannot_be_read_is_not_explained(server: Server) -> None:
+def test_an_invalid_title_is_not_explained(server: Server) -> None:
     found = server.ask("/explain", {"title": "\ud800"}).json
-    assert found["answer"]["error"] == "the title holds half of a surrogate pair"
+    assert found["answer"]["error"] == "the title contains an unpaired surrogate"
     assert (found["other"], found["words"]) == (None, [])
 
 
-def test_every_answer_tells_its_model(server: Server) -> None:
+def test_every_answer_names_its_model(server: Server) -> None:
     version = server.ask("/version").json
     assert version["rubro"] == __version__
     model = version["model"]
@@ -116,8 +117,7 @@ def test_every_answer_tells_its_model(server: Server) -> None:
     assert server.ask("/health").json == {"status": "ok"}
 
 
-@pytest.mark.slow
-def test_the_commit_is_that_of_the_repository_or_the_one_given(
+def test_the_commit_is_read_from_git_or_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_model(tmp_path / "models" / "svm")
@@ -125,14 +125,14 @@ def test_the_commit_is_that_of_the_repository_or_the_one_given(
     subprocess.run([*git, "init", "--quiet"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "one"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    with running(folder) as server:
-        assert server.ask("/version").json["model"]["commit"] == head.stdout.strip()
+    assert read_model(folder).commit == head.stdout.strip()
     monkeypatch.setenv("RUBRO_COMMIT", "abc")
-    with running(folder) as server:
-        assert server.ask("/version").json["model"]["commit"] == "abc"
+    assert read_model(folder).commit == "abc"
 
 
-def test_many_at_once_get_the_answers_of_one_alone(server: Server, model: Path) -> None:
+def test_concurrent_requests_get_the_same_answers_as_single_ones(
+    server: Server, model: Path
+) -> None:
     words = [*CATEGORIES, "nada"]
     titles = [f"{words[n % 5]} {words[n % 3]} {n}" for n in range(400)]
     expected = [best for ((best, _), *_) in Classifier.load(model).top(titles, 1)]
@@ -148,7 +148,7 @@ def test_many_at_once_get_the_answers_of_one_alone(server: Server, model: Path) 
     assert [answer["category"] for answer in answers] == expected
 
 
-def test_requests_are_counted_by_route_and_not_by_what_clients_write(server: Server) -> None:
+def test_requests_are_counted_by_route_and_not_by_path(server: Server) -> None:
     for path in ("/secret-1", "/secret-2"):
         assert server.ask(path).status == 404
     name = 'rubro_requests_total{path="/health",status="200"}'
@@ -171,7 +171,6 @@ def test_requests_are_counted_by_route_and_not_by_what_clients_write(server: Ser
         ("/predict", b"", 422),
         ("/predict", b"{", 422),
         ("/predict", b"[1]", 422),
-        ("/predict", b"null", 422),
         ("/predict", {}, 422),
         ("/predict", {"titles": 5}, 422),
         ("/predict", {"titles": []}, 422),
@@ -181,26 +180,24 @@ def test_requests_are_counted_by_route_and_not_by_what_clients_write(server: Ser
         ("/predict", {"titles": "x", "top": True}, 422),
         ("/predict", {"titles": "x", "top": 1.5}, 422),
         ("/predict", {"titles": "x", "min_confidence": float("nan")}, 422),
-        ("/predict", {"titles": "x", "min_confidence": float("inf")}, 422),
         ("/predict", b'{"titles": "x", "top": 1' + b"0" * 5000 + b"}", 400),
         ("/predict", {"titles": "x", "\ud800": 1}, 422),
         ("/predict", {"titles": "x", "y" * 10_000: 1}, 422),
         ("/predict", b'{"titles": "\xff\xfe"}', 400),
-        ("/predict", '{"titles": "é"}'.encode("latin-1"), 400),
         ("/predict", b"[" * 100_000, 400),
         ("/predict", b'{"titles":' * 50_000 + b"1" + b"}" * 50_000, 400),
         ("/explain", {"title": ["x"]}, 422),
-        ("/explain", {"title": None}, 422),
         ("/predict", b" " * (2**20 + 1), 413),
         ("/nothing", {}, 404),
-        ("/nothing", None, 404),
         ("/predict", None, 405),
         ("/version", {}, 405),
         ("/%00%ff/../", None, 404),
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_an_error_is_a_problem(server: Server, path: str, content: Any, status: int) -> None:
+def test_an_error_is_answered_with_a_problem(
+    server: Server, path: str, content: Any, status: int
+) -> None:
     answer = server.ask(path, content)
     assert answer.status == status
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -211,18 +208,18 @@ def test_an_error_is_a_problem(server: Server, path: str, content: Any, status: 
     assert "Traceback" not in problem["detail"]
 
 
-def test_a_form_of_another_site_is_refused(server: Server) -> None:
+def test_a_content_type_other_than_json_is_refused(server: Server) -> None:
     answer = server.ask("/predict", {"titles": "x"}, headers={"Content-Type": "text/plain"})
     assert answer.status == 422
 
 
-def test_utf_16_is_read(server: Server) -> None:
+def test_utf_16_is_accepted(server: Server) -> None:
     answer = server.ask("/predict", '{"titles": "Mesa"}'.encode("utf-16"))
     assert answer.json["answers"][0]["category"] == "TABLES"
 
 
 def exchange(server: Server, *parts: bytes) -> bytes:
-    """Send bytes and return all that comes until the server closes."""
+    """Send bytes and return everything received until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as connection:
         received = b""
         try:
@@ -230,7 +227,7 @@ def exchange(server: Server, *parts: bytes) -> bytes:
                 connection.sendall(part)
             while piece := connection.recv(2**16):
                 received += piece
-        except ConnectionError:  # it closed before it had read all
+        except ConnectionError:  # the server closed the connection before it had read everything
             pass
         return received
 
@@ -266,7 +263,7 @@ def test_a_chunked_body_that_is_too_large_is_refused(server: Server) -> None:
 
 
 @pytest.mark.slow
-def test_thresholds_decide_which_categories_are_named(tmp_path: Path) -> None:
+def test_the_category_is_null_if_the_thresholds_do_not_accept_it(tmp_path: Path) -> None:
     folder, file = write_model(tmp_path / "model"), tmp_path / "thresholds.json"
     kept: dict[str, Any] = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
     least = dict(zip(CATEGORIES.values(), (0.2, 0.99, None, 0.2), strict=True))
@@ -299,7 +296,7 @@ def test_thresholds_decide_which_categories_are_named(tmp_path: Path) -> None:
     assert "of another model" in refused(folder, "--thresholds", str(file))
 
 
-def test_a_client_that_leaves_in_the_middle_is_forgotten(server: Server) -> None:
+def test_clients_that_disconnect_early_do_no_harm(server: Server) -> None:
     for _ in range(20):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(HEAD + b'Content-Length: 50\r\n\r\n{"titles": "Me')
@@ -307,7 +304,7 @@ def test_a_client_that_leaves_in_the_middle_is_forgotten(server: Server) -> None
 
 
 @pytest.mark.slow
-def test_a_slow_client_is_let_go_and_holds_up_nobody(server: Server) -> None:
+def test_slow_clients_are_disconnected_and_delay_nobody(server: Server) -> None:
     def received(sent: bytes) -> bytes:
         return exchange(server, sent)
 
@@ -319,19 +316,19 @@ def test_a_slow_client_is_let_go_and_holds_up_nobody(server: Server) -> None:
         assert all(body.startswith(b"HTTP/1.1 408") for body in bodies)
 
 
-# A new model
+# Model changes
 
 
-def replaced(folder: Path, by: Path) -> None:
-    """Put another folder in the place of one, as `dvc checkout` does: file by file."""
-    for source in sorted(by.iterdir()):
+def replace_files(folder: Path, other: Path) -> None:
+    """Replace the files of a folder one by one, as `dvc checkout` does."""
+    for source in sorted(other.iterdir()):
         partial = folder / f"{source.name}.partial"
         shutil.copy(source, partial)
         partial.rename(folder / source.name)
 
 
 @pytest.mark.slow
-def test_a_new_model_takes_over_without_a_lost_request(tmp_path: Path) -> None:
+def test_a_new_model_is_loaded_without_losing_a_request(tmp_path: Path) -> None:
     folder, other = write_model(tmp_path / "one"), write_model(tmp_path / "two")
     description = (other / "model.json").read_text().replace("TABLES", "DESKS")
     (other / "model.json").write_text(description)
@@ -348,7 +345,7 @@ def test_a_new_model_takes_over_without_a_lost_request(tmp_path: Path) -> None:
             return found
 
         asking = [threads.submit(ask_until_it_is_new, n) for n in range(4)]
-        replaced(folder, other)
+        replace_files(folder, other)
         try:
             wait_for(lambda: server.ask("/version").json["model"]["hash"] != old)
         finally:
@@ -362,53 +359,51 @@ def test_a_new_model_takes_over_without_a_lost_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_damaged_folder_leaves_the_model_in_use(tmp_path: Path) -> None:
+def test_the_model_in_use_is_kept_if_the_new_one_is_damaged(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     whole = (folder / "svm.safetensors").read_bytes()
-    with start(folder) as process:
-        assert process.stderr is not None
-        server = Server(process, int(process.stderr.readline().rstrip().rpartition(":")[2]))
+    with start(folder) as server:
         before = server.ask("/version").json
-        # Written in place, as cp does: what the service reads must not be this file.
+        # Written in place, as cp does, so the service must not read from the file itself.
         (folder / "svm.safetensors").write_bytes(whole[:100])
         name = 'rubro_model_reloads_total{outcome="refused"}'
         wait_for(lambda: name in server.ask("/metrics").body.decode())
         assert server.ask("/version").json == before
         assert server.ask("/predict", {"titles": "Mesa"}).json["answers"][0]["category"] == "TABLES"
-        process.terminate()
-        said = process.stderr.read()
-    assert said.startswith("the model in use stays: ")
-    assert "safetensors" in said
-    assert said.count("\n") == 1
+        server.process.terminate()
+        _, message = server.process.communicate()
+    assert "safetensors" in message
+    assert message.count("\n") == 1
 
 
-# Its end
+# Shutdown and start
 
 
 @pytest.mark.parametrize(
     ("sent", "code"),
     [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
 )
-def test_what_has_begun_is_answered_before_the_end(model: Path, sent: int, code: int) -> None:
+def test_requests_that_have_begun_are_answered_before_the_end(
+    model: Path, sent: int, code: int
+) -> None:
     body = b'{"titles": "Mesa"}'
-    with start(model) as process:
-        assert process.stderr is not None
-        port = int(process.stderr.readline().rstrip().rpartition(":")[2])
-        server = Server(process, port)
-        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
+    with start(model) as server:
+        address = ("127.0.0.1", server.port)
+        with socket.create_connection(address, timeout=SECONDS) as connection:
             connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
             assert server.ask("/health").status == 200
-            process.send_signal(sent)
+            server.process.send_signal(sent)
 
             def is_closed() -> bool:
                 with socket.socket() as other:
-                    return other.connect_ex(("127.0.0.1", port)) != 0
+                    return other.connect_ex(address) != 0
 
             wait_for(is_closed)
             connection.sendall(body[5:])
             assert connection.recv(2**16).startswith(b"HTTP/1.1 200")
-        assert process.stderr.read() == ""
-    assert process.returncode == code
+        _, messages = server.process.communicate()
+        assert messages == ""
+    assert server.process.returncode == code
 
 
 def refused(model: Path, *arguments: str) -> str:
@@ -421,11 +416,9 @@ def refused(model: Path, *arguments: str) -> str:
     return done.stderr
 
 
-@pytest.mark.slow
-def test_an_address_in_use_is_answered_with_one_line(server: Server, model: Path) -> None:
+def test_an_unusable_address_or_folder_is_reported_in_one_line(
+    server: Server, model: Path, tmp_path: Path
+) -> None:
     assert f"127.0.0.1:{server.port}: " in refused(model, "--port", str(server.port))
-    assert "choose another address" in refused(model, "--host", "no.such.host.invalid")
-
-
-def test_a_folder_without_a_model_is_answered_with_one_line(tmp_path: Path) -> None:
-    assert "no model there" in refused(tmp_path)
+    assert "--host" in refused(model, "--host", "no.such.host.invalid")
+    assert str(tmp_path) in refused(tmp_path)

@@ -1,6 +1,6 @@
-"""A `rubro serve` of a hand-made model in a process of its own, as fixtures.
+"""Run `rubro serve` with a hand-made model in a process of its own.
 
-A test file takes them with `pytest_plugins = ["support.keyword_model", "support.serving"]`.
+Test modules load the fixture with `pytest_plugins = ["support.keyword_model", "support.serving"]`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SECONDS = 60
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer over HTTP."""
+    """An HTTP response."""
 
     status: int
     headers: HTTPMessage
@@ -48,7 +48,7 @@ class Server:
         method: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        """Send bytes, or anything else as JSON; without a content, GET."""
+        """Send bytes, or anything else as JSON; the default method is GET without content."""
         body = content if isinstance(content, bytes | None) else json.dumps(content).encode()
         method = method or ("GET" if body is None else "POST")
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)) as connection:
@@ -59,36 +59,39 @@ class Server:
             return Answer(response.status, response.headers, response.read())
 
     def metric(self, name: str) -> float:
-        """The value of a line of /metrics."""
+        """Return the value of a metric in /metrics."""
         lines = self.ask("/metrics").body.decode().splitlines()
         (value,) = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")]
         return float(value)
 
 
-def start(model: Path, *arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def start(model: Path, *arguments: str) -> Iterator[Server]:
     """Start `rubro serve` on a free port."""
     words = command(model, ["--port", "0", *arguments], "serve")
-    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            line = process.stderr.readline()
+            assert "http://" in line, line + process.stderr.read()
+            yield Server(process, int(line.rstrip().rpartition(":")[2]))
+        finally:
+            process.terminate()
 
 
 @contextmanager
 def running(model: Path, *arguments: str) -> Iterator[Server]:
-    """Run `rubro serve`; it must end well and have said nothing but where it is."""
-    with start(model, *arguments) as process:
-        assert process.stderr is not None
-        try:
-            said = process.stderr.readline()
-            assert "http://" in said, said + process.stderr.read()
-            yield Server(process, int(said.rstrip().rpartition(":")[2]))
-        finally:
-            process.terminate()
-            rest = process.stderr.read()
-    assert rest == ""
-    assert process.returncode == 0
+    """Run `rubro serve`, which must exit with 0 and print only its address."""
+    with start(model, *arguments) as server:
+        yield server
+        server.process.terminate()
+        _, messages = server.process.communicate()
+        assert messages == ""
+    assert server.process.returncode == 0
 
 
 @pytest.fixture(scope="module")
 def server(model: Path) -> Iterator[Server]:
-    """A service for the tests of a file."""
-    with running(model) as found:
-        yield found
+    """Service shared by the tests of a module."""
+    with running(model) as shared:
+        yield shared

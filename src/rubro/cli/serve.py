@@ -44,20 +44,18 @@ def serve(options: Options) -> None:
     require_model(options.model)
     # Reading waits for the disk and hashing for neither: meanwhile FastAPI is imported.
     with ThreadPoolExecutor(1) as thread:
-        from rubro.service.served import Source, read_model, stamp_of
+        from rubro.service.served import read_model
 
-        source = Source(options.model, options.thresholds)
-        stamp = stamp_of(source)
-        reading = thread.submit(read_model, source)
+        reading = thread.submit(read_model, options.model, options.thresholds)
         from rubro.service.app import make_app
-        from rubro.service.server import open_socket, run
+        from rubro.service.server import open_socket, run_server
 
         served = reading.result()
     listening = open_socket(options.host, options.port)
-    app = make_app(served, source, stamp)
+    app = make_app(served)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     say(
         f"{served.classifier.name}, {len(served.classifier.classes_)} categories: http://{shown}:{port}"
     )
-    run(app, listening)
+    run_server(app, listening)

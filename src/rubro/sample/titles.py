@@ -1,7 +1,7 @@
-"""Synthetic product titles: words of a category, in a seller's order and with a seller's errors.
+"""Compose synthetic product titles from the words of a category, with the errors that sellers make.
 
-Only `random.Random.random` is used: the algorithms of the other methods of that class may change
-between Python versions, and with them the committed sample.
+The only random method is `random.Random.random`. The algorithms of the other methods of that class
+may change between Python versions, and the committed sample would change with them.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 import unicodedata
 from bisect import bisect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import accumulate
+from string import ascii_uppercase, digits
 
-from .words import Category, Shared
+from rubro.sample.words import Connectors, LexiconEntry, Shared, Words
 
 MAX_CHARACTERS = 60
 
-# Shares of titles; together they decide how difficult the catalogue is.
+# Shares of titles. Together they determine how difficult the catalogue is.
 NO_NOUN = 0.27
 SHORT_NOUN = 0.32
 HAS_BRAND = 0.70
@@ -36,31 +36,21 @@ _FEATURES = (0.40, 0.82, 0.96)
 _ATTRIBUTES = (0.38, 0.84)
 _MARKS = ("!", "!!", "!!!", "**", " -", ".", "...", " *", " /")
 _SEPARATORS = (" - ", " / ", ", ", " | ", ". ", " + ", "- ", " -")
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _COMBINING = re.compile("[\u0300-\u036f]+")
 _TOKEN = re.compile(r"[^\W_]+")
 _BLANK = re.compile("[#@]")
 
-Draw = Callable[[], float]
-
 
 def strip_accents(text: str) -> str:
-    """Remove the accents of Latin letters (ñ becomes n).
-
-    Args:
-        text: Any text.
-
-    Returns:
-        Text without combining marks.
-    """
+    """Return a text without the accents of its Latin letters (ñ becomes n)."""
     if text.isascii():
         return text
     return _COMBINING.sub("", unicodedata.normalize("NFD", text))
 
 
 def tokenize_title(title: str, stop_words: Collection[str]) -> list[str]:
-    """Split a title as the catalogue's `tokenized_title` does.
+    """Split a title into the tokens of the `tokenized_title` column.
 
     Args:
         title: Product title.
@@ -76,61 +66,39 @@ def tokenize_title(title: str, stop_words: Collection[str]) -> list[str]:
     ]
 
 
-class WeightedChoice:
-    """Random choice of a position in proportion to weights.
-
-    Args:
-        weights: Weight of each position, >= 0, not all zero.
-    """
-
-    def __init__(self, weights: Sequence[float]) -> None:
-        self._cumulative = list(accumulate(weights))
-        self._last = len(weights) - 1
-
-    def __call__(self, draw: float) -> int:
-        """Return a position.
-
-        Args:
-            draw: Random number in [0, 1).
-        """
-        return min(bisect(self._cumulative, draw * self._cumulative[-1]), self._last)
-
-
 class _Vocabulary:
     """Words of one category in one language."""
 
-    def __init__(self, name: str, shared: Shared, categories: Mapping[str, Category], pt: bool):
-        category = categories[name]
-        self.nouns = (category.portuguese or []) if pt else category.nouns
-        self.brands = list(category.brands)
-        self.models = list(category.brands.values())
-        self.features = category.features
-        if pt:
-            self.features = [_translate(f, shared.translations) for f in category.features]
-        self.attributes = [shared.kinds[kind].spellings(pt) for kind in category.attributes]
-        fitted = categories[category.fits].brands if category.fits else {}
-        self.fits = [(brand, models) for brand, models in fitted.items()]
+    def __init__(
+        self, name: str, language: str, shared: Shared, lexicon: Mapping[str, LexiconEntry]
+    ) -> None:
+        entry, portuguese = lexicon[name], language == "portuguese"
+        self.nouns = (entry.portuguese or []) if portuguese else entry.nouns
+        self.brands = list(entry.brands.items())
+        self.features = entry.features
+        if portuguese:
+            self.features = [
+                " ".join(shared.translations.get(word, word) for word in feature.split(" "))
+                for feature in entry.features
+            ]
+        self.attributes = [shared.kinds[kind].spellings(portuguese) for kind in entry.attributes]
+        self.fits = list(lexicon[entry.fits].brands.items()) if entry.fits else []
         self.companions = [
             noun
-            for neighbour in category.neighbours
-            for noun in ((categories[neighbour].portuguese if pt else None) or [])[:3]
-            or categories[neighbour].nouns[:3]
+            for neighbour in map(lexicon.__getitem__, entry.neighbours)
+            for noun in ((portuguese and neighbour.portuguese) or neighbour.nouns)[:3]
         ]
 
 
-def _translate(phrase: str, translations: Mapping[str, str]) -> str:
-    return " ".join(translations.get(word, word) for word in phrase.split(" "))
-
-
 class TitleMaker:
-    """Writes titles in one language.
+    """Composes titles in one language.
 
     Args:
         language: "spanish" or "portuguese".
-        names: Categories in the order of their indices, each with nouns in the language.
+        names: Categories in the order of their indices; each has nouns in the language.
         shared: Shared word lists.
-        categories: Lexicon.
-        draw: Function that returns a random number in [0, 1), the only source of randomness.
+        lexicon: Categories by name.
+        draw: Function that returns a random number in [0, 1); the only source of randomness.
     """
 
     def __init__(
@@ -138,31 +106,23 @@ class TitleMaker:
         language: str,
         names: Sequence[str],
         shared: Shared,
-        categories: Mapping[str, Category],
-        draw: Draw,
+        lexicon: Mapping[str, LexiconEntry],
+        draw: Callable[[], float],
     ) -> None:
-        portuguese = language == "portuguese"
         self._draw = draw
-        self._words = [_Vocabulary(name, shared, categories, portuguese) for name in names]
-        glue = shared.glue.portuguese if portuguese else shared.glue.spanish
-        self._fits, self._companion = glue.fits, glue.companion
-        self._brand, self._model = glue.brand, glue.model
-        self._noise = shared.noise.portuguese if portuguese else shared.noise.spanish
-        self._short = (
-            shared.abbreviations.portuguese if portuguese else shared.abbreviations.spanish
-        )
+        self._words = [_Vocabulary(name, language, shared, lexicon) for name in names]
+        self._connectors: Connectors = getattr(shared.glue, language)
+        self._noise: Words = getattr(shared.noise, language)
+        self._short: dict[str, Words] = getattr(shared.abbreviations, language)
 
     def _pick(self, options: Sequence[str]) -> str:
         return options[int(self._draw() * len(options))]
 
     def title(self, index: int) -> str:
-        """Return a title.
+        """Return a new title of at most 60 characters, usually of 4 to 12 words.
 
         Args:
             index: Position of the category in `names`.
-
-        Returns:
-            Title of at most 60 characters, mostly of 4 to 12 words.
         """
         draw = self._draw
         text = self._compose(self._words[index])
@@ -176,7 +136,7 @@ class TitleMaker:
         if draw() < TYPO:
             text = self._misspell(text)
         if draw() < GLUED_WORDS:
-            text = self._glue(text)
+            text = self._join_words(text)
         if draw() < NO_ACCENTS:
             text = strip_accents(text)
         if draw() < PUNCTUATED:
@@ -187,11 +147,10 @@ class TitleMaker:
         draw = self._draw
         brand = model = ""
         if words.brands and draw() < HAS_BRAND:
-            # Squared, so that the first brands of a category are its popular ones.
-            at = int(draw() ** 1.6 * len(words.brands))
-            brand, models = words.brands[at], words.models[at]
+            # A power above 1 favours the first brands of a category, which are its popular ones.
+            brand, models = words.brands[int(draw() ** 1.6 * len(words.brands))]
             if models and draw() < HAS_MODEL:
-                model = models[int(draw() * len(models))]
+                model = self._pick(models)
                 if draw() < MODEL_WITHOUT_BRAND:
                     brand = ""
         noun = ""
@@ -199,22 +158,22 @@ class TitleMaker:
             noun = words.nouns[int(draw() ** 1.7 * len(words.nouns))]
             if " " in noun and draw() < SHORT_NOUN:
                 noun = noun[: noun.index(" ")]
-        rest = self._details(words)
+        details = self._details(words)
         order = draw()
         if brand and order > 0.9:
-            brand = f"{self._pick(self._brand)} {brand}".lstrip()
+            brand = f"{self._pick(self._connectors.brand)} {brand}".lstrip()
         if model and order > 0.8:
-            model = f"{self._pick(self._model)} {model}".lstrip()
+            model = f"{self._pick(self._connectors.model)} {model}".lstrip()
         if order < 0.48:
-            parts = [noun, brand, model, *rest]
+            parts = [noun, brand, model, *details]
         elif order < 0.68:
-            parts = [noun, *rest[:1], brand, model, *rest[1:]]
+            parts = [noun, *details[:1], brand, model, *details[1:]]
         elif order < 0.80:
-            parts = [noun, *rest, brand, model]
+            parts = [noun, *details, brand, model]
         elif order < 0.91:
-            parts = [brand, model, noun, *rest]
+            parts = [brand, model, noun, *details]
         else:
-            parts = [brand, noun, model, *rest]
+            parts = [brand, noun, model, *details]
         parts = [part for part in parts if part]
         if draw() < HAS_NOISE:
             noise = self._pick(self._noise)
@@ -233,10 +192,10 @@ class TitleMaker:
         details: list[str] = []
         if words.fits and draw() < HAS_FITS:
             brand, models = words.fits[int(draw() ** 1.6 * len(words.fits))]
-            target = models[int(draw() * len(models))] if models and draw() < 0.85 else ""
+            target = self._pick(models) if models and draw() < 0.85 else ""
             if not target or draw() < 0.75:
                 target = f"{brand} {target}".rstrip()
-            details.append(f"{self._pick(self._fits)} {target}".lstrip())
+            details.append(f"{self._pick(self._connectors.fits)} {target}".lstrip())
         count, at = bisect(_FEATURES, draw()), int(draw() * len(words.features))
         for step in range(min(count, len(words.features))):
             details.append(words.features[(at + 3 * step) % len(words.features)])
@@ -245,16 +204,17 @@ class TitleMaker:
             for step in range(min(bisect(_ATTRIBUTES, draw()), len(words.attributes))):
                 details.append(self._pick(words.attributes[(at + step) % len(words.attributes)]))
         if words.companions and draw() < HAS_COMPANION:
-            details.append(f"{self._pick(self._companion)} {self._pick(words.companions)}")
+            details.append(
+                f"{self._pick(self._connectors.companion)} {self._pick(words.companions)}"
+            )
         if len(details) > 1:
-            # One random exchange is enough to mix two to five details.
+            # A single random swap mixes two to five details well enough.
             one, other = int(draw() * len(details)), int(draw() * len(details))
             details[one], details[other] = details[other], details[one]
         return details
 
     def _fill(self, blank: re.Match[str]) -> str:
-        draw = self._draw()
-        return str(int(draw * 10)) if blank.group() == "#" else _LETTERS[int(draw * 26)]
+        return self._pick(digits if blank.group() == "#" else ascii_uppercase)
 
     def _abbreviate(self, text: str) -> str:
         words = text.split(" ")
@@ -311,7 +271,7 @@ class TitleMaker:
         words[at] = word
         return " ".join(words)
 
-    def _glue(self, text: str) -> str:
+    def _join_words(self, text: str) -> str:
         gaps = text.count(" ")
         if not gaps:
             return text

@@ -1,35 +1,48 @@
-"""Hand-written words of the synthetic catalogue: shared word lists and the lexicon.
+"""Hand-written word lists of the synthetic catalogue.
 
-`shared.yaml` holds what every category uses (attribute kinds, selling noise, abbreviations, stop
-words); `lexicon/*.yaml` holds the categories, one file per family of neighbours. Both are validated
-when they are read: a misspelt neighbour would otherwise only show as odd data.
+`shared.yaml` contains the words that all categories share (attribute kinds, selling noise,
+abbreviations, stop words). `lexicon/*.yaml` contains the categories, one file per product family.
+Both are validated when they are read, because a misspelt neighbour would otherwise only show up as
+strange data.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Any, Generic, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-_NAME = re.compile("[A-Z][A-Z0-9_]*")
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+_CATEGORY_NAME = re.compile("[A-Z][A-Z0-9_]*")
+_BaseLoader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+# An empty connector joins two parts of a title without a word.
+_Joints = Annotated[list[str], Field(min_length=1)]
 
 
 class LexiconError(ValueError):
-    """A word list that breaks its format; the message names the file and the entry."""
+    """An invalid word list; the message names the file and the entry."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ByLanguage(_Strict, Generic[T]):
+    """The same kind of words in both languages."""
+
+    spanish: T
+    portuguese: T
+
+
 class Kind(_Strict):
-    """A kind of attribute: values, and patterns in which `{}` stands for the value."""
+    """A kind of attribute: its values, and patterns in which `{}` stands for a value."""
 
     values: Words
     patterns: Words = ["{}"]
@@ -40,7 +53,7 @@ class Kind(_Strict):
         """Return every value in every pattern.
 
         Args:
-            portuguese: Whether Portuguese values and patterns are used where the kind has them.
+            portuguese: Whether to use the Portuguese values and patterns, if there are any.
 
         Returns:
             Spellings, pattern by pattern.
@@ -52,49 +65,28 @@ class Kind(_Strict):
         return [pattern.replace("{}", value) for pattern in patterns for value in values]
 
 
-class Noise(_Strict):
-    """Selling phrases that say nothing about the category."""
-
-    spanish: Words
-    portuguese: Words
-
-
 class Connectors(_Strict):
-    """Words that join parts of a title; an empty string joins them without a word."""
+    """Words that join the parts of a title."""
 
-    fits: Annotated[list[str], Field(min_length=1)]
-    companion: Annotated[list[str], Field(min_length=1)]
-    brand: Annotated[list[str], Field(min_length=1)]
-    model: Annotated[list[str], Field(min_length=1)]
-
-
-class Glue(_Strict):
-    """The connectors of both languages."""
-
-    spanish: Connectors
-    portuguese: Connectors
-
-
-class Abbreviations(_Strict):
-    """Short forms of words, by language."""
-
-    spanish: dict[str, Words]
-    portuguese: dict[str, Words]
+    fits: _Joints
+    companion: _Joints
+    brand: _Joints
+    model: _Joints
 
 
 class Shared(_Strict):
     """The content of `shared.yaml`."""
 
     kinds: dict[str, Kind]
-    noise: Noise
-    glue: Glue
-    abbreviations: Abbreviations
+    noise: ByLanguage[Words]
+    glue: ByLanguage[Connectors]
+    abbreviations: ByLanguage[dict[str, Words]]
     stop_words: Words
     translations: dict[str, str]
 
 
-class Category(_Strict):
-    """A category of the lexicon: the words of its titles."""
+class LexiconEntry(_Strict):
+    """A category of the lexicon, with the words of its titles."""
 
     nouns: Words
     portuguese: Words | None = None
@@ -105,116 +97,100 @@ class Category(_Strict):
     neighbours: Words
 
 
-def _plain(node: yaml.Node, where: str) -> object:
-    """Return YAML with all scalars as text (`no`, `2019`); a repeated key is an error."""
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, object] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise LexiconError(f"{where}: line {key.start_mark.line + 1}: key is not a word")
-            name = str(key.value)
-            if name in mapping:
-                line = key.start_mark.line + 1
-                raise LexiconError(f"{where}: {name} is defined twice (line {line})")
-            mapping[name] = _plain(value, where)
-        return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, where) for item in node.value]
-    if not isinstance(node, yaml.ScalarNode):
-        raise LexiconError(f"{where}: unexpected YAML node {node.tag}")
-    return str(node.value)
+class _TextLoader(_BaseLoader):  # type: ignore[misc]
+    """Loader that reads every scalar as text (`no`, `2019`) and refuses duplicate keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        found = super().construct_mapping(node, deep)
+        names = [key.value for key, _ in node.value]
+        for at, (key, _) in enumerate(node.value):
+            if key.value in names[:at]:
+                raise LexiconError(f"{key.value} is defined twice (line {key.start_mark.line + 1})")
+        return found
 
 
-def _parse(text: str, where: str) -> dict[str, object]:
+def _parse(text: str, file: str) -> dict[str, Any]:
     try:
-        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.load(text, Loader=_TextLoader)
+    except LexiconError as error:
+        raise LexiconError(f"{file}: {error}") from None
     except yaml.YAMLError as error:
-        raise LexiconError(f"{where}: not YAML: {error}") from error
-    content = None if node is None else _plain(node, where)
+        raise LexiconError(f"{file}: not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise LexiconError(f"{where}: expected a mapping at the top")
+        raise LexiconError(f"{file}: expected a mapping at the top level")
     return content
 
 
-def _explain(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(step) for step in part['loc'])}: {part['msg']}" for part in error.errors()
-    )
+def _validated(model: type[M], content: Any, entry: str) -> M:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors()
+        )
+        raise LexiconError(f"{entry}: {problems}") from error
 
 
-def parse_shared(text: str, where: str = "shared.yaml") -> Shared:
-    """Read the shared word lists.
-
-    Args:
-        text: YAML text.
-        where: Name of the file, for error messages.
-
-    Returns:
-        Validated word lists.
+def parse_shared(text: str) -> Shared:
+    """Parse and validate the text of `shared.yaml`.
 
     Raises:
         LexiconError: The text is not YAML or breaks the format.
     """
-    try:
-        return Shared.model_validate(_parse(text, where))
-    except ValidationError as error:
-        raise LexiconError(f"{where}: {_explain(error)}") from error
+    return _validated(Shared, _parse(text, "shared.yaml"), "shared.yaml")
 
 
-def parse_lexicon(files: Mapping[str, str], kinds: Iterable[str]) -> dict[str, Category]:
-    """Read the families and validate the references between them.
+def parse_lexicon(files: Mapping[str, str], kinds: Iterable[str]) -> dict[str, LexiconEntry]:
+    """Parse the files of the lexicon and validate the references between their categories.
 
     Args:
-        files: YAML text of each family, by file name.
-        kinds: Names of the kinds of attributes.
+        files: YAML text of each product family, by file name.
+        kinds: Names of the attribute kinds.
 
     Returns:
         Categories by name, in alphabetical order.
 
     Raises:
         LexiconError: A file is not YAML or breaks the format, a category is misnamed or defined
-            twice, or an entry names an unknown category or kind of attribute.
+            twice, or an entry names an unknown category or attribute kind.
     """
-    known = frozenset(kinds)
-    origin: dict[str, str] = {}
-    categories: dict[str, Category] = {}
-    for where in sorted(files):
-        for name, entry in _parse(files[where], where).items():
-            if not _NAME.fullmatch(name):
-                raise LexiconError(f"{where}: {name}: a category is named in UPPER_SNAKE")
-            if name in origin:
-                raise LexiconError(f"{where}: {name} is defined twice (also in {origin[name]})")
-            try:
-                categories[name] = Category.model_validate(entry)
-            except ValidationError as error:
-                raise LexiconError(f"{where}: {name}: {_explain(error)}") from error
-            origin[name] = where
+    file_of: dict[str, str] = {}
+    lexicon: dict[str, LexiconEntry] = {}
+    for file in sorted(files):
+        for name, content in _parse(files[file], file).items():
+            if not _CATEGORY_NAME.fullmatch(name):
+                raise LexiconError(f"{file}: {name}: category names are written in UPPER_SNAKE")
+            if name in file_of:
+                raise LexiconError(f"{file}: {name} is defined twice (also in {file_of[name]})")
+            lexicon[name] = _validated(LexiconEntry, content, f"{file}: {name}")
+            file_of[name] = file
     problems = [
-        f"{origin[name]}: {name}: {problem}"
-        for name, category in sorted(categories.items())
-        for problem in _problems(name, category, categories, known)
+        f"{file_of[name]}: {name}: {problem}"
+        for name in sorted(lexicon)
+        for problem in _wrong_references(name, lexicon, frozenset(kinds))
     ]
     if problems:
         raise LexiconError("\n".join(problems))
-    return {name: categories[name] for name in sorted(categories)}
+    return dict(sorted(lexicon.items()))
 
 
-def _problems(
-    name: str, category: Category, known: Mapping[str, Category], kinds: frozenset[str]
-) -> Iterable[str]:
-    for neighbour in category.neighbours:
-        if neighbour not in known:
+def _wrong_references(
+    name: str, lexicon: Mapping[str, LexiconEntry], kinds: frozenset[str]
+) -> Iterator[str]:
+    entry = lexicon[name]
+    for neighbour in entry.neighbours:
+        if neighbour not in lexicon:
             yield f"unknown neighbour {neighbour}"
         if neighbour == name:
             yield "is its own neighbour"
-    if category.fits is not None and category.fits not in known:
-        yield f"fits unknown category {category.fits}"
-    for kind in category.attributes:
+    if entry.fits is not None and entry.fits not in lexicon:
+        yield f"fits unknown category {entry.fits}"
+    for kind in entry.attributes:
         if kind not in kinds:
             yield f"unknown attribute kind {kind}"
 
 
-def load_words() -> tuple[Shared, dict[str, Category]]:
+def load_words() -> tuple[Shared, dict[str, LexiconEntry]]:
     """Read the word lists of the package.
 
     Returns:
@@ -223,11 +199,11 @@ def load_words() -> tuple[Shared, dict[str, Category]]:
     Raises:
         LexiconError: A file breaks its format.
     """
-    here = resources.files(__package__ or "rubro.sample")
-    shared = parse_shared((here / "shared.yaml").read_text(encoding="utf-8"))
+    folder = resources.files("rubro.sample")
+    shared = parse_shared((folder / "shared.yaml").read_text(encoding="utf-8"))
     files = {
         item.name: item.read_text(encoding="utf-8")
-        for item in (here / "lexicon").iterdir()
+        for item in (folder / "lexicon").iterdir()
         if item.name.endswith(".yaml")
     }
     return shared, parse_lexicon(files, shared.kinds)

@@ -1,1 +1,1 @@
-"""A web service that answers with a trained model, and its page."""
+"""HTTP service that answers with a trained model, and its web page."""

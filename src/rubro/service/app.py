@@ -1,11 +1,10 @@
-"""The application: its routes, and what lives as long as it."""
+"""The FastAPI application: its routes and its state."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -15,65 +14,69 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from rubro import __version__
-from rubro.prediction.explanation import WordContribution
 from rubro.service import schemas
-from rubro.service.batching import Batcher, Best
+from rubro.service.batching import Batcher, Ranking
 from rubro.service.guard import Guard
-from rubro.service.metrics import Metrics
-from rubro.service.problems import add_handlers, documented
-from rubro.service.served import Served, Source, Stamp, watch
+from rubro.service.metrics import ServiceMetrics
+from rubro.service.problems import add_error_handlers, problem_descriptions
+from rubro.service.served import Served, watch
 
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _PAGE = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),
     "/script.js": ("script.js", "text/javascript"),
 }
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+}
 _METRICS_TYPE = "text/plain; version=0.0.4"
-_ANSWERED = documented(400, 408, 413, 422, 503)
+_ERRORS = problem_descriptions(400, 408, 413, 422, 503)
 
 
 class Service:
-    """What answers requests: a model, the batches of its titles, and counters.
+    """Answers requests with the model in use, and counts them.
 
     Args:
-        served: Model to begin with.
+        served: First model in use.
 
     Attributes:
         served: Model in use.
-        metrics: Counters.
-        batcher: Batches of titles.
+        metrics: Prometheus metrics.
     """
 
     def __init__(self, served: Served) -> None:
-        self.metrics = Metrics()
-        self.batcher = Batcher(self.metrics.batch)
+        self.metrics = ServiceMetrics()
+        self._batcher = Batcher(self.metrics.batch_titles.observe)
+        self._use(served)
+
+    def _use(self, served: Served) -> None:
         self.served = served
-        self.metrics.model(served)
+        self.metrics.model.clear()
+        self.metrics.model.labels(served.classifier.name, served.hash).set(1)
 
     def replace(self, served: Served | None) -> None:
-        """Take another model from the next request on.
+        """Answer with another model from the next request on.
 
         Args:
-            served: New model; None = it cannot be read, and the old one stays.
+            served: New model; None = it cannot be read, and the model in use is kept.
         """
-        self.metrics.reload(served is not None)
+        self.metrics.reloads.labels("refused" if served is None else "replaced").inc()
         if served is not None:
-            self.served = served
-            self.metrics.model(served)
+            self._use(served)
 
     async def predict(self, request: schemas.PredictRequest) -> dict[str, Any]:
-        """Return the answer to a request, as JSON has it."""
+        """Return the content of a `PredictAnswer`."""
         served = self.served
         titles = [request.titles] if isinstance(request.titles, str) else request.titles
         answers = await self._answers(served, titles, request.top, request.min_confidence)
         return {"model": served.identity, "answers": answers}
 
     async def explain(self, request: schemas.ExplainRequest) -> dict[str, Any]:
-        """Return the answer to a request, as JSON has it."""
+        """Return the content of an `ExplainAnswer`."""
         served = self.served
         (answer,) = await self._answers(
             served, [request.title], request.top, request.min_confidence
@@ -82,37 +85,53 @@ class Service:
         if answer["error"] is None and len(served.classifier.classes_) > 1:
             explanation = served.classifier.explain(request.title)
             found = {name: getattr(explanation, name) for name in found}
-            found["words"] = [_word(word) for word in explanation.words]
+            found["words"] = [
+                {name: getattr(word, name) for name in schemas.ExplainedWord.model_fields}
+                for word in explanation.words
+            ]
         return {"model": served.identity, "answer": answer, **found}
 
     async def _answers(
-        self, served: Served, titles: Sequence[Any], top: int, least: float
+        self, served: Served, titles: Sequence[Any], top: int, min_confidence: float
     ) -> list[dict[str, Any]]:
-        errors = [_problem_of(title) for title in titles]
-        good = [title for title, error in zip(titles, errors, strict=True) if error is None]
-        found = iter(await self._best(served, good, top, least))
-        answers = []
+        errors = [_title_error(title) for title in titles]
+        valid = [title for title, error in zip(titles, errors, strict=True) if error is None]
+        rankings = await self._batcher.top(served.classifier, valid, top)
+        are_accepted = _are_accepted(served, valid, rankings, min_confidence)
+        found = zip(rankings, are_accepted, strict=True)
+        answers: list[dict[str, Any]] = []
         for error in errors:
-            best, is_accepted = next(found) if error is None else ([], False)
-            self.metrics.title(best[0][1] if best else None)
-            answers.append(_answer(best, is_accepted, error))
+            if error is not None:
+                self.metrics.title_errors.inc()
+                answers.append({"category": None, "confidence": None, "top": [], "error": error})
+                continue
+            ranking, is_accepted = next(found)
+            category, confidence = ranking[0]
+            self.metrics.confidences.observe(confidence)
+            answer = {
+                "category": category if is_accepted else None,
+                "confidence": round(confidence, 6),
+                "top": [{"category": name, "confidence": round(p, 6)} for name, p in ranking],
+                "error": None,
+            }
+            answers.append(answer)
         return answers
 
-    async def _best(
-        self, served: Served, titles: Sequence[str], top: int, least: float
-    ) -> list[tuple[Best, bool]]:
-        """The best categories of each title, and whether the first is accepted."""
-        found = await self.batcher.top(served.classifier, titles, top)
-        if served.thresholds is None:
-            return [(best, best[0][1] >= least) for best in found]
-        unknown = served.classifier.out_of_vocabulary(titles)
-        return [
-            (best, best[0][1] >= least and served.thresholds.accepts(*best[0], share))
-            for best, share in zip(found, unknown.tolist(), strict=True)
-        ]
+
+def _are_accepted(
+    served: Served, titles: Sequence[str], rankings: Sequence[Ranking], min_confidence: float
+) -> list[bool]:
+    """Return whether the first category of each title is confident enough to be named."""
+    if served.thresholds is None:
+        return [best[1] >= min_confidence for best, *_ in rankings]
+    unknown_shares = served.classifier.out_of_vocabulary(titles).tolist()
+    return [
+        best[1] >= min_confidence and served.thresholds.accepts(*best, unknown_share)
+        for (best, *_), unknown_share in zip(rankings, unknown_shares, strict=True)
+    ]
 
 
-def _problem_of(title: Any) -> str | None:
+def _title_error(title: Any) -> str | None:
     if not isinstance(title, str):
         return "the title is not text"
     if not title.strip():
@@ -120,37 +139,21 @@ def _problem_of(title: Any) -> str | None:
     try:
         title.encode()
     except UnicodeEncodeError:
-        return "the title holds half of a surrogate pair"
+        return "the title contains an unpaired surrogate"
     return None
 
 
-def _answer(best: Best, is_accepted: bool, error: str | None) -> dict[str, Any]:
-    top = [{"category": name, "confidence": round(p, 6)} for name, p in best]
-    return {
-        "category": top[0]["category"] if is_accepted else None,
-        "confidence": top[0]["confidence"] if top else None,
-        "top": top,
-        "error": error,
-    }
-
-
-def _word(word: WordContribution) -> dict[str, Any]:
-    return {name: getattr(word, name) for name in schemas.Word.model_fields}
-
-
-def make_app(served: Served, source: Source, stamp: Stamp) -> FastAPI:
-    """Return the application.
+def make_app(served: Served) -> FastAPI:
+    """Return the application, which replaces the model when its files change.
 
     Args:
-        served: Model to begin with.
-        source: Files of the model, watched for changes.
-        stamp: Stamp of these files before they were read.
+        served: First model in use.
     """
     service = Service(served)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(watch(source, stamp, service.replace))
+        watching = asyncio.create_task(watch(served, service.replace))
         yield
         watching.cancel()
         with suppress(asyncio.CancelledError):
@@ -160,31 +163,30 @@ def make_app(served: Served, source: Source, stamp: Stamp) -> FastAPI:
         title="rubro",
         version=__version__,
         summary="Categories of product titles.",
-        docs_url=None,  # its scripts would come from elsewhere
+        docs_url=None,  # these pages would load scripts from another server
         redoc_url=None,
         lifespan=lifespan,
         middleware=[Middleware(Guard, metrics=service.metrics)],
     )
-    add_handlers(app)
-    _add_questions(app, service)
-    _add_facts(app, service)
-    _add_page(app)
+    add_error_handlers(app)
+    _add_routes(app, service)
+    for path, (name, media_type) in _PAGE.items():
+        content = (files("rubro.service") / "page" / name).read_bytes()
+        app.add_api_route(path, _file_endpoint(content, media_type), include_in_schema=False)
     return app
 
 
-def _add_questions(app: FastAPI, service: Service) -> None:
-    @app.post("/predict", response_model=schemas.PredictAnswer, responses=_ANSWERED)
+def _add_routes(app: FastAPI, service: Service) -> None:
+    @app.post("/predict", response_model=schemas.PredictAnswer, responses=_ERRORS)
     async def predict(request: schemas.PredictRequest) -> Response:
-        """Predict the categories of one title or many."""
+        """Predict the categories of one or more titles."""
         return _json(await service.predict(request))
 
-    @app.post("/explain", response_model=schemas.ExplainAnswer, responses=_ANSWERED)
+    @app.post("/explain", response_model=schemas.ExplainAnswer, responses=_ERRORS)
     async def explain(request: schemas.ExplainRequest) -> Response:
-        """Predict the categories of a title, and tell which words speak for the first one."""
+        """Predict the categories of a title and show which words support the first category."""
         return _json(await service.explain(request))
 
-
-def _add_facts(app: FastAPI, service: Service) -> None:
     @app.get("/categories", response_model=schemas.Categories)
     async def categories() -> Response:
         """List the categories of the model."""
@@ -193,37 +195,25 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
     @app.get("/version", response_model=schemas.Version)
     async def version() -> Response:
-        """Tell which model answers."""
+        """Return the versions of the service and of the model in use."""
         return _json({"model": service.served.identity, "rubro": __version__})
 
     @app.get("/health", response_model=schemas.Health)
     async def health() -> Response:
-        """Tell whether the service answers."""
+        """Check that the service answers."""
         return _json({"status": "ok"})
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {_METRICS_TYPE: {}}}})
     async def metrics() -> Response:
-        """Return counters for Prometheus."""
+        """Return the metrics of the service for Prometheus."""
         return Response(service.metrics.text(), media_type=_METRICS_TYPE)
 
 
-def _add_page(app: FastAPI) -> None:
-    folder = files("rubro.service") / "page"
-    for path, (name, media_type) in _PAGE.items():
-        response = partial(
-            Response,
-            (folder / name).read_bytes(),
-            headers={"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"},
-            media_type=media_type,
-        )
-        app.add_api_route(path, _constant(response), include_in_schema=False)
+def _file_endpoint(content: bytes, media_type: str) -> Callable[[], Coroutine[Any, Any, Response]]:
+    async def send_file() -> Response:
+        return Response(content, headers=_PAGE_HEADERS, media_type=media_type)
 
-
-def _constant(response: partial[Response]) -> Any:
-    async def answer() -> Response:
-        return response()
-
-    return answer
+    return send_file
 
 
 def _json(content: Any) -> Response:

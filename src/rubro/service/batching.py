@@ -1,7 +1,11 @@
-"""Titles of concurrent requests, answered together.
+"""Answer the titles of concurrent requests together.
 
-The model answers in the event loop: on one core, a thread beside it would only wait for the
-interpreter's lock, and so would the loop.
+A batch of many titles is faster than many batches of one title: at saturation on one core of a busy
+machine, batching answers 795 requests a second instead of 456 and takes 0.39 ms of CPU time for a
+request instead of 0.89 ms (benchmarks/TRIED.md).
+
+The model runs in the event loop, because on one core a thread and the loop would only wait for each
+other's interpreter lock.
 """
 
 from __future__ import annotations
@@ -11,85 +15,82 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from starlette.exceptions import HTTPException
+
 from rubro.prediction.classifier import Classifier
 
-Best = list[tuple[str, float]]
-# A request with more titles waits for its turn after each so many, with those that came meanwhile.
-MOST_TITLES = 128
-_MOST_WAITING = 4096
+Ranking = list[tuple[str, float]]  # categories with their probabilities, best first
+# Longer requests are answered in parts of this size, and other requests are answered in between.
+MAX_BATCH_TITLES = 128
+_MAX_WAITING = 4096
 
 
-class Overloaded(Exception):
-    """Too many requests wait."""
+class _Part(NamedTuple):
+    """Titles of one request that are waiting for their answer."""
 
-
-class _Asked(NamedTuple):
     classifier: Classifier
     titles: Sequence[str]
     k: int
-    answered: asyncio.Future[list[Best]]
+    answered: asyncio.Future[list[Ranking]]
 
 
 class Batcher:
-    """Answers the titles that wait together: one batch of many is faster than many of one.
+    """Groups waiting titles into batches.
 
     Args:
-        observe: Function that takes the number of titles of each batch.
+        observe: Function that is called with the number of titles of each batch.
     """
 
     def __init__(self, observe: Callable[[int], None]) -> None:
         self._observe = observe
-        self._waiting: deque[_Asked] = deque()
+        self._waiting: deque[_Part] = deque()
 
-    async def top(self, classifier: Classifier, titles: Sequence[str], k: int) -> list[Best]:
+    async def top(self, classifier: Classifier, titles: Sequence[str], k: int) -> list[Ranking]:
         """Return the most probable categories of each title, best first.
 
         Args:
-            classifier: Model that answers all of them.
+            classifier: Model that answers all titles.
             titles: Any texts.
             k: Number of categories, >= 1.
 
         Raises:
-            Overloaded: Too many requests wait already.
+            HTTPException: Too many requests are waiting (status 503).
         """
         loop = asyncio.get_running_loop()
-        found: list[Best] = []
-        for start in range(0, len(titles), MOST_TITLES):
-            if len(self._waiting) >= _MOST_WAITING:
-                raise Overloaded
-            asked = _Asked(classifier, titles[start : start + MOST_TITLES], k, loop.create_future())
+        rankings: list[Ranking] = []
+        for start in range(0, len(titles), MAX_BATCH_TITLES):
+            if len(self._waiting) >= _MAX_WAITING:
+                detail = "too many requests are waiting; try again later"
+                raise HTTPException(503, detail, {"Retry-After": "1"})
+            part = titles[start : start + MAX_BATCH_TITLES]
+            waiting = _Part(classifier, part, k, loop.create_future())
             if not self._waiting:
-                loop.call_soon(self._answer)  # when all that has arrived has been read
-            self._waiting.append(asked)
-            found += await asked.answered
-        return found
+                loop.call_soon(self._answer_batch)  # after all requests that have arrived are read
+            self._waiting.append(waiting)
+            rankings += await waiting.answered
+        return rankings
 
-    def _answer(self) -> None:
-        """Answer the next batch, and have the one after it answered in turn."""
+    def _answer_batch(self) -> None:
+        """Answer the parts at the head of the queue, and schedule the next batch."""
         batch = [self._waiting.popleft()]
-        count = len(batch[0].titles)
-        while self._waiting and self._waiting[0].classifier is batch[0].classifier:
+        classifier, count = batch[0].classifier, len(batch[0].titles)
+        while self._waiting and self._waiting[0].classifier is classifier:
             count += len(self._waiting[0].titles)
-            if count > MOST_TITLES:
+            if count > MAX_BATCH_TITLES:
                 break
             batch.append(self._waiting.popleft())
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._answer)
-        batch = [asked for asked in batch if not asked.answered.done()]  # cancelled requests
+            asyncio.get_running_loop().call_soon(self._answer_batch)
+        batch = [part for part in batch if not part.answered.done()]  # skip cancelled requests
         if not batch:
             return
+        titles = [title for part in batch for title in part.titles]
         try:
-            answers = _answers(batch)
-        except Exception as error:  # noqa: BLE001 (for the requests)
-            for asked in batch:
-                asked.answered.set_exception(error)
+            rankings = iter(classifier.top(titles, max(part.k for part in batch)))
+        except Exception as error:  # noqa: BLE001 (passed on to the requests)
+            for part in batch:
+                part.answered.set_exception(error)
             return
-        self._observe(sum(len(asked.titles) for asked in batch))
-        for asked, best in zip(batch, answers, strict=True):
-            asked.answered.set_result(best)
-
-
-def _answers(batch: Sequence[_Asked]) -> list[list[Best]]:
-    titles = [title for asked in batch for title in asked.titles]
-    found = iter(batch[0].classifier.top(titles, max(asked.k for asked in batch)))
-    return [[next(found)[: asked.k] for _ in asked.titles] for asked in batch]
+        self._observe(len(titles))
+        for part in batch:
+            part.answered.set_result([next(rankings)[: part.k] for _ in part.titles])

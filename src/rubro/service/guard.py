@@ -1,4 +1,4 @@
-"""What protects the service from its clients: limits of size and time for heads and bodies."""
+"""Protect the service from its clients: limits of size and time for request heads and bodies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from rubro.service.metrics import Metrics
-from rubro.service.problems import problem
+from rubro.service.metrics import ServiceMetrics
+from rubro.service.problems import problem_response
 
-MOST_BYTES = 2**20
-# A client that is still sending does not read the answer: so much is waited for.
-_MOST_DISCARDED_BYTES = 2**24
-_MOST_HEAD_BYTES = 2**16
+MAX_BODY_BYTES = 2**20
+# A client does not read the answer while it sends, so a body that is too large is read up to here.
+_MAX_DISCARDED_BYTES = 2**24
+_MAX_HEAD_BYTES = 2**16
 _HEAD_SECONDS = 10.0
 _BODY_SECONDS = 20.0
 _CLOSE = {"Connection": "close"}
@@ -22,14 +22,14 @@ _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-cac
 
 
 class Guard:
-    """Reads the body of a request within limits, then lets the application answer; counts it.
+    """ASGI middleware that reads the request body within limits and counts the request.
 
     Args:
         app: Application.
-        metrics: Counters.
+        metrics: Prometheus metrics.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
         self._app = app
         self._metrics = metrics
 
@@ -40,7 +40,7 @@ class Guard:
             return
         started, status = time.perf_counter(), 0
 
-        async def sent(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -48,102 +48,102 @@ class Guard:
             await send(message)
 
         try:
-            await self._answer(scope, receive, sent)
+            await self._answer(scope, receive, send_with_headers)
         finally:
             if status:
+                # The path of the route, because arbitrary paths of clients would fill the memory.
                 path = getattr(scope.get("route"), "path", "other")
-                self._metrics.request(path, status, time.perf_counter() - started)
+                self._metrics.requests.labels(path, status).inc()
+                self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.timeout(_BODY_SECONDS):
-                body = await _body(scope, receive)
+                body = await _read_body(scope, receive)
         except TimeoutError:
-            response = problem(408, f"no whole body in {_BODY_SECONDS:.0f} seconds", _CLOSE)
-            return await response(scope, receive, send)
+            detail = f"the body did not arrive completely within {_BODY_SECONDS:.0f} seconds"
+            return await problem_response(408, detail, _CLOSE)(scope, receive, send)
         except _TooLarge:
-            response = problem(413, f"the body has more than {MOST_BYTES} bytes", _CLOSE)
-            return await response(scope, receive, send)
+            detail = f"the body has more than {MAX_BODY_BYTES} bytes"
+            return await problem_response(413, detail, _CLOSE)(scope, receive, send)
         if body is None:
             return None
-        left: list[Message] = [{"type": "http.request", "body": body}]
+        unread: list[Message] = [{"type": "http.request", "body": body}]
 
-        async def replayed() -> Message:
-            return left.pop() if left else await receive()
+        async def replay() -> Message:
+            return unread.pop() if unread else await receive()
 
-        return await self._app(scope, replayed, send)
+        return await self._app(scope, replay, send)
 
 
 class _TooLarge(Exception):
     pass
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes | None:
-    """Return the body of a request; None = the client has gone."""
+async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
+    """Return the body of a request, or None if the client has disconnected."""
     length = int(dict(scope["headers"]).get(b"content-length", b"0"))
-    if length > _MOST_DISCARDED_BYTES:
+    if length > _MAX_DISCARDED_BYTES:
         raise _TooLarge
-    body, size = bytearray(), 0
-    while True:
+    body, size, is_complete = bytearray(), 0, False
+    while not is_complete:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         piece = message.get("body", b"")
         size += len(piece)
-        if size <= MOST_BYTES:
+        if size <= MAX_BODY_BYTES:
             body += piece
-        if size > _MOST_DISCARDED_BYTES:
+        if size > _MAX_DISCARDED_BYTES:
             raise _TooLarge
-        if not message.get("more_body"):
-            break
-    if size > MOST_BYTES:
+        is_complete = not message.get("more_body")
+    if size > MAX_BODY_BYTES:
         raise _TooLarge
     return bytes(body)
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 with limits for the head of a request, which uvicorn does not have."""
+    """HTTP/1.1 protocol with limits for request heads, which uvicorn does not have."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request, not forever."""
+        """Start the time limit of the first head."""
         super().connection_made(transport)
-        self._head_bytes = 0
-        self._head_ends: asyncio.TimerHandle | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
         self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the time limit."""
+        """Cancel the time limit."""
         self._end_head()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Close the connection where a head has no end."""
+        """Close the connection if a head is too long."""
         super().data_received(data)
-        if self._head_ends is not None:
+        if self._head_timer is not None:
             self._head_bytes += len(data)
-            if self._head_bytes > _MOST_HEAD_BYTES:
-                self._give_up()
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self._close()
 
     def on_message_begin(self) -> None:
         """Start the time limit of a head."""
         super().on_message_begin()
-        if self._head_ends is None:
+        if self._head_timer is None:
             self._begin_head()
 
     def on_headers_complete(self) -> None:
-        """End the time limit of a head."""
+        """Cancel the time limit of a head."""
         self._end_head()
         super().on_headers_complete()
 
     def _begin_head(self) -> None:
         self._head_bytes = 0
-        self._head_ends = self.loop.call_later(_HEAD_SECONDS, self._give_up)
+        self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._close)
 
     def _end_head(self) -> None:
-        if self._head_ends is not None:
-            self._head_ends.cancel()
-            self._head_ends = None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
-    def _give_up(self) -> None:
+    def _close(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()

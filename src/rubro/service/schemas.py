@@ -1,4 +1,4 @@
-"""Requests and answers of the service."""
+"""Schemas of the requests and answers of the service."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from rubro.base.schema import Section
 
-MOST_TITLES = 1000
+MAX_REQUEST_TITLES = 1000
 
 
 def _whole(value: Any) -> Any:
-    """Read 3.0 as 3, as JSON Schema does."""
+    """Convert 3.0 to 3, because JSON Schema accepts it as an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -21,27 +21,27 @@ _Top = Annotated[
     Field(ge=1, le=100, description="Number of categories for each title, best first."),
     BeforeValidator(_whole),
 ]
-_LeastConfidence = Annotated[
+_MinConfidence = Annotated[
     float,
-    Field(ge=0.0, le=1.0, description="Confidence below which the category is left empty."),
+    Field(ge=0.0, le=1.0, description="Below this confidence the category is null."),
 ]
 
 
 class Message(Section):
-    """A request, an answer or a part of one."""
+    """Base class of requests, answers and their parts."""
 
-    model_config = ConfigDict(defer_build=False)  # FastAPI warns of deferred ones
+    model_config = ConfigDict(defer_build=False)  # FastAPI warns about deferred models
 
 
 class PredictRequest(Message):
     """Titles to predict."""
 
     titles: Annotated[
-        str | Annotated[list[Any], Field(min_length=1, max_length=MOST_TITLES)],
-        Field(description="One title, or a list of them; what is no text gets an error."),
+        str | Annotated[list[Any], Field(min_length=1, max_length=MAX_REQUEST_TITLES)],
+        Field(description="One title or a list of titles; an item that is not text gets an error."),
     ]
     top: _Top = 1
-    min_confidence: _LeastConfidence = 0.0
+    min_confidence: _MinConfidence = 0.0
 
 
 class ExplainRequest(Message):
@@ -49,11 +49,11 @@ class ExplainRequest(Message):
 
     title: str
     top: _Top = 5
-    min_confidence: _LeastConfidence = 0.0
+    min_confidence: _MinConfidence = 0.0
 
 
 class ModelIdentity(Message):
-    """Which model answers."""
+    """Name and version of the model that answers."""
 
     name: str
     format: str
@@ -69,47 +69,48 @@ class Choice(Message):
 
 
 class Answer(Message):
-    """Categories of a title, or why there are none."""
+    """Categories of a title, or the reason why it has none."""
 
     category: Annotated[
-        str | None, Field(description="Most probable category; null where it is not accepted.")
+        str | None, Field(description="Most probable category; null if it is not accepted.")
     ]
     confidence: Annotated[
         float | None, Field(description="Probability of the most probable category.")
     ]
     top: list[Choice]
-    error: Annotated[str | None, Field(description="Why the title has no answer.")]
+    error: Annotated[str | None, Field(description="Reason why the title has no answer.")]
 
 
 class PredictAnswer(Message):
-    """An answer for each title, in order."""
+    """An answer for each title, in the order of the titles."""
 
     model: ModelIdentity
     answers: list[Answer]
 
 
-class Word(Message):
-    """A word of the title."""
+class ExplainedWord(Message):
+    """A word of the title and its contribution to the prediction."""
 
     text: str
     start: Annotated[int, Field(description="Position of its first character (code point).")]
     end: Annotated[int, Field(description="Position after its last character.")]
     contribution: Annotated[
-        float, Field(description="What it adds to the lead of the category over the other one.")
+        float, Field(description="How much it adds to the category's lead over the other one.")
     ]
-    known: Annotated[bool, Field(description="Whether a training title holds it.")]
+    known: Annotated[bool, Field(description="Whether a training title contains it.")]
 
 
 class ExplainAnswer(Message):
-    """The answer for a title, and what each word adds to it."""
+    """The answer for a title, with the contribution of each word."""
 
     model: ModelIdentity
     answer: Answer
     other: Annotated[str | None, Field(description="Second most probable category.")]
     foreign: Annotated[
-        bool, Field(description="Whether most words are in no training title: a guess.")
+        bool,
+        Field(description="Whether the answer is a guess, because most words are unknown."),
     ]
-    words: list[Word]
+    words: list[ExplainedWord]
 
 
 class Categories(Message):
@@ -127,13 +128,13 @@ class Version(Message):
 
 
 class Health(Message):
-    """Whether the service answers."""
+    """State of the service."""
 
     status: str
 
 
 class Problem(Message):
-    """An error, as in RFC 9457."""
+    """An error, as defined by RFC 9457."""
 
     type: str
     title: str

@@ -1,4 +1,4 @@
-"""The model that the service answers with, and its replacement when its folder changes."""
+"""The model that the service answers with; it is replaced when its files change."""
 
 from __future__ import annotations
 
@@ -24,30 +24,23 @@ Stamp = list[tuple[str, int, int, int]]
 
 
 @dataclass(frozen=True)
-class Source:
-    """Files of a model.
+class Served:
+    """A model in memory, and the state of its files when it was read.
 
     Attributes:
         folder: Model folder.
-        thresholds: File of thresholds of the model; None = any answer is accepted.
+        thresholds_file: File with the thresholds of the model; None = every answer is accepted.
+        stamp: Inode, size and modification time of each file before it was read.
+        classifier: Model of the folder.
+        thresholds: Content of the file; None = every answer is accepted.
+        hash: Hash of the folder; see folder.fingerprint.
+        commit: Value of RUBRO_COMMIT, or commit of the Git repository that contains the folder;
+            None = unknown.
     """
 
     folder: Path
-    thresholds: Path | None = None
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model folder as it was when it was read.
-
-    Attributes:
-        classifier: Model of the folder.
-        thresholds: Thresholds of the model; None = any answer is accepted.
-        hash: Hash of the folder; see folder.fingerprint.
-        commit: Commit of the Git repository around the folder, or the value of RUBRO_COMMIT; None =
-            unknown.
-    """
-
+    thresholds_file: Path | None
+    stamp: Stamp
     classifier: Classifier
     thresholds: Thresholds | None
     hash: str
@@ -65,26 +58,28 @@ class Served:
         }
 
 
-def read_model(source: Source) -> Served:
+def read_model(folder: Path, thresholds_file: Path | None = None) -> Served:
     """Read a model into memory.
 
     Args:
-        source: Files of the model.
+        folder: Model folder.
+        thresholds_file: File with the thresholds of the model; None = every answer is accepted.
 
     Raises:
         DataError: A file is missing, damaged, of an unknown format or of another model.
     """
-    folder = source.folder
+    stamp = _stamp(folder, thresholds_file)
     model = Model.load(folder)
-    # In the mapped file, who writes over it would end this process.
+    # Copied, because overwriting a memory-mapped file would crash this process.
     tensors = {
         name: {key: np.array(tensor) for key, tensor in arrays.items()}
         for name, arrays in model.tensors.items()
     }
     classifier = Classifier(replace(model, tensors=tensors, titles=None))
-    path = source.thresholds
-    thresholds = None if path is None else Thresholds.load(path, folder)
-    return Served(classifier, thresholds, fingerprint(folder), _commit(folder))
+    thresholds = Thresholds.load(thresholds_file, folder) if thresholds_file else None
+    return Served(
+        folder, thresholds_file, stamp, classifier, thresholds, fingerprint(folder), _commit(folder)
+    )
 
 
 def _commit(folder: Path) -> str | None:
@@ -103,42 +98,35 @@ def _commit(folder: Path) -> str | None:
     return done.stdout.strip() or None
 
 
-def stamp_of(source: Source) -> Stamp:
-    """Return what tells changed files: inode, size and time of change of each.
-
-    Args:
-        source: Files of a model; a folder that cannot be read has none.
-    """
+def _stamp(folder: Path, thresholds_file: Path | None) -> Stamp:
+    """Return inode, size and modification time of each file; empty if one cannot be read."""
     try:
-        files = sorted(path for path in source.folder.iterdir() if path.is_file())
-        files += [source.thresholds] if source.thresholds else []
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        files += [thresholds_file] if thresholds_file else []
         stats = [(path.name, path.stat()) for path in files]
     except OSError:
         return []
     return [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
-async def watch(source: Source, seen: Stamp, replaced: Callable[[Served | None], None]) -> None:
-    """Read a model again whenever its files have changed and then been left alone for a second.
+async def watch(served: Served, on_change: Callable[[Served | None], None]) -> None:
+    """Read a model again whenever its files have changed and then not changed for a second.
 
     Args:
-        source: Files of the model.
-        seen: Stamp of these files when they were last read.
-        replaced: Function that takes the new model; None = it cannot be read, and the old one stays.
+        served: Model in use.
+        on_change: Function that is called with the new model, or with None if it cannot be read.
     """
-    before = seen
+    files = (served.folder, served.thresholds_file)
+    before = read = served.stamp
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
-        now = await asyncio.to_thread(stamp_of, source)
-        if now not in (before, seen):
-            before = now  # perhaps half of it is written
+        now = await asyncio.to_thread(_stamp, *files)
+        is_stable, before = now == before, now  # files that still change may be incomplete
+        if now == read or not is_stable:
             continue
-        before = now
-        if now == seen:
-            continue
-        seen = now
+        read = now
         try:
-            replaced(await asyncio.to_thread(read_model, source))
+            on_change(await asyncio.to_thread(read_model, *files))
         except (RubroError, OSError) as error:
-            _LOG.error("the model in use stays: %s", error)
-            replaced(None)
+            _LOG.error("the model in use is kept, because the new model cannot be read: %s", error)
+            on_change(None)

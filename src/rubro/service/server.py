@@ -1,4 +1,4 @@
-"""The server: a socket, uvicorn, and its end."""
+"""Listen on a socket and run uvicorn until a signal stops it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _BACKLOG = 2048
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a listening socket.
 
     Args:
         host: Name or address of this machine.
-        port: Number of the port; 0 = any that is free.
+        port: Port number; 0 = any free port.
 
     Raises:
-        DataError: The address is in use, or is not one of this machine.
+        DataError: The address is in use or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -36,21 +36,21 @@ def open_socket(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def run(app: FastAPI, listening: socket.socket) -> None:
-    """Answer requests until SIGTERM or Ctrl-C, and then those that have begun.
+def run_server(app: FastAPI, listening: socket.socket) -> None:
+    """Answer requests until SIGTERM or Ctrl-C, and finish the requests that have begun.
 
     Args:
         app: Application.
-        listening: Open socket, closed at the end.
+        listening: Listening socket, which is closed at the end.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.
     """
 
-    def stopped(number: int, frame: FrameType | None) -> None:
-        """Do nothing: uvicorn raises its signals again when it has stopped."""
+    def ignore(number: int, frame: FrameType | None) -> None:
+        """Do nothing, because uvicorn has stopped when it raises its signals again."""
 
-    signal.signal(signal.SIGTERM, stopped)
+    signal.signal(signal.SIGTERM, ignore)
     config = uvicorn.Config(
         app,
         http=GuardedProtocol,
