@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from rubro.base.errors import DataError
 from rubro.cli.predict import Options, predict
 from rubro.tables.layouts import find_column, kind_of
-from rubro.tables.records import is_unicode
+from rubro.tables.streams import is_unicode
 
 pytest_plugins = ["support.keyword_model"]
 

@@ -27,7 +27,7 @@ def test_a_reader_that_loses_a_row_is_found_out(
 ) -> None:
     def forgetful(params: DataParams, language: str | None) -> RawTitles:
         raw = read_titles(params, language)
-        return RawTitles(raw.table.iloc[1:], raw.quarantine, raw.blank)
+        return RawTitles(raw.table.iloc[1:], raw.quarantine, raw.empty_rows)
 
     monkeypatch.setattr("support.fuzzing.read_titles", forgetful)
     with pytest.raises(Fault, match=r"^seed \d+: ") as caught:

@@ -82,7 +82,7 @@ def test_corrections_come_last_and_have_names_of_their_own(read: Read, tmp_path:
     ]
     assert list(raw.table["split"]) == ["test", "", CORRECTIONS, CORRECTIONS]
     assert reasons(raw) == [(5, "category_empty")]
-    assert raw.blank == 1
+    assert raw.empty_rows == 1
 
 
 def test_no_source_can_name_the_split_of_the_corrections(read: Read, tmp_path: Path) -> None:
@@ -662,7 +662,7 @@ def test_variants_of_a_product_are_no_titles(tmp_path: Path, read: Read, name: s
     raw = read(tmp_path)
     assert rows(raw) == [("Bota", "A"), ("Mesa", "B")]
     assert raw.quarantine.empty
-    assert raw.blank == 3
+    assert raw.empty_rows == 3
 
 
 def test_files_are_listed_in_the_same_order_each_time(tmp_path: Path) -> None:

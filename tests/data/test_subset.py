@@ -572,7 +572,7 @@ def test_what_is_left_out_is_said_with_its_reason(subset: Make) -> None:
     ]
     languages = ["spanish"] * (len(rows) - 2) + ["Español".lower(), "spanish"]
     raw = raw_titles(rows, languages)
-    raw.blank = 7
+    raw.empty_rows = 7
     result = subset(raw, language="spanish", top_categories=2, max_rows=50)
     assert result.notices == [
         "7 rows left out: without a title and a category, such as variants of a product",

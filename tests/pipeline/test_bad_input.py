@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from rubro.data.sources import REMEDIES
+from rubro.data.sources import REMEDY_BY_REASON
 
 HEADER = "title,category\n"
 BODY = "".join(f"titulo {i},{'ABC'[i % 3]}\n" for i in range(60))
@@ -448,7 +448,7 @@ FOLLOWED: dict[str, tuple[str, str | bytes, str, str | bytes | dict[str, Any]]] 
 
 
 def test_every_reason_of_the_quarantine_has_a_remedy_that_is_followed_here() -> None:
-    assert FOLLOWED.keys() == REMEDIES.keys()
+    assert FOLLOWED.keys() == REMEDY_BY_REASON.keys()
 
 
 @pytest.mark.parametrize("reason", FOLLOWED)
@@ -737,6 +737,6 @@ def test_the_script_answers_wrong_params_without_a_traceback(copy: MakeProject) 
 
 def test_the_script_runs_the_code_of_its_own_copy(copy: MakeProject) -> None:
     made = copy({"x.csv": ""})
-    source = made.folder / "src" / "rubro" / "tables" / "records.py"
+    source = made.folder / "src" / "rubro" / "tables" / "streams.py"
     source.write_text(source.read_text().replace("the file is empty", "nothing in this copy"))
     fails(made, "raw/x.csv: nothing in this copy")

@@ -351,7 +351,7 @@ def _check(raw: RawTitles, content: bytes, kind: str, encoding: str) -> None:
     assert all(category.strip() for category in raw.table["category"])
     assert all(title.strip() for title in raw.table["title"])
     assert raw.quarantine["excerpt"].str.len().max() <= 200 or raw.quarantine.empty
-    rows = len(raw.table) + len(raw.quarantine) + raw.blank
+    rows = len(raw.table) + len(raw.quarantine) + raw.empty_rows
     fewest, most = _row_counts(content, kind, encoding)
     assert fewest <= rows <= most, f"{rows} rows, and not {fewest} to {most}"
 

@@ -13,17 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
-from rubro.tables.records import (
-    MAX_LINE,
+from rubro.tables.records import MAX_LINE, Record, csv_records, json_records, line_records
+from rubro.tables.streams import (
+    GzipStream,
     Origin,
-    Record,
-    Unzipped,
-    csv_records,
     is_unicode,
-    json_records,
-    line_records,
     open_text,
-    reading,
+    read_errors_reported,
     without_surrogates,
 )
 
@@ -40,7 +36,7 @@ def text(content: str | bytes, encoding: str = "utf-8") -> io.TextIOWrapper:
 def test_lines_keep_their_numbers_and_lose_their_ends() -> None:
     records = list(line_records(text("a\r\n\n b \nlast")))
     assert records == [
-        Record(range(n, n + 1), content, None)
+        Record(range(n, n + 1), [content], None)
         for n, content in enumerate(["a", "", " b ", "last"], 1)
     ]
 
@@ -85,7 +81,7 @@ def test_an_empty_stream_is_one_message() -> None:
 
 def test_the_messages_name_the_setting_of_the_reader() -> None:
     message = r"x\.csv: not utf-16 text \(.*\); set --encoding"
-    with pytest.raises(DataError, match=message), reading(origin("utf-16")):
+    with pytest.raises(DataError, match=message), read_errors_reported(origin("utf-16")):
         list(line_records(text(b"\xff\xfea", "utf-16")))
 
 
@@ -94,14 +90,14 @@ def test_a_damaged_gzip_stream_is_one_message(damage: object) -> None:
     assert callable(damage)
     zipped = damage(gzip.compress(b"a\n" * 1000))
     message = r"x\.csv: (the gzip stream ends early|not a valid gzip)"
-    with pytest.raises(DataError, match=message), reading(origin()):
-        list(line_records(open_text(origin(), Unzipped(origin(), io.BytesIO(zipped)))))
+    with pytest.raises(DataError, match=message), read_errors_reported(origin()):
+        list(line_records(open_text(origin(), GzipStream(origin(), io.BytesIO(zipped)))))
 
 
 def test_only_what_has_a_size_can_be_a_bomb() -> None:
     zipped = gzip.compress(b"a" * 2**20 * 300, compresslevel=1)
     for size, refused in ((len(zipped), True), (None, False)):
-        stream = Unzipped(origin(size=size), io.BytesIO(zipped))
+        stream = GzipStream(origin(size=size), io.BytesIO(zipped))
         try:
             while stream.read1(2**20):
                 pass

@@ -1,4 +1,4 @@
-"""Raw title files of any supported layout, read row by row; unusable rows are quarantined."""
+"""Read raw title files of any supported layout row by row, and set unusable rows aside."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,16 +19,10 @@ from rubro.base.console import file_progress
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import normalise
-from rubro.tables.layouts import (
-    SEPARATORS,
-    Asked,
-    TitleFile,
-    conversion,
-    kind_of,
-    no_header,
-    open_title_file,
-)
-from rubro.tables.records import Origin, Record, is_unicode, open_parquet, problem, reading
+from rubro.tables.layouts import SEPARATORS, kind_of, unreadable_by_name
+from rubro.tables.records import Record
+from rubro.tables.streams import Origin, is_unicode, read_errors_reported
+from rubro.tables.title_files import TitleFile, Wanted, open_title_file
 from rubro.tables.values import category_name, text_of
 
 QUALITIES = ("reliable", "unreliable")
@@ -43,17 +36,16 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-_WITHOUT_THEM = "or raise data.max_quarantined_share to go on without these rows"
-# Reasons of the quarantine, each with what helps.
-REMEDIES = {
+# Reasons for rejecting a row, each with what the user can do about it.
+REMEDY_BY_REASON = {
     "not_json": "mend these lines",
     "not_an_object": "write an object with a title and a category in each line",
     "not_csv": "double each quote inside a quoted field",
-    "wrong_field_count": "quote fields with a separator or a line break in them, or set "
-    "data.separator if it is another one",
+    "wrong_field_count": "quote fields that contain a separator or a line break, or set "
+    "data.separator if the separator is another one",
     "open_quote": "close or double the quote in the first of these lines",
     "not_utf8": "set data.encoding, for instance to latin-1",
-    "line_too_long": "break the line, or remove what is no title",
+    "line_too_long": "break the line, or remove the text that does not belong to a title",
     "title_missing": "set data.title_column",
     "title_not_text": "keep one title in each cell, not a list or an object",
     "title_empty": "fill in the titles or remove these rows",
@@ -65,31 +57,32 @@ REMEDIES = {
     "unknown_split": "write train, validation or test, or set data.split_column to null",
     "unknown_label_quality": "write reliable or unreliable, or set data.label_quality_column to null",
 }
-# Rows without a title and a category, such as a product's variants, are no titles.
-BLANK = "no_title_and_no_category"
-_USUAL_COLUMNS = {
+# Rows with neither a title nor a category, such as a product's variants, are counted and skipped.
+EMPTY_ROW = "no_title_and_no_category"
+_OPTIONAL_COLUMNS = {
     "language_column": "language",
     "label_quality_column": "label_quality",
     "split_column": "split",
 }
-_NAME = re.compile(
+_FILE_NAME = re.compile(
     rf"(?:(?P<language>[^.]+)\.)?(?P<split>{'|'.join(sorted(SPLIT_NAMES, reverse=True))})"
     r"(?P<part>[-_. ]?(?:part)?[-_. ]?(?P<number>\d+)(?:-of-(?P<parts>\d+))?(?:-[0-9a-f]{8,})?)?\.",
     re.IGNORECASE,
 )
-_PREFIXED_NAME = re.compile(r"(?:.*[-_ ])?" + _NAME.pattern, re.IGNORECASE)
-_LAYOUTS = (
-    "files named train, validation and test, or {language}.train ..., or one single file; of the "
-    "kinds .csv, .tsv, .json, .jsonl (each also .gz) and .parquet"
+_PREFIXED_FILE_NAME = re.compile(r"(?:.*[-_ ])?" + _FILE_NAME.pattern, re.IGNORECASE)
+_SUPPORTED = (
+    "files named train, validation and test, or {language}.train ..., or one single file, in the "
+    "formats .csv, .tsv, .json, .jsonl (each also .gz) and .parquet"
 )
-# Split of the rows of data.corrections: training rows, of which no other split is drawn.
+# Split of the rows of data.corrections; they are training rows and never drawn for other splits.
 CORRECTIONS = "corrections"
-# Number of unusable rows from which on reading stops where their share is too high.
-_MANY_UNUSABLE = 2**20
-_SHOWN_REASONS = 5
-_CHUNK = 2**16  # titles that are handed to Arrow together
-# Each line of such a record is a row that it swallowed.
-_SWALLOWING = ("not_csv", "open_quote", "line_too_long")
+# Reading stops early if more rows than this, and too large a share of all rows, are unusable.
+_MAX_UNUSABLE = 2**20
+_MAX_LISTED_REASONS = 5
+_MAX_LISTED_FILES = 5
+_TITLES_PER_CHUNK = 2**16
+# Records with these reasons may contain several rows, so each of their lines counts as a row.
+_REASONS_OF_SEVERAL_ROWS = ("not_csv", "open_quote", "line_too_long")
 
 
 @dataclass(frozen=True)
@@ -98,9 +91,9 @@ class SourceFile:
 
     Attributes:
         path: Path of the file.
-        language: Language in the name of the file; None = no language.
-        split: Split in the name of the file; None = no split.
-        part: Number and hash of a part of a split, as the name has them; None = no part.
+        language: Language in the name of the file; None if it has none.
+        split: Split in the name of the file; None if it has none.
+        part: Part of a split in the name of the file, such as "_2"; None if it has none.
     """
 
     path: Path
@@ -111,75 +104,96 @@ class SourceFile:
 
 @dataclass
 class RawTitles:
-    """Usable rows of a source and an account of the rejected ones.
+    """Usable rows of a source, and the rejected ones.
 
     Attributes:
-        table: One row per title: title, category, language ("" = unknown), label_quality and split
-            ("" = unknown); corrections last. Titles are Arrow's, the other columns categorical:
-            a row takes little more memory than the bytes of its title.
-        quarantine: One row per rejected row: file, line (from 1; the row number in parquet),
-            reason, problem and excerpt.
-        blank: Number of rows without a title and a category.
-        notices: Sentences for the user, for instance on a file that was left out.
+        table: Columns title, category, language ("" = unknown), label_quality and split ("" =
+            unknown), with corrections last. Titles are Arrow text and the other columns are
+            categorical, so that a row takes little more memory than its title.
+        quarantine: Columns file, line (from 1; the row number in parquet), reason, problem and
+            excerpt, with one row per rejected row.
+        empty_rows: Number of rows with neither a title nor a category.
+        notices: Sentences for the user, for instance about a file that was skipped.
     """
 
     table: pd.DataFrame
     quarantine: pd.DataFrame
-    blank: int = 0
+    empty_rows: int = 0
     notices: list[str] = field(default_factory=list)
 
 
-def read_titles(params: DataParams, language: str | None) -> RawTitles:
-    """Read every row of a source, and the corrections.
+class _Rejection(NamedTuple):
+    """Reason for rejecting a row, and a description of the problem."""
 
-    Reading ends early where a great many rows, and too large a share of them, are unusable.
+    reason: str
+    problem: str
+
+
+def read_titles(params: DataParams, language: str | None) -> RawTitles:
+    """Read all rows of a source, and the corrections.
+
+    Reading stops early if very many rows, and too large a share of all rows, are unusable.
 
     Args:
         params: Path of the source, names of its columns, and path of the corrections.
-        language: Language whose files are read, where file names tell it; None = all.
+        language: Language of the files to read, if file names contain languages; None means all.
 
     Returns:
-        Usable rows and quarantine; require_usable tells whether they will do.
+        Usable rows and quarantine. require_usable checks whether enough rows are usable.
 
     Raises:
-        DataError: The source is missing, empty, damaged or of no supported layout, or a column is
+        DataError: The source is missing, empty, damaged or in no supported layout, or a column is
             missing.
     """
-    rows = _Rows()
+    rows = _RowStore()
     rejected: list[tuple[str, int, str, str, str]] = []
     sources, notices = find_sources(Path(params.path), language)
-    blank = 0
+    empty_rows = 0
+
+    def result() -> RawTitles:
+        columns = ["file", "line", "reason", "problem", "excerpt"]
+        quarantine = pd.DataFrame(rejected, columns=columns)
+        return RawTitles(rows.table(), quarantine, empty_rows, notices)
+
     layouts = [(source, params) for source in sources]
-    layouts.append((SourceFile(Path(params.corrections), split=CORRECTIONS), _corrections(params)))
+    corrections = SourceFile(Path(params.corrections), split=CORRECTIONS)
+    layouts.append((corrections, _corrections_layout(params)))
     for source, layout in layouts:
-        check = _RowCheck(source, layout)
-        origin = Origin(
-            source.path,
-            source.path.stat().st_size,
-            layout.text_encoding or "utf-8",
-            "data.encoding",
+        encoding = layout.text_encoding
+        size = source.path.stat().st_size
+        origin = Origin(source.path, size, encoding or "utf-8", "data.encoding")
+        separator = SEPARATORS.get(layout.separator)
+        wanted = Wanted(
+            ((layout.title_column,), (layout.category_column,)),
+            encoding=encoding,
+            separator=separator,
         )
-        with reading(origin), ExitStack() as stack:
+        with read_errors_reported(origin), ExitStack() as stack:
             raw = stack.enter_context(file_progress(source.path))
-            for record, words in _records(stack, source, origin, raw, layout, notices):
-                row = check(record.content) if record.reason is None else (record.reason, words)
+            file = open_title_file(stack, origin, raw, wanted)
+            for record in _records(source, file, layout, notices):
+                if record.reason is None:
+                    row = _checked_row(record.content, source, layout)
+                else:
+                    row = _Rejection(record.reason, file.problem(record))
                 if row is None:
-                    blank += 1
-                elif len(row) == 2:
-                    lines = record.lines if record.reason in _SWALLOWING else record.lines[:1]
+                    empty_rows += 1
+                elif isinstance(row, _Rejection):
+                    several = record.reason in _REASONS_OF_SEVERAL_ROWS
+                    lines = record.lines if several else record.lines[:1]
                     excerpt = ascii(record.content)[:120]
                     rejected.extend((source.path.name, line, *row, excerpt) for line in lines)
-                    if len(rejected) > _MANY_UNUSABLE and _is_unusable(
+                    if len(rejected) > _MAX_UNUSABLE and _is_unusable(
                         params, len(rows), len(rejected)
                     ):
-                        return _raw(rows, rejected, blank, notices)
+                        return result()
                 else:
                     rows.add(*row)
-    return _raw(rows, rejected, blank, notices)
+    return result()
 
 
-class _Rows:
-    """Rows in little memory: titles in Arrow, the few distinct values of other columns by number."""
+class _RowStore:
+    """Rows in little memory: titles as Arrow text, the other columns as numbers."""
 
     _COLUMNS = ("category", "language", "label_quality", "split")
 
@@ -200,7 +214,7 @@ class _Rows:
             values: Category, language, label quality and split.
         """
         self._titles.append(title)
-        if len(self._titles) == _CHUNK:
+        if len(self._titles) == _TITLES_PER_CHUNK:
             self._flush()
         for name, value in zip(self._COLUMNS, values, strict=True):
             known = self._values[name]
@@ -223,26 +237,18 @@ class _Rows:
         return pd.DataFrame({"title": titles, **columns})
 
 
-def _corrections(params: DataParams) -> DataParams:
-    """Return the layout of the csv that the page of `rubro serve` writes."""
+def _corrections_layout(params: DataParams) -> DataParams:
+    """Return the layout of the CSV file that the page of `rubro serve` writes."""
     if not Path(params.corrections).is_file():
         raise DataError(
-            f"{params.corrections}: no such file; set data.corrections in params.yaml to a csv with "
-            "title and category, such as data/corrections.csv, which has no rows"
+            f"{params.corrections}: no such file; set data.corrections in params.yaml to a CSV file "
+            "with the columns title and category, such as data/corrections.csv, which has no rows"
         )
     columns = {"title_column": "title", "category_column": "category"}
-    others = dict.fromkeys(("language_column", "label_quality_column", "split_column"))
-    return params.model_copy(update={**columns, **others, "encoding": "auto", "separator": "auto"})
-
-
-def _raw(
-    rows: _Rows,
-    rejected: list[tuple[str, int, str, str, str]],
-    blank: int,
-    notices: list[str],
-) -> RawTitles:
-    quarantine = pd.DataFrame(rejected, columns=["file", "line", "reason", "problem", "excerpt"])
-    return RawTitles(rows.table(), quarantine, blank, notices)
+    optional = dict.fromkeys(_OPTIONAL_COLUMNS)
+    return params.model_copy(
+        update={**columns, **optional, "encoding": "auto", "separator": "auto"}
+    )
 
 
 def _is_unusable(params: DataParams, usable: int, rejected: int) -> bool:
@@ -254,41 +260,41 @@ def require_usable(raw: RawTitles, params: DataParams, quarantine: Path) -> None
 
     Args:
         raw: Rows of the source.
-        params: Path of the source and the largest share of unusable rows.
+        params: Path of the source and the maximum share of unusable rows.
         quarantine: File with the rejected rows, for the message.
 
     Raises:
-        DataError: There is no row, or more than params.max_quarantined_share is unusable. The
-            message has a line for each reason, with the first such row and what helps.
+        DataError: There are no rows, or more than params.max_quarantined_share are unusable. The
+            message has a line for each reason, with the first such row and a remedy.
     """
     usable, rejected = len(raw.table), len(raw.quarantine)
     if usable + rejected == 0:
-        if raw.blank:
+        if raw.empty_rows:
             raise DataError(
-                f"{params.path}: none of {raw.blank} rows has a title or a category; set "
+                f"{params.path}: none of {raw.empty_rows} rows has a title or a category; set "
                 "data.title_column and data.category_column"
             )
-        raise DataError(f"{params.path}: no rows; the source is empty")
+        raise DataError(f"{params.path}: the source has no rows")
     if not _is_unusable(params, usable, rejected):
         return
-    counts = Counter(raw.quarantine["reason"]).most_common(_SHOWN_REASONS)
     lines = []
-    for reason, count in counts:
+    for reason, count in Counter(raw.quarantine["reason"]).most_common(_MAX_LISTED_REASONS):
         first = raw.quarantine[raw.quarantine["reason"] == reason].iloc[0]
         lines.append(
             f"{reason} {count}, first {first['file']}:{first['line']}: {first['problem']}; "
-            f"{REMEDIES[reason]}"
+            f"{REMEDY_BY_REASON[reason]}"
         )
+    lines.append("or raise data.max_quarantined_share to go on without these rows")
     share = rejected / (usable + rejected)
     raise DataError(
         f"{params.path}: {rejected} of {usable + rejected} rows ({share:.1%}) cannot be used, more "
         f"than data.max_quarantined_share ({params.max_quarantined_share:.1%}) allows; "
-        f"{quarantine} lists them\n  " + "\n  ".join([*lines, _WITHOUT_THEM])
+        f"{quarantine} lists them\n  " + "\n  ".join(lines)
     )
 
 
 def quarantined(raw: RawTitles, quarantine: Path) -> str:
-    """Return the number of rejected rows by reason, in words.
+    """Summarise the number of rejected rows by reason.
 
     Args:
         raw: Rows of the source.
@@ -306,26 +312,26 @@ def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], li
 
     Args:
         path: Path of a file, or of a folder in a supported layout.
-        language: Language of the files to list, where file names tell it; None = all.
+        language: Language of the files to list, if file names contain languages; None means all.
 
     Returns:
-        Files with the splits and languages in their names, and sentences on files of titles that
-        are not among them.
+        Files with the splits and languages in their names, and notices about files with titles
+        that are skipped.
 
     Raises:
-        DataError: The path does not exist, no file has a supported name, or none is of the
-            language.
+        DataError: The path does not exist, no file has a supported name, a file for training in
+            the language is missing, or two files have the same split.
     """
     if path.is_file():
         return [SourceFile(path)], []
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; set data.path in params.yaml")
     files = sorted(file for file in path.iterdir() if file.is_file())
-    named = [source for file in files if (source := _named(file))]
+    named = [source for file in files if (source := _source_file(file, _FILE_NAME))]
     if not named:  # such as shop_train.csv
-        named = [source for file in files if (source := _named(file, prefixed=True))]
+        named = [source for file in files if (source := _source_file(file, _PREFIXED_FILE_NAME))]
     if not named:
-        return [SourceFile(_single(path, files))], []
+        return [SourceFile(_single_file(path, files))], []
     language = language and language.lower()
     chosen = [source for source in named if language is None or source.language in (None, language)]
     if not any(source.split == "train" for source in chosen):
@@ -339,12 +345,12 @@ def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], li
     for source in chosen:
         other = first.setdefault((source.language, source.split, source.part), source.path)
         if other != source.path:
-            raise DataError(f"{other} and {source.path} are the same split twice; remove one")
-    return chosen, _unread(files, named, chosen)
+            raise DataError(f"{other} and {source.path} are the same split; remove one of them")
+    return chosen, _skipped_notices(files, named, chosen)
 
 
-def _named(file: Path, prefixed: bool = False) -> SourceFile | None:
-    match = (_PREFIXED_NAME if prefixed else _NAME).match(file.name)
+def _source_file(file: Path, pattern: re.Pattern[str]) -> SourceFile | None:
+    match = pattern.match(file.name)
     if match is None:
         return None
     suffix = Path(file.name[match.end() - 1 :])
@@ -354,230 +360,178 @@ def _named(file: Path, prefixed: bool = False) -> SourceFile | None:
     return SourceFile(file, language, SPLIT_NAMES[match["split"].lower()], match["part"])
 
 
-def _single(path: Path, files: Sequence[Path]) -> Path:
+def _single_file(path: Path, files: Sequence[Path]) -> Path:
+    """Return the only file with titles in a folder."""
     kinds = {file: kind_of(file) for file in files}
     tables = [file for file in files if kinds[file] not in (None, "txt", "json")]
     tables = tables or [file for file in files if kinds[file] is not None]
     if len(tables) == 1:
         return tables[0]
-    for file in files:
-        if not tables and (how := conversion(file)):
-            raise DataError(f"{file}: {how}")
     if tables:
         raise DataError(
-            f"{path}: {len(tables)} files, and none is named train ({_some(tables)}); set data.path "
-            "to one of them, or name them train_1, train_2 ... if they are parts of one table"
+            f"{path}: {len(tables)} files, and none is named train ({_first_names(tables)}); set "
+            "data.path to one of them, or name them train_1, train_2 ... if they are parts of one "
+            "table"
         )
-    raise DataError(f"{path}: no title files (found {_some(files)}); supported: {_LAYOUTS}")
+    for file in files:
+        if description := unreadable_by_name(file):
+            raise DataError(f"{file} is {description}")
+    raise DataError(
+        f"{path}: no title files (found {_first_names(files)}); supported: {_SUPPORTED}"
+    )
 
 
-def _some(files: Sequence[Path]) -> str:
-    names = ", ".join(file.name for file in files[:5]) or "nothing"
-    return names + (" ..." if len(files) > 5 else "")
+def _first_names(files: Sequence[Path]) -> str:
+    names = ", ".join(file.name for file in files[:_MAX_LISTED_FILES]) or "nothing"
+    return names + (" ..." if len(files) > _MAX_LISTED_FILES else "")
 
 
-def _unread(
+def _skipped_notices(
     files: Sequence[Path], named: Sequence[SourceFile], chosen: Sequence[SourceFile]
 ) -> list[str]:
-    read = {source.path for source in chosen}
-    others = [source.path for source in named if source.path not in read]
+    """Describe the files of a folder that are not read, and missing parts of splits."""
     known = {source.path for source in named}
-    unnamed = [file for file in files if file not in known and (kind_of(file) or conversion(file))]
-    notices = []
-    if others:
-        notices.append(f"not read, another language than subset.language: {_all(others)}")
-    if unnamed:
-        notices.append(f"not read, named neither train, validation nor test: {_all(unnamed)}")
+    read = {source.path for source in chosen}
+    others = [file for file in files if file in known and file not in read]
+    unnamed = [
+        file for file in files if file not in known and (kind_of(file) or unreadable_by_name(file))
+    ]
+    notices = [
+        f"not read, {why}: {', '.join(file.name for file in skipped)}"
+        for why, skipped in (
+            ("another language than subset.language", others),
+            ("named neither train, validation nor test", unnamed),
+        )
+        if skipped
+    ]
     parts = defaultdict(set)
     for source in chosen:
-        match = _PREFIXED_NAME.match(source.path.name)
+        match = _PREFIXED_FILE_NAME.match(source.path.name)
         if match and match["parts"]:
             parts[source.split, int(match["parts"])].add(int(match["number"]))
-    for (split, count), numbers in parts.items():
-        if len(numbers) < count:
-            notices.append(f"{split}: {len(numbers)} of {count} parts are there")
+    notices += [
+        f"{split}: only {len(numbers)} of {count} parts were found"
+        for (split, count), numbers in parts.items()
+        if len(numbers) < count
+    ]
     return notices
 
 
-def _all(files: Sequence[Path]) -> str:
-    return ", ".join(file.name for file in files)
+def _checked_row(
+    values: dict[str, Any], source: SourceFile, params: DataParams
+) -> tuple[str, str, str, str, str] | _Rejection | None:
+    """Check the values of a row.
 
+    Args:
+        values: Values by column name.
+        source: File of the row.
+        params: Names of the columns.
 
-class _RowCheck:
-    """Turns the values of a row into a row of the table.
-
-    Returns None for a blank row, and a reason and its words for a row that cannot be used.
+    Returns:
+        Title, category, language, label quality and split of a usable row. None for a row with
+        neither a title nor a category.
     """
-
-    def __init__(self, source: SourceFile, params: DataParams) -> None:
-        self.source = source
-        self.params = params
-
-    def __call__(self, record: dict[str, Any]) -> tuple[Any, ...] | None:
-        params = self.params
-        found = []
-        for what, column in (
-            ("title", params.title_column),
-            ("category", params.category_column),
-        ):
-            try:
-                found.append(text_of(record.get(column)))
-            except TypeError as error:
-                return f"{what}_not_text", f"a {error} in column '{column}'"
-        title, category = found
-        is_there = params.title_column in record and params.category_column in record
-        if is_there and not (title and title.strip()) and not (category and category.strip()):
-            return None
-        if title is None:
-            return "title_missing", f"nothing in column '{params.title_column}'"
-        if len(title) > params.max_title_length:
-            limit = params.max_title_length
-            return "title_too_long", f"a title of {len(title)} characters, the limit is {limit}"
-        if category is None and params.category_column not in record:
-            return "category_missing", f"no '{params.category_column}'"
-        if not (is_unicode(title) and is_unicode(category or "")):
-            return "not_utf8", "text in another encoding"
-        if not normalise(title):
-            return "title_empty", f"nothing visible in column '{params.title_column}'"
-        category = category_name(category or "")
-        if not category:
-            return "category_empty", f"the cell in column '{params.category_column}' is blank"
-        quality = self._optional(record, params.label_quality_column) or "reliable"
-        if quality not in QUALITIES:
-            return "unknown_label_quality", f"label quality {quality[:50]!a}"
-        split = self.source.split or self._optional(record, params.split_column)
-        if split and split not in SPLIT_NAMES and self.source.split != CORRECTIONS:
-            return "unknown_split", f"split {split[:50]!a}"
-        language = self._optional(record, params.language_column) or self.source.language or ""
-        return title.strip(), category, language, quality, SPLIT_NAMES.get(split, split)
-
-    def _optional(self, record: dict[str, Any], column: str | None) -> str:
-        value = record.get(column) if column else None
+    texts = []
+    for name, column in (("title", params.title_column), ("category", params.category_column)):
         try:
-            return (text_of(value) or "").strip().lower()
-        except TypeError:
-            return str(value)
+            texts.append(text_of(values.get(column)))
+        except TypeError as error:
+            return _Rejection(f"{name}_not_text", f"a {error} in column '{column}'")
+    title, category = texts
+    has_columns = params.title_column in values and params.category_column in values
+    if has_columns and not (title and title.strip()) and not (category and category.strip()):
+        return None
+    if title is None:
+        return _Rejection("title_missing", f"nothing in column '{params.title_column}'")
+    if len(title) > params.max_title_length:
+        limit = params.max_title_length
+        problem = f"a title of {len(title)} characters, the limit is {limit}"
+        return _Rejection("title_too_long", problem)
+    if category is None and params.category_column not in values:
+        return _Rejection("category_missing", f"no '{params.category_column}'")
+    if not (is_unicode(title) and is_unicode(category or "")):
+        return _Rejection("not_utf8", "text in another encoding")
+    if not normalise(title):
+        return _Rejection("title_empty", f"nothing visible in column '{params.title_column}'")
+    category = category_name(category or "")
+    if not category:
+        problem = f"the cell in column '{params.category_column}' is blank"
+        return _Rejection("category_empty", problem)
+    quality = _optional_value(values, params.label_quality_column) or "reliable"
+    if quality not in QUALITIES:
+        return _Rejection("unknown_label_quality", f"label quality {quality[:50]!a}")
+    split = source.split or _optional_value(values, params.split_column)
+    if split and split not in SPLIT_NAMES and source.split != CORRECTIONS:
+        return _Rejection("unknown_split", f"split {split[:50]!a}")
+    language = _optional_value(values, params.language_column) or source.language or ""
+    return title.strip(), category, language, quality, SPLIT_NAMES.get(split, split)
+
+
+def _optional_value(values: dict[str, Any], column: str | None) -> str:
+    value = values.get(column) if column else None
+    try:
+        return (text_of(value) or "").strip().lower()
+    except TypeError:
+        return str(value)
 
 
 def _records(
-    stack: ExitStack,
-    source: SourceFile,
-    origin: Origin,
-    raw: BufferedReader,
-    params: DataParams,
-    notices: list[str],
-) -> Iterator[tuple[Record, str]]:
-    """Yield the records of a file, those that are rejected with a problem in words."""
-    asked = Asked(
-        encoding=params.text_encoding,
-        separator=SEPARATORS.get(params.separator),
-        columns=((params.title_column,), (params.category_column,)),
-    )
-    file = open_title_file(stack, origin, raw, asked)
-    if file.found:
-        notices.append(f"{source.path.name}: {', '.join(file.found)}")
-    if file.kind == "parquet":
-        yield from _parquet_records(source, file, params, notices)
-    elif file.kind in ("json", "jsonl"):
-        yield from _json_records(source, file, params, notices)
-    elif file.kind == "txt":
+    source: SourceFile, file: TitleFile, params: DataParams, notices: list[str]
+) -> Iterator[Record]:
+    """Yield the rows of a file as dictionaries, and add notices about the file.
+
+    A test file without categories, such as the titles to predict in a challenge, has no rows.
+    """
+    if file.detected:
+        notices.append(f"{source.path.name}: {', '.join(file.detected)}")
+    if file.kind == "txt":
         raise DataError(
             f"{source.path}: no table with columns '{params.title_column}' and "
             f"'{params.category_column}'; set data.title_column and data.category_column, or bring "
-            f"another kind of file; supported: {_LAYOUTS}"
+            f"a file in another format; supported: {_SUPPORTED}"
         )
-    else:
-        yield from _csv_records(source, file, params, notices)
-
-
-def _json_records(
-    source: SourceFile, file: TitleFile, params: DataParams, notices: list[str]
-) -> Iterator[tuple[Record, str]]:
-    unlabelled: list[Record] | None = [] if source.split == "test" else None
-    for record in file.records:
-        if record.reason is None and unlabelled is not None:
-            if params.category_column not in record.content:
-                unlabelled.append(record)
-                continue
-            yield from ((row, "") for row in unlabelled)
-            unlabelled = None
-        yield record, problem(record, 0, file.origin.encoding) if record.reason else ""
-    if unlabelled:
-        notices.append(_left_out(source, params))
-
-
-def _csv_records(
-    source: SourceFile, file: TitleFile, params: DataParams, notices: list[str]
-) -> Iterator[tuple[Record, str]]:
-    header = [name.strip() for name in file.columns or []]
-    if _is_unlabelled(source, params, header):
-        notices.append(_left_out(source, params))
-        return
-    _require_columns(source, file, params, header)
-    read = [header.index(name) for name in _read_columns(params) if name in header]
-    names = [header[place] for place in read]
-    for record in file.records:
-        if record.reason is None:
-            values = dict(zip(names, map(record.content.__getitem__, read), strict=True))
-            yield record._replace(content=values), ""
-        else:
-            yield record, problem(record, len(header), file.origin.encoding)
-
-
-def _parquet_records(
-    source: SourceFile, file: TitleFile, params: DataParams, notices: list[str]
-) -> Iterator[tuple[Record, str]]:
-    assert file.raw is not None
-    with open_parquet(file.origin, file.raw) as parquet:
-        stored = parquet.schema_arrow.names
-        header = [name.strip() for name in stored]
-        if _is_unlabelled(source, params, header):
-            notices.append(_left_out(source, params))
+    no_categories = f"{source.path.name} has no column '{params.category_column}': skipped"
+    if file.columns is not None:
+        header = [name.strip() for name in file.columns]
+        if source.split == "test" and params.category_column not in header:
+            notices.append(no_categories)
             return
-        _require_columns(source, file, params, header)
-        read = [name for name in _read_columns(params) if name in header]
-        batches = parquet.iter_batches(columns=[stored[header.index(name)] for name in read])
-        row = 0
-        for batch in batches:
-            names = [name.strip() for name in batch.schema.names]
-            values = (batch.column(place).to_pylist() for place in range(len(names)))
-            for cells in zip(*values, strict=True):
-                row += 1
-                yield Record(range(row, row + 1), dict(zip(names, cells, strict=True)), None), ""
+        _require_columns(file, params, header)
+        optional = (getattr(params, key) for key in _OPTIONAL_COLUMNS)
+        columns = (params.title_column, params.category_column, *optional)
+        yield from file.rows([name for name in columns if name and name in header])
+        return
+    # Objects show only row by row whether a test file has categories.
+    waiting: list[Record] | None = [] if source.split == "test" else None
+    for record in file.records:
+        if record.reason is None and waiting is not None:
+            if params.category_column not in record.content:
+                waiting.append(record)
+                continue
+            yield from waiting
+            waiting = None
+        yield record
+    if waiting:
+        notices.append(no_categories)
 
 
-def _read_columns(params: DataParams) -> list[str]:
-    optional = (getattr(params, key) for key in _USUAL_COLUMNS)
-    return [params.title_column, params.category_column, *(name for name in optional if name)]
-
-
-def _is_unlabelled(source: SourceFile, params: DataParams, columns: list[str]) -> bool:
-    """Return whether a file has no categories, as the challenge's test file of titles to predict."""
-    return source.split == "test" and params.category_column not in columns
-
-
-def _left_out(source: SourceFile, params: DataParams) -> str:
-    return f"{source.path.name} has no column '{params.category_column}': left out"
-
-
-def _require_columns(
-    source: SourceFile, file: TitleFile, params: DataParams, found: list[str]
-) -> None:
+def _require_columns(file: TitleFile, params: DataParams, found: list[str]) -> None:
+    path = file.origin.path
     names = ascii(", ".join(found))[1:200].rstrip("'") or "none"
-    for key in ("title_column", "category_column", *_USUAL_COLUMNS):
+    for key in ("title_column", "category_column", *_OPTIONAL_COLUMNS):
         column = getattr(params, key)
         count = found.count(column)
         if count > 1:
-            raise DataError(f"{source.path}: column {column[:100]!a} is there twice; rename one")
-        if count or column is None or column == _USUAL_COLUMNS.get(key):
+            raise DataError(f"{path}: column {column[:100]!a} is listed twice; rename one of them")
+        if count or column is None or column == _OPTIONAL_COLUMNS.get(key):
             continue
         hint = f"set data.{key} in params.yaml"
         if any(not name.isprintable() for name in found):
             hint = f"is it {file.origin.encoding} text? Set data.encoding, or data.{key}"
-        elif no_header(file):
+        elif file.has_no_header():
             header = file.separator.join((params.title_column, params.category_column))
             hint = (
-                "no header? The first line looks like a row: put the names of the columns in a "
-                f"line before it, such as {header}"
+                "no header? The first line looks like a row: put the column names in a line before "
+                f"it, such as {header}"
             )
-        raise DataError(f"{source.path}: no column '{column}' (found: {names}); {hint}")
+        raise DataError(f"{path}: no column '{column}' (found: {names}); {hint}")

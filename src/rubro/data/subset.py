@@ -12,12 +12,12 @@ import pandas as pd
 from rubro.base.errors import DataError
 from rubro.base.params import SubsetParams
 from rubro.data.labels import check_labels, title_keys, titles_at
-from rubro.data.sources import BLANK, CORRECTIONS, REMEDIES, RawTitles
+from rubro.data.sources import CORRECTIONS, EMPTY_ROW, REMEDY_BY_REASON, RawTitles
 from rubro.data.splits import SPLITS
 
 # Reasons why usable rows are left out, in words.
 DROP_REASONS = {
-    BLANK: "without a title and a category, such as variants of a product",
+    EMPTY_ROW: "without a title and a category, such as variants of a product",
     "other_language": "of another language than subset.language",
     "null_category": "of a category such as nan, by subset.null_categories",
     "conflicting_title": "of titles with several categories, by subset.conflicting_titles",
@@ -69,9 +69,9 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         DataError: No row is of the language, fewer than two categories remain, or a split is
             empty.
     """
-    dropped = dict.fromkeys((*REMEDIES, *DROP_REASONS), 0)
+    dropped = dict.fromkeys((*REMEDY_BY_REASON, *DROP_REASONS), 0)
     dropped.update(Counter(raw.quarantine["reason"]))
-    dropped[BLANK] = raw.blank
+    dropped[EMPTY_ROW] = raw.empty_rows
     random = np.random.default_rng(seed)
     # Titles are left aside until their rows are chosen.
     columns = raw.table.drop(columns="title").reset_index(drop=True).astype("category")

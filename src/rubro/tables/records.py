@@ -1,57 +1,42 @@
-"""Records of title files: text or parquet, gzipped or not, whole or damaged."""
+"""Readers of each file format: they yield rows with line numbers and reasons for bad rows."""
 
 from __future__ import annotations
 
 import csv
-import gzip
 import itertools
 import json
 import math
 import re
-import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from io import BufferedReader, TextIOWrapper
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
+from io import TextIOWrapper
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from rubro.base.errors import DataError
+from rubro.tables.streams import Origin, empty_file, is_unicode
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-# A CSV record of more lines than this is a quote that was never closed.
+# A CSV record of more lines than this has a quote that was never closed.
 _MAX_CSV_LINES = 1000
-# As many lines are searched for the end of a quote in text with tabs, which may be unquoted.
+# Text with tabs may be unquoted: the end of a quote is searched for in only this many lines.
 _MAX_TAB_LINES = 100
-# Characters of a line; a longer one is no title and is never held in memory as a whole.
+# Maximum number of characters in a line; a longer line is never held in memory as a whole.
 MAX_LINE = 2**20
 _MAX_CSV_RECORD = 8 * MAX_LINE
+_EXCERPT = 200
 _ARRAY_CHARACTERS = 2**16
-# gzip shrinks titles to a tenth of their size, and a gzip bomb to a thousandth.
-_MOST_EXPANSION = 100
-_ALWAYS_EXPANDED = 2**28
-# A parquet file of more rows than bytes repeats the same values over and over.
-_ALWAYS_ROWS = 2**24
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Source of records, for messages.
-
-    Attributes:
-        path: Path of the file.
-        size: Size of the file in bytes; None = a pipe.
-        encoding: Python's name of the text encoding.
-        encoding_setting: Parameter or option that sets another encoding.
-    """
-
-    path: Path
-    size: int | None
-    encoding: str
-    encoding_setting: str
+# A larger parquet file with more rows than bytes repeats the same values over and over.
+_ALWAYS_ALLOWED_ROWS = 2**24
+_BLANKS = re.compile("[ \t\r\n]*")
+_PROBLEMS = {
+    "not_json": "not JSON: {content}",
+    "not_an_object": "JSON, but no object: {content}",
+    "not_csv": "not CSV ({content})",
+    "not_utf8": "not {encoding} text",
+    "line_too_long": f"more than {MAX_LINE} characters in a line",
+}
 
 
 class Record(NamedTuple):
@@ -59,9 +44,9 @@ class Record(NamedTuple):
 
     Attributes:
         lines: Line numbers, from 1; the row number in parquet.
-        content: Object in JSON and parquet, fields in csv, line in text. For a rejected row, its
-            fields where their number is wrong, else an excerpt or an error message.
-        reason: Reason of the rejection, a key of PROBLEMS; None = a sound row.
+        content: Object in JSON and parquet, list of fields in csv and text. For a rejected row, its
+            fields if their number is wrong, otherwise an excerpt or a list with an error message.
+        reason: Reason of the rejection, such as "not_json"; None for a good row.
     """
 
     lines: range
@@ -70,7 +55,7 @@ class Record(NamedTuple):
 
 
 def problem(record: Record, columns: int, encoding: str) -> str:
-    """Return what is wrong with a rejected row, in words.
+    """Describe what is wrong with a rejected row.
 
     Args:
         record: Record with a reason.
@@ -84,109 +69,17 @@ def problem(record: Record, columns: int, encoding: str) -> str:
     if record.reason == "open_quote":
         first, last = record.lines.start, record.lines.stop - 1
         return f"a quote opens in line {first} and closes in line {last}, over rows in between"
-    return PROBLEMS[record.reason or ""].format(encoding=encoding, content=_shown(content))
-
-
-PROBLEMS = {
-    "not_json": "not JSON: {content}",
-    "not_an_object": "JSON, but no object: {content}",
-    "not_csv": "not CSV ({content})",
-    "not_utf8": "not {encoding} text",
-    "line_too_long": f"more than {MAX_LINE} characters in a line",
-    "wrong_field_count": "more or fewer fields than the header",
-    "open_quote": "rows between a quote that opens and one that closes",
-}
-
-
-def _shown(content: Any) -> str:
-    if isinstance(content, list):  # a message of the csv module
-        return str(content[0])
-    return ascii(content)[:100]
-
-
-def is_unicode(text: str) -> bool:
-    """Return whether text is free of lone surrogates, the form of undecodable bytes (PEP 383)."""
-    return text.isascii() or _LONE_SURROGATE.search(text) is None
-
-
-def without_surrogates(text: str) -> str:
-    """Return text with the replacement character in place of each lone surrogate."""
-    return _LONE_SURROGATE.sub("\ufffd", text)
-
-
-@contextmanager
-def reading(origin: Origin) -> Iterator[None]:
-    """Turn exceptions of reading a file into DataError."""
-    try:
-        yield
-    except EOFError:
-        raise DataError(
-            f"{origin.path}: the gzip stream ends early (a truncated download?); fetch it again"
-        ) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{origin.path}: not a valid gzip file ({error})") from None
-    except UnicodeError as error:
-        raise DataError(
-            f"{origin.path}: not {origin.encoding} text ({error}); set {origin.encoding_setting}"
-        ) from None
-    except PermissionError:
-        raise DataError(f"{origin.path}: permission denied; make the file readable") from None
-
-
-def empty(origin: Origin) -> DataError:
-    """Return the error for an empty file."""
-    return DataError(f"{origin.path}: the file is empty")
-
-
-class Unzipped(gzip.GzipFile):
-    """A gzip file that raises DataError where its content grows out of proportion (a gzip bomb).
-
-    Args:
-        origin: Path and size of the file.
-        raw: Open file.
-    """
-
-    def __init__(self, origin: Origin, raw: IO[bytes]) -> None:
-        super().__init__(fileobj=raw, mode="rb")
-        self._path = origin.path
-        self._most = math.inf
-        if origin.size is not None:
-            self._most = max(_MOST_EXPANSION * origin.size, _ALWAYS_EXPANDED)
-
-    def read1(self, size: int = -1) -> bytes:
-        """Return up to size bytes of content."""
-        content = super().read1(size)
-        if self.tell() > self._most:
-            raise DataError(
-                f"{self._path}: its content is more than {_MOST_EXPANSION} times its size (a gzip "
-                "bomb?); if that is intended, unpack it with gunzip and read the result"
-            )
-        return content
-
-
-def open_text(origin: Origin, stream: BufferedReader | Unzipped) -> TextIOWrapper:
-    """Return a stream as text, with lone surrogates in place of undecodable bytes.
-
-    Args:
-        origin: Path and encoding of the text.
-        stream: Unzipped bytes.
-
-    Raises:
-        DataError: The stream is empty.
-    """
-    if stream.peek(1) == b"":
-        raise empty(origin)
-    encoding = "utf-8-sig" if origin.encoding == "utf-8" else origin.encoding
-    return TextIOWrapper(cast(IO[bytes], stream), encoding, errors="surrogateescape", newline="\n")
+    shown = str(content[0]) if isinstance(content, list) else ascii(content)[:100]
+    return _PROBLEMS[record.reason or ""].format(encoding=encoding, content=shown)
 
 
 class _Lines:
-    """Lines of a text, each line that is too long replaced by a blank one.
+    """Lines of a text; a line that is too long is replaced by an empty one.
 
     Attributes:
-        number: Number of the last line, from 1; 0 = none was read.
-        taken: Lines since the last call of start.
-        cut: Starts of the lines that were too long, by their numbers.
+        number: Number of the last line that was read, from 1; 0 before the first line.
+        taken: Lines that were read since the last call of start.
+        too_long: Beginnings of the lines that were too long, by line number.
     """
 
     def __init__(self, text: TextIOWrapper) -> None:
@@ -195,15 +88,15 @@ class _Lines:
         self._left = math.inf
         self.number = 0
         self.taken: list[str] = []
-        self.cut: dict[int, str] = {}
+        self.too_long: dict[int, str] = {}
 
-    def start(self, most: float = math.inf) -> None:
-        """Begin a record of at most so many characters: after them, the lines end."""
+    def start(self, max_characters: float = math.inf) -> None:
+        """Begin a record; after the maximum number of characters, the iteration stops."""
         self.taken = []
-        self._left = most
+        self._left = max_characters
 
     def give_back(self, count: int) -> None:
-        """Let the last lines taken be read once more."""
+        """Read the last lines that were taken once more."""
         if count:
             self._given_back += reversed(self.taken[-count:])
             self.number -= count
@@ -217,7 +110,7 @@ class _Lines:
         if not line:
             raise StopIteration
         if len(line) == MAX_LINE and line[-1] != "\n":
-            self.cut[self.number + 1] = line[:200]
+            self.too_long[self.number + 1] = line[:_EXCERPT]
             while line and line[-1] != "\n":
                 line = self._text.readline(MAX_LINE)
             line = "\n"
@@ -229,61 +122,62 @@ class _Lines:
         return line
 
 
-def _numbered(text: TextIOWrapper) -> Iterator[Record]:
-    """Yield lines as records, with line ends."""
-    contents = _Lines(text)
-    for content in contents:
-        line = contents.number
-        cut = contents.cut.pop(line, None)
-        lines = range(line, line + 1)
-        yield Record(lines, content, None) if cut is None else Record(lines, cut, "line_too_long")
-        contents.start()
+def _numbered_lines(text: TextIOWrapper) -> Iterator[tuple[range, str, str | None]]:
+    """Yield the line number as a range, the line with its end, and a reason if it is too long."""
+    lines = _Lines(text)
+    for line in lines:
+        number = lines.number
+        excerpt = lines.too_long.pop(number, None)
+        if excerpt is None:
+            yield range(number, number + 1), line, None
+        else:
+            yield range(number, number + 1), excerpt, "line_too_long"
+        lines.start()
 
 
 def line_records(text: TextIOWrapper) -> Iterator[Record]:
-    """Yield each line, blank ones included, without its line end.
+    """Yield each line, including blank ones, as a row of one field.
 
     Args:
         text: Text from open_text.
     """
-    for record in _numbered(text):
-        content = record.content.removesuffix("\n").removesuffix("\r")
-        reason = record.reason
-        if reason is None and not is_unicode(content):
+    for lines, line, reason in _numbered_lines(text):
+        line = line.removesuffix("\n").removesuffix("\r")
+        if reason is None and not is_unicode(line):
             reason = "not_utf8"
-        yield Record(record.lines, content, reason)
+        yield Record(lines, [line], reason)
 
 
 def json_records(text: TextIOWrapper) -> Iterator[Record]:
-    """Yield the object of each line, blank lines skipped.
+    """Yield the JSON object of each line; blank lines are skipped.
 
     Args:
         text: Text from open_text.
     """
-    for record in _numbered(text):
-        lines, content, reason = record
+    for lines, line, reason in _numbered_lines(text):
         if reason is not None:
-            yield record
+            yield Record(lines, line, reason)
             continue
-        if not content.strip():
+        if not line.strip():
             continue
+        line = line.rstrip("\n")
         try:
-            value = json.loads(content)
+            value = json.loads(line)
         except (ValueError, RecursionError):
-            reason = "not_json" if is_unicode(content) else "not_utf8"
-            yield Record(lines, content.rstrip("\n")[:200], reason)
+            reason = "not_json" if is_unicode(line) else "not_utf8"
+            yield Record(lines, line[:_EXCERPT], reason)
             continue
-        yield _object(lines, value, content.rstrip("\n"))
+        yield _object_record(lines, value, line)
 
 
-def _object(lines: range, value: Any, text: str) -> Record:
+def _object_record(lines: range, value: Any, text: str) -> Record:
     if isinstance(value, dict):
         return Record(lines, value, None)
-    return Record(lines, text[:200], "not_an_object")
+    return Record(lines, text[:_EXCERPT], "not_an_object")
 
 
 def json_array_records(origin: Origin, text: TextIOWrapper) -> Iterator[Record]:
-    """Yield the objects of one JSON array, without holding all of it in memory.
+    """Yield the objects of one JSON array without holding the whole array in memory.
 
     Args:
         origin: Path and encoding of the text.
@@ -294,69 +188,67 @@ def json_array_records(origin: Origin, text: TextIOWrapper) -> Iterator[Record]:
     """
     decoder = json.JSONDecoder()
     before, _, buffer = text.read(_ARRAY_CHARACTERS).partition("[")
-    line, first, ended = 1 + before.count("\n"), True, False
+    line, is_first, ended = 1 + before.count("\n"), True, False
 
-    def refuse(why: str) -> DataError:
+    def damaged(why: str) -> DataError:
         return DataError(f"{origin.path}:{line}: {why}: {buffer[:60]!a}; mend the JSON array")
 
     while True:
-        blank = len(buffer) - len(buffer.lstrip(" \t\r\n"))
-        line += buffer.count("\n", 0, blank)
-        buffer = buffer[blank:]
+        blanks = _blanks_end(buffer, 0)
+        line += buffer.count("\n", 0, blanks)
+        buffer = buffer[blanks:]
         start = buffer[:1]
         if start == "]":
             if (buffer[1:] + text.read(_ARRAY_CHARACTERS)).strip():
-                raise refuse("something follows the end of the array")
+                raise damaged("something follows the end of the array")
             return
-        skipped = 0 if first else 1
-        if skipped and start and start != ",":
-            raise refuse("no comma between two values")
-        place = _after_blanks(buffer, skipped)
+        comma = 0 if is_first else 1
+        if comma and start and start != ",":
+            raise damaged("no comma between two values")
+        place = _blanks_end(buffer, comma)
         try:
             value, end = decoder.raw_decode(buffer, place)
-            # A number may go on in the text that is still to be read.
+            # A number may continue in the text that has not been read yet.
             complete = ended or end < len(buffer)
         except (ValueError, RecursionError):
             complete = False
         if complete:
             first_line = line + buffer.count("\n", 0, place)
             line = first_line + buffer.count("\n", place, end)
-            yield _object(range(first_line, line + 1), value, buffer[place:end])
-            buffer, first = buffer[end:], False
+            yield _object_record(range(first_line, line + 1), value, buffer[place:end])
+            buffer, is_first = buffer[end:], False
             continue
         if ended or len(buffer) > MAX_LINE:
-            raise refuse("the array ends early" if not buffer.strip(" ,\n") else "not JSON")
+            raise damaged("the array ends early" if not buffer.strip(" ,\n") else "not JSON")
         more = text.read(_ARRAY_CHARACTERS)
         ended = not more
         buffer += more
 
 
-def _after_blanks(text: str, start: int) -> int:
-    rest = text[start : start + MAX_LINE]
-    return start + len(rest) - len(rest.lstrip(" \t\r\n"))
+def _blanks_end(text: str, start: int) -> int:
+    match = _BLANKS.match(text, start)
+    return match.end() if match else start
 
 
 def csv_records(
-    origin: Origin,
-    text: TextIOWrapper,
-    delimiter: str,
-    skipped_lines: int = 0,
+    origin: Origin, text: TextIOWrapper, delimiter: str, skipped_lines: int = 0
 ) -> tuple[list[str], Callable[[Collection[int]], Iterator[Record]]]:
-    """Return the names in the header, and a function that yields the rows, blank lines skipped.
+    """Return the column names in the header, and a function that yields the rows.
 
-    The function takes the positions of the columns that are read: a line break in one of them may
-    be a sign of rows between a quote that was left open and the next quote (`open_quote`). Blank
-    fields beyond the header are left out. Text with tabs need not be quoted: a line with the right
-    number of fields is a row.
+    The function takes the positions of the columns that will be used. If a field in one of them
+    has a line break and its lines look like rows, the row is rejected as `open_quote`, because a
+    quote that was left open probably swallowed the rows up to the next quote. Blank lines and blank
+    fields beyond the header are skipped. In text with tabs, fields may be unquoted: a line with the
+    right number of fields is a row.
 
     Args:
         origin: Path and encoding of the text.
         text: Text from open_text.
         delimiter: Character between fields.
-        skipped_lines: Number of lines in front of the header.
+        skipped_lines: Number of lines before the header.
 
     Raises:
-        DataError: The header is missing; or, while rows are read, a quote is never closed.
+        DataError: The header is missing, or a quote is never closed (while rows are read).
     """
     csv.field_size_limit(_MAX_CSV_RECORD)
     contents = _Lines(text)
@@ -367,25 +259,25 @@ def csv_records(
     reader = csv.reader(contents, delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
-        if contents.cut:
+        if contents.too_long:
             raise csv.Error(f"more than {MAX_LINE} characters")
         if contents.number > first:
-            raise csv.Error(f"{contents.number + 1 - first} lines long, by a quote")
+            raise csv.Error(f"{contents.number + 1 - first} lines long because of a quote")
     except csv.Error as error:
         hint = f"is it {origin.encoding} text? Set {origin.encoding_setting}"
         raise DataError(f"{origin.path}:{first}: no readable header ({error}); {hint}") from None
     if not header:
         if contents.number < first:
-            raise empty(origin)
+            raise empty_file(origin)
         raise DataError(f"{origin.path}:{first}: no header: the line is blank")
 
-    # Separators at the end of the header alone ask for no fields.
-    named = max((place for place, name in enumerate(header, 1) if name.strip()), default=1)
+    # Rows need no fields for delimiters at the end of the header.
+    required = max((place for place, name in enumerate(header, 1) if name.strip()), default=1)
 
     def next_fields() -> list[str]:
         return _tab_fields(contents, len(header)) if delimiter == "\t" else next(reader)
 
-    def rows(read: Collection[int]) -> Iterator[Record]:
+    def rows(used: Collection[int]) -> Iterator[Record]:
         while True:
             first = contents.number + 1
             contents.start(_MAX_CSV_RECORD)
@@ -404,22 +296,22 @@ def csv_records(
                     f"{origin.path}:{first}: a quote opens here and is not closed within "
                     f"{len(lines)} lines; close or double it"
                 )
-            if contents.cut:
-                fields, reason = [contents.cut.popitem()[1]], "line_too_long"
-                contents.cut.clear()
+            if contents.too_long:
+                fields, reason = [contents.too_long.popitem()[1]], "line_too_long"
+                contents.too_long.clear()
             if not fields:
                 continue
             if reason is None:
                 while len(fields) > len(header) and not fields[-1].strip():
                     fields.pop()
-                if named <= len(fields) < len(header):
+                if required <= len(fields) < len(header):
                     fields += [""] * (len(header) - len(fields))
                 if len(fields) != len(header):
                     reason = "wrong_field_count"
                 elif (
                     len(lines) > 1 < len(header)
-                    and any("\n" in fields[place].strip() for place in read)
-                    and _hold_rows(contents.taken, delimiter, len(header))
+                    and any("\n" in fields[place].strip() for place in used)
+                    and _contain_rows(contents.taken, delimiter, len(header))
                 ):
                     reason = "open_quote"
             yield Record(lines, fields, reason)
@@ -428,7 +320,7 @@ def csv_records(
 
 
 def _tab_fields(contents: _Lines, count: int) -> list[str]:
-    """Return the fields of the next row; whether they are quoted, they tell by themselves."""
+    """Return the fields of the next row, after detecting whether they are quoted."""
     line = next(contents)
     fields = line.rstrip("\r\n").split("\t")
     if fields == [""]:
@@ -458,8 +350,8 @@ def _unquoted(field: str) -> str:
     return field
 
 
-def _hold_rows(lines: list[str], delimiter: str, count: int) -> bool:
-    """Return whether the lines of one record look like records themselves."""
+def _contain_rows(lines: list[str], delimiter: str, count: int) -> bool:
+    """Return whether the lines of one record look like rows of their own."""
     first, *inner, last = lines
     if any(_field_count(line, delimiter) == count for line in inner):
         return True
@@ -478,27 +370,54 @@ def _field_count(line: str, delimiter: str) -> int:
 
 
 @contextmanager
-def open_parquet(origin: Origin, raw: IO[bytes]) -> Iterator[ParquetFile]:
-    """Open a parquet file, and turn pyarrow's exceptions into DataError while it is open.
+def parquet_errors_reported(origin: Origin) -> Iterator[None]:
+    """Turn exceptions that occur while a parquet file is read into DataError."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
+        raise DataError(f"{origin.path}: not a readable parquet file ({error})") from None
+
+
+def open_parquet(origin: Origin, raw: IO[bytes]) -> ParquetFile:
+    """Open a parquet file.
 
     Args:
         origin: Path and size of the file.
         raw: Open file.
 
     Raises:
-        DataError: The file is not parquet, or its number of rows is out of proportion to its size.
+        DataError: The file is not parquet, or has far more rows than its size can hold.
     """
-    import pyarrow
     import pyarrow.parquet
 
-    try:
+    with parquet_errors_reported(origin):
         file = pyarrow.parquet.ParquetFile(raw)
-        most = max(origin.size or 0, _ALWAYS_ROWS)
-        if file.metadata.num_rows > most:
-            raise DataError(
-                f"{origin.path}: {file.metadata.num_rows} rows in fewer bytes cannot be titles; "
-                "remove the repeated ones"
-            )
-        yield file
-    except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
-        raise DataError(f"{origin.path}: not a readable parquet file ({error})") from None
+    rows = file.metadata.num_rows
+    if rows > max(origin.size or 0, _ALWAYS_ALLOWED_ROWS):
+        raise DataError(
+            f"{origin.path}: {rows} rows in fewer bytes cannot be titles; remove the repeated ones"
+        )
+    return file
+
+
+def parquet_records(origin: Origin, file: ParquetFile, stored: Sequence[str]) -> Iterator[Record]:
+    """Yield the rows of a parquet file as dictionaries.
+
+    Args:
+        origin: Path and size of the file.
+        file: File from open_parquet.
+        stored: Names of the columns to read. White space around names is removed in the rows.
+
+    Raises:
+        DataError: The file is damaged, or Python cannot hold one of its values.
+    """
+    row = 0
+    with parquet_errors_reported(origin):
+        for batch in file.iter_batches(columns=list(stored)):
+            names = [name.strip() for name in batch.schema.names]
+            columns = (column.to_pylist() for column in batch.columns)
+            for values in zip(*columns, strict=True):
+                row += 1
+                yield Record(range(row, row + 1), dict(zip(names, values, strict=True)), None)

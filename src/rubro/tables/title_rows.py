@@ -1,4 +1,4 @@
-"""Titles in rows: from a file, from standard input or from the command line."""
+"""Inputs of titles in chunks of rows: a file, standard input or the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import pickle
 import stat
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,16 +17,10 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
-from rubro.tables.layouts import Asked, TitleFile, find_column, no_header, open_title_file
-from rubro.tables.records import (
-    Origin,
-    Record,
-    is_unicode,
-    open_parquet,
-    problem,
-    reading,
-    without_surrogates,
-)
+from rubro.tables.layouts import find_column
+from rubro.tables.records import Record, parquet_errors_reported
+from rubro.tables.streams import Origin, is_unicode, read_errors_reported, without_surrogates
+from rubro.tables.title_files import TitleFile, Wanted, open_title_file
 from rubro.tables.values import text_of
 
 if TYPE_CHECKING:
@@ -37,24 +30,26 @@ TITLE_NAMES = ("title", "titulo", "nombre", "name", "product title")
 CATEGORY_NAMES = ("category", "categoria", "rubro")
 Row = tuple[Any, str, str]  # values, title, error
 
-# A chunk ends early where its titles are so long: memory is finite.
+# A chunk ends early if its titles have more characters than this, to limit its memory.
 _CHUNK_CHARACTERS = 2**22
-# An object nested deeper than this can be read and not written, by recursion.
+# A more deeply nested object can be read, but not written, because writing it is recursive.
 _MAX_DEPTH = 100
-# Objects with more keys than this between them are no rows of one table.
+# Objects with more different keys than this are not rows of one table.
 _MAX_KEYS = 1000
+# Rows whose fields are kept in the output, even though they have an error.
+_READABLE = (None, "wrong_field_count", "open_quote", "not_utf8")
 
 
 @dataclass
 class Chunk:
-    """Some rows of an input, in order.
+    """Consecutive rows of an input.
 
     Attributes:
-        rows: Values of each row, in the order of the input's columns; an object for each row where
-            the input has no columns.
-        titles: Title of each row; "" where it has an error.
-        errors: Reason why a row has no title; "" where it has one.
-        batch: Rows as a parquet file holds them, in place of rows.
+        rows: Values of each row, in the order of the input's columns, or an object for each row if
+            the input has no columns. Empty if batch is set.
+        titles: Title of each row; "" if the row has an error.
+        errors: Reason why a row has no title; "" if it has one.
+        batch: Rows of a parquet file.
     """
 
     rows: list[Any] = field(default_factory=list)
@@ -70,15 +65,15 @@ class Input:
     Attributes:
         name: Name for messages.
         kind: "csv", "tsv", "jsonl", "parquet" or "txt".
-        columns: Names of the columns; None where each row is an object with its own keys.
-        title_column: Name of the column of titles.
-        chunks: Rows, in order; to be read once.
-        guess: Sentence on what was guessed; "" = nothing was.
+        columns: Column names; None if each row is an object with its own keys.
+        title_column: Name of the title column.
+        chunks: Rows in order, which can be read once.
+        guess: Sentence about the detected layout and title column; "" if nothing was detected.
         delimiter: Character between the fields of csv and tsv.
         has_mark: Whether the text begins with a byte order mark, as Excel writes it.
-        schema: Columns of a parquet file, or those of objects after with_columns.
-        total: Bytes, or rows of parquet; None = unknown.
-        done: Returns how much of total was read.
+        schema: Column types of a parquet file, or of objects after with_columns.
+        total: Size in bytes, or in rows for parquet; None if it is unknown.
+        done: Function that returns how much of total has been read.
     """
 
     name: str
@@ -96,16 +91,16 @@ class Input:
 
 @dataclass(frozen=True)
 class Reading:
-    """How an input is to be read.
+    """Options for reading an input.
 
     Attributes:
-        kind: Kind of file; None = the name or the content tells.
-        encoding: Python's name of an encoding; None = the content tells.
-        separator: Character between fields; None = the content tells.
-        column: Name of the column of titles; None = it is guessed.
-        model_column: Name of the column that held the titles of the model's training.
-        chunk_rows: Most rows in a chunk.
-        column_option: Option that names the column of titles.
+        kind: Format of the file; None means detect it.
+        encoding: Python's name of the encoding; None means detect it.
+        separator: Character between fields; None means detect it.
+        column: Name of the title column; None means detect it.
+        model_column: Name of the title column in the model's training data.
+        chunk_rows: Maximum number of rows in a chunk.
+        column_option: Option that names the title column.
     """
 
     kind: str | None
@@ -118,11 +113,11 @@ class Reading:
 
 
 def given_titles(titles: Sequence[str], chunk_rows: int) -> Input:
-    """Return titles of the command line as an input of one column.
+    """Return titles from the command line as an input with one column.
 
     Args:
         titles: Any texts.
-        chunk_rows: Most rows in a chunk.
+        chunk_rows: Maximum number of rows in a chunk.
     """
 
     def rows() -> Iterator[Row]:
@@ -138,14 +133,14 @@ def given_titles(titles: Sequence[str], chunk_rows: int) -> Input:
 
 @contextmanager
 def open_input(argument: str, how: Reading) -> Iterator[Input]:
-    """Open a file or, for "-", standard input.
+    """Open a file or standard input.
 
     Args:
-        argument: Path of an existing file, or "-".
-        how: How it is to be read.
+        argument: Path of an existing file, or "-" for standard input.
+        how: Options for reading it.
 
     Raises:
-        DataError: The input is empty, damaged or of an unknown kind, or no column holds titles.
+        DataError: The input is empty, damaged or of an unknown format, or has no title column.
     """
     with ExitStack() as stack:
         if argument == "-":
@@ -156,47 +151,62 @@ def open_input(argument: str, how: Reading) -> Iterator[Input]:
         status = os.fstat(raw.fileno())
         size = status.st_size if stat.S_ISREG(status.st_mode) else None
         origin = Origin(name, size, how.encoding or "utf-8", "--encoding")
-        with reading(origin):
-            opened = _opened(stack, origin, cast(BufferedReader, raw), how)
+        names = (how.model_column, *TITLE_NAMES) if how.column is None else (how.column,)
+        wanted = Wanted((names,), how.kind, how.encoding, how.separator, how.column is not None)
+        with read_errors_reported(origin):
+            file = open_title_file(stack, origin, cast(BufferedReader, raw), wanted)
+            opened = _input(file, how)
         if opened.total is None and size is not None:
             opened.total, opened.done = size, raw.tell
         yield opened
 
 
-def _opened(stack: ExitStack, origin: Origin, raw: BufferedReader, how: Reading) -> Input:
-    names = (how.model_column, *TITLE_NAMES) if how.column is None else (how.column,)
-    asked = Asked(how.kind, how.encoding, how.separator, (names,), how.column is not None)
-    file = open_title_file(stack, origin, raw, asked)
-    origin = file.origin
-    if file.kind == "parquet":
-        return _parquet_input(file, how)
-    if file.kind in ("jsonl", "json"):
-        opened = _object_input(file, how)
-    elif file.kind == "txt":
-        chunks = _chunks(_text_rows(origin, file.records, 0, 1), how.chunk_rows)
-        guess = [*file.found, "set --input-format if it is not"] if file.found else []
-        opened = Input(str(origin.path), "txt", ["title"], "title", chunks, "; ".join(guess))
-        if guess:
-            opened.guess = f"{origin.path}: {opened.guess}"
+def _input(file: TitleFile, how: Reading) -> Input:
+    origin, columns, records = file.origin, file.columns, file.records
+    column, guess = how.column or how.model_column, ""
+    if file.kind == "txt":
+        column = "title"
+        if file.detected:
+            sentence = "; ".join([*file.detected, "set --input-format if it is not"])
+            guess = f"{origin.path}: {sentence}"
+    elif columns is not None:
+        if not is_unicode("".join(columns)):
+            raise DataError(
+                f"{origin.path}:1: the header is not {origin.encoding} text: {listed(columns)}; "
+                f"set {origin.encoding_setting}, for instance to latin-1"
+            )
+        column, guess = _title_column(file, columns, how)
+        if columns.count(column) > 1:
+            raise DataError(f"{origin.path}: column {column!r} is listed twice; rename one")
     else:
-        header = file.columns or []
-        opened = _table_input(file, header, how)
-        place = header.index(opened.title_column)
-        rows = _text_rows(origin, file.records, place, len(header))
-        opened.chunks, opened.delimiter = _chunks(rows, how.chunk_rows), file.separator
-    opened.chunks = _read(origin, opened.chunks)
-    opened.has_mark = file.has_mark
+        first = list(itertools.islice(records, how.chunk_rows))
+        records = itertools.chain(first, records)
+        keys = {key: None for record in first if record.reason is None for key in record.content}
+        if keys:
+            column, guess = _title_column(file, list(keys), how)
+
+    kind = "jsonl" if columns is None else file.kind
+    opened = Input(str(origin.path), kind, columns, column, iter(()), guess)
+    opened.delimiter, opened.has_mark = file.separator, file.has_mark
+    if file.parquet is not None:
+        _add_parquet_chunks(opened, file, how.chunk_rows)
+        return opened
+    if columns is None:
+        rows = _object_rows(file, records, column)
+    else:
+        rows = _field_rows(file, columns.index(column), len(columns))
+
+    def chunks() -> Iterator[Chunk]:
+        with read_errors_reported(origin):
+            yield from _chunks(rows, how.chunk_rows)
+
+    opened.chunks = chunks()
     return opened
 
 
-def _read(origin: Origin, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    with reading(origin):
-        yield from chunks
-
-
 def _title_column(file: TitleFile, columns: list[str], how: Reading) -> tuple[str, str]:
-    """The column of titles, and what to tell the user of what was found."""
-    path, found = file.origin.path, ", ".join(file.found)
+    """Return the title column, and a sentence about the detected layout."""
+    path, detected = file.origin.path, ", ".join(file.detected)
     if how.column is not None:
         names = [column.strip() for column in columns]
         if how.column not in columns and how.column not in names:
@@ -205,100 +215,75 @@ def _title_column(file: TitleFile, columns: list[str], how: Reading) -> tuple[st
                 f"set {how.column_option} to one of them"
             )
         column = how.column if how.column in columns else columns[names.index(how.column)]
-        return column, f"{path}: {found}" if found else ""
+        return column, f"{path}: {detected}" if detected else ""
     title = find_column(columns, (how.model_column, *TITLE_NAMES))
     if title is None:
         if len(columns) != 1:
             remedy = f"set {how.column_option}"
-            if no_header(file):
-                remedy = "no header? Put the names of the columns in a line before the first one"
+            if file.has_no_header():
+                remedy = "no header? Put the column names in a line before the first one"
             raise DataError(
-                f"{path}: no column {how.model_column!r}, nor another name of titles "
+                f"{path}: no column {how.model_column!r}, nor another usual name of a title column "
                 f"(found: {listed(columns)}); {remedy}"
             )
         title = columns[0]
-    return title, f"{path}: {', '.join([*file.found, f'titles from column {title!r}'])}"
+    return title, f"{path}: {', '.join([*file.detected, f'titles from column {title!r}'])}"
 
 
 def listed(columns: Iterable[str]) -> str:
-    """Return names for a message, or the first of many."""
+    """Return column names for a message; a long list is cut."""
     names = ", ".join(itertools.islice(columns, 20))[:200]
     return without_surrogates(names) or "none"
 
 
-def _table_input(file: TitleFile, columns: list[str], how: Reading) -> Input:
-    """An input of named columns, still without chunks."""
-    origin = file.origin
-    if not is_unicode("".join(columns)):
-        raise DataError(
-            f"{origin.path}:1: the header is not {origin.encoding} text: {listed(columns)}; "
-            f"set {origin.encoding_setting}, for instance to latin-1"
-        )
-    column, guess = _title_column(file, columns, how)
-    if Counter(columns)[column] > 1:
-        raise DataError(f"{origin.path}: column {column!r} is there twice; rename one")
-    return Input(str(origin.path), file.kind, columns, column, iter(()), guess)
-
-
-def _object_input(file: TitleFile, how: Reading) -> Input:
-    first = list(itertools.islice(file.records, how.chunk_rows))
-    keys = {key: None for record in first if record.reason is None for key in record.content}
-    column, guess = how.column or how.model_column, ""
-    if keys:
-        column, guess = _title_column(file, list(keys), how)
-    rows = _object_rows(file.origin, itertools.chain(first, file.records), column)
-    chunks = _chunks(rows, how.chunk_rows)
-    return Input(str(file.origin.path), "jsonl", None, column, chunks, guess)
-
-
-def _parquet_input(file: TitleFile, how: Reading) -> Input:
-    origin, raw = file.origin, file.raw
-    assert raw is not None
-    with open_parquet(origin, raw) as parquet:
-        schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
-    opened = _table_input(file, schema.names, how)
-    place, column = schema.names.index(opened.title_column), opened.title_column
+def _add_parquet_chunks(opened: Input, file: TitleFile, chunk_rows: int) -> None:
+    parquet = file.parquet
+    assert parquet is not None
     read = 0
 
     def chunks() -> Iterator[Chunk]:
         nonlocal read
-        with open_parquet(origin, raw) as parquet:
-            for batch in parquet.iter_batches(how.chunk_rows):
-                answers = [_title(column, value) for value in batch.column(place).to_pylist()]
-                read += len(answers)
-                titles = [title for title, _ in answers]
-                yield Chunk([], titles, [error for _, error in answers], batch)
+        place = parquet.schema_arrow.names.index(opened.title_column)
+        with parquet_errors_reported(file.origin):
+            for batch in parquet.iter_batches(chunk_rows):
+                values = batch.column(place).to_pylist()
+                titles = [_title(opened.title_column, value) for value in values]
+                read += len(titles)
+                yield Chunk([], [title for title, _ in titles], [why for _, why in titles], batch)
 
-    opened.chunks, opened.schema = chunks(), schema
-    opened.total, opened.done = rows, lambda: read
-    return opened
+    opened.chunks, opened.schema = chunks(), parquet.schema_arrow
+    opened.total, opened.done = parquet.metadata.num_rows, lambda: read
 
 
-def _text_rows(
-    origin: Origin, records: Iterator[Record], place: int, columns: int
-) -> Iterator[Row]:
-    """The rows of csv, tsv and text; place is the column of titles."""
-    for record in records:
-        values = record.content if isinstance(record.content, list) else [record.content]
-        if record.reason not in (None, "wrong_field_count", "open_quote", "not_utf8"):
-            yield [""] * columns, "", _problem(origin, record, columns)
+def _field_rows(file: TitleFile, place: int, columns: int) -> Iterator[Row]:
+    """Yield the rows of csv, tsv and txt.
+
+    Args:
+        file: File with its records.
+        place: Position of the title column.
+        columns: Number of columns.
+    """
+    for record in file.records:
+        values = record.content
+        if record.reason not in _READABLE:
+            yield [""] * columns, "", _error(file, record)
             continue
-        error = "" if record.reason is None else _problem(origin, record, columns)
+        error = "" if record.reason is None else _error(file, record)
         if not is_unicode("".join(values)):
             values = [without_surrogates(value) for value in values]
-            error = error or _problem(origin, record._replace(reason="not_utf8"), columns)
+            error = error or _error(file, record._replace(reason="not_utf8"))
         title = ""
         if not error:
             title, error = _title("title", values[place])
         yield [*values[:columns], *[""] * (columns - len(values))], title, error
 
 
-def _object_rows(origin: Origin, records: Iterable[Record], column: str) -> Iterator[Row]:
-    """The rows of jsonl."""
+def _object_rows(file: TitleFile, records: Iterable[Record], column: str) -> Iterator[Row]:
+    """Yield the rows of JSON."""
     for record in records:
         values = record.content
         if record.reason is not None:
-            yield {}, "", _problem(origin, record, 0)
+            yield {}, "", _error(file, record)
             continue
         if _depth(values) > _MAX_DEPTH:
             yield {}, "", f"line {record.lines.start}: nested more than {_MAX_DEPTH} deep"
@@ -306,7 +291,7 @@ def _object_rows(origin: Origin, records: Iterable[Record], column: str) -> Iter
         text = json.dumps(values, ensure_ascii=False)
         if not is_unicode(text):
             values = json.loads(without_surrogates(text))
-            yield values, "", _problem(origin, record._replace(reason="not_utf8"), 0)
+            yield values, "", _error(file, record._replace(reason="not_utf8"))
             continue
         yield values, *_title(column, values.get(column))
 
@@ -321,7 +306,7 @@ def _depth(values: dict[str, Any]) -> int:
 
 
 def _title(column: str, value: Any) -> tuple[str, str]:
-    """The title in a cell, and why there is none."""
+    """Return the title in a cell, and the reason if there is none."""
     try:
         title = text_of(value)
     except TypeError:
@@ -331,11 +316,12 @@ def _title(column: str, value: Any) -> tuple[str, str]:
     return (title, "") if title.strip() else ("", f"the {column} is empty")
 
 
-def _problem(origin: Origin, record: Record, columns: int) -> str:
-    """Why a record is no row, in words."""
-    why = problem(record, columns, origin.encoding)
+def _error(file: TitleFile, record: Record) -> str:
+    """Describe why a record is not a row, with its line number."""
+    why = file.problem(record)
     if record.reason == "not_utf8":
-        why += f"; set {origin.encoding_setting}, for instance to latin-1"
+        why += f"; set {file.origin.encoding_setting}, for instance to latin-1"
+    columns = len(file.columns or [])
     if record.reason == "wrong_field_count" and len(record.content) > columns:
         surplus = without_surrogates(", ".join(record.content[columns:]))
         why += f"; without a column: {surplus[:1000]}"
@@ -358,7 +344,7 @@ def _chunks(rows: Iterable[Row], chunk_rows: int) -> Iterator[Chunk]:
 
 @contextmanager
 def with_columns(source: Input) -> Iterator[Input]:
-    """Read objects to their end, to know the columns that all of them have together.
+    """Read all objects of an input, and give it the columns for all of their keys.
 
     Args:
         source: Input without columns.
@@ -380,8 +366,8 @@ def with_columns(source: Input) -> Iterator[Input]:
                     kinds.setdefault(key, set()).add(_json_kind(value))
             if len(kinds) > _MAX_KEYS:
                 raise DataError(
-                    f"{source.name}: objects with more than {_MAX_KEYS} different keys make no "
-                    "table; write jsonl"
+                    f"{source.name}: objects with more than {_MAX_KEYS} different keys do not "
+                    "make a table; write jsonl"
                 )
             pickle.dump(chunk, file)
             rows += len(chunk.titles)
@@ -420,7 +406,7 @@ def _json_kind(value: Any) -> str:
 
 
 def _arrow_type(kinds: set[str]) -> str:
-    """The name of a type that holds values of some kinds unchanged; text holds any, as JSON."""
+    """Return the type that holds values of these kinds unchanged; text holds any kind as JSON."""
     kinds = kinds - {"null"}
     for types, name in (
         ({"bool"}, "bool"),

@@ -1,0 +1,146 @@
+"""Byte and text streams of title files: pipes, gzip and encodings, with errors as DataError."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedIOBase, BufferedReader, BytesIO, RawIOBase, TextIOWrapper
+from pathlib import Path
+from typing import IO, Any, cast
+
+from rubro.base.errors import DataError
+
+SAMPLE_BYTES = 2**20
+_BUFFER_BYTES = 2**16
+# gzip shrinks titles to a tenth of their size, but a gzip bomb to a thousandth.
+_MAX_EXPANSION = 100
+_ALWAYS_ALLOWED_BYTES = 2**28
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """File or pipe that rows are read from, for error messages.
+
+    Attributes:
+        path: Path of the file.
+        size: Size of the file in bytes; None for a pipe.
+        encoding: Python's name of the text encoding.
+        encoding_setting: Parameter or option that sets another encoding.
+    """
+
+    path: Path
+    size: int | None
+    encoding: str
+    encoding_setting: str
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether text has no lone surrogates, which stand for undecodable bytes (PEP 383)."""
+    return text.isascii() or _LONE_SURROGATE.search(text) is None
+
+
+def without_surrogates(text: str) -> str:
+    """Return text with each lone surrogate replaced by the Unicode replacement character."""
+    return _LONE_SURROGATE.sub("\ufffd", text)
+
+
+@contextmanager
+def read_errors_reported(origin: Origin) -> Iterator[None]:
+    """Turn exceptions that occur while a file is read into DataError."""
+    try:
+        yield
+    except EOFError:
+        raise DataError(
+            f"{origin.path}: the gzip stream ends early (a truncated download?); fetch it again"
+        ) from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{origin.path}: not a valid gzip file ({error})") from None
+    except UnicodeError as error:
+        raise DataError(
+            f"{origin.path}: not {origin.encoding} text ({error}); set {origin.encoding_setting}"
+        ) from None
+    except PermissionError:
+        raise DataError(f"{origin.path}: permission denied; make the file readable") from None
+
+
+def empty_file(origin: Origin) -> DataError:
+    """Return the error for an empty file."""
+    return DataError(f"{origin.path}: the file is empty")
+
+
+class GzipStream(gzip.GzipFile):
+    """A gzip stream that raises DataError if it expands too much (a gzip bomb).
+
+    Args:
+        origin: Path and size of the file.
+        raw: Compressed bytes.
+    """
+
+    def __init__(self, origin: Origin, raw: IO[bytes]) -> None:
+        super().__init__(fileobj=raw, mode="rb")
+        self._path = origin.path
+        self._max_bytes = math.inf
+        if origin.size is not None:
+            self._max_bytes = max(_MAX_EXPANSION * origin.size, _ALWAYS_ALLOWED_BYTES)
+
+    def read1(self, size: int = -1) -> bytes:
+        """Return up to size decompressed bytes."""
+        content = super().read1(size)
+        if self.tell() > self._max_bytes:
+            raise DataError(
+                f"{self._path}: its content is more than {_MAX_EXPANSION} times its size (a gzip "
+                "bomb?); if that is intended, unpack it with gunzip and read the result"
+            )
+        return content
+
+
+class _Rejoined(RawIOBase):
+    """A stream that yields bytes that were already read from it once more, then the others."""
+
+    def __init__(self, start: bytes, stream: BufferedIOBase) -> None:
+        self._start = BytesIO(start)
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._start.readinto(buffer) or self._stream.readinto1(buffer)
+
+
+def with_sample(stream: BufferedIOBase, is_pipe: bool) -> tuple[bytes, BufferedReader]:
+    """Return the first bytes of a stream, and a stream that still contains them.
+
+    Args:
+        stream: Stream at its start.
+        is_pipe: Whether to stop at the first line end, because the next line may come late.
+    """
+    sample = b""
+    while len(sample) < SAMPLE_BYTES and not (is_pipe and b"\n" in sample):
+        more = stream.read1(_BUFFER_BYTES)
+        sample += more
+        if not more:
+            break
+    return sample, BufferedReader(_Rejoined(sample, stream), _BUFFER_BYTES)
+
+
+def open_text(origin: Origin, stream: BufferedReader | GzipStream) -> TextIOWrapper:
+    """Return a byte stream as text, with lone surrogates for undecodable bytes.
+
+    Args:
+        origin: Path and encoding of the text.
+        stream: Decompressed bytes.
+
+    Raises:
+        DataError: The stream is empty.
+    """
+    if stream.peek(1) == b"":
+        raise empty_file(origin)
+    encoding = "utf-8-sig" if origin.encoding == "utf-8" else origin.encoding
+    return TextIOWrapper(cast(IO[bytes], stream), encoding, errors="surrogateescape", newline="\n")

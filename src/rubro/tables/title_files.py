@@ -1,0 +1,233 @@
+"""Files of titles in any supported format, opened once their layout is known."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from io import BufferedIOBase, BufferedReader
+from shutil import copyfileobj
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, cast
+
+from rubro.base.errors import DataError
+from rubro.tables.layouts import (
+    BYTE_ORDER_MARKS,
+    SEPARATORS,
+    detect_encoding,
+    detect_layout,
+    find_column,
+    kind_of,
+    looks_like_row,
+    unreadable_format,
+)
+from rubro.tables.records import (
+    Record,
+    csv_records,
+    json_array_records,
+    json_records,
+    line_records,
+    open_parquet,
+    parquet_records,
+    problem,
+)
+from rubro.tables.streams import GzipStream, Origin, empty_file, open_text, with_sample
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+_ARRAY_START = re.compile(r"\s*\[\s*[{\]]")
+_GZIP_START = b"\x1f\x8b"
+_PARQUET_START = b"PAR1"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user has set about a file, and the columns that will be used.
+
+    Attributes:
+        columns: Accepted names of each column that will be used.
+        kind: Format of the file; None means detect it.
+        encoding: Python's name of the encoding; None means detect it.
+        separator: Character between fields; None means detect it.
+        is_table: Whether text is a table even if its header has none of the columns.
+    """
+
+    columns: tuple[tuple[str, ...], ...]
+    kind: str | None = None
+    encoding: str | None = None
+    separator: str | None = None
+    is_table: bool = False
+
+
+@dataclass
+class TitleFile:
+    """An open file of titles.
+
+    Attributes:
+        kind: "csv", "tsv", "jsonl", "json", "txt" or "parquet".
+        origin: Path, size and encoding of the file.
+        records: Rows, which can be read once; empty for parquet.
+        columns: Column names as stored in the file; None if each row is an object.
+        separator: Character between fields.
+        has_mark: Whether the text begins with a byte order mark.
+        detected: Facts about the layout that neither the name nor the user gave, in words.
+        first_rows: Some of the first rows of a table.
+        parquet: Open parquet file; None for other formats.
+    """
+
+    kind: str
+    origin: Origin
+    records: Iterator[Record] = field(default_factory=lambda: iter(()))
+    columns: list[str] | None = None
+    separator: str = ","
+    has_mark: bool = False
+    detected: list[str] = field(default_factory=list)
+    first_rows: list[list[str]] = field(default_factory=list)
+    parquet: ParquetFile | None = None
+
+    def has_no_header(self) -> bool:
+        """Return whether the first line of a table looks like a row."""
+        return looks_like_row(self.columns or [], self.first_rows)
+
+    def problem(self, record: Record) -> str:
+        """Describe what is wrong with a rejected row."""
+        return problem(record, len(self.columns or []), self.origin.encoding)
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Record]:
+        """Yield each row as a dictionary of the given columns; rejected rows stay as they are.
+
+        Args:
+            columns: Column names without white space around them. Objects keep all their keys.
+        """
+        if self.columns is None:
+            yield from self.records
+            return
+        header = [name.strip() for name in self.columns]
+        places = [header.index(name) for name in columns]
+        if self.parquet is not None:
+            stored = [self.columns[place] for place in places]
+            yield from parquet_records(self.origin, self.parquet, stored)
+            return
+        for record in self.records:
+            if record.reason is None:
+                values = map(record.content.__getitem__, places)
+                yield Record(record.lines, dict(zip(columns, values, strict=True)), None)
+            else:
+                yield record
+
+
+def open_title_file(
+    stack: ExitStack, origin: Origin, raw: BufferedReader, wanted: Wanted
+) -> TitleFile:
+    """Detect the layout of a file, and open its rows.
+
+    Args:
+        stack: Stack that closes temporary files.
+        origin: Path and size of the file.
+        raw: Open file or pipe, at its start.
+        wanted: Settings of the user, and columns that will be used.
+
+    Raises:
+        DataError: The file is empty, damaged or in a format that is not read.
+    """
+    is_pipe = origin.size is None
+    sample, stream = with_sample(raw, is_pipe)
+    if origin.path.suffix.lower() == ".gz" or sample.startswith(_GZIP_START):
+        unzipped = cast(BufferedIOBase, GzipStream(origin, stream))
+        sample, stream = with_sample(unzipped, is_pipe)
+    if not sample:
+        raise empty_file(origin)
+    kind = wanted.kind or kind_of(origin.path)
+    if kind == "parquet" or (kind is None and sample.startswith(_PARQUET_START)):
+        content: IO[bytes] = raw
+        if is_pipe:  # parquet is read from its end
+            content = stack.enter_context(TemporaryFile())  # noqa: SIM115
+            copyfileobj(stream, content)
+        content.seek(0)
+        parquet = open_parquet(origin, content)
+        return TitleFile("parquet", origin, columns=parquet.schema_arrow.names, parquet=parquet)
+    if description := unreadable_format(origin.path, kind, sample):
+        raise DataError(f"{origin.path} is {description}")
+    mark = next((mark for mark in BYTE_ORDER_MARKS if sample.startswith(mark)), None)
+    if wanted.encoding is None:
+        encoding = BYTE_ORDER_MARKS[mark] if mark else detect_encoding(sample)
+        origin = replace(origin, encoding=encoding)
+    beginning = sample.decode(origin.encoding, "replace").removeprefix("\ufeff")
+    file = _open_text_file(origin, stream, beginning, kind, wanted)
+    file.has_mark = mark is not None
+    if wanted.encoding is None and origin.encoding != "utf-8":
+        file.detected.append(f"{origin.encoding} text")
+    return file
+
+
+def _open_text_file(
+    origin: Origin, stream: BufferedReader, sample: str, kind: str | None, wanted: Wanted
+) -> TitleFile:
+    text = open_text(origin, stream)
+    start = sample.lstrip()[:1]
+    if _ARRAY_START.match(sample) if kind is None else kind in ("json", "jsonl") and start == "[":
+        detected = [] if kind == "json" else ["a JSON array"]
+        return TitleFile("json", origin, json_array_records(origin, text), detected=detected)
+    if kind in ("json", "jsonl") or (kind is None and start == "{"):
+        if kind == "json":
+            _require_json_lines(
+                origin, sample, [name for names in wanted.columns for name in names]
+            )
+        detected = [] if kind else ["jsonl"]
+        return TitleFile("jsonl", origin, json_records(text), detected=detected)
+    layout = detect_layout(sample, kind, wanted.separator, wanted.columns)
+    has_columns = layout.wanted_columns > 0
+    if kind == "txt":
+        is_table = wanted.kind is None and has_columns and len(layout.rows[0]) > 1
+    else:
+        is_table = kind is not None or has_columns or wanted.is_table
+    if not is_table:
+        detected = [] if kind == "txt" else ["text, one title a line"]
+        return TitleFile("txt", origin, line_records(text), ["title"], detected=detected)
+
+    separator = layout.separator
+    table = "tsv" if separator == "\t" else "csv"
+    detected = [] if kind in ("csv", "tsv") else [table]
+    if wanted.separator is None and separator != ("\t" if "tsv" in (kind, *detected) else ","):
+        names = {character: name for name, character in SEPARATORS.items()}
+        detected.append(f"separated by {names.get(separator, repr(separator))}")
+    header, rows = csv_records(origin, text, separator, layout.skipped_lines)
+    stripped = [name.strip() for name in header]
+    found = (find_column(stripped, names) for names in wanted.columns)
+    used = {stripped.index(name) for name in found if name is not None}
+    return TitleFile(
+        table,
+        origin,
+        rows(used),
+        header,
+        separator,
+        detected=detected,
+        first_rows=layout.rows[1:],
+    )
+
+
+def _require_json_lines(origin: Origin, sample: str, names: Collection[str]) -> None:
+    """Refuse text that is not JSON, and one JSON object that contains a whole table.
+
+    Args:
+        origin: Path of the file.
+        sample: Beginning of the text.
+        names: Names of the columns that will be used; an object with one of them is a row.
+    """
+    if sample.lstrip()[:1] != "{":
+        raise DataError(f"{origin.path}: not JSON: {sample[:60]!a}; mend or rename the file")
+    first, second, *_ = [*(line for line in sample.splitlines() if line.strip()), "", ""]
+    try:
+        value = json.loads(first)
+        if second and isinstance(json.loads(second), dict):
+            return
+    except (ValueError, RecursionError):
+        value = {}
+    if not any(isinstance(value.get(name), (str, int, float)) for name in names):
+        raise DataError(
+            f"{origin.path} holds one JSON object instead of rows. Write an array of objects, or "
+            "one object per line, each with a title."
+        )
