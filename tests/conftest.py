@@ -18,10 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 pytest.register_assert_rewrite("support")
 
-# Several processes of tests share the cores.
+# Several test processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Where the tests run in the background of a shell, or under nohup, what they start would ignore
-# these, and so would no signal end it.
+# In the background of a shell, or under nohup, the tests' child processes would inherit that these
+# signals are ignored, and no signal could end them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -32,20 +32,20 @@ MakeParams = Callable[..., Params]
 
 @pytest.fixture(autouse=True)
 def _own_handlers() -> None:
-    """Undo what a stage that ran in this process did: at a signal it would end the process."""
+    """Restore the signal handlers that a stage installed when it ran in this process."""
     for number, handler in HANDLERS.items():
         signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
 def project_root() -> Path:
-    """The folder of params.yaml, stages/ and src/."""
+    """The root folder of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def make_params() -> MakeParams:
-    """The project's own params.yaml with some values replaced, checked by the schema.
+    """Function from overrides by dotted key to the validated default parameters with them.
 
     >>> make_params({"embed.epochs": 1, "seed": 7})
     """

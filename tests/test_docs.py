@@ -1,4 +1,4 @@
-"""The documentation names commands, knobs, files and sections that exist."""
+"""Commands, params, files and sections that the documentation names exist."""
 
 from __future__ import annotations
 
@@ -28,30 +28,29 @@ KNOWN_PROGRAMS = (
     *("cd", "cp", "curl", "docker", "export", "git", "head", "less", "mlflow", "pip"),
     *("pre-commit", "realpath", "source", "sudo", "zcat"),
 )
-MOST_LINES = 130
+MAX_README_LINES = 130
 
 Command = list[str]
+DVC_YAML = YAML(typ="safe").load(ROOT / "dvc.yaml")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a language."""
-    fenced = re.findall(
-        r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
-    return [block for of, block in fenced if of == language]
+    """Return the fenced blocks of a language."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    return [block for name, block in fenced if name == language]
 
 
 def inline_code(page: Path) -> list[str]:
-    """What stands between single backticks, outside the fenced blocks."""
-    text = page.read_text(encoding="utf-8")
+    """Return inline code, that is, text between single backticks outside fenced blocks."""
+    text = page.read_text("utf-8")
     text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     return re.findall(r"`([^`\n]+)`", text)
 
 
 def commands_in(script: str) -> Iterator[Command]:
-    """Each simple command of a script of bash, those of $(...) too, without comments."""
+    """Yield each simple command of a bash script without comments, including those in $(...)."""
     for inner in re.findall(r"\$\(([^)]*)\)", script):
         yield from commands_in(inner)
     script = re.sub(r"\$\([^)]*\)", "SUBSTITUTED", script).replace("\\\n", " ")
@@ -70,21 +69,17 @@ def commands_in(script: str) -> Iterator[Command]:
 
 
 def commands_of(page: Path) -> list[Command]:
-    """The commands of a page: those of its bash blocks, then those inside its sentences."""
+    """Return the commands of the bash blocks of a page, then those in its inline code."""
     scripts = blocks(page, "bash")
     scripts += [code for code in inline_code(page) if re.match(r"(rubro|dvc|make|gto) \S", code)]
     return [command for script in scripts for command in commands_in(script)]
-
-
-def stages() -> set[str]:
-    return set(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
 
 
 def check_rubro(arguments: Command) -> None:
     name, *rest = arguments
     group: Any = typer.main.get_command(app)
     command = group.commands[name]
-    if rest:  # else a page names the command, perhaps without what it needs
+    if rest:  # a page may name a command without its required arguments
         command.make_context(name, list(rest))
         if name == "overrides":
             load_overrides(ROOT / rest[0], ROOT / "params.yaml")
@@ -102,13 +97,9 @@ def check_dvc(arguments: Command) -> None:
     if settings := getattr(parsed, "set_param", None):
         with_settings(ROOT / "params.yaml", settings)
     if arguments[0] == "repro":
-        assert set(parsed.targets) <= stages()
+        assert set(parsed.targets) <= set(DVC_YAML["stages"])
     if arguments[:2] == ["artifacts", "get"]:
-        check_artifact(parsed.name)
-
-
-def check_artifact(name: str) -> None:
-    assert name in YAML(typ="safe").load(ROOT / "dvc.yaml")["artifacts"]
+        assert parsed.name in DVC_YAML["artifacts"]
 
 
 def check_make(arguments: Command) -> None:
@@ -122,7 +113,7 @@ def check_python(arguments: Command) -> None:
 
 def check_gto(arguments: Command) -> None:
     assert arguments[0] == "register"
-    check_artifact(arguments[1])
+    assert arguments[1] in DVC_YAML["artifacts"]
 
 
 CHECKS = {
@@ -144,7 +135,7 @@ def test_every_command_exists(page: Path) -> None:
 
 
 @each_page
-def test_every_knob_exists(page: Path) -> None:
+def test_every_param_exists(page: Path) -> None:
     params = load_params(ROOT / "params.yaml").model_dump()
     keys = [key for key, _ in flat(params)]
     sections = "|".join(name for name in Params.model_fields if isinstance(params[name], dict))
@@ -154,8 +145,8 @@ def test_every_knob_exists(page: Path) -> None:
 
 
 @each_page
-def test_every_relative_link_leads_to_a_file_and_a_section(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
+def test_relative_links_lead_to_files_and_sections(page: Path) -> None:
+    text = page.read_text("utf-8")
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in link:
             continue
@@ -167,42 +158,30 @@ def test_every_relative_link_leads_to_a_file_and_a_section(page: Path) -> None:
 
 
 def anchors(page: Path) -> list[str]:
-    """The anchors that GitHub makes of headings."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
-def test_the_readme_is_short_and_names_the_two_first_commands() -> None:
-    for name in ("README.md", "README.es.md"):
-        assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) < MOST_LINES
-        assert commands_of(ROOT / name)[:2] == [["make", "repro"], ["make", "test"]]
-
-
-def test_both_readmes_show_the_same_commands_and_code() -> None:
+def test_readmes_are_short_and_have_same_commands_and_links() -> None:
     english, spanish = ROOT / "README.md", ROOT / "README.es.md"
+    assert commands_of(english)[:2] == [["make", "repro"], ["make", "test"]]
     assert commands_of(english) == commands_of(spanish)
-    assert blocks(english, "python") == blocks(spanish, "python")
-    assert blocks(english, "") == blocks(spanish, "")
+    for language in ("python", ""):
+        assert blocks(english, language) == blocks(spanish, language)
+    for readme in (english, spanish):
+        text = readme.read_text("utf-8")
+        assert len(text.splitlines()) < MAX_README_LINES
+        links = {ROOT / link for link in re.findall(r"\]\((docs/[^)#]+)\)", text)}
+        assert links == set((ROOT / "docs").glob("*.md"))
 
 
-def test_every_page_is_linked_from_both_readmes() -> None:
-    for name in ("README.md", "README.es.md"):
-        links = re.findall(r"\]\((docs/[^)#]+)\)", (ROOT / name).read_text(encoding="utf-8"))
-        assert {ROOT / link for link in links} == set((ROOT / "docs").glob("*.md"))
+def test_stage_table_is_complete() -> None:
+    text = (ROOT / "docs" / "pipeline.md").read_text("utf-8")
+    assert set(re.findall(r"^\| (\w+) \| (?!does)", text, re.MULTILINE)) == set(DVC_YAML["stages"])
 
 
-def test_the_table_of_stages_has_every_stage() -> None:
-    text = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| (\w+) \| (?!does)", text, re.MULTILINE)) == stages()
-
-
-def test_commands_are_found_in_every_form() -> None:
+def test_commands_are_parsed() -> None:
     script = "a -x 'b c'  # d\ne; f | g && h \\\n  i $(j k)\n"
-    assert list(commands_in(script)) == [
-        ["j", "k"],
-        ["a", "-x", "b c"],
-        ["e"],
-        ["f"],
-        ["g"],
-        ["h", "i", "SUBSTITUTED"],
-    ]
+    outer = [["a", "-x", "b c"], ["e"], ["f"], ["g"], ["h", "i", "SUBSTITUTED"]]
+    assert list(commands_in(script)) == [["j", "k"], *outer]

@@ -1,4 +1,4 @@
-"""What holds for all code: who may import whom, and what a docstring says."""
+"""Rules for all code: which folders may import which, unique names, and docstrings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from inspect import cleandoc
 from pathlib import Path
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
 FILES = sorted([*SRC.rglob("*.py"), *(ROOT / "stages").glob("*.py")])
 
-# Folders of src/rubro, and those that each may import from.
+# Each folder of src/rubro and the folders that it may import from.
 ALLOWED = {
     "base": set(),
     "tables": {"base"},
@@ -39,27 +40,39 @@ ALLOWED = {
         *("sample", "experiments", "gate"),
     },
 }
-# What only a training needs; a prediction runs without them installed.
+# Libraries needed for training only; prediction runs without them installed.
 HEAVY = {
-    "dvc",
-    "dvclive",
-    "gensim",
-    "jinja2",
-    "lightning",
-    "matplotlib",
-    "mlflow",
-    "numba",
-    "optuna",
-    "pandas",
-    "ruamel",
-    "scipy",
-    "sklearn",
-    "torch",
+    *("dvc", "dvclive", "gensim", "jinja2", "lightning", "matplotlib", "mlflow", "numba"),
+    *("optuna", "pandas", "ruamel", "scipy", "sklearn", "torch"),
+}
+# Public names with different meanings in several modules. Give a new thing a name of its own
+# instead of adding it here.
+SHARED_NAMES = {
+    "BEST",  # the chosen epoch; the best cell of a table
+    "CURVES",  # curves written by a training; curves drawn in a report
+    "Category",  # part of the sample's lexicon; row of a report
+    "Description",  # content of model.json; row of a report
+    "Kept",  # titles above a threshold, in evaluation and in prediction
+    "METRICS",  # metrics of a table, of the gate and of a training epoch
+    "MOST_TITLES",  # limit of a batch; limit of a request
+    "Metrics",  # option type; section of a report; counters of the service
+    "Options",  # options of a command
+    "Row",  # experiment; row of a table of titles
+    "SPLITS",  # splits of the subset; splits of the sample
+    "Subset",  # the subset itself; section of a report
+    "Threshold",  # threshold of a category; row of a report
+    "TrainingTitles",  # titles for nearest neighbours; batches of a training
+    "Word",  # contribution of a word, in Python and in JSON
+    "compare",  # classifiers; experiments; metrics of two revisions
+    "problem",  # reason why a value is wrong; HTTP error
+    "rows_of",  # rows of a table of experiments; rows of a gradient
+    "run",  # a sweep; the HTTP server
+    "show",  # a table of experiments; a comparison
 }
 
 
 def module_of(file: Path) -> str:
-    """rubro.base.text, for src/rubro/base/text.py."""
+    """Return the dotted name of a file: rubro.base.text for src/rubro/base/text.py."""
     parts = file.relative_to(SRC).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -68,7 +81,7 @@ MODULES = {module_of(file): file for file in SRC.rglob("*.py")}
 
 
 def imports_of(file: Path) -> set[str]:
-    """Every module that a file imports, at its top or later, for types alone or not."""
+    """Return all modules that a file imports, including lazy and type-checking imports."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -85,13 +98,13 @@ def imports_of(file: Path) -> set[str]:
 
 
 def folder_of(module: str) -> str:
-    """base, for rubro.base.text; "" for what is in none of the folders."""
+    """Return the folder of a module: base for rubro.base.text, "" for a module outside folders."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in ALLOWED else ""
 
 
 def reached_from(*modules: str) -> dict[str, str]:
-    """Every module that these import, however indirectly, and the module that imports it."""
+    """Map each module that these modules import, directly or not, to the module importing it."""
     to_read = list(modules)
     reached = dict.fromkeys(modules, "")
     while to_read:
@@ -104,13 +117,13 @@ def reached_from(*modules: str) -> dict[str, str]:
     return reached
 
 
-def test_every_folder_of_the_package_has_its_place() -> None:
+def test_all_folders_are_listed() -> None:
     folders = {file.parent.name for file in (SRC / "rubro").glob("*/__init__.py")}
     assert folders == ALLOWED.keys()
 
 
 @pytest.mark.parametrize("folder", ALLOWED)
-def test_a_folder_imports_only_from_those_below_it(folder: str) -> None:
+def test_folder_imports_only_allowed_folders(folder: str) -> None:
     for name, file in MODULES.items():
         if folder_of(name) == folder:
             theirs = {other for other in imports_of(file) if folder_of(other) not in (folder, "")}
@@ -118,16 +131,16 @@ def test_a_folder_imports_only_from_those_below_it(folder: str) -> None:
             assert not wrong, f"{name} imports {wrong}"
 
 
-def test_no_folder_is_above_itself() -> None:
+def test_folders_have_no_import_cycle() -> None:
     below = {folder: set(others) for folder, others in ALLOWED.items()}
     while below:
         lowest = [folder for folder, others in below.items() if not others & below.keys()]
-        assert lowest, f"a ring of {below.keys()}"
+        assert lowest, f"import cycle among {below.keys()}"
         for folder in lowest:
             del below[folder]
 
 
-def test_nothing_imports_from_the_stages_or_the_command() -> None:
+def test_package_imports_neither_stages_nor_cli() -> None:
     stages = {file.stem for file in (ROOT / "stages").glob("*.py")}
     for file in MODULES.values():
         roots = {name.split(".")[0] for name in imports_of(file)}
@@ -136,7 +149,7 @@ def test_nothing_imports_from_the_stages_or_the_command() -> None:
             assert not any(name.startswith("rubro.cli") for name in imports_of(file)), file
 
 
-def test_a_prediction_imports_no_library_of_the_training() -> None:
+def test_prediction_imports_no_training_library() -> None:
     predicting = [name for name in MODULES if folder_of(name) == "prediction"]
     commands = ("rubro.cli.predict", "rubro.cli.serve")
     reached = reached_from("rubro", *commands, *predicting)
@@ -144,7 +157,7 @@ def test_a_prediction_imports_no_library_of_the_training() -> None:
     assert not {name: by for name, by in reached.items() if name.split(".")[0] in HEAVY}
 
 
-def test_the_models_do_not_know_each_other() -> None:
+def test_models_do_not_import_each_other() -> None:
     for one, others in {
         "rubro.models.mlp": {"rubro.models.cnn", "rubro.training.svm"},
         "rubro.models.cnn": {"rubro.models.mlp", "rubro.training.svm"},
@@ -154,7 +167,7 @@ def test_the_models_do_not_know_each_other() -> None:
 
 
 def modules_after(code: str) -> set[str]:
-    """The libraries that a fresh interpreter has imported when it has run this code."""
+    """Return the libraries that a fresh interpreter has imported after running this code."""
     script = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -187,21 +200,42 @@ def modules_after(code: str) -> set[str]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_module_imports_no_library_that_is_not_its_subject(code: str, absent: set[str]) -> None:
+def test_module_loads_no_unrelated_library(code: str, absent: set[str]) -> None:
     assert not modules_after(code) & absent
 
 
-# Docstrings
+def public_names(file: Path) -> Iterator[str]:
+    """Yield the public classes, functions and constants defined at the top level of a file."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names = [node.target.id]
+        else:
+            names = []
+        yield from (name for name in names if not name.startswith("_"))
 
 
-SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises")
-BAD_BEGINNING = re.compile(r"(of|their|its|the rest|that|by|as)\b", re.IGNORECASE)
-Documented = ast.Module | ast.ClassDef | ast.FunctionDef
+def test_public_names_have_one_meaning() -> None:
+    modules: defaultdict[str, set[str]] = defaultdict(set)
+    for module, file in MODULES.items():
+        if module == "rubro.cli":  # each command has the name of the function that it calls
+            continue
+        for name in public_names(file):
+            if len(name) > 1:  # single letters are type variables
+                modules[name].add(module)
+    shared = {name: where for name, where in modules.items() if len(where) > 1}
+    assert not {name: where for name, where in shared.items() if name not in SHARED_NAMES}
 
+
+SECTIONS = {"Args:", "Attributes:", "Returns:", "Yields:", "Raises:"}
+NOT_A_NOUN_PHRASE = re.compile(r"(of|their|its|the rest|that|by|as)\b", re.IGNORECASE)
 
 EXAMPLE = """Return nothing.
 
-    Of all that is here, this is prose.
+    Of all words, these are prose.
 
     Args:
         one: Of the two.
@@ -219,67 +253,45 @@ EXAMPLE = """Return nothing.
 """
 
 
-def documented(file: Path) -> Iterator[tuple[str, Documented]]:
-    """Modules, classes, functions and methods of a file, with their names."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    yield str(file.relative_to(ROOT)), tree
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            yield f"{file.relative_to(ROOT)}: {node.name}", node
-
-
 def entries(docstring: str) -> Iterator[tuple[str, str]]:
-    """Section and text of each entry of a docstring; of Returns, its beginning."""
-    section, indent = "", 0
+    """Yield section and description of each entry; of Returns and Yields, only the first line."""
+    section = ""
     for line in docstring.splitlines():
-        text = line.strip()
-        if text.removesuffix(":") in SECTIONS and text.endswith(":"):
-            section, indent = text.removesuffix(":"), len(line) - len(line.lstrip()) + 4
-            first = True
-        elif section and text and len(line) - len(line.lstrip()) == indent:
-            if section in ("Args", "Attributes", "Raises"):
-                _, colon, described = text.partition(": ")
-                assert colon, f"{section} has {text!r}"
-                yield section, described
+        text, indent = line.strip(), len(line) - len(line.lstrip())
+        if text in SECTIONS:
+            section, level, first = text.removesuffix(":"), indent + 4, True
+        elif section and text and indent == level:
+            if section not in ("Returns", "Yields"):
+                _, colon, text = text.partition(": ")
+                assert colon, f"{section} has an entry without a description: {line.strip()!r}"
+                yield section, text
             elif first:
                 yield section, text
             first = False
-        elif text and len(line) - len(line.lstrip()) < indent:
+        elif text and indent < (level if section else 0):
             section = ""
 
 
-def test_entries_of_a_docstring_are_found() -> None:
-    assert list(entries(cleandoc(EXAMPLE))) == [
+def test_docstring_entries_are_parsed() -> None:
+    found = list(entries(cleandoc(EXAMPLE)))
+    assert found == [
         ("Args", "Of the two."),
         ("Args", "Number."),
         ("Returns", "Their sum."),
         ("Raises", "None."),
     ]
-    assert [bool(BAD_BEGINNING.match(text)) for _, text in entries(cleandoc(EXAMPLE))] == [
-        True,
-        False,
-        True,
-        False,
-    ]
+    assert [bool(NOT_A_NOUN_PHRASE.match(text)) for _, text in found] == [True, False, True, False]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_an_entry_of_a_docstring_begins_with_what_it_is(file: Path) -> None:
-    for name, node in documented(file):
-        for section, text in entries(ast.get_docstring(node) or ""):
-            assert not BAD_BEGINNING.match(text), f"{name}: {section}: {text!r}"
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_everything_public_has_a_summary(file: Path) -> None:
+def test_docstrings_have_summary_and_noun_phrases(file: Path) -> None:
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    inside = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-    public: list[Documented] = [tree, *inside]
-    for node in public:
-        if getattr(node, "name", "") == "main":  # it does what its file says
-            continue
-        name = getattr(node, "name", "the file")
-        if not name.startswith("_"):
-            summary = (ast.get_docstring(node) or "").partition("\n")[0]
-            assert summary, f"{file}: {name} has no docstring"
-            assert summary.endswith("."), f"{file}: {name}: {summary!r}"
+    definitions = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef | ast.FunctionDef)]
+    for node in [tree, *definitions]:
+        name, docstring = getattr(node, "name", "the file"), ast.get_docstring(node) or ""
+        for section, text in entries(docstring):
+            assert not NOT_A_NOUN_PHRASE.match(text), f"{file}: {name}: {section}: {text!r}"
+        # `main` of a script is described by the docstring of its file.
+        if node is tree or (node in tree.body and name != "main" and not name.startswith("_")):
+            summary = docstring.partition("\n")[0]
+            assert summary.endswith("."), f"{file}: {name}: summary {summary!r}"

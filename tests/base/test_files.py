@@ -1,4 +1,4 @@
-"""Files between stages."""
+"""Files that stages write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rubro.base.files import write_json, write_tensors
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
-def test_files_have_the_mode_that_the_umask_gives(tmp_path: Path, umask: int) -> None:
+def test_file_mode_follows_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         write_json(tmp_path / "a.json", {})

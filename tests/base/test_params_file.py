@@ -1,4 +1,4 @@
-"""What a user sees who edits params.yaml, rightly or wrongly."""
+"""Reading an edited params.yaml, and settings given on the command line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def text(project_root: Path) -> str:
 
 
 def with_value(text: str, key: str, value: str) -> tuple[str, int]:
-    """The text with another value at a dotted key, and the line (from 1) that holds it."""
+    """Return the text with another value at a dotted key, and the number of the changed line."""
     section, lines = "", text.splitlines()
     for number, line in enumerate(lines):
         match = re.match(r"( *)(\w+):", line)
@@ -53,84 +53,71 @@ def message(folder: Path, text: str) -> str:
     return str(caught.value)
 
 
-def test_the_params_file_of_the_project_is_valid(project_root: Path) -> None:
+def test_default_params_file_is_valid(project_root: Path) -> None:
     assert isinstance(load_params(project_root / "params.yaml"), Params)
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_wrong_value_is_reported_in_one_line_that_names_file_line_and_key(
+def test_wrong_value_is_reported_with_file_line_and_key(
     tmp_path: Path, text: str, key: str
 ) -> None:
     changed, line = with_value(text, key, "{an: object}")
     error = message(tmp_path, changed)
-    assert error.startswith(f"{tmp_path / 'params.yaml'}:{line}: {key}: input should be ")
+    assert error.startswith(f"{tmp_path / 'params.yaml'}:{line}: {key}: ")
     assert "\n" not in error
 
 
 @pytest.mark.parametrize(
-    ("value", "found"), [("-1", "-1"), ("yes", "'yes'"), ("true", "True"), ("null", "None")]
+    ("key", "value", "allowed", "found"),
+    [
+        ("seed", "-1", "0", "-1"),
+        ("seed", "yes", "integer", "'yes'"),
+        ("seed", "true", "integer", "True"),
+        ("seed", "null", "integer", "None"),
+        ("train_cnn.max_epochs", "1e1", "integer or 'auto'", "10.0"),
+        ("train_cnn.max_epochs", "many", "integer or 'auto'", "'many'"),
+        ("train_cnn.max_epochs", "0", "greater than or equal to 1 or 'auto'", "0"),
+    ],
 )
-def test_the_value_found_is_shown_as_it_was_read(
-    tmp_path: Path, text: str, value: str, found: str
+def test_wrong_value_is_shown_with_allowed_values(
+    tmp_path: Path, text: str, key: str, value: str, allowed: str, found: str
 ) -> None:
-    changed, _ = with_value(text, "seed", value)
-    assert message(tmp_path, changed).endswith(f" (found {found})")
+    error = message(tmp_path, with_value(text, key, value)[0])
+    assert allowed in error
+    assert error.endswith(f"(found {found})")
+    assert "\n" not in error
 
 
-@pytest.mark.parametrize(("value", "number"), [("1e1", "10.0"), ("many", "'many'"), ("0", "0")])
-def test_all_that_a_value_may_be_is_said_in_one_line(
-    tmp_path: Path, text: str, value: str, number: str
+@pytest.mark.parametrize(
+    ("value", "lines_below"), [("[64, 0]", 0), ("\n    - 1\n    - 0", 2)], ids=["inline", "block"]
+)
+def test_wrong_list_item_is_reported_with_position_and_line(
+    tmp_path: Path, text: str, value: str, lines_below: int
 ) -> None:
-    changed, line = with_value(text, "train_cnn.max_epochs", value)
-    allowed = "greater than or equal to 1" if value == "0" else "a valid integer"
-    assert message(tmp_path, changed).endswith(
-        f"params.yaml:{line}: train_cnn.max_epochs: input should be {allowed} or 'auto'"
-        f" (found {number})"
-    )
+    changed, line = with_value(text, "train_cnn.filter_sizes", value)
+    expected = f":{line + lines_below}: train_cnn.filter_sizes.1: "
+    assert expected in message(tmp_path, changed)
 
 
-def test_a_wrong_item_of_a_list_is_named_by_its_position(tmp_path: Path, text: str) -> None:
-    changed, line = with_value(text, "train_mlp.hidden_sizes", "[64, 0]")
-    assert f":{line}: train_mlp.hidden_sizes.1: " in message(tmp_path, changed)
+def test_unknown_key_gets_a_suggestion_or_the_known_keys(tmp_path: Path, text: str) -> None:
+    last = len(text.splitlines())
+    changed, line = with_value(text, "featurize.max_tokens", "50\n  max_tokenz: 20\n  zzz: 1")
+    similar, other, section = message(tmp_path, f"{changed}train_cn: {{}}\n").splitlines()
+    assert f":{line + 1}: featurize.max_tokenz: unknown key" in similar
+    assert "'max_tokens'" in similar
+    assert f":{line + 2}: featurize.zzz: unknown key" in other
+    assert "min_count, " in other
+    assert f":{last + 3}: train_cn: unknown key" in section
+    assert "'train_cnn'" in section
 
 
-def test_the_line_of_a_wrong_item_is_its_own_in_a_list_of_several_lines(
-    tmp_path: Path, text: str
-) -> None:
-    changed, line = with_value(text, "train_cnn.filter_sizes", "\n    - 1\n    - 0")
-    assert f":{line + 2}: train_cnn.filter_sizes.1: " in message(tmp_path, changed)
-
-
-def test_a_misspelled_key_gets_a_suggestion_and_its_own_line(tmp_path: Path, text: str) -> None:
-    changed, line = with_value(text, "embed.epochs", "5")
-    lines = changed.splitlines()
-    lines.insert(line, "  epoch: 5")
-    error = message(tmp_path, "\n".join(lines))
-    assert f":{line + 1}: embed.epoch: unknown key; did you mean 'epochs'?" in error
-
-
-def test_an_unknown_key_like_no_other_is_answered_with_the_known_ones(
-    tmp_path: Path, text: str
-) -> None:
-    changed, line = with_value(text, "featurize.max_tokens", "50\n  zzz: 1")
-    error = message(tmp_path, changed)
-    assert f":{line + 1}: featurize.zzz: unknown key; known keys: min_count, " in error
-
-
-def test_an_unknown_section_gets_a_suggestion(tmp_path: Path, text: str) -> None:
-    error = message(tmp_path, text + "\ntrain_cn: {}\n")
-    last = len(text.splitlines()) + 2
-    assert f":{last}: train_cn: unknown key; did you mean 'train_cnn'?" in error
-
-
-def test_a_missing_key_is_reported_at_its_section(tmp_path: Path, text: str) -> None:
+def test_missing_key_is_reported_at_its_section(tmp_path: Path, text: str) -> None:
     _, section = with_value(text, "embed", "")
     changed = re.sub(r"(?m)^  window:.*\n", "", text)
-    error = message(tmp_path, changed)
-    assert f":{section}: embed.window: missing" in error
+    assert f":{section}: embed.window: missing" in message(tmp_path, changed)
 
 
-def test_all_problems_are_reported_at_once(tmp_path: Path, text: str) -> None:
+def test_all_wrong_values_are_reported_at_once(tmp_path: Path, text: str) -> None:
     changed, first = with_value(text, "embed.epochs", "0")
     changed, second = with_value(changed, "train_cnn.dropout", "2")
     one, other = message(tmp_path, changed).splitlines()
@@ -139,14 +126,23 @@ def test_all_problems_are_reported_at_once(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
-    [("1e-3", 0.001), ("1E-3", 0.001), ("2.5e-4", 0.00025), ("1e+1", 10.0), (".5e-1", 0.05)],
+    ("key", "written", "value"),
+    [
+        ("train_mlp.learning_rate", "1e-3", 0.001),
+        ("train_mlp.learning_rate", "1E-3", 0.001),
+        ("train_mlp.learning_rate", "2.5e-4", 0.00025),
+        ("train_mlp.learning_rate", "1e+1", 10.0),
+        ("train_mlp.learning_rate", ".5e-1", 0.05),
+        *(("networks.class_weights", written, "off") for written in ("off", '"off"', "'off'")),
+        ("subset.language", "no", "no"),
+    ],
 )
-def test_a_number_in_scientific_notation_needs_no_dot(
-    tmp_path: Path, text: str, written: str, meant: float
+def test_yaml_1_2_values_are_read(
+    tmp_path: Path, text: str, key: str, written: str, value: object
 ) -> None:
-    changed, _ = with_value(text, "train_mlp.learning_rate", written)
-    assert load(tmp_path, changed).train_mlp.learning_rate == meant
+    params = load(tmp_path, with_value(text, key, written)[0])
+    section, name = key.split(".")
+    assert getattr(getattr(params, section), name) == value
 
 
 def test_dvc_reads_the_same_values(tmp_path: Path, text: str) -> None:
@@ -158,84 +154,61 @@ def test_dvc_reads_the_same_values(tmp_path: Path, text: str) -> None:
     assert Params.model_validate(parse_yaml(changed, "params.yaml")) == load(tmp_path, changed)
 
 
-@pytest.mark.parametrize("written", ["off", '"off"', "'off'"])
-def test_off_needs_no_quotes(tmp_path: Path, text: str, written: str) -> None:
-    changed, _ = with_value(text, "networks.class_weights", written)
-    assert load(tmp_path, changed).networks.class_weights == "off"
-
-
-def test_norwegian_needs_no_quotes(tmp_path: Path, text: str) -> None:
-    changed, _ = with_value(text, "subset.language", "no")
-    assert load(tmp_path, changed).subset.language == "no"
-
-
 @pytest.mark.parametrize("content", ["", "# nothing\n", "- a\n- b\n", "seed\n"])
-def test_a_file_without_keys_is_refused(tmp_path: Path, content: str) -> None:
-    assert "params.yaml:1: the file: input should be a valid dictionary" in message(
-        tmp_path, content
-    )
+def test_file_without_keys_is_refused(tmp_path: Path, content: str) -> None:
+    assert "params.yaml:1: " in message(tmp_path, content)
 
 
-def test_an_empty_section_is_refused_at_its_line(tmp_path: Path, text: str) -> None:
+def test_empty_section_is_refused_at_its_line(tmp_path: Path, text: str) -> None:
     changed = re.sub(r"(?m)^  (members|training_titles):.*\n(    - .*\n)*", "", text)
     _, line = with_value(changed, "ensemble", "")
     assert f":{line}: ensemble: " in message(tmp_path, changed)
 
 
 @pytest.mark.parametrize("content", ["data: [1, 2\n", "a: b: c\n", "\tseed: 1\n", 'a: "open\n'])
-def test_what_is_not_yaml_is_said_to_be_not_yaml(tmp_path: Path, content: str) -> None:
+def test_invalid_yaml_is_reported_with_line(tmp_path: Path, content: str) -> None:
     error = message(tmp_path, "\n\n" + content)
     assert error.startswith(f"{tmp_path / 'params.yaml'}: not valid YAML: ")
     assert re.search(r"line [345]\b", error)
 
 
-def test_a_params_file_in_latin_1_is_said_to_be_unreadable(tmp_path: Path, text: str) -> None:
+def test_latin_1_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(("# año\n" + text).encode("latin-1"))
-    with pytest.raises(ParamsError, match="not valid YAML"):
+    with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML"):
         load_params(path)
 
 
-def test_a_missing_params_file_is_answered_with_where_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"nowhere\.yaml: no such file; run from the project"):
+def test_missing_file_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"nowhere\.yaml: no such file"):
         load_params(tmp_path / "nowhere.yaml")
+    (tmp_path / "params.yaml").mkdir()
+    with pytest.raises(ParamsError, match=r"params\.yaml"):
+        load_params(tmp_path / "params.yaml")
 
 
-def test_a_key_given_twice_is_refused_at_its_line(tmp_path: Path, text: str) -> None:
-    changed, line = with_value(text, "featurize.max_tokens", "50\n  max_tokens: 20")
-    assert f"params.yaml: not valid YAML: line {line + 1}: key max_tokens is twice" in message(
-        tmp_path, changed
-    )
-
-
-def test_a_section_given_twice_is_refused_at_its_line(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("added", "key"),
+    [
+        ("featurize: {max_tokens: 50}", "featurize"),  # a section of the file, repeated
+        ("other: {one: 1, one: 2}", "one"),
+        *((f"{key}: 2", key) for key in ("true", "5", "null", "2019-02-03")),
+    ],
+)
+def test_repeated_or_non_text_key_is_reported_with_line(
+    tmp_path: Path, text: str, added: str, key: str
+) -> None:
     last = len(text.splitlines()) + 1
-    error = message(tmp_path, text.rstrip("\n") + "\nfeaturize: {max_tokens: 50}\n")
-    assert f": line {last}: key featurize is twice" in error
+    error = message(tmp_path, text.rstrip("\n") + f"\n{added}\n")
+    assert error.startswith(f"{tmp_path / 'params.yaml'}: not valid YAML: line {last}: key {key}")
 
 
-def test_a_date_that_does_not_exist_is_reported_as_a_wrong_value(tmp_path: Path, text: str) -> None:
+def test_date_that_does_not_exist_is_reported(tmp_path: Path, text: str) -> None:
     changed, _ = with_value(text, "data.path", "2019-02-30")
     assert "params.yaml" in message(tmp_path, changed)
 
 
-def test_a_folder_in_place_of_the_params_file_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"params\.yaml"):
-        (tmp_path / "params.yaml").mkdir()
-        load_params(tmp_path / "params.yaml")
-
-
-@pytest.mark.parametrize("key", ["true", "5", "null", "2019-02-03"])
-def test_a_key_that_yaml_does_not_read_as_text_keeps_its_name_and_line(
-    tmp_path: Path, text: str, key: str
-) -> None:
-    last = len(text.splitlines()) + 1
-    error = message(tmp_path, text.rstrip("\n") + f"\n{key}: 2\n")
-    assert error.startswith(f"{tmp_path / 'params.yaml'}: ")
-    assert f": line {last}: key {key}: quote it" in error
-
-
-def test_settings_replace_values_and_the_last_of_a_key_counts(project_root: Path) -> None:
+def test_last_setting_of_a_key_counts(project_root: Path) -> None:
     settings = ["seed=7", "data.path=/a/b=c", "subset.language=null", "seed=8", "featurize={}"]
     params = with_settings(project_root / "params.yaml", settings)
     assert (params.seed, params.data.path, params.subset.language) == (8, "/a/b=c", None)
@@ -243,31 +216,30 @@ def test_settings_replace_values_and_the_last_of_a_key_counts(project_root: Path
 
 
 @pytest.mark.parametrize(
-    ("setting", "answer"),
+    ("setting", "key", "facts"),
     [
-        ("embed.epoch=5", "embed.epoch: unknown key; did you mean 'epochs'?"),
-        (
-            "embed.epochs=many",
-            "embed.epochs: input should be a valid integer or 'auto' (found 'many')",
-        ),
-        ("embed.window=many", "embed.window: input should be a valid integer (found 'many')"),
-        ("embed=5", "embed: input should be a valid dictionary"),
-        ("seed.more=5", "seed: input should be a valid integer"),
-        ("embed.epochs=[1", "embed.epochs: not a YAML value (found '[1')"),
-        ("embed.epochs", "embed.epochs: not of the form KEY=VALUE"),
-        ("=5", "=5: not of the form KEY=VALUE"),
+        ("embed.epoch=5", "embed.epoch", ["unknown key", "'epochs'"]),
+        ("embed.epochs=many", "embed.epochs", ["integer or 'auto'", "(found 'many')"]),
+        ("embed.window=many", "embed.window", ["integer", "(found 'many')"]),
+        ("embed=5", "embed", ["dictionary"]),
+        ("seed.more=5", "seed", ["integer"]),
+        ("embed.epochs=[1", "embed.epochs", ["YAML", "(found '[1')"]),
+        ("embed.epochs", "embed.epochs", ["KEY=VALUE"]),
+        ("=5", "=5", ["KEY=VALUE"]),
     ],
 )
-def test_a_wrong_setting_is_named_in_one_line(
-    project_root: Path, setting: str, answer: str
+def test_wrong_setting_is_reported_in_one_line(
+    project_root: Path, setting: str, key: str, facts: list[str]
 ) -> None:
     with pytest.raises(ParamsError) as caught:
         with_settings(project_root / "params.yaml", [setting])
-    assert str(caught.value).startswith(answer)
-    assert "\n" not in str(caught.value)
+    error = str(caught.value)
+    assert error.startswith(f"{key}: ")
+    assert all(fact in error for fact in facts), error
+    assert "\n" not in error
 
 
-def test_a_wrong_file_is_not_blamed_on_the_settings(tmp_path: Path, text: str) -> None:
+def test_wrong_file_is_reported_although_settings_are_right(tmp_path: Path, text: str) -> None:
     changed, line = with_value(text, "embed.epochs", "0")
     (tmp_path / "params.yaml").write_text(changed, encoding="utf-8")
     with pytest.raises(ParamsError, match=rf"params\.yaml:{line}: embed\.epochs: "):
@@ -275,21 +247,22 @@ def test_a_wrong_file_is_not_blamed_on_the_settings(tmp_path: Path, text: str) -
 
 
 @pytest.mark.parametrize(
-    ("value", "problem"),
+    ("value", "fact"),
     [
-        ("!!bool x", "'x' is no bool"),
-        ("!!timestamp x", 'failed to construct timestamp from "x"'),
-        ("2020-13-45", "'2020-13-45' is no timestamp"),
-        ("!!int x", "'x' is no int"),
-        ("!!float x", "'x' is no float"),
+        ("!!bool x", "bool"),
+        ("!!timestamp x", "timestamp"),
+        ("2020-13-45", "timestamp"),
+        ("!!int x", "int"),
+        ("!!float x", "float"),
     ],
 )
-def test_a_value_that_is_not_of_its_tag_is_an_error_with_its_line(
-    tmp_path: Path, text: str, value: str, problem: str
+def test_value_that_contradicts_its_tag_is_reported_with_line(
+    tmp_path: Path, text: str, value: str, fact: str
 ) -> None:
     changed, line = with_value(text, "embed.epochs", value)
-    said = message(tmp_path, changed)
-    assert said.endswith(f"params.yaml: not valid YAML: line {line}: {problem}")
+    error = message(tmp_path, changed)
+    assert f"params.yaml: not valid YAML: line {line}: " in error
+    assert fact in error
     with pytest.raises(ParamsError, match=r"^seed: "):
         with_settings(Path(__file__).parents[2] / "params.yaml", [f"seed={value}"])
 
@@ -298,22 +271,9 @@ ODD_VALUES = [
     *("", "null", "yes", "off", "1e3", "1e999", ".nan", ".inf", "0x10", "1_000", "12:30:45"),
     *("2020-13-45", "!!python/object/apply:os.getcwd []", "!!bool x", "!!timestamp x", "!!set {a}"),
     *("!!binary aGk=", "&a [*a]", "&a {b: *a}", "*a", "<<: 1", "<<: *a", "[]", "{}", "[1, a]"),
-    *(
-        "'",
-        '"\\ud800"',
-        '"\\x00"',
-        "? a",
-        "- - -",
-        "|",
-        "%YAML 1.1",
-        "---",
-        "\t",
-        "@",
-        "`",
-        "#",
-        "!",
-    ),
-    *("{[1]: 2}", "9" * 5000, "[" * 2000, "=", "!!omap [a]", "!<x>", "\x00", "\ufeff", "\u2028"),
+    *("'", '"\\ud800"', '"\\x00"', "? a", "- - -", "|", "%YAML 1.1", "---", "\t", "@", "`", "#"),
+    *("!", "{[1]: 2}", "9" * 5000, "[" * 2000, "=", "!!omap [a]", "!<x>", "\x00", "\ufeff"),
+    "\u2028",
 ]
 EDITS = st.tuples(
     st.sampled_from(["value", "remove", "repeat", "insert", "within"]),
@@ -326,7 +286,7 @@ EDITS = st.tuples(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(edits=st.lists(EDITS, min_size=1, max_size=3))
-def test_an_edited_file_is_valid_or_a_params_error(
+def test_edited_file_is_valid_or_a_params_error(
     tmp_path: Path, text: str, edits: list[tuple[str, int, str]]
 ) -> None:
     lines = text.splitlines()
@@ -351,66 +311,29 @@ def test_an_edited_file_is_valid_or_a_params_error(
         assert str(path) in str(error)
 
 
-# Values in the notation of `dvc exp run --set-param`
-
-
-def as_dvc_reads_it(folder: Path, value: str) -> Any:
-    """Return the value of a key after an override, by DVC's own function."""
+def read_by_dvc(folder: Path, value: str) -> Any:
+    """Return the value of a key after an override by DVC's own function."""
     file = folder / "params.yaml"
     file.write_text("data:\n  key: 1\n")
     apply_overrides(file, [f"data.key={value}"])
     return load_yaml(file)["data"]["key"]
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "categoría",
-        "nombre del rubro",
-        "it's",
-        'say "x"',
-        "a,b",
-        "{x}",
-        "[x]",
-        "$HOME",
-        "${x}",
-        "\\${x}",
-        "back\\slash",
-        "end\\",
-        '\\"',
-        "a=b",
-        "a: b",
-        "",
-        " ",
-        "#",
-        "~",
-        "tab\there",
-        "line\nbreak",
-        "true",
-        "NULL",
-        "nan",
-        "10",
-        "1e3",
-        "off",
-        "mlp",
-        "data/sample",
-        ["mlp", "svm"],
-        ["a, b", "ñ"],
-        [],
-        [3, 4],
-        None,
-        True,
-        1e-05,
-        7,
-    ],
-    ids=repr,
-)
-def test_an_override_is_what_dvc_reads(tmp_path: Path, value: Any) -> None:
-    found = as_dvc_reads_it(tmp_path, override_value(value))
+TEXTS = [
+    *("categoría", "nombre del rubro", "it's", 'say "x"', "a,b", "{x}", "[x]", "$HOME", "${x}"),
+    *("\\${x}", "back\\slash", "end\\", '\\"', "a=b", "a: b", "", " ", "#", "~", "tab\there"),
+    *("line\nbreak", "true", "NULL", "nan", "10", "1e3", "off", "mlp", "data/sample"),
+]
+VALUES = [["mlp", "svm"], ["a, b", "ñ"], [], [3, 4], None, True, 1e-05, 7]
+
+
+@pytest.mark.parametrize("value", [*TEXTS, *VALUES], ids=repr)
+def test_dvc_reads_override_unchanged(tmp_path: Path, value: Any) -> None:
+    found = read_by_dvc(tmp_path, override_value(value))
     assert (type(found), found) == (type(value), value)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=st.text(st.sampled_from("ab\\'\"${}[] ,é:=\n"), max_size=8))
-def test_any_text_as_an_override_is_what_dvc_reads(tmp_path: Path, value: str) -> None:
-    assert as_dvc_reads_it(tmp_path, override_value(value)) == value
+def test_dvc_reads_any_text_override_unchanged(tmp_path: Path, value: str) -> None:
+    assert read_by_dvc(tmp_path, override_value(value)) == value

@@ -1,4 +1,4 @@
-"""Titles to tokens: what counts as the same title, and what a token is."""
+"""Normalisation and tokenisation of titles."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,14 @@ from rubro.base.text import normalise, tokenise, tokenise_with_spans
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPANISH_TITLES = sorted((ROOT.parent / "shared/data/meli-es-2019").glob("spanish.*.jsonl.gz"))
 
-# What sellers type: letters of European languages, digits, punctuation, white space, controls.
+# Characters that sellers type: European letters, digits, punctuation, white space and controls.
 ORDINARY = st.text(
     st.characters(max_codepoint=0x24F, exclude_categories=("Cs", "Cf"))
     | st.sampled_from("\u2013\u2014\u2018\u2019\u201c\u201d•…€→❤")
 )
 
-
-# Any text at all, with what is known to be awkward: final sigmas, dots above, ligatures, surrogates,
-# marks, joiners, variation selectors and letters whose marks stay.
+# Any text, often with difficult characters: final sigmas, dots above, ligatures, surrogates, marks,
+# joiners, variation selectors and letters that keep their marks.
 ANY = st.text(
     st.characters()
     | st.sampled_from("Σςσİıŉǰẞﬁΐ\u0345\u0307\u1e9e\u200d\ud800\udfff\x00\x85")
@@ -34,7 +34,7 @@ ANY = st.text(
     | st.sampled_from("कがｶนำ한ᄒءﷺשׁ中🈂㌀1_ ")
 )
 
-# Letters of Latin, Greek and Cyrillic and their marks, digits, symbols and emoji.
+# Latin, Greek and Cyrillic letters and their marks, digits, symbols and emoji.
 ACCENTED_ONLY = st.text(
     st.characters(max_codepoint=0x52F, exclude_characters="ϢϣϤϥϦϧϨϩϪϫϬϭϮϯ")
     | st.characters(min_codepoint=0x1E00, max_codepoint=0x1FFF)
@@ -43,18 +43,25 @@ ACCENTED_ONLY = st.text(
     | st.sampled_from("\ufe0f\u200d\u20e3\u3099áñüÑéßªº™½²ﬁＡ１٣")
 )
 
-# Blocks of Latin, Greek (without Coptic) and Cyrillic letters, once decomposed, and of modifiers.
+# Blocks of decomposed Latin, Greek (without Coptic) and Cyrillic letters, and of modifiers.
 ACCENTED = re.compile(
     "[\0-\u02ff\u0370-\u03e1\u03f0-\u052f\u1c80-\u1c8f\u1d00-\u1dbf\u1e00-\u1fff\u2184"
     "\u2c60-\u2c7f\ua640-\ua69f\ua700-\ua7ff\uab30-\uab6f\U00010780-\U000107bf"
     "\U0001df00-\U0001dfff\U0001e030-\U0001e08f]"
 )
-# Blocks of scripts without spaces between words: of south-east Asia, then of China and Japan.
+# Blocks of scripts without spaces between words: South-East Asian, then Chinese and Japanese.
 WITHOUT_SPACES = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua9e0-\ua9ff"
     "\uaa60-\uaadf\u3005\u3006\u3041-\u312f\u31a0-\u31ff\u3400-\ua48f\uf900-\ufaff"
     "\U0001aff0-\U0001b001\U0001b11f-\U0001b16f\U00020000-\U0003ffff]"
 )
+
+
+def real_titles(*paths: Path) -> Iterator[str]:
+    for path in paths:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)["title"]
 
 
 def is_mark(char: str) -> bool:
@@ -73,7 +80,7 @@ def decomposed(title: str) -> str:
 
 
 def by_definition(title: str) -> tuple[str, list[str]]:
-    """Normal form and tokens, character by character."""
+    """Return normal form and tokens of a title by their definition, character by character."""
     kept = base = ""
     for char in decomposed(title):
         if is_invisible(char):
@@ -107,7 +114,7 @@ def kind_of(char: str) -> str:
 
 
 def without_any_mark(title: str) -> tuple[str, list[str]]:
-    """Normal form and tokens of a title whose marks are all accents."""
+    """Return normal form and tokens of a title if all its marks are accents."""
     dropped = ("Mn", "Mc", "Me", "Cf", "Cs")
     visible = [c for c in decomposed(title) if unicodedata.category(c) not in dropped]
     blank = "".join(" " if unicodedata.category(c) == "Cc" else c for c in visible)
@@ -117,7 +124,7 @@ def without_any_mark(title: str) -> tuple[str, list[str]]:
 
 @settings(max_examples=300)
 @given(ANY)
-def test_any_text_has_one_normal_form_and_tokens_that_are_their_own(title: str) -> None:
+def test_normal_form_and_tokens_are_stable(title: str) -> None:
     normal, tokens = normalise(title), tokenise(title)
     assert normalise(normal) == normal
     assert tokenise(normal) == tokens
@@ -126,73 +133,55 @@ def test_any_text_has_one_normal_form_and_tokens_that_are_their_own(title: str) 
 
 @settings(max_examples=300)
 @given(ANY)
-def test_how_a_title_is_encoded_makes_no_difference(title: str) -> None:
+def test_unicode_form_of_a_title_does_not_matter(title: str) -> None:
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
         assert normalise(unicodedata.normalize(form, title)) == normalise(title)
 
 
 @settings(max_examples=300)
 @given(ANY)
-def test_any_text_has_the_normal_form_and_tokens_of_their_definition(title: str) -> None:
+def test_any_text_follows_the_definition(title: str) -> None:
     assert (normalise(title), tokenise(title)) == by_definition(title)
 
 
-def test_a_character_of_every_block_has_the_normal_form_of_its_definition() -> None:
-    # Unicode allots code points in units of 16: with every 13th, each block has one.
-    every = [chr(point) for point in range(0, sys.maxunicode + 1, 13)]
-    for start in range(0, len(every), 50):
-        title = "a1".join(every[start : start + 50])
+def test_every_unicode_block_follows_the_definition() -> None:
+    # Unicode allocates code points in units of 16, so every 13th one reaches each block.
+    characters = [chr(point) for point in range(0, sys.maxunicode + 1, 13)]
+    for start in range(0, len(characters), 50):
+        title = "a1".join(characters[start : start + 50])
         assert (normalise(title), tokenise(title)) == by_definition(title), ascii(title)
 
 
 @settings(max_examples=300)
 @given(ACCENTED_ONLY)
-def test_all_marks_of_latin_greek_and_cyrillic_letters_digits_and_symbols_are_stripped(
-    title: str,
-) -> None:
+def test_all_accents_are_stripped(title: str) -> None:
     assert (normalise(title), tokenise(title)) == without_any_mark(title)
 
 
-@pytest.mark.skipif(not SPANISH_TITLES, reason="needs the Spanish titles of MeLi 2019")
-def test_of_real_spanish_titles_all_marks_are_stripped() -> None:
-    for path in SPANISH_TITLES:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for title in (json.loads(line)["title"] for line in lines):
-                assert (normalise(title), tokenise(title)) == without_any_mark(title), title
+@pytest.mark.skipif(not SPANISH_TITLES, reason="needs the real titles")
+def test_all_accents_of_real_spanish_titles_are_stripped() -> None:
+    for title in real_titles(*SPANISH_TITLES):
+        assert (normalise(title), tokenise(title)) == without_any_mark(title), title
 
 
 @given(ORDINARY)
-def test_normalising_twice_changes_nothing(title: str) -> None:
-    assert normalise(normalise(title)) == normalise(title)
-
-
-@given(ORDINARY)
-def test_two_titles_with_the_same_normal_form_have_the_same_tokens(title: str) -> None:
-    assert tokenise(normalise(title)) == tokenise(title)
-
-
-@given(ORDINARY)
-def test_how_accents_are_encoded_and_outer_blanks_make_no_difference(title: str) -> None:
-    decomposed = unicodedata.normalize("NFD", title)
-    assert normalise(f"  {decomposed}\t\n") == normalise(title)
+def test_outer_white_space_does_not_matter(title: str) -> None:
+    assert normalise(f"  {title}\t\n") == normalise(title)
 
 
 @given(st.text())
-def test_a_normal_form_has_no_white_space_but_single_blanks(title: str) -> None:
+def test_normal_form_has_only_single_spaces(title: str) -> None:
     normal = normalise(title)
     assert normal == " ".join(normal.split())
     assert not any(unicodedata.category(char) == "Cc" for char in normal)
 
 
 @given(st.text())
-def test_tokens_are_the_whole_title_without_blanks(title: str) -> None:
-    letters = "".join("0" if char.isdecimal() else char for char in normalise(title))
-    assert "".join(tokenise(title)) == letters.replace(" ", "")
-
-
-@given(st.text())
-def test_no_token_mixes_letters_digits_and_symbols(title: str) -> None:
-    for token in tokenise(title):
+def test_tokens_contain_the_whole_title(title: str) -> None:
+    text = "".join("0" if char.isdecimal() else char for char in normalise(title))
+    tokens = tokenise(title)
+    assert "".join(tokens) == text.replace(" ", "")
+    for token in tokens:
         assert token
         assert not any(char.isspace() for char in token)
         assert len(token) == 1 or set(token) == {"0"} or not (set(token) & set("0_-+,.\"'"))
@@ -213,31 +202,22 @@ def test_no_token_mixes_letters_digits_and_symbols(title: str) -> None:
         ("", []),
         (" \t\n", []),
         ("\u0301", []),
-    ],
-)
-def test_titles_are_split_as_a_reader_would(title: str, tokens: list[str]) -> None:
-    assert tokenise(title) == tokens
-
-
-def test_a_long_title_is_tokenised_in_full() -> None:
-    assert tokenise("mesa " * 200_000) == ["mesa"] * 200_000
-
-
-@pytest.mark.parametrize("title", ["Vans™", "№ 5", "20℃", "\u2102"])
-def test_a_normal_form_is_lower_case(title: str) -> None:
-    assert normalise(title) == normalise(title).lower()
-
-
-@pytest.mark.parametrize(
-    ("title", "tokens"),
-    [
         ("\u200b", []),
         ("lám\u00adpara", ["lampara"]),
         ("\ufeffmesa", ["mesa"]),
     ],
 )
-def test_invisible_characters_are_no_tokens(title: str, tokens: list[str]) -> None:
+def test_spanish_titles(title: str, tokens: list[str]) -> None:
     assert tokenise(title) == tokens
+
+
+def test_long_title_is_tokenised_completely() -> None:
+    assert tokenise("mesa " * 200_000) == ["mesa"] * 200_000
+
+
+@pytest.mark.parametrize("title", ["Vans™", "№ 5", "20℃", "\u2102"])
+def test_normal_form_is_lower_case(title: str) -> None:
+    assert normalise(title) == normalise(title).lower()
 
 
 @pytest.mark.parametrize(
@@ -260,9 +240,7 @@ def test_invisible_characters_are_no_tokens(title: str, tokens: list[str]) -> No
         ("ჩაი", ["ჩაი"]),  # Georgian
     ],
 )
-def test_marks_stay_unless_they_are_accents_of_latin_greek_or_cyrillic(
-    title: str, tokens: list[str]
-) -> None:
+def test_other_scripts_keep_their_marks(title: str, tokens: list[str]) -> None:
     assert tokenise(title) == [unicodedata.normalize("NFC", token) for token in tokens]
 
 
@@ -285,7 +263,7 @@ def test_marks_stay_unless_they_are_accents_of_latin_greek_or_cyrillic(
         ("ꀀꀁ", "ꀀ ꀁ"),  # Yi
     ],
 )
-def test_each_character_of_a_script_without_spaces_is_a_token(title: str, tokens: str) -> None:
+def test_characters_of_scripts_without_spaces_are_tokens(title: str, tokens: str) -> None:
     assert tokenise(title) == tokens.split()
 
 
@@ -301,22 +279,22 @@ def test_each_character_of_a_script_without_spaces_is_a_token(title: str, tokens
         ("ᠠ\u180b", ["ᠠ"]),
     ],
 )
-def test_how_a_character_is_to_be_drawn_makes_no_difference(title: str, tokens: list[str]) -> None:
+def test_presentation_selectors_are_ignored(title: str, tokens: list[str]) -> None:
     assert tokenise(title) == tokens
 
 
 @pytest.mark.parametrize("title", ["\u3099", " \u093e", "5\u093e", "-\u3099", "a\u093e", "я\u3099"])
-def test_a_mark_of_no_letter_or_an_accented_one_is_stripped(title: str) -> None:
+def test_mark_without_letter_or_after_accented_letter_is_stripped(title: str) -> None:
     assert normalise(title) == title[:-1].strip()
 
 
-def test_an_invisible_character_does_not_part_a_letter_from_its_mark() -> None:
+def test_invisible_character_does_not_separate_letter_and_mark() -> None:
     assert normalise("か\u200d\u3099") == "が"
 
 
 @settings(max_examples=300)
 @given(st.one_of(ORDINARY, ANY, ACCENTED_ONLY))
-def test_every_character_of_a_token_has_its_place_in_the_title(title: str) -> None:
+def test_token_characters_have_increasing_places(title: str) -> None:
     found = tokenise_with_spans(title)
     assert [token for token, _ in found] == tokenise(title)
     before = (0, 0)
@@ -326,8 +304,8 @@ def test_every_character_of_a_token_has_its_place_in_the_title(title: str) -> No
             assert 0 <= start < end <= len(title)
             assert (start, end) == before or start >= before[1]
             before = (start, end)
-        # What is typed there alone is the token, or is more than it where a character is several;
-        # a final sigma is final there too, or not.
+        # The text at these places gives the token. It gives more if a character has several tokens.
+        # Cases are ignored because a sigma can be final in the part only.
         written = title[places[0][0] : places[-1][1]]
         assert token.upper() in "".join(tokenise(written)).upper()
 
@@ -345,16 +323,14 @@ def test_every_character_of_a_token_has_its_place_in_the_title(title: str) -> No
         ("\x00 \ufe0f", []),
     ],
 )
-def test_tokens_are_found_where_they_are_typed(title: str, texts: list[str]) -> None:
+def test_tokens_have_places_of_their_text(title: str, texts: list[str]) -> None:
     found = tokenise_with_spans(title)
     assert [title[places[0][0] : places[-1][1]] for _, places in found] == texts
 
 
 @pytest.mark.skipif(not SPANISH_TITLES, reason="needs the real titles")
-def test_tokens_of_real_titles_are_found_where_they_are_typed() -> None:
-    with gzip.open(SPANISH_TITLES[0], "rt", encoding="utf-8") as lines:
-        titles = [json.loads(line)["title"] for line in lines]
-    for title in titles:
+def test_tokens_of_real_titles_have_places_of_their_text() -> None:
+    for title in real_titles(SPANISH_TITLES[0]):
         for token, places in tokenise_with_spans(title):
             written = title[places[0][0] : places[-1][1]]
             assert token in "".join(tokenise(written))

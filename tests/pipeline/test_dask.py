@@ -1,4 +1,4 @@
-"""A table scored on a cluster has the same answers as one scored at once: the recipe of docs/predict.md."""
+"""The Dask recipe of docs/predict.md gives the same answers as one process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytest_plugins = ["support.tiny_project"]
 pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "predict.md"
-# The recipe, with the processes of a cluster on this machine.
+# The recipe, run by a cluster of two processes on this machine.
 CLUSTER = """
 from distributed import Client, LocalCluster
 
@@ -30,7 +30,7 @@ if __name__ == "__main__":
 """
 
 
-def test_the_recipe_gives_the_answers_of_one_process(first_project: Path, tmp_path: Path) -> None:
+def test_dask_recipe_gives_same_answers(first_project: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     (recipe,) = re.findall(
         r"```python\n(from functools import cache\n.*?)```", DOCS.read_text(), re.DOTALL
@@ -43,7 +43,7 @@ def test_the_recipe_gives_the_answers_of_one_process(first_project: Path, tmp_pa
     (tmp_path / "models").symlink_to(model)
     titles = load_split(first_project / "data" / "subset", "test")[["title"]]
     titles["sku"] = np.arange(len(titles))
-    # Several files: several partitions.
+    # Several files make several partitions.
     (tmp_path / "titles.parquet").mkdir()
     for number, rows in enumerate(np.array_split(np.arange(len(titles)), 5)):
         titles.iloc[rows].to_parquet(tmp_path / "titles.parquet" / f"{number}.parquet")

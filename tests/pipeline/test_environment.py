@@ -1,98 +1,47 @@
-"""What a scheduler or another program's launcher leaves in the environment changes no training."""
+"""Variables and signals of a job scheduler or another launcher do not change a training."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from support.tiny_project import digests, environment, outputs_of, run_in
+from support.tiny_project import digests, environment, outputs_of, run_in, wait_until
 
 pytest_plugins = ["support.tiny_project"]
 
-# As in the middle of a job of several processes, none of which is the first.
-LEFTOVERS = {
-    "slurm": {
-        "SLURM_JOB_ID": "12",
-        "SLURM_JOB_NAME": "train",
-        "SLURM_NTASKS": "1",
-        "SLURM_NTASKS_PER_NODE": "1",
-        "SLURM_PROCID": "0",
-        "SLURM_LOCALID": "0",
-        "SLURM_NODEID": "0",
-        "SLURM_NNODES": "1",
-        "SLURM_NODELIST": "node[1-2]",
-    },
-    "slurm without srun": {"SLURM_JOB_ID": "12", "SLURM_JOB_NAME": "t", "SLURM_NTASKS": "2"},
-    "slurm, second process": {
-        "SLURM_NTASKS": "2",
-        "SLURM_NTASKS_PER_NODE": "2",
-        "SLURM_PROCID": "1",
-        "SLURM_LOCALID": "1",
-        "SLURM_NODEID": "0",
-    },
-    "torchrun": {
-        "TORCHELASTIC_RUN_ID": "none",
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "GROUP_RANK": "1",
-        "RANK": "3",
-        "LOCAL_RANK": "1",
-        "WORLD_SIZE": "4",
-        "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "node1",
-        "MASTER_PORT": "1",
-    },
-    "azureml": {
-        "AZUREML_RUN_ID": "a",
-        "AZ_BATCH_MASTER_NODE": "10.0.0.1:6000",
-        "NODE_RANK": "1",
-        "LOCAL_RANK": "0",
-        "MASTER_ADDR": "10.0.0.1",
-        "MASTER_PORT": "1",
-    },
-    "lsf": {
-        "LSB_JOBID": "12",
-        "LSB_DJOB_RANKFILE": "/nowhere",
-        "JSM_NAMESPACE_RANK": "1",
-        "JSM_NAMESPACE_LOCAL_RANK": "1",
-        "JSM_NAMESPACE_SIZE": "2",
-    },
-    "mpi": {
-        "OMPI_COMM_WORLD_RANK": "1",
-        "OMPI_COMM_WORLD_LOCAL_RANK": "1",
-        "OMPI_COMM_WORLD_SIZE": "2",
-        "PMI_RANK": "1",
-        "PMI_SIZE": "2",
-    },
-    "kubeflow": {
-        "KUBERNETES_PORT": "tcp://127.0.0.1:443",
-        "MASTER_ADDR": "master",
-        "MASTER_PORT": "1",
-        "WORLD_SIZE": "2",
-        "RANK": "1",
-    },
-    "tpu": {
-        "TPU_NAME": "t",
-        "TPU_WORKER_ID": "1",
-        "XRT_TPU_CONFIG": "tpu_worker;0;10.0.0.1:8470",
-        "PJRT_DEVICE": "TPU",
-    },
-    "lightning": {
-        "PL_TRAINER_NUM_NODES": "2",
-        "PL_TRAINER_LIMIT_TRAIN_BATCHES": "1",
-        "STANDALONE_PORT": "1",
-    },
+# Variables of a process in the middle of a job, never those of its first process.
+LAUNCHERS = {
+    "slurm": "SLURM_JOB_ID=12 SLURM_JOB_NAME=train SLURM_NTASKS=1 SLURM_NTASKS_PER_NODE=1"
+    " SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_NNODES=1 SLURM_NODELIST=node[1-2]",
+    "slurm without srun": "SLURM_JOB_ID=12 SLURM_JOB_NAME=t SLURM_NTASKS=2",
+    "slurm, second process": "SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=2 SLURM_PROCID=1"
+    " SLURM_LOCALID=1 SLURM_NODEID=0",
+    "torchrun": "TORCHELASTIC_RUN_ID=none TORCHELASTIC_USE_AGENT_STORE=True GROUP_RANK=1 RANK=3"
+    " LOCAL_RANK=1 WORLD_SIZE=4 LOCAL_WORLD_SIZE=2 MASTER_ADDR=node1 MASTER_PORT=1",
+    "azureml": "AZUREML_RUN_ID=a AZ_BATCH_MASTER_NODE=10.0.0.1:6000 NODE_RANK=1 LOCAL_RANK=0"
+    " MASTER_ADDR=10.0.0.1 MASTER_PORT=1",
+    "lsf": "LSB_JOBID=12 LSB_DJOB_RANKFILE=/nowhere JSM_NAMESPACE_RANK=1"
+    " JSM_NAMESPACE_LOCAL_RANK=1 JSM_NAMESPACE_SIZE=2",
+    "mpi": "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_LOCAL_RANK=1 OMPI_COMM_WORLD_SIZE=2 PMI_RANK=1"
+    " PMI_SIZE=2",
+    "kubeflow": "KUBERNETES_PORT=tcp://127.0.0.1:443 MASTER_ADDR=master MASTER_PORT=1"
+    " WORLD_SIZE=2 RANK=1",
+    "tpu": "TPU_NAME=t TPU_WORKER_ID=1 XRT_TPU_CONFIG=tpu_worker;0;10.0.0.1:8470 PJRT_DEVICE=TPU",
+    "lightning": "PL_TRAINER_NUM_NODES=2 PL_TRAINER_LIMIT_TRAIN_BATCHES=1 STANDALONE_PORT=1",
 }
 
 
-INTERRUPTED = "interrupted; run the same command again to resume\n"
+def set_variables(monkeypatch: pytest.MonkeyPatch, launcher: str) -> None:
+    for variable in LAUNCHERS[launcher].split():
+        monkeypatch.setenv(*variable.split("=", 1))
 
 
 def set_devices(project: Path, devices: int) -> None:
@@ -102,60 +51,64 @@ def set_devices(project: Path, devices: int) -> None:
 
 
 def train(project: Path) -> dict[str, str]:
-    """Train the MLP; return the digests of its outputs."""
+    """Train the MLP and return the digests of its outputs."""
     run_in(project, "python", "stages/train_mlp.py")
     return digests(project, *outputs_of("train_mlp"))
 
 
-def devices_of(project: Path) -> int:
-    model = json.loads((project / "models/mlp/model.json").read_text())
-    devices = model["members"]["mlp"]["training"]["devices"]
-    assert isinstance(devices, int)
-    return devices
-
-
-def leave(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-
-
 @pytest.mark.slow
-def test_the_environment_of_another_launcher_changes_no_training(
+def test_launcher_variables_do_not_change_training(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = digests(project, *outputs_of("train_mlp"))
-    for variables in LEFTOVERS.values():
-        leave(monkeypatch, variables)
-    assert train(project) == wanted
+    expected = digests(project, *outputs_of("train_mlp"))
+    for launcher in LAUNCHERS:
+        set_variables(monkeypatch, launcher)
+    assert train(project) == expected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["slurm, second process", "torchrun", "lsf", "mpi"])
-def test_the_environment_of_another_launcher_changes_no_shared_training(
+def test_launcher_variables_do_not_change_distributed_training(
     project: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
 ) -> None:
     set_devices(project, 2)
     with monkeypatch.context() as patch:
-        leave(patch, LEFTOVERS[launcher])
+        set_variables(patch, launcher)
         found = train(project)
-    assert devices_of(project) == 2
+    model = json.loads((project / "models/mlp/model.json").read_text())
+    assert model["members"]["mlp"]["training"]["devices"] == 2
     assert found == train(project)
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_lightning_writes_for_slurm_is_not_read(
+def test_slurm_checkpoint_of_lightning_is_ignored(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = digests(project, *outputs_of("train_mlp"))
+    expected = digests(project, *outputs_of("train_mlp"))
     torch.save({"state_dict": {}}, project / "hpc_ckpt_1.ckpt")
-    leave(monkeypatch, LEFTOVERS["slurm"])
-    assert train(project) == wanted
+    set_variables(monkeypatch, "slurm")
+    assert train(project) == expected
 
 
-def started(project: Path, stage: str) -> subprocess.Popen[str]:
-    """Start a stage in a process group of its own."""
+def interrupted(process: subprocess.Popen[str], number: int, *, group: bool = False) -> None:
+    """Send a signal in the second epoch; assert that the process reports it in one line."""
+    read_until(process, "epoch 2/")
+    (os.killpg if group else os.kill)(process.pid, number)
+    _, errors = process.communicate()
+    assert process.returncode == 128 + number
+    assert_one_line(errors)
+
+
+def assert_one_line(errors: str) -> None:
+    assert len(re.findall("^interrupted", errors, re.MULTILINE)) == 1, errors
+    assert errors.splitlines()[-1].startswith("interrupted")
+    assert "Traceback" not in errors
+
+
+def started(project: Path) -> subprocess.Popen[str]:
+    """Start the training of the MLP in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, f"stages/{stage}.py"],
+        [sys.executable, "stages/train_mlp.py"],
         cwd=project,
         env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0"},
         stderr=subprocess.PIPE,
@@ -169,31 +122,29 @@ def read_until(process: subprocess.Popen[str], beginning: str) -> None:
     assert any(line.startswith(beginning) for line in process.stderr)
 
 
+def resume(project: Path) -> dict[str, str]:
+    """Train the MLP from its checkpoint and return the digests of its outputs."""
+    assert "resuming after epoch" in run_in(project, "python", "stages/train_mlp.py").stderr
+    return digests(project, *outputs_of("train_mlp"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP], ids=lambda number: number.name
 )
-def test_a_signal_of_a_scheduler_ends_a_training_that_resumes_to_the_same_bytes(
+def test_training_resumes_after_scheduler_signal(
     project: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leave(monkeypatch, LEFTOVERS["slurm"])
-    wanted = digests(project, *outputs_of("train_mlp"))
+    set_variables(monkeypatch, "slurm")
+    expected = digests(project, *outputs_of("train_mlp"))
     before = {path.name for path in project.iterdir()}
-    process = started(project, "train_mlp")
-    read_until(process, "epoch 2/")
-    process.send_signal(number)
-    _, said = process.communicate()
-    assert process.returncode == 128 + number
-    assert said.endswith(INTERRUPTED)
-    assert "Traceback" not in said
+    interrupted(started(project), number)
     assert {path.name for path in project.iterdir()} == before | {".checkpoints"}
-    done = run_in(project, "python", "stages/train_mlp.py")
-    assert "resuming after epoch" in done.stderr
-    assert digests(project, *outputs_of("train_mlp")) == wanted
+    assert resume(project) == expected
 
 
 @pytest.mark.slow
-def test_a_signal_that_nohup_ignores_ends_nothing(project: Path) -> None:
+def test_nohup_ignores_hangup(project: Path) -> None:
     command = ["nohup", sys.executable, "stages/train_mlp.py"]
     with subprocess.Popen(
         command, cwd=project, env=environment(), stderr=subprocess.PIPE, text=True
@@ -208,7 +159,7 @@ def test_a_signal_that_nohup_ignores_ends_nothing(project: Path) -> None:
     "stage",
     ["subset", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("embed", "evaluate"))],
 )
-def test_a_signal_of_a_scheduler_ends_any_stage_with_a_line(project: Path, stage: str) -> None:
+def test_scheduler_signal_ends_any_stage_with_one_line(project: Path, stage: str) -> None:
     script = project / "stages" / f"{stage}.py"
     main = "def main(params: Params) -> None:\n"
     text = script.read_text()
@@ -217,38 +168,27 @@ def test_a_signal_of_a_scheduler_ends_any_stage_with_a_line(project: Path, stage
     script.write_text(text.replace(main, signalled))
     done = run_in(project, "python", str(script), ok=False)
     assert done.returncode == 128 + signal.SIGUSR1
-    assert done.stderr == INTERRUPTED
+    assert_one_line(done.stderr)
 
 
-def alive(group: int) -> bool:
-    """Return whether a process of a group still runs."""
+def group_is_alive(group: int) -> bool:
+    """Return whether a process of a group is still running."""
     listed = subprocess.run(
         ["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True
     ).stdout
     rows = [line.split() for line in listed.splitlines()]
-    return any(int(of) == group and not state.startswith("Z") for of, state in rows)
+    return any(int(found) == group and not state.startswith("Z") for found, state in rows)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to_all", [False, True], ids=["to the first", "to all"])
+@pytest.mark.parametrize("group", [False, True], ids=["first process", "all processes"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
-def test_a_signal_of_a_scheduler_ends_all_processes_of_a_shared_training(
-    project: Path, number: signal.Signals, to_all: bool
+def test_signal_ends_all_processes_of_distributed_training(
+    project: Path, number: signal.Signals, group: bool
 ) -> None:
     set_devices(project, 2)
-    wanted = train(project)
-    process = started(project, "train_mlp")
-    read_until(process, "epoch 2/")
-    (os.killpg if to_all else os.kill)(process.pid, number)
-    _, said = process.communicate()
-    assert process.returncode == 128 + number
-    assert said.count(INTERRUPTED) == 1, said
-    assert "Traceback" not in said
-    for _ in range(100):
-        if not alive(process.pid):
-            break
-        time.sleep(0.1)
-    assert not alive(process.pid)
-    done = run_in(project, "python", "stages/train_mlp.py")
-    assert "resuming after epoch" in done.stderr
-    assert digests(project, *outputs_of("train_mlp")) == wanted
+    expected = train(project)
+    process = started(project)
+    interrupted(process, number, group=group)
+    assert wait_until(lambda: not group_is_alive(process.pid))
+    assert resume(project) == expected

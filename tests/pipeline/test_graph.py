@@ -1,4 +1,4 @@
-"""dvc.yaml tells the truth: the code, the params and the outputs of each stage."""
+"""dvc.yaml declares the code, the params and the outputs of each stage correctly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STAGES = GRAPH["stages"]
 
 
 def file_of(module: str) -> Path | None:
-    """The file of a module of rubro, or of one that lies beside the stages; None for any other."""
+    """Return the file of a module of rubro or of stages/; None for any other module."""
     inside = module.split(".")[0] == "rubro"
     path = (ROOT / "src" if inside else ROOT / "stages") / Path(*module.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -35,9 +35,10 @@ def file_of(module: str) -> Path | None:
 
 
 def nodes_that_run(node: ast.AST) -> Iterator[ast.AST]:
-    """A syntax tree without what a type checker alone reads, and without attributes made on demand.
+    """Yield the nodes of a syntax tree that run on import.
 
-    `rubro.Classifier` is made on demand; stages import it from its module.
+    Type-checking imports are skipped. So is `__getattr__`, which loads `rubro.Classifier` lazily:
+    stages import it from its module.
     """
     for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     if for_types or (isinstance(node, ast.FunctionDef) and node.name == "__getattr__"):
@@ -48,7 +49,7 @@ def nodes_that_run(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def imports_of(path: Path) -> set[str]:
-    """The project's modules that a file imports, at its top or inside a function."""
+    """Return the project's modules that a file imports, at the top level or in a function."""
     modules = set()
     for node in nodes_that_run(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -60,21 +61,21 @@ def imports_of(path: Path) -> set[str]:
 
 
 def code_of(stage: str) -> set[str]:
-    """A stage's script and all that it imports."""
-    files, todo = set(), {stage}
-    while todo:
-        module = todo.pop()
+    """Return the script of a stage and every file that it imports, directly or not."""
+    files, modules = set(), {stage}
+    while modules:
+        module = modules.pop()
         path = file_of(module)
         if path and path not in files:
             files.add(path)
-            todo |= imports_of(path)
+            modules |= imports_of(path)
             if "." in module:  # importing a module runs its packages
-                todo.add(module.rpartition(".")[0])
+                modules.add(module.rpartition(".")[0])
     return {str(path.relative_to(ROOT)) for path in files}
 
 
 class ReadParams:
-    """Params that remember which of their names were asked for."""
+    """Params that record which of their sections were read."""
 
     def __init__(self, params: Params) -> None:
         self._params = params
@@ -87,7 +88,7 @@ class ReadParams:
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage did: the params it read, and the files it wrote or removed."""
+    """Params that a stage read, and files that it wrote or removed."""
 
     stage: str
     params: set[str]
@@ -95,13 +96,13 @@ class StageRun:
 
 
 def files_in(project: Path) -> dict[str, tuple[int, int]]:
-    """The time and the size of each file, but for those that Git, DVC, Python or we keep aside."""
-    aside = {".git", ".dvc", "__pycache__", ".checkpoints"}
+    """Return modification time and size of each file outside caches and repositories."""
+    hidden = {".git", ".dvc", "__pycache__", ".checkpoints"}
     files = (path for path in project.rglob("*") if path.is_file())
     return {
         str(path.relative_to(project)): (path.stat().st_mtime_ns, path.stat().st_size)
         for path in files
-        if aside.isdisjoint(path.relative_to(project).parts)
+        if hidden.isdisjoint(path.relative_to(project).parts)
     }
 
 
@@ -111,7 +112,7 @@ def stage_run(
     first_project: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> StageRun:
-    """A real run of a stage in a project that holds its inputs and no output of any stage beside."""
+    """A run of a stage in a project that contains its inputs and no other outputs."""
     stage = request.param
     project = tmp_path_factory.mktemp(stage) / "project"
     without = shutil.ignore_patterns(".git", "cache")
@@ -123,7 +124,7 @@ def stage_run(
                 path.unlink()
     params = ReadParams(load_params(project / "params.yaml"))
     before = files_in(project)
-    torch.set_num_threads(1)  # as a stage's own process does
+    torch.set_num_threads(1)  # as in the process of a stage
     with in_this_process(project) as script:
         runpy.run_path(script(stage))["main"](params)
     changes = before.items() ^ files_in(project).items()
@@ -131,39 +132,39 @@ def stage_run(
 
 
 def declared_code_of(stage: str) -> set[str]:
-    """The files that a stage's code dependencies name, one by one or as a folder."""
+    """Return the files of the code dependencies of a stage, including all files in folders."""
     paths = [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith(("src", "stages"))]
     files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
     return {str(file.relative_to(ROOT)) for file in files}
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_declares_the_code_it_imports(stage: str) -> None:
+def test_stage_declares_code_it_imports(stage: str) -> None:
     assert code_of(stage) <= declared_code_of(stage)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_declares_no_code_that_it_does_not_import(stage: str) -> None:
+def test_stage_declares_only_code_it_imports(stage: str) -> None:
     imported = code_of(stage)
     for dep in STAGES[stage]["deps"]:
         if dep.startswith(("src", "stages")):
             assert any(name == dep or name.startswith(f"{dep}/") for name in imported), dep
 
 
-def test_a_stage_declares_exactly_the_params_it_reads(stage_run: StageRun) -> None:
+def test_stage_declares_params_it_reads(stage_run: StageRun) -> None:
     assert set(STAGES[stage_run.stage]["params"]) == stage_run.params
 
 
-def test_a_stage_declares_exactly_the_outputs_it_writes(stage_run: StageRun) -> None:
+def test_stage_declares_outputs_it_writes(stage_run: StageRun) -> None:
     written: dict[str, list[str]] = {output: [] for output in outputs_of(stage_run.stage)}
     for file in stage_run.files:
         output = next((out for out in written if Path(file).is_relative_to(out)), None)
-        assert output, f"{file} is no output"
+        assert output, f"{file} is not a declared output"
         written[output].append(file)
     assert all(written.values())
 
 
-def test_dvc_yaml_has_the_keys_that_dvc_knows() -> None:
+def test_dvc_yaml_has_only_known_keys() -> None:
     COMPILED_MULTI_STAGE_SCHEMA(GRAPH)
     mistyped = deepcopy(GRAPH)
     mistyped["stages"]["embed"]["paramz"] = mistyped["stages"]["embed"].pop("params")
@@ -176,13 +177,13 @@ def test_every_param_is_read_by_a_stage() -> None:
     assert declared == set(load_params(ROOT / "params.yaml").model_dump())
 
 
-def test_params_yaml_explains_every_knob() -> None:
+def test_every_param_has_a_comment() -> None:
     for line in (ROOT / "params.yaml").read_text().splitlines():
         if line.strip() and not line.strip().startswith("#") and not line.rstrip().endswith(":"):
             assert " #" in line or line.strip().startswith("- "), line
 
 
-def test_every_plot_and_artifact_is_an_output() -> None:
+def test_plots_and_artifacts_are_outputs() -> None:
     outputs = {out for stage in STAGES.values() for out in stage["outs"]}
     files = {file for plot in GRAPH["plots"] for spec in plot.values() for file in spec["y"]}
     paths = files | {artifact["path"] for artifact in GRAPH["artifacts"].values()}

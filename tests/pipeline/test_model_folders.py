@@ -1,4 +1,4 @@
-"""The model folders of a whole run: what they need, and what their networks say in torch."""
+"""Model folders of a whole run are self-contained and agree with the trained torch modules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rubro.models.cnn import Cnn
 from rubro.models.layers import ModelShape
 from rubro.models.mlp import Mlp
 from rubro.prediction.classifier import Classifier
-from support.tiny_project import run_here, run_in
+from support.tiny_project import change_params, run_here, run_in
 
 pytest_plugins = ["support.tiny_project"]
 
@@ -39,7 +39,7 @@ def titles(first_project: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_folder_needs_nothing_beside_it(
+def test_copied_model_folder_gives_same_predictions(
     first_project: Path,
     titles: list[str],
     model: str,
@@ -58,7 +58,7 @@ def test_a_model_folder_needs_nothing_beside_it(
 
 
 def weights_of(file: Path) -> dict[str, torch.Tensor]:
-    """The state of a network: int8 tables times the scale of each row."""
+    """Return the state dict of a network, with int8 tables multiplied by the scale of each row."""
     stored = load_file(file)
     scales = {name: tensor for name, tensor in stored.items() if name.endswith(".scale")}
     state = {name: tensor for name, tensor in stored.items() if name not in scales}
@@ -70,7 +70,7 @@ def weights_of(file: Path) -> dict[str, torch.Tensor]:
 
 
 def logits_in_torch(project: Path, name: str, titles: list[str]) -> np.ndarray:
-    """What the module that was trained says, with the weights of the model folder."""
+    """Return the logits of the torch module with the weights of the model folder."""
     params = load_params(project / "params.yaml")
     subwords = load_subwords(project / "data" / "vocabulary")
     sizes, hyperparameters = params.featurize, getattr(params, f"train_{name}")
@@ -90,7 +90,7 @@ def logits_in_torch(project: Path, name: str, titles: list[str]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_classifier_says_what_the_trained_module_says(
+def test_classifier_agrees_with_torch_module(
     first_project: Path, titles: list[str], name: str
 ) -> None:
     classifier = Classifier.load(first_project / "models" / name)
@@ -102,9 +102,7 @@ def test_the_classifier_says_what_the_trained_module_says(
     assert classifier.predict(titles) == [classifier.classes_[i] for i in logits.argmax(axis=1)]
 
 
-def test_the_ensemble_is_the_weighted_sum_of_the_models(
-    first_project: Path, titles: list[str]
-) -> None:
+def test_ensemble_is_weighted_sum_of_members(first_project: Path, titles: list[str]) -> None:
     ensemble = Classifier.load(first_project / "models" / "ensemble")
     weighted = [
         member.weight * Classifier.load(first_project / "models" / name).logits(titles)
@@ -114,10 +112,8 @@ def test_the_ensemble_is_the_weighted_sum_of_the_models(
     np.testing.assert_allclose(ensemble.logits(titles), sum(weighted), atol=1e-4)
 
 
-def test_training_titles_are_in_the_folder_where_the_parameters_ask_for_them(project: Path) -> None:
-    params = project / "params.yaml"
-    text = params.read_text()
-    params.write_text(text.replace("training_titles: false", "training_titles: true"))
+def test_training_titles_are_stored_on_request(project: Path) -> None:
+    change_params(project, training_titles="true")
     code, messages = run_here(project, "ensemble")
     assert code == 0, messages
     table = load_split(project / "data" / "subset", "train")
@@ -131,21 +127,21 @@ def test_training_titles_are_in_the_folder_where_the_parameters_ask_for_them(pro
 
 
 @pytest.mark.slow
-def test_thresholds_of_validation_keep_their_promise_on_test(
+def test_thresholds_keep_promised_precision_on_test_titles(
     first_project: Path, tmp_path: Path
 ) -> None:
     subset, output = first_project / "data" / "subset", tmp_path / "thresholds.json"
     command = [sys.executable, "-m", "rubro.cli", "thresholds"]
     command += ["--model", str(first_project / "models" / "ensemble")]
-    # A few dozen reliable titles make no high precision sure.
-    promise = 0.6
-    options = ["--precision", f"{promise}", "--output", str(output)]
+    # A few dozen reliable titles cannot guarantee a high precision.
+    precision = 0.6
+    options = ["--precision", f"{precision}", "--output", str(output)]
     run_in(tmp_path, *command, str(subset / "validation.parquet"), *options)
     written = json.loads(output.read_text())
-    assert written["all"]["low"] >= promise
+    assert written["all"]["low"] >= precision
     assert written["all"]["kept"] > 0.5 * written["all"]["titles"]
     test = str(subset / "test.parquet")
     checked = run_in(tmp_path, *command, test, "--check", str(output)).stdout
     (line,) = [line for line in checked.splitlines() if "all categories" in line]
     high = float(line.split()[-1].rpartition("-")[2].removesuffix("%")) / 100
-    assert high >= promise
+    assert high >= precision

@@ -1,4 +1,4 @@
-"""Other CPUs, emulated, and other Pythons give the same bytes."""
+"""Emulated CPUs and other Python versions give the same bytes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
-from support.tiny_project import STAGES, digests, outputs_of, run_in, write_constraints
+from support.tiny_project import (
+    STAGES,
+    change_params,
+    digests,
+    outputs_of,
+    run_in,
+    write_constraints,
+)
 
 pytest_plugins = ["support.tiny_project"]
 
 QEMU = shutil.which("qemu-x86_64")
-# One process: under emulation, most of the time goes to imports.
+# All stages run in one process because imports take most of the time under emulation.
 RUN = """
 import runpy, sys
 sys.path.insert(0, "stages")
@@ -26,37 +32,19 @@ for stage in sys.argv[1:]:
 """
 WITHOUT_TORCH = ("subset", "featurize", "embed", "train_svm")
 PACKAGES = [
-    "gensim",
-    "numba",
-    "pandas",
-    "pyarrow",
-    "pydantic",
-    "rich",
-    "ruamel-yaml",
-    "safetensors",
+    *("gensim", "numba", "pandas", "pyarrow", "pydantic", "rich", "ruamel-yaml", "safetensors"),
+    *("scikit-learn", "typer"),
 ]
-PACKAGES += ["scikit-learn", "typer"]
 
 
 def copy_of(first_project: Path, folder: Path) -> Path:
-    """The code and data of the first project, for one epoch on a few titles."""
+    """Copy the code and data of the first project, with params for one epoch on a few titles."""
     for part in ("data", "src", "stages", "params.yaml"):
         source, copy = first_project / part, folder / part
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
-    file = folder / "params.yaml"
-    params = YAML().load(file)
-    params["subset"]["max_rows"] = 600
-    params["embed"]["epochs"] = 1
-    params["train_mlp"]["max_epochs"] = params["train_cnn"]["max_epochs"] = 1
-    YAML().dump(params, file)
+    change_params(folder, max_rows=600, epochs=1, max_epochs=1)
     return folder
-
-
-def start(folder: Path, *command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
 
 
 @pytest.mark.slow
@@ -64,24 +52,30 @@ def start(folder: Path, *command: str) -> subprocess.Popen[str]:
 def test_other_cpus_give_the_same_bytes(first_project: Path, tmp_path: Path) -> None:
     run = [sys.executable, "-c", RUN, *STAGES]
     cpus = {
-        cpu: start(copy_of(first_project, tmp_path / cpu), str(QEMU), "-cpu", cpu, *run)
+        cpu: subprocess.Popen(
+            [str(QEMU), "-cpu", cpu, *run],
+            cwd=copy_of(first_project, tmp_path / cpu),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         for cpu in ("Haswell", "EPYC-Milan")
     }
     native = copy_of(first_project, tmp_path / "native")
     run_in(native, *run)
-    wanted = digests(native, *outputs_of(*STAGES))
-    assert len(wanted) > 60
+    expected = digests(native, *outputs_of(*STAGES))
+    assert len(expected) > 60
     for cpu, process in cpus.items():
         output, _ = process.communicate()
         assert process.returncode == 0, output
-        assert digests(tmp_path / cpu, *outputs_of(*STAGES)) == wanted, cpu
+        assert digests(tmp_path / cpu, *outputs_of(*STAGES)) == expected, cpu
 
 
 @pytest.fixture(params=["3.12", "3.13", "3.14"])
 def other_python(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Another Python with the locked packages of the stages that need no torch."""
+    """Path of another Python, with the locked packages of the stages that do not need torch."""
     if request.param == f"{sys.version_info.major}.{sys.version_info.minor}":
-        pytest.skip("this Python itself")
+        pytest.skip("the tests run in this Python")
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     of_pyenv = map(str, versions.glob(f"{request.param}.*/bin/python"))
     for found in (f"python{request.param}", *of_pyenv):
@@ -108,6 +102,6 @@ def test_other_pythons_give_the_same_bytes(
     here, there = (copy_of(first_project, tmp_path / name) for name in ("here", "there"))
     run_in(here, sys.executable, "-c", RUN, *WITHOUT_TORCH)
     run_in(there, other_python, "-c", RUN, *WITHOUT_TORCH)
-    wanted = digests(here, *outputs_of(*WITHOUT_TORCH))
-    assert len(wanted) > 15
-    assert digests(there, *outputs_of(*WITHOUT_TORCH)) == wanted
+    expected = digests(here, *outputs_of(*WITHOUT_TORCH))
+    assert len(expected) > 15
+    assert digests(there, *outputs_of(*WITHOUT_TORCH)) == expected

@@ -1,9 +1,8 @@
-"""Sharing: outputs in a DVC remote, experiments and model versions in a Git remote."""
+"""Outputs are shared through a DVC remote; experiments and model versions through Git."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from rubro.prediction.classifier import Classifier
-from support.tiny_project import STAGES, digests, outputs_of, run_in, stages_run
+from support.tiny_project import STAGES, commit, digests, outputs_of, run_in, stages_run
 
 pytest_plugins = ["support.tiny_project"]
 
@@ -24,7 +23,7 @@ RERUN = ["train_mlp", "ensemble", "evaluate"]
 def add_remote(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[str]]:
-    """The commands that make a DVC remote the default one: a folder, or a server of S3's protocol."""
+    """Arguments of the dvc commands that add a default remote: a folder or an S3 server."""
     if request.param == "folder":
         yield [f"remote add --default store {tmp_path / 'store'}"]
         return
@@ -34,14 +33,16 @@ def add_remote(
 
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        (tmp_path / name).touch()
-        monkeypatch.setenv(name, str(tmp_path / name))
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1")
+    (tmp_path / "empty").touch()
+    variables = {
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        **dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), tmp_path / "empty"),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
     server = server_of.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     address = "http://{}:{}".format(*server.get_host_and_port())
@@ -53,14 +54,6 @@ def add_remote(
     server.stop()
 
 
-def commit(project: Path) -> None:
-    run_in(project, "git", "commit", "--quiet", "--all", "--message", "a remote")
-
-
-def copied(project: Path, folder: Path) -> Path:
-    return Path(shutil.copytree(project, folder, symlinks=True))
-
-
 def cloned(source: Path, folder: Path) -> Path:
     run_in(source, "git", "clone", "--quiet", str(source), str(folder))
     return folder
@@ -69,37 +62,35 @@ def cloned(source: Path, folder: Path) -> Path:
 @pytest.fixture
 def mine(project: Path, tmp_path: Path) -> Path:
     """The project with a DVC remote and a Git remote, after pushing to both."""
-    mine = copied(project, tmp_path / "mine")
-    run_in(mine, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
-    commit(mine)
-    run_in(mine, "dvc", "push")
-    run_in(mine, "git", "clone", "--quiet", "--bare", ".", str(tmp_path / "origin.git"))
-    run_in(mine, "git", "remote", "add", "origin", str(tmp_path / "origin.git"))
-    return mine
+    run_in(project, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    commit(project, "Add a remote")
+    run_in(project, "dvc", "push")
+    run_in(project, "git", "clone", "--quiet", "--bare", ".", str(tmp_path / "origin.git"))
+    run_in(project, "git", "remote", "add", "origin", str(tmp_path / "origin.git"))
+    return project
 
 
 @pytest.mark.slow
-def test_a_clone_pulls_every_output_and_runs_nothing(
+def test_clone_pulls_all_outputs_and_runs_no_stage(
     project: Path, tmp_path: Path, add_remote: list[str]
 ) -> None:
-    mine = copied(project, tmp_path / "mine")
     for command in add_remote:
-        run_in(mine, "dvc", *command.split())
-    commit(mine)
-    run_in(mine, "dvc", "push")
-    clone = cloned(mine, tmp_path / "clone")
+        run_in(project, "dvc", *command.split())
+    commit(project, "Add a remote")
+    run_in(project, "dvc", "push")
+    clone = cloned(project, tmp_path / "clone")
     assert not (clone / "models").exists()
     run_in(clone, "dvc", "pull")
     assert "up to date" in run_in(clone, "dvc", "status").stdout
     assert "in sync" in run_in(clone, "dvc", "status", "--cloud").stdout
     assert stages_run(run_in(clone, "dvc", "repro")) == []
-    assert digests(clone, *OUTPUTS) == digests(mine, *OUTPUTS)
+    assert digests(clone, *OUTPUTS) == digests(project, *OUTPUTS)
     assert len(digests(clone, *OUTPUTS)) > 40
     assert run_in(clone, "git", "status", "--porcelain").stdout == ""
 
 
 @pytest.mark.slow
-def test_a_registered_version_of_a_model_predicts_elsewhere(
+def test_registered_model_version_predicts_in_another_folder(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_in(mine, "gto", "register", "ensemble-classifier", "--version", "v1.0.0")
@@ -120,9 +111,7 @@ def test_a_registered_version_of_a_model_predicts_elsewhere(
 
 
 @pytest.mark.slow
-def test_an_experiment_of_one_clone_is_applied_in_another_without_a_run(
-    mine: Path, tmp_path: Path
-) -> None:
+def test_pushed_experiment_is_applied_without_a_run(mine: Path, tmp_path: Path) -> None:
     assert stages_run(run_in(mine, "dvc", "exp", "run", *SHORTER)) == RERUN
     run_in(mine, "dvc", "exp", "push", "origin", "shorter")
     clone = cloned(tmp_path / "origin.git", tmp_path / "clone")
@@ -133,7 +122,7 @@ def test_an_experiment_of_one_clone_is_applied_in_another_without_a_run(
 
 
 @pytest.mark.slow
-def test_clones_that_share_a_cache_run_an_experiment_once(mine: Path, tmp_path: Path) -> None:
+def test_clones_with_shared_cache_run_experiment_once(mine: Path, tmp_path: Path) -> None:
     run_in(mine, "dvc", "exp", "run", *SHORTER)
     clone = cloned(mine, tmp_path / "clone")
     run_in(clone, "dvc", "cache", "dir", "--local", str(mine / ".dvc" / "cache"))
@@ -143,8 +132,8 @@ def test_clones_that_share_a_cache_run_an_experiment_once(mine: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_pulled_run_cache_spares_no_stage_with_metrics_in_git(mine: Path, tmp_path: Path) -> None:
-    """DVC pushes no output with `cache: false`, and restores no stage without all its outputs."""
+def test_pulled_run_cache_does_not_skip_stages(mine: Path, tmp_path: Path) -> None:
+    """DVC skips a stage only with all outputs, and does not push outputs with `cache: false`."""
     run_in(mine, "dvc", "exp", "run", *SHORTER)
     run_in(mine, "dvc", "push", "--run-cache")
     clone = cloned(mine, tmp_path / "clone")

@@ -1,4 +1,4 @@
-"""Files between stages that somebody changed: one error that names the file, and no code is run.
+"""Damaged files between stages are refused with one error that names the file; pickles never run.
 
 Model folders have tests of their own, in tests/prediction.
 """
@@ -36,7 +36,7 @@ Change = Callable[[Any], Any]
 def folders(
     tmp_path_factory: pytest.TempPathFactory, make_titles: MakeTitles, embedding: Embedding
 ) -> Path:
-    """What the earlier stages leave: embedding, features and subset."""
+    """Folder with the outputs embedding, features and subset of earlier stages."""
     folder = tmp_path_factory.mktemp("whole")
     titles, distinct_tokens = make_titles(["apple red", "", "zzz drill saw"], [0, 1, 2])
     embedding.save(folder / "embedding")
@@ -80,7 +80,7 @@ FILES = [
 
 
 def load(path: Path) -> Any:
-    """Whatever reads this file."""
+    """Load a file with the function that reads it."""
     return LOADERS[path.parent.name](path.parent)
 
 
@@ -96,12 +96,12 @@ def refused(path: Path, *fragments: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_as_a_stage_wrote_them_are_read(copy: Path, name: str) -> None:
+def test_unchanged_file_is_read(copy: Path, name: str) -> None:
     load(copy / name)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+def test_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     refused(copy / name, "no such file")
     (copy / name).mkdir()
@@ -115,14 +115,14 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 def test_other_content_is_refused(copy: Path, name: str, content: bytes) -> None:
     (copy / name).write_bytes(content)
     if (name, content) == ("embedding/vocabulary.json", b"{}"):
-        refused(copy / "embedding/subwords.json", "no word")
+        refused(copy / "embedding/subwords.json")
     else:
         refused(copy / name)
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
-def test_a_truncated_file_is_refused(copy: Path, name: str, share: float) -> None:
+def test_truncated_file_is_refused(copy: Path, name: str, share: float) -> None:
     content = (copy / name).read_bytes()
     (copy / name).write_bytes(content[: int(len(content) * share)])
     refused(copy / name)
@@ -138,9 +138,7 @@ class _Payload:
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("form", ["pickle", "torch.save", "zip"])
-def test_a_pickle_in_place_of_a_file_is_refused_and_not_run(
-    copy: Path, name: str, form: str
-) -> None:
+def test_pickle_is_refused_and_not_run(copy: Path, name: str, form: str) -> None:
     payload, path = _Payload(copy / "executed"), copy / name
     if form == "pickle":
         path.write_bytes(pickle.dumps(payload))
@@ -151,13 +149,13 @@ def test_a_pickle_in_place_of_a_file_is_refused_and_not_run(
             archive.writestr("data.pkl", pickle.dumps(payload))
     refused(path)
     assert not payload.mark.exists()
-    pickle.loads(pickle.dumps(payload))  # it would have shown
+    pickle.loads(pickle.dumps(payload))  # running it would have been noticed
     assert payload.mark.exists()
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_flipped_bits_are_refused_or_harmless(copy: Path, name: str) -> None:
-    """A flipped bit in a weight is a weight; it may not be a traceback."""
+def test_flipped_bits_never_cause_a_traceback(copy: Path, name: str) -> None:
+    """A flipped bit in a weight is another valid weight; no flipped bit may cause a traceback."""
     content, random = (copy / name).read_bytes(), np.random.default_rng(7)
     for _ in range(60):
         flipped = bytearray(content)
@@ -173,42 +171,36 @@ def test_flipped_bits_are_refused_or_harmless(copy: Path, name: str) -> None:
 # The embedding
 
 
-def test_another_vocabulary_than_the_table_has_rows_for_is_refused(copy: Path) -> None:
+def test_vocabulary_that_does_not_match_the_table_is_refused(copy: Path) -> None:
     path = copy / "embedding" / "vocabulary.json"
     words = json.loads(path.read_text())
     first, *_, last = words
     shorter = {word: count for word, count in words.items() if word != last}
     for changed in (shorter, {**words, "another": 1}):
         path.write_text(json.dumps(changed))
-        with pytest.raises(DataError, match=r"table\.safetensors: tensor table is F32"):
+        with pytest.raises(DataError, match=r"table\.safetensors: .*F32"):
             load(path)
     path.write_text(json.dumps({**words, last: 0}))
-    refused(path, "Input should be greater than or equal to 1")
+    refused(path, "greater than or equal to 1")
     path.write_text(json.dumps({**words, last: 10**6}))
-    with pytest.raises(DataError, match=r"subwords\.json: .*more titles"):
-        load(path)
+    refused(path.with_name("subwords.json"))
     path.write_text(json.dumps(words).replace(f'"{last}"', f'"{first}"'))
-    refused(path, "is there twice")
+    refused(path, first)
 
 
 @pytest.mark.parametrize(
-    "ngrams",
+    "changes",
     [
-        {"min_n": 3, "max_n": 4, "buckets": -1, "titles": 100},
-        {"min_n": 3, "max_n": 4, "buckets": 0, "titles": 100},
-        {"min_n": 3, "max_n": 4, "buckets": 2**31, "titles": 100},
-        {"min_n": 3, "max_n": 4, "buckets": 40.5, "titles": 100},
-        {"min_n": 3, "max_n": 2, "buckets": 40, "titles": 100},
-        {"min_n": 0, "max_n": 4, "buckets": 40, "titles": 100},
-        {"min_n": 3, "max_n": 4, "titles": 100},
-        {"min_n": 3, "max_n": 4, "buckets": 40},
-        {"min_n": 3, "max_n": 4, "buckets": 40, "titles": 0},
-        {"min_n": 3, "max_n": 4, "buckets": 40, "titles": 100, "hash": "md5"},
+        *({"buckets": value} for value in (-1, 0, 2**31, 40.5, None)),
+        *({"max_n": 2}, {"min_n": 0}, {"titles": None}, {"titles": 0}, {"hash": "md5"}),
     ],
 )
-def test_ngrams_that_cannot_be_are_refused(copy: Path, ngrams: dict[str, Any]) -> None:
+def test_impossible_ngram_settings_are_refused(copy: Path, changes: dict[str, Any]) -> None:
     path = copy / "embedding/subwords.json"
-    path.write_text(json.dumps(ngrams))
+    settings = json.loads(path.read_text()) | changes
+    path.write_text(
+        json.dumps({key: value for key, value in settings.items() if value is not None})
+    )
     with pytest.raises(DataError, match=r"subwords\.json"):
         load_subwords(path.parent)
 
@@ -234,14 +226,14 @@ def with_first(value: float) -> Change:
 @pytest.mark.parametrize(
     ("changed", "fragment"),
     [
-        (with_first(np.nan), "holds NaN or infinity"),
-        (lambda t: t[:-1], "tensor table is F32 [60, 8], and F32 [61, any] is needed"),
-        (lambda t: t.astype(np.float16), "tensor table is F16"),
-        (lambda t: t[:, :0], "the table is empty"),
-        (lambda t: t[:, 0], "tensor table is F32 [61]"),
+        (with_first(np.nan), "NaN"),
+        (lambda t: t[:-1], "F32 [60, 8]"),
+        (lambda t: t.astype(np.float16), "F16"),
+        (lambda t: t[:, :0], "empty"),
+        (lambda t: t[:, 0], "F32 [61]"),
     ],
 )
-def test_a_changed_table_of_vectors_is_refused(copy: Path, changed: Change, fragment: str) -> None:
+def test_changed_embedding_table_is_refused(copy: Path, changed: Change, fragment: str) -> None:
     path = copy / "embedding/table.safetensors"
     change(path, "table", changed)
     refused(path, fragment)
@@ -251,28 +243,23 @@ def test_a_changed_table_of_vectors_is_refused(copy: Path, changed: Change, frag
     ("name", "tensor", "changed", "fragment"),
     [
         ("train", "targets", with_first(-1), "negative"),
-        ("train", "targets", lambda t: t[:-1], "differ in the number of titles"),
-        ("train", "targets", lambda t: t.astype(np.float32), "tensor targets is F32 [3]"),
-        ("train", "reliable", lambda t: t[:0], "differ in the number of titles"),
-        ("train", "reliable", lambda t: t[None], "tensor reliable is BOOL [1, 3]"),
+        ("train", "targets", lambda t: t[:-1], "number of titles"),
+        ("train", "targets", lambda t: t.astype(np.float32), "F32 [3]"),
+        ("train", "reliable", lambda t: t[:0], "number of titles"),
+        ("train", "reliable", lambda t: t[None], "BOOL [1, 3]"),
         ("train", "tokens.offsets", with_first(1), "offsets"),
         ("train", "tokens.offsets", lambda t: t[::-1], "offsets"),
         ("train", "tokens.offsets", lambda t: t[:0], "offsets"),
-        (
-            "train",
-            "tokens.offsets",
-            lambda t: np.array([0, 5, 2, 5]),
-            "offsets",
-        ),
+        ("train", "tokens.offsets", lambda t: np.array([0, 5, 2, 5]), "offsets"),
         ("train", "bigrams.offsets", lambda t: t[:-1], "offsets"),
         ("train", "tokens.values", with_first(-1), "offsets"),
-        ("train", "tokens.values", with_first(10**9), "a token is not in tokens.safetensors"),
-        ("train", "bigrams.values", lambda t: None, "no tensor 'bigrams.values'"),
+        ("train", "tokens.values", with_first(10**9), "tokens.safetensors"),
+        ("train", "bigrams.values", lambda t: None, "bigrams.values"),
         ("tokens", "values", with_first(-5), "offsets"),
         ("tokens", "offsets", lambda t: t[:-1], "offsets"),
-        ("tokens", "offsets", lambda t: t.astype(np.int32), "tensor offsets is I32"),
-        ("tokens", "weights", lambda t: t[:-1], "differ in the number of tokens"),
-        ("tokens", "weights", with_first(np.nan), "holds NaN or infinity"),
+        ("tokens", "offsets", lambda t: t.astype(np.int32), "I32"),
+        ("tokens", "weights", lambda t: t[:-1], "number of tokens"),
+        ("tokens", "weights", with_first(np.nan), "NaN"),
     ],
 )
 def test_changed_features_are_refused(
@@ -283,10 +270,10 @@ def test_changed_features_are_refused(
     refused(path, fragment)
 
 
-def test_booleans_of_other_bytes_than_0_and_1_are_refused(copy: Path) -> None:
+def test_booleans_other_than_0_and_1_are_refused(copy: Path) -> None:
     path = copy / "features/train.safetensors"
     change(path, "reliable", lambda t: np.array([2, 0, 1], np.uint8).view(bool))
-    refused(path, "tensor reliable holds bytes other than 0 and 1")
+    refused(path, "reliable")
 
 
 # Splits
@@ -295,16 +282,16 @@ def test_booleans_of_other_bytes_than_0_and_1_are_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "fragment"),
     [
-        (lambda t: t.drop(columns="title"), "no column 'title'"),
-        (lambda t: t.assign(title=5), "column 'title' is not text"),
-        (lambda t: t.assign(category=["A", None]), "column 'category' has missing values"),
-        (lambda t: t.assign(category=None), "column 'category' is not text"),
-        (lambda t: t.drop(columns="tokens"), "no column 'tokens'"),
-        (lambda t: t.assign(tokens=2.5), "column 'tokens' is not text"),
-        (lambda t: t.assign(title=[["a"], ["b"]]), "column 'title' is not text"),
+        (lambda t: t.drop(columns="title"), "'title'"),
+        (lambda t: t.assign(title=5), "'title'"),
+        (lambda t: t.assign(category=["A", None]), "'category'"),
+        (lambda t: t.assign(category=None), "'category'"),
+        (lambda t: t.drop(columns="tokens"), "'tokens'"),
+        (lambda t: t.assign(tokens=2.5), "'tokens'"),
+        (lambda t: t.assign(title=[["a"], ["b"]]), "'title'"),
     ],
 )
-def test_a_changed_split_is_refused(copy: Path, changed: Change, fragment: str) -> None:
+def test_changed_split_is_refused(copy: Path, changed: Change, fragment: str) -> None:
     path = copy / "subset/train.parquet"
     changed(pd.read_parquet(path)).to_parquet(path)
     refused(path, fragment)
@@ -321,7 +308,7 @@ def test_changed_labels_are_refused(copy: Path, changed: Any) -> None:
     "change",
     [{"max_title_length": 0}, {"max_title_length": "9"}, {"title_column": None}, {"format": 1}],
 )
-def test_a_changed_description_of_the_source_is_refused(copy: Path, change: dict[str, Any]) -> None:
+def test_changed_source_description_is_refused(copy: Path, change: dict[str, Any]) -> None:
     path = copy / "subset/source.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     refused(path, f"{next(iter(change))}: ")

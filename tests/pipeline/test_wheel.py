@@ -1,4 +1,4 @@
-"""The wheel alone predicts: in an empty environment, without the packages of the pipeline."""
+"""The wheel predicts without the packages of the pipeline, in an otherwise empty environment."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pytest
 from support.tiny_project import ROOT, run_in, write_constraints
 
 pytest_plugins = ["support.tiny_project"]
+pytestmark = pytest.mark.slow
 
 PIPELINE_ONLY = ("torch", "gensim", "lightning", "sklearn", "scipy", "pandas", "dvc")
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the programs of an environment into which the wheel was installed."""
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the programs of a virtual environment into which the wheel was installed."""
     folder = tmp_path_factory.mktemp("wheel")
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True)
@@ -29,40 +30,31 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs
 
 
-@pytest.mark.slow
-def test_the_wheel_predicts_without_the_pipeline(
-    installed: Path, first_project: Path, tmp_path: Path
+def test_wheel_predicts_without_pipeline_packages(
+    programs: Path, first_project: Path, tmp_path: Path
 ) -> None:
+    python = str(programs / "python")
     for module in PIPELINE_ONLY:
-        done = run_in(tmp_path, str(installed / "python"), "-c", f"import {module}", ok=False)
+        done = run_in(tmp_path, python, "-c", f"import {module}", ok=False)
         assert "ModuleNotFoundError" in done.stderr
-    model = first_project / "models" / "ensemble"
-    title = "Procesador Intel Core I5"
-    code = f"import rubro; print(rubro.Classifier.load({str(model)!r}).predict([{title!r}])[0])"
-    from_python = run_in(tmp_path, str(installed / "python"), "-c", code).stdout.strip()
-    command = [str(installed / "rubro"), "predict", "--model", str(model), "--format", "jsonl"]
-    done = run_in(tmp_path, *command, title)
+    model, title = str(first_project / "models" / "ensemble"), "Procesador Intel Core I5"
+    code = f"import rubro; print(rubro.Classifier.load({model!r}).predict([{title!r}])[0])"
+    from_python = run_in(tmp_path, python, "-c", code).stdout.strip()
+    command = [str(programs / "rubro"), "predict", "--model", model, "--format", "jsonl"]
     assert from_python
-    assert f'"{from_python}"' in done.stdout
+    assert f'"{from_python}"' in run_in(tmp_path, *command, title).stdout
 
 
-@pytest.mark.slow
-def test_the_wheel_holds_the_templates_of_report_and_cards(installed: Path) -> None:
-    done = run_in(installed, str(installed / "python"), "-c", "import rubro; print(rubro.__file__)")
-    package = Path(done.stdout.strip()).parent
-    for folder in ("report", "cards"):
-        names = {path.name for path in (package / folder / "templates").iterdir()}
-        assert names == {
-            path.name for path in (ROOT / "src" / "rubro" / folder / "templates").iterdir()
-        }
+def test_wheel_contains_templates_of_report_and_cards(programs: Path) -> None:
+    done = run_in(programs, str(programs / "python"), "-c", "import rubro; print(rubro.__file__)")
+    installed, source = Path(done.stdout.strip()).parent, ROOT / "src" / "rubro"
+    for folder in ("report/templates", "cards/templates"):
+        names = {path.name for path in (source / folder).iterdir()}
+        assert {path.name for path in (installed / folder).iterdir()} == names
 
 
-@pytest.mark.slow
-def test_what_the_wheel_cannot_do_names_the_extra(installed: Path, tmp_path: Path) -> None:
+def test_command_that_needs_an_extra_names_it(programs: Path, tmp_path: Path) -> None:
     (tmp_path / "labelled.csv").write_text("title,category\na,b\n")
-    done = run_in(tmp_path, str(installed / "rubro"), "evaluate", "labelled.csv", ok=False)
-    assert done.returncode == 2
-    assert "rubro[train]" in done.stderr
-    done = run_in(tmp_path, str(installed / "rubro"), "report", ok=False)
+    done = run_in(tmp_path, str(programs / "rubro"), "evaluate", "labelled.csv", ok=False)
     assert done.returncode == 2
     assert "rubro[train]" in done.stderr

@@ -1,6 +1,6 @@
 """The project on a tiny catalogue, in a Git and DVC repository of its own, as fixtures.
 
-A test file takes them with `pytest_plugins = ["support.tiny_project"]`.
+A test file loads them with `pytest_plugins = ["support.tiny_project"]`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
@@ -31,23 +32,17 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def environment() -> dict[str, str]:
-    """Return the environment variables of a user, with the python of the tests first in PATH."""
-    variables = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "DVC_NO_ANALYTICS": "true",
-        **{
-            f"GIT_{who}_{what}": "tests@example.org"
-            for who in ("AUTHOR", "COMMITTER")
-            for what in ("NAME", "EMAIL")
-        },
-    }
+    """Return environment variables for a command, with this Python first in PATH."""
+    identity = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
+    variables = os.environ | dict.fromkeys(identity, "tests@example.org")
+    variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables["DVC_NO_ANALYTICS"] = "true"
     variables.pop("MLFLOW_TRACKING_URI", None)
     return variables
 
 
 def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder as its user would."""
+    """Run a command in a folder; unless ok is False, assert that it succeeds."""
     done = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
     )
@@ -58,7 +53,7 @@ def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.Completed
 
 @contextmanager
 def in_this_process(project: Path) -> Iterator[Callable[[str], str]]:
-    """Run stages in this process, which spares them their imports.
+    """Run stages in this process, which is faster because their imports are loaded already.
 
     Yields:
         Function from the name of a stage to the path of its script.
@@ -85,7 +80,7 @@ def run_here(project: Path, stage: str) -> tuple[int, str]:
 
 
 def copy_project(folder: Path) -> None:
-    """Copy the files of the project that Git tracks or would add to a repository of their own."""
+    """Copy the files of the project that Git tracks or would add, without tests and outputs."""
     listed = run_in(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout
     for name in listed.splitlines():
         source = ROOT / name
@@ -106,7 +101,7 @@ def shrink(params_file: Path) -> None:
 
 
 def change_params(project: Path, **values: object) -> None:
-    """Change keys of params.yaml, wherever they are in it."""
+    """Change keys of params.yaml in every section that has them."""
     file = project / "params.yaml"
     text = file.read_text()
     for key, value in values.items():
@@ -116,7 +111,7 @@ def change_params(project: Path, **values: object) -> None:
 
 
 def write_constraints(folder: Path) -> Path:
-    """Write the versions of requirements.lock without hashes: pip asks for all hashes or none."""
+    """Write the versions of requirements.lock without hashes, because pip needs all or none."""
     locked = (ROOT / "requirements.lock").read_text()
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(re.findall(r"^\w[^\\\n]*", locked, re.MULTILINE)))
@@ -124,6 +119,7 @@ def write_constraints(folder: Path) -> Path:
 
 
 def stages_run(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the names of the stages that a `dvc repro` or an experiment ran."""
     return re.findall(r"Running stage '(\w+)'", done.stdout + done.stderr)
 
 
@@ -140,7 +136,7 @@ def outputs_of(*stages: str) -> list[str]:
 
 
 def digests(project: Path, *names: str) -> dict[str, str]:
-    """Return the SHA-256 of each file, those in folders included."""
+    """Return the SHA-256 of each file, including all files in folders."""
     files = [file for name in names for file in (project / name).rglob("*")]
     files += [project / name for name in names]
     return {
@@ -150,11 +146,26 @@ def digests(project: Path, *names: str) -> dict[str, str]:
     }
 
 
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Poll a condition until it is true; return False if it is still false after some seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def commit(project: Path, message: str) -> None:
+    run_in(project, "git", "add", "--all")
+    run_in(project, "git", "commit", "--quiet", "--message", message)
+
+
 @pytest.fixture(scope="session")
 def first_project(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A repository on a tiny catalogue after its first `dvc repro`, read-only.
+    """A repository with a tiny catalogue after its first `dvc repro`; tests only read it.
 
-    The workers of pytest-xdist share it; the first one makes it.
+    The workers of pytest-xdist share it, and the first worker creates it.
     """
     own = tmp_path_factory.getbasetemp()
     shared = own if worker_id == "master" else own.parent
@@ -170,18 +181,15 @@ def make_first_project(folder: Path) -> Path:
     shrink(folder / "params.yaml")
     write_catalogue(folder / "data" / "sample", rows=6_000)
     run_in(folder, "git", "init", "--quiet", "--initial-branch", "main")
-    run_in(folder, "git", "add", "--all")
-    run_in(folder, "git", "commit", "--quiet", "--message", "tiny")
-    done = run_in(folder, "dvc", "repro")
-    assert stages_run(done) == list(STAGES)
-    run_in(folder, "git", "add", "--all")
-    run_in(folder, "git", "commit", "--quiet", "--message", "first run")
+    commit(folder, "tiny")
+    assert stages_run(run_in(folder, "dvc", "repro")) == list(STAGES)
+    commit(folder, "first run")
     return folder
 
 
 @pytest.fixture
 def project(first_project: Path, tmp_path: Path) -> Path:
-    """A copy of the first project, for one test."""
+    """A copy of the first project that a test may change."""
     folder = tmp_path / "project"
     shutil.copytree(first_project, folder, symlinks=True)
     return folder
