@@ -157,7 +157,7 @@ def svm_alone(folder: Path, stages: dict[str, Any]) -> dict[str, Any]:
     scores = read_json(folder / "metrics" / "evaluate.json", dict[str, Any])["test"]
     outcome = read_json(folder / "metrics" / "train_svm.json", dict[str, Any])
     return {
-        "name": "rubro, the SVM alone",
+        "name": "rubro, only the SVM",
         "seconds": round(sum(stage["seconds"] for stage in needed), 1),
         "megabytes": max(stage["megabytes"] for stage in needed),
         "balanced_accuracy": scores["svm"]["balanced_accuracy"],
