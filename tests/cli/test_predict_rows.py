@@ -1,4 +1,4 @@
-"""Rows in, the same rows with answers out, whatever the files and the titles."""
+"""The rows that `rubro predict` writes for any file and any titles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,9 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
-from rubro.cli.predict import Options, predict
+from rubro.base.text_encoding import known_encoding
+from rubro.cli.predict import main
 from rubro.tables.layouts import find_column, kind_of
 from rubro.tables.records import is_unicode
+from rubro.tables.title_rows import TITLE_NAMES
 
 pytest_plugins = ["support.hand_made"]
 
@@ -31,8 +33,8 @@ Predict = Callable[..., int]
 IDS = ["00012", "x;1", 'q"2', "línea\nnueva", "5"]
 TITLES = ["Mesa ratona", 'Silla "gamer"; azul, alta', "Lámpara\nde pie\r\n2 luces", "❤️", "= taza"]
 CATEGORIES = ["TABLES", "CHAIRS", "LAMPS", "TABLES", "MUGS"]
-INPUTS = ["csv", "tsv", "jsonl", "csv.gz", "tsv.gz", "jsonl.gz", "parquet"]
-OUTPUTS = [*INPUTS]
+FORMATS = ["csv", "tsv", "jsonl", "csv.gz", "tsv.gz", "jsonl.gz", "parquet"]
+NEW_COLUMNS = ["predicted_category", "confidence", "error"]
 
 
 @pytest.fixture
@@ -41,27 +43,11 @@ def run(model: Path) -> Predict:
 
 
 def runner(model: Path) -> Predict:
-    """Return `rubro predict` as a function of its input, its output and other options."""
+    """Return a function that predicts a file with a model."""
 
-    def run(source: Path, output: Path, **changes: Any) -> int:
-        options = {
-            "titles": [str(source)],
-            "model": model,
-            "top": None,
-            "least_confidence": None,
-            "thresholds": None,
-            "details": False,
-            "output": output,
-            "output_format": None,
-            "input_format": None,
-            "column": None,
-            "encoding": None,
-            "separator": None,
-            "batch": 2,
-            "processes": 1,
-            "prefix": "",
-        }
-        return predict(Options(**{**options, **changes}))
+    def run(source: Path, output: Path, **options: Any) -> int:
+        options = {"model": model, "batch": 2, "processes": 1, **options}
+        return main([str(source)], output, **options)
 
     return run
 
@@ -78,7 +64,7 @@ def write(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def read(path: Path, **options: Any) -> list[dict[str, Any]]:
-    """Read a file with pandas, as most who go on with it will."""
+    """Read an output file, csv with pandas as most users will."""
     if "parquet" in path.name:
         return cast(list[dict[str, Any]], pyarrow.parquet.read_table(path).to_pylist())
     if "jsonl" in path.name:
@@ -94,16 +80,22 @@ def values(rows: list[dict[str, Any]], column: str) -> list[Any]:
     return [row[column] for row in rows]
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("source", INPUTS)
-def test_every_kind_of_file_becomes_every_kind(
+def write_objects(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("source", "output"), [*zip(FORMATS, FORMATS[1:] + FORMATS[:1], strict=True), ("csv", "csv")]
+)
+def test_every_format_is_read_and_written(
     tmp_path: Path, run: Predict, source: str, output: str
 ) -> None:
     rows = [{"id": one, "title": other} for one, other in zip(IDS, TITLES, strict=True)]
     path = write(tmp_path / f"in.{source}", rows)
     assert run(path, tmp_path / f"out.{output}") == 0
     answers = read(tmp_path / f"out.{output}")
-    assert list(answers[0]) == ["id", "title", "predicted_category", "confidence", "error"]
+    assert list(answers[0]) == ["id", "title", *NEW_COLUMNS]
     assert values(answers, "id") == IDS
     assert values(answers, "title") == TITLES
     assert values(answers, "predicted_category") == CATEGORIES
@@ -111,13 +103,13 @@ def test_every_kind_of_file_becomes_every_kind(
     assert not any(values(answers, "error"))
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
-def test_each_line_of_a_text_is_a_title(tmp_path: Path, run: Predict, output: str) -> None:
+@pytest.mark.parametrize("output", ["csv", "jsonl.gz", "parquet"])
+def test_each_line_of_a_text_file_is_a_title(tmp_path: Path, run: Predict, output: str) -> None:
     (tmp_path / "in.txt").write_text("mesa\n\n a,b;'c'\"d \r\nsilla", encoding="utf-8")
     assert run(tmp_path / "in.txt", tmp_path / f"out.{output}") == 3
     answers = read(tmp_path / f"out.{output}")
     assert values(answers, "title") == ["mesa", "", " a,b;'c'\"d ", "silla"]
-    assert answers[1]["error"] == "the title is empty"
+    assert [bool(row["error"]) for row in answers] == [False, True, False, False]
     assert not answers[1]["predicted_category"]
 
 
@@ -126,12 +118,9 @@ def test_objects_keep_their_own_keys_and_types(tmp_path: Path, run: Predict) -> 
         {"title": "mesa", "n": 2**70, "deep": {"a": [1, None, "ñ"]}},
         {"other": 1.5, "title": "silla"},
     ]
-    path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run(path, tmp_path / "out.jsonl")
-    new = ("predicted_category", "confidence", "error")
+    run(write_objects(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl")
     answers = read(tmp_path / "out.jsonl")
-    assert [{key: row[key] for key in row if key not in new} for row in answers] == rows
+    assert [{key: row[key] for key in row if key not in NEW_COLUMNS} for row in answers] == rows
 
 
 def test_objects_of_different_keys_share_the_columns_of_a_table(
@@ -142,20 +131,12 @@ def test_objects_of_different_keys_share_the_columns_of_a_table(
         {"title": "silla", "n": None, "big": 1, "share": 1, "is_new": False, "mixed": "a"},
         {"title": "taza", "late": {"a": [1]}, "huge": 2**70},
     ]
-    path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = write_objects(tmp_path / "in.jsonl", rows)
     run(path, tmp_path / "out.parquet")
     table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
-    assert {name: str(table.schema.field(name).type) for name in table.column_names[:8]} == {
-        "title": "string",
-        "n": "int64",
-        "big": "int64",
-        "share": "double",
-        "is_new": "bool",
-        "mixed": "string",
-        "late": "string",
-        "huge": "string",
-    }
+    assert list(map(str, table.schema.types[:8])) == [
+        *("string", "int64", "int64", "double", "bool", "string", "string", "string")
+    ]
     assert table["mixed"].to_pylist() == ["1", "a", None]
     assert table["big"].to_pylist() == [2**60, 1, None]
     assert table["late"].to_pylist() == [None, None, '{"a": [1]}']
@@ -165,15 +146,14 @@ def test_objects_of_different_keys_share_the_columns_of_a_table(
     assert values(answers, "huge") == ["", "", str(2**70)]
 
 
-def test_objects_with_too_many_keys_are_no_table(tmp_path: Path, run: Predict) -> None:
-    path = tmp_path / "in.jsonl"
-    path.write_text("".join(f'{{"title": "mesa", "{n}": 1}}\n' for n in range(1001)))
-    with pytest.raises(DataError, match="more than 1000 different keys make no table; write jsonl"):
+def test_objects_with_too_many_keys_are_only_written_as_jsonl(tmp_path: Path, run: Predict) -> None:
+    path = write_objects(tmp_path / "in.jsonl", [{"title": "a", f"{n}": 1} for n in range(1001)])
+    with pytest.raises(DataError, match=r"1000.*jsonl"):
         run(path, tmp_path / "out.csv")
     assert run(path, tmp_path / "out.jsonl") == 0
 
 
-def test_columns_of_parquet_keep_their_types_in_parquet_and_become_text_elsewhere(
+def test_parquet_columns_keep_their_types_and_become_text_in_csv(
     tmp_path: Path, run: Predict
 ) -> None:
     table = pyarrow.table(
@@ -194,37 +174,32 @@ def test_columns_of_parquet_keep_their_types_in_parquet_and_become_text_elsewher
     assert answers.select(table.column_names[1:]).drop_columns("weight") == table.drop_columns(
         ["title", "weight"]
     )
-    with pytest.raises(DataError, match=r"column 'beyond': .* cannot be written as text"):
+    with pytest.raises(DataError, match="column 'beyond'"):
         run(tmp_path / "in.parquet", tmp_path / "out.csv")
     pyarrow.parquet.write_table(table.drop_columns("beyond"), tmp_path / "in.parquet")
     run(tmp_path / "in.parquet", tmp_path / "out.csv")
     first, second = read(tmp_path / "out.csv")
-    assert first | {"predicted_category": "", "confidence": ""} == {
+    assert {name: first[name] for name in first if name not in NEW_COLUMNS} == {
         "title": "mesa",
         "time": "2020-01-02 03:00:00.000000000",
         "price": "1.50",
         "weight": "",
         "tags": '["a", "ñ"]',
         "raw": r"a\xff",
-        "predicted_category": "",
-        "confidence": "",
-        "error": "",
     }
     assert second["weight"] == "1.25"
 
 
-def test_titles_missing_in_parquet_are_reported(tmp_path: Path, run: Predict) -> None:
+def test_missing_titles_in_parquet_are_reported(tmp_path: Path, run: Predict) -> None:
     pd.DataFrame({"title": ["mesa", None, " "]}).to_parquet(tmp_path / "in.parquet")
     assert run(tmp_path / "in.parquet", tmp_path / "out.parquet") == 3
     answers = read(tmp_path / "out.parquet")
-    assert values(answers, "error") == [None, "no title", "the title is empty"]
+    assert [error is None for error in values(answers, "error")] == [True, False, False]
     assert values(answers, "predicted_category") == ["TABLES", None, None]
 
 
 @pytest.mark.parametrize("source", ["csv", "json", "jsonl", "parquet"])
-def test_numbers_are_titles_in_every_kind_of_file(
-    tmp_path: Path, run: Predict, source: str
-) -> None:
+def test_numbers_are_titles_in_every_format(tmp_path: Path, run: Predict, source: str) -> None:
     rows = pd.DataFrame({"title": [808, 205]})
     if source == "parquet":
         rows.to_parquet(tmp_path / "in.parquet")
@@ -241,7 +216,7 @@ def test_numbers_are_titles_in_every_kind_of_file(
 # Rows that cannot be read
 
 
-def test_unreadable_rows_of_csv_keep_their_place_and_what_was_read(
+def test_unreadable_rows_of_csv_keep_their_place_and_their_cells(
     tmp_path: Path, run: Predict
 ) -> None:
     (tmp_path / "in.csv").write_bytes(
@@ -252,15 +227,16 @@ def test_unreadable_rows_of_csv_keep_their_place_and_what_was_read(
     answers = read(tmp_path / "out.csv")
     assert values(answers, "id") == ["1", "2", "3", "", "5", "", "7"]
     assert values(answers, "title") == ["mesa ñ", "", "silla", "", "caf\ufffd", "", "taza"]
-    assert values(answers, "error") == [
-        "",
-        "line 3: 1 field, and the header has 2",
-        "line 4: 4 fields, and the header has 2; without a column: alta, azul",
-        "line 5: not CSV (',' expected after '\"')",
-        "line 6: not utf-8 text; set --encoding, for instance to latin-1",
-        "line 8: more than 1048576 characters in a line",
-        "",
-    ]
+    assert_errors(
+        answers,
+        *("", "line 3: .*2", "line 4: .*2.*alta, azul", "line 5: .*','", "line 6: .*--encoding"),
+        *("line 8: .*1048576", ""),
+    )
+
+
+def assert_errors(answers: list[dict[str, Any]], *patterns: str) -> None:
+    for row, pattern in zip(answers, patterns, strict=True):
+        assert re.fullmatch(f"{pattern}.*" if pattern else "", row["error"] or "")
 
 
 def test_unreadable_rows_of_jsonl_keep_their_place(tmp_path: Path, run: Predict) -> None:
@@ -273,25 +249,19 @@ def test_unreadable_rows_of_jsonl_keep_their_place(tmp_path: Path, run: Predict)
     for kind in ("jsonl", "csv", "parquet"):
         assert run(tmp_path / "in.jsonl", tmp_path / f"out.{kind}") == 3
         answers = read(tmp_path / f"out.{kind}")
-        not_text = "not utf-8 text; set --encoding, for instance to latin-1"
-        assert [row["error"] or "" for row in answers] == [
-            "",
-            "no title",
-            "no title",
-            "the title is not text: [5]",
-            "the title is empty",
-            "line 6: not JSON: 'no'",
-            "line 7: JSON, but no object: '[1]'",
-            f"line 8: {not_text}",
-            f"line 9: {not_text}",
-        ]
+        assert_errors(
+            answers,
+            *("", ".*title", ".*title", r".*title.*\[5\]", ".*title.*empty", "line 6: .*'no'"),
+            *(r"line 7: .*'\[1\]'", "line 8: .*--encoding", "line 9: .*--encoding"),
+        )
         assert answers[8]["title"] == "\ufffd"
         assert "\ufffd" in answers[8]
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
-@pytest.mark.parametrize("depth", [98, 100, 500, 900, 990])
-def test_an_object_nested_too_deep_costs_its_row(
+@pytest.mark.parametrize(
+    ("kind", "depth"), [("jsonl", 98), ("jsonl", 100), ("csv", 500), ("parquet", 900), ("csv", 990)]
+)
+def test_an_object_that_is_nested_too_deep_has_an_error(
     tmp_path: Path, run: Predict, kind: str, depth: int
 ) -> None:
     deep = '{"title": "mesa", "x": ' + "[" * depth + "]" * depth + "}\n"
@@ -299,17 +269,13 @@ def test_an_object_nested_too_deep_costs_its_row(
     run(tmp_path / "in.jsonl", tmp_path / f"out.{kind}")
     first, second = read(tmp_path / f"out.{kind}")
     assert second["predicted_category"] == "CHAIRS"
-    if depth < 100:
-        assert first["predicted_category"] == "TABLES"
-    else:
-        assert re.search("nested more than 100 deep|not JSON", first["error"])
+    assert (first["predicted_category"] == "TABLES") == (depth < 100)
+    assert bool(first["error"]) == (depth >= 100)
 
 
-def test_a_quote_that_is_never_closed_is_one_message_and_no_file(
-    tmp_path: Path, run: Predict
-) -> None:
+def test_an_open_quote_gives_one_message_and_no_file(tmp_path: Path, run: Predict) -> None:
     (tmp_path / "in.csv").write_text('title,id\n"mesa,1\n' + "silla,2\n" * 2000)
-    with pytest.raises(DataError, match=r"in\.csv:2: a quote opens here and is not closed"):
+    with pytest.raises(DataError, match=r"in\.csv:2: "):
         run(tmp_path / "in.csv", tmp_path / "out.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
@@ -329,14 +295,11 @@ def test_a_quote_that_is_never_closed_is_one_message_and_no_file(
         (["titles"], None),
     ],
 )
-def test_the_column_of_titles_is_known_by_common_names(
-    columns: list[str], found: str | None
-) -> None:
-    names = ("title", "titulo", "nombre", "name", "product title")
-    assert find_column(columns, names) == found
+def test_common_names_of_the_title_column_are_found(columns: list[str], found: str | None) -> None:
+    assert find_column(columns, TITLE_NAMES) == found
 
 
-def test_the_column_of_the_models_training_comes_first(
+def test_the_title_column_of_the_training_data_comes_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from support.hand_made import write_model
@@ -345,49 +308,47 @@ def test_the_column_of_the_models_training_comes_first(
     write(tmp_path / "in.csv", [{"title": "mesa", "producto": "silla"}])
     run(tmp_path / "in.csv", tmp_path / "out.csv")
     assert read(tmp_path / "out.csv")[0]["predicted_category"] == "CHAIRS"
-    assert "in.csv: titles from column 'producto'" in capsys.readouterr().err
+    assert "'producto'" in capsys.readouterr().err
 
 
-def test_a_named_column_is_taken_and_not_talked_about(
+def test_a_named_column_is_used_without_a_message(
     tmp_path: Path, run: Predict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "in.csv", [{"title": "mesa", " what ": "silla"}])
     run(tmp_path / "in.csv", tmp_path / "out.csv", column="what")
     assert read(tmp_path / "out.csv")[0]["predicted_category"] == "CHAIRS"
-    assert "from column" not in capsys.readouterr().err
+    assert "what" not in capsys.readouterr().err
 
 
-def test_the_only_column_will_do(tmp_path: Path, run: Predict) -> None:
+def test_the_only_column_is_the_title_column(tmp_path: Path, run: Predict) -> None:
     (tmp_path / "in.csv").write_text("producto\nmesa\n")
     run(tmp_path / "in.csv", tmp_path / "out.csv")
     assert read(tmp_path / "out.csv")[0]["predicted_category"] == "TABLES"
 
 
 @pytest.mark.parametrize(
-    ("text", "column", "message"),
+    ("text", "column", "facts"),
     [
-        ("a,b\n1,2\n", None, r"no column 'title', nor .* \(found: a, b\); set --column"),
-        ("a,b\n1,2\n", "c", r"no column 'c' \(found: a, b\); set --column to one of them"),
-        ("title,title\n1,2\n", None, "column 'title' is there twice; rename one"),
-        (
-            "a,título\n\u0081,2\n",
-            None,
-            "header is not utf-8 text: .*; set --encoding, for instance",
-        ),
+        ("a,b\n1,2\n", None, r"'title'.*\(found: a, b\).*--column"),
+        ("a,b\n1,2\n", "c", r"'c'.*\(found: a, b\).*--column"),
+        ("title,title\n1,2\n", None, "'title'"),
+        ("a,título\n\u0081,2\n", None, ":1: .*utf-8.*--encoding"),
     ],
 )
-def test_columns_that_cannot_be_used_are_one_message(
-    tmp_path: Path, run: Predict, text: str, column: str | None, message: str
+def test_unusable_columns_give_one_message(
+    tmp_path: Path, run: Predict, text: str, column: str | None, facts: str
 ) -> None:
     (tmp_path / "in.csv").write_bytes(text.encode("latin-1"))
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=rf"in\.csv.*{facts}"):
         run(tmp_path / "in.csv", tmp_path / "out.csv", column=column)
 
 
 @pytest.mark.parametrize("source", ["csv", "jsonl", "parquet"])
-def test_a_column_of_the_input_is_never_replaced(tmp_path: Path, run: Predict, source: str) -> None:
+def test_a_column_of_the_input_is_not_overwritten(
+    tmp_path: Path, run: Predict, source: str
+) -> None:
     path = write(tmp_path / f"in.{source}", [{"title": "mesa", "error": "mine"}])
-    with pytest.raises(DataError, match="there is a column 'error' already; set --prefix"):
+    with pytest.raises(DataError, match=r"'error'.*--prefix"):
         run(path, tmp_path / f"out.{source}")
     assert run(path, tmp_path / f"out.{source}", prefix="rubro_") == 0
     (answer,) = read(tmp_path / f"out.{source}")
@@ -395,22 +356,21 @@ def test_a_column_of_the_input_is_never_replaced(tmp_path: Path, run: Predict, s
     assert answer["rubro_predicted_category"] == "TABLES"
 
 
-def test_columns_of_one_name_stay_in_csv_and_are_refused_elsewhere(
-    tmp_path: Path, run: Predict
-) -> None:
+def test_duplicate_columns_are_only_written_as_csv(tmp_path: Path, run: Predict) -> None:
     (tmp_path / "in.csv").write_text("title,x,x,,\nmesa,1,2,3,4\n")
     run(tmp_path / "in.csv", tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text().split("\n")[1].startswith("mesa,1,2,3,4,TABLES,")
-    with pytest.raises(DataError, match="column 'x' is there twice, which jsonl cannot hold"):
+    with pytest.raises(DataError, match=r"'x'.*jsonl"):
         run(tmp_path / "in.csv", tmp_path / "out.jsonl")
 
 
 # Encodings and dialects
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "txt"])
-def test_a_byte_order_mark_tells_the_encoding(
+@pytest.mark.parametrize(
+    ("kind", "encoding"), [("csv", "utf-8-sig"), ("jsonl", "utf-16"), ("txt", "utf-16-be")]
+)
+def test_the_encoding_is_detected_from_a_byte_order_mark(
     tmp_path: Path, run: Predict, kind: str, encoding: str
 ) -> None:
     text = {"csv": "title\nlámpara\n", "jsonl": '{"title": "lámpara"}\n', "txt": "lámpara\n"}[kind]
@@ -422,22 +382,19 @@ def test_a_byte_order_mark_tells_the_encoding(
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "UTF8"])
-def test_another_encoding_is_read_when_named(tmp_path: Path, run: Predict, encoding: str) -> None:
+def test_a_given_encoding_is_used(tmp_path: Path, run: Predict, encoding: str) -> None:
     (tmp_path / "in.csv").write_bytes("título\nlámpara\n".encode(encoding))
     assert run(tmp_path / "in.csv", tmp_path / "out.csv", encoding=encoding) == 0
     assert read(tmp_path / "out.csv")[0]["predicted_category"] == "LAMPS"
 
 
 @pytest.mark.parametrize("encoding", ["klingon", "base64", "rot13", "a\0b", ""])
-def test_an_unknown_encoding_is_one_message(tmp_path: Path, run: Predict, encoding: str) -> None:
-    (tmp_path / "in.csv").write_text("title\nmesa\n")
-    with pytest.raises(DataError, match="unknown encoding; for instance utf-8"):
-        run(tmp_path / "in.csv", tmp_path / "out.csv", encoding=encoding)
+def test_an_unknown_encoding_is_rejected(encoding: str) -> None:
+    with pytest.raises(ValueError, match="utf-8, latin-1"):
+        known_encoding(encoding)
 
 
-def test_what_excel_writes_in_spanish_comes_back_as_it_writes_it(
-    tmp_path: Path, run: Predict
-) -> None:
+def test_a_csv_file_of_a_spanish_excel_keeps_its_dialect(tmp_path: Path, run: Predict) -> None:
     (tmp_path / "in.csv").write_bytes('\ufefftítulo;precio\r\n"mesa; alta";1,5\r\n'.encode())
     run(tmp_path / "in.csv", tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_bytes().startswith("\ufefftítulo;precio;".encode())
@@ -449,7 +406,7 @@ def test_what_excel_writes_in_spanish_comes_back_as_it_writes_it(
 # Answers
 
 
-def test_the_best_categories_stand_in_order(tmp_path: Path, run: Predict) -> None:
+def test_the_best_categories_are_in_order(tmp_path: Path, run: Predict) -> None:
     write(tmp_path / "in.csv", [{"title": "mesa y silla"}])
     run(tmp_path / "in.csv", tmp_path / "out.csv", top=99)
     (answer,) = read(tmp_path / "out.csv")
@@ -461,17 +418,17 @@ def test_the_best_categories_stand_in_order(tmp_path: Path, run: Predict) -> Non
     assert sum(shares) == pytest.approx(1, abs=1e-5)
 
 
-def test_below_the_least_confidence_only_a_guess_is_left(tmp_path: Path, run: Predict) -> None:
+def test_below_the_minimum_confidence_only_a_guess_is_given(tmp_path: Path, run: Predict) -> None:
     write(tmp_path / "in.csv", [{"title": "mesa"}, {"title": "nada"}])
-    assert run(tmp_path / "in.csv", tmp_path / "out.csv", least_confidence=0.8) == 0
+    assert run(tmp_path / "in.csv", tmp_path / "out.csv", min_confidence=0.8) == 0
     answers = read(tmp_path / "out.csv")
     assert values(answers, "predicted_category") == ["TABLES", ""]
     assert values(answers, "best_guess") == ["TABLES", "TABLES"]
     assert float(answers[1]["confidence"]) < 0.8
 
 
-@pytest.mark.parametrize("batch", [1, 2, 1000])
-def test_the_batch_changes_no_answer(tmp_path: Path, run: Predict, batch: int) -> None:
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_answers_do_not_depend_on_the_batch_size(tmp_path: Path, run: Predict, batch: int) -> None:
     write(tmp_path / "in.csv", [{"title": title} for title in TITLES * 3])
     run(tmp_path / "in.csv", tmp_path / "out.csv", batch=batch)
     assert values(read(tmp_path / "out.csv"), "predicted_category") == CATEGORIES * 3
@@ -483,16 +440,14 @@ def test_a_parquet_output_of_many_batches_has_few_row_groups(tmp_path: Path, run
     assert pyarrow.parquet.ParquetFile(tmp_path / "out.parquet").num_row_groups == 1
 
 
-def test_the_same_gzip_bytes_come_out_each_time(tmp_path: Path, run: Predict) -> None:
+def test_gzip_output_is_reproducible(tmp_path: Path, run: Predict) -> None:
     write(tmp_path / "in.csv", [{"title": "mesa"}])
-    contents = set()
     for name in ("a.csv.gz", "b.csv.gz"):
         run(tmp_path / "in.csv", tmp_path / name)
-        contents.add((tmp_path / name).read_bytes())
-    assert len(contents) == 1
+    assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
 
 
-def test_a_file_without_rows_gives_one_without_rows(tmp_path: Path, run: Predict) -> None:
+def test_an_input_without_rows_gives_an_output_without_rows(tmp_path: Path, run: Predict) -> None:
     (tmp_path / "in.csv").write_text("id,title\n")
     for kind in ("csv", "jsonl", "parquet"):
         assert run(tmp_path / "in.csv", tmp_path / f"out.{kind}") == 0
@@ -504,7 +459,7 @@ def test_a_file_without_rows_gives_one_without_rows(tmp_path: Path, run: Predict
 # Output files
 
 
-def test_a_link_stays_a_link_and_permissions_stay(tmp_path: Path, run: Predict) -> None:
+def test_the_output_keeps_a_symbolic_link_and_permissions(tmp_path: Path, run: Predict) -> None:
     write(tmp_path / "in.csv", [{"title": "mesa"}])
     (tmp_path / "real.csv").write_text("old")
     (tmp_path / "real.csv").chmod(0o600)
@@ -515,36 +470,32 @@ def test_a_link_stays_a_link_and_permissions_stay(tmp_path: Path, run: Predict) 
     assert read(tmp_path / "real.csv")[0]["predicted_category"] == "TABLES"
 
 
-def test_the_input_may_be_the_output(tmp_path: Path, run: Predict) -> None:
+def test_the_input_can_be_overwritten(tmp_path: Path, run: Predict) -> None:
     path = write(tmp_path / "x.csv", [{"title": "mesa"}] * 5)
     run(path, path)
     assert values(read(path), "predicted_category") == ["TABLES"] * 5
 
 
-def test_a_device_is_written_and_not_replaced(tmp_path: Path, run: Predict) -> None:
+def test_a_device_is_not_replaced(tmp_path: Path, run: Predict) -> None:
     write(tmp_path / "in.csv", [{"title": "mesa"}])
-    run(tmp_path / "in.csv", Path("/dev/null"), output_format="csv")
+    run(tmp_path / "in.csv", Path("/dev/null"), format="csv")
     assert Path("/dev/null").is_char_device()
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("out.xls", "unknown kind of file; end its name with .csv"),
-        ("nowhere/out.csv", "nowhere: no such folder; make it first"),
-        ("folder.csv", "folder.csv: a folder; name a file in it"),
-    ],
+    ("name", "facts"),
+    [("out.xls", "--format"), ("nowhere/out.csv", "nowhere: "), ("folder.csv", "folder.csv: ")],
 )
-def test_an_output_that_cannot_be_is_one_message(
-    tmp_path: Path, run: Predict, name: str, message: str
+def test_an_unusable_output_gives_one_message(
+    tmp_path: Path, run: Predict, name: str, facts: str
 ) -> None:
     write(tmp_path / "in.csv", [{"title": "mesa"}])
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=facts):
         run(tmp_path / "in.csv", tmp_path / name)
 
 
-def test_names_tell_the_kinds_of_files() -> None:
+def test_the_format_is_detected_from_the_file_name() -> None:
     names = ["a.csv", "A.CSV.GZ", "a.b.jsonl", "a.parquet", "a.parquet.gz", "csv", "a.txt.gz"]
     kinds = [kind_of(Path(name)) for name in names]
     assert kinds == ["csv", "csv", "jsonl", "parquet", None, None, "txt"]
@@ -552,31 +503,13 @@ def test_names_tell_the_kinds_of_files() -> None:
 
 # Any titles, any columns
 
+UNUSUAL_TITLES = [
+    *("", " ", "\0", "=1+1", "@SUM(A1)", '"', '""', "a\nb", "a\rb", "\r\n", ";", ",", "\t"),
+    *("\u2028", "\u202eabc", "\ufeffa", "مرحبا", "👩\u200d👧", "\ud800", "\udcff", "\x1b[2J"),
+    "mesa ñ" * 150_000,
+]
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=30) | st.sampled_from(
-    [
-        "",
-        " ",
-        "\0",
-        "=1+1",
-        "@SUM(A1)",
-        '"',
-        '""',
-        "a\nb",
-        "a\rb",
-        "\r\n",
-        ";",
-        ",",
-        "\t",
-        "\u2028",
-        "\u202eabc",
-        "\ufeffa",
-        "مرحبا",
-        "👩\u200d👧",
-        "\ud800",
-        "\udcff",
-        "\x1b[2J",
-        "mesa ñ" * 150_000,
-    ]
+    UNUSUAL_TITLES
 )
 PLAIN_TEXT = st.text(
     st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from("\n\r\",;\t'\\"),
@@ -589,7 +522,7 @@ SLOW = settings(
 
 @SLOW
 @given(st.lists(ANY_TEXT, min_size=1, max_size=6), st.sampled_from(["csv", "jsonl", "parquet"]))
-def test_any_title_is_answered_or_reported_in_its_place(
+def test_any_title_has_an_answer_or_an_error_in_its_place(
     tmp_path: Path, run: Predict, titles: list[str], kind: str
 ) -> None:
     lines = [
@@ -612,7 +545,7 @@ def test_any_title_is_answered_or_reported_in_its_place(
 @SLOW
 @given(st.data())
 def test_any_csv_keeps_its_columns(tmp_path: Path, run: Predict, data: st.DataObject) -> None:
-    """Any separator in any field: what Python's csv reads from it is what it read before."""
+    """Python's csv reads the same cells before and after, whatever the fields contain."""
     width = data.draw(st.integers(1, 4))
     header = [*data.draw(st.lists(PLAIN_TEXT.filter(_is_name), min_size=width, max_size=width))]
     place = data.draw(st.integers(0, width - 1))
@@ -632,9 +565,8 @@ def test_any_csv_keeps_its_columns(tmp_path: Path, run: Predict, data: st.DataOb
 
 
 def _is_name(name: str) -> bool:
-    """Whether it can be in a header: one line, not a column of titles, not one of ours."""
-    taken = ("title", "error", "confidence", "predicted_category")
-    return not set("\n\r") & set(name) and name.strip() not in taken
+    """Return whether a header can contain the name, apart from title and the new columns."""
+    return not set("\n\r") & set(name) and name.strip() not in ["title", *NEW_COLUMNS]
 
 
 def _csv(rows: list[list[str]]) -> bytes:
@@ -647,7 +579,7 @@ def _csv(rows: list[list[str]]) -> bytes:
 @given(
     st.binary(max_size=200), st.sampled_from(["csv", "tsv", "jsonl", "txt", "parquet", "csv.gz"])
 )
-def test_any_bytes_are_read_or_refused(
+def test_any_bytes_are_read_or_rejected(
     tmp_path: Path, run: Predict, content: bytes, kind: str
 ) -> None:
     path = tmp_path / f"in.{kind}"
@@ -663,15 +595,14 @@ def test_any_bytes_are_read_or_refused(
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_the_output_is_the_same_for_any_number_of_processes(
+def test_the_output_does_not_depend_on_the_number_of_processes(
     kind: str, run: Predict, tmp_path: Path
 ) -> None:
     rows = [{"id": n, "title": TITLES[n % 5] if n % 7 else "", "more": "x" * n} for n in range(60)]
     pd.DataFrame(rows).to_parquet(tmp_path / "in.parquet")
-    outputs = []
+    outputs = set()
     for processes in (1, 2, 3):
         output = tmp_path / f"{processes}.{kind}"
         assert run(tmp_path / "in.parquet", output, processes=processes, top=2) == 3
-        outputs.append(output.read_bytes())
-    assert outputs[0] == outputs[1] == outputs[2]
-    assert outputs[0]
+        outputs.add(output.read_bytes())
+    assert len(outputs) == 1

@@ -423,4 +423,4 @@ def test_an_address_in_use_is_answered_with_one_line(server: Server, model: Path
 
 
 def test_a_folder_without_a_model_is_answered_with_one_line(tmp_path: Path) -> None:
-    assert "no model there" in refused(tmp_path)
+    assert "`make repro`" in refused(tmp_path)
