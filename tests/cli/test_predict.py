@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import gzip
 import io
 import json
@@ -13,9 +14,11 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -114,13 +117,17 @@ def test_parquet_is_read_from_and_written_to_pipes(rubro: Command) -> None:
     assert table["id"].to_pylist() == [1, 2]
 
 
+def is_empty(pipe: int) -> bool:
+    return fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) == bytes(4)
+
+
 def test_a_pipe_that_starts_slowly_is_read(tmp_path: Path, model: Path) -> None:
     with started(tmp_path, model) as process:
         assert process.stdin is not None
         for piece in (b"ti", b"tle,id\nme", b"sa,1\n"):
             process.stdin.write(piece)
             process.stdin.flush()
-            time.sleep(0.2)
+            wait_for(partial(is_empty, process.stdin.fileno()))
         output, _ = process.communicate(timeout=60)
     assert categories(output) == ["TABLES"]
 
