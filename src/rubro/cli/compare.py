@@ -11,7 +11,7 @@ rubro compare --format csv > experiments.csv
 Metrics in metrics/evaluate.json have names such as test.cnn.accuracy. Metrics in other files are
 prefixed with the file name, such as train_cnn.best.epoch.
 
-Exit codes: 0 if done, 2 if there is no such experiment or metric, or no Git repository.
+Exit codes: 0 if done, 2 if an experiment, a metric or the Git repository is not found.
 """
 
 from typing import Annotated, Literal

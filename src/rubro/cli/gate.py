@@ -1,7 +1,7 @@
 """Fail if a metric got worse than seed noise explains.
 
-The metrics of the working tree are compared with those of a Git revision. Changed params and rerun
-stages are listed. The comparison needs only Git: no DVC cache and no data.
+The metrics of the working tree are compared with the metrics of a Git revision. Changed params and
+rerun stages are listed. The comparison needs Git only, without a DVC cache or data.
 
 \b
 rubro gate

@@ -114,7 +114,7 @@ def _category_column(
     found = find_column(names, usual if wanted is None else [wanted])
     if found is None:
         raise DataError(
-            f"{source.name}: there is no category column {wanted or usual[0]!r} "
+            f"{source.name}: category column {wanted or usual[0]!r} does not exist "
             f"(found: {listed(columns)}); set --category-column"
         )
     say(f"{source.name}: titles from column {source.title_column!r}, categories from {found!r}")

@@ -10,7 +10,7 @@ rubro report --split validation --output validation.html --images pictures
 
 Requires the training packages: pip install 'rubro[train]'.
 
-Exit codes: 0 if the page is written, 2 if metrics are missing or a file is wrong, 130 if interrupted.
+Exit codes: 0 if the page is written, 2 if no metrics are found or a file is wrong, 130 if interrupted.
 """
 
 from pathlib import Path

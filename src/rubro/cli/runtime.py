@@ -28,8 +28,8 @@ def exit_codes(ctx: Any) -> Iterator[None]:
     """Turn the errors and signals that end a command into messages and exit codes.
 
     A missing package is reported together with the command that installs it. Ctrl-C and a closed
-    output pipe end the command without a message; any other signal is named. The exit codes are
-    those of `reported_errors`, and 141 for a closed pipe.
+    output pipe end the command without a message; any other signal is named. The exit code is 141
+    for a closed pipe, and otherwise as in `reported_errors`.
 
     Args:
         ctx: Context of click, which knows the name of the command.

@@ -32,7 +32,7 @@ def main(
     trials: Annotated[
         int,
         typer.Option(
-            min=1, metavar="N", help="Total number of trials, including those of earlier calls."
+            min=1, metavar="N", help="Total number of trials, including trials of earlier calls."
         ),
     ] = 20,
     metric: Annotated[

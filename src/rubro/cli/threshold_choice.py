@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -78,10 +78,9 @@ def chosen_thresholds(
         Thresholds with the counts of the predictions that they accept.
     """
 
-    def chosen(selected: np.ndarray) -> Threshold:
+    def chosen(selected: np.ndarray) -> float | None:
         confidences, right = predictions.confidences[selected], predictions.right[selected]
-        confidence = choose(confidences, right, precision, _COVERAGE)
-        return Threshold(confidence=confidence, **_NOT_MEASURED)
+        return choose(confidences, right, precision, _COVERAGE)
 
     minimum = least_titles(precision, _COVERAGE)
     # Categories are grouped by their number of titles only. Grouping them by precision would weaken
@@ -92,17 +91,18 @@ def chosen_thresholds(
     categories = {}
     for name in classifier.classes_:
         is_own = counts[name] >= minimum
-        threshold = chosen(predictions.categories == name) if is_own else together
-        basis: Literal["own", "together"] = "own" if is_own else "together"
-        categories[name] = CategoryThreshold(**threshold.model_dump(), basis=basis)
+        confidence = chosen(predictions.categories == name) if is_own else together
+        categories[name] = CategoryThreshold(
+            confidence=confidence, basis="own" if is_own else "together", **_NOT_MEASURED
+        )
     thresholds = Thresholds(
         model=classifier.name,
         fingerprint=fingerprint(folder),
         precision=precision,
         coverage=_COVERAGE,
         least_titles=minimum,
-        single=chosen(np.ones_like(few)),
-        together=together,
+        single=Threshold(confidence=chosen(np.ones_like(few)), **_NOT_MEASURED),
+        together=Threshold(confidence=together, **_NOT_MEASURED),
         categories=categories,
         all=Kept(**_NOT_MEASURED),
     )

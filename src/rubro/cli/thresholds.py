@@ -106,10 +106,9 @@ def _show(thresholds: Thresholds, file: str) -> None:
     few = sum(each.basis == "together" for each in thresholds.categories.values())
     lines = [("all categories", "", *_cells(thresholds.all))]
     if few:
-        name = f"{few:,} categories with fewer than {thresholds.least_titles:,} titles, together"
+        name = f"categories with fewer than {thresholds.least_titles:,} titles ({few:,})"
         lines.append((name, _bound(thresholds.together), *_cells(thresholds.together)))
-    name = "one threshold for all categories"
-    lines.append((name, _bound(thresholds.single), *_cells(thresholds.single)))
+    lines.append(("one threshold for all", _bound(thresholds.single), *_cells(thresholds.single)))
     columns = ("threshold", "titles", "kept", "right", f"{thresholds.coverage:.0%} interval")
     title = f"{thresholds.model}: promised precision {thresholds.precision:g}; {file}"
     show_table(title, lines, ("", *columns))
