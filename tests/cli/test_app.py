@@ -1,4 +1,4 @@
-"""The `rubro` command, as its users call it."""
+"""`rubro` itself, and its commands check, overrides and sample."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from rubro import __version__
 from rubro.base.params_file import override_value
-from rubro.cli import app
+from rubro.cli import COMMANDS, app
 
 ROOT = Path(__file__).resolve().parents[2]
+PARAMS = str(ROOT / "params.yaml")
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -23,13 +24,35 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_check_accepts_the_projects_params() -> None:
-    assert run("check", str(ROOT / "params.yaml")) == (0, "")
+def test_version_is_the_version_of_the_package() -> None:
+    assert run("--version") == (0, f"rubro {__version__}\n")
 
 
-def test_check_names_the_line_of_a_mistyped_section(tmp_path: Path) -> None:
+def test_help_lists_every_command_with_its_summary() -> None:
+    _, output = run("--help")
+    listed = dict(line.split(maxsplit=1) for line in output.split("Commands:\n")[1].splitlines())
+    assert tuple(listed) == COMMANDS
+    for name, summary in listed.items():
+        assert f"\n  {summary}\n" in run(name, "--help")[1]
+
+
+def test_help_of_a_command_shows_its_examples() -> None:
+    assert "\n  rubro predict catalogue.csv -o answers.csv\n" in run("predict", "--help")[1]
+
+
+def test_a_mistyped_command_is_corrected() -> None:
+    code, output = run("predcit")
+    assert code == 2
+    assert "'predict'" in output
+
+
+def test_check_accepts_the_params_of_the_project() -> None:
+    assert run("check", PARAMS) == (0, "")
+
+
+def test_check_reports_the_line_of_a_mistyped_section(tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
-    shutil.copy(ROOT / "params.yaml", params)
+    shutil.copy(PARAMS, params)
     lines = len(params.read_text().splitlines())
     with params.open("a") as file:
         file.write("tain_mlp:\n  max_epochs: 3\n")
@@ -40,14 +63,12 @@ def test_check_names_the_line_of_a_mistyped_section(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert f"params.yaml:{lines + 1}: tain_mlp: unknown key" in done.stderr
-    assert "did you mean 'train_mlp'?" in done.stderr
+    assert f"params.yaml:{lines + 1}: tain_mlp" in done.stderr
+    assert "'train_mlp'" in done.stderr
 
 
 def test_overrides_prints_options_of_dvc() -> None:
-    code, output = run(
-        "overrides", str(ROOT / "presets/original.yaml"), "--params", str(ROOT / "params.yaml")
-    )
+    code, output = run("overrides", str(ROOT / "presets/original.yaml"), "--params", PARAMS)
     assert code == 0
     options = output.split()
     assert options[::2] == ["-S"] * (len(options) // 2)
@@ -55,58 +76,34 @@ def test_overrides_prints_options_of_dvc() -> None:
     assert "networks.embedding_scale=null" in options
 
 
-def test_overrides_are_quoted_for_the_shell_where_they_need_it(tmp_path: Path) -> None:
+def test_overrides_are_quoted_for_the_shell_if_necessary(tmp_path: Path) -> None:
     columns = {"title_column": "it's a título", "category_column": 'a "b", {$HOME} `c` *'}
     preset = tmp_path / "preset.yaml"
     preset.write_text(json.dumps({"data": columns}))
-    _, output = run("overrides", str(preset), "--params", str(ROOT / "params.yaml"))
+    _, output = run("overrides", str(preset), "--params", PARAMS)
     show = "import json, sys; print(json.dumps(sys.argv[1:]))"
-    words = subprocess.run(
-        ["sh", "-c", "eval \"$0 -c '$1' $2\"", sys.executable, show, output],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert json.loads(words) == [
-        "-S",
-        f"data.title_column={override_value(columns['title_column'])}",
-        "-S",
-        f"data.category_column={override_value(columns['category_column'])}",
-    ]
+    command = ["sh", "-c", "eval \"$0 -c '$1' $2\"", sys.executable, show, output]
+    words = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert words[::2] == ["-S", "-S"]
+    assert words[1::2] == [f"data.{key}={override_value(name)}" for key, name in columns.items()]
 
 
 @pytest.mark.parametrize(
     "preset", ["train_cnn:\n  filters: many\n", "embed:\n  size: 3\n", "- 1\n"]
 )
-def test_overrides_refuses_a_wrong_preset(tmp_path: Path, preset: str) -> None:
+def test_overrides_rejects_a_wrong_preset(tmp_path: Path, preset: str) -> None:
     (tmp_path / "preset.yaml").write_text(preset)
-    code, output = run(
-        "overrides", str(tmp_path / "preset.yaml"), "--params", str(ROOT / "params.yaml")
-    )
+    code, output = run("overrides", str(tmp_path / "preset.yaml"), "--params", PARAMS)
     assert code == 2
     assert "-S" not in output
 
 
-def test_sample_writes_the_six_files(tmp_path: Path) -> None:
-    code, _ = run("sample", str(tmp_path / "new"), "--rows", "1000", "--seed", "3")
-    assert code == 0
-    assert len(list((tmp_path / "new").iterdir())) == 6
-
-
-def test_sample_refuses_too_few_rows(tmp_path: Path) -> None:
-    code, output = run("sample", str(tmp_path / "new"), "--rows", "10")
-    assert code == 2
-    assert "1000" in output
-    assert not (tmp_path / "new").exists()
-
-
-def test_version_is_that_of_the_package() -> None:
-    assert run("--version") == (0, f"rubro {__version__}\n")
-
-
-def test_help_shows_every_command_and_examples() -> None:
-    _, output = run("--help")
-    for command in ("predict", "evaluate", "sample", "check", "overrides", "gate"):
-        assert f"  {command} " in output
-    _, output = run("predict", "--help")
-    assert "\n  rubro predict catalogue.csv -o answers.csv\n" in output
+@pytest.mark.parametrize(("rows", "code", "files"), [("1000", 0, 6), ("10", 2, 0)])
+def test_sample_writes_files_unless_it_has_too_few_rows(
+    tmp_path: Path, rows: str, code: int, files: int
+) -> None:
+    folder = tmp_path / "new"
+    found, output = run("sample", str(folder), "--rows", rows, "--seed", "3")
+    assert found == code
+    assert len(list(folder.glob("*"))) == files
+    assert code == 0 or "1000" in output

@@ -1,4 +1,4 @@
-"""`rubro report` as its users call it, and its page in a browser that is watched."""
+"""`rubro report` as its users call it, and its page in a browser without a network."""
 
 from __future__ import annotations
 
@@ -25,28 +25,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def run_report(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Call `rubro report` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "rubro.cli", "report"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
 @pytest.fixture
 def report(tmp_path: Path) -> Report:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return called(tmp_path, "report", *arguments)
-
-    return run
+    return lambda *arguments: called(tmp_path, "report", *arguments)
 
 
 @pytest.mark.slow
-def test_the_page_and_the_pictures_are_the_same_each_time(
+def test_the_page_and_the_images_are_reproducible(
     metrics: Path, tmp_path: Path, report: Report
 ) -> None:
     done = report("--images", "new/pictures")
@@ -63,14 +48,14 @@ def test_the_page_and_the_pictures_are_the_same_each_time(
 
 
 @pytest.mark.slow
-def test_the_split_is_an_option(metrics: Path, tmp_path: Path, report: Report) -> None:
+def test_the_split_can_be_chosen(metrics: Path, tmp_path: Path, report: Report) -> None:
     assert report("--split", "validation").returncode == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<title>Rubro: report on validation</title>" in page
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_said_and_the_page_made(
+def test_missing_metrics_are_reported_and_the_page_is_written(
     metrics: Path, tmp_path: Path, report: Report
 ) -> None:
     shutil.rmtree(metrics / "curves")
@@ -82,43 +67,37 @@ def test_what_is_missing_is_said_and_the_page_made(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "fact"),
     [
-        ([], "metrics: no metrics there"),
-        (["--output", "nowhere/report.html"], "no such folder; make it first"),
-        (["--output", "metrics"], "metrics: a folder; name a file in it"),
+        ([], "metrics"),
+        (["--output", "nowhere/report.html"], "nowhere"),
+        (["--output", "metrics"], "metrics: "),
         (["--split", "train"], "'test', 'validation'"),
         (["--images", "evaluate.json"], "evaluate.json"),
     ],
 )
-def test_wrong_input_is_one_message(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    report: Report,
-    arguments: list[str],
-    message: str,
+def test_wrong_input_gives_one_message(
+    request: pytest.FixtureRequest, tmp_path: Path, report: Report, arguments: list[str], fact: str
 ) -> None:
     if arguments:
         shutil.copy(request.getfixturevalue("metrics") / "evaluate.json", tmp_path)
     done = report(*arguments)
     assert done.returncode == 2
-    assert message in done.stderr
+    assert fact in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_without_the_packages_of_training_it_says_which_to_install(
-    metrics: Path, tmp_path: Path
-) -> None:
-    """A package that is not there, as where prediction alone was installed."""
+def test_a_missing_training_package_gives_one_message(metrics: Path, tmp_path: Path) -> None:
     (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError(name='matplotlib')\n")
-    done = run_report(tmp_path)
+    done = run_in(tmp_path, sys.executable, "-m", "rubro.cli", "report", ok=False)
     assert done.returncode == 2
-    assert "rubro report needs matplotlib, which is not installed" in done.stderr
+    for fact in ("rubro report", "matplotlib", "pip install 'rubro[train]'"):
+        assert fact in done.stderr
     assert not (tmp_path / "report.html").exists()
 
 
 @pytest.mark.slow
-def test_it_reports_a_real_run(first_project: Path, tmp_path: Path) -> None:
+def test_a_real_run_has_no_missing_metrics(first_project: Path, tmp_path: Path) -> None:
     shutil.copytree(first_project / "metrics", tmp_path / "metrics")
     done = run_in(tmp_path, sys.executable, "-m", "rubro.cli", "report")
     assert "missing" not in done.stderr
@@ -128,7 +107,7 @@ def test_it_reports_a_real_run(first_project: Path, tmp_path: Path) -> None:
 
 
 class Proxy:
-    """A proxy that answers nothing and remembers which hosts it was asked for."""
+    """A proxy that answers no request and records the requested hosts."""
 
     def __init__(self) -> None:
         self.hosts: set[str] = set()
@@ -144,12 +123,12 @@ class Proxy:
                 if found:
                     self.hosts.add(found[1].decode())
 
-    def hosts_asked_by(self, page: Path) -> tuple[set[str], str]:
-        """Open a page in Chromium, all of whose traffic goes through the proxy.
+    def hosts_requested_by(self, page: Path) -> tuple[set[str], str]:
+        """Open a page in a Chromium that sends all requests to the proxy.
 
         Returns:
-            Hosts that were asked, without those that the browser asks by itself; and the page as it
-            is after its script ran.
+            Requested hosts, without the hosts that the browser always requests, and the page after
+            its script has run.
         """
         assert CHROMIUM
         self.hosts.clear()
@@ -166,23 +145,21 @@ class Proxy:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
-def test_an_open_page_asks_nobody_for_anything(
-    metrics: Path, tmp_path: Path, report: Report
-) -> None:
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_an_open_page_sends_no_request(metrics: Path, tmp_path: Path, report: Report) -> None:
     proxy = Proxy()
     page = tmp_path / "report.html"
     assert report().returncode == 0
-    hosts, document = proxy.hosts_asked_by(page)
+    hosts, document = proxy.hosts_requested_by(page)
     assert hosts == set()
     assert '<p hidden=""' not in document  # the script ran
     assert '<label for="search"' in document
     assert HOSTILE not in document
-    # The policy keeps even a page with a foreign picture from asking for it.
+    # The content security policy blocks an image of another host.
     picture = '<img src="http://example.org/picture.png">'
     html = page.read_text(encoding="utf-8").replace("</main>", f"{picture}</main>")
     page.write_text(html, encoding="utf-8")
-    assert proxy.hosts_asked_by(page)[0] == set()
-    # Without it the proxy hears of it: else this test would prove nothing.
+    assert proxy.hosts_requested_by(page)[0] == set()
+    # Without the policy, the proxy records the request, so the test can fail.
     page.write_text(f"<html><body>{picture}</body></html>", encoding="utf-8")
-    assert proxy.hosts_asked_by(page)[0] == {"example.org"}
+    assert proxy.hosts_requested_by(page)[0] == {"example.org"}

@@ -420,5 +420,8 @@ def test_an_unusable_address_or_folder_is_reported_in_one_line(
     server: Server, model: Path, tmp_path: Path
 ) -> None:
     assert f"127.0.0.1:{server.port}: " in refused(model, "--port", str(server.port))
-    assert "--host" in refused(model, "--host", "no.such.host.invalid")
-    assert str(tmp_path) in refused(tmp_path)
+    assert "choose another address" in refused(model, "--host", "no.such.host.invalid")
+
+
+def test_a_folder_without_a_model_is_answered_with_one_line(tmp_path: Path) -> None:
+    assert "`make repro`" in refused(tmp_path)

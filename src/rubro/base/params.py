@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from rubro.base.schema import NotNegative, Positive, Section, Share
-
-
-def _known_encoding(name: str) -> str:
-    if name == "auto":
-        return name
-    try:
-        "".encode(name)  # unlike codecs.lookup, refuses codecs that are not of text
-    except (LookupError, ValueError):
-        raise ValueError(
-            "unknown text encoding; auto, or for instance utf-8, latin-1 or utf-16"
-        ) from None
-    return codecs.lookup(name).name
-
+from rubro.base.text_encoding import known_encoding
 
 # White space around column names is ignored, in params.yaml as in files.
 _ColumnName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -31,7 +18,7 @@ class DataParams(Section):
 
     path: Annotated[str, Field(min_length=1)]
     corrections: Annotated[str, Field(min_length=1)]
-    encoding: Annotated[str, AfterValidator(_known_encoding)]
+    encoding: Literal["auto"] | Annotated[str, AfterValidator(known_encoding)]
     separator: Literal["auto", "comma", "semicolon", "tab", "pipe"]
     title_column: _ColumnName
     category_column: _ColumnName

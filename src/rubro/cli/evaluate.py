@@ -1,33 +1,29 @@
-"""The `rubro evaluate` command: how good a model is on labelled titles."""
+"""Measure a model on labelled titles.
 
-from __future__ import annotations
+Rows that cannot be read and rows whose category the model does not know are skipped and counted.
 
-from dataclasses import dataclass
+\b
+rubro evaluate labelled.csv --title-column nombre --category-column rubro
+rubro evaluate data/subset/test.parquet --model models/mlp --json - --tables details
+
+Requires the training packages: pip install 'rubro[train]'.
+"""
+
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
-import numpy as np
+import typer
 
-from rubro.base.files import write_json
-from rubro.base.params import EvaluateParams
-from rubro.cli.common import load_model, needed_packages
-from rubro.cli.labelled_titles import Labelled, LabelledFile, read_labelled
+from rubro.cli import options
+from rubro.cli.labelled_titles import BATCH, read_labelled
+from rubro.cli.runtime import load_model
+from rubro.tables.layouts import SEPARATORS
+from rubro.tables.title_rows import Reading
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-# As in params.yaml, which a user of a model alone does not have.
-_PARAMS = EvaluateParams(
-    calibration_bins=15,
-    bootstrap_samples=2000,
-    confidence=0.95,
-    rare_category_rows=50,
-    confused_pairs=25,
-    mistakes=100,
-)
 _SEED = 20190
-_SHOWN_ROWS = 10
-_NAMES = {
+_MAX_TABLE_ROWS = 10
+_CAPTIONS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -37,87 +33,87 @@ _NAMES = {
     "ece": "calibration error",
     "ece_before_calibration": "calibration error before calibration",
 }
-_SHOWN = {
+_SHOWN_COLUMNS = {
     "slices": ("slice", "titles", "accuracy", "balanced_accuracy"),
     "confused_pairs": ("category", "predicted", "titles", "share"),
 }
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for.
+def main(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE | -",
+            help="Labelled titles: .csv, .tsv, .json, .jsonl (each also .gz) or .parquet; or - for "
+            "standard input.",
+        ),
+    ],
+    model: options.ModelFolder = options.DEFAULT_MODEL,
+    title_column: options.TitleColumn = None,
+    category_column: options.CategoryColumn = None,
+    input_format: options.InputFormat = None,
+    encoding: options.Encoding = None,
+    separator: options.Separator = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE | -",
+            help="JSON file for the metrics; - prints them instead of the tables.",
+        ),
+    ] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for slices, classes, confused_pairs, confusions, mistakes, reliability, "
+            "reliability_before, coverage and automation, as csv.",
+        ),
+    ] = None,
+) -> None:
+    import numpy as np
 
-    Attributes:
-        source: Labelled titles.
-        model: Folder of the model.
-        json: File for the metrics; "-" = standard output; None = none.
-        tables: Folder for the tables behind them; None = none.
-    """
+    from rubro.base.files import write_json
+    from rubro.base.params import EvaluateParams
+    from rubro.cli.terminal import show_table
+    from rubro.data.splits import write_csv
+    from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
+    from rubro.prediction.calibration import softmax
 
-    source: LabelledFile
-    model: Path
-    json: Path | None
-    tables: Path | None
-
-
-def evaluate(options: Options) -> None:
-    """Measure what the options ask.
-
-    Raises:
-        DataError: The model or the input cannot be used.
-        RubroError: A package is missing.
-    """
-    with needed_packages("rubro evaluate"):
-        from rubro.data.splits import write_csv
-        from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
-        from rubro.prediction.calibration import softmax
-
-    classifier = load_model(options.model)
-    labelled = read_labelled(options.source, classifier)
+    params = EvaluateParams()
+    classifier = load_model(model)
+    delimiter = SEPARATORS[separator] if separator else None
+    trained_on = classifier.title_column
+    reading = Reading(
+        input_format, encoding, delimiter, title_column, trained_on, BATCH, "--title-column"
+    )
+    labelled = read_labelled(file, reading, category_column, classifier)
     logits, targets = np.concatenate(labelled.logits), np.array(labelled.targets)
     probabilities = classifier.description.calibration.probabilities(logits)
     uncalibrated = softmax(logits)
-    metrics = model_metrics(probabilities, uncalibrated, targets, _PARAMS, _SEED)
+    metrics = model_metrics(probabilities, uncalibrated, targets, params, _SEED)
     held_out = HeldOut(labelled.titles, targets, classifier.classes_, classifier.vocabulary)
-    tables = detail_tables(probabilities, uncalibrated, held_out, _PARAMS)
-    if options.tables is not None:
-        for name, table in tables.items():
-            write_csv(options.tables / f"{name}.csv", table)
-    summary = {"model": classifier.name, "rows": _counts(labelled), "metrics": metrics}
-    if options.json == Path("-"):
-        _print_json(summary)
-        return
-    if options.json is not None:
-        write_json(options.json, summary)
-    _show(classifier.name, labelled, metrics, tables)
-
-
-def _counts(labelled: Labelled) -> dict[str, int]:
-    return {
+    details = detail_tables(probabilities, uncalibrated, held_out, params)
+    if tables is not None:
+        for name, table in details.items():
+            write_csv(tables / f"{name}.csv", table)
+    rows = {
         "read": labelled.rows,
-        "measured": len(labelled.targets),
+        "measured": len(targets),
         "unreadable": labelled.unreadable,
         "without_category": labelled.uncategorised,
         "of_unknown_category": labelled.unknown.total(),
     }
-
-
-def _print_json(summary: dict[str, Any]) -> None:
-    import json
-
-    print(json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False))
-
-
-def _show(
-    name: str, labelled: Labelled, metrics: dict[str, float], tables: dict[str, pd.DataFrame]
-) -> None:
-    from rubro.cli.terminal import show_table
-
+    summary = {"model": classifier.name, "rows": rows, "metrics": metrics}
+    if json == Path("-"):
+        print(dumps(summary, ensure_ascii=False, indent=1, allow_nan=False))
+        return
+    if json is not None:
+        write_json(json, summary)
     low, high = metrics["balanced_accuracy_low"], metrics["balanced_accuracy_high"]
-    notes = {"balanced_accuracy": f"{_PARAMS.confidence:.0%} interval {low:.4f} to {high:.4f}"}
-    title = f"{name} on {len(labelled.targets):,} titles"
-    show_table(title, [(words, metrics[key], notes.get(key, "")) for key, words in _NAMES.items()])
-    for table, columns in _SHOWN.items():
-        rows = tables[table].loc[:, list(columns)].head(_SHOWN_ROWS)
-        if not rows.empty:
-            show_table(table.replace("_", " "), rows.itertuples(index=False), columns)
+    notes = {"balanced_accuracy": f"{params.confidence:.0%} interval {low:.4f} to {high:.4f}"}
+    shown = [(text, metrics[key], notes.get(key, "")) for key, text in _CAPTIONS.items()]
+    show_table(f"{classifier.name} on {len(targets):,} titles", shown)
+    for name, columns in _SHOWN_COLUMNS.items():
+        first = details[name].loc[:, list(columns)].head(_MAX_TABLE_ROWS)
+        if not first.empty:
+            show_table(name.replace("_", " "), first.itertuples(index=False), columns)

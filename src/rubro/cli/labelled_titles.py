@@ -1,59 +1,39 @@
-"""Labelled titles of a file of any layout, with the logits of a model."""
+"""Reading of labelled titles, with the logits of a model."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rubro.base.console import console, say
 from rubro.base.errors import DataError
-from rubro.cli.common import checked_encoding, progress_bar
-from rubro.tables.layouts import SEPARATORS, find_column
+from rubro.cli.runtime import progress_bar
+from rubro.tables.layouts import find_column
 from rubro.tables.title_rows import CATEGORY_NAMES, Chunk, Input, Reading, listed, open_input
 from rubro.tables.values import category_name, text_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rubro.prediction.classifier import Classifier
 
-_BATCH = 1024
+BATCH = 1024
 _QUALITY_COLUMN = "label_quality"
-
-
-@dataclass(frozen=True)
-class LabelledFile:
-    """A file of titles and categories, and how it is to be read.
-
-    Attributes:
-        file: Path, or "-" for standard input.
-        title_column: Name of the column of titles; None = it is guessed.
-        category_column: Name of the column of categories; None = it is guessed.
-        input_format: Kind of input; None = it is guessed.
-        encoding: Name of the input's encoding; None = it is guessed.
-        separator: Name of the character between the input's fields; None = it is guessed.
-    """
-
-    file: str
-    title_column: str | None
-    category_column: str | None
-    input_format: str | None
-    encoding: str | None
-    separator: str | None
 
 
 @dataclass
 class Labelled:
-    """The rows of an input that a model can be measured on, and what became of the others.
+    """The usable rows of an input, and the number of rows that were skipped.
 
     Attributes:
-        titles: Texts.
-        targets: Class indices.
-        reliable: Whether each row is not marked as unreliable in a column label_quality.
-        logits: Logits of the titles, float32 (n, classes), in parts.
+        titles: Title of each usable row.
+        targets: Class index of each usable row.
+        reliable: Whether each usable row is not marked as unreliable in a column label_quality.
+        logits: Logits of the titles, float32 (n, classes), in one array per batch.
         rows: Number of rows read.
         unreadable: Number of rows that cannot be read.
         uncategorised: Number of rows without a category.
@@ -70,45 +50,36 @@ class Labelled:
     unknown: Counter[str] = field(default_factory=Counter)
 
 
-def read_labelled(labelled_file: LabelledFile, classifier: Classifier) -> Labelled:
-    """Read labelled titles, and compute their logits.
+def read_labelled(
+    file: str, reading: Reading, category_column: str | None, classifier: Classifier
+) -> Labelled:
+    """Read labelled titles and compute their logits.
 
-    Rows whose category the model does not know, or that cannot be read, are counted and left out.
+    Rows that cannot be read and rows whose category the model does not know are skipped and counted.
 
     Args:
-        labelled_file: File, and how it is to be read.
-        classifier: Model.
+        file: Path of the file, or "-" for standard input.
+        reading: How to read the file.
+        category_column: Name of the category column; None = detect it.
+        classifier: Classifier that computes the logits.
 
     Raises:
-        DataError: The file is missing or damaged, or none of its rows can be used.
+        DataError: The file is missing or damaged, or none of its rows is usable.
     """
-    path = labelled_file.file
-    if path != "-" and not Path(path).exists():
-        raise DataError(f"{path}: no such file")
-    how = Reading(
-        labelled_file.input_format,
-        checked_encoding(labelled_file.encoding),
-        SEPARATORS.get(labelled_file.separator or ""),
-        labelled_file.title_column,
-        classifier.title_column,
-        _BATCH,
-        "--title-column",
-    )
-    with open_input(path, how) as source:
-        return _labelled(source, classifier, labelled_file.category_column)
-
-
-def _labelled(source: Input, classifier: Classifier, wanted: str | None) -> Labelled:
-    first = list(itertools.islice(source.chunks, 1))
-    columns = source.columns
-    if columns is None:
-        columns = list({key: None for chunk in first for row in chunk.rows for key in row})
-    column = _category_column(source, columns, wanted, classifier)
-    source.chunks = itertools.chain(first, source.chunks)
-    index_of = {label: index for index, label in enumerate(classifier.classes_)}
+    if file != "-" and not Path(file).exists():
+        raise DataError(f"{file}: no such file")
     labelled = Labelled()
-    with progress_bar(console().is_terminal) as chunks:
-        for chunk in chunks(source, "predicting"):
+    index_of = {label: index for index, label in enumerate(classifier.classes_)}
+    with ExitStack() as stack:
+        source = stack.enter_context(open_input(file, reading))
+        first = list(itertools.islice(source.chunks, 1))
+        columns = source.columns
+        if columns is None:
+            columns = list({key: None for chunk in first for row in chunk.rows for key in row})
+        column = _category_column(source, columns, category_column, classifier)
+        source.chunks = itertools.chain(first, source.chunks)
+        progress = stack.enter_context(progress_bar(console().is_terminal))
+        for chunk in progress(source, "predicting"):
             titles = []
             categories = _values(source, chunk, column)
             qualities: list[Any] = [None] * len(categories)
@@ -131,7 +102,7 @@ def _labelled(source: Input, classifier: Classifier, wanted: str | None) -> Labe
             labelled.rows += len(chunk.titles)
             labelled.titles += titles
             labelled.logits.append(classifier.logits(titles))
-    _say_what_is_left_out(source, column, labelled)
+    _report_skipped_rows(source.name, column, labelled)
     return labelled
 
 
@@ -143,7 +114,7 @@ def _category_column(
     found = find_column(names, usual if wanted is None else [wanted])
     if found is None:
         raise DataError(
-            f"{source.name}: no column {wanted or usual[0]!r} of categories "
+            f"{source.name}: category column {wanted or usual[0]!r} does not exist "
             f"(found: {listed(columns)}); set --category-column"
         )
     say(f"{source.name}: titles from column {source.title_column!r}, categories from {found!r}")
@@ -167,21 +138,21 @@ def _name(category: Any) -> str:
         return ""
 
 
-def _say_what_is_left_out(source: Input, column: str, labelled: Labelled) -> None:
+def _report_skipped_rows(file: str, column: str, labelled: Labelled) -> None:
     if labelled.unreadable:
         say(f"{labelled.unreadable:,} of {labelled.rows:,} rows cannot be read")
     if labelled.uncategorised:
         say(f"{labelled.uncategorised:,} of {labelled.rows:,} rows have no text in {column!r}")
     if labelled.unknown:
-        most = ", ".join(
+        frequent = ", ".join(
             f"{name[:50]} {count:,}" for name, count in labelled.unknown.most_common(5)
         )
         say(
             f"{labelled.unknown.total():,} of {labelled.rows:,} rows have a category that the model "
-            f"does not know ({len(labelled.unknown):,} names): {most}"
+            f"does not know ({len(labelled.unknown):,} categories): {frequent}"
         )
     if not labelled.targets:
         raise DataError(
-            f"{source.name}: none of {labelled.rows:,} rows has a title and a category that the "
-            "model knows; set --title-column and --category-column, or another --model"
+            f"{file}: none of {labelled.rows:,} rows has a title and a category that the model "
+            "knows; set --title-column and --category-column, or another --model"
         )

@@ -1,4 +1,18 @@
-"""The `rubro predict` command: rows in, the same rows with categories out."""
+"""Predict the categories of product titles.
+
+Each row of the input becomes one row of the output, in the same order and with all its columns,
+followed by predicted_category, confidence (0 to 1) and error. A row that cannot be read is kept in
+its place, and its error column gives the reason.
+
+\b
+rubro predict "Zapatillas Running Talle 42" --top 3
+rubro predict catalogue.csv -o answers.csv
+rubro predict catalogue.parquet --column nombre --min-confidence 0.6 -o answers.parquet
+zcat titles.jsonl.gz | rubro predict --format csv | head
+
+Exit codes: 0 if every row has an answer, 2 if the input or an option is wrong, 3 if some rows have an
+error, 130 if interrupted, 128 + N if ended by signal N.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +25,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
 
 from rubro.base.console import console, say
 from rubro.base.errors import DataError
 from rubro.base.parallel import cores_to_use
-from rubro.cli.common import checked_encoding, load_model, progress_bar
-from rubro.prediction.explanation import FOREIGN_SHARE
+from rubro.cli import options
+from rubro.cli.runtime import load_model, progress_bar
 from rubro.tables.layouts import SEPARATORS, kind_of
-from rubro.tables.title_rows import (
-    Chunk,
-    Input,
-    Reading,
-    given_titles,
-    open_input,
-    with_columns,
-)
+from rubro.tables.title_rows import Chunk, Reading, given_titles, open_input, with_columns
 from rubro.tables.writers import Answers, open_output, output_kind
 
 if TYPE_CHECKING:
@@ -34,107 +43,178 @@ if TYPE_CHECKING:
     from rubro.prediction.thresholds import Thresholds
 
 EXIT_ROWS_WITH_ERRORS = 3
-# A terminal shows so many rows as a table, and more as csv.
-_SHOWN_ROWS = 50
+# A terminal shows up to this many rows as a table, and more rows as csv.
+_MAX_TABLE_ROWS = 50
 _PROMPT_TOP = 5
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for.
-
-    Attributes:
-        titles: Titles, or the path of one file, or "-" for standard input; none = standard input,
-            or a prompt where that is a terminal.
-        model: Folder of the model.
-        top: Number of categories for each title; None = 1, at the prompt 5.
-        least_confidence: Confidence below which no category is predicted; None = any is.
-        thresholds: File with such a confidence for each category; None = any is predicted.
-        details: Whether to tell what share of each title is out of the vocabulary.
-        output: File to write; None = standard output.
-        output_format: Kind of output; None = the name of the output tells.
-        input_format: Kind of input; None = it is guessed.
-        column: Name of the column of titles; None = it is guessed.
-        encoding: Name of the input's encoding; None = it is guessed.
-        separator: Name of the character between the input's fields; None = it is guessed.
-        batch: Number of titles computed at once.
-        prefix: Text before the names of the new columns.
-        processes: Number of processes that compute; None = one for each core, or for standard
-            input, which may be a slow stream, 1.
-    """
-
-    titles: list[str]
-    model: Path
-    top: int | None
-    least_confidence: float | None
-    thresholds: Path | None
-    details: bool
-    output: Path | None
-    output_format: str | None
-    input_format: str | None
-    column: str | None
-    encoding: str | None
-    separator: str | None
-    batch: int
-    prefix: str
-    processes: int | None
-
-
-def predict(options: Options) -> int:
-    """Answer what the options ask.
-
-    Returns:
-        Exit code: 0, or 3 where rows have errors.
-
-    Raises:
-        DataError: The model, the input or the output cannot be used.
-    """
-    argument = _argument(options)
-    kind = options.output_format
-    if kind is None and options.output is not None:
-        kind = output_kind(options.output)
-    if kind == "parquet" and options.output is None and sys.stdout.isatty():
-        raise DataError("parquet is not for a terminal; name a file with --output")
-    if options.thresholds is not None and options.least_confidence is not None:
-        raise DataError("--thresholds and --min-confidence exclude each other; give one of them")
-    classifier = load_model(options.model)
-    if argument is None and not options.titles:
+def main(
+    titles: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TITLE... | FILE | -",
+            help="Titles; or a file: .csv, .tsv, .json, .jsonl, .txt (each also .gz) or .parquet; or - "
+            "for standard input. Default: standard input if it is piped, else a prompt for titles.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write: .csv, .tsv, .jsonl (each also .gz) or .parquet. It appears only "
+            "when it is complete. Default: standard output.",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Number of categories for each title, best first. Default: 1, or 5 at the prompt.",
+        ),
+    ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="P",
+            help="Leave the predicted category empty if its confidence is lower than this; column "
+            "best_guess still shows it.",
+        ),
+    ] = None,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File written by rubro thresholds, instead of --min-confidence: leave the predicted "
+            "category empty if its confidence is below its threshold or the title is foreign.",
+        ),
+    ] = None,
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details",
+            help="Add columns out_of_vocabulary, the share of the title's words that the model does "
+            "not know, and foreign, which is yes if this share is more than half.",
+        ),
+    ] = False,
+    model: options.ModelFolder = options.DEFAULT_MODEL,
+    column: options.TitleColumn = None,
+    input_format: options.InputFormat = None,
+    format: Annotated[
+        Literal["csv", "tsv", "jsonl", "parquet"] | None,
+        typer.Option(
+            help="Format of the output. Default: detected from the output file name, else the format "
+            "of the input.",
+        ),
+    ] = None,
+    encoding: options.Encoding = None,
+    separator: options.Separator = None,
+    prefix: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Prefix of the names of the new columns, for inputs that already have such columns.",
+        ),
+    ] = "",
+    batch: Annotated[
+        int,
+        typer.Option(min=1, max=2**16, metavar="N", help="Number of titles computed at once."),
+    ] = 1024,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of worker processes. Default: 1 for standard input, else OMP_NUM_THREADS, or "
+            "the number of cores.",
+        ),
+    ] = None,
+) -> int:
+    titles = titles or []
+    path = _input_path(titles, output is not None or format is not None)
+    kind: str | None = format
+    if kind is None and output is not None:
+        kind = output_kind(output)
+    if kind == "parquet" and output is None and sys.stdout.isatty():
+        raise DataError("parquet cannot be shown in a terminal; write it to a file with --output")
+    if thresholds is not None and min_confidence is not None:
+        raise DataError(
+            "--thresholds and --min-confidence cannot be combined; give only one of them"
+        )
+    classifier = load_model(model)
+    if path is None and not titles:
         from rubro.cli.prompt import ask_for_titles
 
-        ask_for_titles(classifier, options.top or _PROMPT_TOP)
+        ask_for_titles(classifier, top or _PROMPT_TOP)
         return 0
-    how = Reading(
-        options.input_format,
-        checked_encoding(options.encoding),
-        SEPARATORS.get(options.separator or ""),
-        options.column,
-        classifier.title_column,
-        options.batch,
+    loaded = None
+    if thresholds is not None:
+        from rubro.prediction.thresholds import Thresholds
+
+        loaded = Thresholds.load(thresholds, model)
+    columns = _NewColumns(
+        classifier, min(top or 1, len(classifier.classes_)), min_confidence, loaded, details, prefix
     )
     with ExitStack() as stack:
-        if argument is None:
-            source = given_titles(options.titles, options.batch)
+        if path is None:
+            source = given_titles(titles, batch)
         else:
-            source = stack.enter_context(open_input(argument, how))
+            delimiter = SEPARATORS[separator] if separator else None
+            trained_on = classifier.title_column
+            reading = Reading(input_format, encoding, delimiter, column, trained_on, batch)
+            source = stack.enter_context(open_input(path, reading))
             if source.guess:
                 say(source.guess)
-        return _answer(options, classifier, source, kind)
+        if kind is None and sys.stdout.isatty():
+            first = list(itertools.islice(source.chunks, 2))
+            chunk = first[0] if first else Chunk()
+            if len(first) < 2 and len(chunk.titles) <= _MAX_TABLE_ROWS:
+                columns.show(chunk)
+                return EXIT_ROWS_WITH_ERRORS if any(chunk.errors) else 0
+            source.chunks = itertools.chain(first, source.chunks)
+        kind = kind or (source.kind if source.kind in ("csv", "tsv", "jsonl") else "csv")
+        # Another program may write to the terminal if the output goes to a pipe.
+        is_file = output is not None or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+        progress = stack.enter_context(progress_bar(is_file and console().is_terminal))
+        if source.columns is None and kind != "jsonl":
+            source = replace(source, chunks=progress(source, "reading"))
+            source = stack.enter_context(with_columns(source))
+        writer = stack.enter_context(open_output(output, kind, source, columns.types))
+        processes = processes or (1 if path == "-" else cores_to_use())
+        rows = errors = 0
+        for chunk, values in _answered(columns, progress(source, "predicting"), processes):
+            writer.write(chunk, values)
+            rows += len(chunk.errors)
+            errors += sum(map(bool, chunk.errors))
+    if output is not None:
+        say(f"{output}: {rows:,} rows")
+    if errors:
+        column = f"{prefix}error"
+        say(f"{errors:,} of {rows:,} rows have no answer; column {column!r} gives the reasons")
+    return EXIT_ROWS_WITH_ERRORS if errors else 0
 
 
-def _argument(options: Options) -> str | None:
-    """The path of the input or "-"; None = titles are given or will be typed."""
-    titles = options.titles
+def _input_path(titles: Sequence[str], is_written: bool) -> str | None:
+    """Return the path of the input or "-"; None if the titles are given or will be typed."""
     if not titles:
-        written = options.output is not None or options.output_format is not None
-        asked = sys.stdin.isatty() and sys.stdout.isatty() and not written
-        return None if asked else "-"
+        is_prompt = sys.stdin.isatty() and sys.stdout.isatty() and not is_written
+        return None if is_prompt else "-"
     files = [title for title in titles if title == "-" or _exists(title)]
     if files and len(titles) == 1:
         if Path(files[0]).is_dir():
-            raise DataError(f"{files[0]}: a folder; name a file in it, or pipe the title in")
+            raise DataError(
+                f"{files[0]}: this is a folder; name a file in it, or pipe the title in"
+            )
         return files[0]
     if files:
-        raise DataError(f"{files[0]}: a file stands alone; pipe titles in where it is one of them")
+        raise DataError(
+            f"{files[0]}: a file must be the only argument; if it is meant as a title, pipe the "
+            "titles in"
+        )
     for title in titles:
         if " " not in title and kind_of(Path(title)) is not None:
             raise DataError(f"{title}: no such file")
@@ -144,59 +224,25 @@ def _argument(options: Options) -> str | None:
 def _exists(text: str) -> bool:
     try:
         return bool(text) and Path(text).exists()
-    except (OSError, ValueError):  # too long for a name, or with a NUL in it
+    except (OSError, ValueError):  # too long for a file name, or contains a NUL
         return False
 
 
-def _answer(options: Options, classifier: Classifier, source: Input, kind: str | None) -> int:
-    answers = _Answers(options, classifier)
-    if kind is None and sys.stdout.isatty():
-        first = list(itertools.islice(source.chunks, 2))
-        if len(first) < 2 and sum(len(chunk.titles) for chunk in first) <= _SHOWN_ROWS:
-            return answers.show(first)
-        source.chunks = itertools.chain(first, source.chunks)
-    kind = kind or (source.kind if source.kind in ("csv", "tsv", "jsonl") else "csv")
-    rows = errors = 0
-    with ExitStack() as stack:
-        chunks = stack.enter_context(
-            progress_bar(_is_file_written(options) and console().is_terminal)
-        )
-        if source.columns is None and kind != "jsonl":
-            whole = replace(source, chunks=chunks(source, "reading"))
-            source = stack.enter_context(with_columns(whole))
-        output = stack.enter_context(open_output(options.output, kind, source, answers.columns))
-        for chunk, values in _answered(classifier, chunks(source, "predicting"), answers, options):
-            output.write(chunk, values)
-            rows += len(chunk.errors)
-            errors += sum(map(bool, chunk.errors))
-    if options.output is not None:
-        say(f"{options.output}: {rows:,} rows")
-    if errors:
-        say(f"{errors:,} of {rows:,} rows have no answer; column {answers.error!r} says why")
-    return EXIT_ROWS_WITH_ERRORS if errors else 0
-
-
 def _answered(
-    classifier: Classifier, chunks: Iterator[Chunk], answers: _Answers, options: Options
+    columns: _NewColumns, chunks: Iterator[Chunk], processes: int
 ) -> Iterator[tuple[Chunk, Answers]]:
     """Yield each chunk with the values of its new columns."""
     from rubro.prediction.parallel import answered
 
-    whole: deque[Chunk] = deque()
+    pending: deque[Chunk] = deque()
 
-    def asked() -> Iterator[Chunk]:
+    def questions() -> Iterator[Chunk]:
         for chunk in chunks:
-            whole.append(chunk)
-            yield Chunk(titles=chunk.titles, errors=chunk.errors)  # all that other processes need
+            pending.append(chunk)
+            yield Chunk(titles=chunk.titles, errors=chunk.errors)  # the workers need no more
 
-    processes = options.processes or (1 if _argument(options) == "-" else cores_to_use())
-    for _, values in answered(classifier, asked(), answers, processes):
-        yield whole.popleft(), values
-
-
-def _is_file_written(options: Options) -> bool:
-    """Whether no other program writes to the terminal meanwhile, as behind a pipe."""
-    return options.output is not None or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    for _, values in answered(columns.classifier, questions(), columns.values, processes):
+        yield pending.popleft(), values
 
 
 @dataclass(frozen=True)
@@ -206,89 +252,101 @@ class _Answer:
     best: list[tuple[str, float]]
     out_of_vocabulary: float
 
+    @property
+    def is_foreign(self) -> bool:
+        from rubro.prediction.explanation import FOREIGN_SHARE
 
-class _Answers:
-    """What a classifier says of rows, in new columns.
+        return self.out_of_vocabulary > FOREIGN_SHARE
+
+
+@dataclass(frozen=True)
+class _NewColumns:
+    """The columns that are added to the input.
 
     Attributes:
-        columns: Arrow type of each new column, by its name.
-        error: Name of the column of errors.
+        classifier: Classifier that computes their values.
+        top: Number of categories for each title.
+        min_confidence: Minimum confidence of an accepted answer; None = accept any confidence.
+        thresholds: Minimum confidence for each category; None = accept any confidence.
+        details: Whether to add out_of_vocabulary and foreign.
+        prefix: Prefix of the column names.
     """
 
-    def __init__(self, options: Options, classifier: Classifier) -> None:
-        self._classifier = classifier
-        self._top = min(options.top or 1, len(classifier.classes_))
-        self._least = options.least_confidence
-        self._details = options.details
-        self._thresholds: Thresholds | None = None
-        if options.thresholds is not None:
-            from rubro.prediction.thresholds import Thresholds
+    classifier: Classifier
+    top: int
+    min_confidence: float | None
+    thresholds: Thresholds | None
+    details: bool
+    prefix: str
 
-            self._thresholds = Thresholds.load(options.thresholds, options.model)
-        self._accepts_all = self._least is None and self._thresholds is None
-        self.error = f"{options.prefix}error"
-        columns = {"predicted_category": "string", "confidence": "double"}
+    @property
+    def types(self) -> dict[str, str]:
+        """Arrow type of each new column, by its name."""
+        types = {"predicted_category": "string", "confidence": "double"}
         if not self._accepts_all:
-            columns["best_guess"] = "string"
-        if self._details:
-            columns |= {"out_of_vocabulary": "double", "foreign": "string"}
-        for place in range(2, self._top + 1):
-            columns |= {f"predicted_category_{place}": "string", f"confidence_{place}": "double"}
-        columns = {f"{options.prefix}{name}": kind for name, kind in columns.items()}
-        self.columns = {**columns, self.error: "string"}
+            types["best_guess"] = "string"
+        if self.details:
+            types |= {"out_of_vocabulary": "double", "foreign": "string"}
+        for place in range(2, self.top + 1):
+            types |= {f"predicted_category_{place}": "string", f"confidence_{place}": "double"}
+        types["error"] = "string"
+        return {f"{self.prefix}{name}": kind for name, kind in types.items()}
 
-    def __call__(self, chunk: Chunk) -> Answers:
+    def values(self, chunk: Chunk) -> Answers:
         """Return the values of the new columns for each row."""
+        empty = [None] * (len(self.types) - 1)
         return [
-            self._row(answer, error) if answer else [*[None] * (len(self.columns) - 1), error]
+            [*(self._values_of(answer) if answer else empty), error or None]
             for answer, error in zip(self._answers(chunk), chunk.errors, strict=True)
         ]
 
-    def show(self, chunks: Sequence[Chunk]) -> int:
-        """Print rows as a table; return the exit code."""
+    def show(self, chunk: Chunk) -> None:
+        """Print the answers to a chunk as a table."""
         from rubro.cli.terminal import show_answers
 
-        titles = [title for chunk in chunks for title in chunk.titles]
-        errors = [error for chunk in chunks for error in chunk.errors]
-        answers = [answer for chunk in chunks for answer in self._answers(chunk)]
-        best = [answer.best if answer else [] for answer in answers]
-        accepted = [answer is not None and self._accepts(answer) for answer in answers]
-        notes = [self._note(answer) for answer in answers]
-        show_answers(titles, errors, best, accepted, notes)
-        return EXIT_ROWS_WITH_ERRORS if any(errors) else 0
+        rows: list[tuple[str, str, list[tuple[str, float]], bool, str]] = []
+        for title, error, answer in zip(
+            chunk.titles, chunk.errors, self._answers(chunk), strict=True
+        ):
+            if answer is None:
+                rows.append((title, error, [], False, ""))
+                continue
+            note = ""
+            if self.details and answer.out_of_vocabulary:
+                foreign = "foreign: " if answer.is_foreign else ""
+                note = f"{foreign}{answer.out_of_vocabulary:.0%} unknown"
+            rows.append((title, error, answer.best, self._accepts(answer), note))
+        show_answers(rows)
 
-    def _answers(self, chunk: Chunk) -> list[_Answer | None]:
-        """The answer of each row; None where it has an error."""
-        readable = [
-            title for title, error in zip(chunk.titles, chunk.errors, strict=True) if not error
-        ]
-        best = self._classifier.top(readable, self._top)
-        unknown = [0.0] * len(readable)
-        if self._details or self._thresholds is not None:
-            unknown = self._classifier.out_of_vocabulary(readable).tolist()
-        found = map(_Answer, best, unknown)
-        return [None if error else next(found) for error in chunk.errors]
-
-    def _note(self, answer: _Answer | None) -> str:
-        if not self._details or answer is None or not answer.out_of_vocabulary:
-            return ""
-        foreign = "foreign: " if answer.out_of_vocabulary > FOREIGN_SHARE else ""
-        return f"{foreign}{answer.out_of_vocabulary:.0%} unknown"
+    @property
+    def _accepts_all(self) -> bool:
+        return self.min_confidence is None and self.thresholds is None
 
     def _accepts(self, answer: _Answer) -> bool:
         category, confidence = answer.best[0]
-        if self._thresholds is not None:
-            return self._thresholds.accepts(category, confidence, answer.out_of_vocabulary)
-        return self._least is None or confidence >= self._least
+        if self.thresholds is not None:
+            return self.thresholds.accepts(category, confidence, answer.out_of_vocabulary)
+        return self.min_confidence is None or confidence >= self.min_confidence
 
-    def _row(self, answer: _Answer, error: str) -> list[str | float | None]:
+    def _answers(self, chunk: Chunk) -> list[_Answer | None]:
+        """Return the answer of each row; None if the row has an error."""
+        readable = [
+            title for title, error in zip(chunk.titles, chunk.errors, strict=True) if not error
+        ]
+        best = self.classifier.top(readable, self.top)
+        unknown = [0.0] * len(readable)
+        if self.details or self.thresholds is not None:
+            unknown = self.classifier.out_of_vocabulary(readable).tolist()
+        answers = map(_Answer, best, unknown)
+        return [None if error else next(answers) for error in chunk.errors]
+
+    def _values_of(self, answer: _Answer) -> list[str | float | None]:
         (category, confidence), *others = answer.best
         values: list[str | float | None] = [category, round(confidence, 6)]
         if not self._accepts_all:
             values = [category if self._accepts(answer) else None, values[1], category]
-        if self._details:
-            is_foreign = answer.out_of_vocabulary > FOREIGN_SHARE
-            values += [round(answer.out_of_vocabulary, 6), "yes" if is_foreign else None]
+        if self.details:
+            values += [round(answer.out_of_vocabulary, 6), "yes" if answer.is_foreign else None]
         for category, confidence in others:
             values += [category, round(confidence, 6)]
-        return [*values, error or None]
+        return values

@@ -1,4 +1,4 @@
-"""Titles typed one by one."""
+"""A prompt for titles."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def ask_for_titles(classifier: Classifier, top: int) -> None:
     """Read titles from the terminal and print their categories, until q, Ctrl-D or Ctrl-C.
 
     Args:
-        classifier: Model that answers.
+        classifier: Classifier that predicts the categories.
         top: Number of categories for each title.
     """
     session: PromptSession[str] = PromptSession(history=_history())
     print(
-        f"{classifier.name}: {len(classifier.classes_)} categories. Type a title; q, Ctrl-D or "
-        "Ctrl-C ends."
+        f"{classifier.name}: {len(classifier.classes_)} categories. Type a title, or q, Ctrl-D or "
+        "Ctrl-C to quit."
     )
     while True:
         try:
@@ -32,32 +32,31 @@ def ask_for_titles(classifier: Classifier, top: int) -> None:
             raise
         except (EOFError, KeyboardInterrupt):
             return
-        if _is_end(title):
+        if _is_quit(title):
             return
         if title.strip():
             show_title(classifier.top([title], top)[0])
 
 
-class _Titles(FileHistory):
+class _TitleHistory(FileHistory):
     """The titles of all sessions."""
 
     def store_string(self, string: str) -> None:
-        if not _is_end(string):
+        if not _is_quit(string):
             super().store_string(string)
 
 
-def _is_end(text: str) -> bool:
+def _is_quit(text: str) -> bool:
     return text.strip().lower() == "q"
 
 
 def _history() -> History:
-    """Titles of earlier sessions too, where a file of them can be written."""
+    """Return the titles of all sessions, or of this session only if they cannot be saved."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     path = Path(state) / "rubro" / "titles"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab"):
-            pass
+        path.open("ab").close()
     except OSError:
         return InMemoryHistory()
-    return _Titles(str(path))
+    return _TitleHistory(str(path))

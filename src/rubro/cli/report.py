@@ -1,40 +1,60 @@
-"""The `rubro report` command: the metrics of a run as one web page, and its charts as pictures."""
+"""Write the metrics of the last run as one web page.
 
-from __future__ import annotations
+The page is built from the folder metrics only and opens without a network. It shows numbers with
+intervals, the models side by side, learning curves, reliability, coverage against precision, every
+category, confusions, the worst mistakes, data and parameters, and it names the missing metrics.
+
+\b
+rubro report
+rubro report --split validation --output validation.html --images pictures
+
+Requires the training packages: pip install 'rubro[train]'.
+
+Exit codes: 0 if the page is written, 2 if no metrics are found or a file is wrong, 130 if interrupted.
+"""
 
 from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
 
 from rubro.base.console import say
-from rubro.cli.common import needed_packages
 from rubro.tables.writers import appearing
 
 _METRICS = Path("metrics")
 
 
-def report(output: Path, images: Path | None, split: str) -> None:
-    """Write the report.
-
-    Args:
-        output: Path of the page.
-        images: Folder for the charts, created if missing; None = none are written.
-        split: Split to report: "test" or "validation".
-
-    Raises:
-        DataError: There are no metrics, one of their files is damaged, or the page cannot be
-            written there.
-        RubroError: A package is missing.
-    """
-    with needed_packages("rubro report"):
-        from rubro.report.charts import charts_of
-        from rubro.report.content import read_content
-        from rubro.report.page import render
+def main(
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Page to write. It appears only when it is complete.",
+        ),
+    ] = Path("report.html"),
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for each chart as svg and png; it is created if it is missing.",
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["test", "validation"], typer.Option(help="Split to report on.")
+    ] = "test",
+) -> None:
+    from rubro.report.charts import charts_of
+    from rubro.report.content import read_content
+    from rubro.report.page import render
 
     content = read_content(_METRICS, split)
     if content.missing:
-        first, more = content.missing[0], len(content.missing) - 1
+        first, others = content.missing[0], len(content.missing) - 1
         say(
-            f"{first}{f' and {more} more files' if more else ''}: missing; the report says where. "
-            "`dvc pull` fetches them where a remote has them, `dvc repro` makes them"
+            f"{first}{f' and {others} more files' if others else ''}: missing, as the report shows. "
+            "Run `dvc pull` to fetch them from a DVC remote, or `dvc repro` to make them"
         )
     if images is not None:
         images.mkdir(parents=True, exist_ok=True)

@@ -1,61 +1,71 @@
-"""The `rubro serve` command: answers over HTTP, and a page."""
+"""Answer requests over HTTP, with a web page at /.
 
-from __future__ import annotations
+If the model folder changes, the new model is loaded without losing a request. SIGTERM and Ctrl-C stop
+the service after the requests in progress are answered.
+
+\b
+rubro serve
+curl localhost:8000/predict --json '{"titles": ["Mesa De Pino", "Taza"], "top": 3}'
+
+Requires the service packages: pip install 'rubro[serve]'.
+
+Exit codes: 0 if stopped by SIGTERM, 2 if the model or the address cannot be used, 130 if interrupted.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from rubro.base.console import say
 from rubro.base.errors import DataError
-from rubro.cli.common import require_model
+from rubro.cli import options
+from rubro.cli.runtime import require_model
 
 _PACKAGES = ("fastapi", "httptools", "prometheus_client", "uvicorn")
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for.
-
-    Attributes:
-        model: Folder of the model.
-        thresholds: File of thresholds of the model; None = any answer is accepted.
-        host: Address to listen on.
-        port: Port to listen on; 0 = any that is free.
-    """
-
-    model: Path
-    thresholds: Path | None
-    host: str
-    port: int
-
-
-def serve(options: Options) -> None:
-    """Answer requests until SIGTERM or Ctrl-C.
-
-    Raises:
-        DataError: The model or the address cannot be used, or a package is missing.
-        KeyboardInterrupt: Ctrl-C was pressed.
-    """
+def main(
+    model: options.ModelFolder = options.DEFAULT_MODEL,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address to listen on. The default accepts requests from this machine only; 0.0.0.0 "
+            "accepts requests from every network.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 = any free port.")
+    ] = 8000,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File written by rubro thresholds. The category of an answer that it does not accept "
+            "is null.",
+        ),
+    ] = None,
+) -> None:
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise DataError(f"{', '.join(missing)}: not installed; pip install 'rubro[serve]'")
-    require_model(options.model)
-    # Reading waits for the disk and hashing for neither: meanwhile FastAPI is imported.
+    require_model(model)
+    # The thread mostly waits for the disk and hashes, so FastAPI can be imported at the same time.
     with ThreadPoolExecutor(1) as thread:
         from rubro.service.served import read_model
 
-        reading = thread.submit(read_model, options.model, options.thresholds)
+        reading = thread.submit(read_model, model, thresholds)
         from rubro.service.app import make_app
         from rubro.service.server import open_socket, run_server
 
         served = reading.result()
-    listening = open_socket(options.host, options.port)
+    listening = open_socket(host, port)
     app = make_app(served)
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    say(
-        f"{served.classifier.name}, {len(served.classifier.classes_)} categories: http://{shown}:{port}"
-    )
+    address, used_port = listening.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address
+    categories = len(served.classifier.classes_)
+    say(f"{served.classifier.name}, {categories} categories: http://{shown}:{used_port}")
     run_server(app, listening)

@@ -1,0 +1,23 @@
+"""Names of text encodings."""
+
+from __future__ import annotations
+
+import codecs
+
+
+def known_encoding(name: str) -> str:
+    """Return Python's own name of a text encoding.
+
+    Args:
+        name: Any name of the encoding, such as "latin-1" or "UTF8".
+
+    Raises:
+        ValueError: Python does not have a text encoding of that name.
+    """
+    try:
+        "".encode(name)  # unlike codecs.lookup, refuses codecs that do not encode text
+    except (LookupError, ValueError):
+        raise ValueError(
+            "unknown text encoding; use for instance utf-8, latin-1 or utf-16"
+        ) from None
+    return codecs.lookup(name).name

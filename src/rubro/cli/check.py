@@ -1,0 +1,17 @@
+"""Check params.yaml without running anything.
+
+Unknown keys, wrong types and impossible values are reported with their line number.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def main(
+    params: Annotated[Path, typer.Argument(help="File to check.")] = Path("params.yaml"),
+) -> None:
+    from rubro.base.params_file import load_params
+
+    load_params(params)

@@ -1,0 +1,114 @@
+"""Run-time support shared by the commands: exit codes, model folders and progress bars."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rubro.base.console import console, reported_errors, say
+from rubro.base.errors import DataError, RubroError
+from rubro.base.signals import Ended, exit_code
+
+if TYPE_CHECKING:
+    from rubro.prediction.classifier import Classifier
+    from rubro.tables.title_rows import Chunk, Input
+
+EXIT_BROKEN_PIPE = 141
+_EXTRAS = {"search": "train,search"}
+
+
+@contextmanager
+def exit_codes(ctx: Any) -> Iterator[None]:
+    """Turn the errors and signals that end a command into messages and exit codes.
+
+    A missing package is reported together with the command that installs it. Ctrl-C and a closed
+    output pipe end the command without a message; any other signal is named. The exit code is 141
+    for a closed pipe, and otherwise as in `reported_errors`.
+
+    Args:
+        ctx: Context of click, which knows the name of the command.
+    """
+    with reported_errors():
+        try:
+            yield
+        except KeyboardInterrupt as end:
+            if isinstance(end, Ended) and end.number != signal.SIGINT:
+                with suppress(OSError):  # the terminal may be gone
+                    say(f"ended by {signal.Signals(end.number).name}")
+            sys.exit(exit_code(end))
+        except BrokenPipeError:
+            # Without this, Python would flush the buffered output when it exits, and fail.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_BROKEN_PIPE)
+        except ModuleNotFoundError as error:
+            command, package = ctx.invoked_subcommand, str(error.name).partition(".")[0]
+            raise RubroError(
+                f"rubro {command} needs {package}, which is not installed: "
+                f"pip install 'rubro[{_EXTRAS.get(command, 'train')}]'"
+            ) from None
+
+
+def load_model(folder: Path) -> Classifier:
+    """Load the model of a folder.
+
+    Raises:
+        DataError: The folder does not contain a model, or the model is damaged.
+    """
+    from rubro.prediction.classifier import Classifier
+
+    require_model(folder)
+    return Classifier.load(folder)
+
+
+def require_model(folder: Path) -> None:
+    """Raise DataError if a folder does not contain a model."""
+    if not (folder / "model.json").is_file():
+        raise DataError(
+            f"{folder}: no model found in this folder. Set --model to another folder, or get the "
+            "model: `make repro` trains it, `dvc pull` fetches it from a DVC remote, and `dvc "
+            f"artifacts get REPOSITORY ensemble-classifier --out {folder}` downloads it from another "
+            "repository"
+        )
+
+
+@contextmanager
+def progress_bar(shown: bool) -> Iterator[Callable[[Input, str], Iterator[Chunk]]]:
+    """Show rows, rate and remaining time on standard error.
+
+    Args:
+        shown: Whether to show the bar.
+
+    Yields:
+        Function that takes an input and a caption, yields the chunks of the input and moves the bar.
+    """
+    if not shown:
+        yield lambda source, caption: source.chunks
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[rows]}"),
+        TimeRemainingColumn(),
+    )
+
+    def chunks(source: Input, caption: str) -> Iterator[Chunk]:
+        task = progress.add_task(caption, total=source.total, rows="")
+        start, rows = time.monotonic(), 0
+        for chunk in source.chunks:
+            yield chunk
+            rows += len(chunk.titles)
+            rate = rows / max(time.monotonic() - start, 1e-3)
+            text = f"{rows:,} rows, {rate:,.0f}/s"
+            progress.update(task, completed=source.done(), rows=text)
+        progress.remove_task(task)
+
+    with Progress(*columns, console=console(), transient=True) as progress:
+        yield chunks

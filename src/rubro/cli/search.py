@@ -1,0 +1,45 @@
+"""Search for better settings with Optuna, and compare the trials.
+
+Each trial runs by `dvc exp run --temp` under a name that describes its changes. The study is saved in
+.rubro/search.db, and the same command resumes it. A different space, metric, setting or commit starts
+a new study. The log of a failed trial is kept in .rubro/logs.
+
+\b
+rubro search spaces/mlp.yaml --trials 30 -m validation.mlp.balanced_accuracy
+dvc exp apply NAME                # the search prints the name of the best trial in its last line
+
+Exit codes: 0 if all trials are done, 2 if the space, the metric or a setting is wrong and nothing has
+run, 3 if some trials failed, 130 if interrupted. Requires pip install 'rubro[train,search]'.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rubro.cli import options
+
+
+def main(
+    space: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SPACE.yaml",
+            help="File with keys of params.yaml, each with low and high (and optionally log: true), "
+            "or with choices.",
+        ),
+    ],
+    trials: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Total number of trials, including trials of earlier calls."
+        ),
+    ] = 20,
+    metric: Annotated[
+        str, typer.Option("--metric", "-m", metavar="NAME", help="Validation metric to improve.")
+    ] = "validation.ensemble.balanced_accuracy",
+    fixed: options.FixedSettings = None,
+) -> int:
+    from rubro.experiments.search import Options, search
+
+    return search(Options(space, trials, metric, fixed or []))

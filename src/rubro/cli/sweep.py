@@ -1,0 +1,37 @@
+"""Run an experiment for each combination of settings.
+
+Each experiment runs by `dvc exp run --temp` in a copy of the repository, under a name that describes
+its changes, and all of them are compared at the end. Experiments that have already run are skipped.
+The log of a failed experiment is kept in .rubro/logs.
+
+\b
+rubro sweep seed=1,2,3,4,5
+rubro sweep train_mlp.learning_rate=5e-4,1e-3,2e-3,4e-3
+rubro sweep train_mlp.dropout=0.1,0.3 seed=1,2,3 -S subset.top_categories=20
+
+Exit codes: 0 if all experiments have run, 2 if a setting is wrong and nothing has run, 3 if some
+experiments failed, 130 if interrupted. Requires the training packages: pip install 'rubro[train]'.
+"""
+
+from typing import Annotated
+
+import typer
+
+from rubro.cli import options
+
+
+def main(
+    settings: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE,VALUE...",
+            help="Keys of params.yaml, each with the values to try. Every combination is one "
+            "experiment.",
+        ),
+    ],
+    fixed: options.FixedSettings = None,
+    metric: options.Metrics = None,
+) -> int:
+    from rubro.experiments.sweep import Options, sweep
+
+    return sweep(Options(settings, fixed or [], metric or []))
