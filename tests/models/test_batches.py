@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ def test_a_batch_gives_the_token_vectors_of_a_naive_computation(
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert batch.lengths.tolist() == [len(texts[index]) for index in chosen]
     assert batch.token_index.tolist() == batch.tokens[batch.tokens < len(batch.row_counts)].tolist()
-    assert batch.token_offsets.tolist() == (batch.lengths.cumsum(0) - batch.lengths).tolist()
+    assert batch.token_offsets.tolist() == [0, *batch.lengths.cumsum(0).tolist()]
 
 
 def test_a_batch_holds_the_bigrams_targets_and_weights_of_its_titles(learnable: Learnable) -> None:
@@ -94,8 +94,7 @@ def test_a_batch_holds_the_bigrams_targets_and_weights_of_its_titles(learnable: 
     weights = np.linspace(0.1, 1, len(titles), dtype=np.float32)
     chosen = np.array([3, 7, 0, 3])  # 7 is empty
     batch = gather(titles, tokens, chosen, weights)
-    ends = [*batch.bigram_offsets.tolist()[1:], len(batch.bigram_index)]
-    for index, start, end in zip(chosen, batch.bigram_offsets.tolist(), ends, strict=True):
+    for index, (start, end) in zip(chosen, pairwise(batch.bigram_offsets.tolist()), strict=True):
         own = batch.bigrams[batch.bigram_index[start:end]]
         assert own.tolist() == titles.features.bigrams[index].tolist()
     assert batch.bigram_counts.tolist() == [len(titles.features.bigrams[index]) for index in chosen]

@@ -191,7 +191,7 @@ def test_without_a_scale_the_embedding_starts_as_it_is_and_shares_no_memory(
 
 def test_dense_layers_are_linear_with_a_relu_after_each_but_the_last() -> None:
     torch.manual_seed(2)
-    dense: Any = Dense(5, [4, 3], 2, dropout=0.5).eval()
+    dense: Any = Dense(5, [4, 3], 2, dropout_rate=0.5).eval()
     first, second, last = dense
     values = torch.randn(7, 5)
     hidden = second(first(values).clamp(min=0)).clamp(min=0)
@@ -202,7 +202,7 @@ def test_dense_layers_are_linear_with_a_relu_after_each_but_the_last() -> None:
 @pytest.mark.parametrize("hidden_sizes", [[], [400]])
 def test_dropout_is_before_the_output_layer(hidden_sizes: list[int]) -> None:
     torch.manual_seed(2)
-    dense: Any = Dense(400, hidden_sizes, 2, dropout=0.3)
+    dense: Any = Dense(400, hidden_sizes, 2, dropout_rate=0.3)
     received: list[torch.Tensor] = []
     dense[-1].register_forward_pre_hook(lambda _, inputs: received.append(*inputs))
     values = torch.rand(50, 400) + 0.1
