@@ -33,7 +33,7 @@ from rubro.base.parallel import in_parts, thread_count
 from rubro.base.params_file import load_params
 from rubro.data.splits import load_labels
 from rubro.features.titles import load_features
-from rubro.kernels.linear import Linear, product
+from rubro.kernels.linear import Linear, linear
 from rubro.models.batches import Batch, Batches
 from rubro.models.cnn import Cnn
 from rubro.models.layers import Network, RowTable
@@ -106,7 +106,7 @@ def work_of(network: Network, batch: Batch) -> tuple[float, float]:
     operations = 0
     for name, layer in network.named_modules():
         if isinstance(layer, Linear):  # a filter reads distinct tokens, other layers titles
-            rows = len(batch.row_counts) if name.startswith("filters") else len(batch.targets)
+            rows = len(batch.token_weights) if name.startswith("filters") else len(batch.targets)
             operations += 3 * 2 * rows * layer.weight.numel()  # one product forward, two back
     tables = [module for module in network.modules() if isinstance(module, RowTable)]
     rows = len(batch.rows) + (len(batch.bigrams) if len(tables) > 1 else 0)
@@ -124,7 +124,7 @@ def rates() -> tuple[float, float]:
     def best(work: Callable[[], object]) -> float:
         return min(seconds_of(work) for _ in range(7))
 
-    of_product = best(lambda: product(matrix, matrix))
+    of_product = best(lambda: linear(matrix, matrix))
     of_copy = best(lambda: in_parts(copied, _WORDS))
     return 2 * _MATRIX**3 / of_product, 2 * words.nbytes / of_copy
 

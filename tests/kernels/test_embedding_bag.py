@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rubro.base.parallel import THREADS_VARIABLE
-from rubro.kernels.embedding_bag import RowGradient, RowSums, VectorSums
+from rubro.kernels.embedding_bag import RowGradient, embedding_bag
 from rubro.training.optimizers import RowWiseAdam
 from support.helpers import gradient_of
 
@@ -37,7 +37,7 @@ def sums_of(table: Tensor) -> Tensor:
 
 def test_row_sums_and_their_gradient_equal_dense_operations() -> None:
     ours, theirs = table(), table()
-    sums = RowSums.apply(ours, ROWS, INDEX, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
+    sums: Any = embedding_bag(ours, INDEX, OFFSETS, FACTORS, ROWS)
     torch.testing.assert_close(sums, sums_of(theirs))
     (sums * WANTED).sum().backward()
     total: Any = (sums_of(theirs) * WANTED).sum()
@@ -51,7 +51,7 @@ def test_row_sums_and_their_gradient_equal_dense_operations() -> None:
 def test_vector_sums_and_their_gradient_equal_dense_operations() -> None:
     ours, theirs = table(), table()
     index = ROWS[INDEX]
-    sums = VectorSums.apply(ours, index, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
+    sums: Any = embedding_bag(ours, index, OFFSETS, FACTORS)
     torch.testing.assert_close(sums, sums_of(theirs))
     (sums * WANTED).sum().backward()
     total: Any = (sums_of(theirs) * WANTED).sum()
@@ -63,7 +63,7 @@ def test_steps_with_a_row_gradient_equal_steps_with_a_sparse_gradient() -> None:
     ours, theirs = table(), table()
     for parameter, optimizer in [(each, RowWiseAdam([each], lr=0.1)) for each in (ours, theirs)]:
         for _ in range(3):
-            sums = RowSums.apply(parameter, ROWS, INDEX, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
+            sums: Any = embedding_bag(parameter, INDEX, OFFSETS, FACTORS, ROWS)
             (sums * WANTED).sum().backward()
             if parameter is theirs:
                 parameter.grad = gradient_of(parameter).to_sparse(1)
@@ -89,9 +89,9 @@ def test_the_bytes_of_sums_and_steps_do_not_depend_on_the_number_of_threads(
         parameter = table()
         optimizer = RowWiseAdam([parameter], lr=0.1)
         for _ in range(3):
-            vectors = RowSums.apply(parameter, ROWS, INDEX, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
+            vectors = embedding_bag(parameter, INDEX, OFFSETS, FACTORS, ROWS)
             index, offsets = torch.tensor([0, 1, 2, 3, 3, 0]), torch.tensor([0, 2, 5, 6])
-            sums = VectorSums.apply(vectors, index, offsets, FACTORS[:3])  # type: ignore[no-untyped-call]
+            sums: Any = embedding_bag(vectors, index, offsets, FACTORS[:3])
             sums.square().sum().backward()
             optimizer.step()
         outcomes.append(parameter.detach().numpy().tobytes())

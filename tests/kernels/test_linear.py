@@ -9,7 +9,7 @@ import torch
 
 from rubro.base.parallel import THREADS_VARIABLE
 from rubro.kernels.dropout import dropout
-from rubro.kernels.linear import Linear, product
+from rubro.kernels.linear import Linear, linear
 
 shapes = pytest.mark.parametrize(
     ("titles", "inputs", "outputs"), [(1, 3, 2), (33, 20, 300), (300, 7, 20)]
@@ -58,13 +58,13 @@ def test_a_product_computes_only_the_gradients_that_are_needed(
     titles: int, inputs: int, outputs: int
 ) -> None:
     layer, values = layer_and_values(titles, inputs, outputs)
-    total: Any = product(values, layer.weight).square().sum()
+    total: Any = linear(values, layer.weight).square().sum()
     total.backward()
     for needed in ((True, False), (False, True)):
         pair = copies(values, layer.weight)
         for each, is_needed in zip(pair, needed, strict=True):
             each.requires_grad_(is_needed)
-        total = product(*pair).square().sum()
+        total = linear(pair[0], pair[1]).square().sum()
         total.backward()
         for each, whole, is_needed in zip(pair, (values, layer.weight), needed, strict=True):
             assert (each.grad is not None) == is_needed

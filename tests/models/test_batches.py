@@ -85,7 +85,9 @@ def test_a_batch_gives_the_token_vectors_of_a_naive_computation(
                 expected[row, column] = weight * own.sum(axis=0) / divisor
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert batch.lengths.tolist() == [len(texts[index]) for index in chosen]
-    assert batch.token_index.tolist() == batch.tokens[batch.tokens < len(batch.row_counts)].tolist()
+    assert (
+        batch.token_index.tolist() == batch.tokens[batch.tokens < len(batch.token_weights)].tolist()
+    )
     assert batch.token_offsets.tolist() == [0, *batch.lengths.cumsum(0).tolist()]
 
 
@@ -97,7 +99,9 @@ def test_a_batch_holds_the_bigrams_targets_and_weights_of_its_titles(learnable: 
     for index, (start, end) in zip(chosen, pairwise(batch.bigram_offsets.tolist()), strict=True):
         own = batch.bigrams[batch.bigram_index[start:end]]
         assert own.tolist() == titles.features.bigrams[index].tolist()
-    assert batch.bigram_counts.tolist() == [len(titles.features.bigrams[index]) for index in chosen]
+    assert batch.bigram_offsets.diff().tolist() == [
+        len(titles.features.bigrams[index]) for index in chosen
+    ]
     assert batch.targets.tolist() == titles.labels.targets[chosen].tolist()
     assert batch.weights.tolist() == weights[chosen].tolist()
 
@@ -193,16 +197,19 @@ def test_of_the_rows_of_tokens_and_the_bigrams_of_titles_a_share_is_dropped(
     kept: list[tuple[int, int]] = []
     for epoch in range(20):
         (batch,) = Batches(titles, tokens, 300, row_dropout=share, seed=(1, epoch))
-        kept.append((int(batch.row_counts.sum()), int(batch.bigram_counts.sum())))
+        kept.append((int(batch.row_offsets.diff().sum()), int(batch.bigram_offsets.diff().sum())))
         # Rows of a token, bigrams of a title: fewer of them, and no others.
         assert set(batch.rows.tolist()) <= set(whole.rows.tolist())
         assert set(batch.bigrams.tolist()) <= set(whole.bigrams.tolist())
-        assert bool((batch.row_counts <= whole.row_counts).all())
+        assert bool((batch.row_offsets.diff() <= whole.row_offsets.diff()).all())
         # All tokens stay, and titles keep their lengths.
         assert len(batch.token_weights) == len(whole.token_weights)
         assert batch.lengths.tolist() == [9] * 300
-        assert int(batch.bigram_counts.max()) <= 8
-    all_rows, all_bigrams = int(whole.row_counts.sum()), int(whole.bigram_counts.sum())
+        assert int(batch.bigram_offsets.diff().max()) <= 8
+    all_rows, all_bigrams = (
+        int(whole.row_offsets.diff().sum()),
+        int(whole.bigram_offsets.diff().sum()),
+    )
     rows, bigrams = np.mean(kept, axis=0)
     assert rows / all_rows == pytest.approx(1 - share, abs=0.03)
     assert bigrams / all_bigrams == pytest.approx(1 - share, abs=0.01)

@@ -1,7 +1,7 @@
 """Inner loops of training on a CPU: matrix products, and operations compiled by numba.
 
-A model must have the same bytes for any number of threads and on every x86-64 CPU with AVX2. This
-is what the operations of this folder have in common:
+A model must have the same bytes for any number of threads and on every x86-64 CPU with AVX2.
+Therefore:
 
 - Every value is computed by one thread, and every sum has an order that depends on the shapes of its
   inputs only.
@@ -11,6 +11,5 @@ is what the operations of this folder have in common:
   products are computed by numpy's OpenBLAS, for which the stages fix the code path.
 
 Compiled functions release Python's global lock (`nogil`) and are called for ranges by
-`base.parallel.in_parts`. The modules that contain them are imported when they are first needed,
-because importing numba takes time.
+`base.parallel.in_parts`.
 """

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+from torch.nn import functional as F
 
 from rubro.base.parallel import in_parts
 from rubro.kernels.occurrences import occurrences
@@ -51,76 +52,61 @@ class RowGradient:
         )
 
 
-class RowSums(torch.autograd.Function):
-    """Sums of rows of an embedding table; backward gives the table's parameter a RowGradient."""
+def embedding_bag(
+    table: Tensor, index: Tensor, offsets: Tensor, factors: Tensor, rows: Tensor | None = None
+) -> Tensor:
+    """Return the sum of the rows of each list times its factor, float32 (lists, size).
 
+    On a CPU, the gradient of a table with distinct rows is a RowGradient.
+
+    Args:
+        table: float32 (table rows, size).
+        index: Positions in rows, or in the table, int64 (N,), list by list.
+        offsets: Bounds of the lists in index, int64 (lists + 1,).
+        factors: Factor of each list, float32 (lists,).
+        rows: Distinct rows of the table that the lists use, int64 (R,); None = all rows, with a
+            dense gradient.
+    """
+    if table.device.type == "cpu":
+        result: Tensor = _EmbeddingBag.apply(table, index, offsets, factors, rows)  # type: ignore[no-untyped-call]
+        return result
+    if rows is not None:
+        table = F.embedding(rows, table, sparse=True)
+    sums = F.embedding_bag(index, table, offsets, mode="sum", include_last_offset=True)
+    return sums * factors.unsqueeze(1)
+
+
+class _EmbeddingBag(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor, rows: Tensor, index: Tensor, offsets: Tensor, factors: Tensor
+        ctx: Any,
+        table: Tensor,
+        index: Tensor,
+        offsets: Tensor,
+        factors: Tensor,
+        rows: Tensor | None,
     ) -> Tensor:
-        """Return the sum of the rows of each list times its factor, float32 (lists, size).
-
-        Args:
-            ctx: Context of the gradient.
-            table: float32 (table rows, size).
-            rows: Distinct rows of the table, int64 (R,).
-            index: Positions in rows, int64 (N,), list by list.
-            offsets: Bounds of the lists in index, int64 (lists + 1,).
-            factors: Factor of each list, float32 (lists,).
-        """
-        ctx.table = table
-        ctx.save_for_backward(rows, index, offsets, factors)
-        return _sums(table, rows.numpy()[index.numpy()], offsets, factors)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
-        """Set the gradient of the table."""
-        rows, index, offsets, factors = ctx.saved_tensors
-        lists, _, bounds = occurrences(index.numpy(), offsets.numpy(), len(rows))
-        ctx.table.row_gradient = RowGradient(
-            rows,
-            torch.from_numpy(lists),
-            torch.from_numpy(bounds),
-            gradients[0].contiguous(),
-            factors,
-        )
-        return None, None, None, None, None
-
-
-class VectorSums(torch.autograd.Function):
-    """Sums of vectors that are themselves results, and their gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, vectors: Tensor, index: Tensor, offsets: Tensor, factors: Tensor
-    ) -> Tensor:
-        """Return the sum of the vectors of each list times its factor, float32 (lists, size).
-
-        Args:
-            ctx: Context of the gradient.
-            vectors: float32 (U, size).
-            index: Positions in vectors, int64 (N,), list by list.
-            offsets: Bounds of the lists in index, int64 (lists + 1,).
-            factors: Factor of each list, float32 (lists,).
-        """
-        ctx.number = len(vectors)
-        ctx.save_for_backward(index, offsets, factors)
-        return _sums(vectors, index.numpy(), offsets, factors)
+        ctx.table = table if rows is not None else None
+        ctx.count = len(table if rows is None else rows)
+        ctx.save_for_backward(index, offsets, factors, rows)
+        chosen = index.numpy() if rows is None else rows.numpy()[index.numpy()]
+        sums = np.empty((len(factors), table.shape[1]), dtype=np.float32)
+        read = table.detach().numpy(), chosen, offsets.numpy(), factors.numpy()
+        in_parts(lambda start, end: _sum_rows(*read, sums, start, end), len(sums))
+        return torch.from_numpy(sums)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient of the vectors."""
-        index, offsets, factors = (saved.numpy() for saved in ctx.saved_tensors)
-        lists, _, bounds = occurrences(index, offsets, ctx.number)
-        gradient = gradients[0].contiguous().numpy()
-        return _weighted_sums(gradient, factors, lists, bounds), None, None, None
-
-
-def _sums(table: Tensor, index: np.ndarray, offsets: Tensor, factors: Tensor) -> Tensor:
-    sums = np.empty((len(factors), table.shape[1]), dtype=np.float32)
-    read = table.detach().numpy(), index, offsets.numpy(), factors.numpy()
-    in_parts(lambda start, end: _sum_rows(*read, sums, start, end), len(sums))
-    return torch.from_numpy(sums)
+        index, offsets, factors, rows = ctx.saved_tensors
+        lists, _, bounds = occurrences(index.numpy(), offsets.numpy(), ctx.count)
+        gradient = gradients[0].contiguous()
+        if rows is None:
+            values = _weighted_sums(gradient.numpy(), factors.numpy(), lists, bounds)
+            return values, None, None, None, None
+        ctx.table.row_gradient = RowGradient(
+            rows, torch.from_numpy(lists), torch.from_numpy(bounds), gradient, factors
+        )
+        return None, None, None, None, None
 
 
 @njit(cache=True, nogil=True)

@@ -66,25 +66,24 @@ class _Linear(torch.autograd.Function):
             pairs.append((gradient.T, values))
         products = iter(_multiply(*pairs))
         of_values, of_weight = (next(products) if need else None for need in needed[:2])
-        of_bias = None
-        if needed[2]:
-            # The two orders of summation differ in the last bits.
-            rows = gradient.numpy() if ctx.is_hidden else gradient
-            of_bias = torch.as_tensor(rows.sum(0))
+        if not needed[2]:
+            return of_values, of_weight, None, None
+        of_bias = torch.from_numpy(gradient.numpy().sum(0)) if ctx.is_hidden else gradient.sum(0)
         return of_values, of_weight, of_bias, None
 
 
-def product(values: Tensor, weight: Tensor) -> Tensor:
-    """Return values times the transposed weight, (n, outputs).
+def linear(
+    values: Tensor, weight: Tensor, bias: Tensor | None = None, is_hidden: bool = False
+) -> Tensor:
+    """Return values times the transposed weight, plus the bias, float32 (n, outputs).
 
     Args:
         values: float32 (n, inputs).
         weight: float32 (outputs, inputs).
+        bias: float32 (outputs,); None = no bias.
+        is_hidden: Whether to sum the gradient of the bias row by row, not in blocks as torch does.
+            The last bits of trained models depend on it.
     """
-    return _linear(values, weight, None)
-
-
-def _linear(values: Tensor, weight: Tensor, bias: Tensor | None, is_hidden: bool = False) -> Tensor:
     if values.device.type != "cpu":
         return F.linear(values, weight, bias)
     result: Tensor = _Linear.apply(values, weight, bias, is_hidden)  # type: ignore[no-untyped-call]
@@ -96,7 +95,7 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return float32 (n, outputs), from float32 (n, inputs)."""
-        return _linear(input, self.weight, self.bias)
+        return linear(input, self.weight, self.bias)
 
     def hidden(self, values: Tensor, dropout_rate: float) -> Tensor:
         """Return the outputs after ReLU and dropout, float32 (n, outputs).
@@ -105,5 +104,5 @@ class Linear(nn.Linear):
             values: float32 (n, inputs).
             dropout_rate: Share of the outputs that is set to zero.
         """
-        outputs = _linear(values, self.weight, self.bias, is_hidden=True)
+        outputs = linear(values, self.weight, self.bias, is_hidden=True)
         return dropout(F.relu(outputs), dropout_rate)

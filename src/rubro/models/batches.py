@@ -25,7 +25,6 @@ class Batch(NamedTuple):
         rows: Distinct rows of the embedding table, int64 (R,).
         row_index: Positions in rows, int64 (N,), token by token.
         row_offsets: Bounds of the tokens in row_index, int64 (U + 1,).
-        row_counts: Number of rows of each token, int64 (U,).
         token_weights: Relative inverse document frequency of each token, float32 (U,).
         token_index: Positions among the distinct tokens, int64 (T,), title by title.
         token_offsets: Bounds of the titles in token_index, int64 (B + 1,).
@@ -34,7 +33,6 @@ class Batch(NamedTuple):
         bigrams: Distinct bigram buckets, int64 (P,).
         bigram_index: Positions in bigrams, int64 (M,), title by title.
         bigram_offsets: Bounds of the titles in bigram_index, int64 (B + 1,).
-        bigram_counts: Number of bigrams of each title, int64 (B,).
         targets: Class indices, int64 (B,).
         weights: Weight of each title in the loss, float32 (B,).
     """
@@ -42,7 +40,6 @@ class Batch(NamedTuple):
     rows: torch.Tensor
     row_index: torch.Tensor
     row_offsets: torch.Tensor
-    row_counts: torch.Tensor
     token_weights: torch.Tensor
     token_index: torch.Tensor
     token_offsets: torch.Tensor
@@ -51,7 +48,6 @@ class Batch(NamedTuple):
     bigrams: torch.Tensor
     bigram_index: torch.Tensor
     bigram_offsets: torch.Tensor
-    bigram_counts: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
 
@@ -93,7 +89,6 @@ def gather(
         rows=_int64(distinct_rows),
         row_index=_int64(row_index),
         row_offsets=_int64(rows.offsets),
-        row_counts=_int64(rows.lengths),
         token_weights=torch.from_numpy(distinct_tokens.weights[distinct]),
         token_index=_int64(token_index),
         token_offsets=_int64(tokens.offsets),
@@ -102,7 +97,6 @@ def gather(
         bigrams=_int64(distinct_bigrams),
         bigram_index=_int64(bigram_index),
         bigram_offsets=_int64(bigrams.offsets),
-        bigram_counts=_int64(bigrams.lengths),
         targets=_int64(titles.labels.targets[indices]),
         weights=torch.from_numpy(weights[indices]),
     )

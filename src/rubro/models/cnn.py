@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rubro.base.params import CnnParams
-from rubro.kernels.linear import Linear, product
+from rubro.kernels.convolution import FilterMaxima
+from rubro.kernels.linear import Linear, linear
 from rubro.models.batches import Batch
 from rubro.models.layers import Dense, ModelShape, Network
 
@@ -53,10 +54,8 @@ class Cnn(Network):
         filters: Any = self.filters
         sizes = zip(self._sizes, filters, strict=True)
         weights = [part for size, layer in sizes for part in layer.weight.chunk(size, dim=1)]
-        products = product(distinct, torch.cat(weights))
+        products = linear(distinct, torch.cat(weights))
         if distinct.device.type == "cpu":
-            from rubro.kernels.convolution import FilterMaxima  # imports numba
-
             bias = torch.cat([layer.bias for layer in filters])
             maxima: Tensor = FilterMaxima.apply(  # type: ignore[no-untyped-call]
                 products, bias, batch.token_index, batch.token_offsets, self._sizes

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rubro.base.params import TrainParams
 from rubro.features.embedding import Embedding
 from rubro.kernels.dropout import dropout
+from rubro.kernels.embedding_bag import embedding_bag
 from rubro.kernels.linear import Linear
 from rubro.models.batches import Batch
 
@@ -49,35 +49,8 @@ class RowTable(nn.Embedding):
         """Set all values to zero."""
         nn.init.zeros_(self.weight)
 
-    def sums(self, rows: Tensor, index: Tensor, offsets: Tensor, factors: Tensor) -> Tensor:
-        """Return the sum of the rows of each list times its factor, float32 (lists, size).
 
-        Args:
-            rows: Distinct rows of the table, int64 (R,).
-            index: Positions in rows, int64 (N,), list by list.
-            offsets: Bounds of the lists in index, int64 (lists + 1,).
-            factors: Factor of each list, float32 (lists,).
-        """
-        if self.weight.device.type != "cpu":
-            return _vector_sums(self(rows), index, offsets, factors)
-        from rubro.kernels.embedding_bag import RowSums  # imports numba
-
-        sums: Tensor = RowSums.apply(self.weight, rows, index, offsets, factors)  # type: ignore[no-untyped-call]
-        return sums
-
-
-def _vector_sums(vectors: Tensor, index: Tensor, offsets: Tensor, factors: Tensor) -> Tensor:
-    """Return the sum of the vectors of each list times its factor, float32 (lists, size)."""
-    if vectors.device.type != "cpu":
-        sums = F.embedding_bag(index, vectors, offsets, mode="sum", include_last_offset=True)
-        return sums * factors.unsqueeze(1)
-    from rubro.kernels.embedding_bag import VectorSums  # imports numba
-
-    result: Tensor = VectorSums.apply(vectors, index, offsets, factors)  # type: ignore[no-untyped-call]
-    return result
-
-
-def pooling_factors(counts: Tensor, pooling: str) -> Tensor:
+def _pooling_factors(counts: Tensor, pooling: str) -> Tensor:
     """Return the factors that turn sums of n vectors into pooled vectors, float32 (sums,).
 
     The factor is 1 / n or 1 / sqrt(n). A mean of many vectors is short, and its gradients are small;
@@ -127,10 +100,12 @@ class TokenVectors(nn.Module):
 
     def distinct(self, batch: Batch) -> Tensor:
         """Return the vectors of the distinct tokens, float32 (U, vector size)."""
-        factors = pooling_factors(batch.row_counts, self._pooling)
+        factors = _pooling_factors(batch.row_offsets.diff(), self._pooling)
         if self._weighted:
             factors = factors * batch.token_weights
-        return self.table.sums(batch.rows, batch.row_index, batch.row_offsets, factors)
+        return embedding_bag(
+            self.table.weight, batch.row_index, batch.row_offsets, factors, batch.rows
+        )
 
 
 class Dense(nn.ModuleList):
@@ -140,8 +115,8 @@ class Dense(nn.ModuleList):
         inputs: Number of inputs.
         hidden_sizes: Sizes of the hidden layers; empty = a single linear layer.
         classes: Number of logits.
-        dropout_rate: Share of the outputs of each hidden layer that is dropped in training. If there
-            are no hidden layers, inputs are dropped instead.
+        dropout_rate: Share of the outputs of each hidden layer that is dropped in training. Without
+            hidden layers, inputs are dropped instead.
     """
 
     def __init__(
@@ -196,13 +171,15 @@ class Network(nn.Module):
         Returns:
             Title vectors, float32 (B, vector size).
         """
-        counts = batch.lengths if self.bigrams is None else batch.lengths + batch.bigram_counts
-        factors = pooling_factors(counts, self._pooling)
-        vectors = _vector_sums(distinct, batch.token_index, batch.token_offsets, factors)
+        counts = batch.lengths
+        if self.bigrams is not None:
+            counts = counts + batch.bigram_offsets.diff()
+        factors = _pooling_factors(counts, self._pooling)
+        vectors = embedding_bag(distinct, batch.token_index, batch.token_offsets, factors)
         if self.bigrams is None:
             return vectors
-        return vectors + self.bigrams.sums(
-            batch.bigrams, batch.bigram_index, batch.bigram_offsets, factors
+        return vectors + embedding_bag(
+            self.bigrams.weight, batch.bigram_index, batch.bigram_offsets, factors, batch.bigrams
         )
 
 
