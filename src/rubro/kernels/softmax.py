@@ -1,4 +1,4 @@
-"""Softmax of a batch and the gradient of its cross-entropy (see training.loss)."""
+"""Exponentials and sums of a softmax (see training.loss)."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def softmax_sums(
     start: int,
     end: int,
 ) -> None:
-    """Write exponentials and sums of the titles from start to end.
+    """Write the exponentials and sums that the cross-entropy of titles from start to end needs.
 
     Args:
         logits: float32 (B, classes).
         factors: Factor of the exponential of each class, float32 (classes,).
         shares: Share of each class, float32 (classes,).
-        exponentials: Exponential of each logit less the greatest of its title, times its factor,
+        exponentials: exp(logit - maximum logit of the title) times the factor of the class,
             float32 (B, classes); written.
-        predictions: Class of the greatest logit, int64 (B,); written.
-        sums: Greatest logit, sum of the exponentials without and with factors, and sum of logits
-            times shares, float32 (4, B); written.
+        predictions: Class of the maximum logit, int64 (B,); written.
+        sums: Maximum logit, sum of the exponentials without and with factors, and sum of the logits
+            times the shares, float32 (4, B); written.
         start: First title.
         end: Title after the last one.
     """
@@ -62,7 +62,7 @@ def softmax_sums(
         top = own[best]
         for j in range(classes):
             x = own[j] - top
-            x = _MINIMUM if x < _MINIMUM else x  # noqa: FURB136 (NaN stays, and the loop is vectorised)
+            x = _MINIMUM if x < _MINIMUM else x  # noqa: FURB136 (keeps NaN, and is vectorised)
             power = np.int32(x * _LOG2_E - np.float32(0.5))
             n = np.float32(power)
             r = x - n * _LOG_2 - n * _LOG_2_REST
@@ -82,36 +82,3 @@ def softmax_sums(
         sums[3, i] = pairwise_sum(scratch)
         sums[0, i] = top
         predictions[i] = best
-
-
-@njit(cache=True, nogil=True)
-def softmax_gradient(
-    exponentials: np.ndarray,
-    totals: np.ndarray,
-    targets: np.ndarray,
-    shares: np.ndarray,
-    smoothing: np.float32,
-    of_loss: np.ndarray,
-    gradient: np.ndarray,
-    start: int,
-    end: int,
-) -> None:
-    """Write the gradient of the cross-entropy of the titles from start to end.
-
-    Args:
-        exponentials: float32 (B, classes), from softmax_sums.
-        totals: Sum of the exponentials of each title, float32 (B,).
-        targets: Class of each title, int64 (B,).
-        shares: Share of each class, float32 (classes,).
-        smoothing: Share of the target that is spread over all classes.
-        of_loss: Gradient of the loss of each title, float32 (B,).
-        gradient: Gradient of each logit, float32 (B, classes); written.
-        start: First title.
-        end: Title after the last one.
-    """
-    for i in range(start, end):
-        factor, own, values = of_loss[i], gradient[i], exponentials[i]
-        scale, spread = factor / totals[i], factor * smoothing
-        for j in range(len(shares)):
-            own[j] = values[j] * scale - shares[j] * spread
-        own[targets[i]] -= factor - spread
