@@ -1,6 +1,6 @@
-"""Time of a training step, beside the least that its products and its tables take on this machine.
+"""Time a training step and compare it with the minimum time of its products and table accesses.
 
-Run it where `dvc repro embed` has run. Threads as in the stages: all cores, or OMP_NUM_THREADS.
+Run it in a folder in which `dvc repro embed` has run. It uses all cores, or OMP_NUM_THREADS.
 
     python benchmarks/step.py mlp
     OMP_NUM_THREADS=1 python benchmarks/step.py cnn
@@ -34,7 +34,7 @@ from rubro.base.params import CnnParams, MlpParams
 from rubro.base.params_file import load_params
 from rubro.data.splits import load_labels
 from rubro.features.titles import load_features
-from rubro.kernels.linear import Linear, product
+from rubro.kernels.linear import Linear, linear
 from rubro.models.batches import Batch, Batches
 from rubro.models.cnn import Cnn
 from rubro.models.layers import Network, RowTable
@@ -44,8 +44,8 @@ from rubro.training.loss import class_shares
 from rubro.training.memory import keep_freed_memory
 from rubro.training.module import TitleClassifier
 
-_WARM_UP = 5  # steps; in the first one kernels are compiled
-# A row is read to be summed; to be moved, it is read and written, and so is its mean gradient.
+_WARM_UP = 5  # steps; kernels are compiled in the first one
+# A row is read for its sum. Its update reads and writes the row and its mean gradient.
 _TRANSFERS = 5
 _MATRIX, _WORDS = 1024, 2**26
 
@@ -53,14 +53,14 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 
 class Model(StrEnum):
-    """A network."""
+    """Kind of network."""
 
     mlp = "mlp"
     cnn = "cnn"
 
 
 def prepared(model: Model) -> tuple[TitleClassifier, Batches]:
-    """Return the classifier as its stage starts to train it, and the batches of a pass."""
+    """Return an untrained classifier as in its stage, and the batches of an epoch."""
     keep_freed_memory()
     params = load_params()
     own, kind = {
@@ -79,7 +79,7 @@ def prepared(model: Model) -> tuple[TitleClassifier, Batches]:
 def timed_steps(
     classifier: TitleClassifier, batches: Batches, steps: int
 ) -> tuple[dict[str, float], list[Batch]]:
-    """Return the microseconds a title of each part of a step, and the batches of the steps."""
+    """Return the time of each part of a step in microseconds per title, and the batches."""
     optimizers: list[Any] = classifier.configure_optimizers()[0]
     spent: dict[str, list[float]] = defaultdict(list)
     seen: list[Batch] = []
@@ -103,19 +103,19 @@ def timed_steps(
 
 
 def work_of(network: Network, batch: Batch) -> tuple[float, float]:
-    """Return the floating-point operations of the products of a step, and the bytes of its tables."""
+    """Return the floating-point operations of a step's products and the bytes its tables transfer."""
     operations = 0
     for name, layer in network.named_modules():
         if isinstance(layer, Linear):  # a filter reads distinct tokens, other layers titles
-            rows = len(batch.row_counts) if name.startswith("filters") else len(batch.targets)
-            operations += 3 * 2 * rows * layer.weight.numel()  # one product forward, two back
+            rows = len(batch.token_weights) if name.startswith("filters") else len(batch.targets)
+            operations += 3 * 2 * rows * layer.weight.numel()  # one product forward, two backward
     tables = [module for module in network.modules() if isinstance(module, RowTable)]
     rows = len(batch.rows) + (len(batch.bigrams) if len(tables) > 1 else 0)
     return operations, _TRANSFERS * rows * tables[0].embedding_dim * 4
 
 
 def rates() -> tuple[float, float]:
-    """Return operations a second of a product and bytes a second of a copy, by all threads."""
+    """Return the operations per second of a product and the bytes per second of a copy."""
     matrix, words = torch.rand(_MATRIX, _MATRIX), np.ones(_WORDS, np.float32)
     copy = np.zeros_like(words)
 
@@ -125,17 +125,17 @@ def rates() -> tuple[float, float]:
     def best(work: Callable[[], object]) -> float:
         return min(seconds_of(work) for _ in range(7))
 
-    of_product = best(lambda: product(matrix, matrix))
+    of_product = best(lambda: linear(matrix, matrix))
     of_copy = best(lambda: in_parts(copied, _WORDS))
     return 2 * _MATRIX**3 / of_product, 2 * words.nbytes / of_copy
 
 
 @app.command()
 def main(
-    model: Annotated[Model, typer.Argument(help="The network.")],
-    steps: Annotated[int, typer.Option(min=1, help="Number of steps.")] = 70,
+    model: Annotated[Model, typer.Argument(help="Network to train.")],
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps to time.")] = 70,
 ) -> None:
-    """Time the steps of a training in the current folder, part by part."""
+    """Time each part of a training step, with the data of the current folder."""
     with reported_errors():
         classifier, batches = prepared(model)
         parts, seen = timed_steps(classifier, batches, steps)
@@ -146,8 +146,8 @@ def main(
         by_second, copied = rates()
         arithmetic, traffic = operations / titles / by_second, moved / titles / copied
         typer.echo(
-            f"{model}, {titles:.0f} titles a batch, {thread_count()} threads: "
-            f"{whole:.1f} us a title, {1e6 / whole:,.0f} titles/s"
+            f"{model}, {titles:.0f} titles per batch, {thread_count()} threads: "
+            f"{whole:.1f} us per title, {1e6 / whole:,.0f} titles/s"
         )
         typer.echo("  " + ", ".join(f"{part} {spent:.1f}" for part, spent in parts.items()))
         typer.echo(

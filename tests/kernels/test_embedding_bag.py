@@ -1,4 +1,4 @@
-"""Sums of rows and their gradients: those of dense sums, and the same bytes for any threads."""
+"""Sums of rows and their gradients equal dense sums, with the same bytes for any number of threads."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from rubro.base.parallel import THREADS_VARIABLE
-from rubro.kernels.embedding_bag import RowGradient, RowSums, VectorSums
+from rubro.kernels.embedding_bag import RowGradient, embedding_bag
 from rubro.training.optimizers import RowWiseAdam
 from support.tiny_models import gradient_of
 
 pytest_plugins = ["support.tiny_models"]
 
 ROWS = torch.tensor([1, 4, 5])
-INDEX = torch.tensor([0, 2, 0, 0, 1, 2])  # the first list names row 1 twice
-OFFSETS = torch.tensor([0, 3, 3, 5])  # the second list is empty
+INDEX = torch.tensor([0, 2, 0, 0, 1, 2])  # the first list contains row 1 twice
+OFFSETS = torch.tensor([0, 3, 3, 5, 6])  # the second list is empty
 FACTORS = torch.tensor([0.5, 3.0, -1.0, 2.0])
 WANTED = torch.randn(4, 19, generator=torch.Generator().manual_seed(2))
 
@@ -27,7 +27,7 @@ def table() -> torch.nn.Parameter:
 
 
 def sums_of(table: Tensor) -> Tensor:
-    """The sums by dense operations."""
+    """Return the sums, computed by dense operations."""
     lists = torch.zeros(4, 6)
     for number, rows in enumerate(([1, 5, 1], [], [1, 4], [5])):
         for row in rows:
@@ -35,9 +35,9 @@ def sums_of(table: Tensor) -> Tensor:
     return FACTORS.unsqueeze(1) * (lists @ table)
 
 
-def test_rows_of_a_table_are_summed_and_get_their_gradient() -> None:
+def test_row_sums_and_their_gradient_equal_dense_operations() -> None:
     ours, theirs = table(), table()
-    sums = RowSums.apply(ours, ROWS, INDEX, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
+    sums: Any = embedding_bag(ours, INDEX, OFFSETS, FACTORS, ROWS)
     torch.testing.assert_close(sums, sums_of(theirs))
     (sums * WANTED).sum().backward()
     total: Any = (sums_of(theirs) * WANTED).sum()
@@ -45,13 +45,13 @@ def test_rows_of_a_table_are_summed_and_get_their_gradient() -> None:
     assert ours.grad is None
     torch.testing.assert_close(gradient_of(ours), theirs.grad)
     with pytest.raises(AttributeError):
-        gradient_of(ours)  # it was taken
+        gradient_of(ours)  # the first call removed it
 
 
-def test_vectors_are_summed_and_get_their_gradient() -> None:
+def test_vector_sums_and_their_gradient_equal_dense_operations() -> None:
     ours, theirs = table(), table()
     index = ROWS[INDEX]
-    sums = VectorSums.apply(ours, index, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
+    sums: Any = embedding_bag(ours, index, OFFSETS, FACTORS)
     torch.testing.assert_close(sums, sums_of(theirs))
     (sums * WANTED).sum().backward()
     total: Any = (sums_of(theirs) * WANTED).sum()
@@ -59,11 +59,11 @@ def test_vectors_are_summed_and_get_their_gradient() -> None:
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_a_step_with_the_gradient_of_rows_is_one_with_a_sparse_gradient() -> None:
+def test_steps_with_a_row_gradient_equal_steps_with_a_sparse_gradient() -> None:
     ours, theirs = table(), table()
     for parameter, optimizer in [(each, RowWiseAdam([each], lr=0.1)) for each in (ours, theirs)]:
         for _ in range(3):
-            sums = RowSums.apply(parameter, ROWS, INDEX, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
+            sums: Any = embedding_bag(parameter, INDEX, OFFSETS, FACTORS, ROWS)
             (sums * WANTED).sum().backward()
             if parameter is theirs:
                 parameter.grad = gradient_of(parameter).to_sparse(1)
@@ -73,14 +73,14 @@ def test_a_step_with_the_gradient_of_rows_is_one_with_a_sparse_gradient() -> Non
     assert torch.equal(ours[[0, 2, 3]], table()[[0, 2, 3]])
 
 
-def test_the_gradient_of_values_is_these_values() -> None:
+def test_a_row_gradient_from_values_contains_these_values() -> None:
     values = torch.randn(3, 19)
     gradient = RowGradient.from_values(ROWS, values).to_sparse(torch.Size([6, 19])).to_dense()
     assert torch.equal(gradient[ROWS], values)
     assert not gradient[[0, 2, 3]].any()
 
 
-def test_the_number_of_threads_changes_no_byte_of_sums_and_steps(
+def test_the_bytes_of_sums_and_steps_do_not_depend_on_the_number_of_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     outcomes = []
@@ -89,9 +89,9 @@ def test_the_number_of_threads_changes_no_byte_of_sums_and_steps(
         parameter = table()
         optimizer = RowWiseAdam([parameter], lr=0.1)
         for _ in range(3):
-            vectors = RowSums.apply(parameter, ROWS, INDEX, OFFSETS, FACTORS)  # type: ignore[no-untyped-call]
-            index, offsets = torch.tensor([0, 1, 2, 3, 3, 0]), torch.tensor([0, 2, 5])
-            sums = VectorSums.apply(vectors, index, offsets, FACTORS[:3])  # type: ignore[no-untyped-call]
+            vectors = embedding_bag(parameter, INDEX, OFFSETS, FACTORS, ROWS)
+            index, offsets = torch.tensor([0, 1, 2, 3, 3, 0]), torch.tensor([0, 2, 5, 6])
+            sums: Any = embedding_bag(vectors, index, offsets, FACTORS[:3])
             sums.square().sum().backward()
             optimizer.step()
         outcomes.append(parameter.detach().numpy().tobytes())

@@ -1,9 +1,9 @@
-"""Batches say what the features say, and a pass over a split shows each title once."""
+"""Batches contain the features of their titles, and an epoch contains each title once."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rubro.base.parallel import THREADS_VARIABLE
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.titles import LabelledTitles
@@ -26,7 +25,7 @@ TITLES = st.lists(st.lists(st.sampled_from(ALPHABET), max_size=5), min_size=1, m
 
 
 def numbered(titles: LabelledTitles) -> LabelledTitles:
-    """The target of each title is its position."""
+    """Replace the target of each title by its position."""
     targets = np.arange(len(titles), dtype=np.int32)
     return replace(titles, labels=replace(titles.labels, targets=targets))
 
@@ -55,7 +54,7 @@ def ones(titles: LabelledTitles) -> np.ndarray:
     with_ngrams=st.booleans(),
     data=st.data(),
 )
-def test_a_batch_gives_the_token_vectors_of_a_naive_computation(
+def test_token_vectors_of_a_batch_equal_a_naive_computation(
     texts: list[list[str]],
     pooling: str,
     weighting: str,
@@ -85,26 +84,31 @@ def test_a_batch_gives_the_token_vectors_of_a_naive_computation(
                 expected[row, column] = weight * own.sum(axis=0) / divisor
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert batch.lengths.tolist() == [len(texts[index]) for index in chosen]
-    assert batch.token_index.tolist() == batch.tokens[batch.tokens < len(batch.row_counts)].tolist()
-    assert batch.token_offsets.tolist() == (batch.lengths.cumsum(0) - batch.lengths).tolist()
+    assert (
+        batch.token_index.tolist() == batch.tokens[batch.tokens < len(batch.token_weights)].tolist()
+    )
+    assert batch.token_offsets.tolist() == [0, *batch.lengths.cumsum(0).tolist()]
 
 
-def test_a_batch_holds_the_bigrams_targets_and_weights_of_its_titles(learnable: Learnable) -> None:
+def test_a_batch_contains_the_bigrams_targets_and_weights_of_its_titles(
+    learnable: Learnable,
+) -> None:
     titles, _, tokens = learnable
     weights = np.linspace(0.1, 1, len(titles), dtype=np.float32)
     chosen = np.array([3, 7, 0, 3])  # 7 is empty
     batch = gather(titles, tokens, chosen, weights)
-    ends = [*batch.bigram_offsets.tolist()[1:], len(batch.bigram_index)]
-    for index, start, end in zip(chosen, batch.bigram_offsets.tolist(), ends, strict=True):
+    for index, (start, end) in zip(chosen, pairwise(batch.bigram_offsets.tolist()), strict=True):
         own = batch.bigrams[batch.bigram_index[start:end]]
         assert own.tolist() == titles.features.bigrams[index].tolist()
-    assert batch.bigram_counts.tolist() == [len(titles.features.bigrams[index]) for index in chosen]
+    assert batch.bigram_offsets.diff().tolist() == [
+        len(titles.features.bigrams[index]) for index in chosen
+    ]
     assert batch.targets.tolist() == titles.labels.targets[chosen].tolist()
     assert batch.weights.tolist() == weights[chosen].tolist()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 160, 500])
-def test_an_epoch_shows_each_title_once(batch_size: int, learnable: Learnable) -> None:
+def test_an_epoch_contains_each_title_once(batch_size: int, learnable: Learnable) -> None:
     titles, _, tokens = learnable
     batches = Batches(numbered(titles), tokens, batch_size, seed=(1, 0))
     shown = titles_of(batches)
@@ -113,7 +117,7 @@ def test_an_epoch_shows_each_title_once(batch_size: int, learnable: Learnable) -
     assert max(map(len, shown)) <= batch_size
 
 
-def test_titles_of_weight_zero_are_left_out(learnable: Learnable) -> None:
+def test_titles_of_weight_zero_are_skipped(learnable: Learnable) -> None:
     titles, _, tokens = learnable
     weights = ones(titles)
     weights[::3] = 0
@@ -123,25 +127,14 @@ def test_titles_of_weight_zero_are_left_out(learnable: Learnable) -> None:
     assert len(shown) == len(batches)
 
 
-def test_without_a_seed_titles_come_in_the_order_of_the_split(learnable: Learnable) -> None:
+def test_without_a_seed_the_order_of_the_split_is_kept(learnable: Learnable) -> None:
     titles, _, tokens = learnable
     shown = titles_of(Batches(numbered(titles), tokens, 50))
     assert joined(shown) == list(range(len(titles)))
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_the_same_seed_gives_the_same_batches(
-    threads: str, learnable: Learnable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    titles, _, tokens = learnable
-    first = list(Batches(titles, tokens, 32, row_dropout=0.3, seed=(4, 2)))
-    monkeypatch.setenv(THREADS_VARIABLE, threads)
-    second = list(Batches(titles, tokens, 32, row_dropout=0.3, seed=(4, 2)))
-    assert all(same(one, other) for one, other in zip(first, second, strict=True))
-
-
 @pytest.mark.parametrize("other", [(4, 1), (5, 0)])
-def test_another_epoch_or_seed_gives_other_neighbours_not_only_another_order(
+def test_another_epoch_or_seed_groups_titles_differently(
     other: tuple[int, int], learnable: Learnable
 ) -> None:
     titles, _, tokens = learnable
@@ -152,7 +145,7 @@ def test_another_epoch_or_seed_gives_other_neighbours_not_only_another_order(
     assert len(first & second) < len(first) / 4
 
 
-def test_batches_of_a_large_split_hold_titles_of_like_length(make_titles: MakeTitles) -> None:
+def test_batches_of_a_large_split_contain_titles_of_similar_length(make_titles: MakeTitles) -> None:
     random = np.random.default_rng(3)
     titles, tokens = make_titles(["apple " * n for n in random.integers(0, 15, 600)])
     batches = list(Batches(titles, tokens, 30, seed=(1, 0)))
@@ -166,7 +159,7 @@ def test_batches_of_a_large_split_hold_titles_of_like_length(make_titles: MakeTi
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
 @pytest.mark.parametrize("devices", [2, 3])
-def test_devices_share_each_batch_and_a_smaller_one_is_not_shared_out(
+def test_processes_share_each_batch_that_is_not_too_small(
     batch_size: int, devices: int, learnable: Learnable
 ) -> None:
     titles, _, tokens = learnable
@@ -184,7 +177,7 @@ def test_devices_share_each_batch_and_a_smaller_one_is_not_shared_out(
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_of_the_rows_of_tokens_and_the_bigrams_of_titles_a_share_is_dropped(
+def test_row_dropout_discards_a_share_of_rows_and_bigrams(
     share: float, make_titles: MakeTitles
 ) -> None:
     random = np.random.default_rng(3)
@@ -194,23 +187,26 @@ def test_of_the_rows_of_tokens_and_the_bigrams_of_titles_a_share_is_dropped(
     kept: list[tuple[int, int]] = []
     for epoch in range(20):
         (batch,) = Batches(titles, tokens, 300, row_dropout=share, seed=(1, epoch))
-        kept.append((int(batch.row_counts.sum()), int(batch.bigram_counts.sum())))
-        # Rows of a token, bigrams of a title: fewer of them, and no others.
+        kept.append((int(batch.row_offsets.diff().sum()), int(batch.bigram_offsets.diff().sum())))
+        # A subset of the rows and bigrams is left.
         assert set(batch.rows.tolist()) <= set(whole.rows.tolist())
         assert set(batch.bigrams.tolist()) <= set(whole.bigrams.tolist())
-        assert bool((batch.row_counts <= whole.row_counts).all())
-        # All tokens stay, and titles keep their lengths.
+        assert bool((batch.row_offsets.diff() <= whole.row_offsets.diff()).all())
+        # No token is dropped.
         assert len(batch.token_weights) == len(whole.token_weights)
         assert batch.lengths.tolist() == [9] * 300
-        assert int(batch.bigram_counts.max()) <= 8
-    all_rows, all_bigrams = int(whole.row_counts.sum()), int(whole.bigram_counts.sum())
+        assert int(batch.bigram_offsets.diff().max()) <= 8
+    all_rows, all_bigrams = (
+        int(whole.row_offsets.diff().sum()),
+        int(whole.bigram_offsets.diff().sum()),
+    )
     rows, bigrams = np.mean(kept, axis=0)
     assert rows / all_rows == pytest.approx(1 - share, abs=0.03)
     assert bigrams / all_bigrams == pytest.approx(1 - share, abs=0.01)
-    assert len(set(kept)) > 10  # another epoch, other rows
+    assert len(set(kept)) > 10  # each epoch drops other rows
 
 
-def test_rows_are_dropped_by_the_seed_and_never_without_one(learnable: Learnable) -> None:
+def test_row_dropout_depends_on_the_seed_and_needs_one(learnable: Learnable) -> None:
     titles, _, tokens = learnable
     first, second = (
         list(Batches(titles, tokens, 32, row_dropout=0.5, seed=(4, 2))) for _ in range(2)
@@ -223,6 +219,6 @@ def test_rows_are_dropped_by_the_seed_and_never_without_one(learnable: Learnable
     assert same(none, gather(titles, tokens, everything, ones(titles)))
 
 
-def test_cut_gives_consecutive_parts() -> None:
+def test_cut_returns_consecutive_parts() -> None:
     assert [part.tolist() for part in cut(np.arange(7), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
     assert cut(np.arange(0), 3) == []

@@ -1,4 +1,4 @@
-"""The CNN: filters over neighbouring tokens, their maximum, and the linear path beside them."""
+"""Filters of the CNN over neighbouring tokens, their maxima, and the linear path."""
 
 from __future__ import annotations
 
@@ -18,26 +18,14 @@ from support.tiny_models import (
     batch_of,
     given_to,
     gradient_of,
-    logits_of,
     token_vectors,
 )
 
 pytest_plugins = ["support.tiny_models"]
 
 
-def test_the_cnn_tells_word_order_by_filters_that_span_tokens(
-    make_network: MakeNetwork, make_titles: MakeTitles
-) -> None:
-    titles, tokens = make_titles(["apple drill", "drill apple"], bigram_buckets=0)
-    one, two = (make_network("cnn", filter_sizes=[size], bigram_buckets=0) for size in (1, 2))
-    first, second = logits_of(two, titles, tokens)
-    assert np.abs(first - second).max() > 1e-3
-    first, second = logits_of(one, titles, tokens)
-    np.testing.assert_allclose(first, second, atol=1e-5)
-
-
 @pytest.mark.parametrize(("pooling", "root"), [("mean", 1.0), ("sqrt", 0.5)])
-def test_the_cnn_takes_the_maximum_over_windows_and_pools_the_tokens(
+def test_the_cnn_takes_maxima_over_windows_and_pools_the_tokens(
     pooling: str, root: float, make_network: MakeNetwork, make_titles: MakeTitles
 ) -> None:
     titles, tokens = make_titles(
@@ -62,7 +50,7 @@ def test_the_cnn_takes_the_maximum_over_windows_and_pools_the_tokens(
 
 
 def plain_cnn(network: Any, titles: LabelledTitles, tokens: Tokens) -> torch.Tensor:
-    """The logits of a CNN by the book: title by title, a linear layer over each window."""
+    """Return the logits of a CNN, computed title by title and window by window."""
     table = network.token_vectors.table.weight
     size = table.shape[1]
     inputs, pooled_tokens = [], []
@@ -83,7 +71,7 @@ def plain_cnn(network: Any, titles: LabelledTitles, tokens: Tokens) -> torch.Ten
     return path.add(network.dense(torch.stack(inputs)))
 
 
-def test_the_cnn_has_the_gradients_of_a_linear_layer_over_each_window(
+def test_logits_and_gradients_equal_those_of_a_linear_layer_over_each_window(
     make_network: MakeNetwork, make_titles: MakeTitles
 ) -> None:
     texts = ["red apple drill saw", "", "boot", "apple apple", "saw red red apple boot new", "boot"]
@@ -107,7 +95,7 @@ def test_the_cnn_has_the_gradients_of_a_linear_layer_over_each_window(
 
 
 @pytest.mark.parametrize("hidden_sizes", [[], [8]])
-def test_the_linear_path_leads_from_the_title_vector_to_the_logits(
+def test_the_linear_path_adds_logits_computed_from_the_title_vector(
     hidden_sizes: list[int], make_network: MakeNetwork, learnable: Learnable
 ) -> None:
     titles, _, tokens = learnable

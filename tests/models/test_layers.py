@@ -1,4 +1,4 @@
-"""The networks see a title, and nothing but the title; what is stored of them is what they are."""
+"""Logits of a title do not depend on its batch, and stored networks equal trained ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ precisions = pytest.mark.parametrize("precision", ["float32", "float16", "int8"]
 def logits_together(
     network: nn.Module, titles: LabelledTitles, tokens: Tokens, chosen: list[int]
 ) -> np.ndarray:
-    """The logits of titles that are one batch."""
+    """Return the logits of titles in one batch."""
     with torch.inference_mode():
         logits: np.ndarray = network(batch_of(titles, tokens, chosen)).numpy()
     return logits
@@ -57,7 +57,7 @@ def logits_together(
         {"dropout": 0.5},
     ],
 )
-def test_the_logits_of_a_title_do_not_depend_on_its_batch_mates(
+def test_logits_of_a_title_do_not_depend_on_other_titles_of_the_batch(
     kind: str, overrides: dict[str, Any], make_network: MakeNetwork, learnable: Learnable
 ) -> None:
     titles, _, tokens = learnable
@@ -72,29 +72,47 @@ def test_the_logits_of_a_title_do_not_depend_on_its_batch_mates(
 
 
 @both
-def test_a_long_batch_mate_does_not_change_a_short_title(
+def test_empty_and_long_titles_of_a_batch_do_not_change_each_other(
     kind: str, make_network: MakeNetwork, make_titles: MakeTitles
 ) -> None:
-    titles, tokens = make_titles(["", "apple", "apple drill", " ".join(["boot", "saw"] * 9)])
+    texts = ["", "apple", "apple drill", "", " ".join(["boot", "saw"] * 9)]
+    titles, tokens = make_titles(texts)
     network = make_network(kind)
-    together = logits_together(network, titles, tokens, [0, 1, 2, 3])
-    for index in range(4):
-        np.testing.assert_allclose(
-            logits_together(network, titles, tokens, [index])[0], together[index], atol=1e-5
-        )
+    together = logits_together(network, titles, tokens, [0, 1, 2, 3, 4])
+    assert np.isfinite(together).all()
+    for index in range(5):
+        alone = logits_together(network, titles, tokens, [index])[0]
+        np.testing.assert_allclose(alone, together[index], atol=1e-5)
+    empty = logits_together(network, titles, tokens, [0, 3])
+    np.testing.assert_allclose(empty, together[[0, 3]], atol=1e-5)
 
 
-@both
-def test_empty_titles_have_finite_logits_alone_and_among_others(
-    kind: str, make_network: MakeNetwork, make_titles: MakeTitles
+@pytest.mark.parametrize(
+    ("kind", "blind", "seeing"),
+    [
+        ("mlp", {"bigram_buckets": 0}, {"bigram_buckets": BIGRAM_BUCKETS}),
+        (
+            "cnn",
+            {"filter_sizes": [1], "bigram_buckets": 0},
+            {"filter_sizes": [2], "bigram_buckets": 0},
+        ),
+    ],
+)
+def test_only_bigrams_and_long_filters_distinguish_word_order(
+    kind: str,
+    blind: dict[str, Any],
+    seeing: dict[str, Any],
+    make_network: MakeNetwork,
+    make_titles: MakeTitles,
 ) -> None:
-    titles, tokens = make_titles(["", "apple drill", ""])
-    network = make_network(kind)
-    alone = logits_together(network, titles, tokens, [0, 2])
-    among = logits_together(network, titles, tokens, [0, 1, 2])
-    assert np.isfinite(among).all()
-    np.testing.assert_allclose(alone[0], among[0], atol=1e-5)
-    np.testing.assert_allclose(alone[0], alone[1], atol=1e-5)
+    differences = []
+    for overrides in (blind, seeing):
+        buckets = overrides["bigram_buckets"]
+        titles, tokens = make_titles(["apple drill", "drill apple"], bigram_buckets=buckets)
+        first, second = logits_of(make_network(kind, **overrides), titles, tokens)
+        differences.append(np.abs(first - second).max())
+    assert differences[0] < 1e-5
+    assert differences[1] > 1e-3
 
 
 @both
@@ -112,7 +130,7 @@ def test_a_batch_of_empty_titles_has_finite_gradients(
 
 
 @both
-def test_a_token_without_rows_counts_as_a_vector_of_zeros(
+def test_a_token_without_rows_has_a_vector_of_zeros(
     kind: str, hyperparameters: MakeHyperparameters, make_titles: MakeTitles
 ) -> None:
     subwords = whole_words({"apple": 1})
@@ -133,7 +151,7 @@ def test_a_token_without_rows_counts_as_a_vector_of_zeros(
 
 @both
 @pytest.mark.parametrize(("pooling", "root"), [("mean", 1.0), ("sqrt", 0.5)])
-def test_the_title_is_the_pooled_vectors_of_its_tokens_and_bigrams(
+def test_a_title_vector_pools_the_vectors_of_tokens_and_bigrams(
     kind: str, pooling: str, root: float, make_network: MakeNetwork, make_titles: MakeTitles
 ) -> None:
     titles, tokens = make_titles(["apple drill saw", "boot", ""])
@@ -151,7 +169,7 @@ def test_the_title_is_the_pooled_vectors_of_its_tokens_and_bigrams(
 
 
 @both
-def test_dropout_acts_in_training_and_not_in_evaluation(
+def test_dropout_is_active_in_training_and_inactive_in_evaluation(
     kind: str, make_network: MakeNetwork, learnable: Learnable
 ) -> None:
     titles, _, tokens = learnable
@@ -164,7 +182,9 @@ def test_dropout_acts_in_training_and_not_in_evaluation(
 
 
 @pytest.mark.parametrize("scale", [0.1, 3.0])
-def test_the_embedding_starts_at_the_scale_asked_for(scale: float, embedding: Embedding) -> None:
+def test_the_embedding_is_scaled_to_the_given_root_mean_square(
+    scale: float, embedding: Embedding
+) -> None:
     rows, size = embedding.table.shape
     layer = TokenVectors(ModelShape(rows, size, 0, 2), "sqrt", "idf")
     layer.start_from(embedding, scale, True)
@@ -175,7 +195,7 @@ def test_the_embedding_starts_at_the_scale_asked_for(scale: float, embedding: Em
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
 
 
-def test_without_a_scale_the_embedding_starts_as_it_is_and_shares_no_memory(
+def test_without_a_scale_the_embedding_is_copied_unchanged(
     embedding: Embedding,
 ) -> None:
     before = embedding.table.copy()
@@ -189,9 +209,9 @@ def test_without_a_scale_the_embedding_starts_as_it_is_and_shares_no_memory(
     np.testing.assert_array_equal(embedding.table, before)
 
 
-def test_dense_layers_are_linear_with_a_relu_after_each_but_the_last() -> None:
+def test_dense_layers_have_a_relu_after_each_but_the_last() -> None:
     torch.manual_seed(2)
-    dense: Any = Dense(5, [4, 3], 2, dropout=0.5).eval()
+    dense: Any = Dense(5, [4, 3], 2, dropout_rate=0.5).eval()
     first, second, last = dense
     values = torch.randn(7, 5)
     hidden = second(first(values).clamp(min=0)).clamp(min=0)
@@ -200,9 +220,9 @@ def test_dense_layers_are_linear_with_a_relu_after_each_but_the_last() -> None:
 
 
 @pytest.mark.parametrize("hidden_sizes", [[], [400]])
-def test_dropout_is_before_the_output_layer(hidden_sizes: list[int]) -> None:
+def test_dropout_precedes_the_output_layer(hidden_sizes: list[int]) -> None:
     torch.manual_seed(2)
-    dense: Any = Dense(400, hidden_sizes, 2, dropout=0.3)
+    dense: Any = Dense(400, hidden_sizes, 2, dropout_rate=0.3)
     received: list[torch.Tensor] = []
     dense[-1].register_forward_pre_hook(lambda _, inputs: received.append(*inputs))
     values = torch.rand(50, 400) + 0.1
@@ -214,7 +234,7 @@ def test_dropout_is_before_the_output_layer(hidden_sizes: list[int]) -> None:
     torch.testing.assert_close(trained[trained != 0], evaluated[trained != 0] / 0.7)
 
 
-# What is stored
+# Stored networks
 
 
 def tables_of(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -226,7 +246,7 @@ def tables_of(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def stored_tables(network: nn.Module, precision: str) -> dict[str, torch.Tensor]:
-    """The tables of a stored network, as a prediction reads them."""
+    """Return the tables of a stored network as they are read for predictions."""
     arrays = stored(network, precision)
     return {
         name: torch.from_numpy(Table(arrays, name)(np.arange(len(table))))
@@ -235,24 +255,23 @@ def stored_tables(network: nn.Module, precision: str) -> dict[str, torch.Tensor]
 
 
 def half_a_step(table: torch.Tensor, precision: str) -> torch.Tensor:
-    """The most that rounding may move each value of a table."""
+    """Return the maximum rounding error of each value of a table."""
     if precision == "int8":
         return table.abs().amax(dim=1, keepdim=True).expand_as(table) / 127 / 2
-    # 11 bits of mantissa, and steps of 2 ** -24 next to zero.
+    # 11 bits of mantissa; the step next to zero is 2 ** -24.
     return (table.abs() * 2**-11).clamp(min=2**-25)
 
 
 @both
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 @pytest.mark.parametrize("size", [1e-4, 0.05, 100.0])
-def test_a_stored_table_is_at_most_half_a_rounding_step_away(
+def test_the_error_of_a_stored_table_is_at_most_half_a_rounding_step(
     kind: str, precision: str, size: float, make_network: MakeNetwork
 ) -> None:
     network = make_network(kind)
     before = tables_of(network)
     assert len(before) == 2
-    # Rows of very different sizes.
-    for table in before.values():
+    for table in before.values():  # rows of very different sizes
         table *= size * torch.logspace(-2, 0, len(table)).unsqueeze(1)
     after = stored_tables(network, precision)
     for name, table in before.items():
@@ -264,36 +283,27 @@ def test_a_stored_table_is_at_most_half_a_rounding_step_away(
 
 @both
 @precisions
-def test_only_tables_are_rounded(kind: str, precision: str, make_network: MakeNetwork) -> None:
+def test_only_copies_of_the_tables_are_rounded(
+    kind: str, precision: str, make_network: MakeNetwork
+) -> None:
     network = make_network(kind)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
     arrays = stored(network, precision)
     tables = {f"{name}.weight" for name in tables_of(network)}
     scales = {f"{name}.scale" for name in tables_of(network)} if precision == "int8" else set()
     assert arrays.keys() == network.state_dict().keys() | scales
     for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name], atol=0, rtol=0)
         assert arrays[name].dtype == (precision if name in tables else np.float32)
         if name not in tables or precision == "float32":
             np.testing.assert_array_equal(arrays[name], value.numpy())
 
 
 @both
-@precisions
-def test_storing_a_network_leaves_it_as_it_is(
-    kind: str, precision: str, make_network: MakeNetwork
-) -> None:
-    network = make_network(kind)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    stored(network, precision)
-    for name, value in network.state_dict().items():
-        assert value.dtype == before[name].dtype
-        assert torch.equal(value, before[name])
-
-
-@both
 @pytest.mark.parametrize(
     ("precision", "share"), [("float32", 0), ("float16", 2e-3), ("int8", 0.03)]
 )
-def test_rounded_tables_give_nearly_the_same_logits(
+def test_rounded_tables_give_almost_the_same_logits(
     kind: str, precision: str, share: float, make_network: MakeNetwork, learnable: Learnable
 ) -> None:
     titles, _, tokens = learnable
@@ -307,7 +317,7 @@ def test_rounded_tables_give_nearly_the_same_logits(
 
 
 @precisions
-def test_rows_of_zeros_and_rows_of_one_extreme_value_survive(
+def test_rows_with_a_single_value_are_stored_exactly(
     precision: str, make_network: MakeNetwork
 ) -> None:
     network = make_network("mlp")
@@ -320,7 +330,7 @@ def test_rows_of_zeros_and_rows_of_one_extreme_value_survive(
 
 
 @pytest.mark.parametrize("value", [1e-44, 1e-38, 1e30, 3e38])
-def test_an_int8_row_keeps_values_at_the_ends_of_float32(
+def test_int8_rows_keep_the_smallest_and_largest_floats(
     value: float, make_network: MakeNetwork
 ) -> None:
     network = make_network("mlp")

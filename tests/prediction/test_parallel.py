@@ -1,4 +1,4 @@
-"""Many titles, answered by several processes: the same bytes."""
+"""Predictions of several processes have the same bytes as predictions of one process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytest_plugins = ["support.tiny_models"]
 
 @pytest.fixture
 def titles() -> list[str]:
-    """Titles of words that come back, and of ever new ones."""
+    """Titles that consist of frequent and of rare words."""
     random = np.random.default_rng(5)
     words = ["apple", "drill", "boot", "nokia", "red", "new"]
     return [
@@ -24,7 +24,7 @@ def titles() -> list[str]:
     ]
 
 
-def test_logits_have_the_same_bytes_for_any_number_of_processes(
+def test_the_bytes_of_logits_do_not_depend_on_the_number_of_processes(
     make_model: MakeModel, titles: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "_CHUNK", 32)
@@ -37,7 +37,9 @@ def test_logits_have_the_same_bytes_for_any_number_of_processes(
         np.testing.assert_allclose(found[0][name], logits, atol=1e-4)
 
 
-def test_a_second_call_and_no_titles_are_answered(make_model: MakeModel, titles: list[str]) -> None:
+def test_logits_of_no_titles_and_of_a_second_call_are_correct(
+    make_model: MakeModel, titles: list[str]
+) -> None:
     classifier = Classifier(make_model("mlp"))
     assert member_logits_of(classifier, [], 2)["mlp"].shape == (0, len(classifier.classes_))
     for _ in range(2):
@@ -46,7 +48,7 @@ def test_a_second_call_and_no_titles_are_answered(make_model: MakeModel, titles:
         np.testing.assert_array_equal(classifier.weighted_sum(logits), logits["mlp"])
 
 
-def test_a_settled_classifier_remembers_the_tokens_of_the_first_chunk_alone(
+def test_a_settled_classifier_caches_only_the_tokens_of_the_first_chunk(
     make_model: MakeModel,
 ) -> None:
     classifier = Classifier(make_model("cnn"))
@@ -59,12 +61,12 @@ def test_a_settled_classifier_remembers_the_tokens_of_the_first_chunk_alone(
 
     answers = [answer for _, answer in answered(classifier, chunks, answer, 1)]
     assert answers == [Classifier(make_model("cnn")).predict(chunk) for chunk in chunks]
-    assert known == [0, 2, 3, 4]  # what a call adds is forgotten by the next one
+    assert known == [0, 2, 3, 4]  # each call discards the tokens of the call before
     classifier.predict([])
     assert len(classifier._cache.featurizer) == 2
 
 
-def test_single_models_have_the_logits_of_the_members_or_their_own(
+def test_single_models_use_the_logits_of_the_ensemble_or_their_own(
     make_model: MakeModel, titles: list[str]
 ) -> None:
     models = {"ensemble": ("mlp", "cnn"), "mlp": ("mlp",), "cnn": ("cnn",), "svm": ("svm",)}

@@ -1,1 +1,15 @@
-"""Compiled inner loops of training, one operation per file."""
+"""Inner loops of training on a CPU: matrix products, and operations compiled by numba.
+
+A model must have the same bytes for any number of threads and on every x86-64 CPU with AVX2.
+Therefore:
+
+- Every value is computed by one thread, and every sum has an order that depends on the shapes of its
+  inputs only.
+- numba compiles additions and multiplications as they are written. It neither reorders them
+  (`fastmath` is off) nor fuses them.
+- Functions of the C library and of MKL choose their code by the CPU, so that `exp` is written out and
+  products are computed by numpy's OpenBLAS, for which the stages fix the code path.
+
+Compiled functions release Python's global lock (`nogil`) and are called for ranges by
+`base.parallel.in_parts`.
+"""

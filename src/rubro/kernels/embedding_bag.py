@@ -1,8 +1,4 @@
-"""Sums of rows of a table, compiled for a CPU: rows are read where they are, not copied.
-
-Operations and their order are fixed, and nothing is reassociated: the bytes are the same on every CPU
-and for any number of threads.
-"""
+"""Sums of rows of a table, which are read in place, and their gradients."""
 
 from __future__ import annotations
 
@@ -13,17 +9,19 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+from torch.nn import functional as F
 
 from rubro.base.parallel import in_parts
+from rubro.kernels.occurrences import occurrences
 
 
 @dataclass(frozen=True)
 class RowGradient:
-    """The gradient of R rows of a table: sums of vectors that are not added up yet.
+    """The gradient of R rows of a table, each a weighted sum of vectors that is not yet computed.
 
-    The table's parameter has it as the attribute `row_gradient`, in place of a sparse `grad`. The
-    optimiser adds up the vectors of a row and moves the row at once: the sums of all rows would be
-    written to memory and read again.
+    It is the attribute `row_gradient` of the table's parameter and replaces a sparse `grad`. The
+    optimiser sums the vectors of a row and updates the row at once, which saves writing all sums to
+    memory and reading them again.
 
     Attributes:
         rows: Distinct rows of the table, int64 (R,).
@@ -41,7 +39,7 @@ class RowGradient:
 
     @classmethod
     def from_values(cls, rows: Tensor, values: Tensor) -> RowGradient:
-        """Return the gradient of rows from their values, float32 (R, size)."""
+        """Return the gradient of rows from its values, float32 (R, size)."""
         each = torch.arange(len(rows) + 1)
         return cls(rows, each[:-1], each, values, torch.ones(len(rows)))
 
@@ -54,98 +52,65 @@ class RowGradient:
         )
 
 
-class RowSums(torch.autograd.Function):
-    """Sums of rows of an embedding table; backward gives the table's parameter a RowGradient."""
+def embedding_bag(
+    table: Tensor, index: Tensor, offsets: Tensor, factors: Tensor, rows: Tensor | None = None
+) -> Tensor:
+    """Return the sum of the rows of each list times its factor, float32 (lists, size).
 
+    On a CPU, the gradient of a table with distinct rows is a RowGradient.
+
+    Args:
+        table: float32 (table rows, size).
+        index: Positions in rows, or in the table, int64 (N,), list by list.
+        offsets: Bounds of the lists in index, int64 (lists + 1,).
+        factors: Factor of each list, float32 (lists,).
+        rows: Distinct rows of the table that the lists use, int64 (R,); None = all rows, with a
+            dense gradient.
+    """
+    if table.device.type == "cpu":
+        result: Tensor = _EmbeddingBag.apply(table, index, offsets, factors, rows)  # type: ignore[no-untyped-call]
+        return result
+    if rows is not None:
+        table = F.embedding(rows, table, sparse=True)
+    sums = F.embedding_bag(index, table, offsets, mode="sum", include_last_offset=True)
+    return sums * factors.unsqueeze(1)
+
+
+class _EmbeddingBag(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor, rows: Tensor, index: Tensor, offsets: Tensor, factors: Tensor
+        ctx: Any,
+        table: Tensor,
+        index: Tensor,
+        offsets: Tensor,
+        factors: Tensor,
+        rows: Tensor | None,
     ) -> Tensor:
-        """Return the sum of the rows of each list times its factor, float32 (lists, size).
-
-        Args:
-            ctx: Context of the gradient.
-            table: float32 (table rows, size).
-            rows: Distinct rows of the table, int64 (R,).
-            index: Positions in rows, int64 (N,), list by list.
-            offsets: Start of each list in index, int64 (lists,).
-            factors: Factor of each list, float32 (lists,).
-        """
-        ctx.table = table
-        ctx.save_for_backward(rows, index, offsets, factors)
-        numbers = torch.from_numpy(rows.numpy()[index.numpy()])  # several times as fast as torch's
-        return _sums(table, numbers, offsets, factors)
+        ctx.table = table if rows is not None else None
+        ctx.count = len(table if rows is None else rows)
+        ctx.save_for_backward(index, offsets, factors, rows)
+        chosen = index.numpy() if rows is None else rows.numpy()[index.numpy()]
+        sums = np.empty((len(factors), table.shape[1]), dtype=np.float32)
+        read = table.detach().numpy(), chosen, offsets.numpy(), factors.numpy()
+        in_parts(lambda start, end: _sum_rows(*read, sums, start, end), len(sums))
+        return torch.from_numpy(sums)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
-        """Give the table its gradient."""
-        rows, index, offsets, factors = ctx.saved_tensors
-        lists, bounds = _transposed(index.numpy(), offsets.numpy(), len(rows))
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        index, offsets, factors, rows = ctx.saved_tensors
+        lists, _, bounds = occurrences(index.numpy(), offsets.numpy(), ctx.count)
+        gradient = gradients[0].contiguous()
+        if rows is None:
+            values = _weighted_sums(gradient.numpy(), factors.numpy(), lists, bounds)
+            return values, None, None, None, None
         ctx.table.row_gradient = RowGradient(
-            rows,
-            torch.from_numpy(lists),
-            torch.from_numpy(bounds),
-            gradients[0].contiguous(),
-            factors,
+            rows, torch.from_numpy(lists), torch.from_numpy(bounds), gradient, factors
         )
         return None, None, None, None, None
 
 
-class VectorSums(torch.autograd.Function):
-    """Sums of vectors, with their gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, vectors: Tensor, index: Tensor, offsets: Tensor, factors: Tensor
-    ) -> Tensor:
-        """Return the sum of the vectors of each list times its factor, float32 (lists, size).
-
-        Args:
-            ctx: Context of the gradient.
-            vectors: float32 (U, size).
-            index: Positions of vectors, int64 (N,), list by list.
-            offsets: Start of each list in index, int64 (lists,).
-            factors: Factor of each list, float32 (lists,).
-        """
-        ctx.number = len(vectors)
-        ctx.save_for_backward(index, offsets, factors)
-        return _sums(vectors, index, offsets, factors)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient of the vectors."""
-        gradient = gradients[0].contiguous().numpy()
-        index, offsets, factors = (saved.numpy() for saved in ctx.saved_tensors)
-        values = _weighted_sums(gradient, factors, *_transposed(index, offsets, ctx.number))
-        return values, None, None, None
-
-
-def _sums(table: Tensor, index: Tensor, offsets: Tensor, factors: Tensor) -> Tensor:
-    sums = np.empty((len(offsets), table.shape[1]), dtype=np.float32)
-    read = table.detach().numpy(), index.numpy(), offsets.numpy(), factors.numpy()
-    in_parts(lambda start, end: _add_rows(*read, sums, start, end), len(offsets))
-    return torch.from_numpy(sums)
-
-
-def _weighted_sums(
-    vectors: np.ndarray, factors: np.ndarray, index: np.ndarray, bounds: np.ndarray
-) -> Tensor:
-    """Return the sum of the vectors of each list, each vector times its factor.
-
-    Args:
-        vectors: float32 (V, size).
-        factors: Factor of each vector, float32 (V,).
-        index: Positions of vectors, int64 (N,), list by list.
-        bounds: Bounds of the lists in index, int64 (lists + 1,).
-    """
-    sums = np.empty((len(bounds) - 1, vectors.shape[1]), dtype=np.float32)
-    read = vectors, factors, index, bounds
-    in_parts(lambda start, end: _add_weighted(*read, sums, start, end), len(sums))
-    return torch.from_numpy(sums)
-
-
 @njit(cache=True, nogil=True)
-def _add_rows(
+def _sum_rows(
     table: np.ndarray,
     index: np.ndarray,
     offsets: np.ndarray,
@@ -154,12 +119,11 @@ def _add_rows(
     start: int,
     end: int,
 ) -> None:
-    """Sum the rows of the lists from start to end."""
+    """Write the sums of the lists from start to end."""
     for i in range(start, end):
-        last = offsets[i + 1] if i + 1 < len(offsets) else len(index)
         total, factor = sums[i], factors[i]
         total[:] = 0
-        for k in range(offsets[i], last):
+        for k in range(offsets[i], offsets[i + 1]):
             row = table[index[k]]
             for j in range(len(total)):
                 total[j] += row[j]
@@ -167,39 +131,45 @@ def _add_rows(
             total[j] *= factor
 
 
+def _weighted_sums(
+    vectors: np.ndarray, factors: np.ndarray, index: np.ndarray, offsets: np.ndarray
+) -> Tensor:
+    """Return the weighted sum of the vectors of each list, float32 (lists, size)."""
+    sums = np.empty((len(offsets) - 1, vectors.shape[1]), dtype=np.float32)
+    read = vectors, factors, index, offsets
+    in_parts(lambda start, end: _sum_lists(*read, sums, start, end), len(sums))
+    return torch.from_numpy(sums)
+
+
 @njit(cache=True, nogil=True)
-def _add_weighted(
+def _sum_lists(
     vectors: np.ndarray,
     factors: np.ndarray,
     index: np.ndarray,
-    bounds: np.ndarray,
+    offsets: np.ndarray,
     sums: np.ndarray,
     start: int,
     end: int,
 ) -> None:
-    """Sum the vectors times their factors of the lists from start to end."""
+    """Write the weighted sums of the lists from start to end."""
     for i in range(start, end):
-        total = sums[i]
-        total[:] = 0
-        for k in range(bounds[i], bounds[i + 1]):
-            vector, factor = vectors[index[k]], factors[index[k]]
-            for j in range(len(total)):
-                total[j] += factor * vector[j]
+        weighted_sum(vectors, factors, index[offsets[i] : offsets[i + 1]], sums[i])
 
 
 @njit(cache=True, nogil=True)
-def _transposed(index: np.ndarray, offsets: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lists that hold each row, row by row, int64 (N,), and the rows' bounds there."""
-    bounds = np.zeros(rows + 1, dtype=np.int64)
-    for row in index:
-        bounds[row + 1] += 1
-    for row in range(rows):
-        bounds[row + 1] += bounds[row]
-    lists, at = np.empty(len(index), dtype=np.int64), bounds.copy()
-    for i in range(len(offsets)):
-        last = offsets[i + 1] if i + 1 < len(offsets) else len(index)
-        for k in range(offsets[i], last):
-            row = index[k]
-            lists[at[row]] = i
-            at[row] += 1
-    return lists, bounds
+def weighted_sum(
+    vectors: np.ndarray, factors: np.ndarray, chosen: np.ndarray, total: np.ndarray
+) -> None:
+    """Write the sum of chosen vectors, each times its factor.
+
+    Args:
+        vectors: float32 (V, size).
+        factors: Factor of each vector, float32 (V,).
+        chosen: Positions in vectors, int64 (n,).
+        total: Sum, float32 (size,); written.
+    """
+    total[:] = 0
+    for position in chosen:
+        vector, factor = vectors[position], factors[position]
+        for j in range(len(total)):
+            total[j] += factor * vector[j]

@@ -1,22 +1,22 @@
-"""Sums whose order is fixed, compiled for vector registers."""
+"""Pairwise summation (Higham 1993, The Accuracy of Floating Point Summation)."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-_FEW = 16
+_MAXIMUM_REST = 16
 
 
 @njit(cache=True, nogil=True)
-def folded_sum(values: np.ndarray) -> np.float32:
-    """Return the sum of values, float32 (n,); they are overwritten.
+def pairwise_sum(values: np.ndarray) -> np.float32:
+    """Return the sum of values, float32 (n,), which are overwritten.
 
-    The second half is added to the first until few values are left. The compiler leaves the order of
-    a sum as it is written: one value after another, it would compute one addition at a time.
+    The second half is added to the first half until at most 16 values are left. Unlike a running
+    sum, which the compiler must compute one addition at a time, this uses vector registers.
     """
     number = len(values)
-    while number > _FEW:
+    while number > _MAXIMUM_REST:
         half = (number + 1) // 2
         for j in range(number - half):
             values[j] += values[half + j]

@@ -1,20 +1,15 @@
-"""Softmax of a batch and the gradient of its cross-entropy, compiled for a CPU.
-
-Operations and their order are fixed, and nothing is reassociated: the bytes are the same on every CPU
-and for any number of threads. The C library's exponential takes other code on other CPUs, so this
-module has its own.
-"""
+"""Exponentials and sums of a softmax (see training.loss)."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-from rubro.kernels.pairwise_sum import folded_sum
+from rubro.kernels.pairwise_sum import pairwise_sum
 
 # exp(x) = 2 ** n * exp(r), with |r| at most log(2) / 2. Source: Moshier 1989, Cephes, expf.
 _LOG2_E = np.float32(1.44269504)
-_LOG_2, _REST_OF_LOG_2 = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_LOG_2, _LOG_2_REST = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _COEFFICIENTS = tuple(
     np.float32(value)
     for value in (
@@ -26,7 +21,7 @@ _COEFFICIENTS = tuple(
         5.0000001201e-1,
     )
 )
-_LEAST = np.float32(-87)  # exp of less is no normal float32
+_MINIMUM = np.float32(-87)  # exp of smaller values is not a normal float32
 
 
 @njit(cache=True, nogil=True)
@@ -40,17 +35,17 @@ def softmax_sums(
     start: int,
     end: int,
 ) -> None:
-    """Write exponentials and sums of the titles from start to end.
+    """Write the exponentials and sums that the cross-entropy of titles from start to end needs.
 
     Args:
         logits: float32 (B, classes).
         factors: Factor of the exponential of each class, float32 (classes,).
         shares: Share of each class, float32 (classes,).
-        exponentials: Exponential of each logit less the greatest of its title, times its factor,
+        exponentials: exp(logit - maximum logit of the title) times the factor of the class,
             float32 (B, classes); written.
-        predictions: Class of the greatest logit, int64 (B,); written.
-        sums: Greatest logit, sum of the exponentials without and with factors, and sum of logits
-            times shares, float32 (4, B); written.
+        predictions: Class of the maximum logit, int64 (B,); written.
+        sums: Maximum logit, sum of the exponentials without and with factors, and sum of the logits
+            times the shares, float32 (4, B); written.
         start: First title.
         end: Title after the last one.
     """
@@ -67,56 +62,23 @@ def softmax_sums(
         top = own[best]
         for j in range(classes):
             x = own[j] - top
-            x = _LEAST if x < _LEAST else x  # noqa: FURB136 (NaN stays, and the loop is vectorised)
+            x = _MINIMUM if x < _MINIMUM else x  # noqa: FURB136 (keeps NaN, and is vectorised)
             power = np.int32(x * _LOG2_E - np.float32(0.5))
             n = np.float32(power)
-            r = x - n * _LOG_2 - n * _REST_OF_LOG_2
+            r = x - n * _LOG_2 - n * _LOG_2_REST
             terms = ((((c0 * r + c1) * r + c2) * r + c3) * r + c4) * r + c5
             values[j] = terms * (r * r) + r + np.float32(1)
             powers[j] = np.int32((power + 127) << 23)  # the bits of 2 ** power
         for j in range(classes):
             values[j] *= as_floats[j]
             scratch[j] = values[j]
-        sums[1, i] = folded_sum(scratch)
+        sums[1, i] = pairwise_sum(scratch)
         for j in range(classes):
             values[j] *= factors[j]
             scratch[j] = values[j]
-        sums[2, i] = folded_sum(scratch)
+        sums[2, i] = pairwise_sum(scratch)
         for j in range(classes):
             scratch[j] = own[j] * shares[j]
-        sums[3, i] = folded_sum(scratch)
+        sums[3, i] = pairwise_sum(scratch)
         sums[0, i] = top
         predictions[i] = best
-
-
-@njit(cache=True, nogil=True)
-def softmax_gradient(
-    exponentials: np.ndarray,
-    totals: np.ndarray,
-    targets: np.ndarray,
-    shares: np.ndarray,
-    smoothing: np.float32,
-    of_loss: np.ndarray,
-    gradient: np.ndarray,
-    start: int,
-    end: int,
-) -> None:
-    """Write the gradient of the cross-entropy of the titles from start to end.
-
-    Args:
-        exponentials: float32 (B, classes), from softmax_sums.
-        totals: Sum of the exponentials of each title, float32 (B,).
-        targets: Class of each title, int64 (B,).
-        shares: Share of each class, float32 (classes,).
-        smoothing: Share of the target that is spread over all classes.
-        of_loss: Gradient of the loss of each title, float32 (B,).
-        gradient: Gradient of each logit, float32 (B, classes); written.
-        start: First title.
-        end: Title after the last one.
-    """
-    for i in range(start, end):
-        factor, own, values = of_loss[i], gradient[i], exponentials[i]
-        scale, spread = factor / totals[i], factor * smoothing
-        for j in range(len(shares)):
-            own[j] = values[j] * scale - shares[j] * spread
-        own[targets[i]] -= factor - spread

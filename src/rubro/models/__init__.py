@@ -1,1 +1,1 @@
-"""The networks: torch modules from a batch of titles to logits."""
+"""Networks: torch modules that turn batches of titles into logits."""

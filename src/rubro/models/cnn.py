@@ -1,4 +1,4 @@
-"""The CNN: filters over neighbouring tokens, beside a linear path from the pooled title vector."""
+"""CNN with filters over neighbouring tokens and a linear path from the pooled title vector."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rubro.base.params import CnnParams
-from rubro.kernels.linear import Linear, product
+from rubro.kernels.convolution import FilterMaxima
+from rubro.kernels.linear import Linear, linear
 from rubro.models.batches import Batch
 from rubro.models.layers import Dense, ModelShape, Network
 
 
 class Cnn(Network):
-    """A convolution of each filter size over the token vectors, and its maximum over the title.
+    """Convolutions over the token vectors with max pooling over the title, and a linear path.
 
-    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification. Beside the filters,
-    a linear path leads from the pooled title vector to the logits: it learns the contributions of
-    single words and bigrams, the filters those of sequences of words. Source: Cheng et al. 2016,
-    Wide & Deep Learning for Recommender Systems.
+    Source: Kim 2014, Convolutional Neural Networks for Sentence Classification. The linear path from
+    the pooled title vector to the logits learns the contributions of single words and bigrams, while
+    the filters learn the contributions of longer phrases. Source: Cheng et al. 2016, Wide & Deep
+    Learning for Recommender Systems.
 
     Args:
-        shape: Sizes that come from the data.
+        shape: Sizes that depend on the data.
         params: Hyperparameters.
     """
 
@@ -48,30 +49,26 @@ class Cnn(Network):
         return logits
 
     def _maxima(self, batch: Batch, distinct: Tensor) -> Tensor:
-        """Return the maximum of each filter over each title, at least 0."""
-        # The product of a filter and a token is computed once per distinct token; nn.Conv1d would
-        # compute it at each position.
+        """Return the maximum of each filter over each title, at least 0, float32 (B, maxima)."""
+        # A token is multiplied by a filter once per batch; nn.Conv1d would do it at each position.
         filters: Any = self.filters
         sizes = zip(self._sizes, filters, strict=True)
-        weights = [part for size, of in sizes for part in of.weight.chunk(size, dim=1)]
+        weights = [part for size, layer in sizes for part in layer.weight.chunk(size, dim=1)]
+        products = linear(distinct, torch.cat(weights))
         if distinct.device.type == "cpu":
-            from rubro.kernels.convolution import FilterMaxima  # compiled when first called
-
-            parts = product(distinct, torch.cat(weights))
-            bias = torch.cat([of.bias for of in filters])
+            bias = torch.cat([layer.bias for layer in filters])
             maxima: Tensor = FilterMaxima.apply(  # type: ignore[no-untyped-call]
-                parts, bias, batch.tokens, batch.lengths, self._sizes
+                products, bias, batch.token_index, batch.token_offsets, self._sizes
             )
             return maxima
-        # The last row is that of a title's end.
-        parts = F.pad(F.linear(distinct, torch.cat(weights)), (0, 0, 0, 1))
-        length, ended = batch.tokens.shape[1], len(distinct)
+        products = F.pad(products, (0, 0, 0, 1))  # the last row pads the titles
+        length = batch.tokens.shape[1]
         starts = torch.arange(length, device=distinct.device) < batch.lengths.unsqueeze(1)
-        padded = F.pad(batch.tokens, (0, max(self._sizes) - 1), value=ended)
-        of_position = iter(parts.chunk(len(weights), dim=1))
+        padded = F.pad(batch.tokens, (0, max(self._sizes) - 1), value=len(distinct))
+        of_position = iter(products.chunk(len(weights), dim=1))
         found = []
-        for size, of in zip(self._sizes, filters, strict=True):
-            windows = of.bias
+        for size, layer in zip(self._sizes, filters, strict=True):
+            windows = layer.bias
             for i in range(size):
                 windows = windows + F.embedding(padded[:, i : i + length], next(of_position))
             found.append((F.relu(windows) * starts.unsqueeze(2)).amax(1))

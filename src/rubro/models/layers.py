@@ -1,4 +1,4 @@
-"""Layers of the networks."""
+"""Layers and base class of the networks."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rubro.base.params import TrainParams
 from rubro.features.embedding import Embedding
-from rubro.kernels.linear import Linear, without_some
+from rubro.kernels.dropout import dropout
+from rubro.kernels.embedding_bag import embedding_bag
+from rubro.kernels.linear import Linear
 from rubro.models.batches import Batch
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes that come from the data.
+    """Sizes that depend on the data.
 
     Attributes:
         rows: Number of rows of the embedding table.
-        vector_size: Length of a row.
+        vector_size: Number of values of a row.
         bigram_buckets: Number of rows of the bigram table.
         classes: Number of categories.
     """
@@ -36,9 +37,9 @@ class ModelShape:
 
 
 class RowTable(nn.Embedding):
-    """An embedding table with sparse gradients, initialised with zeros.
+    """Embedding table with sparse gradients, initialised with zeros.
 
-    The cost of a training step depends on the rows of the batch, not on those of the table.
+    The cost of a training step depends on the number of rows in the batch, not in the table.
     """
 
     def __init__(self, rows: int, vector_size: int) -> None:
@@ -48,35 +49,19 @@ class RowTable(nn.Embedding):
         """Set all values to zero."""
         nn.init.zeros_(self.weight)
 
-    def sums(self, rows: Tensor, index: Tensor, offsets: Tensor, factors: Tensor) -> Tensor:
-        """Return the sum of the rows of each list times its factor, float32 (lists, size).
 
-        Args:
-            rows: Distinct rows of the table, int64 (R,).
-            index: Positions in rows, int64 (N,), list by list.
-            offsets: Start of each list in index, int64 (lists,).
-            factors: Factor of each list, float32 (lists,).
-        """
-        if self.weight.device.type != "cpu":
-            return F.embedding_bag(index, self(rows), offsets, mode="sum") * factors.unsqueeze(1)
-        from rubro.kernels.embedding_bag import RowSums  # compiled when first called
+def _pooling_factors(counts: Tensor, pooling: str) -> Tensor:
+    """Return the factors that turn sums of n vectors into pooled vectors, float32 (sums,).
 
-        sums: Tensor = RowSums.apply(self.weight, rows, index, offsets, factors)  # type: ignore[no-untyped-call]
-        return sums
-
-
-def pooling_factors(counts: Tensor, pooling: str) -> Tensor:
-    """Return the factors of sums of n vectors, 1 / n or 1 / square root of n, float32 (sums,).
-
-    With n, the gradients and the vector of a long title are small; with the square root, neither
-    depends on n.
+    The factor is 1 / n or 1 / sqrt(n). A mean of many vectors is short, and its gradients are small;
+    after division by the square root, neither depends on n.
 
     Args:
-        counts: Number of vectors in each sum, int64 (sums,); 0 counts as 1.
+        counts: Number n of vectors in each sum, int64 (sums,); 0 counts as 1.
         pooling: "mean" or "sqrt".
     """
     numbers = counts.clamp(min=1).float()
-    # MKL computes torch.sqrt, with other last bits on other CPUs.
+    # Not torch.sqrt: MKL computes it, and its last bits depend on the CPU.
     return numbers.reciprocal() if pooling == "mean" else numbers.rsqrt()
 
 
@@ -86,7 +71,7 @@ class TokenVectors(nn.Module):
     Source: Bojanowski et al. 2017, Enriching Word Vectors with Subword Information.
 
     Args:
-        shape: Sizes that come from the data.
+        shape: Sizes that depend on the data.
         pooling: "mean" or "sqrt".
         weighting: "idf" (vectors times inverse document frequency) or "none".
     """
@@ -101,9 +86,9 @@ class TokenVectors(nn.Module):
         """Copy an embedding into the table.
 
         Args:
-            embedding: Embedding of the table's shape.
-            scale: Root mean square of the vocabulary's rows after the copy; None = unchanged.
-            fine_tune: Whether the table is trained.
+            embedding: Embedding with a table of the same shape.
+            scale: Root mean square of the rows of words after the copy; None = unchanged.
+            fine_tune: Whether to train the table.
         """
         table = torch.from_numpy(embedding.table)
         if scale is not None:
@@ -115,48 +100,52 @@ class TokenVectors(nn.Module):
 
     def distinct(self, batch: Batch) -> Tensor:
         """Return the vectors of the distinct tokens, float32 (U, vector size)."""
-        factors = pooling_factors(batch.row_counts, self._pooling)
+        factors = _pooling_factors(batch.row_offsets.diff(), self._pooling)
         if self._weighted:
             factors = factors * batch.token_weights
-        return self.table.sums(batch.rows, batch.row_index, batch.row_offsets, factors)
+        return embedding_bag(
+            self.table.weight, batch.row_index, batch.row_offsets, factors, batch.rows
+        )
 
 
 class Dense(nn.ModuleList):
-    """Hidden layers with ReLU and dropout, then a linear layer.
+    """Hidden layers with ReLU and dropout, followed by a linear layer.
 
     Args:
-        inputs: Length of the input.
+        inputs: Number of inputs.
         hidden_sizes: Sizes of the hidden layers; empty = a single linear layer.
         classes: Number of logits.
-        dropout: Share of the outputs of each hidden layer that is set to zero; without hidden
-            layers, share of the inputs.
+        dropout_rate: Share of the outputs of each hidden layer that is dropped in training. Without
+            hidden layers, inputs are dropped instead.
     """
 
-    def __init__(self, inputs: int, hidden_sizes: list[int], classes: int, dropout: float) -> None:
+    def __init__(
+        self, inputs: int, hidden_sizes: list[int], classes: int, dropout_rate: float
+    ) -> None:
         sizes = [inputs, *hidden_sizes, classes]
         super().__init__(Linear(size, following) for size, following in pairwise(sizes))
-        self._dropout = dropout
+        self._dropout_rate = dropout_rate
 
     def forward(self, values: Tensor) -> Tensor:
         """Return logits, float32 (B, classes), from float32 (B, inputs)."""
         layers: list[Any] = [*self]
         *hidden, last = layers
-        dropout = self._dropout if self.training else 0.0
+        rate = self._dropout_rate if self.training else 0.0
         if not hidden:
-            values = without_some(values, dropout)
+            values = dropout(values, rate)
         for layer in hidden:
-            values = layer.hidden(values, dropout)
+            values = layer.hidden(values, rate)
         logits: Tensor = last(values)
         return logits
 
 
 class Network(nn.Module):
-    """Base class of the networks: an embedding and an optional table of bigrams.
+    """Base class of the networks, with an embedding and an optional table of bigrams.
 
     Args:
-        shape: Sizes that come from the data.
+        shape: Sizes that depend on the data.
         params: Hyperparameters.
-        with_bigrams: Whether there is a table of bigrams, if shape has buckets for it.
+        with_bigrams: Whether to add a table of bigrams, if the shape has buckets for them.
     """
 
     def __init__(self, shape: ModelShape, params: TrainParams, with_bigrams: bool = True) -> None:
@@ -177,40 +166,30 @@ class Network(nn.Module):
 
         Args:
             batch: Titles.
-            distinct: Vectors of the distinct tokens, from TokenVectors.distinct.
+            distinct: Vectors of the distinct tokens, float32 (U, vector size).
 
         Returns:
             Title vectors, float32 (B, vector size).
         """
+        counts = batch.lengths
+        if self.bigrams is not None:
+            counts = counts + batch.bigram_offsets.diff()
+        factors = _pooling_factors(counts, self._pooling)
+        vectors = embedding_bag(distinct, batch.token_index, batch.token_offsets, factors)
         if self.bigrams is None:
-            return _token_sums(batch, distinct, pooling_factors(batch.lengths, self._pooling))
-        factors = pooling_factors(batch.lengths + batch.bigram_counts, self._pooling)
-        return _token_sums(batch, distinct, factors) + self.bigrams.sums(
-            batch.bigrams, batch.bigram_index, batch.bigram_offsets, factors
+            return vectors
+        return vectors + embedding_bag(
+            self.bigrams.weight, batch.bigram_index, batch.bigram_offsets, factors, batch.bigrams
         )
 
 
-def _token_sums(batch: Batch, distinct: Tensor, factors: Tensor) -> Tensor:
-    """Return the sum of the vectors of each title's tokens times its factor, float32 (B, size)."""
-    index, offsets = batch.token_index, batch.token_offsets
-    if distinct.device.type != "cpu":
-        return F.embedding_bag(index, distinct, offsets, mode="sum") * factors.unsqueeze(1)
-    from rubro.kernels.embedding_bag import VectorSums  # compiled when first called
-
-    sums: Tensor = VectorSums.apply(distinct, index, offsets, factors)  # type: ignore[no-untyped-call]
-    return sums
-
-
 def stored(network: nn.Module, precision: str) -> dict[str, np.ndarray]:
-    """Return the state of a network in the format of a model folder.
+    """Return the parameters of a network in the format of a model folder, by name.
 
     Args:
         network: Trained network.
-        precision: Number type of the embedding tables: float32, float16 or int8. An int8 row has a
-            scale, its largest absolute value / 127.
-
-    Returns:
-        Arrays by name.
+        precision: Number type of the embedding tables: float32, float16 or int8. The scale of an
+            int8 row is its largest absolute value / 127.
     """
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     tables = [name for name, module in network.named_modules() if isinstance(module, RowTable)]

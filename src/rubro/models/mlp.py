@@ -1,4 +1,4 @@
-"""The MLP: tokens and bigrams of a title pooled to one vector, then dense layers."""
+"""MLP over the pooled vectors of the tokens and bigrams of a title."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rubro.models.layers import Dense, ModelShape, Network
 
 
 class Mlp(Network):
-    """Bag of subwords and word bigrams with hidden layers.
+    """Pooled vectors of subwords and word bigrams, followed by dense layers.
 
-    Source: Joulin et al. 2017, Bag of Tricks for Efficient Text Classification; here with the
-    character n-grams of Bojanowski et al. 2017, and with dense layers after the pooling.
+    Source: Joulin et al. 2017, Bag of Tricks for Efficient Text Classification. Character n-grams
+    (Bojanowski et al. 2017) and the dense layers are added here.
 
     Args:
-        shape: Sizes that come from the data.
+        shape: Sizes that depend on the data.
         params: Hyperparameters.
     """
 

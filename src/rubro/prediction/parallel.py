@@ -1,4 +1,4 @@
-"""Answers to many titles, computed by several processes."""
+"""Predictions for many titles, computed by several processes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def answered(
     The bytes of the answers do not depend on the number of processes.
 
     Args:
-        classifier: Classifier that answers; it then remembers the tokens of the first chunk alone.
+        classifier: Classifier used by the function; it caches only the tokens of the first chunk.
         chunks: Chunks of titles.
-        answer: Function of a chunk that asks the classifier.
+        answer: Function that answers a chunk with the classifier.
         processes: Number of processes.
     """
     chunks = iter(chunks)
@@ -43,10 +43,10 @@ def answered(
 def member_logits_of(
     classifier: Classifier, titles: Sequence[str], processes: int
 ) -> dict[str, np.ndarray]:
-    """Return Classifier.member_logits, computed by several processes.
+    """Return Classifier.member_logits of titles, computed by several processes.
 
     Args:
-        classifier: Classifier; it then remembers the tokens of the first titles alone.
+        classifier: Classifier; it caches only the tokens of the first titles.
         titles: Any texts.
         processes: Number of processes.
     """
@@ -60,10 +60,10 @@ def logits_of(
 ) -> dict[str, np.ndarray]:
     """Return the logits of an ensemble and of single models, float32 (titles, classes), by name.
 
-    Those of a model that is a member of the ensemble are computed once.
+    The logits of a model that is a member of the ensemble are computed only once.
 
     Args:
-        classifiers: Ensemble, by the name "ensemble", and single models by the names of members.
+        classifiers: Classifiers by name: "ensemble", and the names of single models.
         titles: Any texts.
         processes: Number of processes.
     """

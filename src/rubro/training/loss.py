@@ -95,7 +95,7 @@ class _CrossEntropy(torch.autograd.Function):
         of_all = of_shares + (adjustment * shares).sum() - normaliser
         above = target - highest
         ctx.save_for_backward(exponentials, adjusted_total, targets, shares)
-        ctx.smoothing = np.float32(smoothing)
+        ctx.smoothing = smoothing
         loss = -(1 - smoothing) * of_target - smoothing * of_all
         others = total.log() - above, above.exp() / total, predictions
         ctx.mark_non_differentiable(*others)
@@ -103,13 +103,12 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        from rubro.kernels.softmax import softmax_gradient  # compiled when first called
-
-        exponentials, totals, targets, shares = (tensor.numpy() for tensor in ctx.saved_tensors)
-        of_loss, gradient = gradients[0].contiguous().numpy(), np.empty_like(exponentials)
-        read = exponentials, totals, targets, shares, ctx.smoothing, of_loss
-        in_parts(lambda start, end: softmax_gradient(*read, gradient, start, end), len(gradient))
-        return torch.from_numpy(gradient), None, None, None, None
+        exponentials, totals, targets, shares = ctx.saved_tensors
+        of_loss = gradients[0].unsqueeze(1)
+        spread = of_loss * ctx.smoothing
+        gradient = exponentials * (of_loss / totals.unsqueeze(1)) - shares * spread
+        gradient.scatter_add_(1, targets.unsqueeze(1), spread - of_loss)
+        return gradient, None, None, None, None
 
 
 def _by_operations(
