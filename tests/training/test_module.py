@@ -1,4 +1,4 @@
-"""A step of the training: the loss with all its weights, the optimisers and their schedules."""
+"""A training step: the weighted loss, the optimisers and the schedules."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ both = pytest.mark.parametrize("kind", list(NETWORKS))
         ),
     ],
 )
-def test_weights_reach_the_loss(
+def test_title_weights_determine_the_learned_probability(
     overrides: dict[str, Any], share: float, fit: Fit, make_titles: MakeTitles
 ) -> None:
-    # The same title has two labels: what is learnt is the weight of each.
+    # The same title has two labels, so that the network learns their relative weight.
     targets = [0] * 32 + [1] * 8
     titles, tokens = make_titles(["apple"] * 40, targets, [target == 0 for target in targets])
     network, _, _ = fit(
@@ -59,8 +59,8 @@ def test_weights_reach_the_loss(
         embedding_learning_rate=1e-6,
         **overrides,
     )
-    learnt = softmax(logits_of(network, titles, tokens), axis=1)[0, 1]
-    assert learnt == pytest.approx(share, abs=0.03)
+    learned = softmax(logits_of(network, titles, tokens), axis=1)[0, 1]
+    assert learned == pytest.approx(share, abs=0.03)
 
 
 @pytest.mark.parametrize("doubt", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
@@ -68,7 +68,7 @@ def test_weights_reach_the_loss(
     ("adjustment", "share"),
     [(0.0, 0.1), pytest.param(0.5, 0.25, marks=pytest.mark.slow), (1.0, 0.5)],
 )
-def test_logits_follow_the_shares_of_the_classes_as_far_as_the_prior_adjustment_leaves_them(
+def test_the_prior_adjustment_removes_class_shares_from_the_logits(
     adjustment: float,
     share: float,
     doubt: float,
@@ -91,7 +91,7 @@ def test_logits_follow_the_shares_of_the_classes_as_far_as_the_prior_adjustment_
 
 
 @both
-def test_classes_without_training_titles_leave_an_adjusted_training_finite(
+def test_classes_without_training_titles_do_not_make_the_loss_infinite(
     kind: str, fit: Fit, make_titles: MakeTitles
 ) -> None:
     titles, tokens = make_titles(["apple", "drill"] * 20, [0, 1] * 20, [True, False] * 20)
@@ -101,7 +101,7 @@ def test_classes_without_training_titles_leave_an_adjusted_training_finite(
     assert all(bool(torch.isfinite(weight).all()) for weight in trained.state.values())
 
 
-def test_a_step_follows_the_gradient_that_all_weights_leave(
+def test_a_step_follows_the_gradient_of_the_weighted_loss(
     make_titles: MakeTitles, hyperparameters: MakeHyperparameters
 ) -> None:
     texts, targets = [" ".join(["apple"] * n) for n in range(1, 7)], [0, 0, 0, 1, 1, 2]
@@ -123,7 +123,7 @@ def test_a_step_follows_the_gradient_that_all_weights_leave(
     run(model, (titles, titles, tokens), params)
     labels = torch.tensor(targets)
     quality = torch.where(torch.tensor(reliable), 1.0, 0.5)
-    # LabelNoiseWeights is of what the model says, the loss of what the shares of the classes make of it.
+    # Noise weights use the plain probabilities, the loss uses the adjusted ones.
     probability = start.softmax(1)[range(len(labels)), labels]
     weights = quality * LabelNoiseWeights(CLASSES, 0.7)(probability, labels) / quality.sum()
     shares = torch.tensor([2.5, 1.5, 1.0, 0.5]) / 5.5
@@ -133,7 +133,7 @@ def test_a_step_follows_the_gradient_that_all_weights_leave(
 
 
 @pytest.mark.parametrize("adjustment", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
-def test_label_smoothing_leaves_its_share_to_all_classes_by_their_size(
+def test_label_smoothing_spreads_the_target_by_class_shares(
     adjustment: float, make_titles: MakeTitles, hyperparameters: MakeHyperparameters
 ) -> None:
     texts = ["apple"] * 24 + ["apple drill"] * 8
@@ -147,12 +147,12 @@ def test_label_smoothing_leaves_its_share_to_all_classes_by_their_size(
     )
     network = FreeLogits(lengths=2)
     run(network, (titles, titles, tokens), params)
-    # Classes without a title have half the share of the least.
+    # Classes without a title have half of the smallest share.
     shares = np.array([0.1, 0.2, 0.6, 0.1])
     for logits, target in zip(network.logits.detach().numpy(), (2, 1), strict=True):
         expected = 0.6 * np.eye(CLASSES)[target] + 0.4 * shares
-        learnt = softmax(logits + adjustment * np.log(shares))
-        assert learnt == pytest.approx(expected, abs=0.02)
+        learned = softmax(logits + adjustment * np.log(shares))
+        assert learned == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -210,7 +210,7 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(
     assert (share[:100] > 0).all()
 
 
-def test_a_frozen_model_without_bigrams_has_no_optimizer_for_tables(
+def test_without_trained_tables_there_is_one_optimizer(
     hyperparameters: MakeHyperparameters, embedding: Embedding
 ) -> None:
     params = hyperparameters("cnn", fine_tune_embedding=False)

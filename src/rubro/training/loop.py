@@ -28,13 +28,7 @@ from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
 from rubro.models.batches import Batches
 from rubro.training.budget import EpochRule, batch_size_for, learning_rate_factor
-from rubro.training.callbacks import (
-    SELECTION_METRIC,
-    BestState,
-    EpochLog,
-    EpochProgress,
-    RestoreSigterm,
-)
+from rubro.training.callbacks import SELECTION_METRIC, EpochLog, EpochProgress, RestoreSigterm
 from rubro.training.checkpoints import ResumeCheckpoint
 from rubro.training.data_parallel import Processes, check_same_start, rank_and_count, shared_file
 from rubro.training.loss import class_shares
@@ -172,7 +166,7 @@ def train(
     batch_size = batch_size_for(weighted, params.batch_size)
     epochs = _EPOCHS.epochs(weighted, params.max_epochs)
     batches = TitleBatches(data, weights, batch_size, seed, params.row_dropout)
-    best, log, resume = BestState(), EpochLog(report), ResumeCheckpoint(checkpoints)
+    log, resume = EpochLog(report), ResumeCheckpoint(checkpoints)
     progress: list[Callback] = [EpochProgress()] if console().is_terminal else []
     callbacks = [*progress, log, RestoreSigterm()]
     if params.early_stopping_patience:
@@ -192,7 +186,7 @@ def train(
         max_epochs=epochs,
         deterministic=True,
         logger=False,
-        callbacks=[*callbacks, best, resume],
+        callbacks=[*callbacks, resume],
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
         enable_progress_bar=False,
@@ -205,11 +199,9 @@ def train(
     _fit(trainer, classifier, batches, checkpoint)
     if processes.rank > 0:
         sys.exit()
-    scores = [metrics[SELECTION_METRIC] for metrics in log.history]
-    best_epoch = scores.index(max(scores))
     summary = {
-        "best": {"epoch": best_epoch, **_by_split(log.history[best_epoch])},
-        "last": {"epoch": len(scores) - 1, **_by_split(log.history[-1])},
+        "best": {"epoch": log.best_epoch, **_by_split(log.history[log.best_epoch])},
+        "last": {"epoch": len(log.history) - 1, **_by_split(log.history[-1])},
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     device = trainer.strategy.root_device
@@ -219,13 +211,13 @@ def train(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "devices": processes.count,
     }
-    return TrainingResult(best.state, summary, origin)
+    return TrainingResult(log.best_state, summary, origin)
 
 
 def _facts(
     network: nn.Module, data: TrainingData, params: TrainParams, seed: int
 ) -> dict[str, str | list[np.ndarray]]:
-    """Return what must be the same in all processes at the start, for check_same_start."""
+    """Return the facts that must be the same in all processes, for check_same_start."""
     titles = [data.tokens.values, data.tokens.offsets, data.tokens.weights]
     for split in (data.train, data.validation):
         for lists in (split.features.tokens, split.features.bigrams):
