@@ -13,8 +13,6 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
 from rubro.base.errors import DataError, ParamsError, RubroError
 from rubro.features.embedding import Embedding
@@ -183,26 +181,6 @@ def test_training_stops_early_after_epochs_without_improvement(
         trained, history = run(Scripted(right), same_titles(10, make_titles), params)
         assert len(history) == epochs
         assert trained.summary["last"]["epoch"] == epochs - 1
-
-
-@both
-def test_the_kept_weights_reproduce_the_metrics_of_the_summary(
-    kind: str, fit: Fit, learnable: Learnable
-) -> None:
-    _, validation, tokens = learnable
-    model, trained, history = fit(kind, max_epochs=4, learning_rate=3e-3)
-    assert 0 < history[0][SELECTION_METRIC] < 1
-    model.load_state_dict(trained.state)
-    probabilities = softmax(logits_of(model, validation, tokens), axis=1)
-    predictions, targets = probabilities.argmax(axis=1), validation.labels.targets
-    expected = {
-        "loss": log_loss(targets, probabilities, labels=range(CLASSES)),
-        "accuracy": accuracy_score(targets, predictions),
-        "balanced_accuracy": balanced_accuracy_score(targets, predictions),
-    }
-    assert trained.summary["best"]["validation"] == pytest.approx(expected, abs=1e-5)
-    best = max(history, key=lambda metrics: metrics[SELECTION_METRIC])
-    assert trained.summary["best"]["train"]["loss"] == best["train/loss"]
 
 
 def test_the_summary_counts_the_parameters(fit: Fit) -> None:

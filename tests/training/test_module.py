@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
 from torch import nn
 
 from rubro.features.embedding import Embedding
 from rubro.models.layers import ModelShape
 from rubro.training.loss import LabelNoiseWeights
 from rubro.training.module import TitleClassifier
-from support.helpers import BIGRAM_BUCKETS, NETWORKS, MakeHyperparameters, MakeTitles, logits_of
+from support.helpers import BIGRAM_BUCKETS, NETWORKS, MakeHyperparameters, MakeTitles
 from support.trainings import CLASSES, Fit, FreeLogits, run
 
 pytest_plugins = ["support.trainings"]
@@ -22,72 +19,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
 
 EVEN_SHARES = np.full(CLASSES, 1 / CLASSES)
 both = pytest.mark.parametrize("kind", list(NETWORKS))
-
-
-@pytest.mark.parametrize(
-    ("overrides", "share"),
-    [
-        ({}, 0.2),
-        ({"class_weights": "balanced"}, 0.5),
-        ({"label_quality": "weight", "unreliable_weight": 0.5}, 1 / 9),
-        ({"label_quality": "drop"}, 0.0),
-        ({"prior_adjustment": 1.0}, 0.5),
-        pytest.param({"prior_adjustment": 0.5}, 1 / 3, marks=pytest.mark.slow),
-        pytest.param(
-            {"prior_adjustment": 1.0, "label_quality": "weight", "unreliable_weight": 0.5},
-            0.5,
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            {"prior_adjustment": 1.0, "class_weights": "balanced"}, 0.5, marks=pytest.mark.slow
-        ),
-    ],
-)
-def test_title_weights_determine_the_learned_probability(
-    overrides: dict[str, Any], share: float, fit: Fit, make_titles: MakeTitles
-) -> None:
-    # The same title has two labels, so that the network learns their relative weight.
-    targets = [0] * 32 + [1] * 8
-    titles, tokens = make_titles(["apple"] * 40, targets, [target == 0 for target in targets])
-    network, _, _ = fit(
-        "mlp",
-        (titles, titles, tokens),
-        hidden_sizes=[],
-        batch_size=40,
-        max_epochs=60,
-        learning_rate=0.1,
-        embedding_learning_rate=1e-6,
-        **overrides,
-    )
-    learned = softmax(logits_of(network, titles, tokens), axis=1)[0, 1]
-    assert learned == pytest.approx(share, abs=0.03)
-
-
-@pytest.mark.parametrize("doubt", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
-@pytest.mark.parametrize(
-    ("adjustment", "share"),
-    [(0.0, 0.1), pytest.param(0.5, 0.25, marks=pytest.mark.slow), (1.0, 0.5)],
-)
-def test_the_prior_adjustment_removes_class_shares_from_the_logits(
-    adjustment: float,
-    share: float,
-    doubt: float,
-    make_titles: MakeTitles,
-    hyperparameters: MakeHyperparameters,
-) -> None:
-    titles, tokens = make_titles(["apple"] * 40, [2] * 36 + [1] * 4)
-    params = hyperparameters(
-        "mlp",
-        prior_adjustment=adjustment,
-        label_doubt=doubt,
-        max_epochs=150,
-        learning_rate=0.04,
-        batch_size=40,
-    )
-    model = FreeLogits()
-    run(model, (titles, titles, tokens), params)
-    rare, common = model.logits.detach().softmax(1)[0, [1, 2]].tolist()
-    assert rare / (rare + common) == pytest.approx(share, abs=0.02)
 
 
 @both
@@ -130,29 +61,6 @@ def test_a_step_follows_the_gradient_of_the_weighted_loss(
     smooth = 0.8 * nn.functional.one_hot(labels, CLASSES) + 0.2 * shares
     step = weights.unsqueeze(1) * (smooth - (start + 0.5 * shares.log()).softmax(1))
     torch.testing.assert_close(model.logits.detach(), start + step, atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize("adjustment", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
-def test_label_smoothing_spreads_the_target_by_class_shares(
-    adjustment: float, make_titles: MakeTitles, hyperparameters: MakeHyperparameters
-) -> None:
-    texts = ["apple"] * 24 + ["apple drill"] * 8
-    titles, tokens = make_titles(texts, [2] * 24 + [1] * 8)
-    params = hyperparameters(
-        "mlp",
-        label_smoothing=0.4,
-        prior_adjustment=adjustment,
-        max_epochs=150,
-        learning_rate=0.04,
-    )
-    network = FreeLogits(lengths=2)
-    run(network, (titles, titles, tokens), params)
-    # Classes without a title have half of the smallest share.
-    shares = np.array([0.1, 0.2, 0.6, 0.1])
-    for logits, target in zip(network.logits.detach().numpy(), (2, 1), strict=True):
-        expected = 0.6 * np.eye(CLASSES)[target] + 0.4 * shares
-        learned = softmax(logits + adjustment * np.log(shares))
-        assert learned == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])

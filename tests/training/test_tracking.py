@@ -19,13 +19,6 @@ from support.curves import curve, runs_of
 pytest_plugins = ["support.curves"]
 
 
-def test_two_trainings_are_two_runs(elsewhere: Path, server: Any) -> None:
-    for name in ("train_mlp", "train_cnn"):
-        with tracked(elsewhere / "curves" / name, name, {name: {"a": 1}}) as tracker:
-            tracker.log_epoch(0, {"train/loss": 1.0})
-    assert {run.info.run_name for run in runs_of(server)} == {"train_mlp", "train_cnn"}
-
-
 def test_experiment_and_run_are_named_by_the_environment(
     elsewhere: Path, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,7 +222,10 @@ def _connect(processes: Processes, accelerator: str, others: list[subprocess.Pop
         deadline = time.monotonic() + _START_TIMEOUT.total_seconds()
         while not store.check(ranks):
             if any(other.poll() is not None for other in others):
-                raise distributed.DistStoreError("a process of this machine has ended")
+                raise TrainingError(
+                    "a process of the training ended before all were connected; run the same "
+                    "command again"
+                )
             if time.monotonic() > deadline:
                 raise distributed.DistStoreError(f"not all have started after {_START_TIMEOUT}")
             time.sleep(_POLL_SECONDS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import platform
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -40,6 +39,7 @@ from rubro.training.title_weights import title_weights
 for _logger in ("pytorch.utilities.rank_zero", "fabric.utilities.distributed"):
     logging.getLogger(f"lightning.{_logger}").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+warnings.filterwarnings("ignore", message=".*sync_dist=True")  # metrics are averaged before
 
 _EPOCHS = EpochRule(titles=480_000, minimum=2, maximum=48)
 
@@ -66,7 +66,7 @@ class TrainingResult:
     """Result of a training.
 
     Attributes:
-        state: State of the network after the best epoch.
+        state: State of the network after the best epoch; empty in processes other than process 0.
         summary: Metrics of the best and of the last epoch, for JSON.
         origin: Library versions and device, for JSON.
     """
@@ -151,8 +151,7 @@ def train(
         seed: Seed of the order of the titles and of the dropout.
         accelerator: "auto", "cpu" or "gpu".
         checkpoints: Folder for the checkpoints of this training.
-        processes: Connected processes that share each batch; None = only this process. All
-            processes but process 0 exit after the training.
+        processes: Connected processes that share each batch; None = only this process.
 
     Raises:
         DataError: No training title has a weight.
@@ -197,8 +196,6 @@ def train(
     factor = learning_rate_factor(batch_size) if params.batch_size == "auto" else 1.0
     classifier = TitleClassifier(network, params, steps, shares, seed, factor)
     _fit(trainer, classifier, batches, checkpoint)
-    if processes.rank > 0:
-        sys.exit()
     summary = {
         "best": {"epoch": log.best_epoch, **_by_split(log.history[log.best_epoch])},
         "last": {"epoch": len(log.history) - 1, **_by_split(log.history[-1])},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import sparse
 
@@ -11,7 +9,7 @@ from rubro.base.console import say
 from rubro.base.params import SvmParams
 from rubro.features.featurizer import TitleFeatures, Tokens
 from rubro.features.ragged import Ragged
-from rubro.features.subwords import inverse_document_frequency
+from rubro.features.subwords import Subwords, inverse_document_frequency
 from rubro.features.titles import LabelledTitles
 from rubro.training.crammer_singer import fit_crammer_singer
 from rubro.training.title_weights import title_weights
@@ -19,25 +17,11 @@ from rubro.training.title_weights import title_weights
 _BLOCK = 4096  # inputs whose small weights are removed at once
 
 
-@dataclass(frozen=True)
-class FeatureSizes:
-    """Numbers of inputs of the SVM by kind.
-
-    Attributes:
-        words: Number of rows of the vocabulary.
-        rows: Number of rows of the embedding, n-gram buckets included.
-        bigram_buckets: Number of hash buckets of word bigrams.
-    """
-
-    words: int
-    rows: int
-    bigram_buckets: int
-
-
 def fit_svm(
     train: LabelledTitles,
     distinct_tokens: Tokens,
-    sizes: FeatureSizes,
+    subwords: Subwords,
+    bigram_buckets: int,
     classes: int,
     params: SvmParams,
     seed: int,
@@ -55,7 +39,8 @@ def fit_svm(
     Args:
         train: Training titles.
         distinct_tokens: Distinct tokens of all splits.
-        sizes: Numbers of inputs.
+        subwords: Vocabulary and n-grams of the tokens.
+        bigram_buckets: Number of hash buckets of word bigrams.
         classes: Number of categories; a category without titles gets no weights and the lowest
             bias.
         params: Parameters of the fit.
@@ -72,13 +57,14 @@ def fit_svm(
     if params.max_titles and len(titles) > params.max_titles:
         chosen = np.random.default_rng(seed).choice(titles, params.max_titles, replace=False)
         titles = np.sort(chosen)
-    counts = _counts(train.features.take(titles), distinct_tokens, sizes)
+    features = train.features.take(titles)
+    counts = _counts(features, distinct_tokens, subwords.row_count, bigram_buckets)
     frequencies = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = np.array(
         [inverse_document_frequency(int(n), len(titles)) for n in frequencies], dtype=np.float32
     )
     is_ngram = np.zeros(counts.shape[1], dtype=bool)
-    is_ngram[sizes.words : sizes.rows] = True
+    is_ngram[len(subwords.vocabulary) : subwords.row_count] = True
     weighted = _most_frequent(frequencies, params.max_inputs)
     inputs = _normalised(counts, idf, is_ngram)[:, weighted]
     targets = train.labels.targets[titles]
@@ -106,12 +92,13 @@ def _most_frequent(frequencies: np.ndarray, maximum: int) -> np.ndarray:
 
 
 def _counts(
-    features: TitleFeatures, distinct_tokens: Tokens, sizes: FeatureSizes
+    features: TitleFeatures, distinct_tokens: Tokens, rows: int, bigram_buckets: int
 ) -> sparse.csr_matrix:
     """Return the counts of embedding rows and of bigrams in each title, (titles, inputs)."""
     tokens = _matrix(features.tokens, len(distinct_tokens))
-    rows = tokens @ _matrix(distinct_tokens, sizes.rows)
-    counts = sparse.hstack([rows, _matrix(features.bigrams, sizes.bigram_buckets)], format="csr")
+    row_counts = tokens @ _matrix(distinct_tokens, rows)
+    bigram_counts = _matrix(features.bigrams, bigram_buckets)
+    counts = sparse.hstack([row_counts, bigram_counts], format="csr")
     counts.sum_duplicates()
     return counts
 

@@ -35,16 +35,14 @@ class Tracker:
         self._epochs = 0
 
     def start(self, name: str, params: dict[str, Any]) -> None:
-        """Start an MLflow run, if there is a server.
+        """Start an MLflow run with nested parameters, if there is a server.
 
-        Args:
-            name: Name of the stage; in `dvc exp run` the run's name begins with the experiment's.
-            params: Nested parameters.
+        The name of the run is the name of the stage, after the name of the DVC experiment if any.
         """
-        dvc_name = os.environ.get("DVC_EXP_NAME")
+        run_name = f"{os.environ.get('DVC_EXP_NAME', '')} {name}".strip()
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "rubro")
         self._send(lambda mlflow: mlflow.set_experiment(experiment))
-        self._send(lambda mlflow: mlflow.start_run(run_name=f"{dvc_name or ''} {name}".strip()))
+        self._send(lambda mlflow: mlflow.start_run(run_name=run_name))
         self._send(lambda mlflow: mlflow.log_params(dict(flat(params))))
 
     def log_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
@@ -108,8 +106,8 @@ def tracked(folder: Path | None, name: str, params: dict[str, Any]) -> Iterator[
     Yields:
         The tracker.
     """
-    with _curves(folder) as live:
-        tracker = Tracker(live, _mlflow())
+    with _open_curves(folder) as live:
+        tracker = Tracker(live, _import_mlflow())
         tracker.start(name, params)
         try:
             yield tracker
@@ -119,7 +117,7 @@ def tracked(folder: Path | None, name: str, params: dict[str, Any]) -> Iterator[
         tracker.close("FINISHED")
 
 
-def _curves(folder: Path | None) -> AbstractContextManager[Any]:
+def _open_curves(folder: Path | None) -> AbstractContextManager[Any]:
     if folder is None:
         return nullcontext()
     from dvclive import Live
@@ -135,7 +133,7 @@ def _curves(folder: Path | None) -> AbstractContextManager[Any]:
     return live
 
 
-def _mlflow() -> Any:
+def _import_mlflow() -> Any:
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         return None
     for name, limit in _LIMITS.items():
