@@ -60,7 +60,7 @@ def test_an_unreachable_server_does_not_stop_the_training(
     with tracked(elsewhere / "curves", "train_mlp", {}) as tracker:
         tracker.log_epoch(0, {"train/loss": 2.0})
     assert curve(elsewhere / "curves", "train/loss") == ([0], [2.0])
-    assert capfd.readouterr().err.count(uri) == 1
+    assert capfd.readouterr().err.count(f"MLflow at {uri}: ") == 1
 
 
 def modules_after(code: str, folder: Path, **environment: str) -> set[str]:

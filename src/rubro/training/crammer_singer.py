@@ -121,7 +121,7 @@ def fit_crammer_singer(
 def _optimise(
     problem: _Problem, weights: np.ndarray, tolerance: float, random: np.random.Generator
 ) -> None:
-    """Pass over the titles, skipping in later passes those that are already nearly optimal."""
+    """Pass repeatedly over the titles, and skip titles that are already nearly optimal."""
     remaining = np.flatnonzero(problem.counts)
     for _ in range(_MAX_PASSES):
         order = random.permutation(remaining)

@@ -1,4 +1,4 @@
-"""Fitting the linear SVM with naive Bayes features."""
+"""Fitting a linear SVM combined with naive Bayes to titles."""
 
 from __future__ import annotations
 
