@@ -1,4 +1,4 @@
-"""Common part of the training stages and the ensemble: calibrate, write and measure a model."""
+"""Code shared by the stages that write a model: calibrate, save and measure it."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ SUBSET, FEATURES, VOCABULARY = map(Path, ("data/subset", "data/features", "data/
 
 
 def validation_titles(params: Params) -> tuple[list[str], np.ndarray]:
-    """Return the validation titles for choosing weights and calibration, and their targets."""
+    """Return the validation titles for fitting weights and calibration, and their targets."""
     table = load_split(SUBSET, "validation")
     labels = labels_of(table["category"], table["label_quality"], load_labels(SUBSET))
     chosen = selection_titles(labels, params.min_reliable_titles)
@@ -33,20 +33,20 @@ def validation_titles(params: Params) -> tuple[list[str], np.ndarray]:
 def save_member(
     name: str, member: AnyMember, tensors: dict[str, np.ndarray], params: Params
 ) -> dict[str, Any]:
-    """Write a model of one member as models/NAME and return its metrics.
+    """Save a model with a single member as models/NAME and return its metrics.
 
     Args:
         name: Name of the model.
-        member: Entry of the model in model.json.
-        tensors: Weights by name.
+        member: Entry of the member in model.json.
+        tensors: Tensors of the member by name.
         params: All parameters.
 
     Returns:
-        Metrics on validation, calibration and size of the folder, for JSON.
+        Validation metrics, calibration and folder size, for JSON.
     """
     subwords = load_subwords(VOCABULARY)
-    sizes = params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
-    text = load_info(SUBSET).model_dump() | sizes
+    text = load_info(SUBSET).model_dump()
+    text |= params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
     description = ModelDescription(
         name=name,
         labels=load_labels(SUBSET),
@@ -59,15 +59,15 @@ def save_member(
 
 
 def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]:
-    """Calibrate a model, write it as models/NAME and return its metrics.
+    """Calibrate a model, save it as models/NAME and return its metrics.
 
     Args:
-        model: Model with any calibration.
+        model: Model, whose own calibration is ignored.
         titles: Validation titles.
         targets: Class indices, (titles,).
 
     Returns:
-        Metrics on the titles, calibration and size of the folder, for JSON.
+        Validation metrics, calibration and folder size, for JSON.
     """
     logits = Classifier(model).logits(titles)
     model = calibrated(model, logits, targets)
@@ -88,7 +88,7 @@ def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]
 
 
 def log_outcome(
-    tracker: Tracker, name: str, summary: dict[str, Any], more: dict[str, float] | None = None
+    tracker: Tracker, name: str, summary: dict[str, Any], extra: dict[str, float] | None = None
 ) -> None:
     """Send models/NAME and its metrics to MLflow, if there is a server.
 
@@ -96,7 +96,7 @@ def log_outcome(
         tracker: Tracker of the training.
         name: Name of the model.
         summary: Metrics from save or save_member.
-        more: More metrics by name.
+        extra: Additional metrics by name.
     """
-    own = {f"model/validation/{key}": value for key, value in summary["validation"].items()}
-    tracker.log_outcome({**own, **(more or {})}, Path("models") / name)
+    metrics = {f"model/validation/{key}": value for key, value in summary["validation"].items()}
+    tracker.log_outcome({**metrics, **(extra or {})}, Path("models") / name)

@@ -1,9 +1,9 @@
-"""Preparation of the process of a stage; each stage imports it first.
+"""Setup of a stage's process; every stage imports this module first.
 
-A stage runs the code of its own checkout, not of an installed copy: `dvc exp run --temp` and
-`--queue` run in a copy of the repository. numpy and torch compute on one thread; what rubro shares
-among threads itself takes all cores, or OMP_NUM_THREADS. Where packages are missing, or Ctrl-C or a
-scheduler's signal comes during the imports, the process ends with a message.
+A stage runs the code of its own checkout instead of an installed copy, because `dvc exp run --temp`
+and `--queue` run in a copy of the repository. numpy and torch use one thread; code that rubro runs
+in parallel itself uses all cores, or OMP_NUM_THREADS. If packages are missing, or if Ctrl-C or a
+scheduler's signal arrives during the imports, the process ends with a message.
 """
 
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 
 CODE = Path(__file__).resolve().parent.parent / "src" / "rubro"
 sys.path.insert(0, str(CODE.parent))
-# The process that started this one to share its training; None in any other process.
+# ID of the process that started this one to share its training; None in all other processes.
 LEADER = os.environ.get("RUBRO_LEADER")
 if LEADER not in (None, str(os.getppid())):
-    sys.exit(1)  # it has ended
+    sys.exit(1)  # that process has ended
 
 from rubro.base.parallel import THREADS_VARIABLE, cores_to_use
 from rubro.base.signals import ENDING
@@ -34,11 +34,11 @@ for _number in ENDING:
 
 if LEADER is None:
     for _name in [*os.environ]:
-        if _name.startswith("PL_TRAINER_"):  # would be arguments of Lightning's trainer
+        if _name.startswith("PL_TRAINER_"):  # Lightning would use them as arguments of its trainer
             del os.environ[_name]
     os.environ[THREADS_VARIABLE] = str(cores_to_use())
-# The last bits of a sum depend on the number of threads that share it, and on the instructions that
-# a library chooses for the CPU: here those that every x86-64 CPU with AVX2 has.
+# The last bits of a sum depend on the number of threads and on the instructions that a library
+# chooses for the CPU. These values select what every x86-64 CPU with AVX2 supports.
 os.environ |= {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -49,7 +49,7 @@ os.environ |= {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
 }
-# Where processes connect, torch warns of names that no server of names knows.
+# When processes connect, torch warns about host names that DNS cannot resolve.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 try:

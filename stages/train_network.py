@@ -102,6 +102,8 @@ def train_network(
             checkpoints=checkpoints,
             processes=processes,
         )
+        if processes.rank > 0:
+            return
         network.load_state_dict(result.state)
         tensors = stored(network, hyperparameters.table_precision)
         own = {key: value for key, value in training.items() if key in member.model_fields}

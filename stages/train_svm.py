@@ -15,20 +15,18 @@ from rubro.data.splits import load_labels
 from rubro.features.titles import load_features
 from rubro.features.vocabulary import load_subwords
 from rubro.prediction.folder import SvmMember
-from rubro.training.svm import FeatureSizes, fit_svm
+from rubro.training.svm import fit_svm
 from rubro.training.tracking import tracked
 
 
 def main(params: Params) -> None:
     (train,), tokens = load_features(FEATURES, "train")
     subwords = load_subwords(VOCABULARY)
-    sizes = FeatureSizes(
-        len(subwords.vocabulary), subwords.row_count, params.featurize.bigram_buckets
-    )
+    buckets = params.featurize.bigram_buckets
     classes = len(load_labels(SUBSET))
     training = {"seed": params.seed, **params.train_svm.model_dump()}
     with tracked(None, "train_svm", {"train_svm": training}) as tracker:
-        tensors = fit_svm(train, tokens, sizes, classes, params.train_svm, params.seed)
+        tensors = fit_svm(train, tokens, subwords, buckets, classes, params.train_svm, params.seed)
         weights = len(tensors["weights"])
         member = SvmMember(weights=weights, training=training)
         summary = save_member("svm", member, tensors, params)

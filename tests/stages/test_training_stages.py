@@ -1,4 +1,4 @@
-"""The training stages and the ensemble, in one process: what they read, keep, measure and write."""
+"""Training stages and the ensemble stage: outputs, calibration, curves and MLflow runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ both = pytest.mark.parametrize("kind", list(NETWORKS))
 
 @pytest.fixture(scope="session")
 def stage(project_root: Path) -> Iterator[Callable[[str], Any]]:
-    """Import a file of stages/; what stages/process_setup.py changes in the environment is undone."""
+    """Function that imports a file of stages/; its changes of the environment are undone."""
     variables, path = dict(os.environ), list(sys.path)
     sys.path.insert(0, str(project_root / "stages"))
     import_module("process_setup")
@@ -65,7 +65,7 @@ def write_titles(
     validation_targets: np.ndarray,
     reliable: np.ndarray,
 ) -> None:
-    """Write data/subset and data/features, with these labels for the validation titles."""
+    """Write data/subset and data/features with the given labels of the validation titles."""
     train, validation, tokens = learnable
     labels = Labels(validation_targets.astype(np.int32), reliable)
     splits = {"train": train, "validation": LabelledTitles(validation.features, labels)}
@@ -93,7 +93,7 @@ def workspace(
     embedding: Embedding,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """What the earlier stages write, in a folder that is the current one."""
+    """Current folder with the outputs of the stages before the training."""
     targets = learnable[1].labels.targets
     write_titles(elsewhere, learnable, learnable_texts[0], targets, np.ones(len(targets), bool))
     embedding.save(elsewhere / "models/embedding")
@@ -117,7 +117,7 @@ def train(
     params_of: MakeParams,
     hyperparameters: MakeHyperparameters,
 ) -> Train:
-    """Run the training stage of a network; return its metrics."""
+    """Function that runs the training stage of a network and returns its metrics."""
 
     def run(kind: str, min_reliable_titles: int = 1, **overrides: Any) -> dict[str, Any]:
         params = params_of(min_reliable_titles=min_reliable_titles)
@@ -134,7 +134,7 @@ def metrics_of(folder: Path, stage: str) -> dict[str, Any]:
 
 
 def table_of(folder: Path, kind: str) -> np.ndarray:
-    """The embedding of a model."""
+    """Return the embedding table of a model."""
     tensors = Model.load(folder / "models" / kind).tensors[kind]
     return Table(tensors, TABLE)(np.arange(len(tensors[f"{TABLE}.weight"])))
 
@@ -143,7 +143,7 @@ def table_of(folder: Path, kind: str) -> np.ndarray:
 
 
 @both
-def test_a_training_writes_six_curves_of_one_point_an_epoch(
+def test_a_training_writes_six_curves_with_a_point_per_epoch(
     kind: str, workspace: Path, train: Train
 ) -> None:
     summary = train(kind, max_epochs=3)
@@ -159,11 +159,9 @@ def test_a_training_writes_six_curves_of_one_point_an_epoch(
     assert losses[-1] < losses[0]
 
 
-def test_a_training_writes_a_model_that_loads_and_nothing_unexpected(
-    workspace: Path, train: Train
-) -> None:
+def test_a_training_writes_only_the_declared_files(workspace: Path, train: Train) -> None:
     before = {path for path in workspace.rglob("*") if path.is_file()}
-    train("mlp", max_epochs=1)
+    summary = train("mlp", max_epochs=1, hidden_sizes=[4000])
     written = {
         path.relative_to(workspace).as_posix()
         for path in workspace.rglob("*")
@@ -188,17 +186,19 @@ def test_a_training_writes_a_model_that_loads_and_nothing_unexpected(
         "bigram_buckets": BIGRAM_BUCKETS,
     }
     training = description.members["mlp"].training
-    assert (training["max_epochs"], training["hidden_sizes"]) == (1, [16])
+    assert (training["max_epochs"], training["hidden_sizes"]) == (1, [4000])
+    size = sum(path.stat().st_size for path in (workspace / "models/mlp").iterdir())
+    assert summary["model_megabytes"] == round(size / 1e6, 1) > 0
     assert training.keys() > {"seed", "torch_version", "machine", "device", "devices"}
 
 
 @both
-def test_a_training_starts_from_the_vectors_asked_for(
+def test_a_training_starts_from_the_chosen_vectors(
     kind: str, train: Train, workspace: Path, embedding: Embedding, make_params: MakeParams
 ) -> None:
     starts = {"fasttext": embedding, "random": embedding.randomised(make_params().seed)}
     for initial, start in starts.items():
-        # Frozen, so that the model that is saved has them still.
+        # The saved model still has the initial vectors, because they are frozen.
         train(kind, max_epochs=1, fine_tune_embedding=False, initial_embedding=initial)
         np.testing.assert_array_equal(table_of(workspace, kind), start.table)
     train(kind, max_epochs=1, initial_embedding="random", embedding_scale=0.05)
@@ -209,7 +209,7 @@ def test_a_training_starts_from_the_vectors_asked_for(
 
 @both
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_a_training_saves_its_best_epoch_with_the_calibration_that_suits_validation(
+def test_a_training_saves_its_best_epoch_calibrated_on_validation(
     kind: str,
     precision: str,
     workspace: Path,
@@ -248,9 +248,9 @@ def test_a_training_saves_its_best_epoch_with_the_calibration_that_suits_validat
         assert summary["validation"]["accuracy"] == best["accuracy"]
 
 
-@pytest.mark.parametrize(("least", "titles"), [(40, 40), (41, 80)])
-def test_reliable_titles_choose_alone_where_there_are_enough(
-    least: int,
+@pytest.mark.parametrize(("minimum", "titles"), [(40, 40), (41, 80)])
+def test_only_reliable_titles_are_used_for_selection_if_there_are_enough(
+    minimum: int,
     titles: int,
     workspace: Path,
     train: Train,
@@ -262,7 +262,7 @@ def test_reliable_titles_choose_alone_where_there_are_enough(
     targets[~reliable] = (targets[~reliable] + 1) % len(LABELS)  # all wrong
     write_titles(workspace, learnable, texts, targets, reliable)
     rates = {"learning_rate": 0.03, "embedding_learning_rate": 0.03}
-    summary = train("mlp", min_reliable_titles=least, max_epochs=9, **rates)
+    summary = train("mlp", min_reliable_titles=minimum, max_epochs=9, **rates)
     assert summary["validation"]["titles"] == titles
     for measured in (summary["validation"], summary["best"]["validation"]):
         assert (measured["accuracy"] > 0.8) == (titles == 40)
@@ -270,15 +270,6 @@ def test_reliable_titles_choose_alone_where_there_are_enough(
     classifier = Classifier.load(workspace / "models/mlp")
     logits = classifier.logits([text for text, own in zip(texts[160:], chosen, strict=True) if own])
     assert classifier.description.calibration == fit_calibration(logits, targets[chosen])
-
-
-@both
-def test_the_size_in_the_summary_is_that_of_the_model_folder(
-    kind: str, workspace: Path, train: Train
-) -> None:
-    summary = train(kind, max_epochs=1, hidden_sizes=[4000])
-    size = sum(path.stat().st_size for path in (workspace / "models" / kind).iterdir())
-    assert summary["model_megabytes"] == round(size / 1e6, 1) > 0
 
 
 def test_a_second_training_writes_the_same_bytes(workspace: Path, train: Train) -> None:
@@ -291,23 +282,17 @@ def test_a_second_training_writes_the_same_bytes(workspace: Path, train: Train) 
     assert contents() == first
 
 
-def test_curves_of_an_earlier_longer_training_do_not_linger(workspace: Path, train: Train) -> None:
-    train("mlp", max_epochs=3)
-    train("mlp", max_epochs=2)
-    for name in CURVES:
-        assert curve(workspace / "metrics/curves/mlp", name)[0] == [0, 1]
-
-
-def test_a_training_that_stops_early_has_a_point_for_each_epoch_it_had(
+def test_curves_end_with_the_training_and_replace_those_of_a_longer_one(
     workspace: Path, train: Train
 ) -> None:
+    train("mlp", max_epochs=4)
     rates = {"learning_rate": 1e-12, "embedding_learning_rate": 1e-12}
     train("mlp", max_epochs=9, early_stopping_patience=2, **rates)
     for name in CURVES:
         assert curve(workspace / "metrics/curves/mlp", name)[0] == [0, 1, 2]
 
 
-def test_a_server_receives_parameters_curves_outcome_and_model(
+def test_an_mlflow_server_receives_parameters_curves_outcome_and_model(
     workspace: Path, server: Any, train: Train
 ) -> None:
     summary = train("mlp", max_epochs=3)
@@ -328,7 +313,7 @@ def test_a_server_receives_parameters_curves_outcome_and_model(
 
 
 def check_model(uri: str, folder: Path) -> None:
-    """Check that a model of MLflow answers as the model folder does."""
+    """Check that an MLflow model gives the same answers as the model folder."""
     import mlflow
 
     titles = ["apple", "", "new hammer"]
@@ -352,14 +337,14 @@ def check_model(uri: str, folder: Path) -> None:
 def three_models(
     workspace: Path, stage: Callable[[str], Any], train: Train, params_of: MakeParams
 ) -> Path:
-    """All trained; only the SVM is good."""
+    """Workspace with three trained models; only the SVM is accurate."""
     for kind in NETWORKS:
         train(kind, max_epochs=1, table_precision="int8", learning_rate=1e-3)
     stage("train_svm").main(params_of(min_reliable_titles=1))
     return workspace
 
 
-def test_the_stages_make_three_models_and_an_ensemble_of_their_weighted_logits(
+def test_the_ensemble_sums_the_weighted_logits_of_three_models(
     three_models: Path,
     stage: Callable[[str], Any],
     params_of: MakeParams,
@@ -392,7 +377,7 @@ def test_the_stages_make_three_models_and_an_ensemble_of_their_weighted_logits(
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
-def test_a_server_receives_the_svm_and_the_ensemble(
+def test_an_mlflow_server_receives_the_svm_and_the_ensemble(
     server: Any, three_models: Path, stage: Callable[[str], Any], params_of: MakeParams
 ) -> None:
     stage("ensemble").main(params_of(min_reliable_titles=1))
@@ -408,7 +393,7 @@ def test_a_server_receives_the_svm_and_the_ensemble(
 
 
 @pytest.mark.slow
-def test_a_real_server_receives_a_training_and_serves_its_model(
+def test_an_mlflow_process_receives_a_training_and_serves_its_model(
     workspace: Path, mlflow_command: str, monkeypatch: pytest.MonkeyPatch, train: Train
 ) -> None:
     import mlflow
@@ -435,7 +420,7 @@ def test_a_real_server_receives_a_training_and_serves_its_model(
     assert second == {"predicted_category": "", "confidence": 0.0}
 
 
-def test_an_ensemble_of_one_is_the_model(
+def test_an_ensemble_with_one_member_equals_the_model(
     three_models: Path, stage: Callable[[str], Any], params_of: MakeParams
 ) -> None:
     stage("ensemble").main(params_of(min_reliable_titles=1, **{"ensemble.members": ["svm"]}))

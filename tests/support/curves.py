@@ -1,6 +1,6 @@
 """Learning curves on disk and on an MLflow server, as fixtures.
 
-A test file takes them with `pytest_plugins = ["support.curves"]`.
+A test file loads them with `pytest_plugins = ["support.curves"]`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CURVES = [
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, without MLflow server and DVC experiment."""
+    """Empty current folder without an MLflow server or a DVC experiment."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC"))]:
         monkeypatch.delenv(name)
@@ -48,14 +48,14 @@ def server(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri(uri)
     yield mlflow.MlflowClient(uri)
-    with suppress(Exception):  # of a run whose store a test has removed
+    with suppress(Exception):  # the test may have removed the store
         mlflow.end_run()
     mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="session")
 def mlflow_command() -> str:
-    """Path of the command of the whole of MLflow, beside which this package is installed."""
+    """Path of the command of the full mlflow package, installed with this package."""
     given = os.environ.get("RUBRO_TEST_MLFLOW")
     if given:
         return given
@@ -71,10 +71,10 @@ def serving(command: str, ready: str, *arguments: str) -> Iterator[str]:
     Args:
         command: Path of the command mlflow.
         ready: Path that the server answers when it is ready.
-        arguments: Arguments but its port.
+        arguments: Arguments, without the port.
 
     Yields:
-        Its address.
+        Address of the server.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -97,7 +97,7 @@ def serving(command: str, ready: str, *arguments: str) -> Iterator[str]:
 
 
 def post(address: str, body: Any) -> Any:
-    """Return the JSON that a server answers to JSON."""
+    """Post JSON to a server and return the JSON of its answer."""
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(address, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=60) as response:

@@ -1,6 +1,6 @@
-"""Trainings of small networks, and networks with given predictions.
+"""Trainings of small networks, and networks with scripted predictions.
 
-A test file takes the fixture with `pytest_plugins = ["support.trainings"]`.
+A test file loads the fixture with `pytest_plugins = ["support.trainings"]`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def run(
     folder: Path | None = None,
     report: Report | None = None,
 ) -> tuple[TrainingResult, History]:
-    """Train a network; return the outcome and the metrics of each epoch."""
+    """Train a network; return the result and the metrics of each epoch."""
     history: History = []
 
     def remember(epoch: int, metrics: dict[str, float]) -> None:
@@ -69,7 +69,7 @@ def run(
 
 
 def fresh(kind: str, params: TrainParams, embedding: Embedding) -> Network:
-    """Return a network with the same weights at every call."""
+    """Return a new network with the same initial weights in each call."""
     L.seed_everything(9, verbose=False)
     rows, size = embedding.table.shape
     network: Network = NETWORKS[kind](ModelShape(rows, size, BIGRAM_BUCKETS, CLASSES), params)
@@ -79,7 +79,7 @@ def fresh(kind: str, params: TrainParams, embedding: Embedding) -> Network:
 
 @pytest.fixture
 def fit(embedding: Embedding, hyperparameters: MakeHyperparameters, learnable: Learnable) -> Fit:
-    """Function that trains a network with the same initial weights at every call."""
+    """Function that trains a network with the same initial weights in each call."""
 
     def make(
         kind: str, data: Learnable = learnable, seed: int = 1, **overrides: Any
@@ -92,7 +92,7 @@ def fit(embedding: Embedding, hyperparameters: MakeHyperparameters, learnable: L
 
 
 class FreeLogits(nn.Module):
-    """A network of free logits for each number of tokens of a title."""
+    """A network that learns separate logits for each number of tokens in a title."""
 
     def __init__(self, lengths: int = 1) -> None:
         super().__init__()
@@ -106,26 +106,26 @@ class FreeLogits(nn.Module):
 class Scripted(nn.Module):
     """A network with a given number of right predictions in each epoch.
 
-    A buffer counts the training steps: the state tells its epoch.
+    A buffer counts the training steps, so that the state shows its epoch.
     """
 
-    def __init__(self, right: list[int], steps_an_epoch: int = 1) -> None:
+    def __init__(self, right: list[int], steps_per_epoch: int = 1) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(CLASSES))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: torch.Tensor
         self.shown: list[list[list[int]]] = []
-        self._right, self._an_epoch = right, steps_an_epoch
+        self._right, self._steps_per_epoch = right, steps_per_epoch
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        epoch = (int(self.steps) - (not self.training)) // self._an_epoch
+        epoch = (int(self.steps) - (not self.training)) // self._steps_per_epoch
         if self.training:
             self.steps += 1
             self.shown += [[] for _ in range(epoch + 1 - len(self.shown))]
             self.shown[epoch].append(batch.targets.tolist())
-        said = batch.targets.clone()
-        said[self._right[epoch] :] += 1
-        return nn.functional.one_hot(said % CLASSES, CLASSES) * 5.0 + self.bias
+        predicted = batch.targets.clone()
+        predicted[self._right[epoch] :] += 1
+        return nn.functional.one_hot(predicted % CLASSES, CLASSES) * 5.0 + self.bias
 
 
 def same_titles(count: int, make_titles: MakeTitles, target: int = 0) -> Learnable:

@@ -1,4 +1,4 @@
-"""Where the checkpoints of a training lie."""
+"""Folders of checkpoints."""
 
 from __future__ import annotations
 
@@ -14,74 +14,61 @@ from rubro.training.checkpoints import checkpoint_folder
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def left_behind(name: str, **settings: int) -> Path:
-    """The folder of a training that was interrupted."""
+def interrupted(name: str, **settings: int) -> Path:
+    """Return the folder of a training that was interrupted."""
     with pytest.raises(KeyboardInterrupt), checkpoint_folder(name, settings, []) as folder:
         (folder / "last.ckpt").write_text("state")
         raise KeyboardInterrupt
     return folder
 
 
-def test_an_interrupted_training_finds_its_checkpoint_and_a_finished_one_leaves_none() -> None:
-    left = left_behind("mlp", epochs=3)
+def test_an_interrupted_training_finds_its_checkpoint_and_removes_it_at_the_end() -> None:
+    left = interrupted("mlp", epochs=3)
     with checkpoint_folder("mlp", {"epochs": 3}, []) as folder:
         assert folder == left
         assert (folder / "last.ckpt").read_text() == "state"
     assert not left.exists()
 
 
-def test_other_settings_other_inputs_and_other_models_have_another_folder(tmp_path: Path) -> None:
-    (tmp_path / "input").write_text("a")
-    folders = set()
-    for name, settings, content in [
-        ("mlp", 1, "a"),
-        ("mlp", 2, "a"),
-        ("mlp", 1, "b"),
-        ("cnn", 1, "a"),
-    ]:
-        (tmp_path / "input").write_text(content)
-        with checkpoint_folder(name, {"epochs": settings}, [tmp_path / "input"]) as folder:
-            folders.add(folder)
-    assert len(folders) == 4
-
-
-def test_code_compiled_meanwhile_is_no_other_input(tmp_path: Path) -> None:
+def test_the_folder_depends_on_name_settings_and_inputs_but_not_on_compiled_code(
+    tmp_path: Path,
+) -> None:
     compiled = tmp_path / "code" / "__pycache__"
     compiled.mkdir(parents=True)
-    (tmp_path / "code" / "kernels.py").write_text("")
-    folders = set()
-    for number, file in enumerate(("kernels.nbi", "kernels.1.nbc", "kernels.pyc")):
-        with checkpoint_folder("mlp", {}, [tmp_path / "code"]) as folder:
-            folders.add(folder)
-            (compiled / file).write_text(f"{number}")
-    assert len(folders) == 1
+    folders = []
+    for number, (name, settings, content) in enumerate(
+        [("mlp", 1, "a"), ("mlp", 1, "a"), ("mlp", 2, "a"), ("mlp", 1, "b"), ("cnn", 1, "a")]
+    ):
+        (tmp_path / "code" / "input").write_text(content)
+        with checkpoint_folder(name, {"epochs": settings}, [tmp_path / "code"]) as folder:
+            folders.append(folder)
+            (compiled / f"kernels.{number}.nbc").write_text(f"{number}")
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 4
 
 
-def test_a_training_that_was_moved_starts_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left_behind("mlp", epochs=3)
+def test_a_moved_training_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted("mlp", epochs=3)
     shutil.copytree(tmp_path / ".checkpoints", tmp_path / "moved" / ".checkpoints")
     monkeypatch.chdir(tmp_path / "moved")
     with checkpoint_folder("mlp", {"epochs": 3}, []) as folder:
         assert list(folder.iterdir()) == []
 
 
-def test_the_latest_three_of_a_model_stay(tmp_path: Path) -> None:
-    old, *latest = [left_behind("mlp", seed=seed) for seed in range(3)]
+def test_the_latest_three_folders_of_a_model_are_kept(tmp_path: Path) -> None:
+    old, *latest = [interrupted("mlp", seed=seed) for seed in range(3)]
     os.utime(old, (10**9, 10**9))
-    other = left_behind("cnn", seed=0)
+    other = interrupted("cnn", seed=0)
     with checkpoint_folder("mlp", {"seed": 9}, []) as folder:
-        left = set((tmp_path / ".checkpoints").glob("*-*"))
-        assert left == {*latest, other, folder}
+        assert set((tmp_path / ".checkpoints").glob("*-*")) == {*latest, other, folder}
 
 
 @pytest.mark.slow
-def test_the_same_training_in_another_process_has_a_folder_of_its_own() -> None:
+def test_a_second_process_with_the_same_training_gets_a_temporary_folder() -> None:
     script = (
         "from rubro.training.checkpoints import checkpoint_folder\n"
         "with checkpoint_folder('mlp', {}, []) as folder:\n"
@@ -99,15 +86,15 @@ def test_the_same_training_in_another_process_has_a_folder_of_its_own() -> None:
         assert theirs.is_dir()
         process.kill()
     with checkpoint_folder("mlp", {}, []) as folder:
-        assert folder == theirs  # the lock of a killed process is free
+        assert folder == theirs  # the killed process no longer holds the lock
 
 
-def test_an_experiment_in_a_copy_uses_the_checkpoints_of_its_repository(
+def test_an_experiment_in_a_copy_uses_the_checkpoints_of_the_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = left_behind("mlp")
+    left = interrupted("mlp")
     for copy in ("standalone/tmp1", "tmp2"):
         folder = tmp_path / ".dvc" / "tmp" / "exps" / copy
         folder.mkdir(parents=True)
         monkeypatch.chdir(folder)
-        assert left_behind("mlp") == left
+        assert interrupted("mlp") == left

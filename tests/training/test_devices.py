@@ -19,51 +19,50 @@ from support.tiny_project import change_params, digests, environment, outputs_of
 pytest_plugins = ["support.tiny_project"]
 
 
+LOST = "another process of the training has ended or is out of reach"
+
+
 @pytest.fixture
 def shared(project: Path) -> Path:
-    """A project whose trainings have two processes, on the CPU, and last some seconds."""
+    """Project whose trainings take two CPU processes and some seconds."""
     change_params(project, devices=2, accelerator="cpu", max_epochs=8)
     return project
 
 
 def train(project: Path, model: str) -> tuple[str, dict[str, str], Any]:
-    """Run a training to its end.
-
-    Returns:
-        What it said, the digests of its outputs, and its metrics.
-    """
-    said = run_in(project, "python", f"stages/train_{model}.py").stderr
+    """Run a training; return its messages, the digests of its outputs and its metrics."""
+    messages = run_in(project, "python", f"stages/train_{model}.py").stderr
     metrics = json.loads((project / f"metrics/train_{model}.json").read_text())
-    return said, digests(project, *outputs_of(f"train_{model}")), metrics
+    return messages, digests(project, *outputs_of(f"train_{model}")), metrics
 
 
-def started(project: Path, model: str) -> subprocess.Popen[str]:
-    """A new training in a process group of its own, after its first checkpoint."""
+def start(project: Path, *, until_checkpoint: bool = True) -> subprocess.Popen[str]:
+    """Start a training in a new process group and wait for its first checkpoint."""
     shutil.rmtree(project / ".checkpoints", ignore_errors=True)
     process = subprocess.Popen(
-        [sys.executable, f"stages/train_{model}.py"],
+        [sys.executable, "stages/train_mlp.py"],
         cwd=project,
         env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0"},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    while not list((project / ".checkpoints").glob(f"{model}-*/last.ckpt")):
+    while until_checkpoint and not list((project / ".checkpoints").glob("mlp-*/last.ckpt")):
         assert process.poll() is None
         time.sleep(0.01)
     return process
 
 
-def processes_of(group: int) -> list[tuple[int, str]]:
-    """Process ID and command of those of a process group that still run."""
+def others_of(process: subprocess.Popen[str]) -> list[int]:
+    """Return the IDs of the other running processes of a process group."""
     listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,pgid=,stat=,args="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-o", "pid=,pgid=,stat="], capture_output=True, text=True, check=True
     ).stdout
-    rows = [line.split(maxsplit=3) for line in listed.splitlines()]
+    rows = [line.split() for line in listed.splitlines()]
     return [
-        (int(pid), "".join(command))
-        for pid, of, state, *command in rows
-        if int(of) == group and not state.startswith("Z")
+        int(pid)
+        for pid, group, state in rows
+        if int(group) == process.pid != int(pid) and not state.startswith("Z")
     ]
 
 
@@ -71,58 +70,57 @@ def processes_of(group: int) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_two_processes_match_one(shared: Path, model: str) -> None:
     change_params(shared, devices=1)
-    _, _, alone = train(shared, model)
+    _, _, expected = train(shared, model)
     change_params(shared, devices=2)
-    said, _, metrics = train(shared, model)
-    assert said.count("epoch 1/") == 1, said
+    messages, _, metrics = train(shared, model)
+    assert messages.count("epoch 1/") == 1, messages
     description = json.loads((shared / f"models/{model}/model.json").read_text())
     assert description["members"][model]["training"]["devices"] == 2
-    assert metrics["parameters"] == alone["parameters"]
+    assert metrics["parameters"] == expected["parameters"]
     for split in ("train", "validation"):
         for name in ("accuracy", "balanced_accuracy"):
-            ours, theirs = (each["last"][split][name] for each in (metrics, alone))
+            ours, theirs = (each["last"][split][name] for each in (metrics, expected))
             assert ours == pytest.approx(theirs, abs=0.05), (split, name)
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_after_a_kill_to_the_same_bytes(shared: Path) -> None:
-    _, whole, _ = train(shared, "mlp")
-    process = started(shared, "mlp")
+def test_two_killed_processes_resume_to_the_same_bytes(shared: Path) -> None:
+    _, uninterrupted, _ = train(shared, "mlp")
+    process = start(shared)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    said, resumed, _ = train(shared, "mlp")
-    assert said.count("resuming after epoch") == 1, said
-    assert resumed == whole
+    messages, resumed, _ = train(shared, "mlp")
+    assert messages.count("resuming after epoch") == 1, messages
+    assert resumed == uninterrupted
     assert not list((shared / ".checkpoints").glob("mlp-*"))
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_both_processes_with_one_message(shared: Path) -> None:
-    process = started(shared, "mlp")
+    process = start(shared)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=600)
+    _, messages = process.communicate(timeout=600)
     assert process.returncode == 130
-    assert said.count("interrupted; run the same command again to resume") == 1, said
-    assert "Traceback" not in said
+    assert messages.count("interrupted") == 1, messages
+    assert "Traceback" not in messages
     for _ in range(100):
-        if not processes_of(process.pid):
+        if not others_of(process):
             break
         time.sleep(0.1)
-    assert processes_of(process.pid) == []
+    assert others_of(process) == []
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_other(shared: Path) -> None:
-    process = started(shared, "mlp")
-    (helper,) = [pid for pid, _ in processes_of(process.pid) if pid != process.pid]
-    # So long that Lightning's observer, were it watching, would be the first to know.
-    os.kill(process.pid, signal.SIGSTOP)
-    os.kill(helper, signal.SIGKILL)
-    time.sleep(6)
-    os.kill(process.pid, signal.SIGCONT)
-    _, said = process.communicate(timeout=600)
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_process_that_dies_ends_the_training(shared: Path, connected: bool) -> None:
+    process = start(shared, until_checkpoint=connected)
+    while not (others := others_of(process)):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(others[0], signal.SIGKILL)
+    _, messages = process.communicate(timeout=600)
     assert process.returncode == 2
-    assert said.count("another process of the training has ended or is out of reach") == 1, said
-    assert "Traceback" not in said
-    said, _, _ = train(shared, "mlp")
-    assert "resuming after epoch" in said
+    assert messages.count(LOST if connected else "before all were connected") == 1, messages
+    assert "Traceback" not in messages
+    if connected:
+        assert "resuming after epoch" in train(shared, "mlp")[0]

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process where the C library can be told so."""
+"""Reuse of freed memory."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ print(first, faults())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone can be told so")
-def test_large_arrays_are_made_of_pages_that_the_process_has() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_large_arrays_reuse_freed_pages() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
     )
-    by_default, kept = map(int, done.stdout.split())
-    assert kept < by_default / 4
+    default, kept = map(int, done.stdout.split())
+    assert kept < default / 4

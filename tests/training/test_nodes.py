@@ -1,4 +1,4 @@
-"""Machines that share a training: two network namespaces, each with a clone of its own."""
+"""Trainings on two machines, simulated by network namespaces with a clone each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 PORT = "29500"
-LOST = "another process of the training has ended or is out of reach; run the same command again"
+LOST = "another process of the training has ended or is out of reach"
 
 
 def ip(*arguments: str) -> None:
@@ -45,7 +45,7 @@ class Machine:
     folder: Path
 
     def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
-        """Start a command, with a checkpoint after each epoch, in a process group of its own."""
+        """Start a command in a new process group, with a checkpoint after each epoch."""
         return subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, *command],
             cwd=self.folder,
@@ -68,7 +68,7 @@ Machines = tuple[Machine, Machine]
 
 @pytest.fixture
 def machines(project: Path, tmp_path: Path) -> Iterator[Machines]:
-    """Two machines, whose trainings of one process each they share; no outcome is there."""
+    """Two machines with one process each and without the outputs of train_mlp."""
     change_params(project, devices=1, nodes=2, accelerator="cpu", max_epochs=8)
     for output in outputs_of("train_mlp"):
         path = project / output
@@ -105,15 +105,15 @@ def started(machines: Machines, script: str = "stages/train_mlp.py") -> list[sub
 
 
 def ended(processes: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
-    """Wait for processes; return their exit codes and what they said."""
+    """Wait for processes; return their exit codes and messages."""
     try:
-        said = [process.communicate(timeout=300)[0] for process in processes]
+        messages = [process.communicate(timeout=300)[0] for process in processes]
     finally:
         for process in processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-    assert not any("Traceback" in text for text in said), said
-    return [process.returncode for process in processes], said
+    assert not any("Traceback" in text for text in messages), messages
+    return [process.returncode for process in processes], messages
 
 
 def until_checkpoint(machine: Machine, processes: list[subprocess.Popen[str]]) -> None:
@@ -122,8 +122,8 @@ def until_checkpoint(machine: Machine, processes: list[subprocess.Popen[str]]) -
         time.sleep(0.01)
 
 
-def of_one_machine(machines: Machines) -> dict[str, str]:
-    """Return the outcome of two processes on one machine."""
+def one_machine_outcome(machines: Machines) -> dict[str, str]:
+    """Return the outputs of a training with two processes on one machine."""
     folder = machines[0].folder
     change_params(folder, devices=2, nodes=1)
     run_in(folder, "python", "stages/train_mlp.py")
@@ -131,57 +131,59 @@ def of_one_machine(machines: Machines) -> dict[str, str]:
     return machines[0].outcome()
 
 
-def test_two_machines_give_the_bytes_of_two_processes_of_one(machines: Machines) -> None:
+def test_two_machines_give_the_same_bytes_as_two_processes_on_one(machines: Machines) -> None:
     first, second = machines
-    wanted = of_one_machine(machines)
+    expected = one_machine_outcome(machines)
     where = {"MASTER_ADDR": first.address, "MASTER_PORT": PORT}
     by_hand = [
         first.start("dvc", "repro", "--single-item", "train_mlp", NODE_RANK="0", **where),
         second.start("python", "stages/train_mlp.py", NODE_RANK="1", **where),
     ]
-    codes, said = ended(by_hand)
-    assert codes == [0, 0], said
+    codes, messages = ended(by_hand)
+    assert codes == [0, 0], messages
     for rank in range(2):
-        assert f"node {rank + 1} of 2 waits for the others at {first.address}:{PORT}" in said[rank]
-        assert said[rank].count(f"node {rank + 1} of 2 is connected") == 1
-    assert first.outcome() == wanted
+        assert (
+            f"node {rank + 1} of 2 waits for the others at {first.address}:{PORT}" in messages[rank]
+        )
+        assert messages[rank].count(f"node {rank + 1} of 2 is connected") == 1
+    assert first.outcome() == expected
     assert second.outcome() == {}
 
     shutil.rmtree(first.folder / "models/mlp")
     launcher = ["torchrun", "--nnodes=2", "--nproc-per-node=1", f"--master-addr={first.address}"]
     launcher.append(f"--master-port={PORT}")
-    codes, said = ended(
+    codes, messages = ended(
         [
             machine.start(*launcher, f"--node-rank={machine.rank}", "stages/train_mlp.py")
             for machine in machines
         ]
     )
-    assert codes == [0, 0], said
-    assert first.outcome() == wanted
+    assert codes == [0, 0], messages
+    assert first.outcome() == expected
     assert second.outcome() == {}
 
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_machine_ends_the_other_and_both_resume(machines: Machines, killed: int) -> None:
-    wanted = of_one_machine(machines)
+    expected = one_machine_outcome(machines)
     processes = started(machines)
     until_checkpoint(machines[0], processes)
     os.killpg(processes[killed].pid, signal.SIGKILL)
-    codes, said = ended(processes)
-    assert codes[1 - killed] == 2, said
-    assert said[1 - killed].count(LOST) == 1, said
-    assert said[1 - killed].count("error") == 1, said
+    codes, messages = ended(processes)
+    assert codes[1 - killed] == 2, messages
+    assert messages[1 - killed].count(LOST) == 1, messages
+    assert messages[1 - killed].count("error") == 1, messages
     assert machines[0].checkpoints()
     assert not machines[1].checkpoints()
 
-    codes, said = ended(started(machines))
-    assert codes == [0, 0], said
-    assert all("resuming after epoch" in text for text in said), said
-    assert machines[0].outcome() == wanted
+    codes, messages = ended(started(machines))
+    assert codes == [0, 0], messages
+    assert all("resuming after epoch" in text for text in messages), messages
+    assert machines[0].outcome() == expected
     assert not machines[0].checkpoints()
 
 
-def test_a_cut_link_ends_both(machines: Machines) -> None:
+def test_a_lost_connection_ends_both(machines: Machines) -> None:
     for machine in machines:
         module = machine.folder / "src/rubro/training/data_parallel.py"
         text, count = re.subn(
@@ -192,19 +194,19 @@ def test_a_cut_link_ends_both(machines: Machines) -> None:
     processes = started(machines)
     until_checkpoint(machines[0], processes)
     ip("-n", machines[1].namespace, "link", "set", "eth7", "down")
-    codes, said = ended(processes)
-    assert codes == [2, 2], said
-    assert [text.count(LOST) for text in said] == [1, 1], said
+    codes, messages = ended(processes)
+    assert codes == [2, 2], messages
+    assert [text.count(LOST) for text in messages] == [1, 1], messages
 
 
 def test_a_signal_to_the_first_machine_ends_the_other(machines: Machines) -> None:
     processes = started(machines)
     until_checkpoint(machines[0], processes)
     processes[0].send_signal(signal.SIGTERM)
-    codes, said = ended(processes)
-    assert codes == [128 + signal.SIGTERM, 2], said
-    assert said[0].count("interrupted; run the same command again to resume") == 1, said
-    assert said[1].count(LOST) == 1, said
+    codes, messages = ended(processes)
+    assert codes == [128 + signal.SIGTERM, 2], messages
+    assert messages[0].count("interrupted") == 1, messages
+    assert messages[1].count(LOST) == 1, messages
 
 
 def test_a_machine_that_waits_can_be_interrupted(machines: Machines) -> None:
@@ -213,9 +215,9 @@ def test_a_machine_that_waits_can_be_interrupted(machines: Machines) -> None:
     assert waits.stdout is not None
     assert "waits for the others" in waits.stdout.readline()
     waits.send_signal(signal.SIGINT)
-    codes, said = ended([waits])
-    assert codes == [130], said
-    assert said[0].count("interrupted") == 1, said
+    codes, messages = ended([waits])
+    assert codes == [130], messages
+    assert messages[0].count("interrupted") == 1, messages
 
 
 @pytest.mark.parametrize(
@@ -228,7 +230,7 @@ def test_a_machine_that_waits_can_be_interrupted(machines: Machines) -> None:
     ],
     ids=["params", "seed", "network", "titles"],
 )
-def test_other_data_or_params_are_named(
+def test_different_data_or_params_are_an_error(
     machines: Machines, changes: dict[str, object], named: str
 ) -> None:
     if changes:
@@ -238,20 +240,19 @@ def test_other_data_or_params_are_named(
         other = (features / "validation.safetensors").read_bytes()
         (features / "train.safetensors").unlink()
         (features / "train.safetensors").write_bytes(other)
-    codes, said = ended(started(machines))
-    assert codes == [2, 2], said
-    for text in said:
-        assert text.count("error: ") == 1, said
-        assert f"process 1 of 0 to 1 differs from process 0 in {named}" in text, said
-        assert "check out the same commit with the same data" in text.replace("\n", " "), said
+    codes, messages = ended(started(machines))
+    assert codes == [2, 2], messages
+    for text in messages:
+        assert text.count("error: ") == 1, messages
+        assert f"process 1 of 0 to 1 differs from process 0 in {named}" in text, messages
 
 
-def test_two_machines_of_two_processes_are_four(machines: Machines) -> None:
+def test_two_machines_with_two_processes_each_are_four(machines: Machines) -> None:
     for machine in machines:
         change_params(machine.folder, devices=2, max_epochs=2)
-    codes, said = ended(started(machines))
-    assert codes == [0, 0], said
-    assert [text.count("epoch 1/") for text in said] == [1, 1], said
+    codes, messages = ended(started(machines))
+    assert codes == [0, 0], messages
+    assert [text.count("epoch 1/") for text in messages] == [1, 1], messages
     description = json.loads((machines[0].folder / "models/mlp/model.json").read_text())
     assert description["members"]["mlp"]["training"]["devices"] == 4
     assert machines[1].outcome() == {}

@@ -1,4 +1,4 @@
-"""The optimiser of the tables does what Adam does, and touches no other row."""
+"""RowWiseAdam: agreement with Adam, untouched rows and resuming."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def sparse_gradient(rows: list[int], values: list[list[float]], size: int) -> to
     )
 
 
-def test_with_one_value_a_row_it_is_sparse_adam() -> None:
+def test_with_one_value_per_row_it_equals_sparse_adam() -> None:
     ours, theirs = table_of([[1.0], [2.0], [3.0]]), table_of([[1.0], [2.0], [3.0]])
     optimizers = (
         RowWiseAdam([ours], lr=0.1),
@@ -33,16 +33,7 @@ def test_with_one_value_a_row_it_is_sparse_adam() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_a_row_moves_along_its_mean_gradient() -> None:
-    table = table_of([[0.0, 0.0]])
-    table.grad = sparse_gradient([0], [[3.0, -4.0]], 1)
-    RowWiseAdam([table], lr=0.1).step()
-    # The first step: lr * gradient / its root mean square, 5 / sqrt(2).
-    expected = [[-0.1 * 3 / (5 / 2**0.5), 0.1 * 4 / (5 / 2**0.5)]]
-    torch.testing.assert_close(table.data, torch.tensor(expected))
-
-
-def test_other_rows_stay_as_they_are_and_remember_nothing() -> None:
+def test_rows_without_a_gradient_keep_their_values_and_state() -> None:
     table = table_of([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
     optimizer = RowWiseAdam([table], lr=0.1)
     table.grad = sparse_gradient([1], [[1.0, 1.0]], 3)
@@ -53,7 +44,7 @@ def test_other_rows_stay_as_they_are_and_remember_nothing() -> None:
     assert not state["mean"][[0, 2]].any() and not state["mean_square"][[0, 2]].any()
 
 
-def test_gradients_of_a_row_that_is_named_twice_are_added() -> None:
+def test_gradients_of_a_repeated_row_are_added() -> None:
     once, twice = table_of([[1.0, 2.0]]), table_of([[1.0, 2.0]])
     once.grad = sparse_gradient([0], [[3.0, 1.0]], 1)
     twice.grad = sparse_gradient([0, 0], [[1.0, 0.5], [2.0, 0.5]], 1)
@@ -68,7 +59,7 @@ def test_a_step_without_a_gradient_changes_nothing() -> None:
     assert table.tolist() == [[1.0, 2.0]]
 
 
-def test_it_goes_on_from_its_state_as_if_nothing_had_happened() -> None:
+def test_a_restored_optimizer_continues_with_the_same_steps() -> None:
     straight, resumed = table_of([[1.0, 2.0]]), table_of([[1.0, 2.0]])
     optimizer = RowWiseAdam([straight], lr=0.1)
     for value in (1.0, -2.0, 0.5):
@@ -86,7 +77,7 @@ def test_it_goes_on_from_its_state_as_if_nothing_had_happened() -> None:
 
 
 @pytest.mark.parametrize("value", [1e-12, 1e12])
-def test_the_size_of_a_gradient_does_not_matter(value: float) -> None:
+def test_the_first_step_does_not_depend_on_the_size_of_the_gradient(value: float) -> None:
     table = table_of([[0.0, 0.0]])
     table.grad = sparse_gradient([0], [[value, value]], 1)
     RowWiseAdam([table], lr=0.1, eps=0.0).step()
@@ -94,7 +85,7 @@ def test_the_size_of_a_gradient_does_not_matter(value: float) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 200, 203])
-def test_many_rows_move_as_the_formula_says(size: int) -> None:
+def test_steps_with_many_rows_follow_the_formula(size: int) -> None:
     random = np.random.default_rng(size)
     table = torch.nn.Parameter(torch.from_numpy(random.normal(size=(50, size))).float())
     expected = table.detach().double().numpy().copy()

@@ -1,4 +1,4 @@
-"""Curves on disk always, on an MLflow server where there is one, and imports only when needed."""
+"""Learning curves on disk, runs on an MLflow server, and lazy imports."""
 
 from __future__ import annotations
 
@@ -19,14 +19,7 @@ from support.curves import curve, runs_of
 pytest_plugins = ["support.curves"]
 
 
-def test_two_trainings_are_two_runs(elsewhere: Path, server: Any) -> None:
-    for name in ("train_mlp", "train_cnn"):
-        with tracked(elsewhere / "curves" / name, name, {name: {"a": 1}}) as tracker:
-            tracker.log_epoch(0, {"train/loss": 1.0})
-    assert {run.info.run_name for run in runs_of(server)} == {"train_mlp", "train_cnn"}
-
-
-def test_runs_bear_the_names_that_the_user_set(
+def test_experiment_and_run_are_named_by_the_environment(
     elsewhere: Path, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "titles")
@@ -38,9 +31,7 @@ def test_runs_bear_the_names_that_the_user_set(
     assert run.data.params == {"train_mlp.deep.er": "None"}
 
 
-def test_a_training_that_fails_is_a_failed_run_with_the_curves_so_far(
-    elsewhere: Path, server: Any
-) -> None:
+def test_a_failed_training_is_a_failed_run_with_its_curves(elsewhere: Path, server: Any) -> None:
     with (
         pytest.raises(RuntimeError, match="out of memory"),
         tracked(elsewhere / "curves", "train_mlp", {}) as tracker,
@@ -54,7 +45,7 @@ def test_a_training_that_fails_is_a_failed_run_with_the_curves_so_far(
 
 
 @pytest.mark.parametrize("uri", ["nonsense://nowhere", "http://127.0.0.1:9"])
-def test_a_server_that_cannot_be_reached_does_not_cost_the_training(
+def test_an_unreachable_server_does_not_stop_the_training(
     uri: str,
     elsewhere: Path,
     server: Any,
@@ -69,13 +60,11 @@ def test_a_server_that_cannot_be_reached_does_not_cost_the_training(
     with tracked(elsewhere / "curves", "train_mlp", {}) as tracker:
         tracker.log_epoch(0, {"train/loss": 2.0})
     assert curve(elsewhere / "curves", "train/loss") == ([0], [2.0])
-    said = capfd.readouterr().err
-    assert said.count("the training continues without it") == 1
-    assert f"MLflow at {uri}: " in said
+    assert capfd.readouterr().err.count(f"MLflow at {uri}: ") == 1
 
 
 def modules_after(code: str, folder: Path, **environment: str) -> set[str]:
-    """The modules that a fresh interpreter has imported when it has run this code."""
+    """Return the modules that a new interpreter imports to run some code."""
     script = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC"))}
     done = subprocess.run(
@@ -99,42 +88,44 @@ with tracked(Path("curves"), "train_mlp", {"seed": 1}) as tracker:
 
 
 @pytest.mark.parametrize("environment", [{}, {"MLFLOW_TRACKING_URI": ""}])
-def test_without_a_server_mlflow_is_not_imported(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_mlflow_is_imported_only_with_a_server(environment: dict[str, str], tmp_path: Path) -> None:
     modules = modules_after(TRACK, tmp_path, **environment)
     assert "dvclive" in modules
     assert "mlflow" not in modules
     assert curve(tmp_path / "curves", "train/loss") == ([0], [1.0])
 
 
-def test_with_a_server_but_without_mlflow_a_message_says_so_and_curves_are_kept(
+def test_a_missing_mlflow_package_is_reported(
     tmp_path: Path,
 ) -> None:
-    # None in sys.modules is how Python itself marks a module that cannot be imported.
+    # None in sys.modules makes an import fail.
     missing = "import sys\nsys.modules['mlflow'] = None\n"
-    heard = "import io\nfrom rubro.base import console\nconsole.console().file = io.StringIO()\n"
-    said = "assert '.[mlflow]' in console.console().file.getvalue()\n"
-    modules_after(missing + heard + TRACK + said, tmp_path, MLFLOW_TRACKING_URI="http://localhost")
+    capture = "import io\nfrom rubro.base import console\nconsole.console().file = io.StringIO()\n"
+    check = "assert '.[mlflow]' in console.console().file.getvalue()\n"
+    modules_after(
+        missing + capture + TRACK + check, tmp_path, MLFLOW_TRACKING_URI="http://localhost"
+    )
     assert curve(tmp_path / "curves", "train/loss") == ([0], [1.0])
 
 
-def test_a_server_that_fails_half_way_does_not_cost_the_training(
+def test_a_server_that_fails_during_the_training_does_not_stop_it(
     elsewhere: Path, server: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with tracked(elsewhere / "curves", "train_mlp", {}) as tracker:
         tracker.log_epoch(0, {"train/loss": 2.0})
         shutil.rmtree(elsewhere / "mlflow")
         tracker.log_epoch(1, {"train/loss": 1.0})
-    assert capfd.readouterr().err.count("the training continues without it") == 1
+    assert capfd.readouterr().err.count("MLflow at file:") == 1
     assert curve(elsewhere / "curves", "train/loss") == ([0, 1], [2.0, 1.0])
 
 
-def test_a_repository_without_a_commit_is_one_message(
+def test_a_repository_without_a_commit_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "--quiet"], check=True)
-    message = "DVCLive asks for the last commit: make one"
-    with pytest.raises(DataError, match=message), tracked(tmp_path / "curves", "train_mlp", {}):
+    with (
+        pytest.raises(DataError, match=r"git: .*commit"),
+        tracked(tmp_path / "curves", "train_mlp", {}),
+    ):
         pass

@@ -1,4 +1,4 @@
-"""Fit of the temperatures that turn logits into probabilities."""
+"""Fitting the temperatures that turn logits into calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -11,54 +11,56 @@ from scipy.special import expit
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.folder import Model
 
-_LOWEST, _HIGHEST = 0.05, 20.0
-_MOST_TITLES = 10_000
-_LEAST_PROBABILITY = 1e-12
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
+_MAX_TITLES = 10_000
+_MIN_PROBABILITY = 1e-12
 
 
 def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
-    """Fit the calibration whose confidence best predicts whether a prediction is right.
+    """Fit a mixture of two temperatures by top-label calibration.
 
-    The fit minimises the log loss of whether a prediction is right. With wrong labels, which tend
-    to be probable categories, the cross-entropy of the labels would lead to too much confidence.
+    The fit minimises the log loss of the confidence as the probability that a prediction is right.
+    Minimising the cross-entropy of the labels instead would make the model overconfident if labels
+    are wrong, because wrong labels tend to be probable categories.
     Source: Gupta and Ramdas 2022, Top-label Calibration and Multiclass-to-binary Reductions.
 
     Args:
-        logits: Logits or log-probabilities, float (n, classes), n >= 1; above 10,000 rows, 10,000
-            evenly spaced ones are used.
+        logits: Logits or log-probabilities, float (n, classes), n >= 1. Of more than 10,000 rows,
+            only 10,000 evenly spaced rows are used.
         targets: Class indices, (n,).
 
     Returns:
-        Calibration with temperatures from 0.05 to 20, rounded to 4 digits.
+        Calibration with temperatures from 0.05 to 20, rounded to 4 decimal places.
     """
-    spaced = np.unique(np.linspace(0, len(targets) - 1, _MOST_TITLES).astype(int))
-    logits, targets = logits[spaced].astype(np.float64), targets[spaced]
+    chosen = np.unique(np.linspace(0, len(targets) - 1, _MAX_TITLES).astype(int))
+    logits, targets = logits[chosen].astype(np.float64), targets[chosen]
     right = logits.argmax(axis=1) == targets
     logits = logits - logits.max(axis=1, keepdims=True)
 
     def confidence(temperature: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return the confidence of each prediction and its derivative by log temperature."""
+        """Return the confidence of each prediction and its derivative with respect to the log temperature."""
         exponentials = np.exp(logits / temperature)
         totals = exponentials.sum(axis=1)
         mean_logits = np.einsum("nc,nc->n", exponentials, logits) / totals
         return 1 / totals, mean_logits / totals / temperature
 
     def log_loss(x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the log loss and its gradient at two log temperatures and the logit of the share."""
         share = float(expit(x[2]))
         (low, low_slope), (high, high_slope) = map(confidence, np.exp(x[:2]))
         mixed = share * low + (1 - share) * high
-        of_outcome = np.maximum(np.where(right, mixed, 1 - mixed), _LEAST_PROBABILITY)
-        slope = np.where(right, -1, 1) / of_outcome
+        likelihood = np.maximum(np.where(right, mixed, 1 - mixed), _MIN_PROBABILITY)
+        slope = np.where(right, -1, 1) / likelihood
         slopes = [
             slope * share * low_slope,
             slope * (1 - share) * high_slope,
             slope * (low - high) * share * (1 - share),
         ]
-        return float(-np.log(of_outcome).mean()), np.array([each.mean() for each in slopes])
+        return float(-np.log(likelihood).mean()), np.array([each.mean() for each in slopes])
 
-    ends = np.log([_LOWEST, _HIGHEST])
+    bounds = np.log([_MIN_TEMPERATURE, _MAX_TEMPERATURE])
     found = minimize(
-        log_loss, [-0.5, 0.5, 0.0], jac=True, method="L-BFGS-B", bounds=[ends, ends, (-4, 4)]
+        log_loss, [-0.5, 0.5, 0.0], jac=True, method="L-BFGS-B", bounds=[bounds, bounds, (-4, 4)]
     ).x
     (low, share), (high, _) = sorted(
         [(np.exp(found[0]), expit(found[2])), (np.exp(found[1]), expit(-found[2]))]
@@ -68,10 +70,10 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
 
 
 def calibrated(model: Model, logits: np.ndarray, targets: np.ndarray) -> Model:
-    """Return a model with a calibration fitted to its logits.
+    """Return a copy of a model with a calibration fitted to its logits.
 
     Args:
-        model: Model with any calibration.
+        model: Model, whose own calibration is ignored.
         logits: Logits of validation titles, float32 (titles, classes).
         targets: Class indices, (titles,).
     """

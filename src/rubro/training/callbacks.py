@@ -1,4 +1,4 @@
-"""Lightning callbacks for the messages, metrics and weights of each epoch."""
+"""Lightning callbacks for the metrics, best weights and messages of a training."""
 
 from __future__ import annotations
 
@@ -23,21 +23,33 @@ _METRICS = [f"{s}/{metric}" for s in SPLITS for metric in ("loss", "accuracy", "
 
 
 class EpochLog(Callback):
-    """Report and record the metrics of each epoch.
+    """Report and record the metrics of each epoch, and keep the network's best state.
 
     Args:
         report: Function called with the number of an epoch, from 0, and its metrics.
+
+    Attributes:
+        history: Metrics of each epoch.
+        best_state: Tensors of the network by name, on the CPU, after the epoch with the best
+            balanced accuracy on validation. Only process 0 keeps them.
     """
 
     def __init__(self, report: Callable[[int, dict[str, float]], None]) -> None:
         self._report = report
         self.history: list[dict[str, float]] = []
+        self.best_state: dict[str, torch.Tensor] = {}
+
+    @property
+    def best_epoch(self) -> int:
+        """Number of the first epoch with the best balanced accuracy on validation."""
+        scores = [metrics[SELECTION_METRIC] for metrics in self.history]
+        return scores.index(max(scores))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
+        return {"history": self.history, "best_state": self.best_state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = state_dict["history"]
+        self.history, self.best_state = state_dict["history"], state_dict["best_state"]
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         for epoch, metrics in enumerate(self.history):
@@ -56,6 +68,11 @@ class EpochLog(Callback):
                 "lower learning_rate and embedding_learning_rate"
             )
         self.history.append(metrics)
+        if self.best_epoch == trainer.current_epoch and rank_and_count()[0] == 0:
+            network = module.network
+            assert isinstance(network, torch.nn.Module)
+            state = network.state_dict()
+            self.best_state = {name: value.cpu().clone() for name, value in state.items()}
         self._report_rounded(trainer.current_epoch, metrics)
         say(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
@@ -63,32 +80,6 @@ class EpochLog(Callback):
             f"validation loss {metrics['validation/loss']:.4f}, "
             f"balanced accuracy {metrics[SELECTION_METRIC]:.4f}"
         )
-
-
-class BestState(Callback):
-    """Keep the network's state after the epoch with the best balanced accuracy on validation.
-
-    Attributes:
-        state: Tensors of the network by name, on the CPU; empty in all processes but process 0.
-    """
-
-    def __init__(self) -> None:
-        self._score = -math.inf
-        self.state: dict[str, torch.Tensor] = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"score": self._score, "state": self.state}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._score, self.state = state_dict["score"], state_dict["state"]
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        score = float(trainer.callback_metrics[SELECTION_METRIC])
-        if score > self._score and rank_and_count()[0] == 0:
-            self._score = score
-            network = module.network
-            assert isinstance(network, torch.nn.Module)
-            self.state = {name: value.cpu().clone() for name, value in network.state_dict().items()}
 
 
 class EpochProgress(Callback):

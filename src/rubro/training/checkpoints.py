@@ -1,4 +1,4 @@
-"""Checkpoints from which interrupted trainings resume."""
+"""Checkpoints for resuming interrupted trainings."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""A linear SVM of many categories, fitted together, compiled for a CPU.
+"""Solver for the multiclass linear SVM of Crammer and Singer, compiled for CPUs.
 
-Operations and their order are fixed, and nothing is reassociated: the bytes are the same on every CPU
-and for any number of threads.
+All operations run in a fixed order, without reassociation, so the result has the same bytes on every
+CPU and for any number of threads.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,42 +15,29 @@ from scipy import sparse
 from rubro.base.console import console
 from rubro.base.parallel import in_parts
 
-_NEW_RIVALS = 5  # categories that join the rivals of a title in a round
-_MOST_RIVALS = 64
-_MOST_PASSES = 10  # over the rivals of a round
-_BLOCK = 4096  # titles of one compiled call: Ctrl-C waits for its end
-# Rounding leaves a dual variable this far from its bound.
+_NEW_RIVALS = 5  # categories added to the rivals of a title in a round
+_MAX_RIVALS = 64
+_MAX_PASSES = 10  # over the rivals of all titles, in a round
+_BLOCK = 4096  # titles per compiled call, after which Ctrl-C is noticed
+# A sum of dual variables above this share of its bound counts as at the bound, despite rounding.
 _AT_BOUND = np.float32(1 - 1e-5)
 
 
-@dataclass(frozen=True)
-class Margins:
-    """A fitted linear SVM.
+class _Problem(NamedTuple):
+    """Titles and the dual variables of their rivals.
 
-    Attributes:
-        weights: Weights, float32 (inputs, classes).
-        converged: Whether the tolerance was reached.
-    """
-
-    weights: np.ndarray
-    converged: bool
-
-
-class _Titles(NamedTuple):
-    """Titles, and the dual variables of their rivals.
-
-    The dual variable of a title and its own category is the sum of those of its rivals.
+    The dual variable of a title's own category is minus the sum of its rivals' and is not stored.
 
     Attributes:
         starts: Start of each title in inputs, int32 (titles + 1,).
-        inputs: FeatureSizes of each title, int32.
-        values: Value of each of these inputs, float32.
+        inputs: Inputs of each title, int32.
+        values: Value of each input of a title, float32.
         targets: Class indices, int32 (titles,).
         costs: Upper bound of the sum of the dual variables of each title, float32 (titles,).
-        rivals: Categories of which the dual variable may differ from zero, int32 (titles, most).
-        duals: Dual variable of each rival, >= 0, float32 (titles, most).
+        rivals: Categories whose dual variable may differ from zero, int32 (titles, max rivals).
+        duals: Dual variable of each rival, >= 0, float32 (titles, max rivals).
         counts: Number of rivals of each title, int64 (titles,).
-        violations: Distance of each title from optimality, float32 (titles,).
+        violations: Violation of the optimality conditions by each title, float32 (titles,).
     """
 
     starts: np.ndarray
@@ -73,91 +59,93 @@ def fit_crammer_singer(
     tolerance: float,
     max_rounds: int,
     seed: int,
-) -> Margins:
-    """Fit weights with which the score of the right category exceeds all others by a margin.
+) -> tuple[np.ndarray, bool]:
+    """Fit a linear SVM to all categories at once.
 
-    Half the sum of squares of the weights, plus the cost of each title times the most that another
-    category lacks to a margin of 1, is minimised. Source: Crammer and Singer 2001, On the Algorithmic
-    Implementation of Multiclass Kernel-based Vector Machines; dual coordinate ascent as in Keerthi et
-    al. 2008, A Sequential Dual Method for Large Scale Multi-Class Linear SVMs.
+    The weights w minimise
 
-    In each round, all threads look for the categories that violate the margin of each title most, and
-    one thread then improves the dual variables of these rivals, title by title. A pass over the rivals
-    takes a fraction of the time of one over all categories.
+        sum of w ** 2 / 2 + sum over titles of cost * max(0, 1 + rival - own)
+
+    where own is the score of the title's category and rival the highest score of another category
+    (Crammer and Singer 2001, On the Algorithmic Implementation of Multiclass Kernel-based Vector
+    Machines). The solver is the dual coordinate ascent of Keerthi et al. 2008, A Sequential Dual
+    Method for Large Scale Multi-Class Linear SVMs, with a small working set per title, its rivals.
+    In each round, all threads add to the rivals of each title the categories that violate its margin
+    most. Then one thread solves the dual problem of one title after the other among its rivals. A
+    pass over the rivals takes a fraction of the time of a pass over all categories.
 
     Args:
-        inputs: FeatureSizes of each title, float32 (titles, inputs).
+        inputs: Inputs of each title, float32 (titles, inputs).
         targets: Class indices, int (titles,).
-        costs: Cost of a missing margin of each title, > 0, (titles,).
+        costs: Cost of each title's margin violation, > 0, (titles,).
         classes: Number of categories, at least 2.
-        tolerance: Largest violation of optimality of a title at the end, in units of the margin.
-        max_rounds: Most rounds.
+        tolerance: Largest allowed violation of a title's optimality conditions, in margins.
+        max_rounds: Maximum number of rounds.
         seed: Seed of the first rivals and of the order of the titles.
+
+    Returns:
+        Weights, float32 (inputs, classes), and whether the tolerance was reached.
     """
     random = np.random.default_rng(seed)
     number, first = len(targets), min(_NEW_RIVALS, classes - 1)
-    most = min(_MOST_RIVALS, classes - 1)
-    titles = _Titles(
+    max_rivals = min(_MAX_RIVALS, classes - 1)
+    problem = _Problem(
         starts=inputs.indptr.astype(np.int32),
         inputs=inputs.indices.astype(np.int32),
         values=inputs.data.astype(np.float32),
         targets=targets.astype(np.int32),
         costs=costs.astype(np.float32),
-        rivals=np.zeros((number, most), dtype=np.int32),
-        duals=np.zeros((number, most), dtype=np.float32),
+        rivals=np.zeros((number, max_rivals), dtype=np.int32),
+        duals=np.zeros((number, max_rivals), dtype=np.float32),
         counts=np.full(number, first),
         violations=np.zeros(number, dtype=np.float32),
     )
-    places = random.integers(0, classes - 1, (number, 1)) + np.arange(first)
-    titles.rivals[:, :first] = (titles.targets[:, None] + 1 + places % (classes - 1)) % classes
+    offsets = random.integers(0, classes - 1, (number, 1)) + np.arange(first)
+    problem.rivals[:, :first] = (problem.targets[:, None] + 1 + offsets % (classes - 1)) % classes
     weights = np.zeros((inputs.shape[1], classes), dtype=np.float32)
     with console().status("fitting") as status:
         for done in range(1, max_rounds + 1):
-            _climb(titles, weights, tolerance, random)
+            _optimise(problem, weights, tolerance, random)
             status.update(f"fitting, round {done} of at most {max_rounds}")
-            _renew(titles, weights)
-            if titles.violations.max(initial=0) < tolerance:
-                return Margins(weights, converged=True)
-    return Margins(weights, converged=False)
+            for block in range(0, number, _BLOCK):
+
+                def update(start: int, end: int, block: int = block) -> None:
+                    _update_rivals(problem, weights, block + start, block + end)
+
+                in_parts(update, min(_BLOCK, number - block))
+            if problem.violations.max(initial=0) < tolerance:
+                return weights, True
+    return weights, False
 
 
-def _renew(titles: _Titles, weights: np.ndarray) -> None:
-    """Drop the rivals without a dual variable and add those that violate the margin most."""
-    for block in range(0, len(titles.targets), _BLOCK):
-        end = min(block + _BLOCK, len(titles.targets))
-
-        def find(first: int, last: int, block: int = block) -> None:
-            _find_rivals(titles, weights, block + first, block + last)
-
-        in_parts(find, end - block)
-
-
-def _climb(
-    titles: _Titles, weights: np.ndarray, tolerance: float, random: np.random.Generator
+def _optimise(
+    problem: _Problem, weights: np.ndarray, tolerance: float, random: np.random.Generator
 ) -> None:
-    """Improve the dual variables of the rivals until few titles are far from optimal."""
-    remaining = np.flatnonzero(titles.counts)
-    for _ in range(_MOST_PASSES):
+    """Pass repeatedly over the titles, and skip titles that are already nearly optimal."""
+    remaining = np.flatnonzero(problem.counts)
+    for _ in range(_MAX_PASSES):
         order = random.permutation(remaining)
         for block in range(0, len(order), _BLOCK):
-            _improve(titles, weights, order[block : block + _BLOCK])
-        remaining = remaining[titles.violations[remaining] > tolerance / 2]
+            _solve_titles(problem, weights, order[block : block + _BLOCK])
+        remaining = remaining[problem.violations[remaining] > tolerance / 2]
         if not len(remaining):
             break
 
 
 @njit(cache=True, nogil=True)
-def _find_rivals(
-    titles: _Titles,
-    weights: np.ndarray,
-    first: int,
-    last: int,
-) -> None:
-    """Score all categories of the titles from first to last, and choose the rivals of each."""
-    starts, inputs, values, targets, costs, rivals, duals, counts, violations = titles
+def _update_rivals(problem: _Problem, weights: np.ndarray, start: int, end: int) -> None:
+    """Drop rivals whose dual variable is zero and add those that violate a title's margin most.
+
+    Args:
+        problem: Titles and dual variables, updated in place.
+        weights: Weights, float32 (inputs, classes).
+        start: First title.
+        end: End of the titles.
+    """
+    starts, inputs, values, targets, costs, rivals, duals, counts, violations = problem
     classes = weights.shape[1]
     gradient = np.empty(classes, dtype=np.float32)
-    for title in range(first, last):
+    for title in range(start, end):
         gradient[:] = 1
         own = targets[title]
         gradient[own] = 0
@@ -165,71 +153,67 @@ def _find_rivals(
             row, value = weights[inputs[at]], values[at]
             for category in range(classes):
                 gradient[category] += value * row[category]
-        kept, total, least = 0, np.float32(0), np.float32(np.inf)
+        kept, total, lowest = 0, np.float32(0), np.float32(np.inf)
         for at in range(counts[title]):
             dual = duals[title, at]
             if dual > 0:
                 rivals[title, kept], duals[title, kept] = rivals[title, at], dual
                 kept += 1
                 total += dual
-                least = min(least, gradient[rivals[title, at]])
+                lowest = min(lowest, gradient[rivals[title, at]])
         if total < costs[title] * _AT_BOUND:
-            least = min(least, gradient[own])
-        violations[title] = gradient.max() - least
+            lowest = min(lowest, gradient[own])
+        violations[title] = gradient.max() - lowest
         gradient[own] = -np.inf
         gradient[rivals[title, :kept]] = -np.inf
         for _ in range(min(_NEW_RIVALS, rivals.shape[1] - kept)):
-            greatest = np.argmax(gradient)
-            if gradient[greatest] <= least:
+            rival = np.argmax(gradient)
+            if gradient[rival] <= lowest:
                 break
-            rivals[title, kept], duals[title, kept] = greatest, 0
+            rivals[title, kept], duals[title, kept] = rival, 0
             kept += 1
-            gradient[greatest] = -np.inf
+            gradient[rival] = -np.inf
         counts[title] = kept
 
 
 @njit(cache=True, nogil=True)
-def _improve(
-    titles: _Titles,
-    weights: np.ndarray,
-    order: np.ndarray,
-) -> None:
-    """Solve the dual problem of each title in turn, among its rivals, and move the weights."""
-    starts, inputs, values, targets, costs, rivals, duals, counts, violations = titles
-    most = rivals.shape[1]
-    gradient = np.empty(most, dtype=np.float32)
-    levels = np.empty(most + 1, dtype=np.float32)
+def _solve_titles(problem: _Problem, weights: np.ndarray, order: np.ndarray) -> None:
+    """Solve the dual problem of one title after the other among its rivals; update the weights."""
+    starts, inputs, values, targets, costs, rivals, duals, counts, violations = problem
+    max_rivals = rivals.shape[1]
+    gradient = np.empty(max_rivals, dtype=np.float32)
+    levels = np.empty(max_rivals + 1, dtype=np.float32)
     for title in order:
         count, own, cost = counts[title], targets[title], costs[title]
         gradient[:count] = 1
-        of_own, square = np.float32(0), np.float32(0)
+        own_score, square = np.float32(0), np.float32(0)
         for at in range(starts[title], starts[title + 1]):
             row, value = weights[inputs[at]], values[at]
             for rival in range(count):
                 gradient[rival] += value * row[rivals[title, rival]]
-            of_own += value * row[own]
+            own_score += value * row[own]
             square += value * value
-        total, least, greatest = np.float32(0), np.float32(np.inf), of_own
+        total, lowest, highest = np.float32(0), np.float32(np.inf), own_score
         for rival in range(count):
             total += duals[title, rival]
-            greatest = max(greatest, gradient[rival])
+            highest = max(highest, gradient[rival])
             if duals[title, rival] > 0:
-                least = min(least, gradient[rival])
+                lowest = min(lowest, gradient[rival])
         if total < cost * _AT_BOUND:
-            least = min(least, of_own)
-        violations[title] = greatest - least
-        if greatest <= least or square == 0:
+            lowest = min(lowest, own_score)
+        violations[title] = highest - lowest
+        if highest <= lowest or square == 0:
             violations[title] = 0
             continue
-        # Keerthi et al. 2008, section 3: the threshold at which the dual variables add up to zero.
+        # Keerthi et al. 2008, section 3: at the threshold, all dual variables sum to zero.
         for rival in range(count):
             gradient[rival] += square * duals[title, rival]
             levels[rival] = gradient[rival]
-        levels[count] = of_own - square * total + square * cost
-        falling = np.sort(levels[: count + 1])[::-1]
-        threshold, above = falling[0] - square * cost, 1
-        while above <= count and threshold < above * falling[above]:
-            threshold += falling[above]
+        levels[count] = own_score - square * total + square * cost
+        descending = np.sort(levels[: count + 1])[::-1]
+        threshold, above = descending[0] - square * cost, 1
+        while above <= count and threshold < above * descending[above]:
+            threshold += descending[above]
             above += 1
         threshold /= above
         moved = np.float32(0)

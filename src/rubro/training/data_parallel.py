@@ -38,7 +38,6 @@ LEADER = "RUBRO_LEADER"  # variable with the ID of the process that started this
 _START_TIMEOUT = timedelta(minutes=30)  # until all processes are connected
 _NODE_TIMEOUT = timedelta(minutes=2)  # until a machine that does not answer counts as lost
 _POLL_SECONDS = 0.05
-_PIECE_BYTES = 2**26  # a file is sent in pieces, each of which has the timeout to itself
 _GLOO_ERROR = re.compile("/gloo/|Application timeout")  # gloo has no exception class of its own
 
 # Variables that a scheduler or another program's launcher leaves in the environment. Lightning and
@@ -207,7 +206,7 @@ def _connect(processes: Processes, accelerator: str, others: list[subprocess.Pop
         timeout = _NODE_TIMEOUT
         if processes.local_rank == 0:
             say(f"{node} waits for the others at {host}:{port}")
-        if interface := interface_to(host):  # by default gloo uses that of the host's own name
+        if interface := interface_to(host):  # gloo's default is often 127.0.0.1
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     # torchrun serves a store at this address itself, and uses it again after a restart.
     serves = processes.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
@@ -223,7 +222,10 @@ def _connect(processes: Processes, accelerator: str, others: list[subprocess.Pop
         deadline = time.monotonic() + _START_TIMEOUT.total_seconds()
         while not store.check(ranks):
             if any(other.poll() is not None for other in others):
-                raise distributed.DistStoreError("a process of this machine has ended")
+                raise TrainingError(
+                    "a process of the training ended before all were connected; run the same "
+                    "command again"
+                )
             if time.monotonic() > deadline:
                 raise distributed.DistStoreError(f"not all have started after {_START_TIMEOUT}")
             time.sleep(_POLL_SECONDS)
@@ -263,7 +265,7 @@ def interface_to(host: str) -> str | None:
 
 
 def rank_and_count() -> tuple[int, int]:
-    """Return the rank of this process and the number of connected processes; 0 and 1 if alone."""
+    """Return the rank of this process and the number of connected processes, by default 0 and 1."""
     if not distributed.is_initialized():
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
@@ -305,25 +307,18 @@ def shared_file(file: Path | None, copy: Path) -> Path | None:
     """Copy a file of process 0 to each other process.
 
     Args:
-        file: Path of the file in process 0; None = no file. Ignored in other processes.
+        file: Path of the file in process 0; None = no file. None in other processes.
         copy: Path of the copy in other processes.
 
     Returns:
         Path of the file or of its copy; None if process 0 has no file.
     """
-    is_first = distributed.get_rank() == 0
-    size = torch.tensor(file.stat().st_size if is_first and file else 0)
-    distributed.broadcast(size, 0)
-    if not size:
-        return None
-    content = torch.empty(int(size), dtype=torch.uint8)
-    if is_first and file:
-        content = torch.from_numpy(np.fromfile(file, np.uint8))
-    for piece in torch.split(content, _PIECE_BYTES):
-        distributed.broadcast(piece, 0)
-    if not is_first:
-        content.numpy().tofile(copy)
-    return file if is_first else copy
+    content = [file.read_bytes() if file else None]
+    distributed.broadcast_object_list(content, src=0)
+    if distributed.get_rank() == 0 or content[0] is None:
+        return file
+    copy.write_bytes(content[0])
+    return copy
 
 
 def averaged(metrics: dict[str, float]) -> dict[str, float]:

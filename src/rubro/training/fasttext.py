@@ -1,4 +1,4 @@
-"""Training of word vectors with gensim's FastText."""
+"""Training word vectors with gensim's FastText."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rubro.training.budget import EpochRule
 
 
 class Sentences(Protocol):
-    """Tokens of each title, which can be read again and again."""
+    """Tokens of each title, which can be iterated over repeatedly."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[list[str]]: ...
 
 
-_PASSES = EpochRule(titles=400_000, minimum=1, maximum=10)
+_EPOCHS = EpochRule(titles=400_000, minimum=1, maximum=10)
 
 
 class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
@@ -45,20 +45,19 @@ def train_fasttext(
 ) -> Embedding:
     """Train FastText (Bojanowski et al. 2017, Enriching Word Vectors with Subword Information).
 
-    Where epochs is "auto", it is the number of passes that adds up to 400,000 titles, at least 1 and
-    at most 10.
+    If epochs is "auto", the epochs show about 400,000 titles in total, but there are at least 1 and
+    at most 10 epochs.
 
     Args:
-        sentences: Tokens of each training title; read once a pass and once more.
+        sentences: Tokens of each training title.
         subwords: Vocabulary and n-grams of these titles.
-        params: Parameters of gensim's FastText; only with workers=1 are the vectors the same each
-            time.
+        params: Parameters of gensim's FastText. Training is reproducible only with workers=1.
         seed: Seed of gensim.
 
     Raises:
-        DataError: The vocabulary is not that of these titles.
+        DataError: The vocabulary contains a word that is in no title.
     """
-    epochs = _PASSES.epochs(max(len(sentences), 1), params.epochs)
+    epochs = _EPOCHS.epochs(max(len(sentences), 1), params.epochs)
     sizes = subwords.params
     model = FastText(
         sg=int(params.model == "skipgram"),
@@ -78,7 +77,8 @@ def train_fasttext(
     known = {word: count for word, count in counts if word in subwords}
     for word in subwords.vocabulary.keys() - known:
         raise DataError(
-            f"no training title holds {word!a}, a word of the vocabulary; `dvc repro` makes both again"
+            f"no training title contains {word!a}, a word of the vocabulary; run `dvc repro` to "
+            "make both again"
         )
     model.build_vocab_from_freq(known, corpus_count=len(sentences))
     model.train(

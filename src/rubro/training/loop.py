@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import platform
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -28,13 +27,7 @@ from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
 from rubro.models.batches import Batches
 from rubro.training.budget import EpochRule, batch_size_for, learning_rate_factor
-from rubro.training.callbacks import (
-    SELECTION_METRIC,
-    BestState,
-    EpochLog,
-    EpochProgress,
-    RestoreSigterm,
-)
+from rubro.training.callbacks import SELECTION_METRIC, EpochLog, EpochProgress, RestoreSigterm
 from rubro.training.checkpoints import ResumeCheckpoint
 from rubro.training.data_parallel import Processes, check_same_start, rank_and_count, shared_file
 from rubro.training.loss import class_shares
@@ -46,6 +39,7 @@ from rubro.training.title_weights import title_weights
 for _logger in ("pytorch.utilities.rank_zero", "fabric.utilities.distributed"):
     logging.getLogger(f"lightning.{_logger}").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+warnings.filterwarnings("ignore", message=".*sync_dist=True")  # metrics are averaged before
 
 _EPOCHS = EpochRule(titles=480_000, minimum=2, maximum=48)
 
@@ -72,7 +66,7 @@ class TrainingResult:
     """Result of a training.
 
     Attributes:
-        state: State of the network after the best epoch.
+        state: State of the network after the best epoch; empty in processes other than process 0.
         summary: Metrics of the best and of the last epoch, for JSON.
         origin: Library versions and device, for JSON.
     """
@@ -157,8 +151,7 @@ def train(
         seed: Seed of the order of the titles and of the dropout.
         accelerator: "auto", "cpu" or "gpu".
         checkpoints: Folder for the checkpoints of this training.
-        processes: Connected processes that share each batch; None = only this process. All
-            processes but process 0 exit after the training.
+        processes: Connected processes that share each batch; None = only this process.
 
     Raises:
         DataError: No training title has a weight.
@@ -172,7 +165,7 @@ def train(
     batch_size = batch_size_for(weighted, params.batch_size)
     epochs = _EPOCHS.epochs(weighted, params.max_epochs)
     batches = TitleBatches(data, weights, batch_size, seed, params.row_dropout)
-    best, log, resume = BestState(), EpochLog(report), ResumeCheckpoint(checkpoints)
+    log, resume = EpochLog(report), ResumeCheckpoint(checkpoints)
     progress: list[Callback] = [EpochProgress()] if console().is_terminal else []
     callbacks = [*progress, log, RestoreSigterm()]
     if params.early_stopping_patience:
@@ -192,7 +185,7 @@ def train(
         max_epochs=epochs,
         deterministic=True,
         logger=False,
-        callbacks=[*callbacks, best, resume],
+        callbacks=[*callbacks, resume],
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
         enable_progress_bar=False,
@@ -203,13 +196,9 @@ def train(
     factor = learning_rate_factor(batch_size) if params.batch_size == "auto" else 1.0
     classifier = TitleClassifier(network, params, steps, shares, seed, factor)
     _fit(trainer, classifier, batches, checkpoint)
-    if processes.rank > 0:
-        sys.exit()
-    scores = [metrics[SELECTION_METRIC] for metrics in log.history]
-    best_epoch = scores.index(max(scores))
     summary = {
-        "best": {"epoch": best_epoch, **_by_split(log.history[best_epoch])},
-        "last": {"epoch": len(scores) - 1, **_by_split(log.history[-1])},
+        "best": {"epoch": log.best_epoch, **_by_split(log.history[log.best_epoch])},
+        "last": {"epoch": len(log.history) - 1, **_by_split(log.history[-1])},
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     device = trainer.strategy.root_device
@@ -219,13 +208,13 @@ def train(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "devices": processes.count,
     }
-    return TrainingResult(best.state, summary, origin)
+    return TrainingResult(log.best_state, summary, origin)
 
 
 def _facts(
     network: nn.Module, data: TrainingData, params: TrainParams, seed: int
 ) -> dict[str, str | list[np.ndarray]]:
-    """Return what must be the same in all processes at the start, for check_same_start."""
+    """Return the facts that must be the same in all processes, for check_same_start."""
     titles = [data.tokens.values, data.tokens.offsets, data.tokens.weights]
     for split in (data.train, data.validation):
         for lists in (split.features.tokens, split.features.bigrams):

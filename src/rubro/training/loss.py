@@ -1,4 +1,4 @@
-"""The loss, and its parts: frequencies of classes and doubt of labels."""
+"""Loss of a batch: cross-entropy adjusted for class frequencies, and weights against label noise."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rubro.base.parallel import in_parts
 from rubro.features.titles import Labels
 
 _CLASS_PROBABILITY_STEP = 0.1
-_LEAST_TRUST, _MOST_TRUST = 1e-12, 2.0
+_MIN_RATIO, _MAX_RATIO = 1e-12, 2.0  # of a label's probability to its class mean
 
 
 class LossOutput(NamedTuple):
-    """What the logits of a batch say.
+    """Losses, probabilities and predictions of the titles in a batch.
 
     Attributes:
         loss: Adjusted cross-entropy of each title, float32 (B,).
         cross_entropy: Plain cross-entropy of each title, float32 (B,).
         probability: Probability of each title's label, float32 (B,).
-        predictions: Class of the greatest logit, int64 (B,).
+        predictions: Class with the highest logit, int64 (B,).
     """
 
     loss: torch.Tensor
@@ -33,17 +33,17 @@ class LossOutput(NamedTuple):
 
 
 class AdjustedCrossEntropy(nn.Module):
-    """Cross-entropy in which rare classes count as much as common ones.
+    """Cross-entropy with logit adjustment, in which rare classes count as much as common ones.
 
-    prior_adjustment times the logarithm of a class's share of the training weights is added to its
-    logit: the logits themselves then favour no class for being common.
+    During training, prior_adjustment times the logarithm of a class's share of the training weights
+    is added to its logit, so that the network itself has no reason to favour common classes.
     Source: Menon et al. 2021, Long-tail Learning via Logit Adjustment.
 
     Args:
         class_shares: Share of each class in the training weights, > 0, (classes,).
         prior_adjustment: Factor of the logarithm.
-        label_smoothing: Share of the target that is spread over all classes by their shares. Spread
-            evenly, it would undo the adjustment for rare classes.
+        label_smoothing: Part of the target that is spread over all classes in proportion to their
+            shares. An even spread would undo the adjustment for rare classes.
     """
 
     def __init__(
@@ -59,18 +59,20 @@ class AdjustedCrossEntropy(nn.Module):
         self.register_buffer("_shares", shares, persistent=False)
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> LossOutput:
-        """Return loss, probability and prediction of each title.
+        """Return the losses, probability and prediction of each title.
 
         Args:
             logits: float32 (B, classes).
             targets: Class indices, int64 (B,).
         """
-        judge: Any = _CrossEntropy.apply if logits.device.type == "cpu" else _by_operations
-        return LossOutput(*judge(logits, targets, self._adjustment, self._shares, self._smoothing))
+        compute: Any = _CompiledLoss.apply if logits.device.type == "cpu" else _torch_loss
+        return LossOutput(
+            *compute(logits, targets, self._adjustment, self._shares, self._smoothing)
+        )
 
 
-class _CrossEntropy(torch.autograd.Function):
-    """One exponential of each logit serves loss, gradient, probability and plain cross-entropy."""
+class _CompiledLoss(torch.autograd.Function):
+    """Compute LossOutput on a CPU with a single exponential of each logit."""
 
     @staticmethod
     def forward(
@@ -88,15 +90,15 @@ class _CrossEntropy(torch.autograd.Function):
         tensors = logits.detach(), adjustment.exp(), shares, exponentials, predictions, sums
         arrays: list[Any] = [tensor.numpy() for tensor in tensors]
         in_parts(partial(softmax_sums, *arrays), len(logits))
-        highest, total, adjusted_total, of_shares = sums
+        highest, total, adjusted_total, expected_logit = sums
         target = logits.detach().gather(1, targets.unsqueeze(1)).squeeze(1)
         normaliser = adjusted_total.log() + highest
-        of_target = target + adjustment[targets] - normaliser
-        of_all = of_shares + (adjustment * shares).sum() - normaliser
+        target_part = target + adjustment[targets] - normaliser
+        smoothed_part = expected_logit + (adjustment * shares).sum() - normaliser
         above = target - highest
         ctx.save_for_backward(exponentials, adjusted_total, targets, shares)
         ctx.smoothing = smoothing
-        loss = -(1 - smoothing) * of_target - smoothing * of_all
+        loss = -(1 - smoothing) * target_part - smoothing * smoothed_part
         others = total.log() - above, above.exp() / total, predictions
         ctx.mark_non_differentiable(*others)
         return loss, *others
@@ -111,40 +113,39 @@ class _CrossEntropy(torch.autograd.Function):
         return gradient, None, None, None, None
 
 
-def _by_operations(
+def _torch_loss(
     logits: torch.Tensor,
     targets: torch.Tensor,
     adjustment: torch.Tensor,
     shares: torch.Tensor,
     smoothing: float,
 ) -> tuple[torch.Tensor, ...]:
-    """Return what _CrossEntropy does, by torch's operations."""
+    """Compute the same as _CompiledLoss with torch operations."""
     index = targets.unsqueeze(1)
     adjusted = (logits + adjustment).log_softmax(1)
-    of_target = adjusted.gather(1, index).squeeze(1)
+    target_part = adjusted.gather(1, index).squeeze(1)
     plain = logits.detach().log_softmax(1).gather(1, index).squeeze(1)
-    loss = -(1 - smoothing) * of_target - smoothing * (adjusted * shares).sum(1)
+    loss = -(1 - smoothing) * target_part - smoothing * (adjusted * shares).sum(1)
     return loss, -plain, plain.exp(), logits.argmax(1)
 
 
 class LabelNoiseWeights(nn.Module):
-    """Weights of titles with possibly wrong labels: (p / class mean of p) ** doubt.
+    """Weights that reduce the influence of titles whose label is probably wrong.
 
-    p is the probability of the label of a title, and its class mean a running mean over the titles
-    of the class. The gradient of generalized cross-entropy equals that of the
-    cross-entropy times p ** q (Zhang and Sabuncu 2018, Generalized Cross Entropy Loss for Training
-    Deep Neural Networks with Noisy Labels). p ** q alone would neglect rare and difficult classes,
-    in which p is low for every title; relative to the class mean, it lowers the weights of titles
-    that do not fit their class.
+    The weight is (p / m) ** label_doubt, where p is the predicted probability of the title's label
+    and m the running mean of p over the titles of the class. Weights p ** q by themselves would give the
+    gradient of the generalized cross-entropy (Zhang and Sabuncu 2018, Generalized Cross Entropy
+    Loss for Training Deep Neural Networks with Noisy Labels), but neglect rare and difficult
+    classes, in which p is low for all titles. Dividing by m corrects this.
 
     Args:
         classes: Number of classes.
-        doubt: Exponent; 0 = weight 1 for all.
+        label_doubt: Exponent; 0 = weight 1 for all titles.
     """
 
-    def __init__(self, classes: int, doubt: float) -> None:
+    def __init__(self, classes: int, label_doubt: float) -> None:
         super().__init__()
-        self._doubt = doubt
+        self._exponent = label_doubt
         self.class_probability: torch.Tensor
         self.register_buffer("class_probability", torch.full((classes,), 1 / classes))
 
@@ -156,7 +157,7 @@ class LabelNoiseWeights(nn.Module):
             probability: Probability of each title's label, float32 (B,).
             targets: Class indices, int64 (B,).
         """
-        if self._doubt == 0.0:
+        if self._exponent == 0.0:
             return torch.ones_like(probability)
         totals, counts = torch.zeros(2, len(self.class_probability), device=targets.device)
         totals.index_add_(0, targets, probability)
@@ -164,11 +165,11 @@ class LabelNoiseWeights(nn.Module):
         if distributed.is_initialized():  # several devices share the batch
             distributed.all_reduce(totals)
             distributed.all_reduce(counts)
-        moved = self.class_probability.lerp(totals / counts.clamp(min=1), _CLASS_PROBABILITY_STEP)
-        self.class_probability.copy_(torch.where(counts > 0, moved, self.class_probability))
-        relative = probability / self.class_probability[targets]
-        # MKL computes torch.pow, with other last bits on other CPUs.
-        weights = (relative.clamp(_LEAST_TRUST, _MOST_TRUST).log() * self._doubt).exp()
+        updated = self.class_probability.lerp(totals / counts.clamp(min=1), _CLASS_PROBABILITY_STEP)
+        self.class_probability.copy_(torch.where(counts > 0, updated, self.class_probability))
+        ratio = probability / self.class_probability[targets]
+        # torch.pow uses MKL, whose last bits differ between CPUs.
+        weights = (ratio.clamp(_MIN_RATIO, _MAX_RATIO).log() * self._exponent).exp()
         return weights / weights.mean()
 
 
@@ -178,7 +179,7 @@ def class_shares(labels: Labels, weights: np.ndarray, classes: int) -> np.ndarra
     Args:
         labels: Labels of the training titles.
         weights: Weight of each training title, (titles,).
-        classes: Number of classes; a class without weight gets half the least share.
+        classes: Number of classes; a class without any weight gets half of the smallest share.
     """
     totals = np.bincount(labels.targets, weights=weights, minlength=classes)
     totals = np.maximum(totals, totals[totals > 0].min() / 2)

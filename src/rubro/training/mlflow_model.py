@@ -1,7 +1,7 @@
-"""A model folder as a model of MLflow, for `mlflow.pyfunc.load_model` and `mlflow models serve`.
+"""MLflow flavour of a model folder, for `mlflow.pyfunc.load_model` and `mlflow models serve`.
 
-MLflow stores the name of this module with each model and calls _load_pyfunc, so both keep their
-names.
+MLflow stores the name of this module in each logged model and calls _load_pyfunc, so neither name
+may change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _EXAMPLE = "Lampara De Techo Philips"
 
 
 class TitleModel:
-    """Predicts the categories of the titles in a table.
+    """MLflow model that predicts the categories of the titles in a table.
 
     Args:
         classifier: Trained classifier.
@@ -31,12 +31,12 @@ class TitleModel:
         """Return the most probable category of each title.
 
         Args:
-            table: Titles, in the column that has the name of the training's.
-            params: Parameters of MLflow; the model has none.
+            table: Titles, in a column with the name of the title column of the training.
+            params: Ignored; MLflow requires it.
 
         Returns:
-            Columns predicted_category and confidence, 0 to 1; "" and 0 for a title that is missing or
-            blank, since JSON has no NaN.
+            Columns predicted_category and confidence, 0 to 1. They are "" and 0 for a missing or
+            blank title, because JSON has no NaN.
         """
         titles = table[self._classifier.title_column].fillna("").astype(str)
         answers = pd.DataFrame({"predicted_category": "", "confidence": 0.0}, index=table.index)
@@ -48,17 +48,17 @@ class TitleModel:
 
 
 def _load_pyfunc(path: str) -> TitleModel:
-    """Return the model in a folder; MLflow calls it."""
+    """Load the model in a folder, for MLflow."""
     return TitleModel(Classifier.load(path))
 
 
 def log_model(mlflow: Any, folder: Path, step: int) -> None:
-    """Send a model folder to the MLflow run that is open.
+    """Log a model folder to the active MLflow run.
 
     Args:
-        mlflow: Module mlflow.
+        mlflow: The mlflow module.
         folder: Path of a model folder.
-        step: Step of the metrics that belong to the model.
+        step: Step of the metrics that MLflow should show with the model.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema

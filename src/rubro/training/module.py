@@ -90,8 +90,7 @@ class TitleClassifier(L.LightningModule):
         self._output(batch)
 
     def on_validation_epoch_end(self) -> None:
-        metrics = averaged({**self._train_metrics, **self._metrics("validation")})
-        self.log_dict(metrics, sync_dist=True)  # a warning follows without sync_dist
+        self.log_dict(averaged({**self._train_metrics, **self._metrics("validation")}))
 
     def _output(self, batch: Batch) -> LossOutput:
         """Return the losses and predictions for a batch, and record them for the metrics."""

@@ -1,8 +1,6 @@
-"""Fit of a linear SVM with naive Bayes to the features of titles."""
+"""Fitting a linear SVM combined with naive Bayes to titles."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -11,53 +9,42 @@ from rubro.base.console import say
 from rubro.base.params import SvmParams
 from rubro.features.featurizer import TitleFeatures, Tokens
 from rubro.features.ragged import Ragged
-from rubro.features.subwords import inverse_document_frequency
+from rubro.features.subwords import Subwords, inverse_document_frequency
 from rubro.features.titles import LabelledTitles
 from rubro.training.crammer_singer import fit_crammer_singer
 from rubro.training.title_weights import title_weights
 
-_BLOCK = 4096  # inputs whose weights are looked at together
-
-
-@dataclass(frozen=True)
-class FeatureSizes:
-    """Sizes of the inputs of the SVM.
-
-    Attributes:
-        words: Number of rows of the vocabulary.
-        rows: Number of rows of the embedding, n-gram buckets included.
-        bigram_buckets: Number of hash buckets of word bigrams.
-    """
-
-    words: int
-    rows: int
-    bigram_buckets: int
+_BLOCK = 4096  # inputs whose small weights are removed at once
 
 
 def fit_svm(
     train: LabelledTitles,
     distinct_tokens: Tokens,
-    sizes: FeatureSizes,
+    subwords: Subwords,
+    bigram_buckets: int,
     classes: int,
     params: SvmParams,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Fit a linear SVM to TF-IDF of words, word bigrams and character n-grams.
+    """Fit a linear SVM to the TF-IDF values of words, word bigrams and character n-grams.
 
-    All categories are fitted together: see crammer_singer.fit_crammer_singer. The weights of a naive Bayes
-    classifier of the same inputs are added: Wang and Manning 2012, Baselines and Bigrams. Weights
-    near zero are then set to zero: Babbar and Schoelkopf 2017, DiSMEC.
+    The SVM is fitted by fit_crammer_singer. The weights of a naive Bayes classifier with the same
+    inputs are added (Wang and Manning 2012, Baselines and Bigrams), and weights near zero are then
+    set to zero (Babbar and Schoelkopf 2017, DiSMEC).
 
-    Inputs that no title has, and beyond params.max_inputs those of the fewest titles, get no weights.
-    The fit needs 4 bytes of memory for each pair of another input and a category.
+    Only inputs that occur in titles get weights, and of these only the most frequent ones if there
+    are more than params.max_inputs. The fit needs 4 bytes of memory per input with weights and
+    category.
 
     Args:
         train: Training titles.
         distinct_tokens: Distinct tokens of all splits.
-        sizes: Sizes of the inputs.
-        classes: Number of categories; a category without titles gets no weights and the least bias.
+        subwords: Vocabulary and n-grams of the tokens.
+        bigram_buckets: Number of hash buckets of word bigrams.
+        classes: Number of categories; a category without titles gets no weights and the lowest
+            bias.
         params: Parameters of the fit.
-        seed: Seed of the sample of titles and of their order in the solver.
+        seed: Seed of the sample of titles and of the solver.
 
     Returns:
         Tensors of prediction.networks.SvmScorer, by name.
@@ -70,21 +57,22 @@ def fit_svm(
     if params.max_titles and len(titles) > params.max_titles:
         chosen = np.random.default_rng(seed).choice(titles, params.max_titles, replace=False)
         titles = np.sort(chosen)
-    counts = _counts(train.features.take(titles), distinct_tokens, sizes)
-    found = np.bincount(counts.indices, minlength=counts.shape[1])
+    features = train.features.take(titles)
+    counts = _counts(features, distinct_tokens, subwords.row_count, bigram_buckets)
+    frequencies = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = np.array(
-        [inverse_document_frequency(int(n), len(titles)) for n in found], dtype=np.float32
+        [inverse_document_frequency(int(n), len(titles)) for n in frequencies], dtype=np.float32
     )
     is_ngram = np.zeros(counts.shape[1], dtype=bool)
-    is_ngram[sizes.words : sizes.rows] = True
-    weighted = _in_most_titles(found, params.max_inputs)
+    is_ngram[len(subwords.vocabulary) : subwords.row_count] = True
+    weighted = _most_frequent(frequencies, params.max_inputs)
     inputs = _normalised(counts, idf, is_ngram)[:, weighted]
     targets = train.labels.targets[titles]
     say(f"fitting a linear SVM to {len(titles)} titles")
-    coefficients, bias = _fitted(inputs, targets, weights[titles], classes, params, seed)
-    _add_naive_bayes(coefficients, bias, inputs, targets, weights[titles], params, len(found))
+    coefficients, bias = _fit(inputs, targets, weights[titles], classes, params, seed)
+    _add_naive_bayes(coefficients, bias, inputs, targets, weights[titles], params, len(frequencies))
     kept = _without_small(coefficients, params.smallest_weight)
-    lengths = np.zeros(len(found), dtype=np.int64)
+    lengths = np.zeros(len(frequencies), dtype=np.int64)
     lengths[weighted] = np.diff(kept.indptr)
     return {
         "idf": idf,
@@ -95,26 +83,28 @@ def fit_svm(
     }
 
 
-def _in_most_titles(found: np.ndarray, most: int) -> np.ndarray:
-    """Return the inputs that titles have; of more than the most allowed, those in most titles."""
-    there = np.flatnonzero(found)
-    if most and len(there) > most:
-        there = np.sort(there[np.argsort(-found[there], kind="stable")[:most]])
-    return there
+def _most_frequent(frequencies: np.ndarray, maximum: int) -> np.ndarray:
+    """Return the inputs that occur in titles, or the given maximum of the most frequent ones."""
+    present = np.flatnonzero(frequencies)
+    if maximum and len(present) > maximum:
+        present = np.sort(present[np.argsort(-frequencies[present], kind="stable")[:maximum]])
+    return present
 
 
 def _counts(
-    features: TitleFeatures, distinct_tokens: Tokens, sizes: FeatureSizes
+    features: TitleFeatures, distinct_tokens: Tokens, rows: int, bigram_buckets: int
 ) -> sparse.csr_matrix:
-    """Return the counts of rows and, after these, of bigrams in each title."""
+    """Return the counts of embedding rows and of bigrams in each title, (titles, inputs)."""
     tokens = _matrix(features.tokens, len(distinct_tokens))
-    rows = tokens @ _matrix(distinct_tokens, sizes.rows)
-    counts = sparse.hstack([rows, _matrix(features.bigrams, sizes.bigram_buckets)], format="csr")
+    row_counts = tokens @ _matrix(distinct_tokens, rows)
+    bigram_counts = _matrix(features.bigrams, bigram_buckets)
+    counts = sparse.hstack([row_counts, bigram_counts], format="csr")
     counts.sum_duplicates()
     return counts
 
 
 def _matrix(lists: Ragged, columns: int) -> sparse.csr_matrix:
+    """Return a matrix with a 1 for each value of each list, (lists, columns)."""
     ones = np.ones(len(lists.values))
     offsets = lists.offsets.astype(np.int32)
     return sparse.csr_matrix((ones, lists.values, offsets), shape=(len(lists), columns))
@@ -123,7 +113,7 @@ def _matrix(lists: Ragged, columns: int) -> sparse.csr_matrix:
 def _normalised(
     counts: sparse.csr_matrix, idf: np.ndarray, is_ngram: np.ndarray
 ) -> sparse.csr_matrix:
-    """Return counts times IDF, n-grams and other inputs of a title each over a root of squares."""
+    """Return TF-IDF values; n-grams and the other inputs of a title each have length 1."""
     squares = np.stack([idf**2 * ~is_ngram, idf**2 * is_ngram], axis=1)
     lengths = np.sqrt(counts @ squares)
     titles = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
@@ -132,7 +122,7 @@ def _normalised(
     return sparse.csr_matrix((values, inputs, counts.indptr), shape=counts.shape)
 
 
-def _fitted(
+def _fit(
     inputs: sparse.csr_matrix,
     targets: np.ndarray,
     weights: np.ndarray,
@@ -146,26 +136,27 @@ def _fitted(
         return np.zeros((inputs.shape[1], classes), np.float32), np.zeros(classes, np.float32)
     with_bias = sparse.hstack([inputs, np.ones((len(targets), 1))], format="csr")
     costs = params.C * weights
-    margins = fit_crammer_singer(
+    weights, converged = fit_crammer_singer(
         with_bias, positions, costs, len(present), params.tolerance, params.max_iterations, seed
     )
-    if not margins.converged:
+    if not converged:
         say(f"the solver did not reach its tolerance in {params.max_iterations} iterations")
-    coefficients, bias = margins.weights[:-1], margins.weights[-1]
     if len(present) == classes:
-        return coefficients, bias
-    of_all, bias_of_all = np.zeros((inputs.shape[1], classes), np.float32), np.zeros(classes)
-    of_all[:, present], bias_of_all[:] = coefficients, bias.min()
-    bias_of_all[present] = bias
-    return of_all, bias_of_all
+        return weights[:-1], weights[-1]
+    coefficients = np.zeros((inputs.shape[1], classes), np.float32)
+    bias = np.full(classes, weights[-1].min(), np.float64)
+    coefficients[:, present], bias[present] = weights[:-1], weights[-1]
+    return coefficients, bias
 
 
-def _without_small(coefficients: np.ndarray, smallest: float) -> sparse.csr_matrix:
-    """Return the coefficients of at least the smallest absolute value, (inputs, classes)."""
+def _without_small(coefficients: np.ndarray, minimum: float) -> sparse.csr_matrix:
+    """Return the coefficients whose absolute value is at least a minimum, (inputs, classes)."""
     kept = []
-    for start in range(0, len(coefficients), _BLOCK):  # a mask of them all would take more memory
+    for start in range(
+        0, len(coefficients), _BLOCK
+    ):  # a mask of the whole matrix needs more memory
         block = coefficients[start : start + _BLOCK]
-        block[(block < smallest) & (block > -smallest)] = 0
+        block[(block < minimum) & (block > -minimum)] = 0
         kept.append(sparse.csr_matrix(block))
     return sparse.vstack(kept, format="csr")
 
@@ -177,22 +168,22 @@ def _add_naive_bayes(
     targets: np.ndarray,
     weights: np.ndarray,
     params: SvmParams,
-    number: int,
+    total_inputs: int,
 ) -> None:
-    """Add multinomial naive Bayes without prior, times its weight, in place.
+    """Add the weights of multinomial naive Bayes without class prior, in place.
 
-    The inputs are TF-IDF, as in Rennie et al. 2003, Tackling the Poor Assumptions of Naive Bayes
-    Text Classifiers. log(smoothing), the same for all categories, is subtracted from
-    log(mass + smoothing): weights of inputs that a category never has are zero. The bias is
-    minus the logarithm of the mass of a category times the mean mass of all titles; each of the
-    number of all inputs is smoothed.
+    As in Rennie et al. 2003, Tackling the Poor Assumptions of Naive Bayes Text Classifiers, the
+    counts are TF-IDF values. An input's weight is log(mass + smoothing) - log(smoothing), where mass
+    is the sum of its values in a category, so that it is zero if the input never occurs there. The
+    logarithm of the category's total mass, smoothed for each of all inputs, is multiplied by the
+    mean mass of a title and subtracted from the bias.
     """
-    belongs = sparse.csr_matrix(
+    membership = sparse.csr_matrix(
         (weights, (targets, np.arange(len(targets)))), shape=(len(bias), len(targets))
     )
-    mass = (belongs @ inputs).tocsr()
+    mass = (membership @ inputs).tocsr()
     smoothing, weight = params.naive_bayes_smoothing, params.naive_bayes_weight
     categories = np.repeat(np.arange(len(bias)), np.diff(mass.indptr))
     coefficients[mass.indices, categories] += weight * np.log1p(mass.data / smoothing)
-    whole = mass.sum(axis=1).A1 + smoothing * number
-    bias -= weight * inputs.sum() / inputs.shape[0] * np.log(whole)
+    total = mass.sum(axis=1).A1 + smoothing * total_inputs
+    bias -= weight * inputs.sum() / inputs.shape[0] * np.log(total)

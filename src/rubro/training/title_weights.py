@@ -1,4 +1,4 @@
-"""Weights of training titles, and choice of validation titles."""
+"""Weights of the training titles, and selection of validation titles by label quality."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rubro.features.titles import Labels
 def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np.ndarray:
     """Return the weight of each training title in the loss.
 
-    Balanced class weights are titles / (classes * titles of the class), as in scikit-learn, times
-    the weight of the label quality.
+    It is the product of a weight for the label quality and, if class_weights is "balanced", the
+    class weight titles / (classes * titles of the class), as in scikit-learn.
 
     Args:
         labels: Labels of the training titles.
@@ -21,10 +21,10 @@ def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np
         params: Parameters of the weights.
 
     Returns:
-        Weights, float32 (titles,); 0 = left out.
+        Weights, float32 (titles,); titles with weight 0 are not used.
 
     Raises:
-        DataError: No title is left.
+        DataError: All weights are 0.
     """
     weights = np.ones(len(labels), dtype=np.float32)
     if params.label_quality != "ignore":
@@ -32,7 +32,7 @@ def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np
         weights[~labels.reliable] = unreliable
     if not weights.any():
         raise DataError(
-            "label_quality is 'drop' and no training title is reliable; set it to weight or ignore"
+            "label_quality is drop, but no training title is reliable; set it to weight or ignore"
         )
     if params.class_weights == "balanced":
         counts = np.bincount(labels.targets[weights > 0], minlength=classes)
@@ -41,14 +41,14 @@ def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np
 
 
 def selection_titles(labels: Labels, min_reliable_titles: int) -> np.ndarray:
-    """Return the validation titles for choosing an epoch, weights or a calibration.
+    """Return the validation titles for selecting an epoch, ensemble weights or a calibration.
 
     Args:
         labels: Labels of the validation titles.
-        min_reliable_titles: Least number of reliable titles for using them alone.
+        min_reliable_titles: Minimum number of reliable titles; if there are fewer, all titles are used.
 
     Returns:
-        Positions of the reliable titles, or of all where these are too few, int64 (n,).
+        Positions of the reliable titles, or of all titles, int64 (n,).
     """
     reliable = np.flatnonzero(labels.reliable)
     return reliable if len(reliable) >= min_reliable_titles else np.arange(len(labels))

@@ -1,4 +1,4 @@
-"""Learning curves, written by DVCLive and sent to an MLflow server if the user has one."""
+"""Experiment tracking: learning curves with DVCLive and, optionally, runs on an MLflow server."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rubro.base.params_file import flat
 if TYPE_CHECKING:
     from dvclive import Live
 
-_LONGEST_REASON = 200  # characters
-# MLflow's own limits would let a server that does not answer hold a training for a quarter of an hour.
+_MAX_REASON_LENGTH = 200
+# With MLflow's default limits, a server that does not answer would block a training for 15 minutes.
 _LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
 class Tracker:
-    """Records curves and outcome of a training.
+    """Recorder of the learning curves and the outcome of a training.
 
     Args:
-        live: Open log of DVCLive; None = no curves.
-        mlflow: Module mlflow; None = no server.
+        live: Open DVCLive logger; None = no curves.
+        mlflow: The mlflow module; None = no server.
     """
 
     def __init__(self, live: Live | None, mlflow: Any) -> None:
@@ -35,20 +35,18 @@ class Tracker:
         self._epochs = 0
 
     def start(self, name: str, params: dict[str, Any]) -> None:
-        """Start an MLflow run, if there is a server.
+        """Start an MLflow run with nested parameters, if there is a server.
 
-        Args:
-            name: Name of the stage, and of the run outside `dvc exp run`.
-            params: Nested parameters.
+        The name of the run is the name of the stage, after the name of the DVC experiment if any.
         """
-        dvc_name = os.environ.get("DVC_EXP_NAME")
+        run_name = f"{os.environ.get('DVC_EXP_NAME', '')} {name}".strip()
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "rubro")
         self._send(lambda mlflow: mlflow.set_experiment(experiment))
-        self._send(lambda mlflow: mlflow.start_run(run_name=f"{dvc_name or ''} {name}".strip()))
+        self._send(lambda mlflow: mlflow.start_run(run_name=run_name))
         self._send(lambda mlflow: mlflow.log_params(dict(flat(params))))
 
     def log_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Record a point of each curve.
+        """Record the metrics of an epoch.
 
         Args:
             epoch: Number of the epoch, from 0.
@@ -69,22 +67,28 @@ class Tracker:
             metrics: Values by name.
             model: Path of the model folder.
         """
-        # MLflow binds the metrics of the model's step to the model: these, and no point of a curve.
+        # MLflow shows the metrics of the model's step with the model, so no epoch may share the step.
         step = self._epochs
+
+        def log_model(mlflow: Any) -> None:
+            from rubro.training.mlflow_model import log_model  # needs MLflow
+
+            log_model(mlflow, model, step)
+
         self._send(lambda mlflow: mlflow.log_metrics(metrics, step=step))
-        self._send(lambda mlflow: _log_model(mlflow, model, step))
+        self._send(log_model)
 
     def close(self, status: str) -> None:
-        """End the MLflow run, if there is one, with a status."""
+        """End the MLflow run, if there is one, with a status such as FINISHED."""
         self._send(lambda mlflow: mlflow.end_run(status))
 
     def _send(self, message: Callable[[Any], None]) -> None:
-        """Send a message; after an error of the server, the training continues without it."""
+        """Call a function of MLflow; after an error, the training continues without MLflow."""
         if self._mlflow:
             try:
                 message(self._mlflow)
-            except Exception as error:  # noqa: BLE001 (of any kind: the network, the server, its disk)
-                reason = shorten(str(error), _LONGEST_REASON)
+            except Exception as error:  # noqa: BLE001 (network, server or disk)
+                reason = shorten(str(error), _MAX_REASON_LENGTH)
                 address = os.environ["MLFLOW_TRACKING_URI"]
                 say(f"MLflow at {address}: {reason}; the training continues without it")
                 self._mlflow = None
@@ -92,18 +96,18 @@ class Tracker:
 
 @contextmanager
 def tracked(folder: Path | None, name: str, params: dict[str, Any]) -> Iterator[Tracker]:
-    """Track a training.
+    """Open a tracker for a training; MLflow is used only if MLFLOW_TRACKING_URI is set.
 
     Args:
-        folder: Folder of the curves; None = there are none.
-        name: Name of the stage, and of the MLflow run outside `dvc exp run`.
+        folder: Folder of the curves; None = no curves.
+        name: Name of the stage.
         params: Nested parameters, for MLflow.
 
     Yields:
-        Tracker; it imports and uses MLflow only where MLFLOW_TRACKING_URI is set.
+        The tracker.
     """
-    with _curves(folder) as live:
-        tracker = Tracker(live, _mlflow())
+    with _open_curves(folder) as live:
+        tracker = Tracker(live, _import_mlflow())
         tracker.start(name, params)
         try:
             yield tracker
@@ -113,29 +117,23 @@ def tracked(folder: Path | None, name: str, params: dict[str, Any]) -> Iterator[
         tracker.close("FINISHED")
 
 
-def _curves(folder: Path | None) -> AbstractContextManager[Any]:
+def _open_curves(folder: Path | None) -> AbstractContextManager[Any]:
     if folder is None:
         return nullcontext()
     from dvclive import Live
     from scmrepo.exceptions import SCMError
 
-    # dvc.yaml declares the plots, and `dvc exp run` the experiments: DVCLive only records.
+    # DVCLive only records, because dvc.yaml declares the plots and `dvc exp run` the experiments.
     try:
         live: AbstractContextManager[Live] = Live(
             str(folder), dvcyaml=False, save_dvc_exp=False, monitor_system=False
         )
     except SCMError as error:
-        raise DataError(f"git: {error}; DVCLive asks for the last commit: make one") from None
+        raise DataError(f"git: {error}; DVCLive needs a last commit, so make one") from None
     return live
 
 
-def _log_model(mlflow: Any, folder: Path, step: int) -> None:
-    from rubro.training.mlflow_model import log_model
-
-    log_model(mlflow, folder, step)
-
-
-def _mlflow() -> Any:
+def _import_mlflow() -> Any:
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         return None
     for name, limit in _LIMITS.items():
