@@ -547,9 +547,9 @@ def compare(
     from rubro.cli.common import needed_packages, quiet_ends
 
     with quiet_ends(), needed_packages("rubro compare"):
-        from rubro.experiments.compare import Options, compare
+        from rubro.experiments.compare import compare
 
-        compare(Options(names or [], metric or [], sort, format.value, each, all_commits))
+        compare(names, metric, sort, format.value, each, all_commits)
 
 
 @app.command()
@@ -581,9 +581,9 @@ def sweep(
     from rubro.cli.common import needed_packages, quiet_ends
 
     with quiet_ends(), needed_packages("rubro sweep"):
-        from rubro.experiments.sweep import Options, sweep
+        from rubro.experiments.sweep import sweep
 
-        code = sweep(Options(settings, fixed or [], metric or []))
+        code = sweep(settings, fixed or [], metric)
     raise typer.Exit(code)
 
 
@@ -623,9 +623,9 @@ def search(
     from rubro.cli.common import needed_packages, quiet_ends
 
     with quiet_ends(), needed_packages("rubro search", "train,search"):
-        from rubro.experiments.search import Options, search
+        from rubro.experiments.search import search
 
-        code = search(Options(space, trials, metric, fixed or []))
+        code = search(space, trials, metric, fixed or [])
     raise typer.Exit(code)
 
 
