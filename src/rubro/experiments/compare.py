@@ -81,7 +81,7 @@ def compare(
     last, experiments = read_experiments(all_commits)
     if not experiments:
         say(
-            "The last commit has no experiments yet (--all-commits shows those of other commits). "
+            "The last commit has no experiments (--all-commits shows experiments of other commits). "
             "To run one: dvc exp run -S train_cnn.dropout=0.4"
         )
     if patterns is not None:
@@ -96,14 +96,14 @@ def compare(
         ]
     known = list(dict.fromkeys(name for one in (last, *experiments) for name in one.metrics))
     shown = expand_metrics(metrics, known) if metrics else list(DEFAULT_METRICS)
-    [sort] = expand_metrics([sort], known) if sort else shown[:1]
+    sort_metric = expand_metrics([sort], known)[0] if sort else shown[0]
 
     def rank(group: SeedGroup) -> tuple[bool, float]:
-        values = group.values(sort)
+        values = group.values(sort_metric)
         mean = statistics.mean(values) if values else 0.0
-        return not values, mean if lower_is_better(sort) else -mean
+        return not values, mean if lower_is_better(sort_metric) else -mean
 
-    groups = [SeedGroup([last], {}, []), *group_by_seed(last, experiments, each)]
+    groups = [SeedGroup([last], {}, []), *_group_by_seed(last, experiments, each)]
     groups.sort(key=rank)
     if output_format == "json":
         records = [_record(group, shown) for group in groups]
@@ -115,23 +115,18 @@ def compare(
         if any(not group.values(metric) for group in groups for metric in shown):
             say("\n-: not every stage has run with these settings")
         best = groups[0].experiments[0]
-        if len(groups) > 1 and sort.startswith("validation.") and sort in best.metrics:
+        on_validation = sort_metric.startswith("validation.") and sort_metric in best.metrics
+        if len(groups) > 1 and on_validation:
             if best is last:
                 say("\nNo experiment is better on validation than the last commit.")
             else:
                 say(f"\nThe best on validation: dvc exp apply {shlex.quote(best.name)}")
 
 
-def group_by_seed(
-    last: Experiment, experiments: Sequence[Experiment], each: bool = False
+def _group_by_seed(
+    last: Experiment, experiments: Sequence[Experiment], each: bool
 ) -> list[SeedGroup]:
-    """Group the experiments that differ only in their seed.
-
-    Args:
-        last: The last commit.
-        experiments: Experiments.
-        each: Whether each experiment is a group of its own.
-    """
+    """Group the experiments that differ only in their seed, or put each in a group of its own."""
 
     def all_but_seed(experiment: Experiment) -> str:
         params = {key: value for key, value in experiment.params.items() if key != "seed"}
@@ -224,7 +219,7 @@ def _write_csv(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
 
 
 def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
-    """Print a table as wide as the terminal, or 80 columns wide if there is no terminal."""
+    """Print a table as wide as the terminal, or 80 columns wide without a terminal."""
     from rich.table import Table
     from rich.text import Text
 

@@ -134,24 +134,14 @@ def experiment_name(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = 
 
 
 def setting_in_name(key: str, value: Any) -> str:
-    """Return KEY=VALUE with only such characters as Git allows in reference names.
-
-    Args:
-        key: Dotted key of params.yaml.
-        value: Value of the key.
-    """
+    """Return KEY=VALUE with only those characters that Git allows in reference names."""
     text = format_setting(key, value).replace("[]", "none").replace(",", "+")
     text = re.sub(r"[][ \"]", "", text)
     return re.sub(r"[^A-Za-z0-9_.=+-]|\.(?=\.|$|lock$)", "_", text)
 
 
 def format_setting(key: str, value: Any) -> str:
-    """Return KEY=VALUE in the notation of `dvc exp run --set-param`.
-
-    Args:
-        key: Dotted key of params.yaml.
-        value: Value of the key.
-    """
+    """Return KEY=VALUE in the notation of `dvc exp run --set-param`."""
     return f"{key}={override_value(value)}"
 
 

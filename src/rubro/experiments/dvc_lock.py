@@ -22,7 +22,7 @@ def fresh() -> int:
         Exit code: 0, or 1 if dvc.lock or a metrics file differs.
 
     Raises:
-        DataError: There is no dvc.lock here or in the last commit.
+        DataError: dvc.lock is missing here or in the last commit.
     """
     if not _LOCK.is_file():
         raise DataError(f"{_LOCK}: no such file; `dvc repro` writes it")

@@ -51,7 +51,7 @@ class Dimension(Section):
     choices: list[Any] = Field(default=[], min_length=1)
 
     @model_validator(mode="after")
-    def _complete(self) -> Dimension:
+    def _check(self) -> Dimension:
         given = self.model_fields_set
         if "choices" not in given and not {"low", "high"} <= given:
             raise ValueError("low, high or choices are missing")
@@ -115,8 +115,7 @@ def search(
             f"--metric {metric}: a search selects settings, so its metric must be on validation, "
             f"such as {SELECTION_METRIC}"
         )
-    space = read_space(space_file)
-    check_space(space, space_file, settings)
+    space = read_space(space_file, settings)
     last, _ = read_experiments()
     if last.metrics:
         expand_metrics([metric], list(last.metrics))
@@ -134,14 +133,16 @@ def search(
     return EXIT_SOME_FAILED if failed else 0
 
 
-def read_space(path: Path) -> Space:
-    """Read a search space: keys of params.yaml, each with a range or with choices.
+def read_space(path: Path, settings: Sequence[str] = ()) -> Space:
+    """Read a search space and check its values against params.yaml.
 
     Args:
-        path: Path of the YAML file.
+        path: Path of a YAML file with keys of params.yaml, each with a range or with choices.
+        settings: Settings KEY=VALUE of every trial.
 
     Raises:
-        ParamsError: The file is missing, not valid YAML or not a search space.
+        ParamsError: The file is missing, not valid YAML or not a search space, or params.yaml does
+            not allow a value or a setting.
     """
     try:
         space = TypeAdapter(Space).validate_python(load_yaml(path))
@@ -154,20 +155,6 @@ def read_space(path: Path) -> Space:
         ) from None
     if not space:
         raise ParamsError(f"{path}: no keys to search over; add keys of params.yaml")
-    return space
-
-
-def check_space(space: Space, path: Path, settings: Sequence[str] = ()) -> None:
-    """Check the extremes of a search space, and other settings, against params.yaml.
-
-    Args:
-        space: Search space.
-        path: Path of the search space, for messages.
-        settings: Settings KEY=VALUE of every trial.
-
-    Raises:
-        ParamsError: params.yaml does not allow a value.
-    """
     Plan([*settings])
     for key, dimension in space.items():
         for value in dimension.extremes:
@@ -175,6 +162,7 @@ def check_space(space: Space, path: Path, settings: Sequence[str] = ()) -> None:
                 Plan([*settings, format_setting(key, value)])
             except ParamsError as error:
                 raise ParamsError(f"{path}: {error}") from None
+    return space
 
 
 def _open_study(space: Space, name: str, metric: str, settings: Sequence[str]) -> Study:
@@ -218,7 +206,7 @@ def _run_trials(
             failed += 1
             study.tell(trial.number, state=TrialState.FAIL)
         else:
-            [name] = expand_metrics([metric], list(experiment.metrics))
+            name, *_ = expand_metrics([metric], list(experiment.metrics))
             study.tell(trial.number, experiment.metrics[name])
     return failed
 

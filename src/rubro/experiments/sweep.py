@@ -47,7 +47,7 @@ def sweep(
     """Run the experiments of a sweep that have not run yet, and print all of them.
 
     Args:
-        sweeps: Settings KEY=VALUE,VALUE... to combine.
+        sweeps: Settings KEY=VALUE,VALUE... to combine, written as for `dvc exp run --queue`.
         settings: Settings KEY=VALUE of every experiment.
         metrics: Names of metrics to show, with wildcards; None = DEFAULT_METRICS.
 
@@ -59,7 +59,7 @@ def sweep(
         DataError: There is no Git repository here.
         TrainingError: Somebody committed while an experiment ran.
     """
-    plans = make_plans(sweeps, settings)
+    plans = _make_plans(sweeps, settings)
     last, experiments = read_experiments()
     shown = metrics or DEFAULT_METRICS
     if last.metrics:
@@ -76,16 +76,8 @@ def sweep(
     return EXIT_SOME_FAILED if len(found) < len(plans) else 0
 
 
-def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
-    """Return a plan for each combination of settings.
-
-    Args:
-        sweeps: Settings KEY=VALUE,VALUE... in the notation of `dvc exp run --queue --set-param`.
-        settings: Settings KEY=VALUE of every experiment.
-
-    Raises:
-        ParamsError: A setting is wrong.
-    """
+def _make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
+    """Return a plan for each combination of settings."""
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import get_hydra_sweeps
     from hydra.errors import HydraException

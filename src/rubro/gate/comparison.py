@@ -34,11 +34,11 @@ def gate(revision: str | None, noise: Path, markdown: bool, all_changes: bool) -
         Exit code: 0, or 1 if a metric is worse or missing.
 
     Raises:
-        DataError: There is nothing to compare, or a file is damaged.
+        DataError: The revision does not exist, neither side has metrics, or a file is damaged.
     """
     from rubro.gate.report import format_markdown, print_report
 
-    comparison = compare_with_revision(revision, noise)
+    comparison = _compare_with_revision(revision, noise)
     if markdown:
         sys.stdout.write(format_markdown(comparison))
     else:
@@ -46,19 +46,8 @@ def gate(revision: str | None, noise: Path, markdown: bool, all_changes: bool) -
     return EXIT_WORSE if comparison.failed else 0
 
 
-def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
-    """Compare the working tree with a revision.
-
-    Args:
-        revision: Name of the revision; None = the merge base with the main branch.
-        noise: Path of the file that `make noise` writes.
-
-    Returns:
-        Metrics, parameters and stages that differ.
-
-    Raises:
-        DataError: The revision does not exist, neither side has metrics, or a file is damaged.
-    """
+def _compare_with_revision(revision: str | None, noise: Path) -> Comparison:
+    """Return the metrics, parameters and stages that differ from a revision."""
     commit, name = _find_commit(revision)
     metrics, metrics_before = _read_metrics(None), _read_metrics(commit)
     if not metrics and not metrics_before:
