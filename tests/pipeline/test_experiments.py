@@ -62,10 +62,26 @@ def test_an_experiment_reruns_the_dependent_stages_and_can_be_compared(
 
 
 @pytest.mark.slow
-def test_a_changed_parameter_of_the_svm_trains_no_network(project: Path, dvc: Run) -> None:
-    done = dvc("exp", "run", "-S", "train_svm.smallest_weight=1000")
+def test_experiments_rerun_only_the_stages_that_depend_on_a_setting(
+    project: Path, dvc: Run
+) -> None:
+    assert stages_run(dvc("exp", "run", "-S", "evaluate.mistakes=3")) == ["evaluate"]
+    mistakes = (project / "metrics/evaluation/test/mlp/mistakes.csv").read_text().splitlines()
+    assert len(mistakes) == 1 + 3
+
+    # An ensemble of one member equals its member.
+    done = dvc("exp", "run", "-S", "ensemble.members=[svm]")
+    assert stages_run(done) == ["ensemble", "evaluate"]
+    assert read(project, "ensemble")["weights"] == {"svm": 1.0}
+    for split in read(project, "evaluate").values():
+        assert split["ensemble"] == split["svm"]
+    names = {file.name for file in (project / "models" / "ensemble").iterdir()}
+    assert names == {"model.json", "vocabulary.json", "svm.safetensors"}
+
+    # All weights of the SVM are below the threshold, and the models still predict.
+    settings = "-S", "train_svm.smallest_weight=1000", "-S", "ensemble.members=[mlp,cnn,svm]"
+    done = dvc("exp", "run", *settings)
     assert stages_run(done) == ["train_svm", "ensemble", "evaluate"]
-    # All weights are below the threshold, and the models still predict.
     assert read(project, "train_svm")["weights"] == 0
     titles = ["Zapatillas Running Talle 42", "silla"]
     assert len(set(Classifier.load(project / "models" / "svm").predict(titles))) == 1
@@ -88,26 +104,6 @@ def test_experiments_reuse_each_other_if_the_outputs_of_the_commit_are_not_cache
     members = "ensemble.members=[svm,mlp]"
     done = dvc("exp", "run", "--temp", "-S", change, "-S", "seed=5", "-S", members)
     assert stages_run(done) == ["ensemble", "evaluate"]
-
-
-@pytest.mark.slow
-def test_an_ensemble_of_one_member_equals_its_member(project: Path, dvc: Run) -> None:
-    done = dvc("exp", "run", "-S", "ensemble.members=[svm]")
-    assert stages_run(done) == ["ensemble", "evaluate"]
-    assert read(project, "ensemble")["weights"] == {"svm": 1.0}
-    for split in read(project, "evaluate").values():
-        assert split["ensemble"] == split["svm"]
-    folder = project / "models" / "ensemble"
-    names = {file.name for file in folder.iterdir()}
-    assert names == {"model.json", "vocabulary.json", "svm.safetensors"}
-
-
-@pytest.mark.slow
-def test_a_changed_parameter_of_the_evaluation_trains_nothing(project: Path, dvc: Run) -> None:
-    done = dvc("exp", "run", "-S", "evaluate.mistakes=3")
-    assert stages_run(done) == ["evaluate"]
-    mistakes = (project / "metrics/evaluation/test/mlp/mistakes.csv").read_text().splitlines()
-    assert len(mistakes) == 1 + 3
 
 
 def experiment(project: Path, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from rubro.base.console import say
 from rubro.base.errors import DataError
 from rubro.base.yaml_files import load_yaml, parse_yaml
-from rubro.experiments.git import try_git
+from rubro.experiments.git import git
 
 EXIT_DIFFERENT = 1
 _LOCK = Path("dvc.lock")
@@ -26,7 +26,7 @@ def fresh() -> int:
     """
     if not _LOCK.is_file():
         raise DataError(f"{_LOCK}: no such file; `dvc repro` writes it")
-    committed = try_git("show", f"HEAD:./{_LOCK}")
+    committed = git("show", f"HEAD:./{_LOCK}", check=False)
     if not committed:
         raise DataError(f"{_LOCK}: not in the last commit; commit it first")
     before, now = parse_yaml(committed, _LOCK)["stages"], load_yaml(_LOCK)["stages"]
@@ -45,7 +45,7 @@ def fresh() -> int:
             f"{_LOCK} and {_METRICS} on a branch, or use the published outputs: "
             f"git checkout {_LOCK} {_METRICS} && dvc pull"
         )
-    files = try_git("status", "--porcelain", "--", str(_LOCK), _METRICS).splitlines()
+    files = git("status", "--porcelain", "--", str(_LOCK), _METRICS, check=False).splitlines()
     if files and not (changed or irreproducible):
         say(f"Files differ from the last commit: {', '.join(line[3:] for line in files)}")
     return EXIT_DIFFERENT if files else 0

@@ -12,7 +12,7 @@ from rubro.base.params_file import flat
 from rubro.base.yaml_files import parse_yaml
 from rubro.experiments.dvc_experiments import numbers_in
 from rubro.experiments.dvc_lock import changed_stages, ran_with
-from rubro.experiments.git import try_git
+from rubro.experiments.git import git
 from rubro.gate.verdicts import Comparison, changes_between
 
 EXIT_WORSE = 1
@@ -63,7 +63,7 @@ def _compare_with_revision(revision: str | None, noise: Path) -> Comparison:
     notes = []
     if not metrics_before:
         notes.append(f"{name} has no {_METRICS}, so all metrics are new")
-    if try_git("status", "--porcelain", "--", _METRICS, _LOCK, _PARAMS):
+    if git("status", "--porcelain", "--", _METRICS, _LOCK, _PARAMS, check=False):
         notes.append(f"{_METRICS}, {_LOCK} or {_PARAMS} have changes that are not committed")
     if not ran_with(params, stages):
         notes.append(f"{_PARAMS} changed after {_LOCK} was written; run `dvc repro` first")
@@ -108,8 +108,9 @@ def _find_commit(revision: str | None) -> tuple[str, str]:
         raise DataError(
             f"no main branch here ({', '.join(_MAIN_BRANCHES)}); name a revision: rubro gate REV"
         )
-    main = try_git("rev-parse", "--abbrev-ref", main) or main  # the branch behind origin/HEAD
-    base = try_git("merge-base", "HEAD", main)
+    # The name of the branch, if this is origin/HEAD.
+    main = git("rev-parse", "--abbrev-ref", main, check=False) or main
+    base = git("merge-base", "HEAD", main, check=False)
     if not base:
         raise DataError(
             f"no common commit with {main}, perhaps because the clone is shallow; run "
@@ -121,7 +122,7 @@ def _find_commit(revision: str | None) -> tuple[str, str]:
 def _hash_of(revision: str) -> str:
     """Return the hash of a commit, or "" if it does not exist."""
     options = "--verify", "--quiet", "--end-of-options"
-    return try_git("rev-parse", *options, f"{revision}^{{commit}}")
+    return git("rev-parse", *options, f"{revision}^{{commit}}", check=False)
 
 
 # The functions below read from a commit, or from the working tree if the commit is None.
@@ -130,7 +131,7 @@ def _hash_of(revision: str) -> str:
 def _read(commit: str | None, file: str) -> str:
     """Return the text of a file, or "" if it does not exist."""
     if commit:
-        return try_git("show", f"{commit}:./{file}")
+        return git("show", f"{commit}:./{file}", check=False)
     path = Path(file)
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
@@ -146,7 +147,7 @@ def _read_yaml(commit: str | None, file: str) -> dict[str, Any]:
 def _read_metrics(commit: str | None) -> dict[str, float]:
     """Return all metrics, by name."""
     if commit:
-        listed = try_git("ls-tree", "--name-only", commit, f"{_METRICS}/")
+        listed = git("ls-tree", "--name-only", commit, f"{_METRICS}/", check=False)
         files = [name for name in listed.splitlines() if name.endswith(".json")]
     else:
         files = sorted(path.as_posix() for path in Path(_METRICS).glob("*.json"))
