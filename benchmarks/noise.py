@@ -23,7 +23,7 @@ from rubro.base.files import write_json
 from rubro.base.params_file import flat, load_params
 
 MIN_SEEDS = 2
-# Probability that another seed alone makes a metric worse by more than its tolerance.
+# Probability that a change of the seed makes a metric worse by more than its tolerance.
 FALSE_ALARM_RATE = 0.005
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -53,7 +53,7 @@ def factor_of(seeds: int) -> float:
     t distribution, because the standard deviation is estimated from a few runs.
 
     Args:
-        seeds: Number of runs from which the standard deviations were estimated.
+        seeds: Number of runs behind the estimate of the standard deviations.
 
     Source: Hahn and Meeker, Statistical Intervals (1991), prediction of one further observation.
     """
