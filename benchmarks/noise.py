@@ -1,7 +1,8 @@
-"""Measure by how much metrics differ from seed to seed: the tolerances of `rubro gate`.
+"""Measure how much metrics differ between seeds, which sets the tolerances of `rubro gate`.
 
-The pipeline runs as params.yaml has it, as a DVC experiment in a copy of the repository, once per
-seed. Experiments of earlier calls are not repeated. Deviations go into a JSON file.
+The pipeline runs once per seed with the settings in params.yaml, as a DVC experiment in a copy of
+the repository. Experiments that have already run are skipped. The standard deviations are written
+to a JSON file.
 
     python benchmarks/noise.py --out benchmarks/results/noise.json
 """
@@ -21,21 +22,21 @@ from rubro.base.console import reported_errors
 from rubro.base.files import write_json
 from rubro.base.params_file import flat, load_params
 
-LEAST_SEEDS = 2
-# Chance that a metric's change between two seeds exceeds its tolerance for the worse.
-FALSE_ALARMS = 0.005
+MIN_SEEDS = 2
+# Probability that a change of the seed makes a metric worse by more than its tolerance.
+FALSE_ALARM_RATE = 0.005
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
 
 def noise_of(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the standard deviation over the runs of each number that all of them have.
+    """Return the standard deviation of each number that occurs in every run.
 
     Args:
-        runs: Metrics of each run, by file name without suffix.
+        runs: Content of the metrics files of each run, by file name without suffix.
 
     Returns:
-        Deviations by dotted name, such as evaluate.test.ensemble.accuracy.
+        Standard deviations by dotted name, such as evaluate.test.ensemble.accuracy.
     """
     numbers = [dict(flat(metrics)) for metrics in runs]
     return {
@@ -46,23 +47,23 @@ def noise_of(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def factor_of(seeds: int) -> float:
-    """Return the number of standard deviations by which two runs differ by chance at most.
+    """Return the maximum difference of two runs that chance explains, in standard deviations.
 
-    The difference of two runs has √2 times the deviation of one, and a deviation that is itself
-    estimated from a few runs makes it follow Student's t distribution.
+    The difference of two runs has √2 times the standard deviation of one run. It follows Student's
+    t distribution, because the standard deviation is estimated from a few runs.
 
     Args:
-        seeds: Number of runs behind the standard deviations.
+        seeds: Number of runs behind the estimate of the standard deviations.
 
     Source: Hahn and Meeker, Statistical Intervals (1991), prediction of one further observation.
     """
-    return round(math.sqrt(2) * float(t.ppf(1 - FALSE_ALARMS, seeds - 1)), 3)
+    return round(math.sqrt(2) * float(t.ppf(1 - FALSE_ALARM_RATE, seeds - 1)), 3)
 
 
 @app.command(help=__doc__)
 def main(
-    out: Annotated[Path, typer.Option(help="The JSON file.")],
-    seeds: Annotated[int, typer.Option(min=LEAST_SEEDS, help="How many runs.")] = 5,
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    seeds: Annotated[int, typer.Option(min=MIN_SEEDS, help="Number of runs.")] = 5,
 ) -> None:
     with reported_errors():
         params = load_params("params.yaml")

@@ -1,4 +1,4 @@
-"""Sweeps and searches that run by the real dvc, on a pipeline of one quick stage."""
+"""Tests of `rubro sweep` and `rubro search` with DVC, on a pipeline of one quick stage."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ train_mlp.dropout: {low: 0.1, high: 0.7}
 train_mlp.batch_size: {low: 16, high: 256, log: true}
 train_mlp.hidden_sizes: {choices: [[], [64, 32]]}
 """
+FAILURE = "failed: the loss is NaN or infinite"
+FAILED_LOG = Path(".rubro/logs/train_mlp.learning_rate=5.0.log")
 
 
 @pytest.fixture
@@ -39,17 +41,14 @@ def space(toy: Path) -> Path:
 
 def experiments_in(folder: Path) -> list[str]:
     listed = run_in(folder, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
-    names = [
-        name.rpartition("/")[2] for name in listed.split() if re.match(r"refs/exps/\w\w/", name)
-    ]
-    return sorted(names)
+    return sorted(re.findall(r"^refs/exps/\w\w/.*/(.*)$", listed, re.MULTILINE))
 
 
 # Sweeps
 
 
 @pytest.mark.slow
-def test_a_grid_runs_each_combination_once_and_ends_with_the_comparison(toy: Path) -> None:
+def test_a_grid_runs_each_combination_once_and_prints_the_comparison(toy: Path) -> None:
     command = ["rubro", "sweep", "train_mlp.dropout=0.1,0.5", "seed=1,2"]
     done = run_in(toy, *command)
     names = [
@@ -59,13 +58,9 @@ def test_a_grid_runs_each_combination_once_and_ends_with_the_comparison(toy: Pat
     best, _, worst = compared(toy)
     assert best["changed"] == {"train_mlp.dropout": 0.5}
     assert (best["seeds"], worst["seeds"]) == ([1, 2], [1, 2])
-    assert "train_mlp.dropout=0.5,seed=1    1-2  0.9015 ± 0.0007  0.9015 ± 0.0007" in re.sub(
-        " {4,}", "    ", done.stdout
-    )
-    assert (
-        "4/4 train_mlp.dropout=0.5,seed=2: validation ensemble balanced accuracy 0.9" in done.stderr
-    )
-    assert done.stderr.endswith("dvc exp apply train_mlp.dropout=0.5,seed=1\n")
+    assert re.search(r"dropout=0.5,seed=1 +1-2  0.9015 ± 0.0007  0.9015 ± 0.0007", done.stdout)
+    assert f"4/4 {names[3]}: validation ensemble balanced accuracy 0.9" in done.stderr
+    assert done.stderr.endswith(f"dvc exp apply {names[2]}\n")
     again = run_in(toy, *command)
     assert "4 experiments, 0 to run" in again.stderr
     assert again.stdout == done.stdout
@@ -74,9 +69,10 @@ def test_a_grid_runs_each_combination_once_and_ends_with_the_comparison(toy: Pat
 
 
 @pytest.mark.slow
-def test_what_has_run_by_hand_is_not_run_again_but_other_code_is(toy: Path) -> None:
+def test_an_experiment_of_the_user_is_not_repeated_unless_the_code_changed(toy: Path) -> None:
     run_in(toy, "dvc", "exp", "run", "--temp", "--name", "mine", "-S", "seed=3")
-    assert "1/1 mine: has run" in run_in(toy, "rubro", "sweep", "seed=3").stderr
+    assert "1 experiments, 0 to run" in run_in(toy, "rubro", "sweep", "seed=3").stderr
+    assert experiments_in(toy) == ["mine"]
     with open(toy / "stages" / "evaluate.py", "a") as file:
         file.write("# another\n")
     run_in(toy, "rubro", "sweep", "seed=3")
@@ -84,24 +80,20 @@ def test_what_has_run_by_hand_is_not_run_again_but_other_code_is(toy: Path) -> N
 
 
 @pytest.mark.slow
-def test_an_experiment_that_fails_keeps_its_log_and_the_others_run(toy: Path) -> None:
+def test_a_failed_experiment_keeps_its_log_and_the_others_run(toy: Path) -> None:
     command = ["rubro", "sweep", "train_mlp.learning_rate=5.0,0.001"]
     done = run_in(toy, *command, ok=False)
     assert done.returncode == 3
-    log = Path(".rubro/logs/train_mlp.learning_rate=5.0.log")
-    assert (
-        f"1/2 train_mlp.learning_rate=5.0: failed: the loss is NaN or infinite; log: {log}\n"
-        in done.stderr
-    )
-    assert "the loss is NaN or infinite" in (toy / log).read_text()
-    assert [path.name for path in (toy / log).parent.iterdir()] == [log.name]
+    assert f"1/2 train_mlp.learning_rate=5.0: {FAILURE}; log: {FAILED_LOG}\n" in done.stderr
+    assert "the loss is NaN or infinite" in (toy / FAILED_LOG).read_text()
+    assert list((toy / FAILED_LOG).parent.iterdir()) == [toy / FAILED_LOG]
     assert experiments_in(toy) == ["train_mlp.learning_rate=0.001"]
     assert "train_mlp.learning_rate=0.001" in done.stdout
     assert "2 experiments, 1 to run" in run_in(toy, *command, ok=False).stderr
 
 
 @pytest.mark.slow
-def test_fixed_settings_are_in_every_experiment(toy: Path) -> None:
+def test_fixed_settings_apply_to_every_experiment(toy: Path) -> None:
     run_in(toy, "rubro", "sweep", "seed=1", "-S", "train_mlp.hidden_sizes=[8,4]")
     [name] = experiments_in(toy)
     assert name == "seed=1,train_mlp.hidden_sizes=8+4"
@@ -110,64 +102,63 @@ def test_fixed_settings_are_in_every_experiment(toy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "facts"),
     [
-        (["seed=1,many"], "seed: input should be a valid integer"),
-        (["seed"], "seed: not of the form KEY=VALUE,VALUE..."),
-        (["train_mlp.droput=0.1"], "train_mlp.droput: unknown key; did you mean 'dropout'?"),
-        (["seed=[1"], "seed=[1: "),
+        (["seed=1,many"], "seed: .* integer"),
+        (["seed"], "seed: .* KEY=VALUE,VALUE..."),
+        (["train_mlp.droput=0.1"], "train_mlp.droput: .* 'dropout'"),
+        (["seed=[1"], r"seed=\[1: "),
         (["seed=1", "-S", "subset=2"], "subset: "),
-        (["seed=1", "-m", "test.mlp.los"], "test.mlp.los: no such metric; did you mean"),
+        (["seed=1", "-m", "test.mlp.los"], "test.mlp.los: .* test.mlp.loss"),
     ],
 )
-def test_a_wrong_setting_is_one_message_before_anything_runs(
-    toy: Path, settings: list[str], message: str
+def test_a_wrong_setting_is_an_error_before_anything_runs(
+    toy: Path, settings: list[str], facts: str
 ) -> None:
     done = run_in(toy, "rubro", "sweep", *settings, ok=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {message}")
+    assert re.match(f"error: {facts}", done.stderr)
     assert len(done.stderr.splitlines()) == 1
     assert experiments_in(toy) == []
 
 
-def test_a_missing_package_is_one_message(toy: Path) -> None:
-    # None in sys.modules is how Python itself marks a module that cannot be imported.
-    script = "import sys; sys.modules[{!r}] = None; from rubro.cli import app; app()"
-    (toy / "space.yaml").write_text(SPACE)
-    for package, command, extras in (
+@pytest.mark.parametrize(
+    ("package", "command", "extras"),
+    [
         ("yaml", ["compare"], "train"),
         ("dvc", ["sweep", "seed=1"], "train"),
         ("optuna", ["search", "space.yaml"], "train,search"),
-    ):
-        done = run_in(toy, sys.executable, "-c", script.format(package), *command, ok=False)
-        assert done.returncode == 2
-        needs = f"error: rubro {command[0]} needs {package}, which is not installed: "
-        assert done.stderr.startswith(needs)
-        assert done.stderr.endswith(f"pip install 'rubro[{extras}]'\n")
+    ],
+)
+def test_a_missing_package_is_an_error(
+    toy: Path, space: Path, package: str, command: list[str], extras: str
+) -> None:
+    # Python cannot import a module that is None in sys.modules.
+    script = f"import sys; sys.modules[{package!r}] = None; from rubro.cli import app; app()"
+    done = run_in(toy, sys.executable, "-c", script, *command, ok=False)
+    assert done.returncode == 2
+    assert re.match(f"error: rubro {command[0]} .*{package}", done.stderr)
+    assert f"pip install 'rubro[{extras}]'" in done.stderr
 
 
 # Searches
 
 
 @pytest.mark.slow
-def test_a_search_finds_a_better_setting_that_one_command_applies(toy: Path, space: Path) -> None:
+def test_the_printed_command_applies_the_best_trial(toy: Path, space: Path) -> None:
     done = run_in(toy, "rubro", "search", space.name, "--trials", "4")
     assert len(experiments_in(toy)) == 4
     *_, command = done.stderr.splitlines()
     best, *_ = compared(toy, "--each")
-    assert command == f"The best on validation: dvc exp apply {best['experiments'][0]}"
-    assert set(best["changed"]) <= {
-        "train_mlp.dropout",
-        "train_mlp.batch_size",
-        "train_mlp.hidden_sizes",
-    }
+    assert command.endswith(f": dvc exp apply {best['experiments'][0]}")
+    assert best["changed"].keys() <= {line.partition(":")[0] for line in SPACE.splitlines()}
     run_in(toy, *command.partition(": ")[2].split())
     [row] = [row for row in compared(toy) if row["experiments"] == best["experiments"]]
     assert row["metrics"] == best["metrics"]
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_ends_as_one_that_is_not(
+def test_a_killed_search_resumes_with_the_same_trials(
     toy: Path, space: Path, committed_toy: Path, tmp_path: Path
 ) -> None:
     command = ["rubro", "search", space.name, "--trials", "3"]
@@ -188,7 +179,7 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(
         states = [state for (state,) in database.execute("SELECT state FROM trials")]
     assert states == ["COMPLETE"] * 3
     assert "3/3" in done.stderr
-    # The same trials as without the interruption, and as with a later wish for more.
+    # An uninterrupted search has the same trials, also if some of them were requested later.
     whole = tmp_path / "whole"
     run_in(tmp_path, "cp", "-r", str(committed_toy), str(whole))
     (whole / space.name).write_text(SPACE)
@@ -201,63 +192,57 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_is_no_end_of_the_search(toy: Path) -> None:
+def test_a_search_continues_after_a_failed_trial(toy: Path) -> None:
     (toy / "rates.yaml").write_text("train_mlp.learning_rate: {choices: [0.001, 5.0]}\n")
     done = run_in(toy, "rubro", "search", "rates.yaml", "--trials", "6", ok=False)
     assert done.returncode == 3
     assert experiments_in(toy) == ["train_mlp.learning_rate=0.001"]
-    assert "failed: the loss is NaN or infinite" in done.stderr
-    assert (toy / ".rubro/logs/train_mlp.learning_rate=5.0.log").is_file()
+    assert FAILURE in done.stderr
+    assert (toy / FAILED_LOG).is_file()
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("space_text", "options", "facts"),
     [
-        (["-m", "test.mlp.balanced_accuracy"], "a search chooses, so it needs a metric on valid"),
-        (["-m", "validation.mpl.loss"], "no such metric; did you mean validation.mlp.loss"),
-        (["-S", "seed=many"], "seed: input should be a valid integer"),
+        (SPACE, ["-m", "test.mlp.loss"], "--metric test.mlp.loss: .*validation.ensemble.balanced_"),
+        (SPACE, ["-m", "validation.mpl.loss"], "validation.mpl.loss: .* validation.mlp.loss"),
+        (SPACE, ["-S", "seed=many"], "seed: .* integer"),
+        ("train_mlp.dropout: {low: 0.5, high: 1.5}", [], "space.yaml: train_mlp.dropout: .* 1"),
     ],
 )
-def test_a_wrong_option_is_one_message(
-    toy: Path, space: Path, options: list[str], message: str
+def test_a_wrong_option_or_space_is_an_error_before_anything_runs(
+    toy: Path, space: Path, space_text: str, options: list[str], facts: str
 ) -> None:
+    space.write_text(space_text)
     done = run_in(toy, "rubro", "search", space.name, *options, ok=False)
     assert done.returncode == 2
-    assert message in done.stderr
+    assert re.match(f"error: {facts}", done.stderr)
     assert experiments_in(toy) == []
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "facts"),
     [
-        ("train_mlp.dropout: {low: 0.5, high: 0.1}", "train_mlp.dropout: low must be below high"),
-        ("train_mlp.dropout: {low: 0.5}", "each key needs low and high"),
-        ("train_mlp.dropout: 0.5", "each key needs low and high"),
-        ("train_mlp.dropout: {choices: []}", "at least 1 item"),
+        ("train_mlp.dropout: {low: 0.5, high: 0.1}", "train_mlp.dropout: low .* high"),
+        ("train_mlp.dropout: {low: 0, high: 0.1, log: true}", "train_mlp.dropout: low .* log"),
+        ("train_mlp.dropout: {low: 0.5}", "train_mlp.dropout: .* low and high"),
+        ("train_mlp.dropout: {low: 0.5, choices: [1]}", "train_mlp.dropout: choices .* low"),
+        ("train_mlp.dropout: {low: null, high: 1}", "train_mlp.dropout: "),
+        ("train_mlp.dropout: 0.5", "train_mlp.dropout: .* low and high"),
+        ("train_mlp.dropout: {choices: []}", "train_mlp.dropout: .* at least 1 item"),
         ("{", "not valid YAML"),
-        ("{}", "no keys to search over"),
+        ("{}", "no keys"),
     ],
 )
-def test_a_wrong_space_is_one_message(content: str, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_space_is_an_error(content: str, facts: str, tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(content)
-    with pytest.raises(ParamsError) as error:
+    with pytest.raises(ParamsError, match=f"^{re.escape(str(path))}: {facts}"):
         read_space(path)
-    assert str(error.value).startswith(f"{path}: ")
-    assert message in str(error.value)
-
-
-def test_a_space_that_params_yaml_does_not_allow_runs_nothing(toy: Path) -> None:
-    (toy / "wrong.yaml").write_text("train_mlp.dropout: {low: 0.5, high: 1.5}\n")
-    done = run_in(toy, "rubro", "search", "wrong.yaml", ok=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(
-        "error: wrong.yaml: train_mlp.dropout: input should be less than 1"
-    )
 
 
 @pytest.mark.parametrize("text", ["categoría de rubro", "a, b", 'the "best"', "null", "plain"])
-def test_a_setting_of_a_trial_is_the_same_for_dvc_and_for_the_project(
+def test_dvc_and_the_project_read_the_same_value_from_a_setting(
     text: str, project_root: Path
 ) -> None:
     setting = format_setting("data.title_column", text)
@@ -266,10 +251,11 @@ def test_a_setting_of_a_trial_is_the_same_for_dvc_and_for_the_project(
     assert override.value() == text
 
 
-def test_the_spaces_of_the_project_are_valid(project_root: Path) -> None:
-    spaces = list((project_root / "spaces").glob("*.yaml"))
+def test_the_spaces_of_the_project_are_valid(
+    project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project_root)
+    spaces = list(Path("spaces").glob("*.yaml"))
     assert spaces
     for path in spaces:
-        for key, values in read_space(path).items():
-            for value in values.ends:
-                with_settings(project_root / "params.yaml", [format_setting(key, value)])
+        assert read_space(path)

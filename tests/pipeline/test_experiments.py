@@ -1,4 +1,4 @@
-"""Experiments with the real dvc: what a changed knob reruns, queues, copies, presets."""
+"""Tests of DVC experiments: the stages that they rerun, queues, copies and presets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytest_plugins = ["support.tiny_project"]
 
 @pytest.fixture
 def dvc(project: Path) -> Run:
-    """Run dvc in the project."""
+    """Function that runs DVC in the project."""
     return lambda *arguments, **options: run_in(project, "dvc", *arguments, **options)
 
 
@@ -32,44 +32,56 @@ def read(project: Path, name: str) -> Any:
 
 
 def epochs_trained(project: Path, model: str) -> int:
-    """Number of rows of a learning curve."""
+    """Return the number of rows of a learning curve."""
     folder = project / "metrics" / "curves" / model / "plots" / "metrics" / "train"
     return len((folder / "loss.tsv").read_text().splitlines()) - 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_an_experiment_with_one_epoch_reruns_what_it_must_and_compares(
-    project: Path, dvc: Run, model: str
+def test_an_experiment_reruns_the_dependent_stages_and_can_be_compared(
+    project: Path, dvc: Run
 ) -> None:
-    name = f"short-{model}"
-    done = dvc("exp", "run", "--name", name, "-S", f"train_{model}.max_epochs=1")
-    assert stages_run(done) == [f"train_{model}", "ensemble", "evaluate"]
-    assert epochs_trained(project, model) == 1
+    done = dvc("exp", "run", "--name", "short", "-S", "train_mlp.max_epochs=1")
+    assert stages_run(done) == ["train_mlp", "ensemble", "evaluate"]
+    assert epochs_trained(project, "mlp") == 1
     diff = json.loads(dvc("params", "diff", "--json", "HEAD").stdout)
-    assert diff == {"params.yaml": {f"train_{model}.max_epochs": {"old": 3, "new": 1, "diff": -2}}}
+    assert diff == {"params.yaml": {"train_mlp.max_epochs": {"old": 3, "new": 1, "diff": -2}}}
     changed = json.loads(dvc("metrics", "diff", "--json", "HEAD").stdout)
-    assert changed[f"metrics/train_{model}.json"]["last.epoch"] == {"old": 2, "new": 0, "diff": -2}
-    assert f"test.{model}.loss" in changed["metrics/evaluate.json"]
+    assert changed["metrics/train_mlp.json"]["last.epoch"] == {"old": 2, "new": 0, "diff": -2}
+    assert "test.mlp.loss" in changed["metrics/evaluate.json"]
     assert any(name.startswith("weights.") for name in changed["metrics/ensemble.json"])
-    other = {"mlp": "cnn", "cnn": "mlp"}[model]
-    assert not {"metrics/subset.json", f"metrics/train_{other}.json"} & set(changed)
-    assert not any(key.startswith(f"test.{other}.") for key in changed["metrics/evaluate.json"])
-    shown = json.loads(dvc("exp", "show", "--json").stdout)
-    assert name in json.dumps(shown)
+    assert not {"metrics/subset.json", "metrics/train_cnn.json"} & set(changed)
+    assert not any(key.startswith("test.cnn.") for key in changed["metrics/evaluate.json"])
+    assert '"short"' in dvc("exp", "show", "--json").stdout
     plots = dvc("plots", "diff", "HEAD", "workspace", "--out", "plots")
     page = project / "plots" / "index.html"
     assert str(page) in plots.stdout
-    assert f"{model.upper()}: balanced accuracy" in page.read_text()
+    assert "MLP: balanced accuracy" in page.read_text()
     run_in(project, "git", "checkout", "--quiet", ".")
-    assert stages_run(dvc("repro")) == []  # the cache brings the first run back
+    assert stages_run(dvc("repro")) == []  # the cache restores the first run
 
 
 @pytest.mark.slow
-def test_a_changed_knob_of_the_svm_trains_no_network(project: Path, dvc: Run) -> None:
-    done = dvc("exp", "run", "-S", "train_svm.smallest_weight=1000")
+def test_experiments_rerun_only_the_stages_that_depend_on_a_setting(
+    project: Path, dvc: Run
+) -> None:
+    assert stages_run(dvc("exp", "run", "-S", "evaluate.mistakes=3")) == ["evaluate"]
+    mistakes = (project / "metrics/evaluation/test/mlp/mistakes.csv").read_text().splitlines()
+    assert len(mistakes) == 1 + 3
+
+    # An ensemble of one member equals its member.
+    done = dvc("exp", "run", "-S", "ensemble.members=[svm]")
+    assert stages_run(done) == ["ensemble", "evaluate"]
+    assert read(project, "ensemble")["weights"] == {"svm": 1.0}
+    for split in read(project, "evaluate").values():
+        assert split["ensemble"] == split["svm"]
+    names = {file.name for file in (project / "models" / "ensemble").iterdir()}
+    assert names == {"model.json", "vocabulary.json", "svm.safetensors"}
+
+    # All weights of the SVM are below the threshold, and the models still predict.
+    settings = "-S", "train_svm.smallest_weight=1000", "-S", "ensemble.members=[mlp,cnn,svm]"
+    done = dvc("exp", "run", *settings)
     assert stages_run(done) == ["train_svm", "ensemble", "evaluate"]
-    # No weight is left, and the models still predict.
     assert read(project, "train_svm")["weights"] == 0
     titles = ["Zapatillas Running Talle 42", "silla"]
     assert len(set(Classifier.load(project / "models" / "svm").predict(titles))) == 1
@@ -77,10 +89,10 @@ def test_a_changed_knob_of_the_svm_trains_no_network(project: Path, dvc: Run) ->
 
 
 @pytest.mark.slow
-def test_where_the_outputs_of_the_commit_were_never_made_experiments_follow_one_another(
+def test_experiments_reuse_each_other_if_the_outputs_of_the_commit_are_not_cached(
     project: Path, dvc: Run
 ) -> None:
-    # As in a new clone: dvc.lock names outputs that no cache has.
+    # As in a new clone, the outputs in dvc.lock are in no cache.
     run_in(project, "make", "clean")
     shutil.rmtree(project / ".dvc" / "cache")
     change = "train_svm.C=0.5"
@@ -94,34 +106,14 @@ def test_where_the_outputs_of_the_commit_were_never_made_experiments_follow_one_
     assert stages_run(done) == ["ensemble", "evaluate"]
 
 
-@pytest.mark.slow
-def test_an_ensemble_of_one_member_is_that_model(project: Path, dvc: Run) -> None:
-    done = dvc("exp", "run", "-S", "ensemble.members=[svm]")
-    assert stages_run(done) == ["ensemble", "evaluate"]
-    assert read(project, "ensemble")["weights"] == {"svm": 1.0}
-    for split in read(project, "evaluate").values():
-        assert split["ensemble"] == split["svm"]
-    folder = project / "models" / "ensemble"
-    names = {file.name for file in folder.iterdir()}
-    assert names == {"model.json", "vocabulary.json", "svm.safetensors"}
-
-
-@pytest.mark.slow
-def test_a_changed_knob_of_the_evaluation_trains_nothing(project: Path, dvc: Run) -> None:
-    done = dvc("exp", "run", "-S", "evaluate.mistakes=3")
-    assert stages_run(done) == ["evaluate"]
-    mistakes = (project / "metrics/evaluation/test/mlp/mistakes.csv").read_text().splitlines()
-    assert len(mistakes) == 1 + 3
-
-
 def experiment(project: Path, name: str) -> str:
-    """The Git reference of an experiment."""
+    """Return the Git reference of an experiment."""
     refs = run_in(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
     return next(ref for ref in refs.splitlines() if ref.endswith(f"/{name}"))
 
 
 @pytest.mark.slow
-def test_an_experiment_in_a_copy_reads_titles_elsewhere_by_their_absolute_path(
+def test_an_experiment_in_a_copy_needs_the_absolute_path_of_external_titles(
     project: Path, dvc: Run
 ) -> None:
     titles = project.parent / "titles"
@@ -129,7 +121,6 @@ def test_an_experiment_in_a_copy_reads_titles_elsewhere_by_their_absolute_path(
     command = ["exp", "run", "--temp", "--name", "elsewhere"]
     done = dvc(*command, "-S", "data.path=../titles", "subset", ok=False)
     assert done.returncode != 0
-    assert "failed to reproduce 'subset'" in done.stderr
     assert f"No such file or directory: '{project}/.dvc/tmp/exps/" in done.stderr
     dvc(*command, "-S", f"data.path={titles}", "subset")
     lock = run_in(project, "git", "show", f"{experiment(project, 'elsewhere')}:dvc.lock").stdout
@@ -140,7 +131,9 @@ def test_an_experiment_in_a_copy_reads_titles_elsewhere_by_their_absolute_path(
 
 
 @pytest.mark.slow
-def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path, dvc: Run) -> None:
+def test_a_queued_experiment_runs_the_code_of_the_time_when_it_was_queued(
+    project: Path, dvc: Run
+) -> None:
     source = project / "stages" / "evaluate.py"
     before = source.read_text()
     kind = "metrics: dict[str, dict[str, Any]] = "
@@ -172,7 +165,7 @@ def test_an_experiment_killed_in_its_copy_resumes_from_its_checkpoint(
             assert process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-    # Another cache, so that nothing of the one comes from the other.
+    # A copy has a cache of its own, so that neither run can reuse outputs of the other.
     uninterrupted = Path(shutil.copytree(first_project, tmp_path / "other", symlinks=True))
     locks = []
     for folder in (project, uninterrupted):
@@ -185,39 +178,39 @@ def test_an_experiment_killed_in_its_copy_resumes_from_its_checkpoint(
 
 
 @pytest.mark.slow
-def test_experiments_that_run_at_the_same_time_give_what_each_gives_alone(
+def test_concurrent_experiments_have_the_same_outputs_as_sequential_ones(
     first_project: Path, tmp_path: Path
 ) -> None:
-    together, alone = tmp_path / "together", tmp_path / "alone"
+    concurrent, sequential = tmp_path / "concurrent", tmp_path / "sequential"
     settings = {"shorter": "max_epochs=2", "smoother": "label_smoothing=0.2"}
     options = {name: ["--name", name, "-S", f"train_mlp.{s}"] for name, s in settings.items()}
-    for folder in (together, alone):
+    for folder in (concurrent, sequential):
         shutil.copytree(first_project, folder, symlinks=True)
     for name in settings:
-        run_in(together, "dvc", "exp", "run", "--queue", *options[name])
-        run_in(alone, "dvc", "exp", "run", "--temp", *options[name])
-    # The workers inherit its output, which nobody must wait for.
+        run_in(concurrent, "dvc", "exp", "run", "--queue", *options[name])
+        run_in(sequential, "dvc", "exp", "run", "--temp", *options[name])
+    # The workers keep the output streams open, so that waiting for their end would block.
     subprocess.run(
         ["dvc", "queue", "start", "--jobs", "2"],
-        cwd=together,
+        cwd=concurrent,
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=True,
     )
-    most_running = 0
+    max_running = 0
     for _ in range(300):
-        status = run_in(together, "dvc", "queue", "status").stdout
-        most_running = max(most_running, status.count("Running"))
+        status = run_in(concurrent, "dvc", "queue", "status").stdout
+        max_running = max(max_running, status.count("Running"))
         if not re.search("Queued|Running", status):
             break
     assert status.count("Success") == 2, status
-    assert most_running == 2
+    assert max_running == 2
     for name in settings:
-        # dvc.lock, which holds a hash of each output, and the metrics.
+        # The trees contain dvc.lock, with a hash of each output, and the metrics.
         trees = [
             run_in(folder, "git", "rev-parse", f"{experiment(folder, name)}^{{tree}}").stdout
-            for folder in (together, alone)
+            for folder in (concurrent, sequential)
         ]
         assert trees[0] == trees[1]
 

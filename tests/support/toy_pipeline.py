@@ -1,6 +1,6 @@
-"""A pipeline of one stage that scores params.yaml in no time, in a repository, as a fixture.
+"""Fixtures with a repository whose pipeline computes its metrics from params.yaml in no time.
 
-A test file takes it with `pytest_plugins = ["support.toy_pipeline"]`.
+A test file uses them with `pytest_plugins = ["support.toy_pipeline"]`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ stages:
       - metrics/evaluate.json:
           cache: false
 """
-# The best dropout of the MLP is 0.5, a larger seed is better by a thousandth, and a large learning
-# rate fails.
+# The best dropout of the MLP is 0.5, each next seed is better by a thousandth, and a learning rate
+# above 1 fails.
 STAGE = """
 import json, sys
 from pathlib import Path
@@ -50,7 +50,7 @@ Path("metrics/evaluate.json").write_text(json.dumps({"validation": scores, "test
 
 @pytest.fixture(scope="module")
 def committed_toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository after its first run."""
+    """A repository after its first `dvc repro`, read-only."""
     folder = tmp_path_factory.mktemp("toy")
     for name in ("params.yaml", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)

@@ -47,6 +47,6 @@ def main(
         typer.Option("--all-commits", "-A", help="Show experiments of other commits too."),
     ] = False,
 ) -> None:
-    from rubro.experiments.compare import Options, compare
+    from rubro.experiments.compare import compare
 
-    compare(Options(names or [], metric or [], sort, format, each, all_commits))
+    compare(names, metric, sort, format, each, all_commits)

@@ -40,6 +40,6 @@ def main(
     ] = "validation.ensemble.balanced_accuracy",
     fixed: options.FixedSettings = None,
 ) -> int:
-    from rubro.experiments.search import Options, search
+    from rubro.experiments.search import search
 
-    return search(Options(space, trials, metric, fixed or []))
+    return search(space, trials, metric, fixed or [])

@@ -32,6 +32,6 @@ def main(
     fixed: options.FixedSettings = None,
     metric: options.Metrics = None,
 ) -> int:
-    from rubro.experiments.sweep import Options, sweep
+    from rubro.experiments.sweep import sweep
 
-    return sweep(Options(settings, fixed or [], metric or []))
+    return sweep(settings, fixed or [], metric)

@@ -1,4 +1,4 @@
-"""The `rubro compare` command: experiments side by side, seeds as mean and deviation."""
+"""The `rubro compare` command: a table of experiments, averaged over seeds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import Any
 
 from rubro.base.console import say
 from rubro.base.errors import ParamsError
+from rubro.base.metric_names import lower_is_better
 from rubro.experiments.dvc_experiments import (
-    LAST_COMMIT,
     Experiment,
     format_setting,
     read_experiments,
@@ -27,139 +27,137 @@ from rubro.experiments.dvc_experiments import (
 
 SELECTION_METRIC = "validation.ensemble.balanced_accuracy"
 DEFAULT_METRICS = (SELECTION_METRIC, "test.ensemble.balanced_accuracy")
-_LESS_IS_BETTER = ("loss", "ece", "ece_before_calibration", "model_megabytes", "parameters")
-_MOST_CHANGES = 6
-_LEAST_WIDTH = 20
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of `rubro compare`.
-
-    Attributes:
-        patterns: Names of experiments, with wildcards; none = all.
-        metrics: Names of metrics, with wildcards in place of their parts; none = DEFAULT_METRICS.
-        sort: Name of the metric to sort by; None = the first one shown.
-        format: "table", "csv" or "json".
-        each: Whether seeds stay apart.
-        all_commits: Whether experiments of other commits are shown too.
-    """
-
-    patterns: Sequence[str] = ()
-    metrics: Sequence[str] = ()
-    sort: str | None = None
-    format: str = "table"
-    each: bool = False
-    all_commits: bool = False
+_MAX_CHANGES = 6
+_MIN_WIDTH = 20
 
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Experiments that differ in nothing but their seed.
+    """Experiments that differ only in their seed.
 
     Attributes:
         experiments: Experiments, sorted by seed.
-        changes: Values that are not those of the last commit, by dotted key; without the seed where
+        params: Parameters that differ from the last commit, by dotted key; without the seed if
             there are several experiments.
-        files: Files of code and data that are not those of the last commit.
+        files: Code and data files that differ from the last commit.
     """
 
     experiments: list[Experiment]
-    changes: dict[str, Any]
+    params: dict[str, Any]
     files: list[str]
 
     def values(self, metric: str) -> list[float]:
-        """Return a metric of each experiment that has it."""
-        return [
-            experiment.metrics[metric]
-            for experiment in self.experiments
-            if metric in experiment.metrics
-        ]
+        """Return the value of a metric in each experiment that has it."""
+        return [one.metrics[metric] for one in self.experiments if metric in one.metrics]
+
+    def changes(self) -> list[str]:
+        """Return a text for each changed parameter, then for each changed file."""
+        settings = [format_setting(key, value) for key, value in self.params.items()]
+        return [*settings, *(f"{path} edited" for path in self.files)]
 
 
-def compare(options: Options) -> None:
-    """Print the experiments of the last commit, best first.
+def compare(
+    patterns: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    sort: str | None = None,
+    output_format: str = "table",
+    each: bool = False,
+    all_commits: bool = False,
+) -> None:
+    """Print the last commit and its experiments to standard output, best first.
+
+    Args:
+        patterns: Names of experiments, with wildcards; None = all.
+        metrics: Names of metrics, with wildcards; None = DEFAULT_METRICS.
+        sort: Name of the metric to sort by; None = the first one shown.
+        output_format: "table", "csv" or "json".
+        each: Whether to print each seed separately.
+        all_commits: Whether to include the experiments of other commits.
 
     Raises:
         DataError: There is no Git repository here.
-        ParamsError: No experiment has a metric, or a name, that is asked for.
+        ParamsError: An experiment or a metric does not exist.
     """
-    last, experiments = read_experiments(options.all_commits)
-    chosen = _chosen(experiments, options.patterns)
+    last, experiments = read_experiments(all_commits)
     if not experiments:
         say(
-            "No experiment of the last commit yet (--all-commits shows others). One would be: "
-            "dvc exp run -S train_cnn.dropout=0.4"
+            "The last commit has no experiments (--all-commits shows experiments of other commits). "
+            "To run one: dvc exp run -S train_cnn.dropout=0.4"
         )
-    print_experiments(last, chosen, options)
-
-
-def print_experiments(
-    last: Experiment, experiments: Sequence[Experiment], options: Options
-) -> None:
-    """Print experiments beside the last commit, to standard output.
-
-    Args:
-        last: The last commit.
-        experiments: Experiments.
-        options: Metrics, order and form.
-
-    Raises:
-        ParamsError: No experiment has a metric that is asked for.
-    """
+    if patterns is not None:
+        names = [experiment.name for experiment in experiments]
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ParamsError(f"{pattern}: no such experiment; {_hint(pattern, names)}")
+        experiments = [
+            experiment
+            for experiment in experiments
+            if any(fnmatchcase(experiment.name, pattern) for pattern in patterns)
+        ]
     known = list(dict.fromkeys(name for one in (last, *experiments) for name in one.metrics))
-    metrics = expand_metrics(options.metrics, known) if options.metrics else list(DEFAULT_METRICS)
-    [sort] = expand_metrics([options.sort], known) if options.sort else metrics[:1]
-    rows = [SeedGroup([last], {}, []), *group_by_seed(last, experiments, options.each)]
-    rows.sort(key=lambda row: _rank(row, sort))
-    if options.format == "json":
-        print(json.dumps([_record(row, metrics) for row in rows], ensure_ascii=False, indent=1))
-    elif options.format == "csv":
-        _write_csv(rows, metrics)
+    shown = expand_metrics(metrics, known) if metrics else list(DEFAULT_METRICS)
+    sort_metric = expand_metrics([sort], known)[0] if sort else shown[0]
+
+    def rank(group: SeedGroup) -> tuple[bool, float]:
+        values = group.values(sort_metric)
+        mean = statistics.mean(values) if values else 0.0
+        return not values, mean if lower_is_better(sort_metric) else -mean
+
+    groups = [SeedGroup([last], {}, []), *_group_by_seed(last, experiments, each)]
+    groups.sort(key=rank)
+    if output_format == "json":
+        records = [_record(group, shown) for group in groups]
+        print(json.dumps(records, ensure_ascii=False, indent=1))
+    elif output_format == "csv":
+        _write_csv(groups, shown)
     else:
-        _print_table(rows, metrics)
-        if any(not row.values(metric) for row in rows for metric in metrics):
+        _print_table(groups, shown)
+        if any(not group.values(metric) for group in groups for metric in shown):
             say("\n-: not every stage has run with these settings")
-        _say_how_to_use_the_best(rows, sort)
+        best = groups[0].experiments[0]
+        on_validation = sort_metric.startswith("validation.") and sort_metric in best.metrics
+        if len(groups) > 1 and on_validation:
+            if best is last:
+                say("\nNo experiment is better on validation than the last commit.")
+            else:
+                say(f"\nThe best on validation: dvc exp apply {shlex.quote(best.name)}")
 
 
-def group_by_seed(
-    last: Experiment, experiments: Sequence[Experiment], each: bool = False
+def _group_by_seed(
+    last: Experiment, experiments: Sequence[Experiment], each: bool
 ) -> list[SeedGroup]:
-    """Return a row for all experiments that differ in nothing but their seed.
+    """Group the experiments that differ only in their seed, or put each in a group of its own."""
 
-    Args:
-        last: The last commit.
-        experiments: Experiments.
-        each: Whether seeds stay apart.
-    """
+    def all_but_seed(experiment: Experiment) -> str:
+        params = {key: value for key, value in experiment.params.items() if key != "seed"}
+        return json.dumps([params, experiment.files], sort_keys=True) + experiment.name * each
 
-    def alike(experiment: Experiment) -> str:
-        others = {key: value for key, value in experiment.params.items() if key != "seed"}
-        return json.dumps([others, experiment.files], sort_keys=True) + experiment.name * each
-
-    rows = []
-    for _, group in groupby(sorted(experiments, key=alike), key=alike):
-        members = sorted(group, key=lambda experiment: (experiment.seed, experiment.name))
-        changes = members[0].changes(last)
-        if len(members) > 1:
-            changes.pop("seed", None)
-        rows.append(SeedGroup(members, changes, [path for path, _ in members[0].files]))
-    return rows
+    groups = []
+    for _, members in groupby(sorted(experiments, key=all_but_seed), key=all_but_seed):
+        group = sorted(members, key=lambda experiment: (experiment.seed, experiment.name))
+        params = {
+            key: value
+            for key, value in group[0].params.items()
+            if key not in last.params or value != last.params[key]
+        }
+        if len(group) > 1:
+            params.pop("seed", None)
+        groups.append(SeedGroup(group, params, [path for path, _ in group[0].files]))
+    return groups
 
 
 def expand_metrics(patterns: Iterable[str], known: list[str]) -> list[str]:
-    """Return the names of metrics that patterns describe.
+    """Return the names of the metrics that match the patterns.
 
     >>> expand_metrics(["test.*.ece"], ["test.mlp.ece", "test.cnn.ece", "test.cnn.loss"])
     ['test.mlp.ece', 'test.cnn.ece']
 
     Args:
-        patterns: Names with wildcards in place of their parts.
+        patterns: Dotted names; a wildcard matches within one part of a name.
         known: Names of all metrics.
 
     Raises:
-        ParamsError: A pattern describes none.
+        ParamsError: A pattern matches no metric.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
@@ -175,57 +173,12 @@ def expand_metrics(patterns: Iterable[str], known: list[str]) -> list[str]:
     return list(found)
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether the least value of a metric is its best.
+def mean_and_deviation(values: list[float]) -> dict[str, Any] | None:
+    """Return the mean, the standard deviation and the values themselves, or None without values.
 
     Args:
-        metric: Name of a metric.
+        values: Values of a metric; a single value has the deviation None.
     """
-    return metric.split(".")[-1] in _LESS_IS_BETTER
-
-
-def _chosen(experiments: list[Experiment], patterns: Sequence[str]) -> list[Experiment]:
-    """Return the experiments whose name one of the patterns describes; without patterns, all."""
-    for pattern in patterns:
-        if not any(fnmatchcase(experiment.name, pattern) for experiment in experiments):
-            names = [experiment.name for experiment in experiments]
-            raise ParamsError(f"{pattern}: no such experiment; {_hint(pattern, names)}")
-    return [
-        experiment
-        for experiment in experiments
-        if not patterns or any(fnmatchcase(experiment.name, pattern) for pattern in patterns)
-    ]
-
-
-def _hint(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"known: {', '.join(known[:12]) or 'none'}"
-
-
-def _rank(row: SeedGroup, metric: str) -> tuple[bool, float]:
-    """Return what sorts rows: the best first, those without the metric last."""
-    values = row.values(metric)
-    if not values:
-        return True, 0.0
-    mean = statistics.mean(values)
-    return False, mean if lower_is_better(metric) else -mean
-
-
-def _record(row: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
-    """Return a row for JSON."""
-    return {
-        "experiments": [experiment.name for experiment in row.experiments],
-        "changed": row.changes,
-        "changed_files": row.files,
-        "seeds": [experiment.seed for experiment in row.experiments],
-        "metrics": {metric: mean_and_deviation(row.values(metric)) for metric in metrics},
-    }
-
-
-def mean_and_deviation(values: list[float]) -> dict[str, Any] | None:
-    """Return mean, standard deviation and values; None of no values."""
     if not values:
         return None
     return {
@@ -235,49 +188,71 @@ def mean_and_deviation(values: list[float]) -> dict[str, Any] | None:
     }
 
 
-def _write_csv(rows: list[SeedGroup], metrics: Sequence[str]) -> None:
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known: {', '.join(known[:12]) or 'none'}"
+
+
+def _record(group: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
+    """Return a group of experiments as an object for JSON."""
+    return {
+        "experiments": [experiment.name for experiment in group.experiments],
+        "changed": group.params,
+        "changed_files": group.files,
+        "seeds": [experiment.seed for experiment in group.experiments],
+        "metrics": {metric: mean_and_deviation(group.values(metric)) for metric in metrics},
+    }
+
+
+def _write_csv(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    of_metrics = [column for name in metrics for column in (name, f"{name}.deviation")]
-    writer.writerow(["experiments", "changed", "seeds", *of_metrics])
-    for row in rows:
-        spreads = [mean_and_deviation(row.values(metric)) or {} for metric in metrics]
-        numbers = [each.get(key) for each in spreads for key in ("mean", "deviation")]
-        names = " ".join(experiment.name for experiment in row.experiments)
-        seeds = " ".join(str(experiment.seed) for experiment in row.experiments)
-        writer.writerow([names, " ".join(_changed(row)), seeds, *numbers])
+    columns = [column for name in metrics for column in (name, f"{name}.deviation")]
+    writer.writerow(["experiments", "changed", "seeds", *columns])
+    for group in groups:
+        record = _record(group, metrics)
+        spreads = [spread or {} for spread in record["metrics"].values()]
+        numbers = [spread.get(key) for spread in spreads for key in ("mean", "deviation")]
+        lists = record["experiments"], group.changes(), map(str, record["seeds"])
+        writer.writerow([*map(" ".join, lists), *numbers])
 
 
-def _print_table(rows: list[SeedGroup], metrics: Sequence[str]) -> None:
-    """Print rows as a table as wide as the terminal, or of 80 columns where there is none."""
+def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
+    """Print a table as wide as the terminal, or 80 columns wide without a terminal."""
     from rich.table import Table
     from rich.text import Text
 
     from rubro.base.console import output_console, printable
 
     console = output_console()
-    cells = {metric: [_cell(row.values(metric)) for row in rows] for metric in metrics}
-    seeds = [_seeds(row) for row in rows]
-    widths = {
-        name: max(map(len, [*column, *name.replace("_", ".").split(".")]))
-        for name, column in {"seeds": seeds, **cells}.items()
+    columns = {"seeds": [_format_seeds(group) for group in groups]}
+    columns |= {
+        metric: [_format_values(group.values(metric)) for group in groups] for metric in metrics
     }
-    room = max(console.width - sum(2 + width for width in widths.values()), _LEAST_WIDTH)
+    widths = {
+        name: max(map(len, [*cells, *name.replace("_", ".").split(".")]))
+        for name, cells in columns.items()
+    }
+    name_width = max(console.width - sum(2 + width for width in widths.values()), _MIN_WIDTH)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("experiment", vertical="bottom", no_wrap=True, overflow="fold")
     for name, width in widths.items():
         heading = name.replace(".", "\n").replace("_", "\n")
         table.add_column(heading, justify="right", width=width, no_wrap=True)
-    for position, row in enumerate(rows):
-        label = Text("\n".join(_name_lines(printable(row.experiments[0].name), room)))
-        for line in textwrap.wrap(", ".join(_unsaid(row)), room - 2):
+    for group, *cells in zip(groups, *columns.values(), strict=True):
+        # Names break after commas if possible.
+        name = printable(group.experiments[0].name).replace(",", ", ")
+        lines = textwrap.wrap(name, name_width, break_on_hyphens=False)
+        label = Text("\n".join(line.replace(", ", ",") for line in lines))
+        for line in textwrap.wrap(", ".join(_unnamed_changes(group)), name_width - 2):
             label.append(f"\n  {printable(line)}", style="dim")
-        numbers = [column[position] for column in cells.values()]
-        table.add_row(label, seeds[position], *numbers)
+        table.add_row(label, *cells)
     console.print(table)
 
 
-def _cell(values: list[float]) -> str:
-    """Return mean and deviation as text; a dash where there are no values."""
+def _format_values(values: list[float]) -> str:
+    """Return the mean and the standard deviation as text, or a dash without values."""
     if not values:
         return "-"
     mean = statistics.mean(values)
@@ -288,43 +263,20 @@ def _cell(values: list[float]) -> str:
     return f"{mean:,.{digits}f}{deviation}"
 
 
-def _seeds(row: SeedGroup) -> str:
-    """Return the seeds of a row, runs of them as FIRST-LAST."""
-    seeds = sorted({experiment.seed for experiment in row.experiments})
+def _format_seeds(group: SeedGroup) -> str:
+    """Return the seeds of a group as text, with consecutive seeds as FIRST-LAST."""
+    seeds = sorted({experiment.seed for experiment in group.experiments})
     runs = groupby(enumerate(seeds), key=lambda pair: pair[1] - pair[0])
-    numbers = [[seed for _, seed in run] for _, run in runs]
-    shown = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in numbers]
+    ranges = [[seed for _, seed in run] for _, run in runs]
+    shown = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in ranges]
     return ",".join(shown) if len(shown) <= 3 else f"{len(seeds)} seeds"
 
 
-def _unsaid(row: SeedGroup) -> list[str]:
-    """Return what a row changes, unless its name says it; the beginning of a long list."""
-    said = row.experiments[0].name.split(",")
-    if all(setting_in_name(*change) in said for change in row.changes.items()) and not row.files:
+def _unnamed_changes(group: SeedGroup) -> list[str]:
+    """Return the first few changes of a group, or nothing if its name lists all of them."""
+    named = group.experiments[0].name.split(",")
+    if not group.files and all(setting_in_name(*item) in named for item in group.params.items()):
         return []
-    changed = _changed(row)
-    more = [f"{len(changed) - _MOST_CHANGES} more"] if len(changed) > _MOST_CHANGES else []
-    return [*changed[:_MOST_CHANGES], *more]
-
-
-def _changed(row: SeedGroup) -> list[str]:
-    """Return what a row changes, setting by setting, then file by file."""
-    settings = [format_setting(key, value) for key, value in row.changes.items()]
-    return [*settings, *(f"{path} edited" for path in row.files)]
-
-
-def _name_lines(name: str, width: int) -> list[str]:
-    """Return the lines of a name, broken behind commas where that is possible."""
-    lines = textwrap.wrap(name.replace(",", ", "), width, break_on_hyphens=False)
-    return [line.replace(", ", ",") for line in lines]
-
-
-def _say_how_to_use_the_best(rows: list[SeedGroup], sort: str) -> None:
-    """Say on standard error how to apply the first row, if validation has chosen it."""
-    best = rows[0].experiments[0]
-    if len(rows) == 1 or not sort.startswith("validation.") or sort not in best.metrics:
-        return
-    if best.name == LAST_COMMIT:
-        say("\nNo experiment is better on validation than the last commit.")
-    else:
-        say(f"\nThe best on validation: dvc exp apply {shlex.quote(best.name)}")
+    changes = group.changes()
+    more = [f"{len(changes) - _MAX_CHANGES} more"] if len(changes) > _MAX_CHANGES else []
+    return [*changes[:_MAX_CHANGES], *more]

@@ -1,4 +1,7 @@
-"""DVC's experiments, read from Git: `dvc exp show` takes seconds, these few calls of git do not."""
+"""Fast reading of DVC experiments from Git, and naming of experiments.
+
+`dvc exp show` takes seconds; reading the same data takes only a few Git commands.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from rubro.base.yaml_files import parse_yaml
 from rubro.experiments.dvc_lock import ran_with
 from rubro.experiments.git import git
 
-# Files of metrics; names of metrics in evaluate.json stand alone, others follow that of their file.
+# Metrics files, without folder and suffix. Metrics of the first one have no prefix; the names of
+# other metrics begin with their file name.
 METRIC_FILES = (
     "evaluate",
     "subset",
@@ -24,13 +28,13 @@ METRIC_FILES = (
     "train_cnn",
     "ensemble",
 )
-# What besides params.yaml decides the outcome of an experiment.
+# Files that change the outcome of an experiment, in addition to params.yaml.
 CODE = ("src", "stages", "dvc.yaml", "data")
 LAST_COMMIT = "last commit"
 _EXPERIMENTS = "refs/exps"
-# DVC's own references to what runs and to what was stashed are no experiments.
+# DVC also keeps references to running and stashed experiments, which this pattern excludes.
 _REFERENCE = re.compile(_EXPERIMENTS + r"/[0-9a-f]{2}/[0-9a-f]{38}/([^/]+)")
-_LONGEST_NAME = 100
+_MAX_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,12 @@ class Experiment:
     """An experiment, or the last commit.
 
     Attributes:
-        name: Name by which DVC knows it.
+        name: Name of the experiment in DVC.
         revision: Hash of its commit.
-        params: Values of params.yaml by dotted key.
-        metrics: Numbers by name, such as test.mlp.accuracy or train_cnn.best.epoch; none where its
-            stages have not all run.
-        files: Files of code and data that differ from the last commit, with the hash of each.
+        params: Values of params.yaml, by dotted key.
+        metrics: Metrics by name, such as test.mlp.accuracy or train_cnn.best.epoch; empty if some
+            of the stages have not run.
+        files: Path and hash of each code or data file that differs from the last commit.
     """
 
     name: str
@@ -54,16 +58,8 @@ class Experiment:
 
     @property
     def seed(self) -> int:
-        """Seed of the experiment."""
+        """Random seed of the experiment."""
         return int(self.params["seed"])
-
-    def changes(self, base: Experiment) -> dict[str, Any]:
-        """Return the values that differ from those of another experiment, by dotted key."""
-        return {
-            key: value
-            for key, value in self.params.items()
-            if key not in base.params or value != base.params[key]
-        }
 
 
 def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experiment]]:
@@ -73,31 +69,46 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
         all_commits: Whether to read the experiments of earlier commits and other branches too.
 
     Returns:
-        The last commit; experiments, sorted by name.
+        The last commit, and the experiments sorted by name.
 
     Raises:
         DataError: There is no Git repository with a commit here.
     """
     head = git("rev-parse", "HEAD")
-    where = _EXPERIMENTS if all_commits else f"{_EXPERIMENTS}/{head[:2]}/{head[2:]}"
-    listed = git("for-each-ref", "--format=%(objectname) %(refname)", where)
-    found = [(LAST_COMMIT, head)]
+    prefix = _EXPERIMENTS if all_commits else f"{_EXPERIMENTS}/{head[:2]}/{head[2:]}"
+    listed = git("for-each-ref", "--format=%(objectname) %(refname)", prefix)
+    names = [(LAST_COMMIT, head)]
     for line in listed.splitlines():
         revision, _, reference = line.partition(" ")
         if name := _REFERENCE.fullmatch(reference):
-            found.append((name[1], revision))
-    revisions = [revision for _, revision in found]
+            names.append((name[1], revision))
+    revisions = [revision for _, revision in names]
     files = _changed_files(head, revisions[1:])
-    contents = _contents(revisions)
     last, *experiments = (
-        Experiment(name, revision, *content, files.get(revision, ()))
-        for (name, revision), content in zip(found, contents, strict=True)
+        Experiment(name, revision, params, metrics, files.get(revision, ()))
+        for (name, revision), (params, metrics) in zip(names, _contents(revisions), strict=True)
     )
     return last, sorted(experiments, key=lambda experiment: experiment.name)
 
 
+def numbers_in(values: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers in nested values, by dotted name.
+
+    >>> numbers_in({"test": {"mlp": {"accuracy": 0.9, "best": None}}})
+    {'test.mlp.accuracy': 0.9}
+
+    Args:
+        values: Nested dictionaries, such as the content of a metrics file.
+    """
+    return {
+        name: value
+        for name, value in flat(values)
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
 def experiment_name(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> str:
-    """Return a name for an experiment that says what changed.
+    """Return a name for an experiment that describes its settings.
 
     >>> experiment_name([("train_mlp.hidden_sizes", [64, 32]), ("seed", 2)])
     'train_mlp.hidden_sizes=64+32,seed=2'
@@ -107,16 +118,14 @@ def experiment_name(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = 
         taken: Names of other experiments.
 
     Returns:
-        Name that Git allows, with as many settings as fit and a number where it was taken.
+        Valid Git reference name with as many settings as fit, and a number if the name is taken.
     """
     parts = [setting_in_name(key, value) for key, value in settings]
-    shown = next(
-        count
-        for count in range(len(parts), -1, -1)
-        if count < 2 or len(",".join(parts[:count])) <= _LONGEST_NAME
-    )
-    more = [f"+{len(parts) - shown}"] if shown < len(parts) else []
-    name = ",".join([*parts[:shown], *more])[: 2 * _LONGEST_NAME]
+    shown = len(parts)
+    while shown > 1 and len(",".join(parts[:shown])) > _MAX_NAME_LENGTH:
+        shown -= 1
+    omitted = [f"+{len(parts) - shown}"] if shown < len(parts) else []
+    name = ",".join([*parts[:shown], *omitted])[: 2 * _MAX_NAME_LENGTH]
     numbered, number, taken = name, 1, set(taken)
     while numbered in taken:
         number += 1
@@ -125,43 +134,32 @@ def experiment_name(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = 
 
 
 def setting_in_name(key: str, value: Any) -> str:
-    """Return KEY=VALUE of characters that Git allows in a name.
-
-    Args:
-        key: Dotted key.
-        value: Value of params.yaml.
-    """
+    """Return KEY=VALUE with only those characters that Git allows in reference names."""
     text = format_setting(key, value).replace("[]", "none").replace(",", "+")
     text = re.sub(r"[][ \"]", "", text)
     return re.sub(r"[^A-Za-z0-9_.=+-]|\.(?=\.|$|lock$)", "_", text)
 
 
 def format_setting(key: str, value: Any) -> str:
-    """Return KEY=VALUE in the notation of `dvc exp run --set-param`.
-
-    Args:
-        key: Dotted key.
-        value: Value of params.yaml.
-    """
+    """Return KEY=VALUE in the notation of `dvc exp run --set-param`."""
     return f"{key}={override_value(value)}"
 
 
 def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
-    """Yield parameters and metrics of each revision."""
+    """Yield the parameters and the metrics of each revision."""
     names = ["params.yaml", "dvc.lock", *(f"metrics/{name}.json" for name in METRIC_FILES)]
-    wanted = [f"{revision}:./{name}" for revision in revisions for name in names]
-    blobs = _blobs(wanted)
+    blobs = _blobs([f"{revision}:./{name}" for revision in revisions for name in names])
     for _ in revisions:
         params, lock = (parse_yaml(next(blobs), name) or {} for name in names[:2])
         files = {name: json.loads(next(blobs) or "{}") for name in METRIC_FILES}
-        stages = lock.get("stages", {})
-        # Not those before the target of an experiment.
-        measured = files if "evaluate" in stages and ran_with(params, stages) else {}
-        yield dict(flat(params)), dict(_numbers(measured))
+        evaluated, stages = files.pop(METRIC_FILES[0]), lock.get("stages", {})
+        # The metrics belong to other settings if only a part of the pipeline has run.
+        measured = "evaluate" in stages and ran_with(params, stages)
+        yield dict(flat(params)), numbers_in({**evaluated, **files}) if measured else {}
 
 
 def _blobs(names: list[str]) -> Iterator[str]:
-    """Yield the content of each file, "" where there is none."""
+    """Yield the content of each file, or "" if it does not exist, with one Git process."""
     done = subprocess.run(
         ["git", "cat-file", "--batch"],
         input="".join(f"{name}\n" for name in names).encode(),
@@ -171,36 +169,29 @@ def _blobs(names: list[str]) -> Iterator[str]:
     output, start = done.stdout, 0
     for _ in names:
         end = output.index(b"\n", start)
-        *_, kind, size = output[start:end].split(b" ")
+        *_, kind, size = output[start:end].split(b" ")  # NAME missing, or HASH blob SIZE
         start = end + 1
         if kind == b"blob":
             yield output[start : start + int(size)].decode()
             start += int(size) + 1
-        else:  # NAME missing
+        else:
             yield ""
 
 
-def _numbers(files: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    for file, content in files.items():
-        for key, value in flat(content):
-            if isinstance(value, int | float):
-                yield key if file == METRIC_FILES[0] else f"{file}.{key}", value
-
-
 def _changed_files(head: str, revisions: list[str]) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Return the files of code and data of each revision that differ from those of a commit.
+    """Return the code and data files of each revision that differ from a commit.
 
     Returns:
-        Pairs of a path and the hash of its content, by revision; none for one without any.
+        Pairs of a path and a content hash, by revision; revisions without changes are missing.
     """
     pairs = "".join(f"{revision} {head}\n" for revision in revisions)
-    listed = git("diff-tree", "--stdin", "-r", "--no-renames", "--", *CODE, given=pairs)
+    listed = git("diff-tree", "--stdin", "-r", "--no-renames", "--", *CODE, stdin=pairs)
     found: dict[str, tuple[tuple[str, str], ...]] = {}
     revision = ""
     for line in listed.splitlines():
         if line.startswith(":"):
-            facts, _, path = line.partition("\t")
-            found[revision] = (*found.get(revision, ()), (path, facts.split()[3]))
+            fields, _, path = line.partition("\t")
+            found[revision] = (*found.get(revision, ()), (path, fields.split()[3]))
         else:
             revision = line
     return found

@@ -1,4 +1,4 @@
-"""What commands ask Git."""
+"""Running of Git commands."""
 
 from __future__ import annotations
 
@@ -7,48 +7,31 @@ import subprocess
 from rubro.base.errors import DataError
 
 
-def try_git(*arguments: str) -> str | None:
-    """Return the output of git; None where it fails.
+def git(*arguments: str, stdin: str | None = None, check: bool = True) -> str:
+    """Run a Git command and return its output without trailing white space.
 
     Args:
-        arguments: Command of git and its options.
+        arguments: Git command and its arguments.
+        stdin: Text for the standard input of the command.
+        check: Whether a command that fails raises an error instead of returning "".
 
     Raises:
-        DataError: Git is not installed.
+        DataError: Git is not installed, or the command fails, for example outside a repository.
     """
-    done = _run(arguments)
-    return done.stdout if done.returncode == 0 else None
-
-
-def git(*arguments: str, given: str | None = None) -> str:
-    """Return the output of git without the blanks around it.
-
-    Args:
-        arguments: Command of git.
-        given: Text for its standard input.
-
-    Raises:
-        DataError: Git is not installed, or fails, as it does outside a repository.
-    """
-    done = _run(arguments, given)
-    if done.returncode:
-        raise DataError(
-            f"git {arguments[0]}: {done.stderr.strip()}; run in the folder of a clone of the project"
-        )
-    return done.stdout.strip()
-
-
-def _run(arguments: tuple[str, ...], given: str | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
+        done = subprocess.run(
             ["git", *arguments],
-            input=given,
+            input=stdin,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
             check=False,
         )
     except FileNotFoundError:
+        raise DataError("git: not found; install Git, which stores the experiments") from None
+    if done.returncode and check:
         raise DataError(
-            "git: not found; experiments are kept in Git, which must be installed"
-        ) from None
+            f"git {arguments[0]}: {done.stderr.strip()}; run this in the folder of a clone of the "
+            "project"
+        )
+    return "" if done.returncode else done.stdout.rstrip()

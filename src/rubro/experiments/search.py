@@ -1,34 +1,28 @@
-"""The `rubro search` command: Optuna looks for the settings with the best metric on validation."""
+"""The `rubro search` command: hyperparameter search with Optuna."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from rubro.base.console import say
 from rubro.base.errors import ParamsError, TrainingError
-from rubro.base.params_file import load_params, with_settings
+from rubro.base.metric_names import lower_is_better
+from rubro.base.params_file import load_params
 from rubro.base.schema import Section
 from rubro.base.yaml_files import load_yaml
-from rubro.experiments import compare
-from rubro.experiments.dvc_experiments import (
-    CODE,
-    format_setting,
-    read_experiments,
-)
+from rubro.experiments.compare import DEFAULT_METRICS, SELECTION_METRIC, compare, expand_metrics
+from rubro.experiments.dvc_experiments import CODE, format_setting, read_experiments
 from rubro.experiments.git import git
 from rubro.experiments.sweep import (
     EXIT_SOME_FAILED,
     FOLDER,
     Plan,
-    check_metrics,
     find_experiment,
     run_experiment,
 )
@@ -41,193 +35,156 @@ _DATABASE = FOLDER / "search.db"
 _DIGITS = 3
 
 
-class Range(Section):
-    """Numbers from low to high, both included; whole ones where both are.
+class Dimension(Section):
+    """The values that a search tries for one key: a range of numbers, or choices.
 
     Attributes:
-        low: Least value.
-        high: Greatest value.
-        log: Whether values are spread evenly over their logarithms.
+        low: Minimum of the range, included; the range has only integers if both ends are integers.
+        high: Maximum of the range, included.
+        log: Whether to sample the range uniformly on a logarithmic scale.
+        choices: Values to choose from.
     """
 
-    low: int | float
-    high: int | float
+    low: int | float = 0
+    high: int | float = 0
     log: bool = False
+    choices: list[Any] = Field(default=[], min_length=1)
 
     @model_validator(mode="after")
-    def _in_order(self) -> Range:
-        if self.low >= self.high or (self.log and self.low <= 0):
+    def _check(self) -> Dimension:
+        given = self.model_fields_set
+        if "choices" not in given and not {"low", "high"} <= given:
+            raise ValueError("low, high or choices are missing")
+        if "choices" in given and len(given) > 1:
+            raise ValueError("choices cannot be combined with low, high or log")
+        if not self.choices and (self.low >= self.high or (self.log and self.low <= 0)):
             raise ValueError("low must be below high, and above 0 with log")
         return self
 
     @property
-    def ends(self) -> list[Any]:
-        """Least and greatest value."""
-        return [self.low, self.high]
+    def extremes(self) -> list[Any]:
+        """Values that must be valid so that every value of the dimension is valid."""
+        return self.choices or [self.low, self.high]
 
     def distribution(self) -> BaseDistribution:
-        """Return the range as Optuna's distribution."""
-        from optuna.distributions import FloatDistribution, IntDistribution
+        """Return the distribution of Optuna; choices are encoded as JSON."""
+        from optuna import distributions
 
+        if self.choices:
+            return distributions.CategoricalDistribution([json.dumps(one) for one in self.choices])
         if isinstance(self.low, int) and isinstance(self.high, int):
-            return IntDistribution(self.low, self.high, log=self.log)
-        return FloatDistribution(self.low, self.high, log=self.log)
+            return distributions.IntDistribution(self.low, self.high, log=self.log)
+        return distributions.FloatDistribution(self.low, self.high, log=self.log)
 
     def value(self, suggested: Any) -> Any:
-        """Return the value of a setting: three digits of a number with a fraction."""
+        """Return the value for a suggestion of Optuna; fractions are rounded to three digits."""
+        if self.choices:
+            return json.loads(suggested)
         return suggested if isinstance(suggested, int) else float(f"{suggested:.{_DIGITS}g}")
 
 
-class Choices(Section):
-    """Some values.
-
-    Attributes:
-        choices: Values.
-    """
-
-    choices: Annotated[list[Any], Field(min_length=1)]
-
-    @property
-    def ends(self) -> list[Any]:
-        """All values."""
-        return self.choices
-
-    def distribution(self) -> BaseDistribution:
-        """Return the choices as Optuna's distribution over their JSON."""
-        from optuna.distributions import CategoricalDistribution
-
-        return CategoricalDistribution([json.dumps(choice) for choice in self.choices])
-
-    def value(self, suggested: Any) -> Any:
-        """Return the value of a setting."""
-        return json.loads(suggested)
+Space = dict[str, Dimension]
 
 
-def _kind(values: Any) -> str:
-    """Return the tag of the schema that is meant: a mistake is told in its terms."""
-    return "choices" if isinstance(values, dict) and "choices" in values else "range"
+def search(
+    space_file: Path,
+    trials: int,
+    metric: str = SELECTION_METRIC,
+    settings: Sequence[str] = (),
+) -> int:
+    """Run trials until enough of them have succeeded, and print all of them.
 
-
-_Values = Annotated[
-    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)
-]
-Space = dict[str, _Values]
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of `rubro search`.
-
-    Attributes:
-        space: Path of the file of the search space.
-        trials: Number of trials that have succeeded in the end, those of earlier calls included.
-        metric: Name of the metric to improve, on validation.
-        settings: Settings KEY=VALUE of every experiment.
-    """
-
-    space: Path
-    trials: int
-    metric: str = compare.SELECTION_METRIC
-    settings: Sequence[str] = ()
-
-
-def search(options: Options) -> int:
-    """Run trials until there are as many as asked for, and print all of them.
+    Args:
+        space_file: Path of the search space.
+        trials: Number of successful trials, including trials of earlier calls.
+        metric: Name of the metric on validation to optimize.
+        settings: Settings KEY=VALUE of every trial.
 
     Returns:
-        Exit code: 0, or 3 where a trial of this call failed.
+        Exit code: 0, or 3 if a trial of this call failed.
 
     Raises:
         DataError: There is no Git repository here.
         ParamsError: The space, a setting or the metric is wrong; nothing has run.
-        TrainingError: Another search is at work, or a commit was made meanwhile.
+        TrainingError: Another search is running, or somebody committed while a trial ran.
     """
-    if not options.metric.startswith("validation."):
+    from filelock import FileLock, Timeout
+
+    if not metric.startswith("validation."):
         raise ParamsError(
-            f"--metric {options.metric}: a search chooses, so it needs a metric on validation, such as "
-            f"{compare.SELECTION_METRIC}"
+            f"--metric {metric}: a search selects settings, so its metric must be on validation, "
+            f"such as {SELECTION_METRIC}"
         )
-    space = read_space(options.space)
-    _check(space, options)
+    space = read_space(space_file, settings)
     last, _ = read_experiments()
-    check_metrics([options.metric], last)
-    with _alone():
-        study = _study(space, options)
-        failed = _run_trials(study, space, options)
-        _show(study, space, options)
+    if last.metrics:
+        expand_metrics([metric], list(last.metrics))
+    FOLDER.mkdir(exist_ok=True)
+    try:
+        # A second search would resume the unfinished trials of the first one.
+        with FileLock(FOLDER / "search.lock", timeout=0):
+            study = _open_study(space, space_file.stem, metric, settings)
+            failed = _run_trials(study, space, trials, metric, settings)
+            _print_trials(study, space, metric, settings)
+    except Timeout:
+        raise TrainingError(
+            "another rubro search is running in this folder; wait until it ends"
+        ) from None
     return EXIT_SOME_FAILED if failed else 0
 
 
-def read_space(path: Path) -> Space:
-    """Read a search space: dotted keys of params.yaml, each with low and high, or with choices.
+def read_space(path: Path, settings: Sequence[str] = ()) -> Space:
+    """Read a search space and check its values against params.yaml.
 
     Args:
-        path: Path of the YAML file.
+        path: Path of a YAML file with keys of params.yaml, each with a range or with choices.
+        settings: Settings KEY=VALUE of every trial.
 
     Raises:
-        ParamsError: The file is missing, is no YAML or no search space.
+        ParamsError: The file is missing, not valid YAML or not a search space, or params.yaml does
+            not allow a value or a setting.
     """
     try:
-        content = load_yaml(path)
-        space = TypeAdapter(Space).validate_python(content)
+        space = TypeAdapter(Space).validate_python(load_yaml(path))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = str(first["loc"][0]) if first["loc"] else "the file"
+        key = str(first["loc"][0]) if first["loc"] else "the file"
         raise ParamsError(
-            f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; each key needs low and "
-            "high (and log: true, if wanted), or choices"
+            f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}; each key needs low and "
+            "high (and log: true for a logarithmic scale), or choices"
         ) from None
     if not space:
-        raise ParamsError(f"{path}: no keys to search over")
+        raise ParamsError(f"{path}: no keys to search over; add keys of params.yaml")
+    Plan([*settings])
+    for key, dimension in space.items():
+        for value in dimension.extremes:
+            try:
+                Plan([*settings, format_setting(key, value)])
+            except ParamsError as error:
+                raise ParamsError(f"{path}: {error}") from None
     return space
 
 
-def _check(space: Space, options: Options) -> None:
-    """Check every end of every range, and the fixed settings, against params.yaml."""
-    with_settings("params.yaml", list(options.settings))
-    for key, values in space.items():
-        for value in values.ends:
-            try:
-                with_settings("params.yaml", [*options.settings, format_setting(key, value)])
-            except ParamsError as error:
-                raise ParamsError(f"{options.space}: {error}") from None
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Keep other searches away: they would take each other's unfinished trials for their own."""
-    from filelock import FileLock, Timeout
-
-    FOLDER.mkdir(exist_ok=True)
-    try:
-        with FileLock(FOLDER / "search.lock", timeout=0):
-            yield
-    except Timeout:
-        raise TrainingError("another rubro search is at work in this folder; wait for it") from None
-
-
-def _study(space: Space, options: Options) -> Study:
-    """Return the study of this space, metric, settings, code and commit, from earlier calls or new."""
+def _open_study(space: Space, name: str, metric: str, settings: Sequence[str]) -> Study:
+    """Create the study, or open it if earlier calls had the same arguments, code and commit."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    described = {key: values.model_dump() for key, values in space.items()}
-    head, uncommitted = (
-        git("rev-parse", "HEAD"),
-        git("diff", "HEAD", "--", *CODE, "params.yaml"),
-    )
-    facts = json.dumps([described, options.metric, list(options.settings), head, uncommitted])
-    name = f"{options.space.stem}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+    described = {key: dimension.model_dump() for key, dimension in space.items()}
+    code = git("rev-parse", "HEAD"), git("diff", "HEAD", "--", *CODE, "params.yaml")
+    facts = json.dumps([described, metric, list(settings), *code])
     return optuna.create_study(
-        study_name=name,
+        study_name=f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}",
         storage=f"sqlite:///{_DATABASE}",
-        direction="minimize" if compare.lower_is_better(options.metric) else "maximize",
+        direction="minimize" if lower_is_better(metric) else "maximize",
         load_if_exists=True,
     )
 
 
-def _run_trials(study: Study, space: Space, options: Options) -> int:
-    """Run unfinished trials of an interrupted call, then new ones.
+def _run_trials(
+    study: Study, space: Space, trials: int, metric: str, settings: Sequence[str]
+) -> int:
+    """Resume the trials of an interrupted call, then run new ones.
 
     Returns:
         Number of trials that failed.
@@ -237,55 +194,48 @@ def _run_trials(study: Study, space: Space, options: Options) -> int:
     done = len(study.get_trials(states=[TrialState.COMPLETE]))
     unfinished = study.get_trials(states=[TrialState.RUNNING])
     say(
-        f"{study.study_name}: {done} trials done, {max(options.trials - done, 0)} to run; Ctrl-C "
-        "stops, the same command resumes"
+        f"{study.study_name}: {done} trials done, {max(trials - done, 0)} to run; Ctrl-C stops, "
+        "the same command resumes"
     )
     failed = 0
-    for number in range(done + 1, options.trials + 1):
+    for number in range(done + 1, trials + 1):
         trial = unfinished.pop(0) if unfinished else _ask(study, space)
-        plan = _plan(trial.params, space, options)
-        _, experiments = read_experiments()
-        position, ran = f"{number}/{options.trials}", find_experiment(plan, experiments)
-        experiment = run_experiment(plan, position, [options.metric], ran)
+        plan = _plan(trial.params, space, settings)
+        experiment = run_experiment(plan, f"{number}/{trials}", [metric])
         if experiment is None:
             failed += 1
             study.tell(trial.number, state=TrialState.FAIL)
         else:
-            [metric] = compare.expand_metrics([options.metric], list(experiment.metrics))
-            study.tell(trial.number, experiment.metrics[metric])
+            name, *_ = expand_metrics([metric], list(experiment.metrics))
+            study.tell(trial.number, experiment.metrics[name])
     return failed
 
 
 def _ask(study: Study, space: Space) -> Trial:
-    """Return a new trial: an interrupted search asks for the same as another one."""
+    """Return a new trial, with the same values whether or not the search was interrupted."""
     from optuna.samplers import TPESampler
 
-    # A sampler that went on from its first seed would suggest its first trials again.
+    # With the same seed in each call, a resumed search would repeat its first trials.
     number = len(study.get_trials())
     study.sampler = TPESampler(seed=load_params().seed + number)
-    return study.ask({key: values.distribution() for key, values in space.items()})
+    return study.ask({key: dimension.distribution() for key, dimension in space.items()})
 
 
-def _plan(suggested: dict[str, Any], space: Space, options: Options) -> Plan:
-    """Return the settings of a trial."""
-    own = [format_setting(key, values.value(suggested[key])) for key, values in space.items()]
-    settings = [*own, *options.settings]
-    return Plan(settings, with_settings("params.yaml", settings))
+def _plan(suggested: dict[str, Any], space: Space, settings: Sequence[str]) -> Plan:
+    """Return the experiment for the values that Optuna suggests."""
+    own = [format_setting(key, space[key].value(suggested[key])) for key in space]
+    return Plan([*own, *settings])
 
 
-def _show(study: Study, space: Space, options: Options) -> None:
-    """Print the experiments of a study, and say which one to apply."""
+def _print_trials(study: Study, space: Space, metric: str, settings: Sequence[str]) -> None:
+    """Print the experiments of a study and the command that applies the best one."""
     from optuna.trial import TrialState
 
-    last, experiments = read_experiments()
-    done = study.get_trials(states=[TrialState.COMPLETE])
-    found = {
-        experiment.name: experiment
-        for trial in done
-        if (experiment := find_experiment(_plan(trial.params, space, options), experiments))
-    }
-    metrics = dict.fromkeys([options.metric, *compare.DEFAULT_METRICS])
+    _, experiments = read_experiments()
+    plans = [
+        _plan(trial.params, space, settings)
+        for trial in study.get_trials(states=[TrialState.COMPLETE])
+    ]
+    names = [found.name for plan in plans if (found := find_experiment(plan, experiments))]
     say("")
-    compare.print_experiments(
-        last, list(found.values()), compare.Options(metrics=list(metrics), each=True)
-    )
+    compare(names, list(dict.fromkeys([metric, *DEFAULT_METRICS])), each=True)

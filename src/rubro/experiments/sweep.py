@@ -1,4 +1,4 @@
-"""The `rubro sweep` command: an experiment for each combination of settings."""
+"""The `rubro sweep` command: one experiment for each combination of settings."""
 
 from __future__ import annotations
 
@@ -6,102 +6,78 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from rubro.base.console import console, say
 from rubro.base.errors import ParamsError, TrainingError
-from rubro.base.params import Params
 from rubro.base.params_file import flat, with_settings
-from rubro.experiments import compare
+from rubro.experiments.compare import DEFAULT_METRICS, compare, expand_metrics
 from rubro.experiments.dvc_experiments import CODE, Experiment, experiment_name, read_experiments
 from rubro.experiments.git import git
 
 EXIT_SOME_FAILED = 3
 FOLDER = Path(".rubro")  # ignored by Git
-LOGS = FOLDER / "logs"
-_PARAMS = Path("params.yaml")
+_LOGS = FOLDER / "logs"
+_PARAMS = "params.yaml"
 _STAGE = "Running stage '"
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of `rubro sweep`.
-
-    Attributes:
-        sweeps: Settings KEY=VALUE,VALUE...
-        settings: Settings KEY=VALUE of every experiment.
-        metrics: Names of metrics to show; none = those of `rubro compare`.
-    """
-
-    sweeps: Sequence[str]
-    settings: Sequence[str] = ()
-    metrics: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
 class Plan:
-    """Settings of an experiment to run.
+    """An experiment to run.
 
     Attributes:
-        settings: Settings KEY=VALUE, those that make its name first.
-        params: All parameters.
+        settings: Settings KEY=VALUE; the name of the experiment lists them in this order.
+        params: All parameters, by dotted key.
     """
 
-    settings: list[str]
-    params: Params
+    def __init__(self, settings: list[str]) -> None:
+        """Check the settings.
 
-    @property
-    def values(self) -> list[tuple[str, Any]]:
-        """Pairs of a dotted key and a value, for a name."""
-        params = dict(flat(self.params.model_dump()))
-        return [(key, params[key]) for key in (s.partition("=")[0] for s in self.settings)]
+        Raises:
+            ParamsError: A setting is wrong.
+        """
+        self.settings = settings
+        params = with_settings(_PARAMS, settings)
+        self.params = dict(flat(params.model_dump(mode="json")))
 
 
-def sweep(options: Options) -> int:
+def sweep(
+    sweeps: Sequence[str], settings: Sequence[str] = (), metrics: Sequence[str] | None = None
+) -> int:
     """Run the experiments of a sweep that have not run yet, and print all of them.
 
+    Args:
+        sweeps: Settings KEY=VALUE,VALUE... to combine, written as for `dvc exp run --queue`.
+        settings: Settings KEY=VALUE of every experiment.
+        metrics: Names of metrics to show, with wildcards; None = DEFAULT_METRICS.
+
     Returns:
-        Exit code: 0, or 3 where an experiment failed.
+        Exit code: 0, or 3 if an experiment failed.
 
     Raises:
         ParamsError: A setting or the name of a metric is wrong; nothing has run.
         DataError: There is no Git repository here.
-        TrainingError: A commit was made meanwhile.
+        TrainingError: Somebody committed while an experiment ran.
     """
-    plans = make_plans(options.sweeps, options.settings)
+    plans = _make_plans(sweeps, settings)
     last, experiments = read_experiments()
-    metrics = options.metrics or compare.DEFAULT_METRICS
-    check_metrics(metrics, last)
+    shown = metrics or DEFAULT_METRICS
+    if last.metrics:
+        expand_metrics(shown, list(last.metrics))
     waiting = sum(find_experiment(plan, experiments) is None for plan in plans)
     say(f"{len(plans)} experiments, {waiting} to run; Ctrl-C stops, the same command resumes")
     found = [
-        ran
+        experiment
         for number, plan in enumerate(plans, start=1)
-        if (
-            ran := run_experiment(
-                plan, f"{number}/{len(plans)}", metrics, find_experiment(plan, experiments)
-            )
-        )
+        if (experiment := run_experiment(plan, f"{number}/{len(plans)}", shown))
     ]
     say("")
-    compare.print_experiments(last, found, compare.Options(metrics=options.metrics))
+    compare([experiment.name for experiment in found], metrics)
     return EXIT_SOME_FAILED if len(found) < len(plans) else 0
 
 
-def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
-    """Return a plan for each combination of settings.
-
-    Args:
-        sweeps: Settings KEY=VALUE,VALUE... in the notation of `dvc exp run --queue --set-param`.
-        settings: Settings KEY=VALUE of every experiment.
-
-    Raises:
-        ParamsError: A setting is wrong.
-    """
+def _make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
+    """Return a plan for each combination of settings."""
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import get_hydra_sweeps
     from hydra.errors import HydraException
@@ -110,106 +86,82 @@ def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
         if "=" not in setting:
             raise ParamsError(f"{setting}: not of the form KEY=VALUE,VALUE...")
     try:
-        combinations = get_hydra_sweeps({str(_PARAMS): list(sweeps)})
+        combinations = get_hydra_sweeps({_PARAMS: list(sweeps)})
     except (DvcException, HydraException) as error:
         raise ParamsError(f"{' '.join(sweeps)}: {str(error).splitlines()[0]}") from None
     plans: list[Plan] = []
     for combination in combinations:
-        own = [*combination[str(_PARAMS)], *settings]
-        params = with_settings(_PARAMS, own)
-        if all(params != plan.params for plan in plans):
-            plans.append(Plan(own, params))
+        plan = Plan([*combination[_PARAMS], *settings])
+        if all(plan.params != other.params for other in plans):
+            plans.append(plan)
     return plans
 
 
 def find_experiment(plan: Plan, experiments: Sequence[Experiment]) -> Experiment | None:
-    """Return the experiment that has run with the settings of a plan and the code of the workspace.
+    """Return the experiment that ran with the parameters of a plan and the code of the workspace.
 
     Args:
-        plan: Settings.
+        plan: Experiment to run.
         experiments: Experiments of the last commit.
     """
-    wanted = dict(flat(plan.params.model_dump()))
-    alike = (one for one in experiments if one.metrics and _checked(one.params) == wanted)
-    return next((one for one in alike if not _differs_in_code(one)), None)
+    same_params = (one for one in experiments if one.metrics and one.params == plan.params)
+    return next((one for one in same_params if not _code_differs(one)), None)
 
 
-def check_metrics(names: Sequence[str], last: Experiment) -> None:
-    """Check names of metrics before anything runs, against those of the last commit if it has some.
-
-    Args:
-        names: Names with wildcards in place of their parts.
-        last: The last commit.
-
-    Raises:
-        ParamsError: There is no such metric.
-    """
-    if last.metrics:
-        compare.expand_metrics(names, list(last.metrics))
+def _code_differs(experiment: Experiment) -> bool:
+    """Return whether code or data in the workspace differ from an experiment."""
+    return bool(git("diff", "--name-only", experiment.revision, "--", *CODE))
 
 
-def run_experiment(
-    plan: Plan, position: str, metrics: Sequence[str], ran: Experiment | None = None
-) -> Experiment | None:
-    """Run an experiment in a copy of the repository and say how it ends.
+def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experiment | None:
+    """Run an experiment in a copy of the repository, unless it has already run.
 
     Args:
-        plan: Settings.
-        position: Number of the experiment among all, for the messages.
-        metrics: Names of metrics with wildcards; the first is said at the end.
-        ran: Experiment of an earlier call that makes this one unnecessary.
+        plan: Experiment to run.
+        position: Position of the experiment, such as 2/8, for messages.
+        metrics: Names of metrics, with wildcards; the first one is printed at the end.
 
     Returns:
-        Experiment; None where it failed. Its log is in LOGS then.
+        The experiment, or None if it failed. The log of a failed experiment is kept.
 
     Raises:
-        ParamsError: There is no such metric.
-        TrainingError: A commit was made meanwhile.
+        ParamsError: A metric does not exist.
+        TrainingError: Somebody committed while the experiment ran.
     """
-    if ran:
-        say(f"{position} {ran.name}: has run")
-        return ran
+    _, experiments = read_experiments()
+    if found := find_experiment(plan, experiments):
+        say(f"{position} {found.name}: has already run")
+        return found
     _, everywhere = read_experiments(all_commits=True)
-    name = experiment_name(plan.values, [experiment.name for experiment in everywhere])
-    log = LOGS / f"{name}.log"
+    keys = [setting.partition("=")[0] for setting in plan.settings]
+    name = experiment_name([(key, plan.params[key]) for key in keys], [e.name for e in everywhere])
+    log = _LOGS / f"{name}.log"
     start = time.monotonic()
     if _run_logged(plan, name, position, log):
-        say(f"{position} {name}: failed: {_reason(log)}; log: {log}")
+        say(f"{position} {name}: failed: {_failure_in(log)}; log: {log}")
         return None
     _, experiments = read_experiments()
-    found = next((one for one in experiments if one.name == name), None)
+    found = next((experiment for experiment in experiments if experiment.name == name), None)
     if found is None:
-        raise TrainingError(f"{name} is of another commit: one was made while it ran")
+        raise TrainingError(
+            f"{name} belongs to another commit, because somebody committed while it ran; run the "
+            "same command again"
+        )
     log.unlink()
-    metric, *_ = compare.expand_metrics(metrics, list(found.metrics))
+    metric = expand_metrics(metrics, list(found.metrics))[0]
     words = metric.replace(".", " ").replace("_", " ")
-    duration = _duration(time.monotonic() - start)
+    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
     say(f"{position} {name}: {words} {found.metrics[metric]:.4f}, {duration}")
     return found
 
 
-def _differs_in_code(experiment: Experiment) -> bool:
-    """Whether code or data of an experiment is not that of the workspace."""
-    return bool(git("diff", "--name-only", experiment.revision, "--", *CODE))
-
-
-def _checked(values: dict[str, Any]) -> dict[str, Any] | None:
-    """Return parameters as the schema has them; None where it refuses them."""
-    nested: dict[str, Any] = {}
-    for key, value in values.items():
-        *sections, name = key.split(".")
-        section = nested
-        for step in sections:
-            section = section.setdefault(step, {})
-        section[name] = value
-    try:
-        return dict(flat(Params.model_validate(nested).model_dump()))
-    except ValidationError:
-        return None
-
-
 def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
-    """Run an experiment with its output in a file; in a terminal, show the stage that runs."""
+    """Run an experiment, write its output to a log and show the current stage in a terminal.
+
+    Returns:
+        Exit code of DVC.
+    """
     settings = [argument for setting in plan.settings for argument in ("-S", setting)]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -230,15 +182,10 @@ def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
     return process.returncode
 
 
-def _reason(log: Path) -> str:
-    """Return the message of a stage that failed, or of dvc."""
+def _failure_in(log: Path) -> str:
+    """Return the last error message in a log, from a stage or else from DVC."""
     lines = log.read_text(encoding="utf-8").splitlines()
     for beginning in ("error: ", "ERROR: "):
         if found := [line for line in lines if line.startswith(beginning)]:
             return found[-1].removeprefix(beginning)
-    return lines[-1] if lines else "it said nothing"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return lines[-1] if lines else "no output"

@@ -1,4 +1,4 @@
-"""What `rubro gate` found, for a terminal and as Markdown."""
+"""Reports of `rubro gate` for a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -7,142 +7,128 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from rubro.base.console import output_console, printable
 from rubro.gate.verdicts import FAILURES, Change, Comparison, Verdict
 
-_FOLDED = (Verdict.noise, Verdict.unjudged)
-_HEAD = ("verdict", "metric", "before", "now", "change", "tolerance")
-_TEXTS = 2  # first columns that are no numbers
+_UNIMPORTANT = (Verdict.noise, Verdict.unjudged)
+_HEADINGS = ("verdict", "metric", "before", "now", "change", "tolerance")
+_TEXT_COLUMNS = 2  # the other columns are numbers
 _STYLES = {Verdict.worse: "red", Verdict.missing: "red", Verdict.better: "green"}
-_LEAST_WIDTH = 110  # where there is no terminal: rows of a log need not be folded
+_MIN_WIDTH = 110  # if the output is not a terminal: a log need not fold its lines
 
 
-def print_report(report: Comparison, all_changes: bool) -> None:
-    """Print a report to standard output.
+def print_report(comparison: Comparison, all_changes: bool) -> None:
+    """Print a comparison to standard output.
 
     Args:
-        report: Differences.
-        all_changes: Whether changes within noise and those that are not judged are listed.
+        comparison: Differences from a revision.
+        all_changes: Whether to list the changes that are within noise or not judged.
     """
     console = output_console()
     if not console.is_terminal:
-        console.width = max(console.width, _LEAST_WIDTH)
-    console.print(f"working tree beside {report.revision}")
-    listed = [change for change in report.changes if all_changes or change.verdict not in _FOLDED]
-    if listed:
-        _show_changes(console, listed)
-    if len(listed) < len(report.changes):
-        console.print(f"{_counted(report, _FOLDED)}: --all lists them")
-    for name, (before, now) in report.params.items():
-        console.print(printable(f"param  {name}: {_value(before)} → {_value(now)}"))
-    for stage, inputs in report.stages.items():
-        console.print(printable(f"reran  {stage}" + ": " * bool(inputs) + ", ".join(inputs)))
-    for note in report.notes:
-        console.print(printable(f"note   {note}"), style="yellow")
-    console.print(conclusion(report), style="bold red" if report.failed else "bold green")
-
-
-def _show_changes(console: Console, changes: Sequence[Change]) -> None:
+        console.width = max(console.width, _MIN_WIDTH)
+    console.print(f"working tree compared with {comparison.revision}")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for position, name in enumerate(_HEAD):
-        justify: Literal["left", "right"] = "left" if position < _TEXTS else "right"
+    for position, name in enumerate(_HEADINGS):
+        justify: Literal["left", "right"] = "left" if position < _TEXT_COLUMNS else "right"
         table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "metric")
-    for change in changes:
-        table.add_row(*map(printable, _cells(change)), style=_STYLES.get(change.verdict, ""))
-    console.print(table)
+    for change in comparison.changes:
+        if all_changes or change.verdict not in _UNIMPORTANT:
+            table.add_row(*map(printable, _cells(change)), style=_STYLES.get(change.verdict, ""))
+    if table.row_count:
+        console.print(table)
+    if table.row_count < len(comparison.changes):
+        console.print(f"{_count(comparison, _UNIMPORTANT)}: --all lists them")
+    for name, (before, now) in comparison.params.items():
+        console.print(printable(f"param  {name}: {_to_json(before)} → {_to_json(now)}"))
+    for stage, inputs in comparison.stages.items():
+        console.print(printable(f"reran  {stage}" + ": " * bool(inputs) + ", ".join(inputs)))
+    for note in comparison.notes:
+        console.print(printable(f"note   {note}"), style="yellow")
+    style = "bold red" if comparison.failed else "bold green"
+    console.print(_conclusion(comparison), style=style)
 
 
-def format_markdown(report: Comparison) -> str:
-    """Return a report as GitHub's Markdown.
+def format_markdown(comparison: Comparison) -> str:
+    """Return a comparison as GitHub Markdown, with unimportant changes folded.
 
     Args:
-        report: Differences.
-
-    Returns:
-        Text that ends with a line break; changes within noise and those that are not judged are
-        folded.
+        comparison: Differences from a revision.
     """
-    parts = [f"### rubro gate: {conclusion(report)}", f"Beside {_code(report.revision)}."]
-    if listed := [change for change in report.changes if change.verdict not in _FOLDED]:
-        parts.append(_metrics_table(listed))
-    if folded := [change for change in report.changes if change.verdict in _FOLDED]:
-        summary = f"<details><summary>{_counted(report, _FOLDED)}</summary>"
-        parts += [summary, _metrics_table(folded), "</details>"]
-    if report.params:
-        rows = [
-            (_code(name), _code(_value(before)), _code(_value(now)))
-            for name, (before, now) in report.params.items()
+    parts = [f"### rubro gate: {_conclusion(comparison)}"]
+    parts.append(f"Compared with {_code(comparison.revision)}.")
+    important: list[Sequence[str]] = []
+    unimportant: list[Sequence[str]] = []
+    for change in comparison.changes:
+        verdict, name, *numbers = _cells(change)
+        shown = f"**{verdict}**" if change.verdict in FAILURES else verdict
+        rows = unimportant if change.verdict in _UNIMPORTANT else important
+        rows.append((shown, _code(name), *numbers))
+    if important:
+        parts.append(_markdown_table(_HEADINGS, important, _TEXT_COLUMNS))
+    if unimportant:
+        parts.append(f"<details><summary>{_count(comparison, _UNIMPORTANT)}</summary>")
+        parts.append(_markdown_table(_HEADINGS, unimportant, _TEXT_COLUMNS))
+        parts.append("</details>")
+    if comparison.params:
+        params = [
+            (_code(name), _code(_to_json(before)), _code(_to_json(now)))
+            for name, (before, now) in comparison.params.items()
         ]
-        parts.append(_table(("param", "before", "now"), rows, left=3))
-    if report.stages:
-        reran = [
-            _code(stage) + ": " * bool(inputs) + ", ".join(map(_code, inputs))
-            for stage, inputs in report.stages.items()
+        parts.append(_markdown_table(("param", "before", "now"), params, text_columns=3))
+    if comparison.stages:
+        stages = [
+            f"- {_code(stage)}" + ": " * bool(inputs) + ", ".join(map(_code, inputs))
+            for stage, inputs in comparison.stages.items()
         ]
-        parts.append("\n".join(["Reran:", "", *(f"- {stage}" for stage in reran)]))
-    parts += [f"> {printable(note)}" for note in report.notes]
+        parts.append("\n".join(["Reran:", "", *stages]))
+    parts += [f"> {printable(note)}" for note in comparison.notes]
     return "\n\n".join(parts) + "\n"
 
 
-def conclusion(report: Comparison) -> str:
-    """Return whether a report is a failure, and what counts for it.
-
-    Args:
-        report: Differences.
-    """
-    found = _counted(report, [verdict for verdict in Verdict if verdict not in _FOLDED])
-    if report.failed:
+def _conclusion(comparison: Comparison) -> str:
+    """Return whether the comparison passes, and the number of changes of each important verdict."""
+    found = _count(comparison, [verdict for verdict in Verdict if verdict not in _UNIMPORTANT])
+    if comparison.failed:
         return f"fail: {found}"
     return f"pass: {found or 'nothing changed by more than the noise of seeds'}"
 
 
-def _counted(report: Comparison, verdicts: Sequence[Verdict]) -> str:
-    counts = Counter(change.verdict for change in report.changes)
+def _count(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
+    counts = Counter(change.verdict for change in comparison.changes)
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if counts[verdict])
 
 
-def _metrics_table(changes: Sequence[Change]) -> str:
-    rows = []
-    for change in changes:
-        verdict, name, *numbers = _cells(change)
-        shown = f"**{verdict}**" if change.verdict in FAILURES else verdict
-        rows.append((shown, _code(name), *numbers))
-    return _table(_HEAD, rows, left=_TEXTS)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Return a table of Markdown whose first columns, so many, are aligned to the left."""
-    rule = ["---"] * left + ["---:"] * (len(head) - left)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+def _markdown_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int
+) -> str:
+    """Return a Markdown table with the text columns, which come first, aligned to the left."""
+    rule = ["---"] * text_columns + ["---:"] * (len(headings) - text_columns)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
 
 
 def _cells(change: Change) -> tuple[str, ...]:
-    return (
-        change.verdict.value,
-        change.name,
-        _number(change.before),
-        _number(change.now),
-        _number(change.difference, "+"),
-        _number(change.tolerance),
-    )
+    before, now = change.before, change.now
+    difference = None if before is None or now is None else now - before
+    numbers = _number(before), _number(now), _number(difference, "+"), _number(change.tolerance)
+    return change.verdict.value, change.name, *numbers
 
 
 def _number(value: float | None, sign: str = "") -> str:
-    """Return a count whole, a small figure with four decimals and a large one with one."""
+    """Return an integer without decimals, and other numbers with four decimals, or one from 10."""
     if value is None:
         return "-"
     decimals = 0 if isinstance(value, int) else 4 if abs(value) < 10 else 1
     return f"{value:{sign},.{decimals}f}"
 
 
-def _value(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _code(text: str) -> str:
-    """Return text as code, where a cell of a table may hold it and nothing in it is markup."""
-    kept = printable(text).replace("`", "'").replace("|", r"\|")
-    return f"`{kept}`"
+    """Return text as Markdown code that is also safe in a table cell."""
+    escaped = printable(text).replace("`", "'").replace("|", r"\|")
+    return f"`{escaped}`"
