@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rubro.base.text import normalise, tokenise, tokenise_with_spans
+from rubro.base.text import normalise, tokenise, tokens_with_places
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPANISH_TITLES = sorted((ROOT.parent / "shared/data/meli-es-2019").glob("spanish.*.jsonl.gz"))
@@ -317,7 +317,7 @@ def test_an_invisible_character_does_not_part_a_letter_from_its_mark() -> None:
 @settings(max_examples=300)
 @given(st.one_of(ORDINARY, ANY, ACCENTED_ONLY))
 def test_every_character_of_a_token_has_its_place_in_the_title(title: str) -> None:
-    found = tokenise_with_spans(title)
+    found = tokens_with_places(title)
     assert [token for token, _ in found] == tokenise(title)
     before = (0, 0)
     for token, places in found:
@@ -346,7 +346,7 @@ def test_every_character_of_a_token_has_its_place_in_the_title(title: str) -> No
     ],
 )
 def test_tokens_are_found_where_they_are_typed(title: str, texts: list[str]) -> None:
-    found = tokenise_with_spans(title)
+    found = tokens_with_places(title)
     assert [title[places[0][0] : places[-1][1]] for _, places in found] == texts
 
 
@@ -355,6 +355,6 @@ def test_tokens_of_real_titles_are_found_where_they_are_typed() -> None:
     with gzip.open(SPANISH_TITLES[0], "rt", encoding="utf-8") as lines:
         titles = [json.loads(line)["title"] for line in lines]
     for title in titles:
-        for token, places in tokenise_with_spans(title):
+        for token, places in tokens_with_places(title):
             written = title[places[0][0] : places[-1][1]]
             assert token in "".join(tokenise(written))

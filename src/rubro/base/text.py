@@ -129,13 +129,13 @@ def tokenise(title: str) -> list[str]:
     return [text[slice(*run.span())] for run in _TOKEN_KINDS.finditer(text.translate(_KINDS))]
 
 
-def tokenise_with_spans(title: str) -> list[tuple[str, list[tuple[int, int]]]]:
+def tokens_with_places(title: str) -> list[tuple[str, list[tuple[int, int]]]]:
     """Return the tokens of a title, and where each of their characters stands in it.
 
     A character that becomes several, as ½ does, stands where it stands for each of them. Accents
     and invisible characters belong to the character before them.
 
-    >>> tokenise_with_spans("Té 2")
+    >>> tokens_with_places("Té 2")
     [('te', [(0, 1), (1, 2)]), ('0', [(3, 4)])]
 
     Args:

@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 
 from rubro.base.errors import DataError
-from rubro.base.text import tokenise, tokenise_with_spans
+from rubro.base.text import tokenise, tokens_with_places
 from rubro.features.featurizer import Featurizer, TitleFeatures
 from rubro.features.subwords import Subwords
 from rubro.prediction.explanation import (
@@ -196,7 +196,7 @@ class Classifier:
                 or does not contain its training titles.
         """
         text = self.description.text
-        tokens = tokenise_with_spans(title[: text.max_title_length])[: text.max_tokens]
+        tokens = tokens_with_places(title[: text.max_title_length])[: text.max_tokens]
         words = [token for token, _ in tokens]
         without_each = [words[:place] + words[place + 1 :] for place in range(len(words))]
         features, states = self._batch([words, *without_each])

@@ -15,7 +15,7 @@ from rubro.prediction.nearest import Neighbour
 # A title is called foreign if a larger share of its tokens is out of vocabulary. Its predicted
 # category is then a guess.
 FOREIGN_SHARE = 0.5
-# A token, and the start and end in the title of each of its characters; see tokenise_with_spans.
+# A token, and the start and end in the title of each of its characters; see tokens_with_places.
 SpannedToken = tuple[str, list[tuple[int, int]]]
 _Kind = Literal["word", "bigram", "ngram"]
 
