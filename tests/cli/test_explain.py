@@ -76,7 +76,7 @@ def test_a_terminal_gets_colours(model: Path) -> None:
     ("arguments", "message"),
     [
         (["mesa", " "], "error: title ' ': the title is empty"),
-        (["mesa", "--against", "BOATS"], "svm: no category 'BOATS'"),
+        (["mesa", "--against", "BOATS"], "category 'BOATS'"),
         (["mesa", "--nearest", "2"], "ensemble.training_titles=true"),
         (["mesa", "--nearest", "-1"], "'--nearest'"),
         ([], "Missing argument"),

@@ -239,7 +239,7 @@ class Classifier:
             return int(runners_up.argmax())
         if against not in self.classes_:
             raise DataError(
-                f"{self.name}: there is no category {against!r}; model.json lists all categories"
+                f"{self.name}: unknown category {against!r}; model.json lists all categories"
             )
         return self.classes_.index(against)
 
