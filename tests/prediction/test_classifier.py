@@ -198,10 +198,10 @@ def test_emptying_the_cache_does_not_change_probabilities(
     monkeypatch.setattr(module, "_MIN_CACHED_TOKENS", cached)
     monkeypatch.setattr(module, "_BATCH_TITLES", 64)
     forgetful = Classifier(model)
-    before = forgetful._cache
+    before = forgetful._featurizer
     answers = forgetful.predict_proba(titles)
-    assert forgetful._cache is not before
-    assert len(forgetful._cache.featurizer) < 120
+    assert forgetful._featurizer is not before
+    assert len(forgetful._featurizer) < 120
     np.testing.assert_allclose(answers, remembering, atol=1e-6)
 
 
@@ -211,7 +211,7 @@ def test_growing_the_cache_does_not_change_probabilities(model: Model) -> None:
     ]
     used = Classifier(model)
     first = used.predict_proba(many)
-    assert len(used._cache.featurizer) == 3000
+    assert len(used._featurizer) == 3000
     np.testing.assert_allclose(used.predict_proba(many), first, atol=1e-6)
     np.testing.assert_allclose(
         Classifier(model).predict_proba(many[2900:]), first[2900:], atol=1e-6

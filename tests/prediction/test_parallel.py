@@ -54,14 +54,14 @@ def test_a_settled_classifier_remembers_the_tokens_of_the_first_chunk_alone(
     known = []
 
     def answer(chunk: list[str]) -> list[str]:
-        known.append(len(classifier._cache.featurizer))
+        known.append(len(classifier._featurizer))
         return classifier.predict(chunk)
 
     answers = [answer for _, answer in answered(classifier, chunks, answer, 1)]
     assert answers == [Classifier(make_model("cnn")).predict(chunk) for chunk in chunks]
     assert known == [0, 2, 3, 4]  # what a call adds is forgotten by the next one
     classifier.predict([])
-    assert len(classifier._cache.featurizer) == 2
+    assert len(classifier._featurizer) == 2
 
 
 def test_single_models_have_the_logits_of_the_members_or_their_own(
