@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +31,6 @@ TRAINING = [
     ("apple pear", 2),
     ("Nokia 3310 ñ", 3),
 ]
-
-
 WEIGHTS = {"mlp": 0.2, "cnn": 0.1, "svm": 1.3}
 
 
@@ -159,18 +156,6 @@ def test_a_title_is_foreign_if_most_of_its_tokens_are_out_of_vocabulary(
         assert explained.out_of_vocabulary == pytest.approx(share)
         assert explained.foreign == (share > 0.5)
     assert classifier.out_of_vocabulary([]).shape == (0,)
-
-
-def test_threads_get_the_same_explanations(model: Model, classifier: Classifier) -> None:
-    titles = [f"{title} {number}x{number}" for number in range(40) for title in TITLES]
-    shared = Classifier(model)
-    with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(shared.explain, titles))
-    for title, each in zip(titles, found, strict=True):
-        alone = classifier.explain(title)
-        assert (each.category, each.other) == (alone.category, alone.other)
-        for one, other in zip(each.words, alone.words, strict=True):
-            assert one.contribution == pytest.approx(other.contribution, abs=1e-4)
 
 
 def test_a_model_of_one_category_cannot_explain(make_model: MakeModel) -> None:

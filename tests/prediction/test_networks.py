@@ -67,12 +67,11 @@ CNN: list[dict[str, Any]] = [
 
 def read_back(network: Network, tensors: dict[str, np.ndarray]) -> Network:
     """Replace the tables of a network by the rounded ones that are stored in its file."""
-    tables = [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
-    tables = [name for name in tables if name in ("token_vectors.table", "bigrams")]
     state = network.state_dict()
-    for name in tables:
-        rows = np.arange(len(tensors[f"{name}.weight"]))
-        state[f"{name}.weight"] = torch.from_numpy(Table(tensors, name)(rows))
+    for name in ("token_vectors.table", "bigrams"):
+        if f"{name}.weight" in tensors:
+            rows = np.arange(len(tensors[f"{name}.weight"]))
+            state[f"{name}.weight"] = torch.from_numpy(Table(tensors, name)(rows))
     network.load_state_dict(state)
     return network
 

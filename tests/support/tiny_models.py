@@ -64,11 +64,6 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def labels() -> list[str]:
-    return LABELS
-
-
-@pytest.fixture(scope="session")
 def subwords() -> Subwords:
     """Vocabulary of all words except OUT_OF_VOCABULARY, with hashed n-grams."""
     words = [word for group in [*WORDS, COMMON] for word in group]
