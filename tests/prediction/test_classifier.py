@@ -40,20 +40,12 @@ ODD_TITLES = [
 ]
 
 
-def with_weights(model: Model, weights: dict[str, float], calibration: Calibration) -> Model:
-    members = {
-        name: member.model_copy(update={"weight": weights[name]})
-        for name, member in model.description.members.items()
-    }
-    changes = {"members": members, "calibration": calibration}
-    return replace(model, description=model.description.model_copy(update=changes))
-
-
 @pytest.fixture(scope="module")
 def model(make_model: MakeModel) -> Model:
     """An ensemble of all three kinds with different weights."""
-    calibration = Calibration(low=0.5, high=3.0, low_share=0.7)
-    return with_weights(make_model(*MEMBERS, table_precision="int8"), WEIGHTS, calibration)
+    model = make_model(*MEMBERS, weights=WEIGHTS, table_precision="int8")
+    changes = {"calibration": Calibration(low=0.5, high=3.0, low_share=0.7)}
+    return replace(model, description=model.description.model_copy(update=changes))
 
 
 @pytest.fixture(scope="module")

@@ -37,16 +37,10 @@ WEIGHTS = {"mlp": 0.2, "cnn": 0.1, "svm": 1.3}
 @pytest.fixture(scope="module")
 def model(make_model: MakeModel) -> Model:
     """An ensemble of all three kinds with different weights and with training titles."""
-    model = make_model(*WEIGHTS)
-    members = {
-        name: member.model_copy(update={"weight": WEIGHTS[name]})
-        for name, member in model.description.members.items()
-    }
-    description = model.description.model_copy(update={"members": members})
+    model = make_model(*WEIGHTS, weights=WEIGHTS)
     subwords = Subwords(model.vocabulary, model.description.subwords)
     titles, categories = zip(*TRAINING, strict=True)
-    index = title_tensors(titles, np.array(categories), subwords)
-    return replace(model, description=description, titles=index)
+    return replace(model, titles=title_tensors(titles, np.array(categories), subwords))
 
 
 @pytest.fixture(scope="module")

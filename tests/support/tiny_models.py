@@ -131,7 +131,7 @@ def learnable(make_titles: MakeTitles, learnable_texts: tuple[list[str], list[in
 
 @dataclass(frozen=True)
 class Noisy:
-    """Titles, of which some training titles have a flipped label, and random vectors.
+    """Titles whose training labels are partly flipped, and random vectors.
 
     Attributes:
         splits: Training titles, validation titles and their distinct tokens.
@@ -257,18 +257,26 @@ def random_svm(inputs: int, seed: int = 6) -> tuple[SvmMember, dict[str, np.ndar
 def make_model(
     subwords: Subwords, make_network: MakeNetwork, hyperparameters: MakeHyperparameters
 ) -> MakeModel:
-    """Function that returns a model with random weights, given the names of its members."""
+    """Function that returns a model with random parameters, given the names of its members."""
 
-    def make(*names: str, bigram_buckets: int = BIGRAM_BUCKETS, **overrides: Any) -> Model:
+    def make(
+        *names: str,
+        weights: dict[str, float] | None = None,
+        bigram_buckets: int = BIGRAM_BUCKETS,
+        **overrides: Any,
+    ) -> Model:
         members: dict[str, AnyMember] = {}
+        member: AnyMember
         tensors = {}
         for name in names:
             if name == "svm":
-                members[name], tensors[name] = random_svm(subwords.row_count + bigram_buckets)
-                continue
-            params = hyperparameters(name, **overrides)
-            network = make_network(name, bigram_buckets, **overrides)
-            members[name], tensors[name] = network_member(name, network, params)
+                member, tensors[name] = random_svm(subwords.row_count + bigram_buckets)
+            else:
+                params = hyperparameters(name, **overrides)
+                network = make_network(name, bigram_buckets, **overrides)
+                member, tensors[name] = network_member(name, network, params)
+            weight = (weights or {}).get(name, 1.0)
+            members[name] = member.model_copy(update={"weight": weight})
         description = ModelDescription(
             name=names[0] if len(names) == 1 else "ensemble",
             labels=LABELS,
