@@ -115,7 +115,7 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 def test_other_content_is_refused(copy: Path, name: str, content: bytes) -> None:
     (copy / name).write_bytes(content)
     if (name, content) == ("embedding/vocabulary.json", b"{}"):
-        refused(copy / "embedding/subwords.json", "no word")
+        refused(copy / "embedding/subwords.json", "vocabulary is empty")
     else:
         refused(copy / name)
 
