@@ -1,4 +1,4 @@
-"""N-gram hashes equal those of gensim for all of Unicode."""
+"""N-gram hashes agree with gensim for all of Unicode."""
 
 from __future__ import annotations
 

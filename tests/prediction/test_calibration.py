@@ -1,4 +1,4 @@
-"""Probabilities from logits: mixtures of softmaxes."""
+"""Calibration mixes two softmaxes with different temperatures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def logits_of(seed: int) -> np.ndarray:
 
 
 @given(arrays.arrays(np.float32, (3, 4), elements=st.floats(-(2.0**100), 2.0**100, width=32)))
-def test_the_softmax_is_that_of_scipy_however_large_the_logits(logits: np.ndarray) -> None:
+def test_softmax_agrees_with_scipy_for_logits_of_any_size(logits: np.ndarray) -> None:
     before = logits.copy()
     found = softmax(logits)
     assert found.dtype == np.float32
@@ -27,20 +27,14 @@ def test_the_softmax_is_that_of_scipy_however_large_the_logits(logits: np.ndarra
     np.testing.assert_array_equal(logits, before)
 
 
-def test_a_new_calibration_is_the_softmax() -> None:
-    logits = logits_of(1)
-    np.testing.assert_allclose(Calibration().probabilities(logits), special.softmax(logits, axis=1))
-
-
-def test_probabilities_are_the_mixture_of_two_softmaxes() -> None:
+def test_probabilities_are_a_mixture_of_two_softmaxes() -> None:
     logits = logits_of(2)
     low, high = (special.softmax(logits / temperature, axis=1) for temperature in (0.5, 3))
-    mixed = Calibration(low=0.5, high=3.0, low_share=0.7).probabilities(logits)
-    np.testing.assert_allclose(mixed, 0.7 * low + 0.3 * high)
-    np.testing.assert_allclose(mixed.sum(axis=1), 1)
-    for share, expected in ((1.0, low), (0.0, high)):
+    for share in (0.7, 1.0, 0.0):
         mixed = Calibration(low=0.5, high=3.0, low_share=share).probabilities(logits)
-        np.testing.assert_allclose(mixed, expected)
+        np.testing.assert_allclose(mixed, share * low + (1 - share) * high)
+    default = Calibration().probabilities(logits)
+    np.testing.assert_allclose(default, special.softmax(logits, axis=1))
 
 
 @given(
@@ -49,7 +43,7 @@ def test_probabilities_are_the_mixture_of_two_softmaxes() -> None:
     share=st.floats(0.0, 1.0),
     seed=st.integers(0, 99),
 )
-def test_any_calibration_gives_probabilities_and_keeps_the_prediction(
+def test_calibration_returns_probabilities_and_keeps_the_prediction(
     low: float, high: float, share: float, seed: int
 ) -> None:
     logits = logits_of(seed).astype(np.float32)
@@ -66,6 +60,6 @@ def test_any_calibration_gives_probabilities_and_keeps_the_prediction(
     [{"low": 0.0}, {"high": -1.0}, {"high": np.inf}, {"low": np.nan}, {"low_share": 1.1}, {"a": 1}],
     ids=str,
 )
-def test_a_calibration_that_cannot_be_is_refused(values: dict[str, float]) -> None:
+def test_an_invalid_calibration_is_rejected(values: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         Calibration(**values)

@@ -1,4 +1,4 @@
-"""The classifier for users: whatever the titles, batches and threads, one answer."""
+"""Predictions do not depend on batches, threads, the cache or odd characters in titles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
@@ -40,20 +40,12 @@ ODD_TITLES = [
 ]
 
 
-def with_weights(model: Model, weights: dict[str, float], calibration: Calibration) -> Model:
-    members = {
-        name: member.model_copy(update={"weight": weights[name]})
-        for name, member in model.description.members.items()
-    }
-    changes = {"members": members, "calibration": calibration}
-    return replace(model, description=model.description.model_copy(update=changes))
-
-
 @pytest.fixture(scope="module")
 def model(make_model: MakeModel) -> Model:
-    """All three models, unequally weighted."""
-    calibration = Calibration(low=0.5, high=3.0, low_share=0.7)
-    return with_weights(make_model(*MEMBERS, table_precision="int8"), WEIGHTS, calibration)
+    """An ensemble of all three kinds with different weights."""
+    model = make_model(*MEMBERS, weights=WEIGHTS, table_precision="int8")
+    changes = {"calibration": Calibration(low=0.5, high=3.0, low_share=0.7)}
+    return replace(model, description=model.description.model_copy(update=changes))
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +55,14 @@ def classifier(model: Model) -> Classifier:
 
 @pytest.fixture(scope="module")
 def titles() -> list[str]:
-    """1,300 titles: more than two batches, with words out of the vocabulary."""
+    """1,300 titles, which are more than two batches, with out-of-vocabulary words."""
     random = np.random.default_rng(8)
     words = [word for group in [*WORDS, COMMON] for word in group]
     words += [f"{word}{suffix}" for word in words for suffix in ("s", "ito", "xx")]
     return [" ".join(random.choice(words, random.integers(0, 9))) for _ in range(1300)]
 
 
-def test_all_answers_agree(model: Model, classifier: Classifier, titles: list[str]) -> None:
+def test_all_methods_agree(model: Model, classifier: Classifier, titles: list[str]) -> None:
     logits, members = classifier.logits(titles), classifier.member_logits(titles)
     probabilities = classifier.predict_proba(titles)
     assert list(members) == list(MEMBERS)
@@ -94,7 +86,7 @@ def test_all_answers_agree(model: Model, classifier: Classifier, titles: list[st
     assert [len(pairs) for pairs in classifier.top(titles[:3])] == [4] * 3
 
 
-def test_of_equal_probabilities_the_first_class_ranks_higher(make_model: MakeModel) -> None:
+def test_the_first_of_equally_probable_classes_ranks_higher(make_model: MakeModel) -> None:
     model, classes = make_model("svm"), 60
     labels = [f"c{index}" for index in range(classes)]
     bias = np.zeros(classes, np.float32)
@@ -111,18 +103,17 @@ def test_of_equal_probabilities_the_first_class_ranks_higher(make_model: MakeMod
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_a_single_model_is_its_member(name: str, make_model: MakeModel) -> None:
-    alone = Classifier(make_model(name))
-    assert alone.name == name
-    members = alone.member_logits(ODD_TITLES)
-    assert list(members) == [name]
-    np.testing.assert_array_equal(alone.logits(ODD_TITLES), members[name])
-    np.testing.assert_allclose(
-        alone.predict_proba(ODD_TITLES), softmax(members[name], axis=1), atol=1e-6
-    )
+def test_a_single_model_has_the_logits_of_its_only_member(name: str, make_model: MakeModel) -> None:
+    classifier = Classifier(make_model(name))
+    assert classifier.name == name
+    ((member, logits),) = classifier.member_logits(ODD_TITLES).items()
+    assert member == name
+    np.testing.assert_array_equal(classifier.logits(ODD_TITLES), logits)
+    probabilities = classifier.predict_proba(ODD_TITLES)
+    np.testing.assert_allclose(probabilities, softmax(logits, axis=1), atol=1e-6)
 
 
-def test_the_members_are_given_the_tokens_of_the_title(
+def test_member_logits_are_those_of_the_scorers_for_the_tokens_of_the_titles(
     model: Model, classifier: Classifier, subwords: Subwords, titles: list[str]
 ) -> None:
     text = model.description.text
@@ -135,20 +126,13 @@ def test_the_members_are_given_the_tokens_of_the_title(
         np.testing.assert_allclose(found[name], logits, atol=1e-5)
 
 
-def test_what_a_model_says_of_itself(classifier: Classifier, subwords: Subwords) -> None:
-    assert classifier.name == "ensemble"
-    assert classifier.title_column == "title"
-    assert classifier.vocabulary == subwords.vocabulary
+@pytest.mark.parametrize("method", ["predict", "top", "member_logits", "out_of_vocabulary"])
+def test_a_single_string_is_rejected(method: str, classifier: Classifier) -> None:
+    with pytest.raises(TypeError, match=r"\[title\]"):
+        getattr(classifier, method)("apple drill")
 
 
-def test_one_text_is_no_sequence_of_titles(classifier: Classifier) -> None:
-    with pytest.raises(TypeError, match=r"not a single string; pass \[title\]"):
-        classifier.predict("apple drill")
-    with pytest.raises(TypeError, match=r"not a single string; pass \[title\]"):
-        classifier.top("apple drill", 2)
-
-
-def test_no_title_has_no_answer(classifier: Classifier) -> None:
+def test_an_empty_sequence_has_an_empty_result(classifier: Classifier) -> None:
     assert classifier.predict([]) == []
     assert classifier.top([]) == []
     assert classifier.predict_proba([]).shape == (0, len(LABELS))
@@ -156,20 +140,12 @@ def test_no_title_has_no_answer(classifier: Classifier) -> None:
     assert [logits.shape for logits in classifier.member_logits([]).values()] == [(0, 4)] * 3
 
 
-@pytest.mark.parametrize("title", ODD_TITLES, ids=lambda title: ascii(title[:12]))
-def test_any_title_has_an_answer(title: str, classifier: Classifier) -> None:
-    (row,) = classifier.predict_proba([title])
-    assert np.isfinite(row).all()
-    assert row.sum() == pytest.approx(1, abs=1e-6)
-    assert classifier.predict([title]) == [LABELS[row.argmax()]]
-
-
-def test_titles_without_a_visible_character_have_one_answer(classifier: Classifier) -> None:
+def test_titles_without_visible_characters_have_equal_probabilities(classifier: Classifier) -> None:
     rows = classifier.predict_proba(["", " \t", "\ud800", "\u200b\x00"])
     np.testing.assert_array_equal(rows, rows[[0]].repeat(4, axis=0))
 
 
-def test_of_a_title_of_a_megabyte_the_beginning_is_read(
+def test_only_the_beginning_of_a_title_of_a_megabyte_is_read(
     model: Model, classifier: Classifier
 ) -> None:
     limit = model.description.text.max_title_length
@@ -184,63 +160,64 @@ def test_of_a_title_of_a_megabyte_the_beginning_is_read(
 
 
 @settings(max_examples=60, deadline=None)
+@example(ODD_TITLES)
 @given(st.lists(st.text(max_size=30), max_size=5))
-def test_any_texts_have_probabilities(classifier: Classifier, texts: list[str]) -> None:
+def test_any_text_has_probabilities(classifier: Classifier, texts: list[str]) -> None:
     rows = classifier.predict_proba(texts)
     assert np.isfinite(rows).all()
     assert (rows >= 0).all()
     np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-6)
 
 
-def test_batches_do_not_change_answers(
+def test_batches_do_not_change_probabilities(
     model: Model, titles: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = Classifier(model).predict_proba(titles)
     for size in (1, 7, 512, 10_000):
         monkeypatch.setattr(module, "_BATCH_TITLES", size)
-        parted = Classifier(model).predict_proba(titles)
-        np.testing.assert_allclose(parted, together, atol=1e-6)
+        batched = Classifier(model).predict_proba(titles)
+        np.testing.assert_allclose(batched, together, atol=1e-6)
     backwards = Classifier(model).predict_proba(titles[::-1])[::-1]
     np.testing.assert_allclose(backwards, together, atol=1e-6)
 
 
-@pytest.mark.parametrize("most", [0, 1, 40])
-def test_forgetting_tokens_does_not_change_answers(
-    most: int, model: Model, titles: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("cached", [0, 1, 40])
+def test_emptying_the_cache_does_not_change_probabilities(
+    cached: int, model: Model, titles: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remembering = Classifier(model).predict_proba(titles)
     monkeypatch.setattr(module, "_CACHE_BYTES", 0)
-    monkeypatch.setattr(module, "_MIN_CACHED_TOKENS", most)
+    monkeypatch.setattr(module, "_MIN_CACHED_TOKENS", cached)
     monkeypatch.setattr(module, "_BATCH_TITLES", 64)
     forgetful = Classifier(model)
-    before = forgetful._cache
+    before = forgetful._featurizer
     answers = forgetful.predict_proba(titles)
-    assert forgetful._cache is not before
-    assert len(forgetful._cache.featurizer) < 120  # of the tokens of all titles
+    assert forgetful._featurizer is not before
+    assert len(forgetful._featurizer) < 120
     np.testing.assert_allclose(answers, remembering, atol=1e-6)
 
 
-def test_more_tokens_than_there_was_room_for_keep_their_answers(model: Model) -> None:
+def test_growing_the_cache_does_not_change_probabilities(model: Model) -> None:
     many = [
         f"apple{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)}" for i in range(3000)
     ]
     used = Classifier(model)
     first = used.predict_proba(many)
-    assert len(used._cache.featurizer) == 3000
+    assert len(used._featurizer) == 3000
     np.testing.assert_allclose(used.predict_proba(many), first, atol=1e-6)
     np.testing.assert_allclose(
         Classifier(model).predict_proba(many[2900:]), first[2900:], atol=1e-6
     )
 
 
-@pytest.mark.parametrize("most", [50, 10**9])
-def test_many_threads_at_once_get_the_same_answers(
-    most: int, model: Model, titles: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("max_cached", [50, 10**9])
+def test_threads_may_share_a_classifier(
+    max_cached: int, model: Model, titles: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = Classifier(model).predict_proba(titles)
     monkeypatch.setattr(module, "_BATCH_TITLES", 32)
     shared = Classifier(model)
-    shared._max_cached_tokens = most
+    shared._max_cached_tokens = max_cached
     parts = [(start, titles[start : start + 100]) for start in range(0, len(titles), 50)] * 3
     np.random.default_rng(1).shuffle(parts)
     with ThreadPoolExecutor(16) as pool:
@@ -249,17 +226,23 @@ def test_many_threads_at_once_get_the_same_answers(
         np.testing.assert_allclose(rows, alone[start : start + len(part)], atol=1e-6)
 
 
-def test_a_classifier_is_read_from_a_folder(
-    model: Model, classifier: Classifier, titles: list[str], tmp_path: Path
+def test_a_classifier_is_loaded_from_a_folder(
+    model: Model,
+    classifier: Classifier,
+    subwords: Subwords,
+    titles: list[str],
+    tmp_path: Path,
 ) -> None:
     model.save(tmp_path)
     for folder in (tmp_path, str(tmp_path)):
         loaded = rubro.Classifier.load(folder)
         assert isinstance(loaded, Classifier)
         np.testing.assert_allclose(loaded.logits(titles), classifier.logits(titles), atol=1e-5)
+    assert (loaded.name, loaded.title_column) == ("ensemble", "title")
+    assert loaded.vocabulary == subwords.vocabulary
 
 
-def test_the_package_has_a_classifier_and_nothing_that_is_not_there() -> None:
+def test_the_package_exports_the_classifier() -> None:
     assert rubro.Classifier is Classifier
     assert rubro.__all__ == ["Classifier"]
     with pytest.raises(AttributeError, match="no attribute 'Clasifier'"):

@@ -1,9 +1,8 @@
-"""Explanations: what they say is what the model says of other titles, and exact where linear."""
+"""Explanations agree with predictions for shorter titles, and are exact for linear members."""
 
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,22 +31,13 @@ TRAINING = [
     ("apple pear", 2),
     ("Nokia 3310 ñ", 3),
 ]
-
-
-def weighted(model: Model) -> Model:
-    members = {
-        name: member.model_copy(update={"weight": weight})
-        for (name, member), weight in zip(
-            model.description.members.items(), (0.2, 0.1, 1.3), strict=False
-        )
-    }
-    return replace(model, description=model.description.model_copy(update={"members": members}))
+WEIGHTS = {"mlp": 0.2, "cnn": 0.1, "svm": 1.3}
 
 
 @pytest.fixture(scope="module")
 def model(make_model: MakeModel) -> Model:
-    """All three models, unequally weighted, with training titles."""
-    model = weighted(make_model("mlp", "cnn", "svm"))
+    """An ensemble of all three kinds with different weights and with training titles."""
+    model = make_model(*WEIGHTS, weights=WEIGHTS)
     subwords = Subwords(model.vocabulary, model.description.subwords)
     titles, categories = zip(*TRAINING, strict=True)
     return replace(model, titles=title_tensors(titles, np.array(categories), subwords))
@@ -65,7 +55,7 @@ def leads(classifier: Classifier, explained: Explanation, titles: list[str]) -> 
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_a_word_contributes_what_the_title_without_it_lacks(
+def test_the_contribution_of_a_word_is_the_drop_of_the_lead_without_it(
     classifier: Classifier, title: str
 ) -> None:
     explained = classifier.explain(title)
@@ -84,7 +74,7 @@ def test_a_word_contributes_what_the_title_without_it_lacks(
 
 
 @pytest.mark.parametrize("title", [*TITLES, "", "a a a a"])
-def test_the_parts_of_the_linear_member_are_all_of_its_lead(
+def test_the_inputs_of_a_linear_member_sum_up_to_its_lead(
     classifier: Classifier, title: str
 ) -> None:
     explained = classifier.explain(title)
@@ -97,11 +87,11 @@ def test_the_parts_of_the_linear_member_are_all_of_its_lead(
     assert [abs(part) for part in parts] == sorted(map(abs, parts), reverse=True)
 
 
-def test_the_inputs_of_the_linear_member_are_those_of_the_title(make_model: MakeModel) -> None:
+def test_the_inputs_of_a_linear_member_are_found_in_the_title(make_model: MakeModel) -> None:
     model = make_model("svm")
     tensors = dict(model.tensors["svm"])
     inputs = len(tensors["idf"])
-    # Each input has a weight for the first category, so that none is left out.
+    # Each input has a weight for the first category, so that none is omitted.
     tensors["starts"] = np.arange(inputs + 1, dtype=np.int32)
     tensors["categories"] = np.zeros(inputs, np.int16)
     tensors["weights"] = np.ones(inputs, np.float16)
@@ -126,7 +116,7 @@ def test_the_inputs_of_the_linear_member_are_those_of_the_title(make_model: Make
     assert (found["ngram", "ill>"], found["ngram", "dril"]) == ("íll", "dríl")
 
 
-def test_another_category_can_be_the_one_compared_with(classifier: Classifier) -> None:
+def test_a_title_can_be_explained_against_any_category(classifier: Classifier) -> None:
     ((best, _), (second, confidence), *_, (last, _)) = classifier.top(["apple drill"], 4)[0]
     assert classifier.explain("apple drill").other == second
     assert classifier.explain("apple drill").other_confidence == pytest.approx(confidence, abs=1e-6)
@@ -138,49 +128,31 @@ def test_another_category_can_be_the_one_compared_with(classifier: Classifier) -
         classifier.explain("apple drill", against="CAKE")
 
 
-def test_a_model_of_networks_has_no_linear_parts(make_model: MakeModel) -> None:
+def test_a_model_without_linear_member_has_no_linear_inputs(make_model: MakeModel) -> None:
     explained = Classifier(make_model("mlp")).explain("apple drill")
     assert (explained.linear, explained.linear_bias) == ([], 0.0)
     assert [list(word.members) for word in explained.words] == [["mlp"]] * 2
 
 
-def test_only_what_is_read_of_a_long_title_is_explained(classifier: Classifier) -> None:
+def test_only_the_beginning_of_a_long_title_is_explained(classifier: Classifier) -> None:
     explained = classifier.explain("apple " * 400)
     assert len(explained.words) == classifier.description.text.max_tokens
     assert [word.text for word in explained.words] == ["apple"] * 20
 
 
-def test_a_title_of_unknown_words_is_foreign(classifier: Classifier) -> None:
-    shares = [
-        ("apple drill", 0),
-        ("apple zzz", 0.5),
-        ("zzz yyy apple", 2 / 3),
-        ("", 1),
-        ("\u200b", 1),
-    ]
-    titles = [title for title, _ in shares]
-    expected = [share for _, share in shares]
-    np.testing.assert_allclose(classifier.out_of_vocabulary(titles), expected)
-    for title, share in shares:
+def test_a_title_is_foreign_if_most_of_its_tokens_are_out_of_vocabulary(
+    classifier: Classifier,
+) -> None:
+    shares = {"apple drill": 0, "apple zzz": 0.5, "zzz yyy apple": 2 / 3, "": 1, "\u200b": 1}
+    np.testing.assert_allclose(classifier.out_of_vocabulary(list(shares)), list(shares.values()))
+    for title, share in shares.items():
         explained = classifier.explain(title)
         assert explained.out_of_vocabulary == pytest.approx(share)
         assert explained.foreign == (share > 0.5)
     assert classifier.out_of_vocabulary([]).shape == (0,)
 
 
-def test_threads_get_the_explanations_of_one(model: Model, classifier: Classifier) -> None:
-    titles = [f"{title} {number}x{number}" for number in range(40) for title in TITLES]
-    shared = Classifier(model)
-    with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(shared.explain, titles))
-    for title, each in zip(titles, found, strict=True):
-        alone = classifier.explain(title)
-        assert (each.category, each.other) == (alone.category, alone.other)
-        for one, other in zip(each.words, alone.words, strict=True):
-            assert one.contribution == pytest.approx(other.contribution, abs=1e-4)
-
-
-def test_a_model_of_one_category_has_nothing_to_explain(make_model: MakeModel) -> None:
+def test_a_model_of_one_category_cannot_explain(make_model: MakeModel) -> None:
     model = make_model("svm")
     tensors = {**model.tensors["svm"], "bias": np.zeros(1, np.float32)}
     tensors["categories"] = np.zeros_like(tensors["categories"])
@@ -194,7 +166,7 @@ def test_a_model_of_one_category_has_nothing_to_explain(make_model: MakeModel) -
 
 
 def cosine(model: Model, one: str, other: str) -> float:
-    """The cosine of two titles, by its definition."""
+    """Return the cosine similarity of two titles by its definition."""
     documents = model.description.subwords.titles
 
     def weight(word: str) -> float:
@@ -207,7 +179,7 @@ def cosine(model: Model, one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("title", ["apple drill zzz", "APPLE pear", "nokia ñ 1234", "zzz", ""])
-def test_the_nearest_titles_have_the_highest_cosine(
+def test_the_nearest_titles_have_the_highest_cosine_similarity(
     model: Model, classifier: Classifier, title: str
 ) -> None:
     found = classifier.explain(title, nearest=4).nearest
@@ -218,14 +190,14 @@ def test_the_nearest_titles_have_the_highest_cosine(
     np.testing.assert_allclose(similarities, [each[0] for each in expected], rtol=1e-5)
 
 
-def test_training_titles_travel_in_the_folder_and_change_no_answer(
+def test_training_titles_in_the_folder_do_not_change_predictions(
     model: Model, classifier: Classifier, tmp_path: Path
 ) -> None:
     model.save(tmp_path / "with")
     replace(model, titles=None).save(tmp_path / "without")
-    there, bare = Classifier.load(tmp_path / "with"), Classifier.load(tmp_path / "without")
-    assert there.logits(TITLES).tobytes() == bare.logits(TITLES).tobytes()
-    found = there.explain("apple drill", nearest=3).nearest
+    indexed, bare = Classifier.load(tmp_path / "with"), Classifier.load(tmp_path / "without")
+    assert indexed.logits(TITLES).tobytes() == bare.logits(TITLES).tobytes()
+    found = indexed.explain("apple drill", nearest=3).nearest
     assert len(found) == 3
     assert found == classifier.explain("apple drill", nearest=3).nearest
     assert fingerprint(tmp_path / "with") == fingerprint(tmp_path / "without")
@@ -246,7 +218,7 @@ def test_training_titles_travel_in_the_folder_and_change_no_answer(
         ("text", lambda values: values.astype(np.int32), "tensor text is I32"),
     ],
 )
-def test_damaged_training_titles_are_refused(
+def test_damaged_training_titles_are_rejected(
     model: Model, tmp_path: Path, name: str, change: object, problem: str
 ) -> None:
     model.save(tmp_path)
@@ -259,7 +231,7 @@ def test_damaged_training_titles_are_refused(
     assert str(path) in str(caught.value)
 
 
-def test_a_fingerprint_is_of_every_file(model: Model, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_every_file(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path)
     found = {fingerprint(tmp_path)}
     for name in ("model.json", "vocabulary.json", "mlp.safetensors", "svm.safetensors"):

@@ -1,4 +1,4 @@
-"""The models in numpy: the logits of the torch modules, and of a dense computation for the SVM."""
+"""The models in numpy have the logits of the torch modules, and of dense matrices for the SVM."""
 
 from __future__ import annotations
 
@@ -46,14 +46,11 @@ TEXTS = [
 ]
 MLP: list[dict[str, Any]] = [
     {},
-    {"hidden_sizes": []},
     {"hidden_sizes": [16, 8]},
-    {"pooling": "mean"},
     {"pooling": "mean", "hidden_sizes": [], "token_weighting": "idf"},
     {"token_weighting": "idf"},
     {"table_precision": "float16"},
     {"table_precision": "int8", "token_weighting": "idf"},
-    {"bigram_buckets": 0},
     {"bigram_buckets": 0, "table_precision": "int8", "pooling": "mean"},
 ]
 CNN: list[dict[str, Any]] = [
@@ -69,13 +66,12 @@ CNN: list[dict[str, Any]] = [
 
 
 def read_back(network: Network, tensors: dict[str, np.ndarray]) -> Network:
-    """The network with its tables as they are stored, rounded."""
-    tables = [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
-    tables = [name for name in tables if name in ("token_vectors.table", "bigrams")]
+    """Replace the tables of a network by the rounded ones that are stored in its file."""
     state = network.state_dict()
-    for name in tables:
-        rows = np.arange(len(tensors[f"{name}.weight"]))
-        state[f"{name}.weight"] = torch.from_numpy(Table(tensors, name)(rows))
+    for name in ("token_vectors.table", "bigrams"):
+        if f"{name}.weight" in tensors:
+            rows = np.arange(len(tensors[f"{name}.weight"]))
+            state[f"{name}.weight"] = torch.from_numpy(Table(tensors, name)(rows))
     network.load_state_dict(state)
     return network
 
@@ -95,7 +91,7 @@ def scores_of(scorer: Scorer, features: TitleFeatures, tokens: Tokens) -> np.nda
     [(kind, overrides) for kind, every in (("mlp", MLP), ("cnn", CNN)) for overrides in every],
     ids=str,
 )
-def test_a_network_gives_the_logits_of_its_torch_module(
+def test_logits_equal_those_of_the_torch_module(
     kind: str,
     overrides: dict[str, Any],
     make_network: MakeNetwork,
@@ -123,7 +119,7 @@ def test_a_network_gives_the_logits_of_its_torch_module(
     ),
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=3),
 )
-def test_titles_of_any_lengths_have_the_logits_of_the_torch_module(
+def test_logits_equal_those_of_the_torch_module_for_titles_of_any_length(
     texts: list[str],
     sizes: list[int],
     make_network: MakeNetwork,
@@ -139,7 +135,7 @@ def test_titles_of_any_lengths_have_the_logits_of_the_torch_module(
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
-def test_a_table_gives_its_rows_as_float32(precision: str) -> None:
+def test_a_table_returns_its_rows_as_float32(precision: str) -> None:
     random = np.random.default_rng(3)
     rows = random.integers(-127, 128, (9, 4)).astype(precision)
     scales = random.random((9, 1), dtype=np.float32)
@@ -159,7 +155,7 @@ def test_a_table_gives_its_rows_as_float32(precision: str) -> None:
 def dense_scores(
     titles: TitleFeatures, tokens: Tokens, tensors: dict[str, np.ndarray], words: int, rows: int
 ) -> np.ndarray:
-    """Scores by scipy's matrices: TF-IDF, n-grams and other inputs each of length 1."""
+    """Return the scores computed with dense matrices."""
 
     def counts_of(lists: Ragged, columns: int) -> Any:
         parts = (np.ones(len(lists.values)), lists.values, lists.offsets)
@@ -168,7 +164,7 @@ def dense_scores(
     inputs = len(tensors["idf"])
     in_tokens = counts_of(titles.tokens, len(tokens)) @ counts_of(tokens, rows)
     counts = sparse.hstack([in_tokens, counts_of(titles.bigrams, inputs - rows)]).toarray()
-    # The length is that of a title's occurrences, not of their sums.
+    # The length sums the squared IDF of each occurrence, not the squared sums of equal inputs.
     weighted, lengths = counts * tensors["idf"], np.sqrt(counts) * tensors["idf"]
     weights = sparse.csr_matrix(
         (tensors["weights"].astype(float), tensors["categories"], tensors["starts"]),
@@ -184,7 +180,7 @@ def dense_scores(
 
 
 @pytest.mark.parametrize("buckets", [0, BIGRAM_BUCKETS])
-def test_the_svm_gives_the_scores_of_dense_matrices(
+def test_svm_scores_equal_those_of_dense_matrices(
     buckets: int, make_titles: MakeTitles, subwords: Subwords
 ) -> None:
     titles, tokens = make_titles(TEXTS, bigram_buckets=buckets)
@@ -197,7 +193,9 @@ def test_the_svm_gives_the_scores_of_dense_matrices(
     assert np.ptp(found, axis=0).min() > 0.5
 
 
-def test_an_svm_without_weights_gives_its_bias(make_titles: MakeTitles, subwords: Subwords) -> None:
+def test_the_scores_of_an_svm_without_weights_are_its_bias(
+    make_titles: MakeTitles, subwords: Subwords
+) -> None:
     titles, tokens = make_titles(TEXTS)
     inputs = subwords.row_count + BIGRAM_BUCKETS
     _, tensors = random_svm(inputs)
@@ -209,7 +207,7 @@ def test_an_svm_without_weights_gives_its_bias(make_titles: MakeTitles, subwords
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn", "svm"])
-def test_no_title_and_no_token_have_no_logits(
+def test_logits_of_no_titles_and_of_empty_titles(
     kind: str, make_model: MakeModel, make_titles: MakeTitles, subwords: Subwords
 ) -> None:
     model = make_model(kind)

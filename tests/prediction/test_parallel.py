@@ -56,14 +56,14 @@ def test_a_settled_classifier_caches_only_the_tokens_of_the_first_chunk(
     known = []
 
     def answer(chunk: list[str]) -> list[str]:
-        known.append(len(classifier._cache.featurizer))
+        known.append(len(classifier._featurizer))
         return classifier.predict(chunk)
 
     answers = [answer for _, answer in answered(classifier, chunks, answer, 1)]
     assert answers == [Classifier(make_model("cnn")).predict(chunk) for chunk in chunks]
     assert known == [0, 2, 3, 4]  # each call discards the tokens of the call before
     classifier.predict([])
-    assert len(classifier._cache.featurizer) == 2
+    assert len(classifier._featurizer) == 2
 
 
 def test_single_models_use_the_logits_of_the_ensemble_or_their_own(

@@ -1,6 +1,6 @@
-"""A model folder of a few words, made by hand in milliseconds, and `rubro` as its users call it.
+"""Fixtures: a model folder that knows one keyword of each category, and `rubro` commands on it.
 
-A test file takes the fixtures with `pytest_plugins = ["support.keyword_model"]`.
+A test file imports them with `pytest_plugins = ["support.keyword_model"]`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,13 @@ from rubro.cli import app
 from rubro.features.subwords import SubwordParams
 from rubro.prediction.folder import Model, ModelDescription, SvmMember, TextParams
 
-# The word of each category; other words say nothing.
+# The keyword of each category. Other words do not change the prediction.
 CATEGORIES = {"mesa": "TABLES", "silla": "CHAIRS", "lampara": "LAMPS", "taza": "MUGS"}
 Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 def write_model(folder: Path, title_column: str = "title") -> Path:
-    """Write a linear model that knows a word of each category.
-
-    Args:
-        folder: Created where it is missing.
-        title_column: Name of the column that held the titles of its training.
-    """
+    """Write a linear model that knows one keyword of each category, and return its folder."""
     words, labels = list(CATEGORIES), list(CATEGORIES.values())
     tensors: dict[str, np.ndarray] = {
         "idf": np.ones(len(words), dtype=np.float32),
@@ -60,13 +55,13 @@ def write_model(folder: Path, title_column: str = "title") -> Path:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a hand-made model."""
+    """The folder of a model that knows one keyword of each category."""
     return write_model(tmp_path_factory.mktemp("models") / "svm")
 
 
 @pytest.fixture
 def rubro(tmp_path: Path, model: Path) -> Command:
-    """Run `rubro predict --model MODEL` with arguments, in a process of its own, in tmp_path."""
+    """Function that runs `rubro predict --model MODEL` in a new process in tmp_path."""
 
     def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -82,17 +77,17 @@ def rubro(tmp_path: Path, model: Path) -> Command:
 
 
 def command(model: Path, arguments: Sequence[str], name: str = "predict") -> list[str]:
-    """Return the words of a `rubro` command that uses a model."""
+    """Return the command line of a `rubro` command that uses a model."""
     return [sys.executable, "-m", "rubro.cli", name, "--model", str(model), *arguments]
 
 
 def environment(**variables: str) -> dict[str, Any]:
-    """Return the environment of this process with other variables."""
+    """Return the environment of this process with additional variables."""
     return {**os.environ, **variables}
 
 
 def called(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Call `rubro` in this process, where the packages of training are imported once."""
+    """Call `rubro` in this process, so that packages are imported only once."""
     with chdir(folder):
         result = CliRunner().invoke(app, arguments)
     if result.exception is not None and not isinstance(result.exception, SystemExit):

@@ -1,6 +1,6 @@
-"""A tiny catalogue that can be learnt in a few epochs, as fixtures.
+"""Fixtures: titles that are learned in a few epochs, and networks and models with random weights.
 
-A test file takes them with `pytest_plugins = ["support.tiny_models"]`.
+A test file imports them with `pytest_plugins = ["support.tiny_models"]`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WORDS = [
     ["nokia", "screen", "charger", "battery", "antenna"],
 ]
 COMMON = ["new", "red", "offer"]
-# Known by their n-grams alone.
+# Not in the vocabulary, so that they only have rows of n-grams.
 OUT_OF_VOCABULARY = ["cherry", "antenna"]
 VECTOR_SIZE = 8
 BIGRAM_BUCKETS = 64
@@ -64,26 +64,21 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def labels() -> list[str]:
-    return LABELS
-
-
-@pytest.fixture(scope="session")
 def subwords() -> Subwords:
-    """Words and hashed n-grams."""
+    """Vocabulary of all words except OUT_OF_VOCABULARY, with hashed n-grams."""
     words = [word for group in [*WORDS, COMMON] for word in group]
     known = {word: 1 + n for n, word in enumerate(words) if word not in OUT_OF_VOCABULARY}
     return Subwords(known, SubwordParams(min_n=3, max_n=4, buckets=40, titles=100))
 
 
 def whole_words(vocabulary: dict[str, int], titles: int = 100) -> Subwords:
-    """Words alone, without n-grams."""
+    """Return subwords without n-grams."""
     return Subwords(vocabulary, SubwordParams(min_n=1, max_n=0, buckets=0, titles=titles))
 
 
 @pytest.fixture(scope="session")
 def embedding(subwords: Subwords) -> Embedding:
-    """Random vectors, which carry no information."""
+    """Random vectors, which contain no information about the words."""
     random = np.random.default_rng(5)
     return Embedding(
         subwords, random.normal(size=(subwords.row_count, VECTOR_SIZE)).astype(np.float32)
@@ -92,10 +87,7 @@ def embedding(subwords: Subwords) -> Embedding:
 
 @pytest.fixture(scope="session")
 def make_titles(subwords: Subwords) -> MakeTitles:
-    """Titles given as text, tokens separated by spaces, and their distinct tokens.
-
-    Called with titles, and perhaps targets, reliable, subwords, bigram_buckets and max_tokens.
-    """
+    """Function that returns titles, given as tokens separated by spaces, and their distinct tokens."""
 
     def make(
         titles: list[str],
@@ -118,7 +110,7 @@ def make_titles(subwords: Subwords) -> MakeTitles:
 
 @pytest.fixture(scope="session")
 def learnable_texts() -> tuple[list[str], list[int]]:
-    """240 titles, of 0 to 6 words of their class and of all classes, and their targets."""
+    """240 titles of up to 6 words, some common to all classes, and their targets."""
     random = np.random.default_rng(11)
     texts, targets = [], []
     for position in range(240):
@@ -132,14 +124,20 @@ def learnable_texts() -> tuple[list[str], list[int]]:
 
 @pytest.fixture(scope="session")
 def learnable(make_titles: MakeTitles, learnable_texts: tuple[list[str], list[int]]) -> Learnable:
-    """160 training titles and 80 validation titles of learnable_texts."""
+    """160 training titles and 80 validation titles from learnable_texts."""
     titles, tokens = make_titles(*learnable_texts)
     return titles.take(np.arange(160)), titles.take(np.arange(160, 240)), tokens
 
 
 @dataclass(frozen=True)
 class Noisy:
-    """Training titles, some with a wrong label, validation titles, and random vectors."""
+    """Titles whose training labels are partly flipped, and random vectors.
+
+    Attributes:
+        splits: Training titles, validation titles and their distinct tokens.
+        flipped: Whether the label of each training title is flipped.
+        embedding: Random vectors.
+    """
 
     splits: Learnable
     flipped: np.ndarray
@@ -148,7 +146,7 @@ class Noisy:
 
 @pytest.fixture(scope="session")
 def make_noisy(make_titles: MakeTitles) -> Callable[[int], Noisy]:
-    """Noisy titles of a seed: 800 for training, 30 % with flipped labels, 400 for validation."""
+    """Function that returns 800 training titles, 30 % with flipped labels, and 400 for validation."""
     training_titles, words = 800, 30
 
     def make(seed: int) -> Noisy:
@@ -177,7 +175,7 @@ def make_noisy(make_titles: MakeTitles) -> Callable[[int], Noisy]:
 
 @pytest.fixture(scope="session")
 def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
-    """Function from "mlp" or "cnn" and overrides to small hyperparameters."""
+    """Function that returns small hyperparameters of an "mlp" or "cnn", with overrides."""
 
     def make(name: str, **overrides: Any) -> TrainParams:
         values: dict[str, Any] = {
@@ -224,10 +222,7 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
 
 @pytest.fixture(scope="session")
 def make_network(embedding: Embedding, hyperparameters: MakeHyperparameters) -> MakeNetwork:
-    """A network in evaluation mode, every weight of which is random: even the bigrams'.
-
-    Called with "mlp" or "cnn", and perhaps bigram_buckets and hyperparameters.
-    """
+    """Function that returns an "mlp" or "cnn" whose weights, also of bigrams, are all random."""
 
     def make(name: str, bigram_buckets: int = BIGRAM_BUCKETS, **overrides: Any) -> Network:
         torch.manual_seed(3)
@@ -244,7 +239,7 @@ def make_network(embedding: Embedding, hyperparameters: MakeHyperparameters) -> 
 def network_member(
     name: str, network: Network, params: TrainParams
 ) -> tuple[AnyMember, dict[str, np.ndarray]]:
-    """A network as a member of a model folder, and its tensors."""
+    """Return the description of a network as a member of a model, and its tensors."""
     kind = MEMBERS[name]
     own = {key: value for key, value in params.model_dump().items() if key in kind.model_fields}
     size = network.token_vectors.table.weight.shape[1]
@@ -252,7 +247,7 @@ def network_member(
 
 
 def random_svm(inputs: int, seed: int = 6) -> tuple[SvmMember, dict[str, np.ndarray]]:
-    """An SVM of random weights, two thirds of which are zero, and its tensors."""
+    """Return the description and tensors of an SVM with random weights, a third of them nonzero."""
     random = np.random.default_rng(seed)
     shape = inputs, len(LABELS)
     weights = random.normal(size=shape) * (random.random(shape) < 1 / 3)
@@ -269,21 +264,26 @@ def random_svm(inputs: int, seed: int = 6) -> tuple[SvmMember, dict[str, np.ndar
 def make_model(
     subwords: Subwords, make_network: MakeNetwork, hyperparameters: MakeHyperparameters
 ) -> MakeModel:
-    """A model of random weights, as a training leaves it.
+    """Function that returns a model with random parameters, given the names of its members."""
 
-    Called with the names of its members, and perhaps bigram_buckets and hyperparameters.
-    """
-
-    def make(*names: str, bigram_buckets: int = BIGRAM_BUCKETS, **overrides: Any) -> Model:
+    def make(
+        *names: str,
+        weights: dict[str, float] | None = None,
+        bigram_buckets: int = BIGRAM_BUCKETS,
+        **overrides: Any,
+    ) -> Model:
         members: dict[str, AnyMember] = {}
+        member: AnyMember
         tensors = {}
         for name in names:
             if name == "svm":
-                members[name], tensors[name] = random_svm(subwords.row_count + bigram_buckets)
-                continue
-            params = hyperparameters(name, **overrides)
-            network = make_network(name, bigram_buckets, **overrides)
-            members[name], tensors[name] = network_member(name, network, params)
+                member, tensors[name] = random_svm(subwords.row_count + bigram_buckets)
+            else:
+                params = hyperparameters(name, **overrides)
+                network = make_network(name, bigram_buckets, **overrides)
+                member, tensors[name] = network_member(name, network, params)
+            weight = (weights or {}).get(name, 1.0)
+            members[name] = member.model_copy(update={"weight": weight})
         description = ModelDescription(
             name=names[0] if len(names) == 1 else "ensemble",
             labels=LABELS,
@@ -303,23 +303,23 @@ def make_model(
 
 
 def batch_of(titles: LabelledTitles, tokens: Tokens, chosen: list[int] | None = None) -> Batch:
-    """Titles, or those at some positions, as one batch."""
+    """Return all titles, or the chosen ones, as one batch."""
     indices = np.arange(len(titles)) if chosen is None else np.array(chosen)
     return gather(titles, tokens, indices, np.ones(len(titles), np.float32))
 
 
 def token_vectors(network: Any, batch: Batch) -> torch.Tensor:
-    """float32 (B, L, vector size)."""
+    """Return the vector of each token of a batch, float32 (titles, length, vector size)."""
     return in_places(batch, network.token_vectors.distinct(batch))
 
 
 def in_places(batch: Batch, distinct: torch.Tensor) -> torch.Tensor:
-    """Vectors of the distinct tokens in the places of the tokens; zeros after a title's end."""
+    """Return the vectors of distinct tokens at the positions of the tokens, padded with zeros."""
     return nn.functional.embedding(batch.tokens, nn.functional.pad(distinct, (0, 0, 0, 1)))
 
 
 def gradient_of(parameter: Any) -> torch.Tensor:
-    """The gradient of a parameter, or of the rows of a table, as a dense tensor."""
+    """Return the gradient of a parameter, or of the rows of a table, as a dense tensor."""
     if (gradient := taken_row_gradient(parameter)) is not None:
         return gradient.to_sparse(parameter.shape).to_dense()
     dense: torch.Tensor = parameter.grad.to_dense()

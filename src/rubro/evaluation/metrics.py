@@ -59,7 +59,7 @@ def expected_calibration_error(
 def classification_metrics(
     probabilities: np.ndarray, targets: np.ndarray, bins: int
 ) -> dict[str, float]:
-    """Return the metrics by which models are compared.
+    """Return the metrics that models are compared by.
 
     Args:
         probabilities: Probabilities, n >= 1.

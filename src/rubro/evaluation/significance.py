@@ -16,7 +16,7 @@ def balanced_accuracy_interval(
     """Return the percentile bootstrap interval of a balanced accuracy.
 
     Titles are drawn with replacement within each class. The number of right predictions of a class
-    then follows a binomial distribution, from which it is drawn directly.
+    then follows a binomial distribution, so it is drawn directly.
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
 
     Args:

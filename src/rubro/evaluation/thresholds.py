@@ -38,7 +38,7 @@ def estimate_precision(accepted: np.ndarray, right: np.ndarray, coverage: float)
 
 
 def minimum_titles(precision: float, coverage: float) -> int:
-    """Return the smallest number of titles from which a threshold can be chosen.
+    """Return the minimum number of titles that a threshold can be chosen on.
 
     With fewer titles, the promise cannot be kept even if all predictions are right.
 

@@ -14,7 +14,7 @@ from rubro.features.vocabulary import load_subwords, save_subwords
 
 @dataclass(frozen=True)
 class Embedding:
-    """Word and n-gram vectors, from which any token gets a vector.
+    """Vectors of words and n-grams, which together give any token a vector.
 
     Attributes:
         subwords: Rows and weight of each token.

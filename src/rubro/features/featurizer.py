@@ -88,9 +88,9 @@ class Featurizer:
         tokens = Ragged.from_lists(positions, list(map(len, cut)))
         return TitleFeatures(tokens, self._bigrams(tokens))
 
-    def forget(self, first: int) -> None:
-        """Forget all tokens from the position first on."""
-        while len(self._index) > first:
+    def forget(self, kept: int) -> None:
+        """Forget all distinct tokens except the `kept` first ones."""
+        while len(self._index) > kept:
             self._index.popitem()
 
     def _add(self, token: str) -> None:
@@ -100,11 +100,11 @@ class Featurizer:
         self._hashes[position] = zlib.crc32(token.encode("utf-8"))
 
     def words(self, first: int = 0) -> list[str]:
-        """Return the distinct tokens from the position first on, in order of first appearance."""
+        """Return the distinct tokens from position `first` on, in order of first appearance."""
         return list(islice(self._index, first, None))
 
     def tokens(self, subwords: Subwords, first: int = 0) -> Tokens:
-        """Return the rows and weights of the distinct tokens from the position first on."""
+        """Return the rows and weights of the distinct tokens from position `first` on."""
         tokens = self.words(first)
         lists = [subwords.rows_of(token) for token in tokens]
         rows = Ragged.from_lists(lists, list(map(len, lists)))

@@ -60,10 +60,10 @@ class Ragged:
 
     @cached_property
     def by_position(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each position in a list: indices of the lists that reach it, and their values there.
+        """Indices of the lists that have a value at each position, and these values.
 
-        Both arrays have n entries, int64 and int32. Longer lists come first, so that the indices at
-        a position are a prefix of the indices at the position before.
+        Each position has a pair of arrays, int64 (n,) and int32 (n,). Longer lists come first, so
+        the indices at a position are a prefix of the indices at the previous position.
         """
         lengths = self.lengths
         order = np.argsort(-lengths, kind="stable")
@@ -77,8 +77,14 @@ class Ragged:
         ]
 
 
+def are_offsets(array: np.ndarray, total: int) -> bool:
+    """Return whether an array contains valid bounds of lists with a total number of values."""
+    is_complete = len(array) > 0 and array[0] == 0 and array[-1] == total
+    return bool(is_complete and (array[1:] >= array[:-1]).all())
+
+
 def sum_rows(lists: Ragged, rows: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:
-    """Return the sum of the rows that each list names.
+    """Return the sum of the table rows that each list refers to.
 
     Args:
         lists: Lists of row numbers.

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rubro.base.schema import NotNegative, Positive, Section
-from rubro.features.ngrams import ngram_bounds, ngram_buckets
+from rubro.features.ngrams import ngram_buckets
 
 
 def inverse_document_frequency(documents_with: int, documents: int) -> float:
@@ -107,10 +107,3 @@ class Subwords:
             )
             rows.extend(first + bucket for bucket in buckets)
         return rows
-
-    def bounds_of(self, token: str) -> list[tuple[int, int]]:
-        """Return the start and end in `<token>` of the part that each row of rows_of represents."""
-        bounds = [(1, len(token) + 1)] if token in self else []
-        if self.params.max_n:
-            bounds += ngram_bounds(token, self.params.min_n, self.params.max_n)
-        return bounds

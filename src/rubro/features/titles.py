@@ -11,7 +11,7 @@ import numpy as np
 from rubro.base.errors import DataError
 from rubro.base.files import damaged, read_tensors, write_tensors
 from rubro.features.featurizer import TitleFeatures, Tokens
-from rubro.features.ragged import Ragged
+from rubro.features.ragged import Ragged, are_offsets
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,6 @@ def _load_split(path: Path, distinct_tokens: int) -> LabelledTitles:
 
 def _checked(path: Path, values: np.ndarray, offsets: np.ndarray) -> Ragged:
     """Return a ragged array, or raise a DataError if its offsets or values are invalid."""
-    whole = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(values)
-    if not whole or (offsets[1:] < offsets[:-1]).any() or values.min(initial=0) < 0:
+    if not are_offsets(offsets, len(values)) or values.min(initial=0) < 0:
         raise damaged(path, "offsets are invalid or a value is negative")
     return Ragged(values, offsets)

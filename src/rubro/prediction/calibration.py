@@ -1,4 +1,4 @@
-"""Probabilities from logits."""
+"""Calibrated probabilities from logits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ from rubro.base.schema import Section
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return exp(logits) over its sum, for each row.
-
-    Args:
-        logits: Finite logits, float (n, classes).
-
-    Returns:
-        Probabilities, float (n, classes).
-    """
+    """Return the softmax of each row of finite logits, float (n, classes)."""
     exponentials: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))
     exponentials /= exponentials.sum(axis=1, keepdims=True)
     return exponentials
@@ -28,10 +21,10 @@ _Temperature = Annotated[float, Field(ge=0.001, le=1000.0)]
 
 
 class Calibration(Section):
-    """Mixture of two softmaxes with a temperature each.
+    """Temperature scaling with a mixture of two softmaxes, each with its own temperature.
 
     With a single temperature, predictions are overconfident for titles far from the training titles
-    or underconfident for titles close to them. Calibration changes the confidence, not the
+    or underconfident for titles close to them. Calibration changes the confidence, but not the
     predicted category.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks; mixtures of temperatures:
@@ -40,7 +33,7 @@ class Calibration(Section):
     Attributes:
         low: Lower temperature.
         high: Higher temperature.
-        low_share: Share of the softmax with the lower temperature in the mixture, 0 to 1.
+        low_share: Weight of the softmax with the lower temperature in the mixture, 0 to 1.
     """
 
     low: _Temperature = 1.0
@@ -48,14 +41,7 @@ class Calibration(Section):
     low_share: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return the probability of each class.
-
-        Args:
-            logits: Logits, float (n, classes).
-
-        Returns:
-            Probabilities, float (n, classes); each row sums to 1.
-        """
+        """Return calibrated probabilities for logits, both float (n, classes)."""
         mixed = softmax(logits / self.low) * self.low_share
         if self.low_share < 1.0:
             mixed += softmax(logits / self.high) * (1 - self.low_share)

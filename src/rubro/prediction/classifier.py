@@ -22,12 +22,12 @@ from rubro.prediction.explanation import (
 )
 from rubro.prediction.folder import Model, ModelDescription
 from rubro.prediction.nearest import Neighbour, TitleIndex
-from rubro.prediction.networks import Scorer, SvmScorer
+from rubro.prediction.networks import SvmScorer
 
 _BATCH_TITLES = 512
 _CACHE_BYTES = 96 * 2**20
 _MIN_CACHED_TOKENS = 1024
-# Features of some titles, and the states of all cached tokens by member.
+# Features of titles, and the states of all cached tokens by member; see networks.Scorer.
 _Batch = tuple[TitleFeatures, dict[str, np.ndarray]]
 
 
@@ -68,7 +68,7 @@ class Classifier:
         token_bytes = 4 * sum(scorer.state_size for scorer in self._scorers.values())
         self._max_cached_tokens = max(_CACHE_BYTES // token_bytes, _MIN_CACHED_TOKENS)
         self._frozen_tokens: int | None = None
-        self._cache = self._empty_cache()
+        self._empty_cache()
 
     @classmethod
     def load(cls, folder: str | Path) -> Classifier:
@@ -179,9 +179,9 @@ class Classifier:
     def explain(self, title: str, against: str | None = None, nearest: int = 0) -> Explanation:
         """Explain why the predicted category of a title wins over another category.
 
-        The contribution of a word is the drop of the category's lead when the word is left out,
-        which is comparable between all kinds of members. Explanations of a linear member
-        additionally list its inputs, whose contributions are exact.
+        The contribution of a word is the drop of the category's lead when the word is left out. It
+        is computed in the same way for all members of the model. For a linear member, the exact
+        contribution of each of its inputs is included as well.
 
         >>> classifier.explain("Lampara De Techo Philips").words[2].text
         'Techo'
@@ -239,7 +239,7 @@ class Classifier:
             return int(runners_up.argmax())
         if against not in self.classes_:
             raise DataError(
-                f"{self.name}: there is no category {against!r}; model.json lists all categories"
+                f"{self.name}: unknown category {against!r}; model.json lists all categories"
             )
         return self.classes_.index(against)
 
@@ -273,7 +273,7 @@ class Classifier:
         Cached tokens can change the last bits of a result. Once the cache is frozen, results depend
         only on the titles of a call. Threads may no longer share the classifier.
         """
-        self._frozen_tokens = len(self._cache.featurizer)
+        self._frozen_tokens = len(self._featurizer)
 
     def _logits(self, titles: Sequence[str]) -> Iterator[np.ndarray]:
         for features, states in self._batches(titles):
@@ -286,16 +286,38 @@ class Classifier:
     def _batches(self, titles: Sequence[str]) -> Iterator[_Batch]:
         _check_titles(titles)
         if self._frozen_tokens is not None:
-            self._cache.featurizer.forget(self._frozen_tokens)
+            self._featurizer.forget(self._frozen_tokens)
         for start in range(0, len(titles), _BATCH_TITLES):
             yield self._batch(list(map(self._tokens, titles[start : start + _BATCH_TITLES])))
 
-    def _batch(self, tokens: Sequence[Sequence[str]]) -> _Batch:
+    def _batch(self, titles: Sequence[Sequence[str]]) -> _Batch:
+        """Return the features of titles given as tokens, and the cached token states by member."""
         with self._lock:
-            is_full = len(self._cache.featurizer) > self._max_cached_tokens
-            if is_full and self._frozen_tokens is None:
-                self._cache = self._empty_cache()
-            return self._cache(tokens)
+            before = len(self._featurizer)
+            if before > self._max_cached_tokens and self._frozen_tokens is None:
+                self._empty_cache()
+                before = 0
+            features = self._featurizer(titles)
+            now = len(self._featurizer)
+            if now > before:
+                tokens = self._featurizer.tokens(self._subwords, before)
+                for name, scorer in self._scorers.items():
+                    states = self._states[name]
+                    if now > len(states):
+                        size = max(now, 2 * len(states))
+                        states = np.zeros((size, scorer.state_size), dtype=np.float32)
+                        states[:before] = self._states[name][:before]
+                        self._states[name] = states
+                    states[before:now] = scorer.token_states(tokens)
+            return features, dict(self._states)
+
+    def _empty_cache(self) -> None:
+        text = self.description.text
+        self._featurizer = Featurizer(text.max_tokens, text.bigram_buckets)
+        self._states = {
+            name: np.zeros((_MIN_CACHED_TOKENS, scorer.state_size), dtype=np.float32)
+            for name, scorer in self._scorers.items()
+        }
 
     def _tokens(self, title: str) -> list[str]:
         return tokenise(title[: self.description.text.max_title_length])
@@ -303,49 +325,6 @@ class Classifier:
     def _unknown_share(self, tokens: list[str]) -> float:
         read = tokens[: self.description.text.max_tokens]
         return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
-
-    def _empty_cache(self) -> _TokenCache:
-        text = self.description.text
-        featurizer = Featurizer(text.max_tokens, text.bigram_buckets)
-        return _TokenCache(featurizer, self._subwords, self._scorers)
-
-
-class _TokenCache:
-    """Cache of the token states of each member; see networks.Scorer.
-
-    Args:
-        featurizer: Featurizer without tokens.
-        subwords: Rows and weight of each token.
-        scorers: Members by name.
-    """
-
-    def __init__(
-        self, featurizer: Featurizer, subwords: Subwords, scorers: dict[str, Scorer]
-    ) -> None:
-        self.featurizer = featurizer
-        self._subwords = subwords
-        self._scorers = scorers
-        self._states = {
-            name: np.zeros((_MIN_CACHED_TOKENS, scorer.state_size), dtype=np.float32)
-            for name, scorer in scorers.items()
-        }
-
-    def __call__(self, titles: Sequence[Sequence[str]]) -> _Batch:
-        """Return the features of titles given as tokens, and the states of all cached tokens."""
-        before = len(self.featurizer)
-        features = self.featurizer(titles)
-        now = len(self.featurizer)
-        if now > before:
-            tokens = self.featurizer.tokens(self._subwords, before)
-            for name, scorer in self._scorers.items():
-                states = self._states[name]
-                if now > len(states):
-                    size = max(now, 2 * len(states))
-                    states = np.zeros((size, scorer.state_size), dtype=np.float32)
-                    states[:before] = self._states[name][:before]
-                    self._states[name] = states
-                states[before:now] = scorer.token_states(tokens)
-        return features, dict(self._states)
 
 
 def _check_titles(titles: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from rubro.features.ngrams import ngram_bounds
 from rubro.features.subwords import Subwords
 from rubro.prediction.nearest import Neighbour
 
@@ -128,7 +129,7 @@ def word_contributions(
 def linear_inputs(
     subwords: Subwords, tokens: Sequence[SpannedToken], leads: np.ndarray, weight: float
 ) -> list[LinearInput]:
-    """Return the contribution of each input of a linear member, without inputs that have none.
+    """Return the nonzero contributions of the inputs of a linear member.
 
     Args:
         subwords: Rows of the tokens.
@@ -154,7 +155,7 @@ def _words_and_ngrams(
         marked, last = f"<{token}>", len(token) - 1
         if token in subwords:
             yield "word", token, spans[0][0], spans[-1][1]
-        for first, stop in subwords.bounds_of(token)[token in subwords :]:
+        for first, stop in ngram_bounds(token, subwords.params.min_n, subwords.params.max_n):
             start, end = spans[max(first - 1, 0)][0], spans[min(stop - 2, last)][1]
             yield "ngram", marked[first:stop], start, end
 

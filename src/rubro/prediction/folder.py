@@ -19,6 +19,7 @@ from pydantic import Field
 
 from rubro.base.files import damaged, read_json, read_tensors, write_json, write_tensors
 from rubro.base.schema import NotNegative, Positive, Section
+from rubro.features.ragged import are_offsets
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.nearest import load_title_tensors
@@ -80,12 +81,13 @@ class NetworkMember(Member):
     table_precision: Literal["float32", "float16", "int8"]
     hidden_sizes: list[Positive]
 
-    def _tables(self, tables: dict[str, int]) -> Layout:
+    def _tables(self, rows: int, bigram_buckets: int) -> Layout:
         layout: Layout = {}
-        for name, rows in tables.items():
-            layout[f"{name}.weight"] = _DTYPES[self.table_precision], (rows, self.vector_size)
-            if self.table_precision == "int8":
-                layout[f"{name}.scale"] = "F32", (rows, 1)
+        for name, size in (("token_vectors.table", rows), ("bigrams", bigram_buckets)):
+            if size:
+                layout[f"{name}.weight"] = _DTYPES[self.table_precision], (size, self.vector_size)
+                if self.table_precision == "int8":
+                    layout[f"{name}.scale"] = "F32", (size, 1)
         return layout
 
 
@@ -96,11 +98,8 @@ class MlpMember(NetworkMember):
 
     def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
         """Return the data type and shape of each tensor in the file of the member."""
-        tables = {"token_vectors.table": rows}
-        if bigram_buckets:
-            tables["bigrams"] = bigram_buckets
         sizes = [self.vector_size, *self.hidden_sizes, classes]
-        return self._tables(tables) | _dense("dense", sizes)
+        return self._tables(rows, bigram_buckets) | _dense("dense", sizes)
 
     def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
         """Return the model in numpy, given the tensors of its file."""
@@ -123,10 +122,7 @@ class CnnMember(NetworkMember):
 
     def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
         """Return the data type and shape of each tensor in the file of the member."""
-        tables = {"token_vectors.table": rows}
-        if bigram_buckets and self.linear_path:
-            tables["bigrams"] = bigram_buckets
-        layout = self._tables(tables)
+        layout = self._tables(rows, bigram_buckets if self.linear_path else 0)
         for number, size in enumerate(self.filter_sizes):
             layout[f"filters.{number}.weight"] = "F32", (self.filters, size * self.vector_size)
             layout[f"filters.{number}.bias"] = "F32", (self.filters,)
@@ -287,7 +283,7 @@ def _check_scales(path: Path, tensors: dict[str, np.ndarray]) -> None:
 
 def _check_svm(path: Path, tensors: dict[str, np.ndarray], classes: int) -> None:
     starts, categories = tensors["starts"], tensors["categories"]
-    if starts[0] != 0 or starts[-1] != len(categories) or (starts[1:] < starts[:-1]).any():
+    if not are_offsets(starts, len(categories)):
         raise damaged(path, "tensor starts is out of range")
     if len(categories) and not 0 <= categories.min() <= categories.max() < classes:
         raise damaged(path, "tensor categories is out of range")

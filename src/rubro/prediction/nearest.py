@@ -11,6 +11,7 @@ import numpy as np
 
 from rubro.base.files import damaged, read_tensors
 from rubro.base.text import tokenise
+from rubro.features.ragged import are_offsets
 from rubro.features.subwords import Subwords
 
 _DTYPES = {
@@ -104,9 +105,7 @@ def load_title_tensors(path: Path, words: int, classes: int) -> dict[str, np.nda
     if len(tensors["starts"]) != words + 1:
         raise damaged(path, "it belongs to another vocabulary")
     for name, values in (("text_starts", "text"), ("starts", "titles")):
-        bounds = tensors[name]
-        is_whole = bounds[0] == 0 and bounds[-1] == len(tensors[values])
-        if not is_whole or (bounds[1:] < bounds[:-1]).any():
+        if not are_offsets(tensors[name], len(tensors[values])):
             raise damaged(path, f"tensor {name} is out of range")
     for name, limit in (("titles", titles), ("categories", classes)):
         if len(tensors[name]) and not 0 <= tensors[name].min() <= tensors[name].max() < limit:
