@@ -84,7 +84,7 @@ def test_what_is_missing_is_said_and_the_page_made(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "metrics: no metrics there"),
+        ([], "error: metrics: "),
         (["--output", "nowhere/report.html"], "no such folder; make it first"),
         (["--output", "metrics"], "metrics: a folder; name a file in it"),
         (["--split", "train"], "'test', 'validation'"),
