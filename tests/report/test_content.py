@@ -66,7 +66,7 @@ def test_a_table_without_rows_is_valid(metrics: Path) -> None:
         ("subset.json", '"classes": 8', '"classes": "8"', "subset.json: classes"),
         ("evaluation/test/ensemble/classes.csv", "recall", "x", "classes.csv: 0: recall"),
         ("evaluation/test/svm/coverage.csv", ",1.0,", ",nan,", "coverage.csv: "),
-        ("curves/mlp/plots/metrics/train/loss.tsv", "0.75", "x", "loss.tsv: 1: value"),
+        ("curves/mlp/plots/metrics/train/loss.tsv", "0.75", "x", "loss.tsv: 1: loss"),
         ("evaluation/test/svm/coverage.csv", "confidence", "\udcff", "coverage.csv: 'utf-8'"),
     ],
 )

@@ -120,9 +120,9 @@ def test_the_commit_is_read_from_git_or_from_the_environment(
     subprocess.run([*git, "init", "--quiet"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "one"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    assert read_model(folder).commit == head.stdout.strip()
+    assert read_model(folder).identity["commit"] == head.stdout.strip()
     monkeypatch.setenv("RUBRO_COMMIT", "abc")
-    assert read_model(folder).commit == "abc"
+    assert read_model(folder).identity["commit"] == "abc"
 
 
 def test_concurrent_requests_get_the_same_answers_as_single_ones(

@@ -174,7 +174,7 @@ def _interval_chart(
     """Return a chart of values with their intervals, the first row on top."""
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, x_label)
+        axes = figure.add_subplot(xlabel=x_label)
         if adjust is not None:
             adjust(axes)
         places = range(len(rows))
@@ -223,7 +223,7 @@ def _curves(content: Content) -> Iterator[Chart]:
             label = METRIC_LABELS[metric]
 
             def draw(figure: Figure, splits: dict[str, Any] = splits, label: str = label) -> None:
-                axes = _axes(figure, "epoch")
+                axes = figure.add_subplot(xlabel="epoch")
                 for number, (split, points) in enumerate(splits.items()):
                     steps = [point.step for point in points]
                     values = [point.value for point in points]
@@ -251,7 +251,7 @@ def _reliability(content: Content) -> Iterator[Chart]:
             continue
 
         def draw(figure: Figure, series: dict[str, Any] = series) -> None:
-            axes = _axes(figure, "confidence")
+            axes = figure.add_subplot(xlabel="confidence")
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, label="ideal")
             for name, bins in series.items():
                 number = 1 if name.startswith("before") else 0
@@ -280,7 +280,7 @@ def _coverage(content: Content) -> Iterator[Chart]:
         return
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, "coverage: share of the titles, highest confidence first")
+        axes = figure.add_subplot(xlabel="coverage: share of the titles, highest confidence first")
         for number, (model, points) in enumerate(curves.items()):
             x, y = [p.coverage for p in points], [p.precision for p in points]
             _line(axes, number, x, y, model, marked=False)
@@ -345,8 +345,7 @@ def _confusions(content: Content) -> Iterator[Chart]:
         return
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        axes.set_xlabel("predicted category, by the number of its row")
+        axes = figure.add_subplot(xlabel="predicted category, by the number of its row")
         axes.xaxis.set_label_position("top")
         axes.set(xlim=(0.5, len(names) + 0.5), ylim=(len(names) + 0.5, 0.5))
         axes.set_xticks(range(1, len(names) + 1))
@@ -379,12 +378,6 @@ def _confusions(content: Content) -> Iterator[Chart]:
         draw,
         (2.6 + 0.27 * len(names), 0.7 + 0.25 * len(names)),
     )
-
-
-def _axes(figure: Figure, x_label: str) -> Axes:
-    axes = figure.add_subplot()
-    axes.set_xlabel(x_label)
-    return axes
 
 
 def _line(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from rubro.base.errors import DataError
 from rubro.base.files import damaged, read_json
@@ -135,10 +133,10 @@ class Automation(CoveragePoint):
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A point of a learning curve."""
+    """A point of a learning curve; the column of its value has the name of the metric."""
 
     step: int
-    value: _Number
+    value: Annotated[_Number, Field(validation_alias=AliasChoices(*CURVE_METRICS))]
 
 
 @dataclass(frozen=True)
@@ -255,7 +253,7 @@ def _read_tables(content: Content, folder: Path) -> None:
         for metric in CURVE_METRICS:
             for split in ("train", "validation"):
                 path = plots / split / f"{metric}.tsv"
-                points = _rows(content, path, CurvePoint, "\t", {metric: "value"})
+                points = _rows(content, path, CurvePoint, "\t")
                 if points:
                     curves = content.curves.setdefault(model, {}).setdefault(metric, {})
                     curves[split] = points
@@ -283,23 +281,14 @@ def _json(content: Content, path: Path, kind: type[T]) -> T | None:
     return read_json(path, kind)
 
 
-def _rows(
-    content: Content,
-    path: Path,
-    kind: type[T],
-    separator: str = ",",
-    renamed: Mapping[Any, str] = MappingProxyType({}),
-) -> list[T]:
+def _rows(content: Content, path: Path, kind: type[T], separator: str = ",") -> list[T]:
     if not path.is_file():
         content.missing.append(path)
         return []
     # pandas would read a category called NA as a missing value.
     with open(path, encoding="utf-8", newline="") as file:
         try:
-            rows = [
-                {renamed.get(name, name): value for name, value in row.items()}
-                for row in csv.DictReader(file, delimiter=separator)
-            ]
+            rows = list(csv.DictReader(file, delimiter=separator))
         except (UnicodeDecodeError, csv.Error) as error:
             raise damaged(path, str(error)) from None
     return _checked(path, list[kind], rows)  # type: ignore[valid-type]
