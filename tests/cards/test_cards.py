@@ -83,14 +83,7 @@ def test_the_data_card_counts_kept_and_skipped_rows(facts: Facts) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "size"),
-    [
-        (999, "n<1K"),
-        (1_000, "1K<n<10K"),
-        (99_999, "10K<n<100K"),
-        (10**7, "10M<n<100M"),
-        (10**8, "100M<n<1B"),
-    ],
+    ("rows", "size"), [(999, "n<1K"), (1_000, "1K<n<10K"), (10**8, "100M<n<1B")]
 )
 def test_size_categories_match_the_hub(facts: Facts, rows: int, size: str) -> None:
     subset = {**facts.subset, "rows": {**facts.subset["rows"], "total": rows}}
@@ -107,9 +100,6 @@ def test_a_language_without_a_code_is_omitted(facts: Facts, language: str | None
 def test_yaml_syntax_in_a_name_is_escaped(facts: Facts) -> None:
     changed = with_params(facts, "data", path="a: [b # c")
     assert front_of(data_card(changed))["pretty_name"] == "a: [b # c"
-    assert front_of(model_card(changed))["model-index"][0]["results"][0]["dataset"]["name"] == (
-        "a: [b # c"
-    )
 
 
 def test_cards_contain_no_titles_categories_or_local_paths(first_project: Path) -> None:
