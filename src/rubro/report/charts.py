@@ -127,17 +127,17 @@ class Chart:
 
 def charts_of(content: Content) -> dict[str, Chart]:
     """Return the charts of all tables that are not missing, by name."""
-    charts = [
-        *_models(content),
-        *_differences(content),
-        *_curves(content),
-        *_reliability(content),
-        *_coverage(content),
-        *_slices(content),
-        *_categories(content),
-        *_confusions(content),
-    ]
-    return {chart.name: chart for chart in charts}
+    parts = (
+        _models,
+        _differences,
+        _curves,
+        _reliability,
+        _coverage,
+        _slices,
+        _categories,
+        _confusions,
+    )
+    return {chart.name: chart for part in parts for chart in part(content)}
 
 
 @dataclass(frozen=True)
