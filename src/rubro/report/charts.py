@@ -91,7 +91,7 @@ class Chart:
 
     @cached_property
     def svg(self) -> str:
-        """SVG with text as text; the same content gives the same bytes."""
+        """The chart as SVG with selectable text; the same content gives the same bytes."""
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         return self._saved(format="svg", metadata=nothing).decode()
 
@@ -126,7 +126,7 @@ class Chart:
 
 
 def charts_of(content: Content) -> dict[str, Chart]:
-    """Return the charts of all tables that are not missing, by name."""
+    """Return a chart of every table that is not missing, by name."""
     parts = (
         _models,
         _differences,
@@ -313,7 +313,7 @@ def _slices(content: Content) -> Iterator[Chart]:
 def sorted_by_recall(
     categories: Iterable[CategoryMetrics], best_first: bool = False
 ) -> list[CategoryMetrics]:
-    """Return categories by recall; of equal recalls, categories with more titles come first."""
+    """Return categories sorted by recall, and by decreasing titles if their recall is equal."""
     sign = -1 if best_first else 1
     return sorted(categories, key=lambda row: (sign * row.recall, -row.titles, row.category))
 

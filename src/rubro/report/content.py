@@ -90,7 +90,7 @@ class ConfusionCell:
 
 @dataclass(frozen=True)
 class ConfusedPair(ConfusionCell):
-    """A category that is often confused with another one."""
+    """A category, another one that is often predicted instead, and how often this happens."""
 
     share: _Share
 
@@ -126,7 +126,7 @@ class CoveragePoint:
 
 @dataclass(frozen=True)
 class Automation(CoveragePoint):
-    """The point with the highest coverage that reaches a precision."""
+    """Point with the highest coverage at which the precision reaches a goal."""
 
     goal: _Share
 

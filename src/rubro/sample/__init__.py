@@ -100,7 +100,7 @@ def _apportion(total: int, weights: Sequence[float]) -> list[int]:
 
 
 class _Corpus:
-    """Rows and lines of one language.
+    """Generates the lines of one language.
 
     The splits must be read in order, because later splits repeat titles and tokens of train.
     """
@@ -178,7 +178,7 @@ class _Corpus:
         return self._ranked[rank]
 
     def _repeated_title(self, vary: bool) -> tuple[str, int]:
-        """Return a title of train and its category; `vary` may change its spelling."""
+        """Return a training title and its category; if `vary`, its spelling may change."""
         draw = self._draw
         if not self._kept:
             index = self._ranked[self._popular_rank()]
