@@ -1,4 +1,4 @@
-"""The charts: all of them, as text, without anything that changes from run to run."""
+"""Test that all charts are drawn with text as text, and that equal content gives equal bytes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rubro.report.charts import COLOURS, Chart, best_first, charts_of, worst_first
-from rubro.report.content import Category, read_content
+from rubro.report.charts import COLOURS, Chart, charts_of, sorted_by_recall
+from rubro.report.content import CURVE_METRICS, NETWORKS, CategoryMetrics, read_content
 from support.report_metrics import HOSTILE, MODELS, write_metrics
 
 pytest_plugins = ["support.report_metrics"]
@@ -28,24 +28,16 @@ def text_of(svg: str) -> list[str]:
     return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
-def test_there_is_a_chart_of_each_part(charts: dict[str, Chart]) -> None:
-    curves = {
-        f"curve_{model}_{metric}"
-        for model in ("mlp", "cnn")
-        for metric in ("balanced_accuracy", "accuracy", "loss")
-    }
-    assert set(charts) == curves | {f"reliability_{model}" for model in MODELS} | {
-        "models",
-        "differences",
-        "coverage",
-        "slices",
-        "worst_categories",
-        "best_categories",
-        "confusions",
+def test_every_table_has_a_chart(charts: dict[str, Chart]) -> None:
+    assert set(charts) == {
+        *(f"curve_{model}_{metric}" for model in NETWORKS for metric in CURVE_METRICS),
+        *(f"reliability_{model}" for model in MODELS),
+        *("models", "differences", "coverage", "slices"),
+        *("worst_categories", "best_categories", "confusions"),
     }
 
 
-def test_text_is_text_and_names_are_not_markup(charts: dict[str, Chart]) -> None:
+def test_names_are_drawn_as_text(charts: dict[str, Chart]) -> None:
     texts = text_of(charts["worst_categories"].svg)
     assert "recall" in texts
     for name in (HOSTILE, "A & B", "$x_1$", 'a"onmouseover="b', "漢字"):
@@ -54,7 +46,7 @@ def test_text_is_text_and_names_are_not_markup(charts: dict[str, Chart]) -> None
 
 
 @pytest.mark.parametrize("name", ["models", "curve_mlp_loss", "confusions", "reliability_svm"])
-def test_a_chart_in_a_page_takes_every_colour_from_the_style_sheet(
+def test_inline_charts_take_all_colours_from_the_style_sheet(
     charts: dict[str, Chart], name: str
 ) -> None:
     svg = charts[name].inline_svg()
@@ -73,7 +65,7 @@ def test_no_two_charts_share_an_id(charts: dict[str, Chart]) -> None:
     assert len(found) == len(set(found)) > 0
 
 
-def test_every_chart_says_in_words_what_it_shows(charts: dict[str, Chart]) -> None:
+def test_every_chart_has_a_text_alternative(charts: dict[str, Chart]) -> None:
     for chart in charts.values():
         assert re.search(r"\d", chart.alternative), chart.name
         assert ElementTree.fromstring(chart.inline_svg()).get("aria-label") == (
@@ -98,7 +90,7 @@ def test_another_process_draws_the_same_bytes(
     assert done.stdout == charts["coverage"].svg.encode() + charts["coverage"].png()
 
 
-def test_nothing_is_drawn_of_what_is_missing(metrics: Path) -> None:
+def test_missing_tables_have_no_chart(metrics: Path) -> None:
     (metrics / "evaluate.json").unlink()
     (metrics / "evaluation/test/ensemble/classes.csv").unlink()
     names = set(charts_of(read_content(metrics, "test")))
@@ -106,7 +98,7 @@ def test_nothing_is_drawn_of_what_is_missing(metrics: Path) -> None:
     assert not names & {"models", "differences", "worst_categories", "best_categories"}
 
 
-def test_of_many_categories_the_worst_thirty_and_the_best_ten_are_drawn(tmp_path: Path) -> None:
+def test_at_most_thirty_worst_and_ten_best_categories_are_drawn(tmp_path: Path) -> None:
     write_metrics(tmp_path, [f"CATEGORY_{n:03}" for n in range(632)], titles=700)
     charts = charts_of(read_content(tmp_path, "test"))
     for name, count in (("worst_categories", 30), ("best_categories", 10)):
@@ -114,10 +106,10 @@ def test_of_many_categories_the_worst_thirty_and_the_best_ten_are_drawn(tmp_path
         assert len(drawn) == count
 
 
-def test_of_equal_recalls_that_of_more_titles_comes_first() -> None:
+def test_categories_with_equal_recall_are_sorted_by_titles() -> None:
     rows = [
-        Category(name, titles, 1, 1.0, recall, 1.0)
+        CategoryMetrics(name, titles, 1, 1.0, recall, 1.0)
         for name, titles, recall in (("a", 3, 1.0), ("b", 9, 1.0), ("c", 2, 0.5), ("d", 4, 0.5))
     ]
-    assert [row.category for row in worst_first(rows)] == ["d", "c", "b", "a"]
-    assert [row.category for row in best_first(rows)] == ["b", "a", "d", "c"]
+    assert [row.category for row in sorted_by_recall(rows)] == ["d", "c", "b", "a"]
+    assert [row.category for row in sorted_by_recall(rows, best_first=True)] == ["b", "a", "d", "c"]

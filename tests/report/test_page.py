@@ -1,4 +1,4 @@
-"""The page: nothing untrusted is markup, nothing is loaded, and it can be used without a mouse."""
+"""Test that the page escapes names, loads nothing and is accessible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EMPTY = {"meta", "link", "input", "br", "wbr"}
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, ids and text, and whether every tag is closed in its turn."""
+    """Parsed page: its tags with their attributes, its open tags and its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def page(original_metrics: Path) -> Page:
     return page_of(original_metrics)
 
 
-def test_every_tag_is_closed_and_every_id_is_one(page: Page) -> None:
+def test_every_tag_is_closed_and_every_id_is_unique(page: Page) -> None:
     assert page.open == []
     ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
     assert set(ids.values()) == {1}
@@ -72,7 +72,7 @@ def test_every_tag_is_closed_and_every_id_is_one(page: Page) -> None:
     assert all(link.startswith("#") and link[1:] in ids for link in links)
 
 
-def test_names_and_titles_are_text(page: Page) -> None:
+def test_names_and_titles_are_escaped(page: Page) -> None:
     assert len(page.all("script")) == 1
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert page.html.count("alert(1)") > 20
@@ -81,63 +81,49 @@ def test_names_and_titles_are_text(page: Page) -> None:
     assert f"{HOSTILE} {HOSTILE} " in page.text
 
 
-def test_the_policy_allows_the_script_of_the_page_alone(page: Page) -> None:
-    policies = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
-    assert len(policies) == 1
-    assert (policies[0] or "").startswith("default-src 'none'; ")
-    assert "script-src 'sha256-" in (policies[0] or "")
-
-
-def test_nothing_refers_to_another_place(page: Page) -> None:
+def test_the_page_loads_nothing_and_allows_only_its_own_script(page: Page) -> None:
+    [policy] = [meta["content"] or "" for meta in page.all("meta") if "http-equiv" in meta]
+    assert policy.startswith("default-src 'none'; ")
+    assert "script-src 'sha256-" in policy
     for tag, attributes in page.tags:
         for name in ("src", "href", "xlink:href", "data", "poster", "srcset", "action"):
             assert (attributes.get(name) or "#").startswith(("#", "data:,")), tag
     assert "url(http" not in page.html and "@import" not in page.html
 
 
-def test_tables_have_captions_and_headers_with_scopes(page: Page) -> None:
+def test_tables_headings_charts_and_scrolling_regions_are_accessible(page: Page) -> None:
     assert len(page.all("caption")) == len(page.all("table")) >= 10
     assert {header.get("scope") for header in page.all("th")} == {"row", "col"}
-
-
-def test_headings_go_down_one_level_at_a_time(page: Page) -> None:
     levels = [int(tag[1]) for tag, _ in page.tags if tag in ("h1", "h2", "h3", "h4")]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
-
-
-def test_pictures_have_alternatives_and_what_scrolls_takes_the_focus(page: Page) -> None:
-    pictures = page.all("svg")
-    assert len(pictures) == 17
-    assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
-    regions = [
-        attributes
-        for tag, attributes in page.tags
-        if tag == "div" and "scroll" in (attributes.get("class") or "")
-    ]
+    charts = page.all("svg")
+    assert len(charts) == 17
+    assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
+    regions = [region for region in page.all("div") if "scroll" in (region.get("class") or "")]
     assert regions
     assert all(region["tabindex"] == "0" and region["aria-label"] for region in regions)
 
 
-def test_the_figures_are_those_of_the_metrics(page: Page, original_metrics: Path) -> None:
+def test_the_page_shows_the_metrics(page: Page, original_metrics: Path) -> None:
     content = read_content(original_metrics, "test")
     best = content.models["ensemble"]
     for value in (best.balanced_accuracy, best.balanced_accuracy_low, best.ece, best.loss):
         assert f"{value:.4f}" in page.text
     assert f"{100 * content.automation[-1].coverage:.1f} %" in page.text
     assert "coverage of 90.0 %" in page.text
-    assert "test chose nothing" in page.text
+    assert "optimistic" not in page.text
     assert "optimistic" in page_of(original_metrics, "validation").text
 
 
-def test_what_is_missing_is_said_in_its_section(metrics: Path) -> None:
+def test_missing_files_are_named_in_their_section(metrics: Path) -> None:
     shutil.rmtree(metrics / "curves")
     (metrics / "evaluation/test/ensemble/classes.csv").unlink()
     page = page_of(metrics)
     assert "Missing: " in page.text
     curves, classes = page.text.split("Missing: ")[1:]
     assert "curves/mlp/plots" in curves
-    assert "and 9 more. dvc pull fetches it" in curves
+    assert "and 9 more. " in curves and "dvc pull" in curves and "dvc repro" in curves
     assert classes.partition(" ")[0].endswith("classes.csv.")
     assert page.all("svg")
 
@@ -147,15 +133,15 @@ def test_what_is_missing_is_said_in_its_section(metrics: Path) -> None:
     "file",
     ["evaluate.json", "subset.json", "featurize.json", "evaluation/description.json"],
 )
-def test_a_page_is_made_without_a_summary(metrics: Path, file: str) -> None:
+def test_a_page_is_rendered_without_a_summary_file(metrics: Path, file: str) -> None:
     (metrics / file).unlink()
     page = page_of(metrics)
-    assert f"{file}. dvc pull" in page.text
+    assert f"{file}. " in page.text
     assert page.open == []
 
 
 @pytest.mark.slow
-def test_the_page_of_632_categories_is_small_and_has_all_of_them(tmp_path: Path) -> None:
+def test_the_page_of_632_categories_is_small_and_complete(tmp_path: Path) -> None:
     names = [f"A_LONG_NAME_OF_A_CATEGORY_OF_A_SHOP_{n:03}" for n in range(632)]
     write_metrics(tmp_path, names, titles=5_000)
     page = page_of(tmp_path)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from rubro import sample
 from rubro.sample import broken_positions, catalogue_files, file_sizes, write_catalogue
 from rubro.sample.titles import tokenize_title
 from rubro.sample.words import LexiconError, load_words, parse_lexicon, parse_shared
@@ -46,17 +45,12 @@ def sound(files: Lines) -> Records:
 
 
 def test_the_committed_files_match_the_generator(files: Lines) -> None:
+    assert {name: len(lines) for name, lines in files.items()} == file_sizes(20_000)
     assert sorted(path.name for path in SAMPLE.glob("*.gz")) == sorted(files)
     for name, lines in files.items():
-        # Decompressed, because builds of zlib differ in the bytes they compress to.
+        # Decompressed, because different builds of zlib compress to different bytes.
         assert gzip.decompress((SAMPLE / name).read_bytes()) == b"\n".join([*lines, b""]), name
-
     assert sum(path.stat().st_size for path in SAMPLE.glob("*.gz")) < 2_000_000
-
-
-def test_file_sizes(files: Lines) -> None:
-    assert {name: len(lines) for name, lines in files.items()} == file_sizes(20_000)
-    assert list(file_sizes(20_000).values()) == [16_000, 2_000, 2_000, 1_200, 150, 150]
 
 
 def test_the_seed_determines_the_lines() -> None:
@@ -66,7 +60,7 @@ def test_the_seed_determines_the_lines() -> None:
     assert first["spanish.train.jsonl.gz"] != other["spanish.train.jsonl.gz"]
 
 
-def test_category_sizes_follow_zipf(sound: Records) -> None:
+def test_category_sizes_follow_zipf_with_a_rare_tail(sound: Records) -> None:
     train = Counter(str(row["category"]) for row in sound["spanish.train.jsonl.gz"])
     counts = [count for _, count in train.most_common()]
     assert len(counts) >= 100
@@ -74,12 +68,9 @@ def test_category_sizes_follow_zipf(sound: Records) -> None:
     assert counts[0] > 5 * counts[99]
     assert counts[-5:] == [3, 2, 2, 1, 1]
     assert counts[-6] > 10
-
-
-def test_one_category_has_no_training_rows(sound: Records) -> None:
-    seen = {row["category"] for row in sound["spanish.train.jsonl.gz"]}
     for split in ("validation", "test"):
-        assert len({row["category"] for row in sound[f"spanish.{split}.jsonl.gz"]} - seen) == 1
+        others = {row["category"] for row in sound[f"spanish.{split}.jsonl.gz"]}
+        assert len(others - train.keys()) == 1  # a category without training rows
 
 
 def test_sound_rows_have_the_real_layout(sound: Records) -> None:
@@ -107,18 +98,6 @@ def test_shares_of_unreliable_labels_and_of_portuguese_titles(sound: Records) ->
     assert languages["portuguese"] == 40
 
 
-def test_share_of_wrong_labels() -> None:
-    shared, lexicon = load_words()
-    corpus = sample._Corpus("spanish", 20_000, 20190, shared, lexicon)
-    rows = list(corpus.rows("train"))
-    unreliable = [row for row in rows if row.quality == "unreliable"]
-    wrong = [row for row in unreliable if row.label != row.truth]
-    assert len(wrong) / len(unreliable) == pytest.approx(0.08, abs=0.012)
-    assert all(row.label == row.truth for row in rows if row.quality == "reliable")
-    near = [corpus.names[r.label] in lexicon[corpus.names[r.truth]].neighbours for r in wrong]
-    assert sum(near) > 0.7 * len(wrong)
-
-
 def test_titles_are_duplicated_within_train_and_across_splits(sound: Records) -> None:
     titles = [str(row["title"]) for row in sound["spanish.train.jsonl.gz"]]
     exact, loose = set(titles), {" ".join(tokenize_title(title, ())) for title in titles}
@@ -141,17 +120,14 @@ def test_every_kind_of_broken_line_occurs(files: Lines) -> None:
     with pytest.raises(UnicodeDecodeError):
         bad[11].decode("utf-8")
     parsed = {at: json.loads(bad[at]) for at in range(15) if at not in (0, 1, 10, 11)}
-    assert "title" not in parsed[2]
-    assert [parsed[3]["title"], parsed[4]["title"].strip()] == ["", ""]
-    assert parsed[5]["title"] is None
-    assert isinstance(parsed[6]["title"], int)
-    assert "category" not in parsed[7]
-    assert parsed[8]["category"] is None
+    assert "title" not in parsed[2] and "category" not in parsed[7]
+    titles = [parsed[at]["title"] for at in (3, 4, 5, 6)]
+    assert titles == ["", "   \t ", None, 4815]
+    assert [parsed[at]["category"] for at in (8, 14)] == [None, ""]
     assert isinstance(parsed[9], list)
     assert bad[10] == b""
     assert "\x00" in parsed[12]["title"]
     assert len(parsed[13]["title"]) == 3_000
-    assert parsed[14]["category"] == ""
 
 
 @pytest.mark.parametrize(
@@ -170,23 +146,6 @@ def test_tokenize_title(title: str, tokens: list[str]) -> None:
     assert tokenize_title(title, frozenset(load_words()[0].stop_words)) == tokens
 
 
-@pytest.mark.parametrize("language", ["spanish", "portuguese"])
-def test_token_numbers_follow_first_appearance(sound: Records, language: str) -> None:
-    stop_words = frozenset(load_words()[0].stop_words)
-    known: dict[str, int] = {}
-    for split in ("train", "validation", "test"):
-        missing = 0
-        for row in sound[f"{language}.{split}.jsonl.gz"]:
-            tokens = tokenize_title(str(row["title"]), stop_words)
-            if split == "train":
-                for token in tokens:
-                    known.setdefault(token, len(known) + 1)
-            assert row["tokenized_title"] == tokens
-            assert row["data"] == [known.get(token, 0) for token in tokens]
-            missing += sum(token not in known for token in tokens)
-        assert (missing > 0) == (split != "train")
-
-
 def test_more_rows_scale_everything_except_the_broken_lines(tmp_path: Path) -> None:
     written = write_catalogue(tmp_path, rows=5_000)
     assert list(written.values()) == [4_000, 500, 500, 301, 37, 37]
@@ -202,13 +161,10 @@ def test_more_rows_scale_everything_except_the_broken_lines(tmp_path: Path) -> N
     assert header[3:] == bytes(5)  # neither name nor time
 
 
-@pytest.mark.parametrize("rows", [999, 0, -1])
-def test_fewer_than_a_thousand_rows_are_refused(tmp_path: Path, rows: int) -> None:
+def test_fewer_than_a_thousand_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 1,000"):
-        write_catalogue(tmp_path / "new", rows=rows)
+        write_catalogue(tmp_path / "new", rows=999)
     assert not (tmp_path / "new").exists()
-    with pytest.raises(ValueError, match="at least 1,000"):
-        next(catalogue_files(rows))
 
 
 GOOD = "A: {nouns: [uno], features: [x], neighbours: [B]}\n"

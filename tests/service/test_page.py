@@ -84,7 +84,7 @@ def test_a_title_is_answered_as_it_is_typed(browser: Any, server: Server) -> Non
         marks = page.locator("#words mark")
         assert [mark.inner_text() for mark in marks.all()] == ["Taza", "mesa"]
         assert "against" in marks.nth(0).get_attribute("class")
-        assert "For it: mesa. Against it: Taza." in page.locator("#reasons").inner_text()
+        assert "For: mesa. Against: Taza." in page.locator("#reasons").inner_text()
         widths = [bar.bounding_box()["width"] for bar in page.locator(".bar").all()]
         assert widths == sorted(widths, reverse=True)
         playwright.expect(page.get_by_role("status")).to_contain_text("TABLES, ")
@@ -148,7 +148,7 @@ def test_the_page_is_available_in_spanish(browser: Any, server: Server) -> None:
         playwright.expect(page.get_by_label("Título de un producto")).to_be_visible()
         assert "A favor: mesa." in page.locator("#reasons").inner_text()
         page.get_by_label("Idioma").select_option("en")
-        playwright.expect(page.get_by_label("Title of a product")).to_be_visible()
+        playwright.expect(page.get_by_label("Product title")).to_be_visible()
         page.reload()
         assert page.locator("html").get_attribute("lang") == "en"
 

@@ -46,28 +46,18 @@ def test_one_title_gets_one_answer(server: Server, model: Path) -> None:
     assert answer.headers["Content-Type"] == "application/json"
     ((category, confidence),) = Classifier.load(model).top(["Mesa De Pino"], 1)[0]
     assert category == "TABLES"
-    assert answer.json["answers"] == [
-        {
-            "category": category,
-            "confidence": round(confidence, 6),
-            "top": [{"category": category, "confidence": round(confidence, 6)}],
-            "error": None,
-        }
-    ]
+    choice = {"category": category, "confidence": round(confidence, 6)}
+    assert answer.json["answers"] == [{**choice, "top": [choice], "error": None}]
 
 
 def test_a_title_without_an_answer_keeps_its_place(server: Server) -> None:
     titles = ["Taza", 5, None, ["Mesa"], "", " \t", "Sill\ud800a", "Silla", "x" * 100_000]
     before = server.metric("rubro_title_errors_total")
     answers = server.ask("/predict", {"titles": titles, "top": 2}).json["answers"]
-    assert [answer["error"] for answer in answers] == [
-        None,
-        *["the title is not text"] * 3,
-        *["the title is empty"] * 2,
-        "the title contains an unpaired surrogate",
-        None,
-        None,
-    ]
+    errors = [answer["error"] for answer in answers]
+    assert errors[0] is errors[7] is errors[8] is None
+    facts = ["not text"] * 3 + ["empty"] * 2 + ["surrogate"]
+    assert all(fact in error for fact, error in zip(facts, errors[1:7], strict=True))
     assert [answers[0]["category"], answers[7]["category"]] == ["MUGS", "CHAIRS"]
     assert [len(answer["top"]) for answer in answers] == [2, *[0] * 6, 2, 2]
     assert server.metric("rubro_title_errors_total") == before + 6
@@ -94,14 +84,14 @@ def test_explain_returns_the_contribution_of_each_word(server: Server) -> None:
     assert found["other"] == "MUGS"
     for word in found["words"]:
         assert title[word["start"] : word["end"]] == word["text"]
-    speak = {word["text"]: word["contribution"] for word in found["words"]}
-    assert speak["mesa"] > 0 > speak["Taza"]
-    assert abs(speak["para"]) < 1e-6
+    contributions = {word["text"]: word["contribution"] for word in found["words"]}
+    assert contributions["mesa"] > 0 > contributions["Taza"]
+    assert abs(contributions["para"]) < 1e-6
 
 
 def test_an_invalid_title_is_not_explained(server: Server) -> None:
     found = server.ask("/explain", {"title": "\ud800"}).json
-    assert found["answer"]["error"] == "the title contains an unpaired surrogate"
+    assert "surrogate" in found["answer"]["error"]
     assert (found["other"], found["words"]) == (None, [])
 
 
@@ -125,9 +115,9 @@ def test_the_commit_is_read_from_git_or_from_the_environment(
     subprocess.run([*git, "init", "--quiet"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "one"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    assert read_model(folder).commit == head.stdout.strip()
+    assert read_model(folder).identity["commit"] == head.stdout.strip()
     monkeypatch.setenv("RUBRO_COMMIT", "abc")
-    assert read_model(folder).commit == "abc"
+    assert read_model(folder).identity["commit"] == "abc"
 
 
 def test_concurrent_requests_get_the_same_answers_as_single_ones(
@@ -208,12 +198,9 @@ def test_an_error_is_answered_with_a_problem(
     assert "Traceback" not in problem["detail"]
 
 
-def test_a_content_type_other_than_json_is_refused(server: Server) -> None:
+def test_the_body_must_be_json_in_any_unicode_encoding(server: Server) -> None:
     answer = server.ask("/predict", {"titles": "x"}, headers={"Content-Type": "text/plain"})
     assert answer.status == 422
-
-
-def test_utf_16_is_accepted(server: Server) -> None:
     answer = server.ask("/predict", '{"titles": "Mesa"}'.encode("utf-16"))
     assert answer.json["answers"][0]["category"] == "TABLES"
 
@@ -266,7 +253,7 @@ def test_a_chunked_body_that_is_too_large_is_refused(server: Server) -> None:
 def test_the_category_is_null_if_the_thresholds_do_not_accept_it(tmp_path: Path) -> None:
     folder, file = write_model(tmp_path / "model"), tmp_path / "thresholds.json"
     kept: dict[str, Any] = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
-    least = dict(zip(CATEGORIES.values(), (0.2, 0.99, None, 0.2), strict=True))
+    minimum = dict(zip(CATEGORIES.values(), (0.2, 0.99, None, 0.2), strict=True))
     own: dict[str, Any] = {"basis": "own", **kept}
     thresholds = Thresholds(
         model="svm",
@@ -277,7 +264,7 @@ def test_the_category_is_null_if_the_thresholds_do_not_accept_it(tmp_path: Path)
         single=ConfidenceThreshold(confidence=0.5, **kept),
         together=ConfidenceThreshold(confidence=0.5, **kept),
         categories={
-            name: CategoryThreshold(confidence=value, **own) for name, value in least.items()
+            name: CategoryThreshold(confidence=value, **own) for name, value in minimum.items()
         },
         all=AcceptedCounts(**kept),
     )

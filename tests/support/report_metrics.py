@@ -1,6 +1,6 @@
-"""A folder of metrics with names that no page should trust, as fixtures.
+"""Folders of metrics with hostile category names.
 
-A test file takes them with `pytest_plugins = ["support.report_metrics"]`.
+Test modules load the fixtures with `pytest_plugins = ["support.report_metrics"]`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PARAMS = EvaluateParams(
 
 
 def write_metrics(folder: Path, labels: list[str], titles: int = 200) -> None:
-    """Write what the pipeline leaves in metrics/, of models that guess well but not always."""
+    """Write the folder metrics of a pipeline whose models make some mistakes."""
     random = np.random.default_rng(1)
     targets = np.arange(titles) % len(labels)
     texts = [f"{HOSTILE} {label} {n}" for n, label in enumerate(np.array(labels)[targets])]
@@ -87,7 +87,7 @@ def _write_curves(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def original_metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder metrics/ of a run, read-only."""
+    """Folder of metrics shared by all tests, which must not change it."""
     folder = tmp_path_factory.mktemp("run") / "metrics"
     write_metrics(folder, HOSTILE_NAMES)
     return folder
@@ -95,6 +95,6 @@ def original_metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def metrics(original_metrics: Path, tmp_path: Path) -> Path:
-    """The folder metrics/ of a run, for one test."""
+    """Copy of the folder of metrics for one test."""
     shutil.copytree(original_metrics, tmp_path / "metrics")
     return tmp_path / "metrics"

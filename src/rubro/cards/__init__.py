@@ -1,4 +1,4 @@
-"""Cards of a model and its data, in the format of the Hugging Face Hub."""
+"""Cards of the model and of its data, in the format of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ _SIZES = {
     10_000_000: "1M<n<10M",
     100_000_000: "10M<n<100M",
 }
+_METRICS = {  # type and name on the Hub
+    "accuracy": ("accuracy", "accuracy"),
+    "balanced_accuracy": ("balanced_accuracy", "balanced accuracy"),
+    "macro_f1": ("f1", "macro F1"),
+    "ece": ("ece", "expected calibration error"),
+}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the cards tell.
+    """Facts about a run that the cards contain.
 
     Attributes:
-        description: Parameters, versions and weights, as in metrics/evaluation/description.json.
-        subset: Rows, categories and dropped rows, as in metrics/subset.json.
-        models: Metrics of each model on test titles, by its name; "ensemble" is one of them.
-        slices: Rows of the ensemble's table of slices.
-        automation: Rows of the ensemble's table of automation.
+        description: Content of metrics/evaluation/description.json.
+        subset: Content of metrics/subset.json.
+        models: Test metrics of each model by its name, including "ensemble".
+        slices: Rows of the ensemble's slices.csv.
+        automation: Rows of the ensemble's automation.csv.
     """
 
     description: dict[str, Any]
@@ -40,26 +46,18 @@ class Facts:
 
 
 def model_card(facts: Facts) -> str:
-    """Return the card of the ensemble: a README.md with YAML front matter."""
+    """Return the README.md of the ensemble, with YAML front matter."""
     data = facts.description["params"]["data"]["path"]
     metrics = facts.models["ensemble"]
-    named = {
-        "accuracy": ("accuracy", "accuracy"),
-        "balanced_accuracy": ("balanced_accuracy", "balanced accuracy"),
-        "macro_f1": ("f1", "macro F1"),
-        "ece": ("ece", "expected calibration error"),
-    }
     result = {
         "task": {"type": "text-classification"},
         "dataset": {"name": data, "type": data, "split": "test"},
         "metrics": [
             {"type": kind, "name": name, "value": metrics[key]}
-            for key, (kind, name) in named.items()
+            for key, (kind, name) in _METRICS.items()
         ],
     }
     front = {
-        **_language(facts),
-        "license": "unknown",
         "library_name": "rubro",
         "pipeline_tag": "text-classification",
         "tags": ["product-titles", "e-commerce"],
@@ -69,43 +67,31 @@ def model_card(facts: Facts) -> str:
 
 
 def data_card(facts: Facts) -> str:
-    """Return the card of the titles: a README.md with YAML front matter."""
+    """Return the README.md of the titles, with YAML front matter."""
     total = facts.subset["rows"]["total"]
+    size = next((name for limit, name in _SIZES.items() if total < limit), "100M<n<1B")
     front = {
-        **_language(facts),
-        "license": "unknown",
         "pretty_name": facts.description["params"]["data"]["path"],
         "task_categories": ["text-classification"],
-        "size_categories": [
-            next((name for most, name in _SIZES.items() if total < most), "100M<n<1B")
-        ],
+        "size_categories": [size],
         "tags": ["product-titles", "e-commerce"],
     }
     return _card("data.md", front, facts)
 
 
-def _language(facts: Facts) -> dict[str, list[str]]:
-    language = facts.description["params"]["subset"]["language"]
-    return {"language": [_LANGUAGES[language]]} if language in _LANGUAGES else {}
-
-
 def _card(template: str, front: dict[str, Any], facts: Facts) -> str:
+    language = facts.description["params"]["subset"]["language"]
+    known = {"language": [_LANGUAGES[language]]} if language in _LANGUAGES else {}
+    header = yaml.safe_dump(
+        {**known, "license": "unknown", **front}, allow_unicode=True, sort_keys=False
+    )
     environment = Environment(
         loader=PackageLoader("rubro.cards", "templates"),
         undefined=StrictUndefined,
-        autoescape=False,  # Markdown; no title and no category is in it
+        autoescape=False,  # Markdown without titles and categories
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    header = yaml.safe_dump(front, allow_unicode=True, sort_keys=False)
-    body = environment.get_template(template).render(
-        params=facts.description["params"],
-        versions=facts.description["versions"],
-        weights=facts.description["weights"],
-        subset=facts.subset,
-        models=facts.models,
-        slices=facts.slices,
-        automation=facts.automation,
-    )
+    body = environment.get_template(template).render(**vars(facts), **facts.description)
     return f"---\n{header}---\n\n{body}"

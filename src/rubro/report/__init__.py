@@ -1,1 +1,1 @@
-"""The report of a run: its metrics as one web page with charts."""
+"""Report of a run: its metrics as one web page with charts."""

@@ -1,16 +1,15 @@
-"""Charts of the report, drawn by matplotlib as SVG and PNG."""
+"""Draw the charts of the report with matplotlib, as SVG and PNG."""
 
 from __future__ import annotations
 
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from io import BytesIO, StringIO
+from io import BytesIO
 from typing import Any
 
 import matplotlib as mpl
@@ -19,10 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from rubro.report.content import Category, Content
+from rubro.report.content import METRIC_LABELS, CategoryMetrics, Content
 from rubro.report.intervals import wilson_interval
 
-# Colours of the SVG, each of which the page replaces by a variable of its style sheet.
+# Colours in the SVG. The page replaces each of them by a variable of its style sheet.
 INK, MUTED, GRID, PAPER = "#1f2329", "#5d6670", "#d5dae1", "#fefefe"
 SERIES = ("#0b62a8", "#b84a00", "#11785c", "#8a3d8f")
 COLOURS = {
@@ -35,9 +34,9 @@ COLOURS = {
 _MARKERS = ("o", "s", "D", "^")
 _DASHES = ("-", "--", "-.", ":")
 _WORST, _BEST = 30, 10
-_LONGEST_NAME = 30
+_MAX_NAME_LENGTH = 30
 _TITLE_HEIGHT = 0.25  # inches
-_WIDTH = 4.6  # inches: on a telephone about as wide as the screen, so that text keeps its size
+_WIDTH = 4.6  # inches; about as wide as the screen of a phone, so that text keeps its size
 
 _STYLE: Any = {
     "axes.axisbelow": True,
@@ -64,7 +63,7 @@ _STYLE: Any = {
     "savefig.facecolor": PAPER,
     "svg.fonttype": "none",
     "text.color": INK,
-    "text.parse_math": False,  # a $ in the name of a category is a $
+    "text.parse_math": False,  # category names may contain a $
     "xtick.color": MUTED,
     "xtick.labelcolor": INK,
     "ytick.color": MUTED,
@@ -79,8 +78,8 @@ class Chart:
     Attributes:
         name: Name of its files.
         title: Heading.
-        alternative: What it shows, in words, for those who cannot see it.
-        draw: Function that draws it on an empty figure.
+        alternative: Description for readers who cannot see the chart.
+        draw: Function that draws the chart on an empty figure.
         size: Width and height without the title, in inches.
     """
 
@@ -92,133 +91,152 @@ class Chart:
 
     @cached_property
     def svg(self) -> str:
-        """SVG with text as text; the same content gives the same bytes."""
-        file = StringIO()
-        with _styled(self.name):
-            nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-            self._figure().savefig(file, format="svg", metadata=nothing)
-        return file.getvalue()
+        """The chart as SVG with selectable text; the same content gives the same bytes."""
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        return self._saved(format="svg", metadata=nothing).decode()
 
     def inline_svg(self) -> str:
         """Return the chart as an element of a web page whose style sheet sets its colours."""
         _, _, svg = self.svg.partition("<svg ")
         for colour, name in COLOURS.items():
             svg = svg.replace(colour, f"var(--{name})")
-        # Names of parts, which are the same in every chart; those that are referred to are hashes.
+        # Remove the ids that all charts have; ids that are referred to contain a hash of the chart.
         svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
         label = escape(f"{self.title}: {self.alternative}")
         return f'<svg role="img" aria-label="{label}" {svg}'
 
     def png(self) -> bytes:
-        """Return the chart as PNG, 200 pixels an inch."""
+        """Return the chart as PNG with 200 pixels per inch."""
+        return self._saved(format="png", dpi=200, metadata={"Software": None})
+
+    def _saved(self, **options: Any) -> bytes:
         file = BytesIO()
-        with _styled(self.name):
-            self._figure().savefig(file, format="png", dpi=200, metadata={"Software": None})
-        return file.getvalue()
-
-    def _figure(self) -> Figure:
         width, height = self.size
-        figure = Figure(figsize=(width, height + _TITLE_HEIGHT))
-        figure.suptitle(self.title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-        self.draw(figure)
-        return figure
-
-
-@contextmanager
-def _styled(salt: str) -> Iterator[None]:
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": salt}), warnings.catch_warnings():
-        # A browser has other fonts for the characters that matplotlib's lacks.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
+        with (
+            mpl.rc_context(_STYLE | {"svg.hashsalt": self.name}),
+            warnings.catch_warnings(),
+        ):
+            # A browser has other fonts for characters that are missing from matplotlib's font.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            figure = Figure(figsize=(width, height + _TITLE_HEIGHT))
+            figure.suptitle(self.title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+            self.draw(figure)
+            figure.savefig(file, **options)
+        return file.getvalue()
 
 
 def charts_of(content: Content) -> dict[str, Chart]:
-    """Return the charts that the content suffices for, by name."""
-    charts = [
-        *_models(content),
-        *_differences(content),
-        *_curves(content),
-        *_reliability(content),
-        *_coverage(content),
-        *_slices(content),
-        *_categories(content),
-        *_confusions(content),
-    ]
-    return {chart.name: chart for chart in charts}
+    """Return a chart of every table that is not missing, by name."""
+    parts = (
+        _models,
+        _differences,
+        _curves,
+        _reliability,
+        _coverage,
+        _slices,
+        _categories,
+        _confusions,
+    )
+    return {chart.name: chart for part in parts for chart in part(content)}
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """A labelled row of a chart of intervals."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+
+
+def _share(label: str, share: float, titles: int) -> _Interval:
+    return _Interval(label, share, *wilson_interval(share, titles))
+
+
+def _in_words(rows: Sequence[_Interval], number: str) -> str:
+    """Describe rows; `number` is the format of their numbers."""
+    return "; ".join(
+        f"{row.label} {row.value:{number}}, interval {row.low:{number}} to {row.high:{number}}"
+        for row in rows
+    )
+
+
+def _interval_chart(
+    name: str,
+    title: str,
+    x_label: str,
+    rows: Sequence[_Interval],
+    alternative: str,
+    row_height: float,
+    adjust: Callable[[Axes], object] | None = None,
+) -> Chart:
+    """Return a chart of values with their intervals, the first row on top."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot(xlabel=x_label)
+        if adjust is not None:
+            adjust(axes)
+        places = range(len(rows))
+        low, high = [row.low for row in rows], [row.high for row in rows]
+        axes.hlines(places, low, high, color=SERIES[0], linewidth=2.5, alpha=0.45)
+        axes.plot([row.value for row in rows], places, "o", color=SERIES[0], markersize=5)
+        axes.set_yticks(places, [row.label for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+
+    return Chart(name, title, alternative, draw, (_WIDTH, 0.9 + row_height * len(rows)))
 
 
 def _models(content: Content) -> Iterator[Chart]:
-    if not content.models:
-        return
-    names = list(content.models)
-    metrics = list(content.models.values())
-
-    def draw(figure: Figure) -> None:
-        ends = [(m.balanced_accuracy_low, m.balanced_accuracy_high) for m in metrics]
-        axes = _axes(figure, "balanced accuracy")
-        _dots(axes, names, [m.balanced_accuracy for m in metrics], ends)
-
-    yield Chart(
-        "models",
-        f"Balanced accuracy on {content.split}",
-        "; ".join(
-            f"{name} {m.balanced_accuracy:.3f}, interval {m.balanced_accuracy_low:.3f} to "
-            f"{m.balanced_accuracy_high:.3f}"
-            for name, m in content.models.items()
-        ),
-        draw,
-        (_WIDTH, 0.9 + 0.35 * len(names)),
-    )
+    rows = [
+        _Interval(name, m.balanced_accuracy, m.balanced_accuracy_low, m.balanced_accuracy_high)
+        for name, m in content.models.items()
+    ]
+    if rows:
+        words = _in_words(rows, ".3f")
+        title = f"Balanced accuracy on {content.split}"
+        yield _interval_chart("models", title, "balanced accuracy", rows, words, 0.35)
 
 
 def _differences(content: Content) -> Iterator[Chart]:
-    if not content.differences:
-        return
-    names = [f"{one} - {other}" for one, other in content.differences]
-    values = list(content.differences.values())
+    rows = [
+        _Interval(f"{one} - {other}", v.balanced_accuracy, v.low, v.high)
+        for (one, other), v in content.differences.items()
+    ]
 
-    def draw(figure: Figure) -> None:
-        axes = _axes(figure, "difference of balanced accuracies")
+    def adjust(axes: Axes) -> None:
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.xaxis.set_major_locator(MaxNLocator(5))  # signed numbers are wide
-        _dots(axes, names, [v.balanced_accuracy for v in values], [(v.low, v.high) for v in values])
 
-    yield Chart(
-        "differences",
-        f"Differences between models on {content.split}",
-        "; ".join(
-            f"{name} {v.balanced_accuracy:+.3f}, interval {v.low:+.3f} to {v.high:+.3f}"
-            for name, v in zip(names, values, strict=True)
-        ),
-        draw,
-        (_WIDTH, 0.9 + 0.35 * len(names)),
-    )
+    if rows:
+        words = _in_words(rows, "+.3f")
+        title = f"Differences between models on {content.split}"
+        x_label = "difference of balanced accuracies"
+        yield _interval_chart("differences", title, x_label, rows, words, 0.35, adjust)
 
 
 def _curves(content: Content) -> Iterator[Chart]:
-    words = {
-        "balanced_accuracy": "balanced accuracy",
-        "accuracy": "accuracy",
-        "loss": "loss (cross-entropy)",
-    }
     for model, metrics in content.curves.items():
         for metric, splits in metrics.items():
+            label = METRIC_LABELS[metric]
 
-            def draw(figure: Figure, splits: dict[str, Any] = splits, metric: str = metric) -> None:
-                axes = _axes(figure, "epoch")
+            def draw(figure: Figure, splits: dict[str, Any] = splits, label: str = label) -> None:
+                axes = figure.add_subplot(xlabel="epoch")
                 for number, (split, points) in enumerate(splits.items()):
                     steps = [point.step for point in points]
                     values = [point.value for point in points]
                     _line(axes, number, steps, values, split, marked=len(points) == 1)
-                axes.set_ylabel(words[metric])
+                axes.set_ylabel(label)
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
                 axes.legend()
 
             last = ", ".join(f"{points[-1].value:.3f} on {of}" for of, points in splits.items())
             yield Chart(
                 f"curve_{model}_{metric}",
-                f"{model.upper()}: {words[metric]}",
-                f"{words[metric]} by epoch; at the end {last}",
+                f"{model.upper()}: {label}",
+                f"{label} by epoch; in the last epoch {last}",
                 draw,
                 (_WIDTH, 2.7),
             )
@@ -226,22 +244,20 @@ def _curves(content: Content) -> Iterator[Chart]:
 
 def _reliability(content: Content) -> Iterator[Chart]:
     for model in content.models:
-        series = {
-            "before calibration": content.reliability_before.get(model, []),
-            "after": content.reliability.get(model, []),
-        }
+        before, after = content.reliability_before.get(model), content.reliability.get(model)
+        series = {"before calibration": before, "after": after}
         series = {name: bins for name, bins in series.items() if bins}
         if not series:
             continue
 
         def draw(figure: Figure, series: dict[str, Any] = series) -> None:
-            axes = _axes(figure, "confidence")
+            axes = figure.add_subplot(xlabel="confidence")
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, label="ideal")
             for name, bins in series.items():
                 number = 1 if name.startswith("before") else 0
                 x, y = [b.confidence for b in bins], [b.accuracy for b in bins]
-                most = max(b.titles for b in bins)
-                sizes = [6 + 60 * b.titles / most for b in bins]
+                largest = max(b.titles for b in bins)
+                sizes = [6 + 60 * b.titles / largest for b in bins]
                 axes.scatter(x, y, sizes, color=SERIES[number], marker=_MARKERS[number])
                 _line(axes, number, x, y, name, marked=False)
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="accuracy")
@@ -264,11 +280,11 @@ def _coverage(content: Content) -> Iterator[Chart]:
         return
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, "coverage: share of the titles, surest first")
+        axes = figure.add_subplot(xlabel="coverage: share of the titles, highest confidence first")
         for number, (model, points) in enumerate(curves.items()):
             x, y = [p.coverage for p in points], [p.precision for p in points]
             _line(axes, number, x, y, model, marked=False)
-        axes.set(xlim=(0, 1.02), ylabel="precision: share of right ones")
+        axes.set(xlim=(0, 1.02), ylabel="precision: share of right predictions")
         axes.legend()
 
     steps = [f"{row.coverage:.0%} at precision {row.goal:.0%}" for row in content.automation]
@@ -282,57 +298,45 @@ def _coverage(content: Content) -> Iterator[Chart]:
 
 
 def _slices(content: Content) -> Iterator[Chart]:
-    if not content.slices:
-        return
-    names = [f"{part.slice} ({part.titles:,})" for part in content.slices]
-    values = [part.accuracy for part in content.slices]
-
-    def draw(figure: Figure) -> None:
-        axes = _axes(figure, "accuracy")
-        ends = [wilson_interval(part.accuracy, part.titles) for part in content.slices]
-        _dots(axes, ["\n".join(textwrap.wrap(name, 26)) for name in names], values, ends)
-
-    yield Chart(
-        "slices",
-        f"Accuracy of parts of {content.split} (titles)",
-        "; ".join(f"{name} {value:.3f}" for name, value in zip(names, values, strict=True)),
-        draw,
-        (_WIDTH, 0.9 + 0.45 * len(names)),
-    )
+    rows = [
+        _share(textwrap.fill(f"{part.slice} ({part.titles:,})", 26), part.accuracy, part.titles)
+        for part in content.slices
+    ]
+    if rows:
+        title = f"Accuracy of groups of titles on {content.split} (titles)"
+        words = "; ".join(
+            f"{part.slice} ({part.titles:,}) {part.accuracy:.3f}" for part in content.slices
+        )
+        yield _interval_chart("slices", title, "accuracy", rows, words, 0.45)
 
 
-def worst_first(categories: Sequence[Category]) -> list[Category]:
-    """Return categories by recall; of equal ones, that with more titles first."""
-    return sorted(categories, key=lambda row: (row.recall, -row.titles, row.category))
-
-
-def best_first(categories: Sequence[Category]) -> list[Category]:
-    """Return categories by recall, highest first; of equal ones, that with more titles first."""
-    return sorted(categories, key=lambda row: (-row.recall, -row.titles, row.category))
+def sorted_by_recall(
+    categories: Iterable[CategoryMetrics], best_first: bool = False
+) -> list[CategoryMetrics]:
+    """Return categories sorted by recall, and by decreasing titles if their recall is equal."""
+    sign = -1 if best_first else 1
+    return sorted(categories, key=lambda row: (sign * row.recall, -row.titles, row.category))
 
 
 def _categories(content: Content) -> Iterator[Chart]:
-    if not content.categories:
-        return
-    for name, words, rows in (
-        ("worst_categories", "lowest", worst_first(content.categories)[:_WORST]),
-        ("best_categories", "highest", best_first(content.categories)[:_BEST]),
+    for name, adjective, categories in (
+        ("worst_categories", "lowest", sorted_by_recall(content.categories)[:_WORST]),
+        ("best_categories", "highest", sorted_by_recall(content.categories, True)[:_BEST]),
     ):
-
-        def draw(figure: Figure, rows: list[Category] = rows) -> None:
-            axes = _axes(figure, "recall")
-            ends = [wilson_interval(row.recall, row.titles) for row in rows]
-            labels = [f"{_short(row.category)} ({row.titles:,})" for row in rows]
-            _dots(axes, labels, [row.recall for row in rows], ends)
-            axes.set_xlim(-0.02, 1.02)
-
-        yield Chart(
-            name,
-            f"Categories of {words} recall on {content.split} (titles)",
-            "; ".join(f"{row.category} {row.recall:.2f}" for row in rows),
-            draw,
-            (_WIDTH, 0.9 + 0.22 * len(rows)),
-        )
+        rows = [
+            _share(f"{_short(row.category)} ({row.titles:,})", row.recall, row.titles)
+            for row in categories
+        ]
+        if rows:
+            yield _interval_chart(
+                name,
+                f"Categories of {adjective} recall on {content.split} (titles)",
+                "recall",
+                rows,
+                "; ".join(f"{row.category} {row.recall:.2f}" for row in categories),
+                0.22,
+                lambda axes: axes.set_xlim(-0.02, 1.02),
+            )
 
 
 def _confusions(content: Content) -> Iterator[Chart]:
@@ -341,8 +345,7 @@ def _confusions(content: Content) -> Iterator[Chart]:
         return
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        axes.set_xlabel("predicted, by the number of its row")
+        axes = figure.add_subplot(xlabel="predicted category, by the number of its row")
         axes.xaxis.set_label_position("top")
         axes.set(xlim=(0.5, len(names) + 0.5), ylim=(len(names) + 0.5, 0.5))
         axes.set_xticks(range(1, len(names) + 1))
@@ -368,19 +371,13 @@ def _confusions(content: Content) -> Iterator[Chart]:
         "confusions",
         f"Titles of the most confused categories on {content.split}",
         "; ".join(
-            f"{cell.titles} of {cell.category} taken for {cell.predicted}"
+            f"{cell.titles} of {cell.category} predicted as {cell.predicted}"
             for cell in content.confusions
             if cell.titles and cell.category != cell.predicted
         ),
         draw,
         (2.6 + 0.27 * len(names), 0.7 + 0.25 * len(names)),
     )
-
-
-def _axes(figure: Figure, x_label: str) -> Axes:
-    axes = figure.add_subplot()
-    axes.set_xlabel(x_label)
-    return axes
 
 
 def _line(
@@ -397,23 +394,6 @@ def _line(
     )
 
 
-def _dots(
-    axes: Axes,
-    names: Sequence[str],
-    values: Sequence[float],
-    ends: Sequence[tuple[float, float]],
-) -> None:
-    """Draw values with their intervals, the first one on top."""
-    places = range(len(names))
-    low, high = zip(*ends, strict=True)
-    axes.hlines(places, low, high, color=SERIES[0], linewidth=2.5, alpha=0.45)
-    axes.plot(values, places, "o", color=SERIES[0], markersize=5)
-    axes.set_yticks(places, names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
-
-
 def _short(name: str) -> str:
     text = "".join(c if c.isprintable() else "\ufffd" for c in name)
-    return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+    return text if len(text) <= _MAX_NAME_LENGTH else text[: _MAX_NAME_LENGTH - 1] + "…"

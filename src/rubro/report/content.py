@@ -1,21 +1,30 @@
-"""What stands in metrics/, checked and typed."""
+"""Read the folder metrics into checked and typed objects."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from rubro.base.errors import DataError
 from rubro.base.files import damaged, read_json
 
 NETWORKS = ("mlp", "cnn")
-CURVES = ("balanced_accuracy", "accuracy", "loss")
-BEST = "ensemble"
+CURVE_METRICS = ("balanced_accuracy", "accuracy", "loss")
+REPORTED_MODEL = "ensemble"
+METRIC_LABELS = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "top3_accuracy": "top-3 accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "loss": "loss (cross-entropy)",
+    "ece": "calibration error",
+    "ece_before_calibration": "calibration error before calibration",
+}
 
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -23,8 +32,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """Metrics of a model on a split, as rubro.evaluation measures them."""
+class ModelMetrics:
+    """Metrics of a model on a split; see rubro.evaluation."""
 
     accuracy: _Share
     balanced_accuracy: _Share
@@ -50,7 +59,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of the titles and its accuracy."""
+    """Accuracy of a group of titles."""
 
     slice: str
     titles: int
@@ -59,8 +68,8 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Category:
-    """A category and how well it is found."""
+class CategoryMetrics:
+    """Metrics of a category."""
 
     category: str
     titles: int
@@ -71,27 +80,24 @@ class Category:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A category and a wrong prediction."""
+class ConfusionCell:
+    """A cell of the confusion matrix."""
 
     category: str
     predicted: str
     titles: int
+
+
+@dataclass(frozen=True)
+class ConfusedPair(ConfusionCell):
+    """A category, another one that is often predicted instead, and how often this happens."""
+
     share: _Share
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell of a confusion matrix."""
-
-    category: str
-    predicted: str
-    titles: int
-
-
-@dataclass(frozen=True)
 class Mistake:
-    """A title whose right category got little probability."""
+    """A title whose right category got a low probability."""
 
     title: str
     category: str
@@ -101,8 +107,8 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Bin:
-    """Predictions of similar confidence."""
+class ReliabilityBin:
+    """Mean confidence and accuracy of predictions with similar confidence."""
 
     confidence: _Share
     accuracy: _Share
@@ -110,8 +116,8 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """A least confidence, the share of titles with it and how many of them are right."""
+class CoveragePoint:
+    """Share of the titles with at least a given confidence, and the precision on these titles."""
 
     confidence: _Share
     coverage: _Share
@@ -119,22 +125,22 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class Automation(Threshold):
-    """The threshold with the greatest coverage at a least precision."""
+class Automation(CoveragePoint):
+    """Point with the highest coverage at which the precision reaches a goal."""
 
     goal: _Share
 
 
 @dataclass(frozen=True)
-class Point:
-    """A point of a learning curve."""
+class CurvePoint:
+    """A point of a learning curve; the column of its value has the name of the metric."""
 
     step: int
-    value: _Number
+    value: Annotated[_Number, Field(validation_alias=AliasChoices(*CURVE_METRICS))]
 
 
 @dataclass(frozen=True)
-class Subset:
+class SubsetSummary:
     """Content of metrics/subset.json."""
 
     rows: dict[str, int]
@@ -146,7 +152,7 @@ class Subset:
 
 
 @dataclass(frozen=True)
-class Description:
+class RunDescription:
     """Content of metrics/evaluation/description.json."""
 
     versions: dict[str, str]
@@ -156,45 +162,45 @@ class Description:
 
 @dataclass
 class Content:
-    """Content of metrics/.
+    """Content of the folder metrics; values are None or empty if their file is missing.
 
-    A value is None or empty where its file is missing.
+    The tables from `automation` to `mistakes` describe the ensemble.
 
     Attributes:
         split: Split that is reported.
         models: Metrics of each model, by its name.
-        differences: Differences of each two models; the key is both of their names.
-        subset: Selection of the titles.
+        differences: Differences between pairs of models, by the names of the two models.
+        subset: Summary of the selected titles.
         description: Parameters and versions.
-        stages: Content of the other JSON files, by the name of their stage.
+        stages: Metrics of each stage, by its name.
         curves: Points of each learning curve, by model, metric and split.
-        reliability: Bins of each model.
-        reliability_before: Bins of each model, before calibration.
-        coverage: Thresholds of each model, highest confidence first.
-        automation: Thresholds of the ensemble for round precisions.
-        slices: Parts of the titles, of the ensemble.
-        categories: Categories, of the ensemble.
-        pairs: Most confused pairs, of the ensemble.
-        confusions: Cells between the most confused categories, of the ensemble; row by row.
-        mistakes: Worst mistakes of the ensemble.
-        missing: Paths of the files that are missing.
+        reliability: Reliability bins of each model.
+        reliability_before: Reliability bins of each model before calibration.
+        coverage: Coverage curve of each model, highest confidence first.
+        automation: Coverage at round precisions.
+        slices: Groups of titles.
+        categories: Metrics of each category.
+        pairs: Most confused pairs of categories.
+        confusions: Confusion matrix of the most confused categories, row by row.
+        mistakes: Titles with the worst mistakes.
+        missing: Paths of the missing files.
     """
 
     split: str
-    models: dict[str, Metrics] = field(default_factory=dict)
+    models: dict[str, ModelMetrics] = field(default_factory=dict)
     differences: dict[tuple[str, str], Difference] = field(default_factory=dict)
-    subset: Subset | None = None
-    description: Description | None = None
+    subset: SubsetSummary | None = None
+    description: RunDescription | None = None
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    curves: dict[str, dict[str, dict[str, list[Point]]]] = field(default_factory=dict)
-    reliability: dict[str, list[Bin]] = field(default_factory=dict)
-    reliability_before: dict[str, list[Bin]] = field(default_factory=dict)
-    coverage: dict[str, list[Threshold]] = field(default_factory=dict)
+    curves: dict[str, dict[str, dict[str, list[CurvePoint]]]] = field(default_factory=dict)
+    reliability: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
+    reliability_before: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
+    coverage: dict[str, list[CoveragePoint]] = field(default_factory=dict)
     automation: list[Automation] = field(default_factory=list)
     slices: list[Slice] = field(default_factory=list)
-    categories: list[Category] = field(default_factory=list)
-    pairs: list[Pair] = field(default_factory=list)
-    confusions: list[Cell] = field(default_factory=list)
+    categories: list[CategoryMetrics] = field(default_factory=list)
+    pairs: list[ConfusedPair] = field(default_factory=list)
+    confusions: list[ConfusionCell] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     missing: list[Path] = field(default_factory=list)
 
@@ -203,69 +209,69 @@ def read_content(folder: Path, split: str) -> Content:
     """Read a folder of metrics.
 
     Args:
-        folder: Folder that the pipeline calls metrics.
+        folder: Folder metrics of a pipeline.
         split: Split to report: "test" or "validation".
 
     Returns:
-        Content of the folder; what is missing is listed in it.
+        Content of the folder, with a list of the missing files.
 
     Raises:
-        DataError: There is no file of metrics in the folder, or one is damaged.
+        DataError: The folder contains no metrics, or a file is damaged.
     """
     content = Content(split)
     _read_summaries(content, folder)
-    _read_curves(content, folder / "curves")
-    _read_tables(content, folder / "evaluation" / split)
+    _read_tables(content, folder)
     if not (content.models or content.stages or content.subset):
         raise DataError(
-            f"{folder}: no metrics there; run it in a folder with a trained pipeline: `dvc repro` "
-            "makes metrics, and a clone of a repository holds them"
+            f"{folder}: the folder contains no metrics; run the command in the folder of a trained "
+            "pipeline. `dvc repro` makes metrics, and a clone of a repository contains them"
         )
     return content
 
 
 def _read_summaries(content: Content, folder: Path) -> None:
-    evaluated = _json(content, folder / "evaluate.json", dict[str, dict[str, dict[str, Any]]])
+    path = folder / "evaluate.json"
+    evaluated = _json(content, path, dict[str, dict[str, dict[str, Any]]])
     if evaluated is not None:
-        path = folder / "evaluate.json"
-        of_split = evaluated.get(content.split, {})
-        differences = of_split.pop("differences", {})
-        content.models = _checked(path, dict[str, Metrics], of_split)
+        models = evaluated.get(content.split, {})
+        differences = models.pop("differences", {})
+        content.models = _checked(path, dict[str, ModelMetrics], models)
         for names, value in _checked(path, dict[str, Difference], differences).items():
             one, _, other = names.partition("_minus_")
             content.differences[one, other] = value
-    content.subset = _json(content, folder / "subset.json", Subset)
-    content.description = _json(content, folder / "evaluation" / "description.json", Description)
+    content.subset = _json(content, folder / "subset.json", SubsetSummary)
+    content.description = _json(content, folder / "evaluation" / "description.json", RunDescription)
     for stage in ("featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"):
         summary = _json(content, folder / f"{stage}.json", dict[str, Any])
         if summary is not None:
             content.stages[stage] = summary
 
 
-def _read_curves(content: Content, folder: Path) -> None:
-    for model in NETWORKS:
-        for metric in CURVES:
-            for split in ("train", "validation"):
-                path = folder / model / "plots" / "metrics" / split / f"{metric}.tsv"
-                points = _rows(content, path, Point, "\t", {metric: "value"})
-                if points:
-                    of_metric = content.curves.setdefault(model, {}).setdefault(metric, {})
-                    of_metric[split] = points
-
-
 def _read_tables(content: Content, folder: Path) -> None:
-    for model in content.models or [BEST]:
-        own = folder / model
-        content.reliability[model] = _rows(content, own / "reliability.csv", Bin)
-        content.reliability_before[model] = _rows(content, own / "reliability_before.csv", Bin)
-        content.coverage[model] = _rows(content, own / "coverage.csv", Threshold)
-    best = folder / BEST
-    content.automation = _rows(content, best / "automation.csv", Automation)
-    content.slices = _rows(content, best / "slices.csv", Slice)
-    content.categories = _rows(content, best / "classes.csv", Category)
-    content.pairs = _rows(content, best / "confused_pairs.csv", Pair)
-    content.confusions = _rows(content, best / "confusions.csv", Cell)
-    content.mistakes = _rows(content, best / "mistakes.csv", Mistake)
+    for model in NETWORKS:
+        plots = folder / "curves" / model / "plots" / "metrics"
+        for metric in CURVE_METRICS:
+            for split in ("train", "validation"):
+                path = plots / split / f"{metric}.tsv"
+                points = _rows(content, path, CurvePoint, "\t")
+                if points:
+                    curves = content.curves.setdefault(model, {}).setdefault(metric, {})
+                    curves[split] = points
+    evaluation = folder / "evaluation" / content.split
+    for model in content.models or [REPORTED_MODEL]:
+        own = evaluation / model
+        content.reliability[model] = _rows(content, own / "reliability.csv", ReliabilityBin)
+        content.reliability_before[model] = _rows(
+            content, own / "reliability_before.csv", ReliabilityBin
+        )
+        content.coverage[model] = _rows(content, own / "coverage.csv", CoveragePoint)
+    own = evaluation / REPORTED_MODEL
+    content.automation = _rows(content, own / "automation.csv", Automation)
+    content.slices = _rows(content, own / "slices.csv", Slice)
+    content.categories = _rows(content, own / "classes.csv", CategoryMetrics)
+    content.pairs = _rows(content, own / "confused_pairs.csv", ConfusedPair)
+    content.confusions = _rows(content, own / "confusions.csv", ConfusionCell)
+    content.mistakes = _rows(content, own / "mistakes.csv", Mistake)
 
 
 def _json(content: Content, path: Path, kind: type[T]) -> T | None:
@@ -275,24 +281,14 @@ def _json(content: Content, path: Path, kind: type[T]) -> T | None:
     return read_json(path, kind)
 
 
-def _rows(
-    content: Content,
-    path: Path,
-    kind: type[T],
-    separator: str = ",",
-    renamed: Mapping[str, str] | None = None,
-) -> list[T]:
+def _rows(content: Content, path: Path, kind: type[T], separator: str = ",") -> list[T]:
     if not path.is_file():
         content.missing.append(path)
         return []
-    names = renamed or {}
-    # Not by pandas, which would take a category NA for a missing value.
+    # pandas would read a category called NA as a missing value.
     with open(path, encoding="utf-8", newline="") as file:
         try:
-            rows = [
-                {names.get(str(name), name): value for name, value in row.items()}
-                for row in csv.DictReader(file, delimiter=separator)
-            ]
+            rows = list(csv.DictReader(file, delimiter=separator))
         except (UnicodeDecodeError, csv.Error) as error:
             raise damaged(path, str(error)) from None
     return _checked(path, list[kind], rows)  # type: ignore[valid-type]

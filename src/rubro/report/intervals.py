@@ -1,14 +1,14 @@
-"""Intervals of shares, for the titles behind a number."""
+"""Confidence intervals of shares of titles."""
 
 from __future__ import annotations
 
 from math import sqrt
 
-_Z = 1.959964  # 97.5 % of a normal distribution lies below
+_Z = 1.959964  # 97.5 % quantile of the normal distribution
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share that was counted.
+    """Return the 95 % confidence interval of a share of successes.
 
     Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
 

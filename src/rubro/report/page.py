@@ -1,4 +1,4 @@
-"""The report as one self-contained web page."""
+"""Render the report as one self-contained web page."""
 
 from __future__ import annotations
 
@@ -13,28 +13,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rubro.base.params_file import flat
-from rubro.report.charts import Chart, best_first, worst_first
-from rubro.report.content import BEST, Content
+from rubro.report.charts import Chart, sorted_by_recall
+from rubro.report.content import METRIC_LABELS, REPORTED_MODEL, Content
 from rubro.report.intervals import wilson_interval
 
-_METRICS = {
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "top3_accuracy": "right among best\N{NO-BREAK SPACE}3",
-    "top5_accuracy": "right among best\N{NO-BREAK SPACE}5",
-    "loss": "loss (cross-entropy)",
-    "ece": "calibration error",
-    "ece_before_calibration": "before calibration",
-}
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 
 
 def render(content: Content, charts: Mapping[str, Chart]) -> str:
-    """Return the page. It loads nothing, and its content security policy forbids that it does.
+    """Return the HTML of the page, which loads nothing and is not allowed to load anything.
 
     Args:
-        content: Content of metrics/.
+        content: Content of the folder metrics.
         charts: Charts of the content, by name.
     """
     environment = Environment(
@@ -55,14 +45,13 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
         script=Markup(script),
         script_hash=digest,
         content=content,
-        best=content.models.get(BEST),
+        best=content.models.get(REPORTED_MODEL),
         titles=sum(row.titles for row in content.categories),
-        metrics=_METRICS,
+        metrics=METRIC_LABELS,
         charts=charts,
         chart=lambda name: Markup(charts[name].inline_svg()),
         interval=wilson_interval,
-        worst_first=worst_first(content.categories),
-        best_first=best_first(content.categories),
+        categories=sorted_by_recall(content.categories),
         flat=_flat,
         missing=lambda *parts: _missing(content, parts),
     )
@@ -73,7 +62,7 @@ def _resource(name: str) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """Return text that a narrow screen may break after an underscore."""
+    """Return escaped text that narrow screens may break after an underscore."""
     return Markup(str(escape(name)).replace("_", "_<wbr>"))
 
 
@@ -85,7 +74,7 @@ def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _missing(content: Content, parts: tuple[str, ...]) -> str:
-    """Return which files with these parts in their paths are missing, as the end of a sentence."""
+    """Return the missing files whose paths contain one of these parts, as text."""
     names = [path.as_posix() for path in content.missing if not set(parts).isdisjoint(path.parts)]
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_NAMED
+    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

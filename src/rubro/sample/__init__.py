@@ -21,47 +21,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, chain, islice
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from rubro.sample.titles import TitleMaker, strip_accents, tokenize_title
 from rubro.sample.words import LexiconEntry, Shared, load_words
 
-SPLITS = ("train", "validation", "test")
-MINIMUM_ROWS = 1_000
-BROKEN_LINES = 15
+_SPLITS = ("train", "validation", "test")
+_MINIMUM_ROWS = 1_000
+_BROKEN_LINES = 15
 
 _EXPONENT = 0.6  # of Zipf's law: the popularity of a category is rank ** -exponent
 _TAIL = (3, 2, 2, 1, 1)  # training rows of the rarest categories
 _UNSEEN_SHARE = 0.0015  # share of validation and test in a category without training rows
-_UNRELIABLE = 0.8
-_WRONG = 0.08
-_WRONG_NEIGHBOUR = 0.85
+_UNRELIABLE = 0.8  # share of unreliable labels in train and validation
+_WRONG = 0.08  # share of wrong labels among the unreliable ones
+_WRONG_NEIGHBOUR = 0.85  # share of wrong labels that name a neighbour
 _PORTUGUESE_SHARE = 0.075  # Portuguese rows for each Spanish row
 _FOREIGN_SHARE = 0.0025  # share of Portuguese rows in spanish.train
 _REPEAT_SHARE = 0.00625  # share of training titles that repeat an earlier one
 _LEAK_SHARE = 0.03  # share of validation and test titles that repeat a training title
-_LEAK_VARIED = 0.3
-_KEEP_EVERY = 40
+_LEAK_VARIED = 0.3  # share of these titles that are spelled differently
+_KEEP_EVERY = 40  # every 40th training title may be repeated
 _COMPRESSION = 6
 _CHUNK = 2_000
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-class _Row(NamedTuple):
-    """A row before it becomes JSON; `truth` is the category whose words form the title."""
-
-    language: str
-    quality: str
-    title: str
-    label: int
-    truth: int
-
-
 def _split_sizes(language: str, rows: int) -> dict[str, int]:
     total = rows if language == "spanish" else round(rows * _PORTUGUESE_SHARE)
     held_out = total // 10
-    return dict(zip(SPLITS, (total - 2 * held_out, held_out, held_out), strict=True))
+    return dict(zip(_SPLITS, (total - 2 * held_out, held_out, held_out), strict=True))
 
 
 def file_sizes(rows: int) -> dict[str, int]:
@@ -76,8 +66,8 @@ def file_sizes(rows: int) -> dict[str, int]:
     Raises:
         ValueError: `rows` is below 1,000.
     """
-    if rows < MINIMUM_ROWS:
-        raise ValueError(f"rows must be at least {MINIMUM_ROWS:,} to fill every split, got {rows}")
+    if rows < _MINIMUM_ROWS:
+        raise ValueError(f"rows must be at least {_MINIMUM_ROWS:,} to fill every split, got {rows}")
     return {
         f"{language}.{split}.jsonl.gz": size
         for language in ("spanish", "portuguese")
@@ -95,7 +85,7 @@ def broken_positions(rows: int) -> list[int]:
         Line numbers from 0, evenly spread over the file.
     """
     size = _split_sizes("spanish", rows)["train"]
-    return [(2 * k + 1) * size // (2 * BROKEN_LINES) for k in range(BROKEN_LINES)]
+    return [(2 * k + 1) * size // (2 * _BROKEN_LINES) for k in range(_BROKEN_LINES)]
 
 
 def _apportion(total: int, weights: Sequence[float]) -> list[int]:
@@ -110,7 +100,7 @@ def _apportion(total: int, weights: Sequence[float]) -> list[int]:
 
 
 class _Corpus:
-    """Rows and lines of one language.
+    """Generates the lines of one language.
 
     The splits must be read in order, because later splits repeat titles and tokens of train.
     """
@@ -188,7 +178,7 @@ class _Corpus:
         return self._ranked[rank]
 
     def _repeated_title(self, vary: bool) -> tuple[str, int]:
-        """Return a title of train and its category; `vary` may change its spelling."""
+        """Return a training title and its category; if `vary`, its spelling may change."""
         draw = self._draw
         if not self._kept:
             index = self._ranked[self._popular_rank()]
@@ -198,13 +188,14 @@ class _Corpus:
             title = title.lower() if draw() < 0.5 else strip_accents(title).upper()
         return title, truth
 
-    def rows(self, split: str) -> Iterator[_Row]:
-        """Yield the sound rows of a split, in file order."""
+    def lines(self, split: str, broken: Sequence[int]) -> Iterator[bytes]:
+        """Yield the lines of a split; the lines at the positions `broken` are broken."""
         draw, repeat, is_train = self._draw, len(self.names), split == "train"
-        total = self._sizes[split]
-        if is_train and self._foreign:
-            total -= BROKEN_LINES
-        for at, code in enumerate(self._plan(split, total)):
+        number = 0
+        for at, code in enumerate(self._plan(split, self._sizes[split] - len(broken))):
+            if number < len(broken) and at + number == broken[number]:
+                yield self._broken_line(number)
+                number += 1
             language, truth = self.language, code
             if code < repeat:
                 title = self._titles.title(code)
@@ -219,35 +210,24 @@ class _Corpus:
                 label, quality = self._unreliable_label(truth), "unreliable"
             if is_train and at % _KEEP_EVERY == 0 and truth not in self._rare:
                 self._kept.append((title, truth))
-            yield _Row(language, quality, title, label, truth)
+            tokens = tokenize_title(title, self._stop_words)
+            if is_train:
+                for token in tokens:
+                    self._tokens.setdefault(token, len(self._tokens) + 1)
+            yield _encode(self._record(language, quality, title, label, split, tokens)).encode()
 
-    def lines(self, split: str, broken: Sequence[int]) -> Iterator[bytes]:
-        """Yield the lines of a split; those at the positions `broken` are broken."""
-        rows = self.rows(split)
-        start = 0
-        for number, position in enumerate(broken):
-            for row in islice(rows, position - start):
-                yield _encode(self._record(row, split)).encode()
-            yield self._broken_line(number)
-            start = position + 1
-        for row in rows:
-            yield _encode(self._record(row, split)).encode()
-
-    def _record(self, row: _Row, split: str, learn: bool = True) -> dict[str, Any]:
-        """Return the content of a line; rows of train add their tokens to the dictionary."""
-        tokens = tokenize_title(row.title, self._stop_words)
-        if split == "train" and learn:
-            for token in tokens:
-                self._tokens.setdefault(token, len(self._tokens) + 1)
+    def _record(
+        self, language: str, quality: str, title: str, label: int, split: str, tokens: list[str]
+    ) -> dict[str, Any]:
         return {
-            "language": row.language,
-            "label_quality": row.quality,
-            "title": row.title,
-            "category": self.names[row.label],
+            "language": language,
+            "label_quality": quality,
+            "title": title,
+            "category": self.names[label],
             "split": split,
             "tokenized_title": tokens,
             "data": [self._tokens.get(token, 0) for token in tokens],
-            "target": row.label,
+            "target": label,
             "n_labels": len(self.names),
             "size": self._sizes[split],
         }
@@ -256,8 +236,8 @@ class _Corpus:
         """Return a line with a fault that occurs in scraped files."""
         index = self._ranked[7 * number % len(self._ranked)]
         title, category = self._titles.title(index), self.names[index]
-        row = _Row(self.language, "unreliable", title, index, index)
-        record = self._record(row, "train", learn=False)
+        tokens = tokenize_title(title, self._stop_words)
+        record = self._record(self.language, "unreliable", title, index, "train", tokens)
         changes: dict[int, dict[str, object]] = {
             3: {"title": ""},
             4: {"title": "   \t "},

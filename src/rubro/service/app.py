@@ -56,7 +56,7 @@ class Service:
     def _use(self, served: Served) -> None:
         self.served = served
         self.metrics.model.clear()
-        self.metrics.model.labels(served.classifier.name, served.hash).set(1)
+        self.metrics.model.labels(served.identity["name"], served.identity["hash"]).set(1)
 
     def replace(self, served: Served | None) -> None:
         """Answer with another model from the next request on.

@@ -108,7 +108,9 @@ class ExplainAnswer(Message):
     other: Annotated[str | None, Field(description="Second most probable category.")]
     foreign: Annotated[
         bool,
-        Field(description="Whether the answer is a guess, because most words are unknown."),
+        Field(
+            description="Whether the answer is a guess, because the training titles lack most of its words."
+        ),
     ]
     words: list[ExplainedWord]
 

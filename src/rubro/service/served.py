@@ -33,9 +33,8 @@ class Served:
         stamp: Inode, size and modification time of each file before it was read.
         classifier: Model of the folder.
         thresholds: Content of the file; None = every answer is accepted.
-        hash: Hash of the folder; see folder.fingerprint.
-        commit: Value of RUBRO_COMMIT, or commit of the Git repository that contains the folder;
-            None = unknown.
+        identity: Name and format of the model, commit (the value of RUBRO_COMMIT, or of the Git
+            repository that contains the folder; None = unknown) and hash of the folder.
     """
 
     folder: Path
@@ -43,19 +42,7 @@ class Served:
     stamp: Stamp
     classifier: Classifier
     thresholds: Thresholds | None
-    hash: str
-    commit: str | None
-
-    @property
-    def identity(self) -> dict[str, str | None]:
-        """Name, format, commit and hash of the model."""
-        description = self.classifier.description
-        return {
-            "name": description.name,
-            "format": description.format,
-            "commit": self.commit,
-            "hash": self.hash,
-        }
+    identity: dict[str, str | None]
 
 
 def read_model(folder: Path, thresholds_file: Path | None = None) -> Served:
@@ -77,9 +64,13 @@ def read_model(folder: Path, thresholds_file: Path | None = None) -> Served:
     }
     classifier = Classifier(replace(model, tensors=tensors, titles=None))
     thresholds = Thresholds.load(thresholds_file, folder) if thresholds_file else None
-    return Served(
-        folder, thresholds_file, stamp, classifier, thresholds, fingerprint(folder), _commit(folder)
-    )
+    identity = {
+        "name": classifier.description.name,
+        "format": classifier.description.format,
+        "commit": _commit(folder),
+        "hash": fingerprint(folder),
+    }
+    return Served(folder, thresholds_file, stamp, classifier, thresholds, identity)
 
 
 def _commit(folder: Path) -> str | None:

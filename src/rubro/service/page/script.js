@@ -3,25 +3,25 @@
 const TEXTS = {
   en: {
     language: "Language",
-    title: "Title of a product",
+    title: "Product title",
     categories: "Categories",
     doubt: "Not sure: perhaps none of these is right.",
     right: "Right",
     isRight: (category) => `${category} is the right category`,
-    other: "None of these? The right category",
+    other: "None of these? Enter the right category",
     save: "Save",
     corrections: "Corrections",
-    kept: "They stay in this browser until you download or remove them.",
-    download: "Download as csv",
+    kept: "They stay in this browser until you remove them.",
+    download: "Download as CSV",
     clear: "Remove all",
     remove: "Remove",
     removeOne: (title) => `Remove the correction of ${title}`,
     saved: (title, category) => `Saved: ${title}, ${category}`,
     answer: (category, share) => `${category}, ${share}`,
-    reasonsFor: (words) => `For it: ${words}.`,
-    reasonsAgainst: (words) => `Against it: ${words}.`,
+    reasonsFor: (words) => `For: ${words}.`,
+    reasonsAgainst: (words) => `Against: ${words}.`,
     silent: "The service does not answer.",
-    full: "This browser keeps no corrections: download them before you leave.",
+    full: "This browser cannot store corrections. Download them before you leave.",
   },
   es: {
     language: "Idioma",
@@ -30,11 +30,11 @@ const TEXTS = {
     doubt: "Dudoso: quizás ninguna de estas sea la correcta.",
     right: "Correcta",
     isRight: (category) => `${category} es la categoría correcta`,
-    other: "¿Ninguna de estas? La categoría correcta",
+    other: "¿Ninguna de estas? Escribe la categoría correcta",
     save: "Guardar",
     corrections: "Correcciones",
-    kept: "Quedan en este navegador hasta que las descargues o las quites.",
-    download: "Descargar como csv",
+    kept: "Quedan en este navegador hasta que las quites.",
+    download: "Descargar como CSV",
     clear: "Quitar todas",
     remove: "Quitar",
     removeOne: (title) => `Quitar la corrección de ${title}`,
@@ -43,16 +43,16 @@ const TEXTS = {
     reasonsFor: (words) => `A favor: ${words}.`,
     reasonsAgainst: (words) => `En contra: ${words}.`,
     silent: "El servicio no responde.",
-    full: "Este navegador no guarda correcciones: descárgalas antes de salir.",
+    full: "Este navegador no puede guardar correcciones. Descárgalas antes de salir.",
   },
 };
 const TOP = 5;
 const SURE = 0.5;
-// Parts of the largest contribution from which on a word is marked, and marked strongly.
+// A word is marked, or marked strongly, if its contribution is at least this share of the largest one.
 const MARKED = 0.15;
 const STRONG = 0.6;
-// A screen reader hears the answer when typing rests.
-const REST_MILLISECONDS = 700;
+// The answer is announced to screen readers when the user pauses typing.
+const PAUSE_MILLISECONDS = 700;
 const CORRECTIONS = "rubro.corrections";
 const LANGUAGE = "rubro.language";
 
@@ -61,7 +61,7 @@ const title = byId("title");
 
 let language = "en";
 let corrections = [];
-let last = null; // the title and the answer that are shown
+let shown = null; // the title and the answer on the page
 let isAsking = false;
 let announcing = 0;
 
@@ -70,31 +70,31 @@ const percent = (share) =>
   new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(share);
 
 function element(name, className, content) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (content !== undefined) made.textContent = content; // titles are text, never markup
-  return made;
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  if (content !== undefined) node.textContent = content; // titles are text, never markup
+  return node;
 }
 
 function button(content, label, act) {
-  const made = element("button", "", content);
-  made.type = "button";
-  made.setAttribute("aria-label", label);
-  made.addEventListener("click", act);
-  return made;
+  const node = element("button", "", content);
+  node.type = "button";
+  node.setAttribute("aria-label", label);
+  node.addEventListener("click", act);
+  return node;
 }
 
-// What the browser keeps
+// Browser storage
 
-function kept(key) {
+function readStored(key) {
   try {
     return localStorage.getItem(key);
   } catch {
-    return null; // it is told to keep nothing
+    return null; // the browser blocks storage
   }
 }
 
-function keep(key, value) {
+function store(key, value) {
   try {
     localStorage.setItem(key, value);
     return true;
@@ -103,9 +103,9 @@ function keep(key, value) {
   }
 }
 
-function keptCorrections() {
+function readCorrections() {
   try {
-    const found = JSON.parse(kept(CORRECTIONS) ?? "[]");
+    const found = JSON.parse(readStored(CORRECTIONS) ?? "[]");
     return found.filter((each) => typeof each.title === "string" && typeof each.category === "string");
   } catch {
     return [];
@@ -115,7 +115,7 @@ function keptCorrections() {
 // Answers
 
 async function ask() {
-  if (isAsking) return; // the answer under way is followed by a question for the newest title
+  if (isAsking) return; // the loop below asks again if the title has changed meanwhile
   isAsking = true;
   try {
     for (let asked = null; asked !== title.value; ) {
@@ -129,7 +129,7 @@ async function ask() {
 
 async function answer(asked) {
   if (!asked.trim()) {
-    last = null;
+    shown = null;
     show();
     return;
   }
@@ -140,46 +140,46 @@ async function answer(asked) {
       body: JSON.stringify({ title: asked, top: TOP }),
     });
     const found = await response.json();
-    fail(response.ok ? (found.answer.error ?? "") : found.detail);
-    last = response.ok && found.answer.error === null ? { title: asked, ...found } : null;
+    showFailure(response.ok ? (found.answer.error ?? "") : found.detail);
+    shown = response.ok && found.answer.error === null ? { title: asked, ...found } : null;
   } catch {
-    fail(text().silent);
-    last = null;
+    showFailure(text().silent);
+    shown = null;
   }
   show();
 }
 
-function fail(message) {
+function showFailure(message) {
   byId("failure").textContent = message;
 }
 
-function say(message) {
+function announce(message) {
   byId("status").textContent = message;
 }
 
 function show() {
   clearTimeout(announcing);
-  byId("result").hidden = last === null;
-  if (last === null) {
-    say("");
+  byId("result").hidden = shown === null;
+  if (shown === null) {
+    announce("");
     return;
   }
-  showWords(last.title, last.words);
-  const top = last.answer.top;
-  const isSure = last.answer.category !== null && top[0].confidence >= SURE && !last.foreign;
+  showWords(shown.title, shown.words);
+  const top = shown.answer.top;
+  const isSure = shown.answer.category !== null && top[0].confidence >= SURE && !shown.foreign;
   byId("doubt").hidden = isSure;
   byId("answers").replaceChildren(...top.map(row));
-  const { name, hash } = last.model;
+  const { name, hash } = shown.model;
   byId("model").textContent = `${name} ${hash.slice(0, 12)}`;
   announcing = setTimeout(
-    () => say(text().answer(top[0].category, percent(top[0].confidence))),
-    REST_MILLISECONDS,
+    () => announce(text().answer(top[0].category, percent(top[0].confidence))),
+    PAUSE_MILLISECONDS,
   );
 }
 
 function showWords(typed, words) {
   const characters = Array.from(typed); // the service counts code points
-  const most = Math.max(...words.map((word) => Math.abs(word.contribution)), 0);
+  const largest = Math.max(...words.map((word) => Math.abs(word.contribution)), 0);
   const parts = [];
   const named = { for: [], against: [] };
   let position = 0;
@@ -187,7 +187,7 @@ function showWords(typed, words) {
     parts.push(characters.slice(position, word.start).join(""));
     position = word.end;
     const content = characters.slice(word.start, word.end).join("");
-    const size = most && Math.abs(word.contribution) / most;
+    const size = largest && Math.abs(word.contribution) / largest;
     if (size < MARKED) {
       parts.push(content);
       continue;
@@ -206,7 +206,7 @@ function showWords(typed, words) {
 }
 
 function row({ category, confidence }) {
-  const made = element("li");
+  const node = element("li");
   const name = element("span");
   name.append(...category.split(/(?<=_)/).flatMap((part) => [part, element("wbr")]));
   const bar = element("div", "bar");
@@ -214,29 +214,29 @@ function row({ category, confidence }) {
   const track = element("div", "track");
   track.append(bar);
   const label = text().isRight(category);
-  made.append(
+  node.append(
     name,
     element("span", "share", percent(confidence)),
     button(text().right, `${text().right}: ${label}`, () => correct(category)),
     track,
   );
-  return made;
+  return node;
 }
 
 // Corrections
 
 function correct(category) {
-  const corrected = last.title.trim();
+  const corrected = shown.title.trim();
   corrections = corrections.filter((each) => each.title !== corrected);
   corrections.push({ title: corrected, category });
   storeCorrections();
-  say(text().saved(corrected, category));
+  announce(text().saved(corrected, category));
 }
 
 function storeCorrections() {
   clearTimeout(announcing);
-  const isKept = keep(CORRECTIONS, JSON.stringify(corrections));
-  fail(isKept || !corrections.length ? "" : text().full);
+  const isStored = store(CORRECTIONS, JSON.stringify(corrections));
+  showFailure(isStored || !corrections.length ? "" : text().full);
   showCorrections();
 }
 
@@ -245,11 +245,11 @@ function showCorrections() {
   byId("download").disabled = byId("clear").disabled = !corrections.length;
   byId("corrections").replaceChildren(
     ...corrections.map((each) => {
-      const made = element("li");
+      const node = element("li");
       const words = element("span", "", each.title);
       words.append(element("strong", "", each.category));
       const label = text().removeOne(each.title);
-      made.append(
+      node.append(
         words,
         button(text().remove, label, () => {
           corrections = corrections.filter((other) => other !== each);
@@ -257,7 +257,7 @@ function showCorrections() {
           byId("corrections-heading").focus();
         }),
       );
-      return made;
+      return node;
     }),
   );
 }
@@ -278,7 +278,7 @@ function download() {
 
 // Languages
 
-function speak(chosen) {
+function setLanguage(chosen) {
   language = chosen;
   document.documentElement.lang = chosen;
   byId("language").value = chosen;
@@ -300,19 +300,19 @@ async function listCategories() {
       }),
     );
   } catch {
-    fail(text().silent);
+    showFailure(text().silent);
   }
 }
 
 title.addEventListener("input", ask);
 byId("language").addEventListener("change", (event) => {
-  keep(LANGUAGE, event.target.value);
-  speak(event.target.value);
+  store(LANGUAGE, event.target.value);
+  setLanguage(event.target.value);
 });
 byId("other").addEventListener("submit", (event) => {
   event.preventDefault();
   const category = byId("category").value.trim();
-  if (last === null || !category) return;
+  if (shown === null || !category) return;
   correct(category);
   byId("category").value = "";
 });
@@ -323,7 +323,7 @@ byId("clear").addEventListener("click", () => {
   title.focus();
 });
 
-corrections = keptCorrections();
-speak(kept(LANGUAGE) in TEXTS ? kept(LANGUAGE) : navigator.language.startsWith("es") ? "es" : "en");
+corrections = readCorrections();
+setLanguage(readStored(LANGUAGE) in TEXTS ? readStored(LANGUAGE) : navigator.language.startsWith("es") ? "es" : "en");
 listCategories();
 ask();
