@@ -168,7 +168,7 @@ def test_objects_of_different_keys_share_the_columns_of_a_table(
 def test_objects_with_too_many_keys_are_no_table(tmp_path: Path, run: Predict) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text("".join(f'{{"title": "mesa", "{n}": 1}}\n' for n in range(1001)))
-    with pytest.raises(DataError, match="more than 1000 different keys make no table; write jsonl"):
+    with pytest.raises(DataError, match=r"more than 1000 different keys .*write jsonl"):
         run(path, tmp_path / "out.csv")
     assert run(path, tmp_path / "out.jsonl") == 0
 
@@ -368,7 +368,7 @@ def test_the_only_column_will_do(tmp_path: Path, run: Predict) -> None:
     [
         ("a,b\n1,2\n", None, r"no column 'title', nor .* \(found: a, b\); set --column"),
         ("a,b\n1,2\n", "c", r"no column 'c' \(found: a, b\); set --column to one of them"),
-        ("title,title\n1,2\n", None, "column 'title' is there twice; rename one"),
+        ("title,title\n1,2\n", None, "column 'title' .*; rename one"),
         (
             "a,título\n\u0081,2\n",
             None,
@@ -387,7 +387,7 @@ def test_columns_that_cannot_be_used_are_one_message(
 @pytest.mark.parametrize("source", ["csv", "jsonl", "parquet"])
 def test_a_column_of_the_input_is_never_replaced(tmp_path: Path, run: Predict, source: str) -> None:
     path = write(tmp_path / f"in.{source}", [{"title": "mesa", "error": "mine"}])
-    with pytest.raises(DataError, match="there is a column 'error' already; set --prefix"):
+    with pytest.raises(DataError, match="already has a column 'error'; set --prefix"):
         run(path, tmp_path / f"out.{source}")
     assert run(path, tmp_path / f"out.{source}", prefix="rubro_") == 0
     (answer,) = read(tmp_path / f"out.{source}")
@@ -401,7 +401,7 @@ def test_columns_of_one_name_stay_in_csv_and_are_refused_elsewhere(
     (tmp_path / "in.csv").write_text("title,x,x,,\nmesa,1,2,3,4\n")
     run(tmp_path / "in.csv", tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text().split("\n")[1].startswith("mesa,1,2,3,4,TABLES,")
-    with pytest.raises(DataError, match="column 'x' is there twice, which jsonl cannot hold"):
+    with pytest.raises(DataError, match=r"column 'x' .*jsonl cannot hold"):
         run(tmp_path / "in.csv", tmp_path / "out.jsonl")
 
 
@@ -530,9 +530,9 @@ def test_a_device_is_written_and_not_replaced(tmp_path: Path, run: Predict) -> N
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("out.xls", "unknown kind of file; end its name with .csv"),
-        ("nowhere/out.csv", "nowhere: no such folder; make it first"),
-        ("folder.csv", "folder.csv: a folder; name a file in it"),
+        ("out.xls", "unknown kind of file; .*\\.csv"),
+        ("nowhere/out.csv", "nowhere: no such folder"),
+        ("folder.csv", "folder.csv: .*a folder; name a file in it"),
     ],
 )
 def test_an_output_that_cannot_be_is_one_message(

@@ -85,8 +85,8 @@ def test_what_is_missing_is_said_and_the_page_made(
     ("arguments", "message"),
     [
         ([], "metrics: no metrics there"),
-        (["--output", "nowhere/report.html"], "no such folder; make it first"),
-        (["--output", "metrics"], "metrics: a folder; name a file in it"),
+        (["--output", "nowhere/report.html"], "no such folder"),
+        (["--output", "metrics"], "a folder; name a file in it"),
         (["--split", "train"], "'test', 'validation'"),
         (["--images", "evaluate.json"], "evaluate.json"),
     ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,10 @@ def test_lone_surrogates_are_found_and_replaced(content: str) -> None:
         assert not is_unicode(content)
         assert is_unicode(without_surrogates(content))
         assert len(without_surrogates(content)) == len(content)
+
+
+def test_reading_text_files_needs_no_pandas_and_no_pyarrow() -> None:
+    program = (
+        "import sys, rubro.tables.writers; assert not {'pandas', 'pyarrow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

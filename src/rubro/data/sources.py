@@ -34,7 +34,7 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-# Reasons for rejecting a row, each with what the user can do about it.
+# Reasons for rejecting a row, each with a remedy for the user.
 REMEDY_BY_REASON = {
     "not_json": "mend these lines",
     "not_an_object": "write an object with a title and a category in each line",
@@ -189,7 +189,7 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
 
 
 class _RowStore:
-    """Rows in little memory: Arrow tables with dictionary-encoded columns beside the title."""
+    """Rows in little memory: Arrow tables with a title and dictionary-encoded columns."""
 
     _COLUMNS = ("category", "language", "label_quality", "split")
 
@@ -253,7 +253,7 @@ def require_usable(raw: RawTitles, params: DataParams, quarantine: Path) -> None
         quarantine: File with the rejected rows, for the message.
 
     Raises:
-        DataError: There are no rows, or more than params.max_quarantined_share are unusable. The
+        DataError: The source is empty, or more than params.max_quarantined_share are unusable. The
             message has a line for each reason, with the first such row and a remedy.
     """
     usable, rejected = len(raw.table), len(raw.quarantine)

@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"\s*[-+]?\d+([.,]\d+)?\s*")
 
 _UNPACK = "Unpack it first."
 _CONVERT = "Convert it to CSV, JSON Lines or parquet."
-# Formats that are recognised but not read: what they are, what to do, suffixes and first bytes.
+# Formats that are recognised but not read: name, remedy, file suffixes and first bytes.
 _UNREADABLE_FORMATS = (
     (
         "a spreadsheet",

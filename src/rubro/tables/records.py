@@ -55,7 +55,7 @@ class Record(NamedTuple):
 
 
 def problem(record: Record, columns: int, encoding: str) -> str:
-    """Describe what is wrong with a rejected row.
+    """Describe the problem of a rejected row.
 
     Args:
         record: Record with a reason.

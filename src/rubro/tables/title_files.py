@@ -75,7 +75,7 @@ class TitleFile:
         return looks_like_row(self.columns or [], self.first_rows)
 
     def problem(self, record: Record) -> str:
-        """Describe what is wrong with a rejected row."""
+        """Describe the problem of a rejected row."""
         return problem(record, len(self.columns or []), self.origin.encoding)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Record]:
