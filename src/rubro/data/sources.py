@@ -25,14 +25,9 @@ from rubro.tables.values import category_name, text_of
 
 QUALITIES = ("reliable", "unreliable")
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 # Reasons for rejecting a row, each with a remedy for the user.
 REMEDY_BY_REASON = {

@@ -20,10 +20,10 @@ from rubro.tables.layouts import (
     detect_layout,
     find_column,
     kind_of,
-    looks_like_row,
     unreadable_format,
 )
 from rubro.tables.records import (
+    MAX_LINE,
     Record,
     csv_records,
     json_array_records,
@@ -31,7 +31,6 @@ from rubro.tables.records import (
     line_records,
     open_parquet,
     parquet_records,
-    problem,
 )
 from rubro.tables.streams import GzipStream, Origin, empty_file, open_text, with_sample
 
@@ -42,6 +41,15 @@ _ARRAY_START = re.compile(r"\s*\[\s*[{\]]")
 _JSON_KINDS = ("json", "jsonl")
 _GZIP_START = b"\x1f\x8b"
 _PARQUET_START = b"PAR1"
+_LONG_NAME = 40
+_NUMBER = re.compile(r"\s*[-+]?\d+([.,]\d+)?\s*")
+_PROBLEMS = {
+    "not_json": "not JSON: {content}",
+    "not_an_object": "JSON, but no object: {content}",
+    "not_csv": "not CSV ({content})",
+    "not_utf8": "not {encoding} text",
+    "line_too_long": f"more than {MAX_LINE} characters in a line",
+}
 
 
 @dataclass
@@ -71,12 +79,27 @@ class TitleFile:
     parquet: ParquetFile | None = None
 
     def has_no_header(self) -> bool:
-        """Return whether the first line of a table looks like a row."""
-        return looks_like_row(self.columns or [], self.first_rows)
+        """Return whether the first line of a table looks like a row instead of column names."""
+        header = self.columns or []
+        below = [row for row in self.first_rows if len(row) == len(header)]
+        repeated = any(
+            name.strip() and any(row[place] == name for row in below)
+            for place, name in enumerate(header)
+        )
+        return repeated or any(len(name) > _LONG_NAME or _NUMBER.fullmatch(name) for name in header)
 
     def problem(self, record: Record) -> str:
         """Describe the problem of a rejected row."""
-        return problem(record, len(self.columns or []), self.origin.encoding)
+        content = record.content
+        if record.reason == "wrong_field_count":
+            fields = "1 field" if len(content) == 1 else f"{len(content)} fields"
+            return f"{fields}, and the header has {len(self.columns or [])}"
+        if record.reason == "open_quote":
+            first, last = record.lines.start, record.lines.stop - 1
+            return f"a quote opens in line {first} and closes in line {last}, over rows in between"
+        shown = str(content[0]) if isinstance(content, list) else ascii(content)[:100]
+        text = _PROBLEMS[record.reason or ""]
+        return text.format(encoding=self.origin.encoding, content=shown)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Record]:
         """Yield each row as a dictionary of the given columns; rejected rows stay as they are.
