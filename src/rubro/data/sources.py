@@ -97,7 +97,7 @@ class SourceFile:
 
 @dataclass
 class RawTitles:
-    """Usable rows of a source, and the rejected ones.
+    """Usable and rejected rows of a source.
 
     Attributes:
         table: Columns title, category, language ("" = unknown), label_quality and split ("" =
@@ -485,7 +485,7 @@ def _records(
         columns = (params.title_column, params.category_column, *optional)
         yield from file.rows([name for name in columns if name and name in header])
         return
-    # Objects show only row by row whether a test file has categories.
+    # JSON has no header, so rows wait until one of them has a category.
     waiting: list[Record] | None = [] if source.split == "test" else None
     for record in file.records:
         if record.reason is None and waiting is not None:

@@ -65,7 +65,7 @@ def unreadable_by_name(path: Path) -> str | None:
 
 
 def unreadable_format(path: Path, kind: str | None, sample: bytes) -> str | None:
-    """Describe a format that is not read, if a file is in one; the content outranks the name.
+    """Describe the format of a file if it is not read; the content has priority over the name.
 
     Args:
         path: Path of the file.

@@ -48,7 +48,7 @@ class Record(NamedTuple):
 
 
 class _Lines:
-    """Lines of a text; a line that is too long is replaced by an empty one.
+    """Iterator over the lines of a text; a line that is too long becomes an empty one.
 
     Attributes:
         number: Number of the last line that was read, from 1; 0 before the first line.
@@ -233,7 +233,7 @@ def csv_records(
             raise empty_file(origin)
         raise DataError(f"{origin.path}:{first}: no header: the line is blank")
 
-    # Rows need no fields for delimiters at the end of the header.
+    # Rows may omit the fields of unnamed columns at the end of the header.
     required = max((place for place, name in enumerate(header, 1) if name.strip()), default=1)
 
     def next_fields() -> list[str]:

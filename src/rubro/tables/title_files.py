@@ -1,4 +1,4 @@
-"""Files of titles in any supported format, opened once their layout is known."""
+"""Open files of titles in any supported format."""
 
 from __future__ import annotations
 
