@@ -241,35 +241,10 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
         {"subset__language": "english"},
         ["language 'english'", "found: spanish", "set subset.language"],
     ),
-    "a language without rows": (
-        {"x.jsonl": jsonl(language="spanish")},
-        {"subset__language": "english"},
-        ["language 'english'", "spanish (60)", "set subset.language"],
-    ),
-    "a single category": (
-        {"x.csv": HEADER + "".join(f"titulo {i},A\n" for i in range(30))},
-        {},
-        ["1 category in the training rows", "at least two"],
-    ),
-    "jsonl without the title column": (
-        {"x.jsonl": jsonl().replace('"title"', '"name"')},
-        {},
-        ["60 of 60 rows", "title_missing 60", "x.jsonl:1: ", "set data.title_column"],
-    ),
     "a folder without a training file": (
         {"test.csv": GOOD},
         {},
         ["raw: no training file; languages found: none"],
-    ),
-    "the same split twice": (
-        {"train.csv": GOOD, "train.jsonl": jsonl()},
-        {},
-        ["raw/train.csv and raw/train.jsonl", "same split", "remove one"],
-    ),
-    "two columns of one name": (
-        {"x.csv": GOOD.replace("title,", "title,title,", 1)},
-        {},
-        ["raw/x.csv: column 'title'", "rename one"],
     ),
     "too many unusable rows": (
         {"x.jsonl": jsonl() + "no json\n" * 4},
@@ -281,11 +256,6 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
         {},
         ["1 of 1 rows (100.0%)", "title_empty 1", "x.jsonl:1: "],
     ),
-    "latin-1 read as utf-8": (
-        {"x.csv": (HEADER + BODY.replace("titulo", "caña")).encode("latin-1")},
-        {"data__encoding": "utf-8"},
-        ["60 of 60 rows", "not_utf8 60", "x.csv:2: ", "set data.encoding"],
-    ),
     "a header with an open quote": ({"x.csv": '"' + GOOD}, {}, ["raw/x.csv:1: "]),
     "a header with a stray quote": ({"x.csv": '"ti"tle,category\n' + BODY}, {}, ["raw/x.csv:1: "]),
     "only carriage returns as line ends": (
@@ -294,12 +264,6 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
         ["raw/x.csv:1: "],
     ),
     "a header of nine megabytes": ({"x.csv": "x" * 9_000_000 + GOOD}, {}, ["raw/x.csv:1: "]),
-    "an open quote": (
-        {"x.csv": HEADER + 'b,B\n"Mesa,A\n' + BODY},
-        {},
-        ["raw/x.csv:3: a quote opens here", "close or double it"],
-    ),
-    "too few rows to split": ({"x.csv": HEADER + "a,A\nb,B\n"}, {}, ["split has no row"]),
 }
 
 
@@ -453,31 +417,24 @@ def test_a_few_unusable_rows_are_quarantined_with_file_line_and_reason(
 ) -> None:
     bad = {
         b"no json at all": "not_json",
-        b'["a list"]': "not_an_object",
-        b'{"category": "A"}': "title_missing",
-        b'{"title": {}, "category": "A"}': "title_not_text",
         b'{"title": "  ", "category": "A"}': "title_empty",
         b'{"title": "' + b"a" * 1_000_000 + b'", "category": "A"}': "title_too_long",
-        b'{"title": "a"}': "category_missing",
-        b'{"title": "a", "category": ["A"]}': "category_not_text",
-        b'{"title": "a", "category": "A", "split": "other"}': "unknown_split",
-        b'{"title": "a", "category": "A", "label_quality": "good"}': "unknown_label_quality",
         b'{"title": "ca\xf1a", "category": "A"}': "not_utf8",
         b'{"title": "ca\xf1a': "not_utf8",
     }
     reasons = list(bad.values())
-    good = jsonl(299) + '{"title": "caña", "category": "A"}\n'
+    good = jsonl(99) + '{"title": "caña", "category": "A"}\n'
     content = good.encode() + b"\n".join(bad) + b"\n"
     made = project({"x.jsonl": content}, data__max_quarantined_share=0.05)
-    assert "quarantined: 12" in succeeds(made)
+    assert "quarantined: 5" in succeeds(made)
     quarantine = made.quarantine
     assert list(quarantine["reason"]) == reasons
-    assert list(quarantine["line"]) == list(range(301, 313))
+    assert list(quarantine["line"]) == list(range(101, 106))
     assert set(quarantine["file"]) == {"x.jsonl"}
     assert (made.folder / "data/subset/quarantine.csv").stat().st_size < 5000
     dropped = made.summary["dropped"]
     assert {reason: dropped[reason] for reason in reasons} == Counter(reasons)
-    assert made.summary["rows"]["total"] == 300
+    assert made.summary["rows"]["total"] == 100
 
 
 @pytest.mark.parametrize(

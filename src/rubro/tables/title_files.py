@@ -183,7 +183,10 @@ def open_title_file(
         return TitleFile(kind, origin, records, has_mark=has_mark, detected=detected)
 
     start = beginning.lstrip()[:1]
-    if _ARRAY_START.match(beginning) if kind is None else start == "[" and kind in _JSON_KINDS:
+    is_array = start == "[" and kind in _JSON_KINDS
+    if kind is None:  # text may also begin with "["
+        is_array = _ARRAY_START.match(beginning) is not None
+    if is_array:
         detected = [] if kind == "json" else ["a JSON array"]
         return opened("json", json_array_records(origin, text), detected)
     if kind in _JSON_KINDS or (kind is None and start == "{"):
