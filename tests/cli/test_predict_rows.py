@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
 from rubro.cli.predict import Options, predict
-from rubro.tables.layouts import find_column, kind_of
+from rubro.tables.detection import find_column, kind_of
 from rubro.tables.streams import is_unicode
 
 pytest_plugins = ["support.hand_made"]

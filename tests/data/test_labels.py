@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rubro.data.labels import CheckedLabels, check_labels, is_null_name, similar_names, title_keys
-from rubro.tables.values import category_name
+from rubro.tables.cells import category_name
 
 Check = Callable[..., CheckedLabels]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rubro.base.console import console, reported_errors, say
 from rubro.base.errors import DataError, RubroError
 from rubro.base.signals import Ended, exit_code
-from rubro.tables.title_rows import Chunk, Input
+from rubro.tables.inputs import Chunk, Input
 
 if TYPE_CHECKING:
     from rubro.prediction.classifier import Classifier

@@ -11,7 +11,7 @@ from typing import Any
 
 from rubro.base.errors import DataError
 from rubro.cli.common import load_model
-from rubro.tables.title_rows import given_titles
+from rubro.tables.inputs import given_titles
 
 _DIGITS = 6
 

@@ -13,9 +13,9 @@ import numpy as np
 from rubro.base.console import console, say
 from rubro.base.errors import DataError
 from rubro.cli.common import checked_encoding, progress_bar
-from rubro.tables.layouts import SEPARATORS, find_column
-from rubro.tables.title_rows import CATEGORY_NAMES, Chunk, Input, Reading, listed, open_input
-from rubro.tables.values import category_name, text_of
+from rubro.tables.cells import category_name, text_of
+from rubro.tables.detection import SEPARATORS, find_column
+from rubro.tables.inputs import CATEGORY_NAMES, Chunk, Input, Reading, listed, open_input
 
 if TYPE_CHECKING:
     from rubro.prediction.classifier import Classifier

@@ -18,8 +18,8 @@ from rubro.base.errors import DataError
 from rubro.base.threads import cores_to_use
 from rubro.cli.common import checked_encoding, load_model, progress_bar
 from rubro.prediction.explanation import FOREIGN_SHARE
-from rubro.tables.layouts import SEPARATORS, kind_of
-from rubro.tables.title_rows import (
+from rubro.tables.detection import SEPARATORS, kind_of
+from rubro.tables.inputs import (
     Chunk,
     Input,
     Reading,

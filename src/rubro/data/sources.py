@@ -17,11 +17,11 @@ from rubro.base.console import file_progress
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import normalise
-from rubro.tables.layouts import SEPARATORS, kind_of, unreadable_by_name
-from rubro.tables.records import Record
+from rubro.tables.cells import category_name, text_of
+from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
+from rubro.tables.readers import Record
 from rubro.tables.streams import Origin, is_unicode, read_errors_reported
 from rubro.tables.title_files import TitleFile, open_title_file
-from rubro.tables.values import category_name, text_of
 
 QUALITIES = ("reliable", "unreliable")
 SPLIT_NAMES = {

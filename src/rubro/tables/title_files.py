@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, cast
 
 from rubro.base.errors import DataError
-from rubro.tables.layouts import (
+from rubro.tables.detection import (
     BYTE_ORDER_MARKS,
     SEPARATORS,
     detect_encoding,
@@ -22,7 +22,7 @@ from rubro.tables.layouts import (
     kind_of,
     unreadable_format,
 )
-from rubro.tables.records import (
+from rubro.tables.readers import (
     MAX_LINE,
     Record,
     csv_records,

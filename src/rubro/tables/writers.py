@@ -18,7 +18,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
-from rubro.tables.title_rows import Chunk, Input
+from rubro.tables.inputs import Chunk, Input
 
 if TYPE_CHECKING:
     import pyarrow

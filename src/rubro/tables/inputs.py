@@ -17,11 +17,11 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
-from rubro.tables.layouts import find_column
-from rubro.tables.records import Record, parquet_errors_reported
+from rubro.tables.cells import text_of
+from rubro.tables.detection import find_column
+from rubro.tables.readers import Record, parquet_errors_reported
 from rubro.tables.streams import Origin, is_unicode, read_errors_reported, without_surrogates
 from rubro.tables.title_files import TitleFile, open_title_file
-from rubro.tables.values import text_of
 
 if TYPE_CHECKING:
     import pyarrow

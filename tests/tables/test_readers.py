@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
-from rubro.tables.records import MAX_LINE, Record, csv_records, json_records, line_records
+from rubro.tables.readers import MAX_LINE, Record, csv_records, json_records, line_records
 from rubro.tables.streams import (
     GzipStream,
     Origin,
