@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from rubro.base.errors import DataError
 from rubro.base.text_encoding import known_encoding
 from rubro.cli.predict import main
-from rubro.tables.layouts import find_column, kind_of
+from rubro.tables.detection import find_column, kind_of
+from rubro.tables.inputs import TITLE_NAMES
 from rubro.tables.streams import is_unicode
-from rubro.tables.title_rows import TITLE_NAMES
 from support.keyword_model import write_model
 
 pytest_plugins = ["support.keyword_model"]

@@ -1,4 +1,4 @@
-"""Thousands of damaged files: each is read, or its rows are quarantined, or it is refused."""
+"""Damaged files are read, quarantined row by row, or refused."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from rubro.data.sources import RawTitles, read_titles
 from support.fuzzing import MUTATIONS, Fault, fuzz
 
 
-def test_damaged_files_are_read_or_refused_and_no_row_vanishes(tmp_path: Path) -> None:
+def test_damaged_files_are_read_or_refused_and_no_row_is_lost(tmp_path: Path) -> None:
     outcomes = fuzz(300, seed=0, folder=tmp_path)
     assert {name for name, _ in outcomes} == set(MUTATIONS)
     assert {outcome for _, outcome in outcomes} == {"read", "quarantined", "refused"}
     assert outcomes["formula", "read"] > 0
 
 
-def test_the_same_seed_damages_in_the_same_way(tmp_path: Path) -> None:
+def test_the_seed_determines_the_damage(tmp_path: Path) -> None:
     assert fuzz(20, seed=5, folder=tmp_path / "a") == fuzz(20, seed=5, folder=tmp_path / "b")
 
 
-def test_a_reader_that_loses_a_row_is_found_out(
+def test_a_reader_that_loses_a_row_is_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forgetful(params: DataParams, language: str | None) -> RawTitles:
@@ -32,7 +32,7 @@ def test_a_reader_that_loses_a_row_is_found_out(
     monkeypatch.setattr("support.fuzzing.read_titles", forgetful)
     with pytest.raises(Fault, match=r"^seed \d+: ") as caught:
         fuzz(20, seed=0, folder=tmp_path)
-    assert "rows, and not" in str(caught.value.__cause__)
+    assert "rows instead of" in str(caught.value.__cause__)
 
 
 @pytest.mark.slow

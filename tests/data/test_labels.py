@@ -1,4 +1,4 @@
-"""Names of categories that look the same, names of nothing, titles with several categories."""
+"""Near-duplicate names, null-like names and titles with several categories."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rubro.data.labels import CheckedLabels, check_labels, is_null_name, similar_names, title_keys
-from rubro.tables.values import category_name
+from rubro.tables.cells import category_name
 
 Check = Callable[..., CheckedLabels]
 
@@ -40,7 +40,7 @@ def check(make_params: Callable[..., Any]) -> Check:
         ["Note books", "Notebook", "note-books"],
     ],
 )
-def test_names_that_look_the_same_are_one_group(names: list[str]) -> None:
+def test_names_that_look_alike_are_grouped(names: list[str]) -> None:
     rows = {name: len(names) - place for place, name in enumerate(names)}
     assert similar_names({**rows, "Otra cosa": 9}) == [names]
 
@@ -57,18 +57,13 @@ def test_names_that_look_the_same_are_one_group(names: list[str]) -> None:
         ["USB 2", "USB 3"],
     ],
 )
-def test_other_names_are_not(names: list[str]) -> None:
+def test_different_names_are_not_grouped(names: list[str]) -> None:
     assert similar_names(dict.fromkeys(names, 1)) == []
 
 
-@pytest.mark.parametrize("name", ["nan", "NULL", " None ", "N/A", "#N/A", "-", "undefined"])
-def test_names_of_nothing_are_known(name: str) -> None:
-    assert is_null_name(name)
-
-
-@pytest.mark.parametrize("name", ["Nanas", "Nulos", "A", "Otros", "0"])
-def test_other_names_are_something(name: str) -> None:
-    assert not is_null_name(name)
+def test_null_like_names_are_recognised() -> None:
+    assert all(map(is_null_name, ["nan", "NULL", " None ", "N/A", "#N/A", "-", "undefined"]))
+    assert not any(map(is_null_name, ["Nanas", "Nulos", "A", "Otros", "0"]))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +75,7 @@ def test_other_names_are_something(name: str) -> None:
         ("A", "A"),
     ],
 )
-def test_a_category_has_one_unicode_form_and_single_blanks(text: str, name: str) -> None:
+def test_a_category_name_is_normalised(text: str, name: str) -> None:
     assert category_name(text) == name
 
 
@@ -94,7 +89,7 @@ ROWS = [
 ]
 
 
-def test_doubtful_labels_are_listed_and_kept(check: Check) -> None:
+def test_suspicious_labels_are_listed_and_kept(check: Check) -> None:
     checked = check(ROWS)
     assert list(checked.problems.itertuples(index=False, name=None)) == [
         ("similar_categories", "Calzado | calzado", 3),
@@ -107,11 +102,13 @@ def test_doubtful_labels_are_listed_and_kept(check: Check) -> None:
         "conflicting_titles": 1,
     }
     assert len(checked.table) == len(ROWS)
-    assert [notice.partition(";")[0] for notice in checked.notices] == [
-        "2 names of 1 category differ only in case, accents, plural or spaces (Calzado | calzado)",
-        "categories named as if there were none: NULL",
-        "1 title has several categories",
+    facts = [
+        ["2 names of 1 category", "Calzado | calzado", "subset.similar_categories=merge"],
+        ["NULL", "subset.null_categories=drop"],
+        ["1 title", "subset.conflicting_titles=first"],
     ]
+    for notice, expected in zip(checked.notices, facts, strict=True):
+        assert all(fact in notice for fact in expected)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +136,7 @@ def test_doubtful_labels_are_listed_and_kept(check: Check) -> None:
         ),
     ],
 )
-def test_doubtful_labels_are_merged_or_dropped_where_asked(
+def test_suspicious_labels_can_be_merged_or_dropped(
     check: Check, changes: dict[str, str], categories: list[str], dropped: dict[str, int]
 ) -> None:
     checked = check(ROWS, **changes)
@@ -147,13 +144,13 @@ def test_doubtful_labels_are_merged_or_dropped_where_asked(
     assert checked.dropped == dropped
 
 
-def test_merged_names_are_no_conflict(check: Check) -> None:
+def test_merged_names_do_not_conflict(check: Check) -> None:
     rows = [("bota", "CPU"), ("bota", "CPUs"), ("mesa", "B")]
     assert check(rows).counts["conflicting_titles"] == 1
     assert check(rows, similar_categories="merge").counts["conflicting_titles"] == 0
 
 
-def test_the_table_lists_the_titles_with_most_rows(check: Check) -> None:
+def test_the_most_frequent_conflicting_titles_are_listed(check: Check) -> None:
     rows = [(f"t{n}", "AB"[i % 2]) for n in range(150) for i in range(2 + n % 3)]
     problems = check(rows).problems
     assert len(problems) == 100
@@ -161,7 +158,7 @@ def test_the_table_lists_the_titles_with_most_rows(check: Check) -> None:
     assert problems["rows"].iloc[0] == 4
 
 
-def test_rows_without_doubt_say_nothing(check: Check) -> None:
+def test_good_labels_give_no_notice(check: Check) -> None:
     checked = check([("bota", "Calzado"), ("mesa", "Muebles")])
     assert checked.problems.empty
     assert checked.notices == []

@@ -1,4 +1,4 @@
-"""Raw files of every supported layout, read into one table."""
+"""Reading raw files of every supported layout into one table."""
 
 from __future__ import annotations
 
@@ -20,59 +20,31 @@ from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
-from rubro.data.sources import CORRECTIONS, RawTitles, find_sources, read_titles
+from rubro.data.sources import CORRECTIONS, find_sources, read_titles
+from support.raw_titles import Read, jsonl, reasons, rows, write_frame, write_text
 
-Read = Callable[..., RawTitles]
+pytest_plugins = ["support.raw_titles"]
 
 MESSY = Path(__file__).resolve().parents[3] / "shared" / "data" / "messy"
-# Awkward but legal titles: quotes, commas, tabs inside, letters outside ASCII, an emoji.
+# Awkward but legal titles: quotes, commas, separators, letters outside ASCII, an emoji.
 TITLES = ['Mesa "ratona", roble', "Cámara Ñandú 24''", "a,b,,c", "❤️ regalo", "100% algodón;"]
 CATEGORIES = ["TABLES", "CAMERAS", "OTHERS", "GIFTS", "SHIRTS"]
-
-
-@pytest.fixture
-def read(make_params: Callable[..., Any]) -> Read:
-    def run(path: Path, language: str | None = None, **data: Any) -> RawTitles:
-        overrides = {"data.path": str(path), "data.max_quarantined_share": 1.0}
-        overrides |= {f"data.{key}": value for key, value in data.items()}
-        return read_titles(make_params(overrides).data, language)
-
-    return run
-
-
-def jsonl(*records: object) -> str:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+TABLE = "title,category\na,A\nb,B\n"
+GOOD = {"title": "a", "category": "A"}
 
 
 def frame() -> pd.DataFrame:
     return pd.DataFrame({"title": TITLES, "category": CATEGORIES})
 
 
-def write_frame(table: pd.DataFrame, path: Path) -> None:
-    if path.suffix == ".parquet":
-        table.to_parquet(path)
-    elif "json" in path.suffix:
-        table.to_json(path, orient="records", lines=path.suffix != ".json", force_ascii=False)
-    else:
-        table.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
-
-
-def rows(raw: RawTitles) -> list[tuple[str, str]]:
-    return list(zip(raw.table["title"], raw.table["category"], strict=True))
-
-
-def reasons(raw: RawTitles) -> list[tuple[int, str]]:
-    return list(zip(raw.quarantine["line"], raw.quarantine["reason"], strict=True))
-
-
 # Corrections
 
 
-def test_corrections_come_last_and_have_names_of_their_own(read: Read, tmp_path: Path) -> None:
+def test_corrections_come_last_and_use_their_own_column_names(read: Read, tmp_path: Path) -> None:
     source, corrections = tmp_path / "shop.csv", tmp_path / "corrections.csv"
-    source.write_text("nombre,rubro,split\nMesa,TABLES,test\nSilla,CHAIRS,\n", encoding="utf-8")
+    write_text(source, "nombre,rubro,split\nMesa,TABLES,test\nSilla,CHAIRS,\n")
     content = 'title,category\r\n"Mesa ""ratona"", roble",TABLES\r\n=1+1,MUGS\r\n,\r\nTaza,\r\n'
-    corrections.write_bytes(content.encode())
+    write_text(corrections, content)
     raw = read(source, title_column="nombre", category_column="rubro", corrections=str(corrections))
     assert rows(raw) == [
         ("Mesa", "TABLES"),
@@ -85,14 +57,14 @@ def test_corrections_come_last_and_have_names_of_their_own(read: Read, tmp_path:
     assert raw.empty_rows == 1
 
 
-def test_no_source_can_name_the_split_of_the_corrections(read: Read, tmp_path: Path) -> None:
-    (tmp_path / "shop.csv").write_text(f"title,category,split\nMesa,TABLES,{CORRECTIONS}\n")
+def test_rows_of_a_source_cannot_be_marked_as_corrections(read: Read, tmp_path: Path) -> None:
+    write_text(tmp_path / "shop.csv", f"title,category,split\nMesa,TABLES,{CORRECTIONS}\n")
     assert reasons(read(tmp_path / "shop.csv")) == [(2, "unknown_split")]
 
 
-def test_corrections_that_are_not_there_have_a_remedy(read: Read, tmp_path: Path) -> None:
-    (tmp_path / "shop.csv").write_text("title,category\nMesa,TABLES\n")
-    with pytest.raises(DataError, match=r"none\.csv: no such file; set data\.corrections"):
+def test_missing_corrections_are_an_error_with_a_remedy(read: Read, tmp_path: Path) -> None:
+    write_text(tmp_path / "shop.csv", TABLE)
+    with pytest.raises(DataError, match=r"none\.csv: .*set data\.corrections"):
         read(tmp_path / "shop.csv", corrections="none.csv")
 
 
@@ -101,23 +73,15 @@ def test_corrections_that_are_not_there_have_a_remedy(read: Read, tmp_path: Path
 
 @pytest.mark.parametrize(
     "name",
-    ["x.csv", "x.tsv", "x.jsonl", "x.parquet", "x.csv.gz", "x.tsv.gz", "x.jsonl.gz"],
+    ["x.csv", "x.tsv", "x.json", "x.jsonl", "x.parquet", "x.csv.gz", "x.tsv.gz", "x.jsonl.gz"],
 )
-@pytest.mark.parametrize("given", ["file", "folder"])
-def test_the_same_rows_come_out_of_every_kind_of_file(
-    tmp_path: Path, read: Read, name: str, given: str
-) -> None:
-    path = tmp_path / name
-    if ".parquet" in name:
-        frame().to_parquet(path)
-    elif ".jsonl" in name:
-        frame().to_json(path, orient="records", lines=True, force_ascii=False)
-    else:
-        frame().to_csv(path, index=False, sep="\t" if ".tsv" in name else ",")
-    raw = read(path if given == "file" else tmp_path)
-    assert rows(raw) == list(zip(TITLES, CATEGORIES, strict=True))
-    assert raw.quarantine.empty
-    assert set(raw.table["split"]) == {""}
+def test_every_format_yields_the_same_rows(tmp_path: Path, read: Read, name: str) -> None:
+    write_frame(frame(), tmp_path / name)
+    for path in (tmp_path / name, tmp_path):
+        raw = read(path)
+        assert rows(raw) == list(zip(TITLES, CATEGORIES, strict=True))
+        assert raw.quarantine.empty
+        assert set(raw.table["split"]) == {""}
 
 
 @settings(max_examples=50, deadline=None)
@@ -134,132 +98,96 @@ def test_any_title_survives_jsonl(
     tmp_path_factory: pytest.TempPathFactory, make_params: Callable[..., Any], titles: list[str]
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "x.jsonl"
-    records = [{"title": title, "category": "A"} for title in titles]
-    path.write_text(jsonl(*records), encoding="utf-8", newline="\n")
+    write_text(path, jsonl(*({"title": title, "category": "A"} for title in titles)))
     raw = read_titles(make_params({"data.path": str(path)}).data, None)
     assert list(raw.table["title"]) == [title.strip() for title in titles]
 
 
-def test_split_and_language_come_from_the_names_of_the_files(tmp_path: Path, read: Read) -> None:
+def test_split_and_language_come_from_the_file_names(tmp_path: Path, read: Read) -> None:
     for language in ("spanish", "portuguese"):
         for split in ("train", "validation", "test"):
             record = {"title": f"{language} {split}", "category": "A"}
-            (tmp_path / f"{language}.{split}.jsonl").write_text(jsonl(record))
-    (tmp_path / "README.md").write_text("not data")
+            write_text(tmp_path / f"{language}.{split}.jsonl", jsonl(record))
+    write_text(tmp_path / "README.md", "not data")
     table = read(tmp_path).table.astype("str")
     assert len(table) == 6
     assert all(table["title"] == table["language"] + " " + table["split"])
-    assert set(read(tmp_path, "portuguese").table["language"]) == {"portuguese"}
+    assert set(read(tmp_path, "Portuguese").table["language"]) == {"portuguese"}
 
 
-def test_the_split_column_of_a_single_file_is_followed(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "all.csv").write_text(
-        "title,category,split\na,A,train\nb,B,test\nc,C,\nd,D,Val\ne,E,other\n"
-    )
+def test_the_split_column_of_a_single_file_is_used(tmp_path: Path, read: Read) -> None:
+    text = "title,category,split\na,A,train\nb,B,test\nc,C,\nd,D,Val\ne,E,other\n"
+    write_text(tmp_path / "all.csv", text)
     raw = read(tmp_path)
     assert list(raw.table["split"]) == ["train", "test", "", "validation"]
     assert reasons(raw) == [(6, "unknown_split")]
-
-
-def test_the_name_of_a_file_outranks_its_split_column(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "train.csv").write_text("title,category,split\na,A,test\n")
-    assert list(read(tmp_path).table["split"]) == ["train"]
+    write_text(tmp_path / "train.csv", "title,category,split\na,A,test\n")
+    assert list(read(tmp_path).table["split"]) == ["train"]  # the file's name has priority
 
 
 def test_columns_may_have_other_names_and_any_order(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_text("id,Clase, Nombre\n1,TABLES,Mesa\n2,CHAIRS,Silla\n")
+    write_text(tmp_path / "x.csv", "id,Clase, Nombre\n1,TABLES,Mesa\n2,CHAIRS,Silla\n")
     raw = read(tmp_path, title_column="Nombre", category_column="Clase")
     assert rows(raw) == [("Mesa", "TABLES"), ("Silla", "CHAIRS")]
 
 
-def test_the_language_column_is_read_in_any_case(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_text("title,category,language\na,A, Spanish \nb,B,PORTUGUESE\n")
-    assert list(read(tmp_path).table["language"]) == ["spanish", "portuguese"]
-
-
-def test_rows_are_reliable_unless_they_say_otherwise(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_text(
-        "title,category,label_quality\na,A,\nb,A,unreliable\nc,A,reliable\nd,A,good\n"
-    )
+def test_labels_are_reliable_unless_marked_otherwise(tmp_path: Path, read: Read) -> None:
+    text = "title,category,label_quality\na,A,\nb,A,unreliable\nc,A,reliable\nd,A,good\n"
+    write_text(tmp_path / "x.csv", text)
     raw = read(tmp_path)
     assert list(raw.table["label_quality"]) == ["reliable", "unreliable", "reliable"]
     assert reasons(raw) == [(5, "unknown_label_quality")]
 
 
-# Text that is awkward but right
-
-
-@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
-def test_a_byte_order_mark_is_not_part_of_the_data(tmp_path: Path, read: Read, name: str) -> None:
-    text = "title,category\na,A\n" if name == "x.csv" else jsonl({"title": "a", "category": "A"})
-    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
-    raw = read(tmp_path)
-    assert rows(raw) == [("a", "A")]
-    assert raw.quarantine.empty
+# Awkward but correct text
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.jsonl"])
-def test_windows_line_ends_are_not_part_of_the_data(tmp_path: Path, read: Read, name: str) -> None:
-    text = "title,category\na,A\nb,B\n".replace(",", "\t" if name == "x.tsv" else ",")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.removesuffix("\n"),
+        lambda text: text.replace("\n", "\n\n\n"),
+    ],
+    ids=["byte order mark", "Windows line ends", "no last line end", "blank lines"],
+)
+def test_marks_line_ends_and_blank_lines_are_not_data(
+    tmp_path: Path, read: Read, name: str, change: Callable[[str], str]
+) -> None:
+    text = TABLE.replace(",", "\t" if name == "x.tsv" else ",")
     if name == "x.jsonl":
         text = jsonl({"title": "a", "category": "A"}, {"title": "b", "category": "B"})
-    (tmp_path / name).write_bytes(text.replace("\n", "\r\n").encode())
+    write_text(tmp_path / name, change(text))
     raw = read(tmp_path)
     assert rows(raw) == [("a", "A"), ("b", "B")]
     assert raw.quarantine.empty
 
 
 def test_quoted_commas_and_doubled_quotes_belong_to_the_title(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_text('title,category\n"Mesa, roble",A\n"TV 24""",B\nTV 32",C\n')
-    raw = read(tmp_path)
-    assert rows(raw) == [("Mesa, roble", "A"), ('TV 24"', "B"), ('TV 32"', "C")]
+    write_text(tmp_path / "x.csv", 'title,category\n"Mesa, roble",A\n"TV 24""",B\nTV 32",C\n')
+    assert rows(read(tmp_path)) == [("Mesa, roble", "A"), ('TV 24"', "B"), ('TV 32"', "C")]
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
-def test_a_file_without_a_last_line_end_keeps_its_last_row(
-    tmp_path: Path, read: Read, name: str
-) -> None:
-    text = "title,category\na,A" if name == "x.csv" else '{"title": "a", "category": "A"}'
-    (tmp_path / name).write_text(text)
-    assert rows(read(tmp_path)) == [("a", "A")]
-
-
-def test_blank_lines_in_csv_are_no_rows(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_text("title,category\n\na,A\n\n\n")
-    raw = read(tmp_path)
-    assert rows(raw) == [("a", "A")]
-    assert raw.quarantine.empty
-
-
-def test_blank_lines_in_jsonl_are_no_rows(tmp_path: Path, read: Read) -> None:
-    row = jsonl({"title": "a", "category": "A"})
-    (tmp_path / "x.jsonl").write_text("\n" + row + " \t\r\n\nno json\n\n")
+def test_blank_lines_count_in_line_numbers(tmp_path: Path, read: Read) -> None:
+    write_text(tmp_path / "x.jsonl", "\n" + jsonl(GOOD) + " \t\r\n\nno json\n\n")
     raw = read(tmp_path)
     assert rows(raw) == [("a", "A")]
     assert reasons(raw) == [(5, "not_json")]
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16"])
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
-def test_other_encodings_are_read_when_named(
-    tmp_path: Path, read: Read, name: str, encoding: str
-) -> None:
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "UTF8", "utf-8-sig"])
+def test_the_encoding_can_be_set(tmp_path: Path, read: Read, name: str, encoding: str) -> None:
     text = "title,category\nCañón,AÑO\n"
     if name == "x.jsonl":
         text = jsonl({"title": "Cañón", "category": "AÑO"})
-    (tmp_path / name).write_bytes(text.encode(encoding))
+    write_text(tmp_path / name, "\ufeff" * (encoding == "UTF8") + text, encoding)
     assert rows(read(tmp_path, encoding=encoding)) == [("Cañón", "AÑO")]
 
 
-@pytest.mark.parametrize("encoding", ["UTF-8", "utf8", "utf_8", "utf-8-sig"])
-def test_every_spelling_of_utf_8_skips_the_byte_order_mark(
-    tmp_path: Path, read: Read, encoding: str
-) -> None:
-    (tmp_path / "x.csv").write_bytes("\ufefftitle,category\nñ,A\n".encode())
-    assert rows(read(tmp_path, encoding=encoding)) == [("ñ", "A")]
-
-
-# Rows that cannot be used
+# Unusable rows
 
 
 @pytest.mark.parametrize(
@@ -271,12 +199,16 @@ def test_every_spelling_of_utf_8_skips_the_byte_order_mark(
         ({"title": ["a"], "category": "A"}, "title_not_text"),
         ({"title": "", "category": "A"}, "title_empty"),
         ({"title": " \t\r\n", "category": "A"}, "title_empty"),
+        ({"title": "\u00a0", "category": "A"}, "title_empty"),
+        ({"title": "\u3000\u2003", "category": "A"}, "title_empty"),
+        ({"title": "\u200b", "category": "A"}, "title_empty"),
+        ({"title": "\u0301", "category": "A"}, "title_empty"),
         ({"title": "a" * 101, "category": "A"}, "title_too_long"),
         ({"title": "\ud800", "category": "A"}, "not_utf8"),
         ({"title": "a", "category": "\udcff"}, "not_utf8"),
         ({"title": "a"}, "category_missing"),
         ({"title": "a", "category": None}, "category_empty"),
-        ({"title": "a", "category": ""}, "category_empty"),
+        ({"title": "a", "category": " "}, "category_empty"),
         ({"title": "a", "category": ["A", "B"]}, "category_not_text"),
         ({"title": "a", "category": "A", "split": "other"}, "unknown_split"),
         ({"title": "a", "category": "A", "split": ["train"]}, "unknown_split"),
@@ -287,12 +219,13 @@ def test_every_spelling_of_utf_8_skips_the_byte_order_mark(
         (None, "not_an_object"),
     ],
 )
-def test_an_unusable_row_is_quarantined_and_its_neighbours_are_kept(
+def test_only_the_unusable_row_is_quarantined(
     tmp_path: Path, read: Read, record: object, reason: str
 ) -> None:
     good = {"title": "a" * 100, "category": "A"}
-    text = "".join(json.dumps(row) + "\n" for row in (good, record, good))
-    (tmp_path / "x.jsonl").write_text(text)
+    (tmp_path / "x.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in (good, record, good))
+    )
     raw = read(tmp_path, max_title_length=100)
     assert len(raw.table) == 2
     assert reasons(raw) == [(2, reason)]
@@ -303,8 +236,7 @@ def test_an_unusable_row_is_quarantined_and_its_neighbours_are_kept(
 def test_a_line_that_is_not_json_is_quarantined_with_a_short_excerpt(
     tmp_path: Path, read: Read, line: str
 ) -> None:
-    good = jsonl({"title": "a", "category": "A"})
-    (tmp_path / "x.jsonl").write_text(good + line + "\n" + good)
+    write_text(tmp_path / "x.jsonl", jsonl(GOOD) + line + "\n" + jsonl(GOOD))
     raw = read(tmp_path)
     assert len(raw.table) == 2
     assert reasons(raw) == [(2, "not_json")]
@@ -313,54 +245,33 @@ def test_a_line_that_is_not_json_is_quarantined_with_a_short_excerpt(
     assert len(excerpt) <= 200
 
 
-@pytest.mark.parametrize("title", ["\u00a0", "\u3000\u2003", "\u200b", "\u0301"])
-def test_a_title_without_any_visible_character_is_empty(
-    tmp_path: Path, read: Read, title: str
-) -> None:
-    (tmp_path / "x.jsonl").write_text(jsonl({"title": title, "category": "A"}), encoding="utf-8")
-    assert reasons(read(tmp_path)) == [(1, "title_empty")]
-
-
-def test_a_blank_category_is_empty(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_text("title,category\na,  \n")
-    assert reasons(read(tmp_path)) == [(2, "category_empty")]
-
-
-def test_blanks_around_a_category_make_no_class_of_their_own(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_text("title,category\na,A\nb, A\t\nc,\u00a0A \n", encoding="utf-8")
+def test_white_space_around_a_category_is_ignored(tmp_path: Path, read: Read) -> None:
+    write_text(tmp_path / "x.csv", "title,category\na,A\nb, A\t\nc,\u00a0A \n")
     assert rows(read(tmp_path)) == [("a", "A"), ("b", "A"), ("c", "A")]
 
 
-def test_excerpts_show_in_ascii_what_no_terminal_can(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_bytes(
-        "title,category\nñ,A\n".encode() + b"cama\x1b[2J\xf1,A\n\xf1,\x07,B\n"
-    )
+def test_excerpts_are_ascii(tmp_path: Path, read: Read) -> None:
+    content = "title,category\nñ,A\n".encode() + b"cama\x1b[2J\xf1,A\n\xf1,\x07,B\n"
+    (tmp_path / "x.csv").write_bytes(content)
     raw = read(tmp_path)
     assert reasons(raw) == [(3, "not_utf8"), (4, "wrong_field_count")]
     assert raw.quarantine["excerpt"][0] == r"{'title': 'cama\x1b[2J\udcf1', 'category': 'A'}"
     assert raw.quarantine["excerpt"][1] == r"['\udcf1', '\x07', 'B']"
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
-def test_a_row_with_the_wrong_number_of_fields_is_quarantined_with_its_line(
-    tmp_path: Path, read: Read, name: str
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_a_row_with_the_wrong_number_of_fields_is_quarantined(
+    tmp_path: Path, read: Read, separator: str
 ) -> None:
-    text = "title,category\na,A\nb\nc,C,extra\nd,D\n"
-    (tmp_path / name).write_text(text.replace(",", "\t" if name == "x.tsv" else ","))
+    text = 'title,category\n"a\nb",A\nb\nc,C,extra\nd,D\n'.replace(",", separator)
+    write_text(tmp_path / "x.csv", text)
     raw = read(tmp_path)
-    assert rows(raw) == [("a", "A"), ("d", "D")]
-    assert reasons(raw) == [(3, "wrong_field_count"), (4, "wrong_field_count")]
+    assert rows(raw) == [("a\nb", "A"), ("d", "D")]
+    assert reasons(raw) == [(4, "wrong_field_count"), (5, "wrong_field_count")]
     assert list(raw.quarantine["problem"]) == [
         "1 field, and the header has 2",
         "3 fields, and the header has 2",
     ]
-
-
-def test_line_numbers_hold_after_a_title_of_several_lines(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_text('title,category\n"a\nb",A\nbad\n')
-    raw = read(tmp_path)
-    assert rows(raw) == [("a\nb", "A")]
-    assert reasons(raw) == [(4, "wrong_field_count")]
 
 
 @pytest.mark.parametrize(
@@ -376,178 +287,131 @@ def test_line_numbers_hold_after_a_title_of_several_lines(tmp_path: Path, read: 
 def test_a_title_or_category_may_have_several_lines(
     tmp_path: Path, read: Read, record: str, row: tuple[str, str]
 ) -> None:
-    (tmp_path / "x.csv").write_text(f"title,category,description\nb,B,\n{record}\nc,C,\n")
+    write_text(tmp_path / "x.csv", f"title,category,description\nb,B,\n{record}\nc,C,\n")
     raw = read(tmp_path)
     assert rows(raw) == [("b", "B"), row, ("c", "C")]
     assert raw.quarantine.empty
 
 
 @pytest.mark.parametrize(
-    "record", ['"Mesa,A\nSilla,B\nMonitor 24",C', 'Mesa,"A\nSilla,B\nMonitor,C"', '"Mesa,A\n24",B']
+    "record",
+    [
+        '"Mesa,A\nSilla,B\nMonitor 24",C',
+        'Mesa,"A\nSilla,B\nMonitor,C"',
+        '"Mesa,A\n24",B',
+        '"Mesa,A\nSilla,B\n"Monitor, 24",C',
+    ],
 )
-def test_rows_between_an_open_quote_and_the_next_one_are_quarantined_line_by_line(
+def test_rows_swallowed_by_an_open_quote_are_quarantined_line_by_line(
     tmp_path: Path, read: Read, record: str
 ) -> None:
-    (tmp_path / "x.csv").write_text(f"title,category\nb,B\n{record}\nc,C\n")
+    write_text(tmp_path / "x.csv", f"title,category\nb,B\n{record}\nc,C\n")
     raw = read(tmp_path)
     assert rows(raw) == [("b", "B"), ("c", "C")]
-    lines = range(3, 4 + record.count("\n"))
-    assert reasons(raw) == [(line, "open_quote") for line in lines]
-    assert raw.quarantine["problem"][0].startswith("a quote opens in line 3 and closes in line ")
+    assert list(raw.quarantine["line"]) == list(range(3, 4 + record.count("\n")))
+    reason = raw.quarantine["reason"][0]
+    assert reason == ("not_csv" if '\n"' in record else "open_quote")
+    if reason == "open_quote":
+        assert raw.quarantine["problem"][0].startswith(
+            "a quote opens in line 3 and closes in line "
+        )
 
 
 def test_other_columns_may_have_several_lines(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_text(
-        'description,title,category\n"of\n\nlines",Mesa,A\n"24"" of\r\nlines",Silla,B\nbad\n'
-    )
+    text = 'description,title,category\n"of\n\nlines",Mesa,A\n"24"" of\r\nlines",Silla,B\nbad\n'
+    write_text(tmp_path / "x.csv", text)
     raw = read(tmp_path)
     assert rows(raw) == [("Mesa", "A"), ("Silla", "B")]
     assert reasons(raw) == [(7, "wrong_field_count")]
 
 
-def test_a_title_of_several_lines_is_fine_where_a_record_is_one_line(
-    tmp_path: Path, read: Read
-) -> None:
-    (tmp_path / "x.jsonl").write_text(jsonl({"title": "a\nb", "category": "A"}))
-    assert rows(read(tmp_path)) == [("a\nb", "A")]
-
-
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])
-def test_a_title_of_a_megabyte_is_quarantined_and_not_copied_into_the_report(
+def test_a_title_of_a_megabyte_is_quarantined_with_a_short_excerpt(
     tmp_path: Path, read: Read, name: str
 ) -> None:
     table = pd.DataFrame({"title": ["a", "ñ" * 1_000_000, "b"], "category": ["A", "A", "B"]})
-    if name == "x.csv":
-        table.to_csv(tmp_path / name, index=False)
-    elif name == "x.jsonl":
-        table.to_json(tmp_path / name, orient="records", lines=True, force_ascii=False)
-    else:
-        table.to_parquet(tmp_path / name)
+    write_frame(table, tmp_path / name)
     raw = read(tmp_path)
     assert rows(raw) == [("a", "A"), ("b", "B")]
     assert list(raw.quarantine["reason"]) == ["title_too_long"]
     assert len(raw.quarantine["excerpt"][0]) <= 200
 
 
-def test_a_field_beyond_any_limit_costs_only_its_row(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_text("title,category\na,A\n" + "b" * 9_000_000 + ",B\nc,C\n")
-    raw = read(tmp_path)
-    assert rows(raw) == [("a", "A"), ("c", "C")]
-    assert len(raw.quarantine) == 1
-
-
-def test_rows_in_latin_1_among_utf_8_are_quarantined(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_bytes(
-        "title,category\nñandú,A\n".encode() + "caña,B\n".encode("latin-1") + b"c,C\n"
-    )
+def test_an_undecodable_row_among_utf_8_rows_is_quarantined(tmp_path: Path, read: Read) -> None:
+    content = "title,category\nñandú,A\n".encode() + "caña,B\n".encode("latin-1") + b"c,C\n"
+    (tmp_path / "x.csv").write_bytes(content)
     raw = read(tmp_path)
     assert rows(raw) == [("ñandú", "A"), ("c", "C")]
     assert reasons(raw) == [(3, "not_utf8")]
 
 
-def test_an_open_quote_that_swallows_the_file_is_an_error_with_its_line(
-    tmp_path: Path, read: Read
-) -> None:
-    body = "".join(f"titulo {i},A\n" for i in range(100))
-    (tmp_path / "x.csv").write_text(f'title,category\nb,B\n"Mesa,A\n{body}')
-    with pytest.raises(DataError, match=r"x\.csv:3: a quote opens here and is not closed"):
-        read(tmp_path)
-
-
-def test_a_quote_may_stay_open_over_a_thousand_lines_and_no_longer(
-    tmp_path: Path, read: Read
-) -> None:
+def test_a_quote_may_stay_open_for_at_most_a_thousand_lines(tmp_path: Path, read: Read) -> None:
     path = tmp_path / "x.csv"
     text = 'title,category,description\na,A,\nb,B,"{}"\nc,C,\n'
-    path.write_text(text.format("\n" * 999))
+    write_text(path, text.format("\n" * 999))
     raw = read(tmp_path)
     assert rows(raw) == [("a", "A"), ("b", "B"), ("c", "C")]
     assert raw.quarantine.empty
-    path.write_text(text.format("\n" * 1000))
-    with pytest.raises(DataError, match=r"x\.csv:3: a quote opens here and is not closed"):
-        read(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "later",
-    ['Monitor 24",MON', '"Monitor, 24",MON'],
-    ids=["a quote that closes it in a later row", "a quoted title in a later row"],
-)
-def test_rows_swallowed_by_an_open_quote_are_accounted_for(
-    tmp_path: Path, read: Read, later: str
-) -> None:
-    (tmp_path / "x.csv").write_text(f'title,category\n"Mesa,A\nSilla,B\nCama,C\n{later}\n')
-    raw = read(tmp_path)
-    assert not any("\n" in title for title in raw.table["title"])
-    assert len(raw.table) + len(raw.quarantine) == 4
-    assert list(raw.quarantine["line"]) == [2, 3, 4, 5]
+    for damaged in (text.format("\n" * 1000), 'title,category\nb,B\n"Mesa,A\n' + "c,C\n" * 100):
+        write_text(path, damaged)
+        with pytest.raises(DataError, match=r"x\.csv:3: a quote opens here and is not closed"):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
-def test_two_columns_of_one_name_are_an_error(tmp_path: Path, read: Read, name: str) -> None:
+def test_a_repeated_column_name_is_an_error(tmp_path: Path, read: Read, name: str) -> None:
     if name == "x.csv":
-        (tmp_path / name).write_text("title,category, title\na,A,z\n")
+        write_text(tmp_path / name, "title,category, title\na,A,z\n")
     else:
-        columns = ["title", "category", "title"]
-        table = pyarrow.table([["a"], ["A"], ["z"]], names=columns)
+        table = pyarrow.table([["a"], ["A"], ["z"]], names=["title", "category", "title"])
         pyarrow.parquet.write_table(table, tmp_path / name)
-    with pytest.raises(DataError, match=rf"{name}: column 'title' is there twice; rename one"):
+    with pytest.raises(DataError, match=rf"{name}: column 'title' .*rename one"):
         read(tmp_path)
 
 
-# Test files of a challenge, and folders that mislead
+# Folders
 
 
-@pytest.mark.parametrize("name", ["test.csv", "test.tsv"])
-def test_a_test_file_without_labels_is_left_out_with_a_notice(
+@pytest.mark.parametrize("name", ["test.csv", "test.tsv", "test.jsonl", "test.parquet"])
+def test_a_test_file_without_categories_is_skipped_with_a_notice(
     tmp_path: Path, read: Read, name: str
 ) -> None:
-    (tmp_path / "train.csv").write_text("title,category\na,A\nb,B\n")
-    text = "id,title,language\n0,c,spanish\n"
-    (tmp_path / name).write_text(text.replace(",", "\t" if name == "test.tsv" else ","))
+    write_text(tmp_path / "train.csv", TABLE)
+    write_frame(pd.DataFrame({"id": [0, 1], "title": ["c", "d"]}), tmp_path / name)
     raw = read(tmp_path)
     assert rows(raw) == [("a", "A"), ("b", "B")]
-    assert raw.notices == [f"{name} has no column 'category': left out"]
+    (notice,) = raw.notices
+    assert name in notice and "'category'" in notice
     assert raw.quarantine.empty
 
 
-@pytest.mark.parametrize("name", ["test.jsonl", "test.parquet"])
-def test_a_test_file_without_labels_of_another_kind_is_left_out_too(
-    tmp_path: Path, read: Read, name: str
-) -> None:
-    (tmp_path / "train.csv").write_text("title,category\na,A\nb,B\n")
-    table = pd.DataFrame({"title": ["c", "d"]})
-    if name == "test.jsonl":
-        table.to_json(tmp_path / name, orient="records", lines=True)
-    else:
-        table.to_parquet(tmp_path / name)
-    raw = read(tmp_path)
-    assert rows(raw) == [("a", "A"), ("b", "B")]
-    assert raw.quarantine.empty
-
-
-def test_a_training_file_without_labels_is_an_error(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "train.csv").write_text("title,text\na,A\n")
+def test_a_training_file_without_categories_is_an_error(tmp_path: Path, read: Read) -> None:
+    write_text(tmp_path / "train.csv", "title,text\na,A\n")
     with pytest.raises(DataError, match=r"train\.csv: no column 'category' \(found: title, text\)"):
         read(tmp_path)
 
 
 def test_a_folder_with_the_name_of_a_file_is_not_read(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "train.csv").write_text("title,category\na,A\nb,B\n")
+    write_text(tmp_path / "train.csv", TABLE)
     (tmp_path / "test.csv").mkdir()
     assert rows(read(tmp_path)) == [("a", "A"), ("b", "B")]
 
 
-def test_the_same_split_in_two_files_is_an_error(tmp_path: Path, read: Read) -> None:
-    text = "title,category\na,A\nb,B\n"
-    (tmp_path / "train.csv").write_text(text)
-    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(text.encode()))
-    message = r"train\.csv and .*train\.csv\.gz are the same split twice; remove one"
-    with pytest.raises(DataError, match=message):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train.csv", "train.csv.gz"],
+        ["train.csv", "val.csv", "valid.csv"],
+        ["train_1.csv", "train_1.tsv"],
+    ],
+)
+def test_two_files_of_the_same_split_are_an_error(
+    tmp_path: Path, read: Read, names: list[str]
+) -> None:
+    for name in names:
+        write_text(tmp_path / name, TABLE)
+    with pytest.raises(DataError, match=rf"{names[-2]} and .*{names[-1]} .*same split.*remove one"):
         read(tmp_path)
-
-
-TABLE = "title,category\na,A\nb,B\n"
 
 
 @pytest.mark.parametrize(
@@ -565,7 +429,7 @@ TABLE = "title,category\na,A\nb,B\n"
         (["shop_train.csv", "shop-val.csv", "shop test_1.csv"], "train validation test"),
     ],
 )
-def test_names_of_splits_and_parts_as_people_write_them(
+def test_usual_names_of_splits_and_parts_are_recognised(
     tmp_path: Path, read: Read, names: list[str], splits: str
 ) -> None:
     for number, name in enumerate(names):
@@ -578,103 +442,77 @@ def test_names_of_splits_and_parts_as_people_write_them(
 
 
 @pytest.mark.parametrize(
-    ("others", "notices"),
+    ("others", "facts"),
     [
-        (["old.csv"], ["not read, named neither train, validation nor test: old.csv"]),
-        (["train.old.csv"], ["not read, named neither train, validation nor test: train.old.csv"]),
-        (["more.xlsx"], ["not read, named neither train, validation nor test: more.xlsx"]),
+        (["old.csv"], ["old.csv"]),
+        (["train.old.csv"], ["train.old.csv"]),
+        (["more.xlsx"], ["more.xlsx"]),
         (
             ["portuguese.test.csv", "portuguese.train.csv"],
-            [
-                "not read, another language than subset.language: "
-                + "portuguese.test.csv, portuguese.train.csv"
-            ],
+            ["subset.language", "portuguese.test.csv, portuguese.train.csv"],
         ),
-        (["test-00000-of-00003.csv"], ["test: 1 of 3 parts are there"]),
+        (["test-00000-of-00003.csv"], ["test: ", "1 of 3 parts"]),
         (["README.md", "train.csv.dvc", ".gitignore", "image.png"], []),
     ],
 )
-def test_files_of_titles_that_are_not_read_are_named(
-    tmp_path: Path, read: Read, others: list[str], notices: list[str]
+def test_title_files_that_are_not_read_are_named(
+    tmp_path: Path, read: Read, others: list[str], facts: list[str]
 ) -> None:
     for name in ["train.csv", *others]:
-        (tmp_path / name).write_text(TABLE)
-    assert read(tmp_path, "spanish").notices == notices
+        write_text(tmp_path / name, TABLE)
+    notices = read(tmp_path, "spanish").notices
+    assert len(notices) == bool(facts)
+    assert all(fact in notices[0] for fact in facts)
 
 
-@pytest.mark.parametrize(
-    "names", [["train.csv", "val.csv", "valid.csv"], ["train_1.csv", "train_1.tsv"]]
-)
-def test_two_names_of_one_split_are_an_error(tmp_path: Path, read: Read, names: list[str]) -> None:
-    for name in names:
-        (tmp_path / name).write_text(TABLE)
-    with pytest.raises(DataError, match="are the same split twice; remove one"):
-        read(tmp_path)
+def test_files_are_always_listed_in_the_same_order(tmp_path: Path) -> None:
+    for name in ("b.test.csv", "a.train.csv", "b.train.csv", "a.test.csv", "notes.txt"):
+        write_text(tmp_path / name, "title,category\n")
+    names = [source.path.name for source in find_sources(tmp_path, None)[0]]
+    assert names == ["a.test.csv", "a.train.csv", "b.test.csv", "b.train.csv"]
 
 
-# Columns of language, label quality and split
+# Columns for language, label quality and split
 
 
 @pytest.mark.parametrize(
     ("key", "values", "wanted"),
     [
-        ("language", ["Spanish", "PORTUGUESE"], ["spanish", "portuguese"]),
+        ("language", [" Spanish ", "PORTUGUESE"], ["spanish", "portuguese"]),
         ("label_quality", ["reliable", "Unreliable"], ["reliable", "unreliable"]),
         ("split", ["Training", "val"], ["train", "validation"]),
     ],
 )
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])
-def test_columns_of_other_facts_have_names_to_be_set(
+def test_optional_columns_can_be_renamed_and_switched_off(
     tmp_path: Path, read: Read, key: str, values: list[str], wanted: list[str], name: str
 ) -> None:
     table = pd.DataFrame({"title": ["a", "b"], "category": ["A", "B"], "mine": values})
     write_frame(table, tmp_path / name)
     assert list(read(tmp_path, **{f"{key}_column": "mine"}).table[key]) == wanted
-
-
-@pytest.mark.parametrize("key", ["language", "label_quality", "split"])
-def test_columns_of_other_facts_can_be_left_out(tmp_path: Path, read: Read, key: str) -> None:
-    (tmp_path / "x.csv").write_text(f"title,category,{key}\na,A,*****\nb,B,7\n")
+    write_frame(table.rename(columns={"mine": key}).assign(**{key: "7"}), tmp_path / name)
     raw = read(tmp_path, **{f"{key}_column": None})
     assert set(raw.table[key]) == {"reliable" if key == "label_quality" else ""}
     assert raw.quarantine.empty
 
 
-def test_a_column_that_is_named_and_not_there_is_an_error(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "x.csv").write_text(TABLE)
+def test_a_column_that_is_set_but_missing_is_an_error(tmp_path: Path, read: Read) -> None:
+    write_text(tmp_path / "x.csv", TABLE)
     with pytest.raises(DataError, match=r"no column 'lang' .*; set data\.language_column"):
         read(tmp_path, language_column="lang")
 
 
-# Rows without a title and a category
-
-
 @pytest.mark.parametrize("name", ["x.csv", "x.json", "x.parquet"])
-def test_variants_of_a_product_are_no_titles(tmp_path: Path, read: Read, name: str) -> None:
-    table = pd.DataFrame(
-        {
-            "title": ["Bota", None, " ", "Mesa", ""],
-            "category": ["A", None, "", "B", None],
-            "size": list("SMLSM"),
-        }
-    )
+def test_rows_with_neither_title_nor_category_are_counted(
+    tmp_path: Path, read: Read, name: str
+) -> None:
+    titles, categories = ["Bota", None, " ", "Mesa", ""], ["A", None, "", "B", None]
+    table = pd.DataFrame({"title": titles, "category": categories, "size": list("SMLSM")})
     write_frame(table, tmp_path / name)
     raw = read(tmp_path)
     assert rows(raw) == [("Bota", "A"), ("Mesa", "B")]
     assert raw.quarantine.empty
     assert raw.empty_rows == 3
-
-
-def test_files_are_listed_in_the_same_order_each_time(tmp_path: Path) -> None:
-    for name in ("b.test.csv", "a.train.csv", "b.train.csv", "a.test.csv", "notes.txt"):
-        (tmp_path / name).write_text("title,category\n")
-    names = [source.path.name for source in find_sources(tmp_path, None)[0]]
-    assert names == ["a.test.csv", "a.train.csv", "b.test.csv", "b.train.csv"]
-
-
-def test_a_language_is_found_whatever_its_case(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "spanish.train.csv").write_text("title,category\na,A\n")
-    assert len(read(tmp_path, "Spanish").table) == 1
 
 
 # Parquet
@@ -687,50 +525,34 @@ def test_line_numbers_of_parquet_are_row_numbers(tmp_path: Path, read: Read) -> 
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.json", "x.jsonl", "x.parquet"])
-def test_numbers_are_the_same_text_in_every_kind_of_file(
-    tmp_path: Path, read: Read, name: str
-) -> None:
+def test_a_number_is_the_same_text_in_every_format(tmp_path: Path, read: Read, name: str) -> None:
     table = pd.DataFrame({"title": [808, 205], "category": [103, 101], "share": [1.0, 0.5]})
     write_frame(table, tmp_path / name)
     assert rows(read(tmp_path)) == [("808", "103"), ("205", "101")]
-    raw = read(tmp_path, category_column="share")
-    assert rows(raw) == [("808", "1.0"), ("205", "0.5")]
+    assert rows(read(tmp_path, category_column="share")) == [("808", "1.0"), ("205", "0.5")]
 
 
-def test_columns_of_parquet_that_nobody_reads_may_hold_anything(tmp_path: Path, read: Read) -> None:
-    table = pyarrow.table(
-        {
-            "title": ["Mesa"],
-            "category": ["TABLES"],
-            "created": pyarrow.array([2**62], pyarrow.timestamp("us")),
-            "day": pyarrow.array([3_000_000], pyarrow.date32()),
-        }
-    )
-    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
-    assert rows(read(tmp_path)) == [("Mesa", "TABLES")]
-
-
-@pytest.mark.parametrize("column", ["title", "language"])
-def test_a_column_of_parquet_that_python_cannot_hold_is_one_message(
+@pytest.mark.parametrize("column", ["title", "language", "created"])
+def test_a_parquet_column_that_python_cannot_hold_is_an_error_only_if_it_is_used(
     column: str, tmp_path: Path, read: Read
 ) -> None:
     columns = {"title": ["Mesa"], "category": ["TABLES"], "language": ["spanish"]}
     beyond = pyarrow.array([2**62], pyarrow.timestamp("us"))
     pyarrow.parquet.write_table(pyarrow.table({**columns, column: beyond}), tmp_path / "x.parquet")
+    if column == "created":
+        assert rows(read(tmp_path)) == [("Mesa", "TABLES")]
+        return
     with pytest.raises(DataError, match=r"x\.parquet: not a readable parquet file"):
         read(tmp_path)
 
 
 def test_categorical_columns_of_parquet_are_text(tmp_path: Path, read: Read) -> None:
-    table = frame()
-    table["category"] = table["category"].astype("category")
-    table.to_parquet(tmp_path / "x.parquet")
+    frame().astype({"category": "category"}).to_parquet(tmp_path / "x.parquet")
     assert rows(read(tmp_path)) == list(zip(TITLES, CATEGORIES, strict=True))
 
 
-# Files made to fill the memory
+# Files made to exhaust the memory
 
-GOOD = {"title": "a", "category": "A"}
 MEASURED = """
 import resource, sys
 from rubro.base.errors import DataError
@@ -755,7 +577,7 @@ except DataError as error:
 
 
 def measured(root: Path, path: Path, share: float = 1.0) -> tuple[int, str]:
-    """Read in a process of its own: the megabytes that it took, and what came of it."""
+    """Read in a new process; return the megabytes that reading took, and its outcome."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, str(root / "params.yaml"), str(path), str(share)],
         check=True,
@@ -767,19 +589,20 @@ def measured(root: Path, path: Path, share: float = 1.0) -> tuple[int, str]:
     return int(megabytes), outcome
 
 
-def write_bomb(path: Path, start: str, filling: bytes, count: int, end: str) -> None:
-    """Gzip start, filling times count, and end."""
+def write_bomb(path: Path, start: str, filling: bytes, count: int, end: str = "") -> Path:
+    """Compress start, filling repeated count times, and end."""
     with gzip.open(path, "wb") as file:
         file.write(start.encode())
         for _ in range(count):
             file.write(filling)
         file.write(end.encode())
+    return path
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.jsonl.gz", "x.csv.gz", "x.tsv.gz"])
 @pytest.mark.parametrize("filling", [b"0", b"\0"])
-def test_a_line_of_200_megabytes_costs_its_row_and_little_memory(
+def test_a_line_of_200_megabytes_is_rejected_in_little_memory(
     tmp_path: Path, project_root: Path, name: str, filling: bytes
 ) -> None:
     first, last = "title,category\na,A\n", "\nb,B\n"
@@ -787,88 +610,92 @@ def test_a_line_of_200_megabytes_costs_its_row_and_little_memory(
         first, last = jsonl(GOOD), "\n" + jsonl(GOOD)
     elif "tsv" in name:
         first, last = first.replace(",", "\t"), last.replace(",", "\t")
-    write_bomb(tmp_path / name, first, filling * 2_000_000, 100, last)
-    assert (tmp_path / name).stat().st_size < 300_000
-    megabytes, outcome = measured(project_root, tmp_path / name)
+    path = write_bomb(tmp_path / name, first, filling * 2_000_000, 100, last)
+    assert path.stat().st_size < 300_000
+    megabytes, outcome = measured(project_root, path)
     assert outcome == "2 line_too_long"
     assert megabytes < 40
 
 
-def test_the_start_of_a_line_that_is_too_long_is_reported(tmp_path: Path, read: Read) -> None:
-    title = "mesa" * 2**18
-    (tmp_path / "x.jsonl").write_text(jsonl(GOOD, {**GOOD, "title": title}, GOOD))
-    raw = read(tmp_path)
-    assert len(raw.table) == 2
-    assert reasons(raw) == [(2, "line_too_long")]
-    assert "mesamesa" in raw.quarantine["excerpt"][0]
-    assert len(raw.quarantine["excerpt"][0]) <= 200
-
-
 @pytest.mark.parametrize("name", ["x.jsonl", "x.csv"])
-@pytest.mark.parametrize("more", [-1, 0])
-def test_a_line_may_have_a_million_characters_and_no_more(
-    tmp_path: Path, read: Read, name: str, more: int
+def test_a_line_may_have_at_most_a_million_characters(
+    tmp_path: Path, read: Read, name: str
 ) -> None:
-    line = '{"title": "%s", "category": "A"}' if name == "x.jsonl" else "%s,A"
+    line = '{"title": "%s", "category": "A"}\n' if name == "x.jsonl" else "%s,A\n"
     header = "" if name == "x.jsonl" else "title,category\n"
-    title = "ñ" * (2**20 - len(line % "") - 1 + more)
-    (tmp_path / name).write_text(header + line % title + "\n", encoding="utf-8")
-    raw = read(tmp_path, max_title_length=2**21)
-    assert len(raw.table) == 1
-    (tmp_path / name).write_text(header + line % (title + "ññ") + "\n", encoding="utf-8")
-    assert list(read(tmp_path).quarantine["reason"]) == ["line_too_long"]
+    longest = 2**20 - len(line % "")
+    for title, is_read in (
+        ("mesa" + "ñ" * (longest - 5), True),
+        ("mesa" + "ñ" * (longest - 4), True),
+        ("mesa" + "ñ" * (longest - 2), False),
+        ("mesa" * 2_300_000, False),  # also too long for the csv module
+    ):
+        write_text(tmp_path / name, header + line % "a" + line % title + line % "b")
+        raw = read(tmp_path, max_title_length=2**21)
+        assert len(raw.table) == 2 + is_read
+        if not is_read:
+            assert reasons(raw) == [(2 + bool(header), "line_too_long")]
+            assert "mesa" in raw.quarantine["excerpt"][0]
+            assert len(raw.quarantine["excerpt"][0]) <= 200
 
 
-def test_a_line_that_is_too_long_inside_quotes_costs_its_record(tmp_path: Path, read: Read) -> None:
+def test_a_line_that_is_too_long_inside_quotes_rejects_its_record(
+    tmp_path: Path, read: Read
+) -> None:
     text = f'title,category,description\na,A,\nb,B,"of\n{"x" * 2**21}\nlines"\nc,C,\n'
-    (tmp_path / "x.csv").write_text(text)
+    write_text(tmp_path / "x.csv", text)
     raw = read(tmp_path)
     assert rows(raw) == [("a", "A"), ("c", "C")]
     assert reasons(raw) == [(line, "line_too_long") for line in (3, 4, 5)]
 
 
 @pytest.mark.slow
-def test_quotes_that_open_again_and_again_do_not_fill_the_memory(
-    tmp_path: Path, project_root: Path
+@pytest.mark.parametrize(
+    ("name", "start", "filling", "count", "facts", "limit"),
+    [
+        (
+            "x.csv.gz",
+            'title,category\na,"',
+            b'b\n","' * 100_000,
+            400,
+            ["x.csv.gz:2: a quote opens here and is not closed"],
+            400,
+        ),
+        (
+            "x.jsonl.gz",
+            jsonl(GOOD),
+            b" " * (2**20 - 1) + b"\n",
+            300,
+            ["more than 100 times its size (a gzip bomb?)", "gunzip"],
+            40,
+        ),
+        ("y.jsonl.gz", jsonl(GOOD), b"5\n" * 10_000, 500, ["1048577 of 1048578 rows"], 500),
+    ],
+    ids=["quotes that open again and again", "a gzip bomb", "millions of unusable rows"],
+)
+def test_reading_stops_before_a_file_fills_the_memory(
+    tmp_path: Path,
+    project_root: Path,
+    name: str,
+    start: str,
+    filling: bytes,
+    count: int,
+    facts: list[str],
+    limit: int,
 ) -> None:
-    path = tmp_path / "x.csv.gz"
-    write_bomb(path, 'title,category\na,"', b'b\n","' * 100_000, 400, "")
-    megabytes, outcome = measured(project_root, path)
-    assert "x.csv.gz:2: a quote opens here and is not closed" in outcome
-    assert megabytes < 400
+    path = write_bomb(tmp_path / name, start, filling, count)
+    megabytes, outcome = measured(project_root, path, share=0.05)
+    assert all(fact in outcome for fact in facts)
+    assert megabytes < limit
 
 
-@pytest.mark.slow
-def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(
-    tmp_path: Path, project_root: Path
-) -> None:
-    path = tmp_path / "x.jsonl.gz"
-    write_bomb(path, jsonl(GOOD), b" " * (2**20 - 1) + b"\n", 300, "")
-    megabytes, outcome = measured(project_root, path)
-    assert "more than 100 times its size (a gzip bomb?)" in outcome
-    assert "unpack it with gunzip" in outcome
-    assert megabytes < 40
-
-
-def test_a_file_that_shrinks_a_lot_is_read_while_it_is_small(tmp_path: Path, read: Read) -> None:
-    path = tmp_path / "x.jsonl.gz"
-    write_bomb(path, "", jsonl(GOOD).encode() * 1000, 30, "")
+def test_a_small_file_may_expand_a_lot(tmp_path: Path, read: Read) -> None:
+    path = write_bomb(tmp_path / "x.jsonl.gz", "", jsonl(GOOD).encode() * 1000, 30)
     assert path.stat().st_size * 100 < 30_000 * len(jsonl(GOOD))
     assert len(read(tmp_path).table) == 30_000
 
 
-@pytest.mark.slow
-def test_millions_of_unusable_rows_stop_the_reading_early(
-    tmp_path: Path, project_root: Path
-) -> None:
-    path = tmp_path / "x.jsonl.gz"
-    write_bomb(path, jsonl(GOOD), b"5\n" * 10_000, 500, "")
-    megabytes, outcome = measured(project_root, path, share=0.05)
-    assert "1048577 of 1048578 rows (100.0%) cannot be used" in outcome
-    assert megabytes < 500
-
-
-def test_a_parquet_file_of_more_rows_than_it_can_hold_titles_is_refused(
+def test_a_parquet_file_with_more_rows_than_bytes_is_refused(
     tmp_path: Path, project_root: Path
 ) -> None:
     column = pyarrow.array(["a"]).dictionary_encode()
@@ -879,33 +706,29 @@ def test_a_parquet_file_of_more_rows_than_it_can_hold_titles_is_refused(
     pyarrow.parquet.write_table(pyarrow.table({"title": many, "category": many}), path)
     assert path.stat().st_size < 2**20
     megabytes, outcome = measured(project_root, path)
-    assert "x.parquet: 16777217 rows in fewer bytes cannot be titles" in outcome
+    assert "x.parquet: 16777217 rows in fewer bytes" in outcome
     assert megabytes < 40
 
 
-def test_a_header_of_several_lines_is_no_header(tmp_path: Path, read: Read) -> None:
-    """It would swallow the rows up to the next quote."""
-    (tmp_path / "x.csv").write_text('title,category,"more\na,A,x\nb",B,x\nc,C,x\n')
+def test_a_header_of_several_lines_is_an_error(tmp_path: Path, read: Read) -> None:
+    """Otherwise the header would swallow the rows up to the next quote."""
+    write_text(tmp_path / "x.csv", 'title,category,"more\na,A,x\nb",B,x\nc,C,x\n')
     with pytest.raises(DataError, match=r"x\.csv:1: no readable header \(3 lines long"):
         read(tmp_path)
 
 
-# Real rows of the challenge, where they are at hand
+# Real rows of the challenge, if they are available
 
 
 @pytest.mark.skipif(not MESSY.is_dir(), reason="needs ../shared/data/messy")
-def test_the_mixed_challenge_file_reads_with_both_languages(read: Read) -> None:
-    path = MESSY / "train_mixed.csv"
-    expected = pd.read_csv(path, dtype=str, keep_default_na=False)
-    raw = read(path)
+def test_challenge_files_are_read(read: Read) -> None:
+    options: dict[str, Any] = {"dtype": str, "keep_default_na": False}
+    expected = pd.read_csv(MESSY / "train_mixed.csv", **options)
+    raw = read(MESSY / "train_mixed.csv")
     assert set(raw.table["language"]) == {"spanish", "portuguese"}
     assert len(raw.table) + len(raw.quarantine) == len(expected)
     assert len(raw.quarantine) / len(expected) < 0.05
-
-
-@pytest.mark.skipif(not MESSY.is_dir(), reason="needs ../shared/data/messy")
-def test_a_challenge_file_of_title_and_category_alone_reads(read: Read) -> None:
-    path = MESSY / "train_head.csv"
-    expected = pd.read_csv(path, dtype=str, keep_default_na=False)
-    raw = read(path)
-    assert rows(raw) == list(zip(expected["title"], expected["category"], strict=True))
+    expected = pd.read_csv(MESSY / "train_head.csv", **options)  # only title and category
+    assert rows(read(MESSY / "train_head.csv")) == list(
+        zip(expected["title"], expected["category"], strict=True)
+    )

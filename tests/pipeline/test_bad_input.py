@@ -1,4 +1,4 @@
-"""The subset stage on wrong input: one clear message, exit code 2, never a traceback."""
+"""The subset stage with bad input: one clear message, exit code 2, never a traceback."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
@@ -39,7 +40,7 @@ class Outcome:
 
 @dataclass
 class Project:
-    """A folder with params.yaml and raw data, in which the stage is run."""
+    """A folder with params.yaml and raw data, in which the stage runs."""
 
     folder: Path
     run: Callable[[], Outcome]
@@ -58,7 +59,7 @@ class Project:
         return pd.read_csv(self.folder / "data/subset/quarantine.csv", keep_default_na=False)
 
     def repair(self, files: dict[str, str | bytes], changes: Any) -> None:
-        """Write raw files, and change parameters where changes is a mapping of them."""
+        """Write raw files, and change parameters if changes is a dictionary."""
         for name, content in files.items():
             data = content if isinstance(content, bytes) else content.encode()
             (self.raw / name).write_bytes(data)
@@ -82,14 +83,13 @@ def project(
     make_params: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> MakeProject:
-    """Runs the stage script in this process: what is not caught there fails the test."""
+    """Return a function that creates a project; its stage script runs in this process."""
 
     def run() -> Outcome:
         script = project_root / "stages" / "subset.py"
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [str(script)])
         monkeypatch.syspath_prepend(str(script.parent))
-        # As Python opens it.
         stderr = TextIOWrapper(BytesIO(), "utf-8", errors="backslashreplace", write_through=True)
         monkeypatch.setattr(sys, "stderr", stderr)
         code = 0
@@ -108,7 +108,7 @@ def project(
         }
         values |= {"data__max_quarantined_share": 0.05, **changes}
         params = make_params().model_dump()
-        for key, value in values.items():  # unchecked: that is for the stage to do
+        for key, value in values.items():  # the stage validates them
             section, name = key.split("__")
             assert name in params[section], f"params.yaml has no {section}.{name}"
             params[section][name] = value
@@ -123,7 +123,7 @@ def project(
 
 
 def fails(project: Project, *fragments: str) -> str:
-    """The stage ends with one error, which holds every fragment, exits with 2 and writes no split."""
+    """Check that the stage exits with 2 and one error with all fragments, and writes no split."""
     outcome = project.run()
     assert outcome.code == 2, outcome.stderr
     _, mark, message = outcome.stderr.rpartition("error: ")
@@ -155,7 +155,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
         {"data__path": "raw/x.dat"},
         ["raw/x.dat: no table with columns 'title' and 'category'", ".jsonl", ".parquet"],
     ),
-    "an empty folder": ({}, {}, ["raw: no title files (found nothing)", "supported: "]),
+    "an empty folder": ({}, {}, ["raw: no title files (found nothing)", ".csv", ".parquet"]),
     "a folder with nothing usable": (
         {"notes.txt": "x", "image.png": b"x"},
         {},
@@ -164,36 +164,23 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
     "a folder with several files of unknown split": (
         {"a.csv": GOOD, "b.csv": GOOD},
         {},
-        ["raw: 2 files, and none is named train (a.csv, b.csv); set data.path to one of them"],
+        ["raw: 2 files", "a.csv, b.csv", "set data.path"],
     ),
     "an empty file": ({"x.csv": b""}, {}, ["raw/x.csv: the file is empty"]),
     "an empty gzip file": ({"x.csv.gz": b""}, {}, ["raw/x.csv.gz: the file is empty"]),
-    "an empty jsonl inside gzip": (
+    "an empty file inside gzip": (
         {"x.jsonl.gz": gzip.compress(b"")},
         {},
         ["raw/x.jsonl.gz: the file is empty"],
     ),
-    "an empty csv inside gzip": (
-        {"x.csv.gz": gzip.compress(b"")},
-        {},
-        ["raw/x.csv.gz: the file is empty"],
-    ),
-    "blank lines alone": (
-        {"x.jsonl": "\n \n\n"},
-        {},
-        ["raw: no rows; the source is empty"],
-    ),
-    "a header without rows": ({"x.csv": HEADER}, {}, ["raw: no rows; the source is empty"]),
+    "only blank lines": ({"x.jsonl": "\n \n\n"}, {}, ["raw: the source has no rows"]),
+    "a header without rows": ({"x.csv": HEADER}, {}, ["raw: the source has no rows"]),
     "a truncated gzip file": (
         {"spanish.train.jsonl.gz": gzip.compress(jsonl().encode())[:-20]},
         {},
         ["raw/spanish.train.jsonl.gz: the gzip stream ends early", "fetch it again"],
     ),
-    "a gzip file that is none": (
-        {"x.csv.gz": GOOD},
-        {},
-        ["raw/x.csv.gz: not a valid gzip file"],
-    ),
+    "a file that is not gzip": ({"x.csv.gz": GOOD}, {}, ["raw/x.csv.gz: not a valid gzip file"]),
     "a gzip file with a flipped checksum": (
         {"x.csv.gz": gzip.compress(GOOD.encode())[:-8] + b"12345678"},
         {},
@@ -204,7 +191,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
         {},
         ["raw/x.csv.gz: not a valid gzip file"],
     ),
-    "a parquet file that is none": (
+    "a file that is not parquet": (
         {"x.parquet": GOOD},
         {},
         ["raw/x.parquet: not a readable parquet file"],
@@ -219,7 +206,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
         {},
         ["raw/x.tsv: no column 'category' (found: title, label)", "set data.category_column"],
     ),
-    "another separator than the one set": (
+    "a different separator than the one set": (
         {"x.csv": GOOD.replace(",", ";")},
         {"data__separator": "comma"},
         ["raw/x.csv: no column 'title' (found: title;category)"],
@@ -227,7 +214,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
     "an unknown separator": (
         {"x.csv": GOOD},
         {"data__separator": ";"},
-        ["params.yaml:", "data.separator: ", "'auto', 'comma', 'semicolon', 'tab' or 'pipe'"],
+        ["params.yaml:", "data.separator: ", "'comma'", "'pipe'"],
     ),
     "a column named in params that is not there": (
         {"x.csv": GOOD},
@@ -247,55 +234,17 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
     "an unknown encoding": (
         {"x.csv": GOOD},
         {"data__encoding": "utf-9"},
-        [
-            "params.yaml:",
-            "data.encoding: unknown text encoding; auto, or for instance utf-8",
-            "'utf-9'",
-        ],
-    ),
-    "an encoding with a null in its name": (
-        {"x.csv": GOOD},
-        {"data__encoding": "a\0b"},
-        [
-            "params.yaml:",
-            "data.encoding: unknown text encoding; auto, or for instance utf-8",
-            r"'a\x00b'",
-        ],
+        ["params.yaml:", "data.encoding: ", "utf-8", "'utf-9'"],
     ),
     "a language without files": (
         {"spanish.train.jsonl": jsonl()},
         {"subset__language": "english"},
-        ["no training file for language 'english'", "found: spanish; set subset.language"],
-    ),
-    "a language without rows": (
-        {"x.jsonl": jsonl(language="spanish")},
-        {"subset__language": "english"},
-        ["no row is of language 'english'", "spanish (60); set subset.language"],
-    ),
-    "a single category": (
-        {"x.csv": HEADER + "".join(f"titulo {i},A\n" for i in range(30))},
-        {},
-        ["1 category in the training rows", "at least two"],
-    ),
-    "jsonl without the title column": (
-        {"x.jsonl": jsonl().replace('"title"', '"name"')},
-        {},
-        ["60 of 60 rows", "title_missing 60", "x.jsonl:1: ", "set data.title_column"],
+        ["language 'english'", "found: spanish", "set subset.language"],
     ),
     "a folder without a training file": (
         {"test.csv": GOOD},
         {},
         ["raw: no training file; languages found: none"],
-    ),
-    "the same split twice": (
-        {"train.csv": GOOD, "train.jsonl": jsonl()},
-        {},
-        ["raw/train.csv and raw/train.jsonl are the same split twice; remove one"],
-    ),
-    "two columns of one name": (
-        {"x.csv": GOOD.replace("title,", "title,title,", 1)},
-        {},
-        ["raw/x.csv: column 'title' is there twice; rename one"],
     ),
     "too many unusable rows": (
         {"x.jsonl": jsonl() + "no json\n" * 4},
@@ -307,30 +256,19 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
         {},
         ["1 of 1 rows (100.0%)", "title_empty 1", "x.jsonl:1: "],
     ),
-    "latin-1 read as utf-8": (
-        {"x.csv": (HEADER + BODY.replace("titulo", "caña")).encode("latin-1")},
-        {"data__encoding": "utf-8"},
-        ["60 of 60 rows", "not_utf8 60", "x.csv:2: ", "set data.encoding"],
-    ),
     "a header with an open quote": ({"x.csv": '"' + GOOD}, {}, ["raw/x.csv:1: "]),
     "a header with a stray quote": ({"x.csv": '"ti"tle,category\n' + BODY}, {}, ["raw/x.csv:1: "]),
-    "carriage returns alone as line ends": (
+    "only carriage returns as line ends": (
         {"x.csv": GOOD.replace("\n", "\r")},
         {},
         ["raw/x.csv:1: "],
     ),
     "a header of nine megabytes": ({"x.csv": "x" * 9_000_000 + GOOD}, {}, ["raw/x.csv:1: "]),
-    "an open quote": (
-        {"x.csv": HEADER + 'b,B\n"Mesa,A\n' + BODY},
-        {},
-        ["raw/x.csv:3: a quote opens here", "close or double it"],
-    ),
-    "too few rows to split": ({"x.csv": HEADER + "a,A\nb,B\n"}, {}, ["split has no row"]),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_wrong_input_is_one_message_that_names_file_value_and_remedy(
+def test_bad_input_gives_one_message_with_file_value_and_remedy(
     project: MakeProject, case: str
 ) -> None:
     files, changes, fragments = CASES[case]
@@ -340,138 +278,127 @@ def test_wrong_input_is_one_message_that_names_file_value_and_remedy(
 # Remedies
 
 GOOD_ROWS = [{"title": f"título {i}", "category": "ABC"[i % 3]} for i in range(60)]
+BAD = 10
 
 
 def lines(*changed: Any) -> str:
-    """Good rows as JSON lines, and others after them."""
-    rows = [*GOOD_ROWS, *changed]
+    """Return good rows as JSON lines, followed by the given rows or lines."""
     return "".join(
-        row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) + "\n" for row in rows
+        row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) + "\n"
+        for row in [*GOOD_ROWS, *changed]
     )
 
 
-def table(body: str) -> str:
-    return HEADER + "".join(f"{row['title']},{row['category']}\n" for row in GOOD_ROWS) + body
+def bad_lines(**changed: Any) -> str:
+    """Return good rows as JSON lines, followed by rows with changed values."""
+    return lines(*[{"title": "Mesa", "category": "A", **changed}] * BAD)
 
 
-# For each reason of the quarantine: a file, the remedy in the message, and what who follows it
-# does: the file again, or settings.
-BAD = 10
+def table(line: str = "") -> str:
+    """Return good rows as CSV, followed by some copies of a line."""
+    good = "".join(f"{row['title']},{row['category']}\n" for row in GOOD_ROWS)
+    return HEADER + good + line * BAD
+
+
+# For each reason of the quarantine: file name, content, words of the remedy, and the content or the
+# parameters of a user who follows the remedy.
 FOLLOWED: dict[str, tuple[str, str | bytes, str, str | bytes | dict[str, Any]]] = {
-    "not_json": ("x.jsonl", lines(*["{no\n"] * BAD), "mend these lines", lines()),
-    "not_an_object": (
-        "x.jsonl",
-        lines(*['["Mesa", "A"]\n'] * BAD),
-        "write an object with a title and a category in each line",
-        lines(*[{"title": "Mesa", "category": "A"}] * BAD),
-    ),
+    "not_json": ("x.jsonl", lines(*["{no\n"] * BAD), "mend", lines()),
+    "not_an_object": ("x.jsonl", lines(*['["Mesa", "A"]\n'] * BAD), "an object", bad_lines()),
     "not_csv": (
         "x.csv",
-        table('"TV 32" LED",A\n' * BAD),
-        "double each quote inside a quoted field",
-        table('"TV 32"" LED",A\n' * BAD),
+        table('"TV 32" LED",A\n'),
+        "double each quote",
+        table('"TV 32"" LED",A\n'),
     ),
     "wrong_field_count": (
         "x.csv",
-        table("Mesa, roja,A\n" * BAD),
-        "quote fields with a separator or a line break in them",
-        table('"Mesa, roja",A\n' * BAD),
+        table("Mesa, roja,A\n"),
+        "quote fields",
+        table('"Mesa, roja",A\n'),
     ),
     "open_quote": (
         "x.csv",
-        table('"TV,A\nMesa,B\nMonitor 24",C\n' * BAD),
+        table('"TV,A\nMesa,B\nMonitor 24",C\n'),
         "close or double the quote in the first of these lines",
-        table('"TV",A\nMesa,B\nMonitor 24",C\n' * BAD),
+        table('"TV",A\nMesa,B\nMonitor 24",C\n'),
     ),
     "not_utf8": (
         "x.csv",
-        table("\x81Mesa,A\n" * BAD).replace("í", "i").encode("latin-1"),
+        table("\x81Mesa,A\n").replace("í", "i").encode("latin-1"),
         "set data.encoding, for instance to latin-1",
         {"data__encoding": "latin-1"},
     ),
     "line_too_long": (
         "x.csv",
-        table(f"Mesa{' ' * 2**20},A\n" * BAD),
-        "break the line, or remove what is no title",
-        table("Mesa,A\n" * BAD),
+        table(f"Mesa{' ' * 2**20},A\n"),
+        "break the line",
+        table("Mesa,A\n"),
     ),
     "title_missing": (
         "x.jsonl",
-        "".join(json.dumps({"name": f"t {i}", "category": "ABC"[i % 3]}) + "\n" for i in range(60)),
+        jsonl().replace("title", "name"),
         "set data.title_column",
         {"data__title_column": "name"},
     ),
-    "title_not_text": (
-        "x.jsonl",
-        lines(*[{"title": ["Mesa"], "category": "A"}] * BAD),
-        "keep one title in each cell",
-        lines(*[{"title": "Mesa", "category": "A"}] * BAD),
-    ),
-    "title_empty": ("x.csv", table(" ,A\n" * BAD), "fill in the titles", table("Mesa,A\n" * BAD)),
+    "title_not_text": ("x.jsonl", bad_lines(title=["Mesa"]), "one title in each cell", bad_lines()),
+    "title_empty": ("x.csv", table(" ,A\n"), "fill in the titles", table("Mesa,A\n")),
     "title_too_long": (
         "x.csv",
-        table(f"{'Mesa ' * 300},A\n" * BAD),
+        table(f"{'Mesa ' * 300},A\n"),
         "raise data.max_title_length",
         {"data__max_title_length": 2000},
     ),
     "category_missing": (
         "x.jsonl",
-        "".join(json.dumps({"title": f"t {i}", "rubro": "ABC"[i % 3]}) + "\n" for i in range(60)),
+        jsonl().replace("category", "rubro"),
         "set data.category_column",
         {"data__category_column": "rubro"},
     ),
-    "category_empty": (
-        "x.csv",
-        table("Mesa, \n" * BAD),
-        "fill in the categories or remove these rows",
-        table("Mesa,A\n" * BAD),
-    ),
+    "category_empty": ("x.csv", table("Mesa, \n"), "fill in the categories", table("Mesa,A\n")),
     "category_not_text": (
         "x.jsonl",
-        lines(*[{"title": "Mesa", "category": ["A", "B"]}] * BAD),
-        "keep one category in each cell",
-        lines(*[{"title": "Mesa", "category": "A"}] * BAD),
+        bad_lines(category=["A", "B"]),
+        "one category in each cell",
+        bad_lines(),
     ),
     "unknown_split": (
         "x.jsonl",
-        lines(*[{"title": "Mesa", "category": "A", "split": "left"}] * BAD),
+        bad_lines(split="left"),
         "set data.split_column to null",
         {"data__split_column": None},
     ),
     "unknown_label_quality": (
         "x.jsonl",
-        lines(*[{"title": "Mesa", "category": "A", "label_quality": "5"}] * BAD),
+        bad_lines(label_quality="5"),
         "set data.label_quality_column to null",
         {"data__label_quality_column": None},
     ),
 }
 
 
-def test_every_reason_of_the_quarantine_has_a_remedy_that_is_followed_here() -> None:
+def test_every_reason_of_the_quarantine_is_tested_here() -> None:
     assert FOLLOWED.keys() == REMEDY_BY_REASON.keys()
 
 
 @pytest.mark.parametrize("reason", FOLLOWED)
-def test_a_remedy_that_is_followed_works(project: MakeProject, reason: str) -> None:
+def test_the_remedy_for_a_quarantined_row_works(project: MakeProject, reason: str) -> None:
     name, content, remedy, followed = FOLLOWED[reason]
     made = project({name: content})
-    fails(made, f"\n  {reason} ", remedy, f"{name}:", "data/subset/quarantine.csv lists them")
+    message = fails(made, f"\n  {reason} ", remedy, f"{name}:", "data/subset/quarantine.csv")
+    assert "raise data.max_quarantined_share" in message
     assert set(made.quarantine["reason"]) == {reason}
+    if len(made.quarantine) < 60:  # some rows can be used
+        made.repair({}, {"data__max_quarantined_share": 0.5})
+        assert f"({reason} " in succeeds(made)
+        shutil.rmtree(made.folder / "data")
+        made.repair({}, {"data__max_quarantined_share": 0.05})
     made.repair({} if isinstance(followed, dict) else {name: followed}, followed)
     assert "quarantined: 0" in succeeds(made)
 
 
-@pytest.mark.parametrize("reason", sorted(set(FOLLOWED) - {"title_missing", "category_missing"}))
-def test_rows_that_cannot_be_used_may_be_left_out(project: MakeProject, reason: str) -> None:
-    name, content, _, _ = FOLLOWED[reason]
-    made = project({name: content})
-    fails(made, "or raise data.max_quarantined_share to go on without these rows")
-    made.repair({}, {"data__max_quarantined_share": 0.5})
-    assert f"({reason} " in succeeds(made)
-
-
-def test_the_problems_of_rows_are_words(project: MakeProject) -> None:
-    made = project({"x.csv": table('Mesa\nMesa,A,B,C\n,A\nMesa,\n"a"b,A\n')})
+def test_the_problem_of_each_row_is_described(project: MakeProject) -> None:
+    made = project({"x.csv": table() + 'Mesa\nMesa,A,B,C\n,A\nMesa,\n"a"b,A\n'})
     fails(made, "5 of 65 rows")
     assert list(made.quarantine["problem"]) == [
         "1 field, and the header has 2",
@@ -482,61 +409,32 @@ def test_the_problems_of_rows_are_words(project: MakeProject) -> None:
     ]
 
 
-# What can be read in spite of something
+# Unusual input that can be read
 
 
-def test_latin_1_is_read_when_params_say_so(project: MakeProject) -> None:
-    text = (HEADER + BODY.replace("titulo", "caña")).encode("latin-1")
-    made = project({"x.csv": text}, data__encoding="latin-1")
-    succeeds(made)
-    assert made.split("train")["title"].str.startswith("caña ").all()
-    assert made.quarantine.empty
-
-
-def test_a_few_unusable_rows_are_set_aside_with_file_line_and_reason(project: MakeProject) -> None:
-    bad = [
-        b"no json at all",
-        b'["a list"]',
-        b'{"category": "A"}',
-        b'{"title": {}, "category": "A"}',
-        b'{"title": "  ", "category": "A"}',
-        b'{"title": "' + b"a" * 1_000_000 + b'", "category": "A"}',
-        b'{"title": "a"}',
-        b'{"title": "a", "category": ["A"]}',
-        b'{"title": "a", "category": "A", "split": "other"}',
-        b'{"title": "a", "category": "A", "label_quality": "good"}',
-        b'{"title": "ca\xf1a", "category": "A"}',
-        b'{"title": "ca\xf1a',
-    ]
-    reasons = [
-        "not_json",
-        "not_an_object",
-        "title_missing",
-        "title_not_text",
-        "title_empty",
-        "title_too_long",
-        "category_missing",
-        "category_not_text",
-        "unknown_split",
-        "unknown_label_quality",
-        "not_utf8",
-        "not_utf8",
-    ]
-    good = jsonl(299) + '{"title": "caña", "category": "A"}\n'
+def test_a_few_unusable_rows_are_quarantined_with_file_line_and_reason(
+    project: MakeProject,
+) -> None:
+    bad = {
+        b"no json at all": "not_json",
+        b'{"title": "  ", "category": "A"}': "title_empty",
+        b'{"title": "' + b"a" * 1_000_000 + b'", "category": "A"}': "title_too_long",
+        b'{"title": "ca\xf1a", "category": "A"}': "not_utf8",
+        b'{"title": "ca\xf1a': "not_utf8",
+    }
+    reasons = list(bad.values())
+    good = jsonl(99) + '{"title": "caña", "category": "A"}\n'
     content = good.encode() + b"\n".join(bad) + b"\n"
     made = project({"x.jsonl": content}, data__max_quarantined_share=0.05)
-    assert "quarantined: 12" in succeeds(made)
+    assert "quarantined: 5" in succeeds(made)
     quarantine = made.quarantine
     assert list(quarantine["reason"]) == reasons
-    assert list(quarantine["line"]) == list(range(301, 313))
+    assert list(quarantine["line"]) == list(range(101, 106))
     assert set(quarantine["file"]) == {"x.jsonl"}
     assert (made.folder / "data/subset/quarantine.csv").stat().st_size < 5000
     dropped = made.summary["dropped"]
-    assert {reason: dropped[reason] for reason in reasons} == {
-        **dict.fromkeys(reasons, 1),
-        "not_utf8": 2,
-    }
-    assert made.summary["rows"]["total"] == 300
+    assert {reason: dropped[reason] for reason in reasons} == Counter(reasons)
+    assert made.summary["rows"]["total"] == 100
 
 
 @pytest.mark.parametrize(
@@ -559,29 +457,26 @@ def test_exactly_the_allowed_share_of_unusable_rows_is_allowed(project: MakeProj
     assert len(made.quarantine) == 25
 
 
-def test_a_challenge_folder_is_split_and_its_unlabelled_test_file_mentioned(
-    project: MakeProject,
+NO_CATEGORY = '{"title": "a"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("test.csv", "id,title,language\n0,a,spanish\n"), ("test.jsonl", NO_CATEGORY * 2)],
+)
+def test_a_test_file_without_categories_is_skipped_with_a_notice(
+    project: MakeProject, name: str, content: str
 ) -> None:
-    made = project({"train.csv": GOOD, "test.csv": "id,title,language\n0,a,spanish\n"})
-    assert "test.csv has no column 'category': left out" in succeeds(made)
+    made = project({"train.csv": GOOD, name: content})
+    assert f"{name} has no column 'category'" in succeeds(made)
     assert made.summary["rows"]["total"] == 60
     assert len(made.split("test")) > 0
 
 
-NAMELESS = '{"title": "a"}\n'
-
-
-def test_a_test_file_without_a_category_in_any_row_is_left_out(project: MakeProject) -> None:
-    made = project({"train.jsonl": jsonl(60), "test.jsonl": NAMELESS * 2})
-    assert "test.jsonl has no column 'category': left out" in succeeds(made)
-    assert made.summary["rows"]["total"] == 60
-
-
-def test_a_test_file_with_a_category_in_some_row_is_read(project: MakeProject) -> None:
-    made = project(
-        {"train.jsonl": jsonl(60), "test.jsonl": NAMELESS * 2 + jsonl(20).replace("titulo", "otro")}
-    )
-    assert "left out" not in succeeds(made)
+def test_a_test_file_with_some_categories_is_read(project: MakeProject) -> None:
+    content = NO_CATEGORY * 2 + jsonl(20).replace("titulo", "otro")
+    made = project({"train.jsonl": jsonl(60), "test.jsonl": content})
+    assert "no column 'category'" not in succeeds(made)
     assert list(made.quarantine["reason"]) == ["category_missing"] * 2
     assert len(made.split("test")) == 20
 
@@ -602,13 +497,13 @@ def test_the_same_input_writes_the_same_bytes_twice(project: MakeProject) -> Non
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
-def test_a_file_that_may_not_be_read_is_said_to_be_so(project: MakeProject) -> None:
+def test_a_file_without_read_permission_is_an_error(project: MakeProject) -> None:
     made = project({"x.csv": GOOD})
     (made.raw / "x.csv").chmod(0)
     fails(made, "raw/x.csv: permission denied")
 
 
-# What people have reported, and real catalogues, where they are at hand
+# Files from bug reports, and real catalogues, if they are available
 
 REPORTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "reports"
 REPORTED: dict[str, tuple[dict[str, Any], int, list[str]]] = {
@@ -622,19 +517,19 @@ REPORTED: dict[str, tuple[dict[str, Any], int, list[str]]] = {
     "reserved/language2.csv": (
         {"subset__language": "spanish"},
         45,
-        ["355 rows left out", "español 355; set subset.language=null"],
+        ["355 rows dropped", "español 355; set subset.language=null"],
     ),
     "exploded/productos.csv": (
         {},
         412,
-        ["188 rows left out", "200 titles have several categories"],
+        ["188 rows dropped", "200 titles have several categories"],
     ),
     "trailing/rows.csv": ({}, 400, []),
     "tsvquote/productos.tsv": ({}, 400, []),
     "variants/shopify.csv": (
         {"data__title_column": "Title", "data__category_column": "Type"},
         400,
-        ["800 rows left out: without a title and a category"],
+        ["800 rows dropped"],
     ),
     "entities/productos.csv": ({}, 400, ["Home & Garden | Home &amp; Garden"]),
     "casecat/productos.csv": ({}, 400, ["15 names of 5 categories differ only in case"]),
@@ -659,24 +554,24 @@ REPORTED: dict[str, tuple[dict[str, Any], int, list[str]]] = {
 
 @pytest.mark.skipif(not REPORTS.is_dir(), reason="needs ../shared/data/reports")
 @pytest.mark.parametrize("path", REPORTED)
-def test_what_people_have_reported_is_read(project: MakeProject, path: str) -> None:
-    changes, rows, said = REPORTED[path]
+def test_reported_files_are_read(project: MakeProject, path: str) -> None:
+    changes, rows, notices = REPORTED[path]
     made = project({}, data__path=str(REPORTS / path), **changes)
     outcome = succeeds(made)
     assert made.summary["rows"]["total"] == rows
-    for words in said:
-        assert words in outcome
+    for notice in notices:
+        assert notice in outcome
 
 
 @pytest.mark.skipif(not REPORTS.is_dir(), reason="needs ../shared/data/reports")
 @pytest.mark.parametrize(
     ("path", "fragments"),
     [
-        ("blankcat/productos.csv", ["category_empty 34", "is blank; fill in the categories"]),
-        ("noheader/productos.csv", ["no header? The first line looks like a row"]),
+        ("blankcat/productos.csv", ["category_empty 34", "fill in the categories"]),
+        ("noheader/productos.csv", ["no header?", "title,category"]),
     ],
 )
-def test_what_cannot_be_read_of_it_is_told_with_a_remedy(
+def test_reported_files_that_cannot_be_read_give_a_remedy(
     project: MakeProject, path: str, fragments: list[str]
 ) -> None:
     fails(project({}, data__path=str(REPORTS / path)), *fragments)
@@ -687,7 +582,7 @@ def test_what_cannot_be_read_of_it_is_told_with_a_remedy(
 
 @pytest.fixture
 def copy(project: MakeProject, project_root: Path) -> MakeProject:
-    """As the fixture project, but the stage is a process of its own, in a copy of the code."""
+    """Like the fixture project, but the stage is a process that runs a copy of the code."""
 
     def make(files: dict[str, str | bytes], **changes: Any) -> Project:
         made = project(files, **changes)
@@ -723,16 +618,12 @@ def test_the_script_writes_three_splits(copy: MakeProject) -> None:
     assert labels == ["A", "B", "C"]
 
 
-def test_the_script_answers_wrong_data_without_a_traceback(copy: MakeProject) -> None:
+def test_the_script_reports_bad_data_and_params_without_a_traceback(copy: MakeProject) -> None:
     made = copy({"spanish.train.jsonl.gz": gzip.compress(jsonl().encode())[:-20]})
     fails(made, "raw/spanish.train.jsonl.gz: the gzip stream ends early")
-
-
-def test_the_script_answers_wrong_params_without_a_traceback(copy: MakeProject) -> None:
-    made = copy({"x.csv": GOOD})
     params = made.folder / "params.yaml"
     params.write_text(params.read_text() + "sed: 1\n")
-    fails(made, "params.yaml:", "sed: unknown key; did you mean 'seed'?")
+    fails(made, "params.yaml:", "sed: ", "'seed'")
 
 
 def test_the_script_runs_the_code_of_its_own_copy(copy: MakeProject) -> None:

@@ -1,8 +1,8 @@
-"""Raw files with random damage, read by read_titles.
+"""Read randomly damaged raw files with read_titles.
 
 Each file must be read, read with rows in quarantine, or refused with a RubroError, and no row may
-vanish. `fuzz(1000, seed=0, folder=Path("/tmp/f"))` counts the outcomes; any other outcome raises
-Fault, with the seed that repeats it: `fuzz(1, seed=SEED, folder=...)`.
+be lost. `fuzz(1000, seed=0, folder=Path("/tmp/f"))` counts the outcomes. Any other outcome raises
+Fault with the seed of the file, and `fuzz(1, seed=SEED, folder=...)` repeats it.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ WORDS = ("mesa", "silla", "lámpara", "ñandú", '24"', "taza,", "❤️", "de",
 
 
 class Fault(AssertionError):
-    """A file neither read nor refused; the message names the seed that repeats it."""
+    """A file was neither read nor refused; the message contains its seed."""
 
 
 def fuzz(count: int, seed: int, folder: Path) -> Counter[tuple[str, str]]:
-    """Damage files and read them.
+    """Create damaged files and read them.
 
     Args:
         count: Number of files.
-        seed: Seed of the first file; the next one has seed + 1.
-        folder: Folder of the files, created if missing.
+        seed: Seed of the first file; the next file has seed + 1.
+        folder: Folder of the files, which is created if it is missing.
 
     Returns:
-        Number of files by mutation and outcome: read, quarantined or refused.
+        Number of files by mutation and outcome (read, quarantined or refused).
 
     Raises:
-        Fault: A file had another outcome.
+        Fault: A file has another outcome.
     """
     folder.mkdir(parents=True, exist_ok=True)
     params = load_params(ROOT / "params.yaml").data
@@ -65,7 +65,9 @@ def fuzz(count: int, seed: int, folder: Path) -> Counter[tuple[str, str]]:
         except RubroError as error:
             outcome = "refused"
             if str(path) not in str(error):
-                raise Fault(f"seed {number}: {name}, {kind}: names no file: {error}") from error
+                raise Fault(
+                    f"seed {number}: {name}, {kind}: the message does not name the file: {error}"
+                ) from error
         except Exception as error:
             raise Fault(f"seed {number}: {name} of {kind} read as {encoding}") from error
         else:
@@ -107,24 +109,24 @@ def _bytes(text: str, encoding: str) -> bytes:
 def _mutated(
     rows: list[dict[str, str]], kind: str, encoding: str, name: str, rng: random.Random
 ) -> bytes:
-    """Return the bytes of a file with a mutation of its titles, its text or its bytes."""
-    if name in OF_TITLES:
+    """Return the bytes of a file whose titles, text or bytes are damaged."""
+    if name in TITLE_MUTATIONS:
         for row in rng.sample(rows, rng.randint(1, len(rows))):
             column = rng.choice(["title", "title", "category"])
-            row[column] = OF_TITLES[name](row[column], rng)
+            row[column] = TITLE_MUTATIONS[name](row[column], rng)
     content = _encoded(rows, kind, encoding)
-    if name in OF_TEXT:
-        content = OF_TEXT[name](content, rng)
+    if name in TEXT_MUTATIONS:
+        content = TEXT_MUTATIONS[name](content, rng)
     if kind.endswith(".gz"):
         content = gzip.compress(content)
-    if name in OF_FILES:
-        content = OF_FILES[name](content, rng)
+    if name in FILE_MUTATIONS:
+        content = FILE_MUTATIONS[name](content, rng)
     return content
 
 
 def _suits(name: str, kind: str) -> bool:
     if kind == "parquet":
-        return name in OF_FILES or name in ("formula", "control_characters", "long_title")
+        return name in FILE_MUTATIONS or name in ("formula", "control_characters", "long_title")
     if name in ("duplicate_keys", "deep_json", "other_json"):
         return kind.startswith("jsonl")
     if name in ("quotes", "header"):
@@ -132,7 +134,7 @@ def _suits(name: str, kind: str) -> bool:
     return True
 
 
-# Of one title or category
+# Mutations of one title or category
 
 
 def _formula(text: str, rng: random.Random) -> str:
@@ -165,14 +167,14 @@ def _long_title(text: str, rng: random.Random) -> str:
     return text * rng.choice([200, 2000])
 
 
-OF_TITLES: dict[str, Callable[[str, random.Random], str]] = {
+TITLE_MUTATIONS: dict[str, Callable[[str, random.Random], str]] = {
     "formula": _formula,
     "control_characters": _control_characters,
     "surrogate": _surrogate,
     "long_title": _long_title,
 }
 
-# Of the text of a file, before it is gzipped
+# Mutations of the text of a file before it is compressed
 
 
 def _insert(content: bytes, piece: bytes, rng: random.Random) -> bytes:
@@ -202,17 +204,7 @@ def _gigantic_line(content: bytes, rng: random.Random) -> bytes:
 
 def _quotes(content: bytes, rng: random.Random) -> bytes:
     pieces = [
-        b'"',
-        b'""',
-        b'"""',
-        b'","',
-        b'"\n',
-        b'\n"',
-        b'",\n,"',
-        b'\\"',
-        b',"',
-        b'"\r\n"',
-        b"'",
+        *(b'"', b'""', b'"""', b'","', b'"\n', b'\n"', b'",\n,"', b'\\"', b',"', b'"\r\n"', b"'")
     ]
     for _ in range(rng.randint(1, 6)):
         content = _insert(content, rng.choice(pieces), rng)
@@ -221,21 +213,12 @@ def _quotes(content: bytes, rng: random.Random) -> bytes:
 
 def _header(content: bytes, rng: random.Random) -> bytes:
     first, _, rest = content.partition(b"\n")
-    changed = rng.choice(
-        [
-            b"",
-            first.upper(),
-            first + first,
-            b"," + first,
-            b'"' + first,
-            first + b',"more',
-            first + b'\t"a\tb',
-            first.replace(b"category", b"title"),
-            b" " + first,
-            b"#" + first,
-            first + b"," * 5000,
-        ]
-    )
+    headers = [
+        *(b"", first.upper(), first + first, b"," + first, b'"' + first, first + b',"more'),
+        *(first + b'\t"a\tb', first.replace(b"category", b"title"), b" " + first, b"#" + first),
+        first + b"," * 5000,
+    ]
+    changed = rng.choice(headers)
     return changed + b"\n" + rest
 
 
@@ -277,7 +260,7 @@ def _other_json(content: bytes, rng: random.Random) -> bytes:
     return b"".join(lines)
 
 
-OF_TEXT: dict[str, Callable[[bytes, random.Random], bytes]] = {
+TEXT_MUTATIONS: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "nuls": _nuls,
     "re_encoded": _re_encoded,
     "mixed_encodings": _mixed_encodings,
@@ -291,7 +274,7 @@ OF_TEXT: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "other_json": _other_json,
 }
 
-# Of the bytes of a file as it lies on the disk
+# Mutations of the bytes of a file on disk
 
 
 def _truncated(content: bytes, rng: random.Random) -> bytes:
@@ -327,7 +310,7 @@ def _unchanged(content: bytes, rng: random.Random) -> bytes:
     return content
 
 
-OF_FILES: dict[str, Callable[[bytes, random.Random], bytes]] = {
+FILE_MUTATIONS: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "truncated": _truncated,
     "flipped_bits": _flipped_bits,
     "cut_out": _cut_out,
@@ -336,9 +319,9 @@ OF_FILES: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "random_bytes": _random_bytes,
     "unchanged": _unchanged,
 }
-MUTATIONS = (*OF_TITLES, *OF_TEXT, *OF_FILES)
+MUTATIONS = (*TITLE_MUTATIONS, *TEXT_MUTATIONS, *FILE_MUTATIONS)
 
-# What holds of every file that is read
+# Checks of every file that is read
 
 LONGEST_LINE = 2**20
 
@@ -352,12 +335,12 @@ def _check(raw: RawTitles, content: bytes, kind: str, encoding: str) -> None:
     assert all(title.strip() for title in raw.table["title"])
     assert raw.quarantine["excerpt"].str.len().max() <= 200 or raw.quarantine.empty
     rows = len(raw.table) + len(raw.quarantine) + raw.empty_rows
-    fewest, most = _row_counts(content, kind, encoding)
-    assert fewest <= rows <= most, f"{rows} rows, and not {fewest} to {most}"
+    minimum, maximum = _row_counts(content, kind, encoding)
+    assert minimum <= rows <= maximum, f"{rows} rows instead of {minimum} to {maximum}"
 
 
 def _row_counts(content: bytes, kind: str, encoding: str) -> tuple[int, int]:
-    """Return the least and the most rows: a row may have several lines inside quotes."""
+    """Return the minimum and maximum number of rows, because a quoted field may span lines."""
     if kind == "parquet":
         rows = pyarrow.parquet.ParquetFile(io.BytesIO(content)).metadata.num_rows
         return rows, rows
@@ -369,11 +352,12 @@ def _row_counts(content: bytes, kind: str, encoding: str) -> tuple[int, int]:
         return rows, rows
     delimiter = "\t" if kind.startswith("tsv") else ","
     csv.field_size_limit(2**27)
-    return _count(csv.reader([line + "\n" for line in lines], delimiter=delimiter)), len(lines) - 1
+    records = csv.reader([line + "\n" for line in lines], delimiter=delimiter)
+    return _record_count(records), len(lines) - 1
 
 
-def _count(records: Iterator[list[str]]) -> int:
-    """Return the number of records after the first; a broken one counts."""
+def _record_count(records: Iterator[list[str]]) -> int:
+    """Return the number of records after the header, including broken ones."""
     number = -1
     while True:
         try:

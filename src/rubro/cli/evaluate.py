@@ -18,8 +18,8 @@ import typer
 from rubro.cli import options
 from rubro.cli.labelled_titles import BATCH, read_labelled
 from rubro.cli.runtime import load_model
-from rubro.tables.layouts import SEPARATORS
-from rubro.tables.title_rows import Reading
+from rubro.tables.detection import SEPARATORS
+from rubro.tables.inputs import Reading
 
 _SEED = 20190
 _MAX_TABLE_ROWS = 10

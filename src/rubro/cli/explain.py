@@ -22,7 +22,7 @@ import typer
 from rubro.base.errors import DataError
 from rubro.cli import options
 from rubro.cli.runtime import load_model
-from rubro.tables.title_rows import given_titles
+from rubro.tables.inputs import given_titles
 
 _DIGITS = 6
 

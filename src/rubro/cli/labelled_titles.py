@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rubro.base.console import console, say
 from rubro.base.errors import DataError
 from rubro.cli.runtime import progress_bar
-from rubro.tables.layouts import find_column
-from rubro.tables.title_rows import CATEGORY_NAMES, Chunk, Input, Reading, listed, open_input
-from rubro.tables.values import category_name, text_of
+from rubro.tables.cells import category_name, text_of
+from rubro.tables.detection import find_column
+from rubro.tables.inputs import CATEGORY_NAMES, Chunk, Input, Reading, listed, open_input
 
 if TYPE_CHECKING:
     import numpy as np

@@ -34,8 +34,8 @@ from rubro.base.errors import DataError
 from rubro.base.parallel import cores_to_use
 from rubro.cli import options
 from rubro.cli.runtime import load_model, progress_bar
-from rubro.tables.layouts import SEPARATORS, kind_of
-from rubro.tables.title_rows import Chunk, Reading, given_titles, open_input, with_columns
+from rubro.tables.detection import SEPARATORS, kind_of
+from rubro.tables.inputs import Chunk, Reading, given_titles, open_input, with_columns
 from rubro.tables.writers import Answers, open_output, output_kind
 
 if TYPE_CHECKING:

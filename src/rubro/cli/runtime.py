@@ -17,7 +17,7 @@ from rubro.base.signals import Ended, exit_code
 
 if TYPE_CHECKING:
     from rubro.prediction.classifier import Classifier
-    from rubro.tables.title_rows import Chunk, Input
+    from rubro.tables.inputs import Chunk, Input
 
 EXIT_BROKEN_PIPE = 141
 _EXTRAS = {"search": "train,search"}

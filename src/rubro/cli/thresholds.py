@@ -27,8 +27,8 @@ from rubro.base.errors import DataError
 from rubro.cli import options
 from rubro.cli.labelled_titles import BATCH, read_labelled
 from rubro.cli.runtime import load_model
-from rubro.tables.layouts import SEPARATORS
-from rubro.tables.title_rows import Reading
+from rubro.tables.detection import SEPARATORS
+from rubro.tables.inputs import Reading
 
 if TYPE_CHECKING:
     from rubro.prediction.thresholds import AcceptedCounts, ConfidenceThreshold, Thresholds

@@ -1,12 +1,12 @@
-"""Doubtful labels: names that look the same, names of nothing, titles with several categories."""
+"""Find suspicious labels: near-duplicate names, null-like names and conflicting titles."""
 
 from __future__ import annotations
 
 import html
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -19,21 +19,20 @@ from rubro.base.text import normalise
 _NULL_NAMES = {
     "", "-", "--", "?", ".", "#n/a", "<na>", "n/a", "na", "nan", "nil", "none", "null", "undefined"
 }  # fmt: skip
-_LEAST_PLURAL = 4
-_LISTED_TITLES = 100
-_SHOWN = 3
-_CHUNK = 2**16  # titles that are Python's at a time
-_MERGE = "subset.similar_categories=merge makes one of each"
+_MIN_PLURAL_LENGTH = 4
+_MAX_LISTED_TITLES = 100
+_MAX_LISTED_NAMES = 3
+_TITLES_PER_CHUNK = 2**16
 
 
 @dataclass
 class CheckedLabels:
-    """Rows after the check of their labels.
+    """Rows after their labels were checked.
 
     Attributes:
-        table: Rows that are kept, with the categories that they are to have.
+        table: Rows that are kept, with merged categories.
         problems: Columns problem (similar_categories, null_category or conflicting_title), names
-            and rows; of conflicting titles the 100 with most rows.
+            and rows. Only the 100 most frequent conflicting titles are listed.
         counts: Number of names or titles with each problem.
         dropped: Number of dropped rows by reason.
         notices: Sentences for the user.
@@ -43,30 +42,29 @@ class CheckedLabels:
     problems: pd.DataFrame
     counts: dict[str, int]
     dropped: dict[str, int]
-    notices: list[str] = field(default_factory=list)
+    notices: list[str]
 
 
 def check_labels(table: pd.DataFrame, titles: pd.Series, params: SubsetParams) -> CheckedLabels:
-    """Find doubtful labels, and merge or drop them where the parameters ask for it.
+    """Find suspicious labels, and merge or drop them if the parameters ask for it.
 
     Args:
-        table: Columns category, categorical, and key, from title_keys.
+        table: Columns category, which is categorical, and key, from title_keys.
         titles: Title of each row of the table, by its index.
-        params: What becomes of similar names, names of nothing and titles of several categories.
+        params: How to handle similar names, null-like names and titles with several categories.
     """
-    problems: list[tuple[str, str, int]] = []
     rows = {str(name): int(n) for name, n in table["category"].value_counts().items() if n}
     groups = similar_names(rows)
-    problems += [
+    problems = [
         ("similar_categories", " | ".join(group), sum(rows[name] for name in group))
         for group in groups
     ]
-    best: dict[str, str] = {}
+    merged: dict[str, str] = {}
     if groups and params.similar_categories == "merge":
-        best = {name: group[0] for group in groups for name in group}
-        merged = table["category"].map(lambda name: best.get(name, name))
-        table = table.assign(category=merged.astype("category"))
-    names = {best.get(name, name) for name in rows}
+        merged = {name: group[0] for group in groups for name in group}
+        categories = table["category"].map(lambda name: merged.get(name, name))
+        table = table.assign(category=categories.astype("category"))
+    names = {merged.get(name, name) for name in rows}
     null_names = sorted(name for name in names if is_null_name(name))
     problems += [("null_category", name, rows[name]) for name in null_names]
     before = len(table)
@@ -74,15 +72,15 @@ def check_labels(table: pd.DataFrame, titles: pd.Series, params: SubsetParams) -
         table = table[~table["category"].isin(null_names)]
     dropped = {"null_category": before - len(table)}
 
-    conflicting = _conflicting(table)
-    found = table[conflicting]
-    problems += _titles(found.assign(title=titles_at(titles, found.index).to_numpy()))
+    is_conflicting = _is_conflicting(table)
+    found = table[is_conflicting]
+    problems += _title_problems(found.assign(title=titles_at(titles, found.index).to_numpy()))
     before = len(table)
     if params.conflicting_titles == "drop":
-        table = table[~conflicting]
+        table = table[~is_conflicting]
     elif params.conflicting_titles == "first":
         first = found["key"].map(found.drop_duplicates("key").set_index("key")["category"])
-        kept = ~conflicting
+        kept = ~is_conflicting
         kept[found.index] = (found["category"].astype("str") == first.astype("str")).to_numpy()
         table = table[kept]
     dropped["conflicting_title"] = before - len(table)
@@ -91,35 +89,32 @@ def check_labels(table: pd.DataFrame, titles: pd.Series, params: SubsetParams) -
         "null_categories": len(null_names),
         "conflicting_titles": found["key"].nunique(),
     }
-    return CheckedLabels(
-        table,
-        pd.DataFrame(problems, columns=["problem", "names", "rows"]),
-        counts,
-        dropped,
-        _notices(params, groups, null_names, counts["conflicting_titles"]),
-    )
+    notices = _notices(params, groups, null_names, counts["conflicting_titles"])
+    listed = pd.DataFrame(problems, columns=["problem", "names", "rows"])
+    return CheckedLabels(table, listed, counts, dropped, notices)
 
 
 def title_keys(titles: pd.Series) -> np.ndarray:
-    """Return a number for each title, uint64 (titles,): the same for the same normal form.
+    """Return a hash of the normal form of each title, uint64 (titles,).
 
-    Two of n other titles share a number with a probability of about n**2 / 2**65: one in a hundred
-    thousand for 20 million.
+    Among n different titles, two have the same hash with a probability of about n**2 / 2**65, which
+    is one in a hundred thousand for 20 million titles.
     """
 
     def keys_from(start: int) -> np.ndarray:
-        texts = (normalise(title).encode("utf-8") for title in titles.iloc[start : start + _CHUNK])
+        chunk = titles.iloc[start : start + _TITLES_PER_CHUNK]
+        texts = (normalise(title).encode("utf-8") for title in chunk)
         digests = [blake2b(text, digest_size=8).digest() for text in texts]
         return np.frombuffer(b"".join(digests), dtype="<u8")
 
     keys = np.empty(len(titles), dtype=np.uint64)
-    for start, found in mapped(keys_from, range(0, len(titles), _CHUNK), thread_count()):
+    for start, found in mapped(keys_from, range(0, len(titles), _TITLES_PER_CHUNK), thread_count()):
         keys[start : start + len(found)] = found
     return keys
 
 
 def titles_at(titles: pd.Series, rows: pd.Index) -> pd.Series:
-    """Return the titles of ascending rows; pandas' own look-up would copy all titles before.
+    """Return the titles of some rows; unlike indexing in pandas, this does not copy all titles.
 
     Args:
         titles: All titles.
@@ -130,8 +125,8 @@ def titles_at(titles: pd.Series, rows: pd.Index) -> pd.Series:
     return titles[chosen].reset_index(drop=True)
 
 
-def _conflicting(table: pd.DataFrame) -> pd.Series:
-    """Return whether a title has several categories, bool (rows,)."""
+def _is_conflicting(table: pd.DataFrame) -> pd.Series:
+    """Return whether the title of each row has several categories, bool (rows,)."""
     keys, categories = table["key"].to_numpy(), table["category"].cat.codes.to_numpy()
     order = np.argsort(keys, kind="stable")
     after, before = order[1:], order[:-1]
@@ -140,13 +135,14 @@ def _conflicting(table: pd.DataFrame) -> pd.Series:
 
 
 def similar_names(rows: Mapping[str, int]) -> list[list[str]]:
-    """Return groups of names that differ in case, accents, entities, plural or spaces alone.
+    """Group names that differ only in case, accents, HTML entities, plural or white space.
 
     Args:
         rows: Number of rows of each name.
 
     Returns:
-        Groups of two names or more, in alphabetical order; in each, the name with most rows first.
+        Groups of at least two names, in alphabetical order. The most frequent name of a group is
+        first.
     """
     leader = {name: name for name in rows}
 
@@ -155,11 +151,11 @@ def similar_names(rows: Mapping[str, int]) -> list[list[str]]:
             name = leader[name]
         return name
 
-    for key in (_without_s, _without_es):
+    for endings in ("s",), ("s", "e"):  # Spanish plurals end in s or es: camión, camiones
         first: dict[str, str] = {}
         for name in rows:
-            if shape := key(name):
-                leader[leader_of(name)] = leader_of(first.setdefault(shape, name))
+            if stem := _stem(name, endings):
+                leader[leader_of(name)] = leader_of(first.setdefault(stem, name))
     members = defaultdict(list)
     for name in rows:
         members[leader_of(name)].append(name)
@@ -167,41 +163,34 @@ def similar_names(rows: Mapping[str, int]) -> list[list[str]]:
     return sorted(group for group in groups if len(group) > 1)
 
 
-def _words(name: str) -> list[str]:
+def _stem(name: str, endings: Sequence[str]) -> str:
+    """Return a name without white space, symbols and the given word endings."""
     text = normalise(html.unescape(name))
-    return "".join(sign if _is_of_a_word(sign) else " " for sign in text).split()
-
-
-def _is_of_a_word(sign: str) -> bool:
-    return sign.isalnum() or unicodedata.category(sign)[0] == "M"
-
-
-def _without_s(name: str) -> str:
-    return "".join(
-        word.removesuffix("s") if len(word) >= _LEAST_PLURAL else word for word in _words(name)
+    words = "".join(
+        char if char.isalnum() or unicodedata.category(char)[0] == "M" else " " for char in text
     )
-
-
-def _without_es(name: str) -> str:
-    """Spanish makes plurals of es too: camión, camiones."""
-    return "".join(
-        word.removesuffix("s").removesuffix("e") if len(word) >= _LEAST_PLURAL else word
-        for word in _words(name)
-    )
+    stem = ""
+    for word in words.split():
+        if len(word) >= _MIN_PLURAL_LENGTH:
+            for ending in endings:
+                word = word.removesuffix(ending)
+        stem += word
+    return stem
 
 
 def is_null_name(name: str) -> bool:
-    """Return whether a name says that there is no category, such as "nan" or "NULL"."""
+    """Return whether a name stands for a missing category, such as "nan" or "NULL"."""
     return name.strip().lower() in _NULL_NAMES
 
 
-def _titles(table: pd.DataFrame) -> list[tuple[str, str, int]]:
+def _title_problems(table: pd.DataFrame) -> list[tuple[str, str, int]]:
+    """Return the problem, title with its categories, and number of rows of frequent titles."""
     table = table.assign(key=[normalise(title) for title in table["title"]])
     rows = table["key"].value_counts(sort=False)
-    most = sorted(rows.items(), key=lambda item: (-item[1], item[0]))[:_LISTED_TITLES]
-    table = table[table["key"].isin([key for key, _ in most])]
+    frequent = sorted(rows.items(), key=lambda item: (-item[1], item[0]))[:_MAX_LISTED_TITLES]
+    table = table[table["key"].isin([key for key, _ in frequent])]
     found = []
-    for key, count in most:
+    for key, count in frequent:
         same = table[table["key"] == key]
         categories = " | ".join(dict.fromkeys(same["category"]))
         found.append(("conflicting_title", f"{same['title'].iloc[0]}: {categories}", int(count)))
@@ -213,30 +202,34 @@ def _notices(
 ) -> list[str]:
     notices = []
     if groups:
-        names = sum(map(len, groups))
-        done = "one of each is left" if params.similar_categories == "merge" else _MERGE
+        categories = "category" if len(groups) == 1 else "categories"
+        names = _first_names([" | ".join(group) for group in groups])
+        is_merged = params.similar_categories == "merge"
         notices.append(
-            f"{names} names of {len(groups)} {'category' if len(groups) == 1 else 'categories'} differ only in case, accents, plural or "
-            f"spaces ({_shown([' | '.join(group) for group in groups])}); {done}"
+            f"{sum(map(len, groups))} names of {len(groups)} {categories} differ only in case, "
+            f"accents, plural or spaces ({names}); "
+            + ("merged" if is_merged else "set subset.similar_categories=merge to merge them")
         )
     if null_names:
-        kept = "; subset.null_categories=drop leaves their rows out"
+        is_kept = params.null_categories == "keep"
         notices.append(
-            f"categories named as if there were none: {_shown(null_names)}"
-            + (kept if params.null_categories == "keep" else "")
+            f"categories whose names stand for a missing category: {_first_names(null_names)}"
+            + ("; set subset.null_categories=drop to drop their rows" if is_kept else "")
         )
     if titles:
-        kept = (
-            "; subset.conflicting_titles=first keeps the first category of each, drop leaves them "
-            "out"
-        )
+        is_kept = params.conflicting_titles == "keep"
         notices.append(
             f"{titles} {'title has' if titles == 1 else 'titles have'} several categories"
-            + (kept if params.conflicting_titles == "keep" else "")
+            + (
+                "; set subset.conflicting_titles=first to keep the first category of each, or drop "
+                "to drop their rows"
+                if is_kept
+                else ""
+            )
         )
     return notices
 
 
-def _shown(names: Iterable[str]) -> str:
-    names = [name[:80] for name in names]
-    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+def _first_names(names: Sequence[str]) -> str:
+    shown = ", ".join(name[:80] for name in names[:_MAX_LISTED_NAMES])
+    return shown + (" ..." if len(names) > _MAX_LISTED_NAMES else "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -19,24 +17,19 @@ from rubro.base.console import file_progress
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import normalise
-from rubro.tables.layouts import SEPARATORS, kind_of, unreadable_by_name
-from rubro.tables.records import Record
+from rubro.tables.cells import category_name, text_of
+from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
+from rubro.tables.readers import Record
 from rubro.tables.streams import Origin, is_unicode, read_errors_reported
-from rubro.tables.title_files import TitleFile, Wanted, open_title_file
-from rubro.tables.values import category_name, text_of
+from rubro.tables.title_files import TitleFile, open_title_file
 
 QUALITIES = ("reliable", "unreliable")
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
-# Reasons for rejecting a row, each with what the user can do about it.
+# Reasons for rejecting a row, each with a remedy for the user.
 REMEDY_BY_REASON = {
     "not_json": "mend these lines",
     "not_an_object": "write an object with a title and a category in each line",
@@ -80,7 +73,7 @@ CORRECTIONS = "corrections"
 _MAX_UNUSABLE = 2**20
 _MAX_LISTED_REASONS = 5
 _MAX_LISTED_FILES = 5
-_TITLES_PER_CHUNK = 2**16
+_ROWS_PER_CHUNK = 2**16
 # Records with these reasons may contain several rows, so each of their lines counts as a row.
 _REASONS_OF_SEVERAL_ROWS = ("not_csv", "open_quote", "line_too_long")
 
@@ -104,7 +97,7 @@ class SourceFile:
 
 @dataclass
 class RawTitles:
-    """Usable rows of a source, and the rejected ones.
+    """Usable and rejected rows of a source.
 
     Attributes:
         table: Columns title, category, language ("" = unknown), label_quality and split ("" =
@@ -162,15 +155,13 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
         encoding = layout.text_encoding
         size = source.path.stat().st_size
         origin = Origin(source.path, size, encoding or "utf-8", "data.encoding")
+        columns = [[layout.title_column], [layout.category_column]]
         separator = SEPARATORS.get(layout.separator)
-        wanted = Wanted(
-            ((layout.title_column,), (layout.category_column,)),
-            encoding=encoding,
-            separator=separator,
-        )
         with read_errors_reported(origin), ExitStack() as stack:
             raw = stack.enter_context(file_progress(source.path))
-            file = open_title_file(stack, origin, raw, wanted)
+            file = open_title_file(
+                stack, origin, raw, columns, encoding=encoding, separator=separator
+            )
             for record in _records(source, file, layout, notices):
                 if record.reason is None:
                     row = _checked_row(record.content, source, layout)
@@ -188,53 +179,46 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
                     ):
                         return result()
                 else:
-                    rows.add(*row)
+                    rows.add(row)
     return result()
 
 
 class _RowStore:
-    """Rows in little memory: titles as Arrow text, the other columns as numbers."""
+    """Rows in little memory: Arrow tables with a title and dictionary-encoded columns."""
 
     _COLUMNS = ("category", "language", "label_quality", "split")
 
     def __init__(self) -> None:
-        self._titles: list[str] = []
-        self._chunks: list[pa.Array] = []
-        self._numbers = {name: array("i") for name in self._COLUMNS}
-        self._values: dict[str, dict[str, int]] = {name: {} for name in self._COLUMNS}
+        self._rows: list[tuple[str, ...]] = []
+        self._tables: list[pa.Table] = []
 
     def __len__(self) -> int:
-        return len(self._numbers["category"])
+        return sum(len(table) for table in self._tables) + len(self._rows)
 
-    def add(self, title: str, *values: str) -> None:
-        """Add a row.
-
-        Args:
-            title: Title.
-            values: Category, language, label quality and split.
-        """
-        self._titles.append(title)
-        if len(self._titles) == _TITLES_PER_CHUNK:
+    def add(self, row: tuple[str, ...]) -> None:
+        """Add the title, category, language, label quality and split of a row."""
+        self._rows.append(row)
+        if len(self._rows) == _ROWS_PER_CHUNK:
             self._flush()
-        for name, value in zip(self._COLUMNS, values, strict=True):
-            known = self._values[name]
-            self._numbers[name].append(known.setdefault(value, len(known)))
 
     def _flush(self) -> None:
-        self._chunks.append(pa.array(self._titles, pa.large_string()))
-        self._titles = []
+        titles, *others = zip(*self._rows, strict=True) if self._rows else [()] * 5
+        arrays = [pa.array(values, pa.string()).dictionary_encode() for values in others]
+        self._tables.append(
+            pa.table([pa.array(titles, pa.large_string()), *arrays], ["title", *self._COLUMNS])
+        )
+        self._rows = []
 
     def table(self) -> pd.DataFrame:
         """Return all rows."""
         self._flush()
-        titles = pd.array(pa.chunked_array(self._chunks), dtype="str")
-        columns = {
-            name: pd.Categorical.from_codes(
-                np.frombuffer(numbers, dtype=np.int32), pd.Index([*self._values[name]], dtype="str")
-            )
-            for name, numbers in self._numbers.items()
-        }
-        return pd.DataFrame({"title": titles, **columns})
+        stored = pa.concat_tables(self._tables).unify_dictionaries()
+        columns = {"title": pd.array(stored["title"], dtype="str")}
+        for name in self._COLUMNS:
+            values = stored[name].combine_chunks()
+            categories = pd.Index(values.dictionary.to_pylist(), dtype="str")
+            columns[name] = pd.Categorical.from_codes(values.indices.to_numpy(), categories)
+        return pd.DataFrame(columns)
 
 
 def _corrections_layout(params: DataParams) -> DataParams:
@@ -264,7 +248,7 @@ def require_usable(raw: RawTitles, params: DataParams, quarantine: Path) -> None
         quarantine: File with the rejected rows, for the message.
 
     Raises:
-        DataError: There are no rows, or more than params.max_quarantined_share are unusable. The
+        DataError: The source is empty, or more than params.max_quarantined_share are unusable. The
             message has a line for each reason, with the first such row and a remedy.
     """
     usable, rejected = len(raw.table), len(raw.quarantine)
@@ -501,7 +485,7 @@ def _records(
         columns = (params.title_column, params.category_column, *optional)
         yield from file.rows([name for name in columns if name and name in header])
         return
-    # Objects show only row by row whether a test file has categories.
+    # JSON has no header, so rows wait until one of them has a category.
     waiting: list[Record] | None = [] if source.split == "test" else None
     for record in file.records:
         if record.reason is None and waiting is not None:

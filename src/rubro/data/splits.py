@@ -1,4 +1,4 @@
-"""Files of the three splits and of the labels."""
+"""Write and read the files of the three splits and their labels."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from rubro.base.text import tokenise
 SPLITS = ("train", "validation", "test")
 _COLUMNS = ("title", "tokens", "category", "label_quality")
 _SCHEMA = pa.schema([(column, pa.string()) for column in _COLUMNS])
-_CHUNK = 2**14
-_ROWS_OF_A_GROUP = 2**17  # that memory holds as Python's strings
+_TITLES_PER_CHUNK = 2**14
+_ROWS_PER_GROUP = 2**17  # rows held in memory as Python strings
 
 
 class SourceInfo(Section):
-    """source.json: properties of the source that a model folder records.
+    """Properties of the source that a model folder records (source.json).
 
     Attributes:
-        title_column: Name of the column of titles.
-        category_column: Name of the column of categories.
-        max_title_length: Number of characters above which titles are quarantined.
+        title_column: Name of the title column.
+        category_column: Name of the category column.
+        max_title_length: Maximum number of characters in a title; longer ones are quarantined.
     """
 
     title_column: str
@@ -36,10 +36,10 @@ class SourceInfo(Section):
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a csv file without the table's index, replacing it in one step.
+    """Write a table to a CSV file without its index, replacing the file atomically.
 
     Args:
-        path: Path of the file; its folder is created if missing.
+        path: Path of the file. Its folder is created if it is missing.
         table: Rows and columns of the file.
     """
     with replacing(path) as partial:
@@ -53,9 +53,9 @@ def save_splits(
 
     Args:
         folder: Path of the folder, created if missing.
-        splits: Columns title, category and label_quality of each split, by its name. A column of
-            tokens, joined by blanks, is added.
-        labels: Categories; the position is the class index.
+        splits: Columns title, category and label_quality of each split, by its name. A column with
+            the tokens of each title, joined by spaces, is added.
+        labels: Categories, ordered by class index.
         info: Properties of the source.
     """
     for name, split in splits.items():
@@ -64,21 +64,21 @@ def save_splits(
             ParquetWriter(partial, _SCHEMA, compression="zstd") as writer,
         ):
 
-            def group(start: int, split: pd.DataFrame = split) -> pa.Table:
-                rows = split.iloc[start : start + _ROWS_OF_A_GROUP]
+            def row_group(start: int, split: pd.DataFrame = split) -> pa.Table:
+                rows = split.iloc[start : start + _ROWS_PER_GROUP]
                 tokens = [" ".join(tokenise(title)) for title in rows["title"]]
                 rows = rows.assign(tokens=tokens)[list(_COLUMNS)].astype("str")
                 return pa.Table.from_pandas(rows, _SCHEMA, preserve_index=False)
 
-            starts = range(0, max(len(split), 1), _ROWS_OF_A_GROUP)
-            for _, table in mapped(group, starts, thread_count()):
+            starts = range(0, max(len(split), 1), _ROWS_PER_GROUP)
+            for _, table in mapped(row_group, starts, thread_count()):
                 writer.write_table(table)
     write_json(folder / "labels.json", labels)
     write_json(folder / "source.json", info.model_dump())
 
 
 def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> pd.DataFrame:
-    """Read a split that save_splits wrote.
+    """Read a split written by save_splits.
 
     Args:
         folder: Path of the folder.
@@ -94,7 +94,7 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
         schema = read_schema(path)
         stored = [column for column in columns if column in schema.names]
         table = pd.read_parquet(path, columns=stored)
-    except Exception as error:  # noqa: BLE001 (of any kind: pandas trusts the file's metadata)
+    except Exception as error:  # noqa: BLE001 (pandas trusts the file's metadata)
         raise damaged(path, f"not a readable parquet file ({error})") from None
     texts = (pa.string(), pa.large_string())
     for column in columns:
@@ -108,7 +108,7 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
 
 
 class TitleTokens:
-    """The tokens of each title of a split, made anew at each iteration: in memory they are text.
+    """Iterate over the token lists of the titles in a split, which are stored as joined text.
 
     Args:
         table: Split from load_split.
@@ -125,9 +125,11 @@ class TitleTokens:
             yield from chunk
 
     def chunks(self) -> Iterator[list[list[str]]]:
-        """Yield the tokens of thousands of titles at a time."""
-        for start in range(0, len(self), _CHUNK):
-            yield [tokens.split() for tokens in self._joined.iloc[start : start + _CHUNK]]
+        """Yield the token lists of several thousand titles at a time."""
+        for start in range(0, len(self), _TITLES_PER_CHUNK):
+            yield [
+                tokens.split() for tokens in self._joined.iloc[start : start + _TITLES_PER_CHUNK]
+            ]
 
 
 def load_info(folder: Path) -> SourceInfo:
@@ -140,13 +142,13 @@ def load_info(folder: Path) -> SourceInfo:
 
 
 def load_labels(folder: Path) -> list[str]:
-    """Read the class names in order.
+    """Read the class names, ordered by class index.
 
     Raises:
-        DataError: The file is missing, or its names are not distinct.
+        DataError: The file is missing, or a name occurs twice.
     """
     path = folder / "labels.json"
     labels = read_json(path, list[str])
     if len(set(labels)) < len(labels):
-        raise damaged(path, "a label is there twice")
+        raise damaged(path, "a label is listed twice")
     return labels

@@ -1,4 +1,4 @@
-"""The three splits for training, choosing and judging a classifier, from raw titles."""
+"""Select rows and categories of raw titles, and complete the three splits."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from rubro.data.labels import check_labels, title_keys, titles_at
 from rubro.data.sources import CORRECTIONS, EMPTY_ROW, REMEDY_BY_REASON, RawTitles
 from rubro.data.splits import SPLITS
 
-# Reasons why usable rows are left out, in words.
+# Reasons for dropping usable rows, with descriptions for the user.
 DROP_REASONS = {
-    EMPTY_ROW: "without a title and a category, such as variants of a product",
-    "other_language": "of another language than subset.language",
-    "null_category": "of a category such as nan, by subset.null_categories",
-    "conflicting_title": "of titles with several categories, by subset.conflicting_titles",
-    "duplicate_of_other_split": "with the title of a row in a later split",
+    EMPTY_ROW: "with neither a title nor a category, such as variants of a product",
+    "other_language": "in another language than subset.language",
+    "null_category": "with a category such as nan (subset.null_categories)",
+    "conflicting_title": "with a title that has several categories (subset.conflicting_titles)",
+    "duplicate_of_other_split": "with a title that also occurs in a later split",
     "over_max_held_out_rows": "of validation and test beyond subset.max_held_out_rows",
     "over_max_rows": "beyond subset.max_rows",
     "category_not_selected": "of categories beyond subset.top_categories",
-    "category_not_in_train": "of categories without a training row",
-    "thinned_to_zipf": "thinned by subset.zipf_exponent",
+    "category_not_in_train": "of categories without training rows",
+    "thinned_to_zipf": "removed by subset.zipf_exponent",
 }
-_LEAST_ROWS_OF_A_CLASS = 3
+_MIN_ROWS_PER_CLASS = 3
 _HELD_OUT = ("validation", "test")
 
 
 @dataclass(frozen=True)
 class Subset:
-    """The chosen rows.
+    """Selected rows.
 
     Attributes:
         splits: Columns title, category and label_quality of train, validation and test.
         labels: Sorted categories; the position is the class index.
-        summary: Rows per split, number of classes, dropped rows by reason, doubtful labels and
-            balance, for JSON.
-        label_problems: Doubtful labels, from check_labels.
-        notices: Sentences for the user on what was left out and on doubtful labels.
+        summary: Number of rows per split, of classes, of dropped rows by reason and of suspicious
+            labels, and the class balance, for JSON.
+        label_problems: Suspicious labels, from check_labels.
+        notices: Sentences for the user about dropped rows and suspicious labels.
     """
 
     splits: dict[str, pd.DataFrame]
@@ -53,27 +53,27 @@ class Subset:
 
 
 def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
-    """Choose rows and categories, and complete the splits.
+    """Select rows and categories, and create the splits that the source does not have.
 
-    The most popular categories are chosen on the training rows alone. A title with the same normal
-    form in several splits stays in the last of train, validation and test only. To measure
-    robustness, training rows can be thinned to a Zipf-shaped imbalance, and a share of their labels
-    replaced by wrong ones; validation and test are left as they are.
+    The most frequent categories are selected on the training rows only. If titles with the same
+    normal form occur in several splits, only those in the last of train, validation and test are
+    kept. To measure robustness, training rows can be thinned to a Zipf-shaped imbalance, and a share
+    of their labels can be replaced by wrong ones. Validation and test stay unchanged.
 
     Args:
         raw: Usable rows of a source.
-        params: Language, number of categories, row limit, shares and disturbances.
-        seed: Seed of the row sample, the splits and the disturbances.
+        params: Language, number of categories, row limits, shares of the splits, imbalance and
+            share of wrong labels.
+        seed: Seed of all random choices.
 
     Raises:
-        DataError: No row is of the language, fewer than two categories remain, or a split is
-            empty.
+        DataError: No row has the language, fewer than two categories remain, or a split is empty.
     """
     dropped = dict.fromkeys((*REMEDY_BY_REASON, *DROP_REASONS), 0)
     dropped.update(Counter(raw.quarantine["reason"]))
     dropped[EMPTY_ROW] = raw.empty_rows
     random = np.random.default_rng(seed)
-    # Titles are left aside until their rows are chosen.
+    # Titles are added again once their rows are selected, which saves memory.
     columns = raw.table.drop(columns="title").reset_index(drop=True).astype("category")
     table = _of_language(columns, params.language)
     dropped["other_language"] = len(columns) - len(table)
@@ -87,14 +87,14 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     splits = _without_shared_titles(splits)
     dropped["duplicate_of_other_split"] = before - _total(splits)
 
-    most = {"train": params.max_rows, **dict.fromkeys(_HELD_OUT, params.max_held_out_rows)}
+    limits = {"train": params.max_rows, **dict.fromkeys(_HELD_OUT, params.max_held_out_rows)}
     for name, split in splits.items():
-        splits[name] = _sampled(split, most[name], random)
+        splits[name] = _sampled(split, limits[name], random)
         reason = "over_max_held_out_rows" if name in _HELD_OUT else "over_max_rows"
         dropped[reason] += len(split) - len(splits[name])
 
     known = splits["train"]["category"].unique()
-    labels = _most_popular(splits["train"], params.top_categories)
+    labels = _most_frequent(splits["train"], params.top_categories)
     for name, split in splits.items():
         selected = split["category"].isin(labels)
         unknown = ~split["category"].isin(known)
@@ -121,16 +121,16 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         "balance": _balance(splits["train"]),
     }
     notices = [
-        f"{dropped[reason]} {'row' if dropped[reason] == 1 else 'rows'} left out: {words}"
-        for reason, words in DROP_REASONS.items()
+        f"{dropped[reason]} {'row' if dropped[reason] == 1 else 'rows'} dropped: {description}"
+        for reason, description in DROP_REASONS.items()
         if dropped[reason]
     ]
     if dropped["other_language"]:
         others = columns["language"].value_counts() - table["language"].value_counts()
         found = ", ".join(f"{name} {n}" for name, n in others.nlargest(5).items() if n)
         notices.append(
-            f"other languages than subset.language={params.language}: {found}; set "
-            "subset.language=null to keep all, or data.language_column=null"
+            f"languages other than subset.language={params.language}: {found}; set "
+            "subset.language=null to keep all rows, or data.language_column=null"
         )
     return Subset(splits, labels, summary, checked.problems, [*notices, *checked.notices])
 
@@ -138,12 +138,12 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
 def _of_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:
     if language is None:
         return table
-    # Rows without a language are taken to be of the one that the user asks for.
+    # Rows without a language count as rows in the wanted language.
     kept = table[table["language"].isin(["", language.lower()])]
     if kept.empty:
         found = ", ".join(f"{name} ({n})" for name, n in table["language"].value_counts().items())
         raise DataError(
-            f"no row is of language {language!r}; languages found: {found}; set subset.language"
+            f"no row is in language {language!r}; languages found: {found}; set subset.language"
         )
     return kept
 
@@ -151,7 +151,7 @@ def _of_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:
 def _splits(
     table: pd.DataFrame, params: SubsetParams, random: np.random.Generator
 ) -> dict[str, pd.DataFrame]:
-    names = ["", CORRECTIONS, *SPLITS]  # a number of a byte for each row
+    names = ["", CORRECTIONS, *SPLITS]  # one byte per row instead of a name
     column = table["split"].cat.set_categories(names).cat.codes.to_numpy(copy=True)
     shares = dict(zip(_HELD_OUT, (params.validation_share, params.test_share), strict=True))
     missing = [name for name in shares if not (column == names.index(name)).any()]
@@ -167,11 +167,11 @@ def _splits(
         numbers.to_numpy(np.int32) for numbers in (groups.cumcount(), groups.transform("size"))
     )
     taken = np.zeros(len(rest), dtype=np.int32)
-    # Of 3 rows or more, each split gets at least one, and training keeps at least one.
-    least = (size > len(missing)).astype(np.int8)
+    # If a category has at least 3 rows, each split gets at least one of them.
+    minimum = (size > len(missing)).astype(np.int8)
     for position, name in enumerate(missing, start=1):
-        most = np.maximum(size - 1 - taken - (len(missing) - position) * least, 0)
-        wanted = np.clip(np.rint(size * shares[name]), least, most).astype(np.int32)
+        maximum = np.maximum(size - 1 - taken - (len(missing) - position) * minimum, 0)
+        wanted = np.clip(np.rint(size * shares[name]), minimum, maximum).astype(np.int32)
         column[rest[(place >= taken) & (place < taken + wanted)]] = names.index(name)
         taken += wanted
     column[column == names.index(CORRECTIONS)] = train
@@ -189,17 +189,17 @@ def _without_shared_titles(splits: dict[str, pd.DataFrame]) -> dict[str, pd.Data
     return {name: kept[name] for name in SPLITS}
 
 
-def _sampled(split: pd.DataFrame, most: int, random: np.random.Generator) -> pd.DataFrame:
-    """Return a random sample of the rows in their order; most = 0: all."""
-    if not most or len(split) <= most:
+def _sampled(split: pd.DataFrame, limit: int, random: np.random.Generator) -> pd.DataFrame:
+    """Return a random sample of the rows in their order, or all rows if the limit is 0."""
+    if not limit or len(split) <= limit:
         return split
-    return split.iloc[np.sort(random.permutation(len(split))[:most])]
+    return split.iloc[np.sort(random.permutation(len(split))[:limit])]
 
 
-def _most_popular(train: pd.DataFrame, count: int) -> list[str]:
+def _most_frequent(train: pd.DataFrame, count: int) -> list[str]:
     rows = {str(name): n for name, n in train["category"].value_counts().items() if n}
-    popularity = sorted(rows.items(), key=lambda item: (-item[1], item[0]))
-    return sorted(category for category, _ in popularity[: count or None])
+    ordered = sorted(rows, key=lambda name: (-rows[name], name))
+    return sorted(ordered[: count or None])
 
 
 def _with_titles(split: pd.DataFrame, titles: pd.Series) -> pd.DataFrame:
@@ -211,7 +211,7 @@ def _with_titles(split: pd.DataFrame, titles: pd.Series) -> pd.DataFrame:
 def _thinned_to_zipf(
     train: pd.DataFrame, labels: list[str], exponent: float, random: np.random.Generator
 ) -> pd.DataFrame:
-    """Keep about n / rank ** exponent rows per class, with n of the largest, and random ranks."""
+    """Keep about n / rank ** exponent rows per class with random ranks; n is the largest class."""
     if exponent == 0.0 or train.empty:
         return train
     order = random.permutation(len(labels))
@@ -221,14 +221,14 @@ def _thinned_to_zipf(
     groups = categories.groupby(categories, observed=True)
     ranks = categories.map(rank).astype(int)
     wanted = groups.transform("size").max() / ranks**exponent
-    kept = groups.cumcount() < wanted.round().clip(lower=_LEAST_ROWS_OF_A_CLASS)
+    kept = groups.cumcount() < wanted.round().clip(lower=_MIN_ROWS_PER_CLASS)
     return train.iloc[np.sort(rows[kept])]
 
 
 def _with_flipped_labels(
     train: pd.DataFrame, labels: list[str], share: float, random: np.random.Generator
 ) -> pd.DataFrame:
-    """Replace the class of a random share of the rows by another one, all equally probable."""
+    """Replace the class of a random share of the rows with another class, chosen uniformly."""
     if share == 0.0 or len(labels) < 2:
         return train
     rows = random.permutation(len(train))[: round(share * len(train))]
@@ -243,7 +243,7 @@ def _total(splits: dict[str, pd.DataFrame]) -> int:
 
 
 def _balance(train: pd.DataFrame) -> dict[str, float]:
-    """Return the sizes of the largest, median and smallest class, and the normalised entropy."""
+    """Return the size of the largest, median and smallest class, and the normalised entropy."""
     counts = train["category"].value_counts().to_numpy()
     counts = counts[counts > 0]
     shares = counts / counts.sum()
@@ -259,12 +259,12 @@ def _stop_if_unusable(splits: dict[str, pd.DataFrame]) -> None:
     categories = splits["train"]["category"].nunique()
     if categories < 2:
         raise DataError(
-            f"{categories} category in the training rows; a classifier needs at least two: "
-            "raise subset.top_categories or bring more data"
+            f"{categories} category in the training rows, but a classifier needs at least two; "
+            "raise subset.top_categories or add more data"
         )
     for name, split in splits.items():
         if split.empty:
             raise DataError(
-                f"the {name} split has no row of the chosen categories; bring more rows of each "
-                f"category, or a source with its own {name} file"
+                f"the {name} split has no row of the selected categories; add more rows of each "
+                f"category, or a {name} file"
             )

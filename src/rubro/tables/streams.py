@@ -75,12 +75,7 @@ def empty_file(origin: Origin) -> DataError:
 
 
 class GzipStream(gzip.GzipFile):
-    """A gzip stream that raises DataError if it expands too much (a gzip bomb).
-
-    Args:
-        origin: Path and size of the file.
-        raw: Compressed bytes.
-    """
+    """A gzip stream that raises DataError if it expands too much (a gzip bomb)."""
 
     def __init__(self, origin: Origin, raw: IO[bytes]) -> None:
         super().__init__(fileobj=raw, mode="rb")
@@ -132,10 +127,6 @@ def with_sample(stream: BufferedIOBase, is_pipe: bool) -> tuple[bytes, BufferedR
 
 def open_text(origin: Origin, stream: BufferedReader | GzipStream) -> TextIOWrapper:
     """Return a byte stream as text, with lone surrogates for undecodable bytes.
-
-    Args:
-        origin: Path and encoding of the text.
-        stream: Decompressed bytes.
 
     Raises:
         DataError: The stream is empty.

@@ -1,4 +1,4 @@
-"""Files of titles in any supported format, opened once their layout is known."""
+"""Open files of titles in any supported format."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, cast
 
 from rubro.base.errors import DataError
-from rubro.tables.layouts import (
+from rubro.tables.detection import (
     BYTE_ORDER_MARKS,
     SEPARATORS,
     detect_encoding,
     detect_layout,
     find_column,
     kind_of,
-    looks_like_row,
     unreadable_format,
 )
-from rubro.tables.records import (
+from rubro.tables.readers import (
+    MAX_LINE,
     Record,
     csv_records,
     json_array_records,
@@ -31,7 +31,6 @@ from rubro.tables.records import (
     line_records,
     open_parquet,
     parquet_records,
-    problem,
 )
 from rubro.tables.streams import GzipStream, Origin, empty_file, open_text, with_sample
 
@@ -39,27 +38,18 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 _ARRAY_START = re.compile(r"\s*\[\s*[{\]]")
+_JSON_KINDS = ("json", "jsonl")
 _GZIP_START = b"\x1f\x8b"
 _PARQUET_START = b"PAR1"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the user has set about a file, and the columns that will be used.
-
-    Attributes:
-        columns: Accepted names of each column that will be used.
-        kind: Format of the file; None means detect it.
-        encoding: Python's name of the encoding; None means detect it.
-        separator: Character between fields; None means detect it.
-        is_table: Whether text is a table even if its header has none of the columns.
-    """
-
-    columns: tuple[tuple[str, ...], ...]
-    kind: str | None = None
-    encoding: str | None = None
-    separator: str | None = None
-    is_table: bool = False
+_LONG_NAME = 40
+_NUMBER = re.compile(r"\s*[-+]?\d+([.,]\d+)?\s*")
+_PROBLEMS = {
+    "not_json": "not JSON: {content}",
+    "not_an_object": "JSON, but no object: {content}",
+    "not_csv": "not CSV ({content})",
+    "not_utf8": "not {encoding} text",
+    "line_too_long": f"more than {MAX_LINE} characters in a line",
+}
 
 
 @dataclass
@@ -89,12 +79,27 @@ class TitleFile:
     parquet: ParquetFile | None = None
 
     def has_no_header(self) -> bool:
-        """Return whether the first line of a table looks like a row."""
-        return looks_like_row(self.columns or [], self.first_rows)
+        """Return whether the first line of a table looks like a row instead of column names."""
+        header = self.columns or []
+        below = [row for row in self.first_rows if len(row) == len(header)]
+        repeated = any(
+            name.strip() and any(row[place] == name for row in below)
+            for place, name in enumerate(header)
+        )
+        return repeated or any(len(name) > _LONG_NAME or _NUMBER.fullmatch(name) for name in header)
 
     def problem(self, record: Record) -> str:
-        """Describe what is wrong with a rejected row."""
-        return problem(record, len(self.columns or []), self.origin.encoding)
+        """Describe the problem of a rejected row."""
+        content = record.content
+        if record.reason == "wrong_field_count":
+            fields = "1 field" if len(content) == 1 else f"{len(content)} fields"
+            return f"{fields}, and the header has {len(self.columns or [])}"
+        if record.reason == "open_quote":
+            first, last = record.lines.start, record.lines.stop - 1
+            return f"a quote opens in line {first} and closes in line {last}, over rows in between"
+        shown = str(content[0]) if isinstance(content, list) else ascii(content)[:100]
+        text = _PROBLEMS[record.reason or ""]
+        return text.format(encoding=self.origin.encoding, content=shown)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Record]:
         """Yield each row as a dictionary of the given columns; rejected rows stay as they are.
@@ -120,7 +125,15 @@ class TitleFile:
 
 
 def open_title_file(
-    stack: ExitStack, origin: Origin, raw: BufferedReader, wanted: Wanted
+    stack: ExitStack,
+    origin: Origin,
+    raw: BufferedReader,
+    columns: Sequence[Sequence[str]],
+    *,
+    kind: str | None = None,
+    encoding: str | None = None,
+    separator: str | None = None,
+    is_table: bool = False,
 ) -> TitleFile:
     """Detect the layout of a file, and open its rows.
 
@@ -128,7 +141,11 @@ def open_title_file(
         stack: Stack that closes temporary files.
         origin: Path and size of the file.
         raw: Open file or pipe, at its start.
-        wanted: Settings of the user, and columns that will be used.
+        columns: Accepted names of each column that will be used.
+        kind: Format of the file; None means detect it.
+        encoding: Python's name of the encoding; None means detect it.
+        separator: Character between fields; None means detect it.
+        is_table: Whether text is a table even if its header has none of the columns.
 
     Raises:
         DataError: The file is empty, damaged or in a format that is not read.
@@ -140,7 +157,7 @@ def open_title_file(
         sample, stream = with_sample(unzipped, is_pipe)
     if not sample:
         raise empty_file(origin)
-    kind = wanted.kind or kind_of(origin.path)
+    given_kind, kind = kind, kind or kind_of(origin.path)
     if kind == "parquet" or (kind is None and sample.startswith(_PARQUET_START)):
         content: IO[bytes] = raw
         if is_pipe:  # parquet is read from its end
@@ -152,61 +169,56 @@ def open_title_file(
     if description := unreadable_format(origin.path, kind, sample):
         raise DataError(f"{origin.path} is {description}")
     mark = next((mark for mark in BYTE_ORDER_MARKS if sample.startswith(mark)), None)
-    if wanted.encoding is None:
+    detected_encoding = []
+    if encoding is None:
         encoding = BYTE_ORDER_MARKS[mark] if mark else detect_encoding(sample)
         origin = replace(origin, encoding=encoding)
+        detected_encoding = [] if encoding == "utf-8" else [f"{encoding} text"]
     beginning = sample.decode(origin.encoding, "replace").removeprefix("\ufeff")
-    file = _open_text_file(origin, stream, beginning, kind, wanted)
-    file.has_mark = mark is not None
-    if wanted.encoding is None and origin.encoding != "utf-8":
-        file.detected.append(f"{origin.encoding} text")
-    return file
-
-
-def _open_text_file(
-    origin: Origin, stream: BufferedReader, sample: str, kind: str | None, wanted: Wanted
-) -> TitleFile:
     text = open_text(origin, stream)
-    start = sample.lstrip()[:1]
-    if _ARRAY_START.match(sample) if kind is None else kind in ("json", "jsonl") and start == "[":
+
+    def opened(kind: str, records: Iterator[Record], detected: list[str]) -> TitleFile:
+        has_mark = mark is not None
+        detected = [*detected, *detected_encoding]
+        return TitleFile(kind, origin, records, has_mark=has_mark, detected=detected)
+
+    start = beginning.lstrip()[:1]
+    is_array = start == "[" and kind in _JSON_KINDS
+    if kind is None:  # text may also begin with "["
+        is_array = _ARRAY_START.match(beginning) is not None
+    if is_array:
         detected = [] if kind == "json" else ["a JSON array"]
-        return TitleFile("json", origin, json_array_records(origin, text), detected=detected)
-    if kind in ("json", "jsonl") or (kind is None and start == "{"):
+        return opened("json", json_array_records(origin, text), detected)
+    if kind in _JSON_KINDS or (kind is None and start == "{"):
         if kind == "json":
-            _require_json_lines(
-                origin, sample, [name for names in wanted.columns for name in names]
-            )
-        detected = [] if kind else ["jsonl"]
-        return TitleFile("jsonl", origin, json_records(text), detected=detected)
-    layout = detect_layout(sample, kind, wanted.separator, wanted.columns)
+            _require_json_lines(origin, beginning, [name for names in columns for name in names])
+        return opened("jsonl", json_records(text), [] if kind else ["jsonl"])
+
+    layout = detect_layout(beginning, kind, separator, columns)
     has_columns = layout.wanted_columns > 0
     if kind == "txt":
-        is_table = wanted.kind is None and has_columns and len(layout.rows[0]) > 1
-    else:
-        is_table = kind is not None or has_columns or wanted.is_table
+        is_table = given_kind is None and has_columns and len(layout.rows[0]) > 1
+    elif not is_table:
+        is_table = kind is not None or has_columns
     if not is_table:
         detected = [] if kind == "txt" else ["text, one title a line"]
-        return TitleFile("txt", origin, line_records(text), ["title"], detected=detected)
-
-    separator = layout.separator
-    table = "tsv" if separator == "\t" else "csv"
+        file = opened("txt", line_records(text), detected)
+        file.columns = ["title"]
+        return file
+    table = "tsv" if layout.separator == "\t" else "csv"
     detected = [] if kind in ("csv", "tsv") else [table]
-    if wanted.separator is None and separator != ("\t" if "tsv" in (kind, *detected) else ","):
+    usual = "\t" if "tsv" in (kind, *detected) else ","
+    if separator is None and layout.separator != usual:
         names = {character: name for name, character in SEPARATORS.items()}
-        detected.append(f"separated by {names.get(separator, repr(separator))}")
-    header, rows = csv_records(origin, text, separator, layout.skipped_lines)
+        detected.append(f"separated by {names.get(layout.separator, repr(layout.separator))}")
+    header, rows = csv_records(origin, text, layout.separator, layout.skipped_lines)
     stripped = [name.strip() for name in header]
-    found = (find_column(stripped, names) for names in wanted.columns)
-    used = {stripped.index(name) for name in found if name is not None}
-    return TitleFile(
-        table,
-        origin,
-        rows(used),
-        header,
-        separator,
-        detected=detected,
-        first_rows=layout.rows[1:],
+    found = (find_column(stripped, accepted) for accepted in columns)
+    file = opened(
+        table, rows({stripped.index(name) for name in found if name is not None}), detected
     )
+    file.columns, file.separator, file.first_rows = header, layout.separator, layout.rows[1:]
+    return file
 
 
 def _require_json_lines(origin: Origin, sample: str, names: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Rows and answers to csv, tsv, jsonl and parquet."""
+"""Write rows and their predictions to csv, tsv, jsonl and parquet."""
 
 from __future__ import annotations
 
@@ -15,48 +15,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from shutil import copyfileobj, copymode
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
-from rubro.tables.title_rows import Chunk, Input
+from rubro.tables.inputs import Chunk, Input
 
 if TYPE_CHECKING:
     import pyarrow
 
 _KIND = re.compile(r"\.(csv|tsv|jsonl)(\.gz)?$|\.(parquet)$", re.IGNORECASE)
-# Parquet is read fast where its row groups are large, and written in little memory where not.
+# Large row groups make parquet fast to read; small ones are written in little memory.
 _ROW_GROUP_ROWS = 2**16
 _ROW_GROUP_BYTES = 2**25
 
-Answers = Sequence[Sequence[str | float | None]]  # those of each row
-
-
-class Output(Protocol):
-    """An open output."""
-
-    def write(self, chunk: Chunk, answers: Answers) -> None:
-        """Write rows with their answers.
-
-        Args:
-            chunk: Rows of the input.
-            answers: Values of the new columns for each row.
-        """
-
-    def close(self) -> None:
-        """Write what is left."""
+Answers = Sequence[Sequence[str | float | None]]  # values of the new columns for each row
 
 
 def output_kind(path: Path) -> str:
-    """Return the kind of file that a name asks for.
+    """Return the format of an output file, such as "csv".
 
     Raises:
-        DataError: The name tells none.
+        DataError: The file's name does not imply a supported format.
     """
     match = _KIND.search(path.name)
     if match is None:
         raise DataError(
-            f"{path}: unknown kind of file; end its name with .csv, .tsv, .jsonl (each also .gz) "
-            "or .parquet, or set --format"
+            f"{path}: unknown kind of file; use a name that ends with .csv, .tsv, .jsonl (each "
+            "also .gz) or .parquet, or set --format"
         )
     return (match[1] or match[3]).lower()
 
@@ -65,18 +50,27 @@ def output_kind(path: Path) -> str:
 def open_output(
     path: Path | None, kind: str, source: Input, new_columns: dict[str, str]
 ) -> Iterator[Output]:
-    """Open a file that appears whole or not at all, or standard output.
+    """Open a file that is replaced only once it is complete, or standard output.
 
     Args:
-        path: File to write; None = standard output.
+        path: File to write; None for standard output.
         kind: "csv", "tsv", "jsonl" or "parquet".
-        source: Input of the rows; one without columns goes to jsonl alone.
-        new_columns: Arrow type of each new column, by its name.
+        source: Input of the rows. An input without columns can only be written as jsonl.
+        new_columns: Arrow type of each new column by its name.
 
     Raises:
-        DataError: The columns cannot be written as this kind of file, or path cannot be written.
+        DataError: The columns cannot be written in this format, or path cannot be written.
     """
-    _check_columns(source, kind, new_columns)
+    columns = source.columns or []
+    for name in new_columns:
+        if name in columns:
+            raise _name_conflict(source, name)
+    repeated = [name for name, count in Counter(columns).items() if count > 1]
+    if repeated and kind in ("jsonl", "parquet"):
+        raise DataError(
+            f"{source.name}: column {repeated[0]!r} is listed twice, which {kind} cannot hold; "
+            "rename one or write csv"
+        )
     with _stream(path, kind) as stream:
         output: Output
         if kind == "parquet":
@@ -91,22 +85,9 @@ def open_output(
             output.close()
 
 
-def _check_columns(source: Input, kind: str, new_columns: Iterable[str]) -> None:
-    columns = source.columns or []
-    for name in new_columns:
-        if name in columns:
-            raise _taken(source, name)
-    twice = [name for name, count in Counter(columns).items() if count > 1]
-    if twice and kind in ("jsonl", "parquet"):
-        raise DataError(
-            f"{source.name}: column {twice[0]!r} is there twice, which {kind} cannot hold; "
-            "rename one or write csv"
-        )
-
-
-def _taken(source: Input, name: str) -> DataError:
+def _name_conflict(source: Input, name: str) -> DataError:
     return DataError(
-        f"{source.name}: there is a column {name!r} already; set --prefix, for instance to "
+        f"{source.name}: the input already has a column {name!r}; set --prefix, for instance to "
         "rubro_, to give the new columns other names"
     )
 
@@ -117,7 +98,7 @@ def _stream(path: Path | None, kind: str) -> Iterator[IO[bytes]]:
         if kind != "parquet":
             yield sys.stdout.buffer
             return
-        with TemporaryFile() as file:  # a pipe cannot say how far it has been written
+        with TemporaryFile() as file:  # parquet needs a file that knows its position
             yield file
             file.seek(0)
             copyfileobj(file, sys.stdout.buffer)
@@ -133,12 +114,19 @@ def _stream(path: Path | None, kind: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def appearing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file under another name, which it keeps until it is whole."""
-    target = path.resolve()  # a link stays one
+    """Open a file for writing under a temporary name, and rename it once it is complete.
+
+    Args:
+        path: Path of the file. Links and permissions are kept; devices are written directly.
+
+    Raises:
+        DataError: The path is a folder, or its folder does not exist.
+    """
+    target = path.resolve()
     if target.is_dir():
-        raise DataError(f"{path}: a folder; name a file in it")
+        raise DataError(f"{path}: this is a folder; name a file in it")
     if not target.parent.is_dir():
-        raise DataError(f"{target.parent}: no such folder; make it first")
+        raise DataError(f"{target.parent}: no such folder; create it first")
     if target.exists() and not target.is_file():  # a device or a pipe
         with open(target, "wb") as file:
             yield file
@@ -155,7 +143,7 @@ def appearing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _rows(chunk: Chunk) -> Iterable[Sequence[Any]]:
-    """The values of each row; those that only Arrow has, as text."""
+    """Return the values of each row; values that only Arrow has become text."""
     if chunk.batch is None:
         return chunk.rows
     names, columns = chunk.batch.schema.names, chunk.batch.columns
@@ -181,7 +169,7 @@ def _python_values(name: str, column: pyarrow.Array) -> list[Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A value as csv.writer takes it: text, a number or None."""
+    """Return a value as text, a number or None for csv.writer."""
     if isinstance(value, bytes):
         return _text(value)
     return _json(value) if isinstance(value, (bool, list, dict)) else value
@@ -192,22 +180,33 @@ def _json(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """What JSON has no notation for: bytes, and times inside lists."""
+    """Return bytes, or a value inside a list that JSON does not have, as text."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
+class Output:
+    """An open output."""
+
+    def write(self, chunk: Chunk, answers: Answers) -> None:
+        """Write rows of the input with the values of the new columns."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Write the rows that have been held back."""
+
+
 class _WrittenRows(list[str]):
-    """What csv.writer writes."""
+    """List of the rows that csv.writer writes."""
 
     def write(self, row: str) -> None:
         self.append(row)
 
 
-class _CsvOutput:
+class _CsvOutput(Output):
     def __init__(self, stream: IO[bytes], kind: str, source: Input, new_columns: list[str]) -> None:
         self._stream = stream
         self._written = _WrittenRows()
-        # csv.writer quotes the line ends in its own terminator; readers stumble over a bare \r.
+        # With this terminator, csv.writer also quotes fields that contain a bare \r.
         self._writer = csv.writer(
             self._written,
             delimiter="\t" if kind == "tsv" else ";" if source.delimiter == ";" else ",",
@@ -229,11 +228,8 @@ class _CsvOutput:
         self._stream.write(text.encode())
         self._stream.flush()
 
-    def close(self) -> None:
-        pass
 
-
-class _JsonlOutput:
+class _JsonlOutput(Output):
     def __init__(self, stream: IO[bytes], source: Input, new_columns: list[str]) -> None:
         self._stream = stream
         self._source = source
@@ -248,17 +244,14 @@ class _JsonlOutput:
                 values = dict(zip(columns, row, strict=True))
             for name, value in zip(self._new_columns, answer, strict=True):
                 if name in values:
-                    raise _taken(self._source, name)
+                    raise _name_conflict(self._source, name)
                 values[name] = value
             lines.append(_json(values) + "\n")
         self._stream.write("".join(lines).encode())
         self._stream.flush()
 
-    def close(self) -> None:
-        pass
 
-
-class _ParquetOutput:
+class _ParquetOutput(Output):
     def __init__(self, stream: IO[bytes], source: Input, new_columns: dict[str, str]) -> None:
         import pyarrow
         import pyarrow.parquet
@@ -266,8 +259,8 @@ class _ParquetOutput:
         schema = source.schema
         if schema is None:
             schema = pyarrow.schema([(name, "string") for name in source.columns or []])
-        self._old, self._new = schema, pyarrow.schema(list(new_columns.items()))
-        for field in self._new:
+        self._input_schema, self._new_schema = schema, pyarrow.schema(list(new_columns.items()))
+        for field in self._new_schema:
             schema = schema.append(field)
         self._schema = schema
         self._writer = pyarrow.parquet.ParquetWriter(stream, schema)
@@ -277,15 +270,15 @@ class _ParquetOutput:
         import pyarrow
 
         batch = chunk.batch
-        arrays = _columns(chunk.rows, self._old) if batch is None else batch.columns
-        arrays = [*arrays, *_columns(answers, self._new)]
+        arrays = _arrays(chunk.rows, self._input_schema) if batch is None else batch.columns
+        arrays = [*arrays, *_arrays(answers, self._new_schema)]
         self._waiting.append(pyarrow.RecordBatch.from_arrays(arrays, schema=self._schema))
         rows = sum(batch.num_rows for batch in self._waiting)
         size = sum(batch.nbytes for batch in self._waiting)
         if rows >= _ROW_GROUP_ROWS or size >= _ROW_GROUP_BYTES:
-            self._write()
+            self._write_group()
 
-    def _write(self) -> None:
+    def _write_group(self) -> None:
         import pyarrow
 
         if self._waiting:
@@ -293,12 +286,12 @@ class _ParquetOutput:
             self._waiting.clear()
 
     def close(self) -> None:
-        self._write()
+        self._write_group()
         self._writer.close()
 
 
-def _columns(rows: Sequence[Sequence[Any]], schema: pyarrow.Schema) -> list[pyarrow.Array]:
-    """Rows as one array a column; in a column of text, other values as JSON."""
+def _arrays(rows: Sequence[Sequence[Any]], schema: pyarrow.Schema) -> list[pyarrow.Array]:
+    """Return one array per column; in text columns, other values become JSON."""
     import pyarrow
 
     columns: Iterable[Sequence[Any]] = zip(*rows, strict=True) if rows else [()] * len(schema)

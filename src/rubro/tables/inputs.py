@@ -17,11 +17,11 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
-from rubro.tables.layouts import find_column
-from rubro.tables.records import Record, parquet_errors_reported
+from rubro.tables.cells import text_of
+from rubro.tables.detection import find_column
+from rubro.tables.readers import Record, parquet_errors_reported
 from rubro.tables.streams import Origin, is_unicode, read_errors_reported, without_surrogates
-from rubro.tables.title_files import TitleFile, Wanted, open_title_file
-from rubro.tables.values import text_of
+from rubro.tables.title_files import TitleFile, open_title_file
 
 if TYPE_CHECKING:
     import pyarrow
@@ -152,9 +152,17 @@ def open_input(argument: str, how: Reading) -> Iterator[Input]:
         size = status.st_size if stat.S_ISREG(status.st_mode) else None
         origin = Origin(name, size, how.encoding or "utf-8", "--encoding")
         names = (how.model_column, *TITLE_NAMES) if how.column is None else (how.column,)
-        wanted = Wanted((names,), how.kind, how.encoding, how.separator, how.column is not None)
         with read_errors_reported(origin):
-            file = open_title_file(stack, origin, cast(BufferedReader, raw), wanted)
+            file = open_title_file(
+                stack,
+                origin,
+                cast(BufferedReader, raw),
+                [names],
+                kind=how.kind,
+                encoding=how.encoding,
+                separator=how.separator,
+                is_table=how.column is not None,
+            )
             opened = _input(file, how)
         if opened.total is None and size is not None:
             opened.total, opened.done = size, raw.tell

@@ -1,4 +1,4 @@
-"""Files record by record: what training and prediction share."""
+"""Readers that the pipeline and the commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
-from rubro.tables.records import MAX_LINE, Record, csv_records, json_records, line_records
+from rubro.tables.readers import MAX_LINE, Record, csv_records, json_records, line_records
 from rubro.tables.streams import (
     GzipStream,
     Origin,
@@ -33,7 +33,7 @@ def text(content: str | bytes, encoding: str = "utf-8") -> io.TextIOWrapper:
     return open_text(origin(encoding), io.BufferedReader(io.BytesIO(content)))
 
 
-def test_lines_keep_their_numbers_and_lose_their_ends() -> None:
+def test_lines_have_numbers_and_no_line_ends() -> None:
     records = list(line_records(text("a\r\n\n b \nlast")))
     assert records == [
         Record(range(n, n + 1), [content], None)
@@ -41,13 +41,13 @@ def test_lines_keep_their_numbers_and_lose_their_ends() -> None:
     ]
 
 
-def test_a_line_that_is_not_utf_8_and_one_that_is_too_long_have_a_reason() -> None:
+def test_undecodable_and_too_long_lines_have_a_reason() -> None:
     content = b"caf\xe9\n" + b"a" * (2 * MAX_LINE) + b"\nb\n"
     reasons = [record.reason for record in line_records(text(content))]
     assert reasons == ["not_utf8", "line_too_long", None]
 
 
-def test_objects_come_with_the_numbers_of_their_lines() -> None:
+def test_objects_have_line_numbers() -> None:
     records = list(json_records(text('\n{"a": 1}\nno\n[]\n')))
     assert [(record.lines.start, record.reason) for record in records] == [
         (2, None),
@@ -57,36 +57,28 @@ def test_objects_come_with_the_numbers_of_their_lines() -> None:
     assert records[0].content == {"a": 1}
 
 
-def test_a_row_of_too_many_fields_keeps_them() -> None:
-    header, rows = csv_records(origin(), text(' a ,b\n1,2\n1,2,3\n"x"y,2\n'), ",")
+def test_a_bad_row_of_csv_does_not_affect_other_rows() -> None:
+    header, rows = csv_records(origin(), text(' a ,b\n1,2\n1,2,3\n"x"y,2\n3,4\n'), ",")
     assert header == [" a ", "b"]
-    assert [(row.content, row.reason) for row in rows(())][:2] == [
-        (["1", "2"], None),
-        (["1", "2", "3"], "wrong_field_count"),
-    ]
+    found = [(row.lines.start, row.reason) for row in rows(())]
+    assert found == [(2, None), (3, "wrong_field_count"), (4, "not_csv"), (5, None)]
+    _, rows = csv_records(origin(), text("a,b\n1,2,3\n"), ",")
+    assert [row.content for row in rows(())] == [["1", "2", "3"]]
 
 
-def test_a_row_that_is_no_csv_costs_itself_alone() -> None:
-    _, rows = csv_records(origin(), text('a,b\n"x"y,2\n3,4\n'), ",")
-    assert [(row.lines, row.reason) for row in rows(())] == [
-        (range(2, 3), "not_csv"),
-        (range(3, 4), None),
-    ]
-
-
-def test_an_empty_stream_is_one_message() -> None:
+def test_an_empty_stream_is_an_error() -> None:
     with pytest.raises(DataError, match=r"x\.csv: the file is empty"):
         text("")
 
 
-def test_the_messages_name_the_setting_of_the_reader() -> None:
+def test_an_encoding_error_names_the_setting() -> None:
     message = r"x\.csv: not utf-16 text \(.*\); set --encoding"
     with pytest.raises(DataError, match=message), read_errors_reported(origin("utf-16")):
         list(line_records(text(b"\xff\xfea", "utf-16")))
 
 
 @pytest.mark.parametrize("damage", [lambda zipped: zipped[:-9], lambda zipped: b"\x1f\x8bno gzip"])
-def test_a_damaged_gzip_stream_is_one_message(damage: object) -> None:
+def test_a_damaged_gzip_stream_is_an_error(damage: object) -> None:
     assert callable(damage)
     zipped = damage(gzip.compress(b"a\n" * 1000))
     message = r"x\.csv: (the gzip stream ends early|not a valid gzip)"
@@ -94,7 +86,7 @@ def test_a_damaged_gzip_stream_is_one_message(damage: object) -> None:
         list(line_records(open_text(origin(), GzipStream(origin(), io.BytesIO(zipped)))))
 
 
-def test_only_what_has_a_size_can_be_a_bomb() -> None:
+def test_only_a_file_with_a_size_can_be_a_gzip_bomb() -> None:
     zipped = gzip.compress(b"a" * 2**20 * 300, compresslevel=1)
     for size, refused in ((len(zipped), True), (None, False)):
         stream = GzipStream(origin(size=size), io.BytesIO(zipped))
@@ -119,9 +111,8 @@ def test_lone_surrogates_are_found_and_replaced(content: str) -> None:
         assert len(without_surrogates(content)) == len(content)
 
 
-def test_reading_records_needs_no_pandas() -> None:
-    program = "import sys, rubro.tables.records; print('pandas' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+def test_reading_text_files_needs_no_pandas_and_no_pyarrow() -> None:
+    program = (
+        "import sys, rubro.tables.writers; assert not {'pandas', 'pyarrow'} & set(sys.modules)"
     )
-    assert done.stdout == "False\n"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,4 +1,4 @@
-"""Values of cells as text."""
+"""Cell values as text."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 
 def text_of(value: Any) -> str | None:
-    """Return the text of a cell, the same for a number in any kind of file.
+    """Return the text of a cell, so that a number has the same text in every file format.
 
     Args:
-        value: Value of a cell of JSON, parquet or csv.
+        value: Value of a cell in JSON, parquet or csv.
 
     Returns:
-        Text as csv would have it; None for null and NaN.
+        Text as csv would contain it; None for null and NaN.
 
     Raises:
         TypeError: The value is a list, an object or bytes.
@@ -33,5 +33,5 @@ def text_of(value: Any) -> str | None:
 
 
 def category_name(text: str) -> str:
-    """Return a category in one Unicode form (NFC), with single blanks and none around it."""
+    """Return a category name in NFC with white space collapsed and stripped."""
     return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())

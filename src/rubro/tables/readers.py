@@ -30,13 +30,6 @@ _ARRAY_CHARACTERS = 2**16
 # A larger parquet file with more rows than bytes repeats the same values over and over.
 _ALWAYS_ALLOWED_ROWS = 2**24
 _BLANKS = re.compile("[ \t\r\n]*")
-_PROBLEMS = {
-    "not_json": "not JSON: {content}",
-    "not_an_object": "JSON, but no object: {content}",
-    "not_csv": "not CSV ({content})",
-    "not_utf8": "not {encoding} text",
-    "line_too_long": f"more than {MAX_LINE} characters in a line",
-}
 
 
 class Record(NamedTuple):
@@ -54,27 +47,8 @@ class Record(NamedTuple):
     reason: str | None
 
 
-def problem(record: Record, columns: int, encoding: str) -> str:
-    """Describe what is wrong with a rejected row.
-
-    Args:
-        record: Record with a reason.
-        columns: Number of fields in the header.
-        encoding: Name of the encoding that the text was read in.
-    """
-    content = record.content
-    if record.reason == "wrong_field_count":
-        fields = "1 field" if len(content) == 1 else f"{len(content)} fields"
-        return f"{fields}, and the header has {columns}"
-    if record.reason == "open_quote":
-        first, last = record.lines.start, record.lines.stop - 1
-        return f"a quote opens in line {first} and closes in line {last}, over rows in between"
-    shown = str(content[0]) if isinstance(content, list) else ascii(content)[:100]
-    return _PROBLEMS[record.reason or ""].format(encoding=encoding, content=shown)
-
-
 class _Lines:
-    """Lines of a text; a line that is too long is replaced by an empty one.
+    """Iterator over the lines of a text; a line that is too long becomes an empty one.
 
     Attributes:
         number: Number of the last line that was read, from 1; 0 before the first line.
@@ -136,11 +110,7 @@ def _numbered_lines(text: TextIOWrapper) -> Iterator[tuple[range, str, str | Non
 
 
 def line_records(text: TextIOWrapper) -> Iterator[Record]:
-    """Yield each line, including blank ones, as a row of one field.
-
-    Args:
-        text: Text from open_text.
-    """
+    """Yield each line, including blank ones, as a row of one field."""
     for lines, line, reason in _numbered_lines(text):
         line = line.removesuffix("\n").removesuffix("\r")
         if reason is None and not is_unicode(line):
@@ -149,11 +119,7 @@ def line_records(text: TextIOWrapper) -> Iterator[Record]:
 
 
 def json_records(text: TextIOWrapper) -> Iterator[Record]:
-    """Yield the JSON object of each line; blank lines are skipped.
-
-    Args:
-        text: Text from open_text.
-    """
+    """Yield the JSON object of each line; blank lines are skipped."""
     for lines, line, reason in _numbered_lines(text):
         if reason is not None:
             yield Record(lines, line, reason)
@@ -178,10 +144,6 @@ def _object_record(lines: range, value: Any, text: str) -> Record:
 
 def json_array_records(origin: Origin, text: TextIOWrapper) -> Iterator[Record]:
     """Yield the objects of one JSON array without holding the whole array in memory.
-
-    Args:
-        origin: Path and encoding of the text.
-        text: Text from open_text whose first visible character is "[".
 
     Raises:
         DataError: The array is damaged, or one of its values is too long.
@@ -271,7 +233,7 @@ def csv_records(
             raise empty_file(origin)
         raise DataError(f"{origin.path}:{first}: no header: the line is blank")
 
-    # Rows need no fields for delimiters at the end of the header.
+    # Rows may omit the fields of unnamed columns at the end of the header.
     required = max((place for place, name in enumerate(header, 1) if name.strip()), default=1)
 
     def next_fields() -> list[str]:
@@ -382,10 +344,6 @@ def parquet_errors_reported(origin: Origin) -> Iterator[None]:
 
 def open_parquet(origin: Origin, raw: IO[bytes]) -> ParquetFile:
     """Open a parquet file.
-
-    Args:
-        origin: Path and size of the file.
-        raw: Open file.
 
     Raises:
         DataError: The file is not parquet, or has far more rows than its size can hold.

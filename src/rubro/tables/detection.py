@@ -22,37 +22,30 @@ _HIGH_BYTES = re.compile(b"[\x80-\xff]+")
 # Signs that occur in Western European titles in cp1252; letters are checked separately.
 _WESTERN_SIGNS = "€…‘’“”•–—™\xa0¡©ª«®°²³´·º»¼½¾¿×"  # noqa: RUF001
 _MIN_WESTERN_SHARE = 0.9
-_LONG_NAME = 40
-_NUMBER = re.compile(r"\s*[-+]?\d+([.,]\d+)?\s*")
 
 _UNPACK = "Unpack it first."
 _CONVERT = "Convert it to CSV, JSON Lines or parquet."
-# Formats that are recognised but not read: what they are, what to do, suffixes and first bytes.
+# Formats that are recognised but not read: name, remedy, file suffixes and first bytes.
 _UNREADABLE_FORMATS = (
-    (
-        "a spreadsheet",
-        "Save it as CSV (UTF-8).",
-        ("xlsx", "xlsm", "xlsb", "xls", "ods"),
-        b"\xd0\xcf\x11\xe0",
-    ),
-    ("a zip archive", _UNPACK, ("zip",), None),
-    ("a tar archive", _UNPACK, ("tar", "tgz"), None),
-    ("a rar archive", _UNPACK, ("rar",), b"Rar!\x1a"),
-    ("a 7z archive", _UNPACK, ("7z",), b"7z\xbc\xaf"),
-    ("compressed with bzip2", _UNPACK, ("bz2",), b"BZh"),
-    ("compressed with xz", _UNPACK, ("xz",), b"\xfd7zXZ"),
-    ("compressed with zstd", _UNPACK, ("zst",), b"\x28\xb5\x2f\xfd"),
-    ("an Arrow or Feather file", _CONVERT, ("feather", "arrow"), b"ARROW1"),
-    ("an ORC file", _CONVERT, ("orc",), None),
-    ("a pickle", _CONVERT, ("pkl", "pickle"), None),
-    ("an XML file", _CONVERT, ("xml",), None),
-    ("a web page", _CONVERT, ("html",), None),
-    ("a database", "Export its titles as CSV.", ("sqlite", "db"), b"SQLite format 3"),
+    ("a spreadsheet", "Save it as CSV (UTF-8).", "xlsx xlsm xlsb xls ods", b"\xd0\xcf\x11\xe0"),
+    ("a zip archive", _UNPACK, "zip", None),
+    ("a tar archive", _UNPACK, "tar tgz", None),
+    ("a rar archive", _UNPACK, "rar", b"Rar!\x1a"),
+    ("a 7z archive", _UNPACK, "7z", b"7z\xbc\xaf"),
+    ("compressed with bzip2", _UNPACK, "bz2", b"BZh"),
+    ("compressed with xz", _UNPACK, "xz", b"\xfd7zXZ"),
+    ("compressed with zstd", _UNPACK, "zst", b"\x28\xb5\x2f\xfd"),
+    ("an Arrow or Feather file", _CONVERT, "feather arrow", b"ARROW1"),
+    ("an ORC file", _CONVERT, "orc", None),
+    ("a pickle", _CONVERT, "pkl pickle", None),
+    ("an XML file", _CONVERT, "xml", None),
+    ("a web page", _CONVERT, "html", None),
+    ("a database", "Export its titles as CSV.", "sqlite db", b"SQLite format 3"),
 )
 _DESCRIPTIONS = {
     suffix: f"{format_name}, which rubro does not read. {remedy}"
     for format_name, remedy, suffixes, _ in _UNREADABLE_FORMATS
-    for suffix in suffixes
+    for suffix in suffixes.split()
 }
 _WEB_PAGE_STARTS = (b"<html", b"<!doctype html", b"<table")
 
@@ -72,7 +65,7 @@ def unreadable_by_name(path: Path) -> str | None:
 
 
 def unreadable_format(path: Path, kind: str | None, sample: bytes) -> str | None:
-    """Describe a format that is not read, if a file is in one; the content outranks the name.
+    """Describe the format of a file if it is not read; the content has priority over the name.
 
     Args:
         path: Path of the file.
@@ -91,7 +84,7 @@ def unreadable_format(path: Path, kind: str | None, sample: bytes) -> str | None
         is_spreadsheet = b"[Content_Types].xml" in sample[:2000]
         return _DESCRIPTIONS["xlsx" if is_spreadsheet else "zip"]
     by_content = (
-        _DESCRIPTIONS[suffixes[0]]
+        _DESCRIPTIONS[suffixes.split()[0]]
         for _, _, suffixes, first_bytes in _UNREADABLE_FORMATS
         if first_bytes is not None and sample.startswith(first_bytes)
     )
@@ -119,28 +112,10 @@ def _plain(name: str) -> str:
     return normalise(re.sub("[_-]", " ", name))
 
 
-def looks_like_row(header: Sequence[str], first_rows: Iterable[Sequence[str]]) -> bool:
-    """Return whether the first line of a table looks like a row instead of column names.
-
-    Args:
-        header: Fields of the first line.
-        first_rows: Some of the rows below it.
-    """
-    below = [row for row in first_rows if len(row) == len(header)]
-    repeated = any(
-        name.strip() and any(row[place] == name for row in below)
-        for place, name in enumerate(header)
-    )
-    return repeated or any(len(name) > _LONG_NAME or _NUMBER.fullmatch(name) for name in header)
-
-
 def detect_encoding(sample: bytes) -> str:
     """Return cp1252 if the text is certainly in it, otherwise utf-8.
 
     A file in another encoding is read as utf-8, and its undecodable rows are reported.
-
-    Args:
-        sample: First bytes of a text without a byte order mark.
     """
     try:
         codecs.getincrementaldecoder("utf-8")().decode(sample)

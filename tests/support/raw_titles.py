@@ -1,0 +1,60 @@
+"""Reading raw title files in tests."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from rubro.data.sources import RawTitles, read_titles
+
+Read = Callable[..., RawTitles]
+
+
+@pytest.fixture
+def read(make_params: Callable[..., Any]) -> Read:
+    """Return a function that reads a source, with changed data parameters."""
+
+    def run(path: Path, language: str | None = None, **data: Any) -> RawTitles:
+        overrides = {"data.path": str(path), "data.max_quarantined_share": 1.0}
+        overrides |= {f"data.{key}": value for key, value in data.items()}
+        return read_titles(make_params(overrides).data, language)
+
+    return run
+
+
+def rows(raw: RawTitles) -> list[tuple[str, str]]:
+    """Return the titles and categories that were read."""
+    return list(zip(raw.table["title"], raw.table["category"], strict=True))
+
+
+def reasons(raw: RawTitles) -> list[tuple[int, str]]:
+    """Return the lines and reasons of the quarantine."""
+    return list(zip(raw.quarantine["line"], raw.quarantine["reason"], strict=True))
+
+
+def jsonl(*records: object) -> str:
+    """Return one line of JSON per record."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def write_frame(table: pd.DataFrame, path: Path) -> None:
+    """Write a table in the format that the file's name implies."""
+    if ".parquet" in path.name:
+        table.to_parquet(path)
+    elif ".json" in path.name or ".ndjson" in path.name:
+        lines = ".jsonl" in path.name or ".ndjson" in path.name
+        table.to_json(path, orient="records", lines=lines, force_ascii=False)
+    else:
+        table.to_csv(path, index=False, sep="\t" if ".tsv" in path.name else ",")
+
+
+def write_text(path: Path, text: str, encoding: str = "utf-8") -> None:
+    """Write text with its line ends unchanged, compressed if the file's name ends with .gz."""
+    content = text.encode(encoding)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
