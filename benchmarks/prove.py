@@ -32,7 +32,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from rubro.base.console import console, say
-from rubro.base.params_file import flat
+from rubro.base.params_file import flat, with_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = tuple(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
@@ -58,15 +58,9 @@ class Copy:
         self.folder = folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-        file = folder / "params.yaml"
-        params = YAML().load(file)
-        for key, value in settings.items():
-            *sections, name = key.split(".")
-            section = params
-            for step in sections:
-                section = section[step]
-            section[name] = value
-        YAML().dump(params, file)
+        given = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+        params = with_settings(folder / "params.yaml", given)
+        YAML().dump(params.model_dump(), folder / "params.yaml")
 
     def start(
         self, *options: str, threads: int | None = None, path: str = ""
