@@ -4,18 +4,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# A machine without an NVIDIA driver gets PyTorch's CPU wheels where that index can be reached;
-# the package index's own Linux wheel brings several GB of CUDA.
+# Without an NVIDIA driver, install PyTorch's CPU wheel if its index can be reached. The wheel on PyPI
+# for Linux depends on several GB of CUDA.
 TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu --retries 0)
 
 TORCH := $(shell sed -n 's/^\# \(torch==.*\)/\1/p' requirements.lock)
 
 .PHONY: help
-help: ## List the commands
+help: ## List all commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: .venv/.done ## Make .venv with the locked versions (other targets do it when needed)
+setup: .venv/.done ## Create .venv with the locked versions (other targets run this if needed)
 
 .venv/.done: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
@@ -26,39 +26,39 @@ setup: .venv/.done ## Make .venv with the locked versions (other targets do it w
 	touch $@
 
 .PHONY: repro
-repro: setup ## Run the pipeline: what changed since the last run, and what depends on it
+repro: setup ## Run the stages that changed since the last run, and the stages that depend on them
 	rubro check
 	dvc repro
 	@rubro fresh --exit-zero
 
-# A file's tests stay in one process, where they share what they made, and start in the files' order:
-# the file with the most tests, which pytest-xdist would start first, is not the longest.
+# The tests of a file run in one process because they share fixtures. Files start in their order: by
+# default, pytest-xdist starts with the file of the most tests, which is not the slowest one.
 PYTEST := pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test
-test: setup ## Tests of the first tier, a few minutes
+test: setup ## Run the fast tests (a few minutes)
 	$(PYTEST) -m "not slow and not gpu"
 
 .PHONY: test-slow
-test-slow: setup ## Tests of the second tier, many minutes; those that need a GPU are skipped without one
+test-slow: setup ## Run the slow tests (many minutes); GPU tests are skipped without a GPU
 	$(PYTEST) -m "slow or gpu"
 
 .PHONY: check
-check: setup ## Formatting, lint and types
+check: setup ## Check formatting, lint and types
 	ruff format --check
 	ruff check
 	mypy
 
 .PHONY: original
-original: setup ## The 2021 project's settings, as an experiment beside the default
+original: setup ## Run the settings of the 2021 project as an experiment
 	dvc exp run --force --name original $$(rubro overrides presets/original.yaml)
 	dvc exp show --only-changed --no-pager
 
-# Hours on all the real titles; what has run is not run again. Another DATA, another ladder.
+# This takes hours on all real titles. Experiments that have already run on the same DATA are skipped.
 SETTINGS := --set data.path=$(DATA) --set subset.top_categories=0
 .PHONY: ladder
-ladder: setup ## What each default setting brings, and peers, on DATA=path: the tables of docs/results.md
-	@test -n "$(DATA)" || { echo "error: which titles? make ladder DATA=path/to/titles" >&2; exit 2; }
+ladder: setup ## Measure each default setting and the peers on DATA=path, for docs/results.md (hours)
+	@test -n "$(DATA)" || { echo "error: DATA is not set. Run: make ladder DATA=path/to/titles" >&2; exit 2; }
 	python benchmarks/ladder.py $(SETTINGS) --out benchmarks/results/ladder.json
 	python benchmarks/peers.py $(SETTINGS) --out benchmarks/results/peers.json
 	python benchmarks/peers.py $(SETTINGS) --set subset.flipped_label_share=0.2 \
@@ -69,56 +69,56 @@ ladder: setup ## What each default setting brings, and peers, on DATA=path: the 
 
 SEEDS := 5
 .PHONY: noise
-noise: setup ## Measure the noise of seeds, from which `rubro gate` takes tolerances: SEEDS=5 runs
+noise: setup ## Measure how metrics vary with the seed, for the tolerances of `rubro gate` (SEEDS=5 runs)
 	python benchmarks/noise.py --seeds $(SEEDS) --out benchmarks/results/noise.json
 
 .PHONY: gate
-gate: setup ## Fail where metrics got worse than the noise of seeds explains
+gate: setup ## Fail if metrics got worse than the variation between seeds explains
 	rubro gate $(REV)
 
 ROWS := 10000,100000,1000000
 .PHONY: bench
-bench: setup ## Time, memory and accuracy of ROWS=10000,... titles, beside peers; half an hour
+bench: setup ## Measure time, memory and accuracy on ROWS=10000,... titles, with peers (half an hour)
 	python benchmarks/scale.py run --rows $(ROWS) $(if $(PECOS),--pecos $(PECOS))
 	python benchmarks/scale.py picture
 	python benchmarks/tables.py
 
 MODELS := models
 .PHONY: bench-predict
-bench-predict: setup ## Speed of prediction on one core, of MODELS=models on DATA=data/subset; minutes
+bench-predict: setup ## Measure prediction on one core, of MODELS=models on DATA=data/subset (minutes)
 	python benchmarks/predict.py --models $(MODELS) $(if $(DATA),--data $(DATA)) \
 	  --out benchmarks/results/predict.json
 
 .PHONY: bench-step
-bench-step: setup ## Time of a step of each network where `dvc repro embed` has run, beside its floor
+bench-step: setup ## Measure a training step of each network; run `dvc repro embed` first
 	python benchmarks/step.py mlp
 	python benchmarks/step.py cnn
 
 .PHONY: prove
-prove: setup ## Prove repeatability: reruns, threads, kills and damaged inputs, counted; an hour
+prove: setup ## Prove repeatability with reruns, threads, kills and damaged inputs (an hour)
 	python benchmarks/prove.py
 
 .PHONY: prove-short
-prove-short: setup ## The same on presets/tiny.yaml, some minutes
+prove-short: setup ## The same proof on presets/tiny.yaml (a few minutes)
 	python benchmarks/prove.py --short
 
 .PHONY: prove-cpus
-prove-cpus: setup ## Prove that other CPUs, emulated by QEMU, give the same bytes; half an hour
+prove-cpus: setup ## Prove that other CPUs, emulated by QEMU, give the same bytes (half an hour)
 	python benchmarks/prove_cpus.py
 
 .PHONY: plots
-plots: setup ## The report of the last run, a web page, and its charts as svg and png; no network
+plots: setup ## Write the report of the last run as a web page, and its charts as SVG and PNG
 	rubro report --images report_charts
 
 .PHONY: sample
-sample: setup ## Write data/sample again (synthetic titles)
+sample: setup ## Write the synthetic titles of data/sample again
 	rubro sample data/sample
 
-# One version of each package for every Python: newer ones of these three leave out 3.11 or 3.14.
-# torch brings its own CUDA packages where its wheel is not the CPU one: they are not listed.
+# Each package has one version for all Pythons; newer versions of these three do not support 3.11 or
+# 3.14. The CUDA packages of torch are not listed because its CPU wheel does not need them.
 ONE_VERSION := networkx<3.6 numpy<2.5 scipy<1.18
 .PHONY: lock
-lock: setup ## Renew requirements.lock with the newest versions (torch stays)
+lock: setup ## Update requirements.lock to the newest versions, except torch
 	pip install --quiet uv
 	(grep '^\#' requirements.lock; \
 	  uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
@@ -129,5 +129,5 @@ lock: setup ## Renew requirements.lock with the newest versions (torch stays)
 	mv requirements.lock.new requirements.lock
 
 .PHONY: clean
-clean: ## Remove outputs of the pipeline; the DVC cache stays
+clean: ## Remove the outputs of the pipeline but keep the DVC cache
 	rm -rf data/subset data/features data/vocabulary models metrics/curves metrics/evaluation dvc_plots report.html report_charts

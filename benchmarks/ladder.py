@@ -1,7 +1,7 @@
-"""Run the ladder: rows of settings, most of them one change of the default.
+"""Run the ladder: each row changes a few settings of params.yaml.
 
-Each row of benchmarks/ladder.yaml runs as a DVC experiment in a copy of the repository, once per
-seed. Experiments of earlier calls are not repeated. Metrics go into a JSON file.
+Each row of benchmarks/ladder.yaml runs as a DVC experiment in a copy of the repository, once per seed.
+Experiments that have already run on this commit are skipped. Metrics are written to a JSON file.
 
     python benchmarks/ladder.py --set data.path=data/sample --out benchmarks/results/ladder.json
 """
@@ -25,16 +25,16 @@ from rubro.base.params_file import load_overrides, with_settings
 from rubro.experiments.compare import mean_and_deviation
 from rubro.experiments.git import git
 
-# Models, and the file of metrics that each one's stage writes.
+# The metrics file of each model, without suffix.
 MODELS = {"ensemble": "ensemble", "mlp": "train_mlp", "cnn": "train_cnn", "svm": "train_svm"}
-RUN_FROM = ("src", "stages", "dvc.yaml", "params.yaml", "data")
+INPUTS = ("src", "stages", "dvc.yaml", "params.yaml", "data")
 FIGURES = ("balanced_accuracy", "accuracy", "top5_accuracy", "ece")
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
 
 def settings_of(row: dict[str, Any], common: list[str]) -> list[str]:
-    """Return KEY=VALUE of a row: its preset, then the common settings, then its own changes."""
+    """Return the settings of a row, KEY=VALUE: its preset, common settings and its own changes."""
     preset = row.get("preset")
     settings = load_overrides(Path(preset), Path("params.yaml")) if preset else {}
     settings |= dict(setting.split("=", 1) for setting in common)
@@ -43,30 +43,36 @@ def settings_of(row: dict[str, Any], common: list[str]) -> list[str]:
 
 
 def run(name: str, settings: list[str]) -> dict[str, Any]:
-    """Run an experiment, unless one with the same settings and code exists on this commit.
+    """Run an experiment unless the same one exists on this commit, and return its metrics.
 
     Args:
-        name: Start of the name of the experiment.
+        name: Start of the experiment's name.
         settings: All settings, KEY=VALUE.
 
     Returns:
-        Metrics in Git, by file name without suffix.
+        Metrics that Git tracks, by file name without suffix.
 
     Raises:
-        TrainingError: A stage failed, or a commit was made meanwhile.
+        TrainingError: A stage failed, or a commit was made during the run.
     """
-    head, uncommitted = git("rev-parse", "HEAD"), git("diff", "HEAD", "--", *RUN_FROM)
+    head, uncommitted = git("rev-parse", "HEAD"), git("diff", "HEAD", "--", *INPUTS)
     digest = hashlib.sha256("\n".join([*settings, uncommitted]).encode()).hexdigest()[:8]
     experiment = f"ladder-{name}-{digest}"
-    if not _ref_of(experiment, head):
+    ref = _ref_of(experiment, head)
+    if not ref:
         overrides = [argument for setting in settings for argument in ("-S", setting)]
         say(f"{experiment}: {' '.join(overrides)}")
         command = ["dvc", "exp", "run", "--temp", "--name", experiment, *overrides]
         if subprocess.run(command, check=False).returncode:
-            raise TrainingError(f"{experiment} failed; put it right and run the same command again")
-    ref = _ref_of(experiment, head)
+            raise TrainingError(
+                f"Experiment {experiment} failed. Fix the error above and run the same command again."
+            )
+        ref = _ref_of(experiment, head)
     if not ref:
-        raise TrainingError(f"{experiment} is of another commit: one was made while it ran")
+        raise TrainingError(
+            f"Experiment {experiment} belongs to another commit because a commit was made while it "
+            "was running. Run the same command again."
+        )
     files = git("ls-tree", "--name-only", ref, "metrics/").split()
     return {
         Path(file).stem: json.loads(git("show", f"{ref}:{file}"))
@@ -76,37 +82,34 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
 
 
 def summary_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return mean and standard deviation over seeds of each figure, by split and model.
+    """Summarise the metrics of several seeds.
 
     Args:
-        runs: Metrics from run for each seed.
+        runs: Metrics of each seed, from run.
 
     Returns:
-        Values for JSON; deviation is null for a single seed, and megabytes is the mean size of each
-        model folder.
+        Mean, standard deviation and values of each figure, by split and model; and the mean size of
+        each model folder in megabytes. The deviation of a single seed is None.
     """
-    return {
-        **{
-            split: {
-                model: {
-                    figure: mean_and_deviation(
-                        [run["evaluate"][split][model][figure] for run in runs]
-                    )
-                    for figure in FIGURES
-                }
-                for model in MODELS
+    summary: dict[str, Any] = {
+        split: {
+            model: {
+                figure: mean_and_deviation([run["evaluate"][split][model][figure] for run in runs])
+                for figure in FIGURES
             }
-            for split in ("validation", "test")
-        },
-        "megabytes": {
-            model: round(statistics.mean(run[file]["model_megabytes"] for run in runs), 1)
-            for model, file in MODELS.items()
-        },
+            for model in MODELS
+        }
+        for split in ("validation", "test")
     }
+    summary["megabytes"] = {
+        model: round(statistics.mean(run[file]["model_megabytes"] for run in runs), 1)
+        for model, file in MODELS.items()
+    }
+    return summary
 
 
 def _from_anywhere(setting: str) -> str:
-    """Return a setting with an absolute data.path where this is outside the repository."""
+    """Return a setting with an absolute data.path if the path is outside the repository."""
     key, _, value = setting.partition("=")
     path = Path(value).resolve()
     if key == "data.path" and not path.is_relative_to(Path.cwd()):
@@ -115,40 +118,46 @@ def _from_anywhere(setting: str) -> str:
 
 
 def _ref_of(experiment: str, head: str) -> str:
+    """Return the Git reference of an experiment on a commit, or "" if there is none."""
     refs = git("for-each-ref", "--format=%(refname)", f"refs/exps/{head[:2]}/{head[2:]}")
     return next((ref for ref in refs.split() if ref.endswith(f"/{experiment}")), "")
 
 
 @app.command(help=__doc__)
 def main(
-    out: Annotated[Path, typer.Option(help="The JSON file; rows that do not run stay in it.")],
+    out: Annotated[Path, typer.Option(help="JSON file to update; it keeps rows that do not run.")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="In params.yaml's place, in every row."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Setting of params.yaml for every row."),
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Some rows.")] = None,
-    ladder: Annotated[Path, typer.Option(help="The rows.")] = Path("benchmarks/ladder.yaml"),
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="ROW", help="Row to run; default: all rows.")
+    ] = None,
+    ladder: Annotated[Path, typer.Option(help="YAML file of rows.")] = Path(
+        "benchmarks/ladder.yaml"
+    ),
 ) -> None:
     with reported_errors():
         common = [_from_anywhere(setting) for setting in settings or []]
         with_settings("params.yaml", common)
         if not ladder.exists():
-            raise ParamsError(f"{ladder}: no such file")
+            raise ParamsError(f"{ladder}: no such file; give an existing file with --ladder")
         plan = YAML(typ="safe").load(ladder)
         rows = {row["name"]: row for table in plan["tables"].values() for row in table}
         if unknown := sorted(set(only or []) - set(rows)):
-            raise ParamsError(f"--only {unknown[0]}: no such row; known: {', '.join(rows)}")
-        for row in rows.values():  # a mistake in the last row shows before the first has run
+            raise ParamsError(f"--only {unknown[0]}: no such row; known rows: {', '.join(rows)}")
+        for row in rows.values():  # report a wrong setting before the first experiment runs
             with_settings("params.yaml", settings_of(row, common))
         done = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else {}
-        for name, row in rows.items():
-            if only and name not in only:
-                continue
+        for name in only or rows:
+            row = rows[name]
             seeds = row.get("seeds", plan["seeds"])
             runs = [run(name, [*settings_of(row, common), f"seed={seed}"]) for seed in seeds]
             done[name] = {"set": row.get("set", {}), "seeds": seeds, **summary_of(runs)}
-            shown = {name: done[name] for name in rows if name in done}
-            write_json(out, {"seeds": plan["seeds"], "rows": shown})
+            write_json(
+                out,
+                {"seeds": plan["seeds"], "rows": {key: done[key] for key in rows if key in done}},
+            )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Train and measure other classifiers on the same splits with the same metrics.
+"""Train other classifiers on the same splits and measure them with the same metrics.
 
-Vectorisers and fastText get the tokens of this project, joined by spaces, and all training rows with
-the same weight. Of the settings of each peer, the one with the best balanced accuracy on validation
-is chosen; only the chosen one is measured on test titles.
+All peers get the tokens of this project and every training row with the same weight. Of the settings of
+a peer, the one with the best balanced accuracy on validation is measured on test titles.
 
     python benchmarks/peers.py --set data.path=data/sample --out benchmarks/results/peers.json
 """
@@ -44,7 +43,7 @@ _LABEL = "__label__"
 
 @dataclass
 class FastText:
-    """Supervised fastText with fit and predict, by its maintained fork floret."""
+    """Supervised fastText, as implemented by its maintained fork floret."""
 
     setting: Setting
     seed: int
@@ -58,7 +57,7 @@ class FastText:
             rows = zip(targets, titles, strict=True)
             text = "".join(f"{_LABEL}{target} {title}\n" for target, title in rows)
             file.write_text(text, encoding="utf-8")
-            # More threads never give the same model twice. The seed is a C++ int.
+            # Several threads would give another model in each run. The seed is a C++ int.
             fixed = {"thread": 1, "seed": self.seed % 2**31, "wordNgrams": 2, "loss": "softmax"}
             self._model = floret.train_supervised(str(file), verbose=0, **fixed, **self.setting)
 
@@ -74,13 +73,13 @@ class FastText:
 
 @dataclass(frozen=True)
 class Peer:
-    """A classifier to compare with.
+    """A classifier of another library.
 
     Attributes:
         name: Name in tables.
         vectoriser: Function that returns an unfitted vectoriser.
-        classifier: Function of all parameters and a setting that returns an untrained classifier.
-        grid: Settings to choose from.
+        classifier: Function from all parameters and a setting to an untrained classifier.
+        grid: Candidate settings.
     """
 
     name: str
@@ -98,7 +97,7 @@ def _words(longest: int = 1) -> TfidfVectorizer:
 
 
 def words_and_characters() -> FeatureUnion:
-    """Return a TF-IDF vectoriser of words and pairs of words, and of three to five characters."""
+    """Return a TF-IDF vectoriser of words, word pairs and character n-grams of length 3 to 5."""
     characters = _tfidf(analyzer="char_wb", ngram_range=(3, 5))
     return FeatureUnion([("words", _words(2)), ("characters", characters)])
 
@@ -109,10 +108,6 @@ def _svc(params: Params, setting: Setting) -> LinearSVC:
 
 def _sgd(params: Params, setting: Setting) -> SGDClassifier:
     return SGDClassifier(**setting, random_state=params.seed, n_jobs=os.cpu_count())
-
-
-def _fasttext(params: Params, setting: Setting) -> FastText:
-    return FastText(setting, params.seed)
 
 
 PEERS = {
@@ -138,8 +133,8 @@ PEERS = {
     ),
     "fasttext": Peer(
         "fastText supervised",
-        FunctionTransformer,  # leaves titles as they are
-        _fasttext,
+        FunctionTransformer,  # returns its input
+        lambda params, setting: FastText(setting, params.seed),
         [
             {"epoch": 25, "lr": 0.5, "minn": 0, "maxn": 0},
             {"epoch": 25, "lr": 0.5, "minn": 3, "maxn": 5},
@@ -149,8 +144,42 @@ PEERS = {
 }
 
 
-def _judge(key: str, splits: Splits, params: Params) -> dict[str, Any]:
-    peer = PEERS[key]
+@dataclass(frozen=True)
+class Chosen:
+    """The best of the classifiers trained with the settings of a peer.
+
+    Attributes:
+        setting: Setting of the classifier.
+        vectoriser: Fitted vectoriser.
+        classifier: Trained classifier.
+        seconds: Time to fit the vectoriser and the classifier.
+        validation: Scores on validation titles.
+        tried: Validation score of each setting.
+    """
+
+    setting: Setting
+    vectoriser: Any
+    classifier: Any
+    seconds: float
+    validation: dict[str, float]
+    tried: list[dict[str, Any]]
+
+    def predict(self, titles: list[str]) -> np.ndarray:
+        """Return the class index of each title (tokens joined by spaces)."""
+        predicted: np.ndarray = self.classifier.predict(self.vectoriser.transform(titles))
+        return predicted
+
+
+def choose(key: str, peer: Peer, grid: list[Setting], splits: Splits, params: Params) -> Chosen:
+    """Train a peer with each setting and return the best classifier on validation titles.
+
+    Args:
+        key: Key of the peer, for messages.
+        peer: Peer to train.
+        grid: Candidate settings.
+        splits: Titles (tokens joined by spaces) and class indices by split.
+        params: All parameters.
+    """
     titles, targets = splits["train"]
     started = perf_counter()
     vectoriser = peer.vectoriser()
@@ -158,45 +187,33 @@ def _judge(key: str, splits: Splits, params: Params) -> dict[str, Any]:
     vectorised = perf_counter() - started
     validation = vectoriser.transform(splits["validation"][0])
     tried: list[dict[str, Any]] = []
-    best = -1.0
-    for setting in peer.grid:
+    best: Chosen | None = None
+    for setting in grid:
         started = perf_counter()
         classifier = peer.classifier(params, setting)
         classifier.fit(train, targets)
         seconds = vectorised + perf_counter() - started
-        scores = _scores(splits["validation"][1], classifier.predict(validation))
+        scores = scores_of(splits["validation"][1], classifier.predict(validation))
         score = scores["balanced_accuracy"]
         tried.append({"setting": setting, "validation_balanced_accuracy": score})
         shown = ", ".join(f"{name} {value}" for name, value in setting.items())
         say(f"{key}: {shown}: validation balanced accuracy {score:.4f}, {seconds:.1f} s")
-        if score > best:
-            best, model = score, classifier
-            chosen = {"validation": scores, "setting": setting, "fit_seconds": round(seconds, 1)}
-    predictions = model.predict(vectoriser.transform(splits["test"][0]))
-    test = _scores(splits["test"][1], predictions)
-    return {"name": peer.name, **chosen, "test": test, "tried": tried}
+        if best is None or score > best.validation["balanced_accuracy"]:
+            best = Chosen(setting, vectoriser, classifier, seconds, scores, tried)
+    assert best is not None
+    return best
 
 
-def _scores(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+def scores_of(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """Return balanced accuracy and accuracy, rounded."""
     return {
         "balanced_accuracy": round(balanced_accuracy(targets, predictions), 6),
         "accuracy": round(accuracy(targets, predictions), 6),
     }
 
 
-def compare(params: Params, keys: list[str]) -> dict[str, Any]:
-    """Train, choose and measure peers.
-
-    Args:
-        params: Parameters of the data and the subset, and the seed.
-        keys: Keys of PEERS.
-
-    Returns:
-        Values for JSON: settings, rows, classes and peers.
-
-    Raises:
-        DataError: The data cannot be used; see read_titles and make_subset.
-    """
+def _compare(params: Params, keys: list[str]) -> dict[str, Any]:
+    """Return the content of the JSON file: settings, rows, classes and peers."""
     raw = read_titles(params.data, params.subset.language)
     subset = make_subset(raw, params.subset, params.seed)
     for notice in raw.notices:
@@ -207,39 +224,49 @@ def compare(params: Params, keys: list[str]) -> dict[str, Any]:
         table = subset.splits[name]
         titles = [" ".join(tokenise(title)) for title in table["title"]]
         splits[name] = titles, table["category"].map(class_of).to_numpy(np.int64)
+    peers = {}
+    for key in keys:
+        chosen = choose(key, PEERS[key], PEERS[key].grid, splits, params)
+        titles, targets = splits["test"]
+        peers[key] = {
+            "name": PEERS[key].name,
+            "validation": chosen.validation,
+            "setting": chosen.setting,
+            "fit_seconds": round(chosen.seconds, 1),
+            "test": scores_of(targets, chosen.predict(titles)),
+            "tried": chosen.tried,
+        }
     settings = params.model_dump(include={"seed", "data", "subset"})
     settings["data"]["path"] = Path(params.data.path).name
-    return {
-        "settings": settings,
-        "rows": subset.summary["rows"],
-        "classes": len(subset.labels),
-        "peers": {key: _judge(key, splits, params) for key in keys},
-    }
+    rows = subset.summary["rows"]
+    return {"settings": settings, "rows": rows, "classes": len(subset.labels), "peers": peers}
 
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
 
-@app.command()
+@app.command(help=__doc__)
 def main(
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replaces a value of params.yaml."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Setting that replaces params.yaml's."),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="PEER", help=f"One of {', '.join(PEERS)}.")
+        list[str] | None,
+        typer.Option(metavar="PEER", help=f"Peer to train: {', '.join(PEERS)}; default: all."),
     ] = None,
 ) -> None:
-    """Train the peers, choose a setting of each on validation, and write test scores as JSON."""
     with reported_errors():
         params = with_settings("params.yaml", settings or [])
         if unknown := sorted(set(only or []) - set(PEERS)):
-            raise ParamsError(f"--only {unknown[0]}: no such peer; known: {', '.join(PEERS)}")
+            raise ParamsError(f"--only {unknown[0]}: no such peer; known peers: {', '.join(PEERS)}")
         keys = [key for key in PEERS if not only or key in only]
         if "fasttext" in keys and find_spec("floret") is None:
-            raise ParamsError("fasttext needs floret: `pip install floret`, or use --only")
-        write_json(out, compare(params, keys))
+            raise ParamsError(
+                "The peer fasttext needs floret: `pip install floret`, or choose other peers with --only"
+            )
+        write_json(out, _compare(params, keys))
 
 
 if __name__ == "__main__":

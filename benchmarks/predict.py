@@ -1,7 +1,7 @@
-"""Measure prediction on one core: titles per second, time per title, start and size.
+"""Measure prediction on one core: titles per second, latency, start-up time and size.
 
-Each model predicts the test titles of data/subset from raw text, all at once and one at a time; so
-does fastText, trained on the training titles, whose tokens are made like those of the models.
+Each model predicts the raw test titles of data/subset, all at once and one at a time. fastText, trained
+on the training titles with the same tokens, does the same if it is installed.
 
     python benchmarks/predict.py --out benchmarks/results/predict.json
 """
@@ -55,16 +55,16 @@ def _median(values: Iterable[float]) -> float:
 
 
 def speed(predict: Predict, titles: Sequence[str], repeats: int) -> dict[str, float]:
-    """Measure predictions of titles.
+    """Measure how fast titles are predicted.
 
     Args:
-        predict: Function from titles to predictions, not called before.
+        predict: Function from titles to predictions that has not been called before.
         titles: Raw titles.
-        repeats: Number of passes in a batch after the first.
+        repeats: Number of timed passes after the first.
 
     Returns:
-        Titles per second of the first pass and of those after it; then, one title at a time, titles
-        per second, median and 99th percentile of milliseconds.
+        Titles per second of the first pass and of later passes, all titles at once. With one title
+        at a time, titles per second, and median and 99th percentile of the latency in milliseconds.
     """
     first, *passes = (seconds_of(partial(predict, titles)) for _ in range(1 + repeats))
     singles = np.array([seconds_of(partial(predict, [title])) for title in titles])
@@ -77,14 +77,8 @@ def speed(predict: Predict, titles: Sequence[str], repeats: int) -> dict[str, fl
     }
 
 
-def measured_model(folder: Path, titles: Sequence[str], repeats: int) -> dict[str, float]:
-    """Measure a model folder: its size, its loading, its predictions, and `rubro predict`.
-
-    Args:
-        folder: Model folder.
-        titles: Raw titles.
-        repeats: Number of times each thing is done.
-    """
+def _measured_model(folder: Path, titles: Sequence[str], repeats: int) -> dict[str, float]:
+    """Measure the size, loading and predictions of a model folder, and a `rubro predict`."""
     size = sum(file.stat().st_size for file in folder.iterdir())
     loads = [seconds_of(lambda: Classifier.load(folder)) for _ in range(repeats)]
     figures = speed(Classifier.load(folder).predict, titles, repeats)
@@ -98,11 +92,7 @@ def measured_model(folder: Path, titles: Sequence[str], repeats: int) -> dict[st
 
 
 def _command(*arguments: str) -> float:
-    """Return the seconds of a whole `rubro` process.
-
-    Raises:
-        DataError: It failed.
-    """
+    """Return the seconds that a `rubro` process takes."""
     started = perf_counter()
     done = subprocess.run(
         [Path(sys.executable).with_name("rubro"), *arguments],
@@ -113,35 +103,29 @@ def _command(*arguments: str) -> float:
         check=False,
     )
     if done.returncode:
-        raise DataError(f"rubro {' '.join(arguments)} failed: {done.stderr.strip()}")
+        raise DataError(f"`rubro {' '.join(arguments)}` failed: {done.stderr.strip()}")
     return perf_counter() - started
 
 
-def measured_fasttext(subset: Path, titles: Sequence[str], repeats: int) -> dict[str, float]:
-    """Train fastText on the training titles and measure its predictions.
-
-    Args:
-        subset: Folder of the subset stage.
-        titles: Raw titles.
-        repeats: Number of passes in a batch after the first.
-    """
+def _measured_fasttext(subset: Path, titles: Sequence[str], repeats: int) -> dict[str, float]:
+    """Train fastText with n-grams on the training titles of a folder and measure its predictions."""
     train, labels = load_split(subset, "train"), load_labels(subset)
     targets = train["category"].map({name: index for index, name in enumerate(labels)})
-    with_ngrams = next(setting for setting in PEERS["fasttext"].grid if setting["maxn"])
-    say(f"training fastText on {len(train)} titles: {with_ngrams}")
-    peer = FastText(with_ngrams, seed=1)
+    setting = next(setting for setting in PEERS["fasttext"].grid if setting["maxn"])
+    say(f"training fastText on {len(train)} titles: {setting}")
+    peer = FastText(setting, seed=1)
     peer.fit(train["tokens"].to_list(), targets.to_numpy())
     return speed(
-        lambda some: peer.predict([" ".join(tokenise(title)) for title in some]), titles, repeats
+        lambda raw: peer.predict([" ".join(tokenise(title)) for title in raw]), titles, repeats
     )
 
 
-def shown(results: dict[str, dict[str, float]]) -> Table:
-    """Return figures as a table, a row for each figure."""
+def _table(results: dict[str, dict[str, float]]) -> Table:
+    """Return a table with a row for each figure."""
     table = Table("", *results)
     for figure in next(iter(results.values())):
         name = figure.replace("_per_second", " / s").replace("_", " ")
-        cells = (f"{of[figure]:,.6g}" if figure in of else "-" for of in results.values())
+        cells = (f"{each[figure]:,.6g}" if figure in each else "-" for each in results.values())
         table.add_row(name, *cells)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -153,35 +137,41 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
 @app.command(help=__doc__)
 def main(
-    models: Annotated[Path, typer.Option(help="Folder of the model folders.")] = Path("models"),
-    data: Annotated[Path, typer.Option(help="Folder of the subset stage.")] = Path("data/subset"),
+    models: Annotated[Path, typer.Option(help="Folder that contains the model folders.")] = Path(
+        "models"
+    ),
+    data: Annotated[Path, typer.Option(help="Folder written by the subset stage.")] = Path(
+        "data/subset"
+    ),
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Number of times behind a median.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of measurements for a median.")] = 5,
 ) -> None:
     with reported_errors(), threadpool_limits(limits=1):
         names = [name for name in MODELS if (models / name).is_dir()]
         if not names:
-            raise ParamsError(f"--models {models}: no model folder; `dvc repro` makes them")
+            raise ParamsError(f"--models {models}: no model folder found; `dvc repro` creates them")
         titles = load_split(data, "test")["title"].to_list()
         results = {}
         for name in names:
             say(f"measuring {models / name} on {len(titles)} titles")
-            results[name] = measured_model(models / name, titles, repeats)
+            results[name] = _measured_model(models / name, titles, repeats)
         if find_spec("floret"):
-            results["fasttext"] = measured_fasttext(data, titles, repeats)
+            results["fasttext"] = _measured_fasttext(data, titles, repeats)
         else:
-            say("fastText is left out: `pip install floret`")
+            say("fastText is skipped because floret is not installed: `pip install floret`")
         help_seconds = _median(_command("--help") for _ in range(repeats))
-        console().print(shown(results))
+        console().print(_table(results))
         say(f"rubro --help: {help_seconds} s")
         if out:
-            machine = {
+            content = {
+                "titles": len(titles),
                 "machine": platform.machine(),
                 "python": platform.python_version(),
                 "numpy": np.__version__,
+                "help_seconds": help_seconds,
+                "results": results,
             }
-            content = {"titles": len(titles), **machine, "help_seconds": help_seconds}
-            write_json(out, {**content, "results": results})
+            write_json(out, content)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Prove that the pipeline gives the same bytes on other x86-64 CPUs, emulated by QEMU.
 
-`dvc repro` on presets/tiny.yaml, in copies of the last commit: once on this machine and once as each
-CPU model, every stage under qemu-x86_64. Exits with 1 where a hash of dvc.lock differs. QEMU does not
+`dvc repro` with presets/tiny.yaml runs in copies of the last commit: once on this machine and once on each
+CPU model, with every stage under qemu-x86_64. Exits with 1 if a hash in dvc.lock differs. QEMU does not
 emulate AVX-512, which the stages do not use.
 
     python benchmarks/prove_cpus.py
@@ -30,16 +30,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 
 def emulated(folder: Path, qemu: str, cpu: str) -> str:
-    """Write a `python` that runs on an emulated CPU.
-
-    Args:
-        folder: Folder to create for it.
-        qemu: Path of qemu-x86_64.
-        cpu: Model in QEMU's list.
-
-    Returns:
-        Path of the folder.
-    """
+    """Create a folder with a `python` that runs on an emulated CPU, and return its path."""
     folder.mkdir(parents=True)
     python = folder / "python"
     command = shlex.join([qemu, "-cpu", cpu, sys.executable])
@@ -54,14 +45,14 @@ def main(
         list[str] | None,
         typer.Option(
             "--cpu",
-            help=f"Model in the list of `qemu-x86_64 -cpu help`. Default: {', '.join(CPUS)}.",
+            help=f"CPU model from `qemu-x86_64 -cpu help`; default: {', '.join(CPUS)}.",
         ),
     ] = None,
 ) -> None:
     cpus = cpus or [*CPUS]
     qemu = shutil.which("qemu-x86_64")
     if qemu is None:
-        say("error: qemu-x86_64 is not there; Debian and Ubuntu have it in qemu-user")
+        say("error: qemu-x86_64 not found; install it, for example the package qemu-user of Debian")
         raise typer.Exit(EXIT_BAD_INPUT)
     tiny = tiny_settings()
     with TemporaryDirectory() as temporary:

@@ -1,8 +1,8 @@
-"""Measure the pipeline and its peers on more and more titles: time, memory, accuracy, size, rate.
+"""Measure the pipeline and its peers on increasing numbers of titles: time, memory, accuracy, size, rate.
 
-Titles are those of `rubro sample`, or your own. Each stage and each peer runs in a process of its own;
-all take the same splits. The time of a peer counts from the tables of `subset` to the fitted model, that
-of the pipeline through all stages after `subset`. What takes longer than --limit is ended and marked.
+Titles come from `rubro sample` or from your own file. Each stage and each peer runs in its own process, on
+the same splits. The time of a peer is from the tables of `subset` to a trained model; the time of the
+pipeline is the sum of all later stages. A process that takes longer than --limit is stopped and marked.
 
     python benchmarks/scale.py run --rows 10000,100000,1000000
     python benchmarks/scale.py run --data path/to/titles --name "real titles" --set subset.top_categories=0
@@ -20,7 +20,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,26 +33,25 @@ from prove import STAGES
 from ruamel.yaml import YAML
 
 import xr_linear
-from peers import PEERS
+from peers import PEERS, choose, scores_of
 from rubro.base.console import reported_errors, say
 from rubro.base.files import read_json, replacing, write_json
 from rubro.base.parallel import cores
 from rubro.base.params_file import with_settings
 from rubro.data.splits import SPLITS, load_labels, load_split
-from rubro.evaluation.metrics import balanced_accuracy
 from rubro.features.titles import labels_of
 from rubro.sample import write_catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "scale.json"
 PICTURE = ROOT / "docs" / "scale.svg"
-# With more training titles, a peer takes the setting that was the best with fewer synthetic ones.
-_MOST_TO_CHOOSE = 100_000
-_RATED = 10_000
-_POLL = 0.05  # seconds
+# With more training titles, a peer uses the setting that was best with fewer synthetic titles.
+_MAX_TITLES_TO_CHOOSE = 100_000
+_RATED = 10_000  # titles whose prediction is timed
+_POLL_SECONDS = 0.05
 ALL_PEERS = PEERS | {"xr_linear": xr_linear.PEER}
 KEYS = ("fasttext", "word_char_sgd", "word_char_svc", "xr_linear")
-# Many titles need fewer passes than those of peers.py.
+# Many titles need fewer passes than the grid of peers.py has.
 GRIDS = {
     "fasttext": [
         {"epoch": 5, "lr": 0.5, "minn": 0, "maxn": 0},
@@ -63,64 +61,61 @@ GRIDS = {
 }
 
 
-@dataclass
-class Measured:
-    """What a process took.
+def measured(command: list[str], folder: Path, limit: float) -> dict[str, Any]:
+    """Run a command in a folder and measure it.
 
-    Attributes:
-        seconds: Time from start to end; None = it was ended, for it took too long.
-        megabytes: Most memory that it held.
+    Args:
+        command: Program and its arguments.
+        folder: Working folder; its src is imported, and log.txt gets the output.
+        limit: Seconds after which the process is killed.
+
+    Returns:
+        Seconds from start to end, None if the process was killed; and its peak memory in megabytes.
     """
-
-    seconds: float | None
-    megabytes: int
-
-
-def measured(command: list[str], folder: Path, limit: float) -> Measured:
-    """Run a command in a folder and measure it; it is ended after limit seconds."""
     code = os.pathsep.join(filter(None, [str(folder / "src"), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": code}
     started = perf_counter()
     megabytes, over = 0, False
     with open(folder / "log.txt", "ab") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=folder, env=os.environ | {"PYTHONPATH": code}, stdout=log, stderr=log
+        )
     while process.poll() is None:
-        # getrusage counts the memory of this process too, from before the command was loaded.
+        # getrusage would include the memory of this process before it was replaced by the command.
         with suppress(OSError):
             status = Path(f"/proc/{process.pid}/status").read_text()
-            if most := re.search(r"VmHWM:\s+(\d+) kB", status):
-                megabytes = int(most[1]) // 2**10
+            if peak := re.search(r"VmHWM:\s+(\d+) kB", status):
+                megabytes = int(peak[1]) // 2**10
         if perf_counter() - started > limit:
             process.kill()
             over = True
-        sleep(_POLL)
+        sleep(_POLL_SECONDS)
     if process.returncode and not over:
         sys.exit(f"{command}:\n{(folder / 'log.txt').read_text(errors='replace')[-3000:]}")
-    return Measured(None if over else round(perf_counter() - started, 1), megabytes)
+    seconds = None if over else round(perf_counter() - started, 1)
+    return {"seconds": seconds, "megabytes": megabytes}
 
 
 def machine() -> dict[str, Any]:
-    """Return the rates of this machine: products of float32 matrices, and copies of memory."""
+    """Return the speed of this machine: float32 matrix products and memory copies."""
     random = np.random.default_rng(0)
     matrix = random.standard_normal((1000, 1000), dtype=np.float32)
-    words = np.ones(2**26, dtype=np.float32)  # zeros would not be in memory before they are written
+    words = np.ones(2**26, dtype=np.float32)  # zeros would not be allocated until written
     copy = np.empty_like(words)
 
     def best(work: Callable[[], object]) -> float:
         return min(seconds_of(work) for _ in range(7))
 
+    copied = 2 * words.nbytes / best(lambda: np.copyto(copy, words))
     return {
         "architecture": platform.machine(),
         "cores": cores(),
         "matmul_gflops": round(2 * 1000**3 / best(lambda: matrix @ matrix) / 1e9),
-        "copy_gigabytes_per_second": round(
-            2 * words.nbytes / best(lambda: np.copyto(copy, words)) / 1e9, 1
-        ),
+        "copy_gigabytes_per_second": round(copied / 1e9, 1),
     }
 
 
 def project(folder: Path, data: Path, settings: list[str]) -> None:
-    """Make a copy of the pipeline that reads the data."""
+    """Copy the pipeline to a folder, with params that read the data."""
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data").mkdir()
@@ -130,49 +125,38 @@ def project(folder: Path, data: Path, settings: list[str]) -> None:
 
 
 def pipeline(folder: Path, limit: float) -> dict[str, Any]:
-    """Run every stage and return what each took, and the outcome."""
+    """Run every stage; return the measurements of each stage and the outcome of the ensemble."""
     stages = {}
     for stage in STAGES:
-        took = measured([sys.executable, f"stages/{stage}.py"], folder, limit)
-        stages[stage] = vars(took)
-        say(f"  {stage}: {took.seconds} s, {took.megabytes} MB")
-        if took.seconds is None:
+        stages[stage] = measured([sys.executable, f"stages/{stage}.py"], folder, limit)
+        say(f"  {stage}: {stages[stage]['seconds']} s, {stages[stage]['megabytes']} MB")
+        if stages[stage]["seconds"] is None:
             return {"name": "rubro", "stages": stages, "seconds_over": limit, "megabytes": 0}
-    scores = read_json(folder / "metrics" / "evaluate.json", dict[str, Any])["test"]
-    outcome = read_json(folder / "metrics" / "ensemble.json", dict[str, Any])
-    return {
-        "name": "rubro",
-        "stages": stages,
-        "seconds": round(sum(stages[stage]["seconds"] for stage in STAGES[1:]), 1),
-        "megabytes": max(stages[stage]["megabytes"] for stage in STAGES[1:]),
-        "balanced_accuracy": scores["ensemble"]["balanced_accuracy"],
-        "model_megabytes": outcome["model_megabytes"],
-        "titles_per_second": _rate_of_model(folder),
-    }
+    needed = [stages[stage] for stage in STAGES[1:]]
+    return {"name": "rubro", "stages": stages, **_outcome(folder, needed, "ensemble", "ensemble")}
 
 
-def svm_alone(folder: Path, stages: dict[str, Any]) -> dict[str, Any]:
-    """Return the outcome of the stages that the SVM needs, `dvc repro train_svm`."""
+def svm_only(folder: Path, stages: dict[str, Any]) -> dict[str, Any]:
+    """Return the outcome of the stages that `dvc repro train_svm` runs after subset."""
     needed = [stages[name] for name in ("featurize", "train_svm")]
-    scores = read_json(folder / "metrics" / "evaluate.json", dict[str, Any])["test"]
-    outcome = read_json(folder / "metrics" / "train_svm.json", dict[str, Any])
-    return {
-        "name": "rubro, only the SVM",
-        "seconds": round(sum(stage["seconds"] for stage in needed), 1),
-        "megabytes": max(stage["megabytes"] for stage in needed),
-        "balanced_accuracy": scores["svm"]["balanced_accuracy"],
-        "model_megabytes": outcome["model_megabytes"],
-        "titles_per_second": _rate_of_model(folder, "svm"),
-    }
+    return {"name": "rubro, only the SVM", **_outcome(folder, needed, "svm", "train_svm")}
 
 
-def _rate_of_model(folder: Path, name: str = "ensemble") -> int:
+def _outcome(folder: Path, stages: list[Any], model: str, metrics: str) -> dict[str, Any]:
     from rubro.prediction.classifier import Classifier
 
+    scores = read_json(folder / "metrics" / "evaluate.json", dict[str, Any])["test"]
+    written = read_json(folder / "metrics" / f"{metrics}.json", dict[str, Any])
     titles = load_split(folder / "data" / "subset", "test", ("title",))["title"].tolist()[:_RATED]
-    classifier = Classifier.load(folder / "models" / name)
+    classifier = Classifier.load(folder / "models" / model)
     classifier.predict(titles[:100])
-    return round(len(titles) / seconds_of(lambda: classifier.predict(titles)))
+    return {
+        "seconds": round(sum(stage["seconds"] for stage in stages), 1),
+        "megabytes": max(stage["megabytes"] for stage in stages),
+        "balanced_accuracy": scores[model]["balanced_accuracy"],
+        "model_megabytes": written["model_megabytes"],
+        "titles_per_second": round(len(titles) / seconds_of(lambda: classifier.predict(titles))),
+    }
 
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
@@ -181,27 +165,29 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 @app.command()
 def run(
     rows: Annotated[
-        str, typer.Option(help="Numbers of synthetic titles.")
+        str, typer.Option(help="Numbers of synthetic titles, separated by commas.")
     ] = "10000,100000,1000000",
-    data: Annotated[Path | None, typer.Option(help="Your titles instead, as data.path.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Your own titles instead, as in data.path.")
+    ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of your titles in the tables; that of the file.")
+        str | None, typer.Option(help="Name of your titles in tables; default: the file's name.")
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replaces a value of params.yaml."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Setting that replaces params.yaml's."),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help=f"pipeline, {', '.join(KEYS)}; all by default."),
+        typer.Option(metavar="NAME", help=f"pipeline, {', '.join(KEYS)}; default: all."),
     ] = None,
-    limit: Annotated[float, typer.Option(help="Seconds of a process.")] = 1800.0,
+    limit: Annotated[float, typer.Option(help="Time limit of a process, in seconds.")] = 1800.0,
     pecos: Annotated[
         Path | None,
-        typer.Option(help="Python of an environment with libpecos, see benchmarks/xr_linear.py."),
+        typer.Option(help="Python with libpecos, see benchmarks/xr_linear.py."),
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="JSON file; what it has of other sizes stays.")
+        Path, typer.Option(help="JSON file to update; it keeps the results of other sizes.")
     ] = RESULTS,
 ) -> None:
     """Measure the pipeline and the peers."""
@@ -220,16 +206,18 @@ def run(
             ours = pipeline(folder, limit)
             entry["pipeline"] = ours
             if "seconds" in ours:
-                entry["svm"] = svm_alone(folder, ours["stages"])
+                entry["svm"] = svm_only(folder, ours["stages"])
             write_json(out, found)
             for key in KEYS:
                 if (only and key not in only) or ours["stages"]["subset"]["seconds"] is None:
                     continue
                 if key == "fasttext" and find_spec("floret") is None:
-                    say(f"{size}: fasttext left out: it needs `pip install floret`")
+                    say(
+                        f"{size}: fasttext is skipped because floret is not installed: `pip install floret`"
+                    )
                     continue
                 if key == "xr_linear" and pecos is None:
-                    say(f"{size}: xr_linear left out: it needs --pecos")
+                    say(f"{size}: xr_linear is skipped; choose a Python with libpecos by --pecos")
                     continue
                 python = str(pecos.absolute()) if pecos and key == "xr_linear" else sys.executable
                 entry["peers"][key] = _peer(python, folder, key, found, limit)
@@ -240,20 +228,22 @@ def run(
 def _peer(
     python: str, folder: Path, key: str, found: dict[str, Any], limit: float
 ) -> dict[str, Any]:
+    """Run a peer in its own process; return its measurements."""
     command = [python, str(Path(__file__).resolve()), "peer", key]
     known = [
         size["peers"][key]["setting"]
         for name, size in found["sizes"].items()
-        if name.isdecimal() and int(name) <= _MOST_TO_CHOOSE
+        if name.isdecimal() and int(name) <= _MAX_TITLES_TO_CHOOSE
         if "setting" in size["peers"].get(key, {})
     ]
     train = len(load_split(folder / "data" / "subset", "train", ("category",)))
-    if train > _MOST_TO_CHOOSE and known:
+    if train > _MAX_TITLES_TO_CHOOSE and known:
         command += ["--setting", str(_grid(key).index(known[-1]))]
     took = measured(command, folder, limit)
-    if took.seconds is None:
-        return {"name": ALL_PEERS[key].name, "seconds_over": limit, "megabytes": took.megabytes}
-    return read_json(folder / f"{key}.json", dict[str, Any]) | {"megabytes": took.megabytes}
+    memory = {"megabytes": took["megabytes"]}
+    if took["seconds"] is None:
+        return {"name": ALL_PEERS[key].name, "seconds_over": limit, **memory}
+    return read_json(folder / f"{key}.json", dict[str, Any]) | memory
 
 
 def _grid(key: str) -> list[dict[str, Any]]:
@@ -262,8 +252,7 @@ def _grid(key: str) -> list[dict[str, Any]]:
 
 @app.command(hidden=True)
 def peer(key: str, setting: int = -1) -> None:
-    """Fit a peer to data/subset of this folder and write KEY.json."""
-    chosen = ALL_PEERS[key]
+    """Train a peer on data/subset of the current folder and write KEY.json."""
     params = with_settings("params.yaml", [])
     subset = Path("data/subset")
     classes = load_labels(subset)
@@ -273,37 +262,24 @@ def peer(key: str, setting: int = -1) -> None:
         table = load_split(subset, name, ("tokens", "category", "label_quality"))
         targets = labels_of(table["category"], table["label_quality"], classes).targets
         splits[name] = table["tokens"].tolist(), targets
-    vectoriser = chosen.vectoriser()
-    train = vectoriser.fit_transform(splits["train"][0])
-    prepared = perf_counter() - started
-    best: tuple[float, Any] = (-1.0, None)
-    grid = _grid(key)
-    for option in grid if setting < 0 else [grid[setting]]:
-        started = perf_counter()
-        classifier = chosen.classifier(params, option)
-        classifier.fit(train, splits["train"][1])
-        seconds = prepared + perf_counter() - started
-        predicted = classifier.predict(vectoriser.transform(splits["validation"][0]))
-        score = balanced_accuracy(splits["validation"][1], predicted)
-        if score > best[0]:
-            best = score, (option, classifier, seconds)
-    option, classifier, seconds = best[1]
+    read = perf_counter() - started
+    grid = _grid(key) if setting < 0 else [_grid(key)[setting]]
+    chosen = choose(key, ALL_PEERS[key], grid, splits, params)
     titles, targets = splits["test"]
-    predicted = classifier.predict(vectoriser.transform(titles))
     rated = titles[:_RATED]
-    rate = len(rated) / seconds_of(lambda: classifier.predict(vectoriser.transform(rated)))
     result = {
-        "name": chosen.name,
-        "setting": option,
-        "seconds": round(seconds, 1),
-        "balanced_accuracy": round(balanced_accuracy(targets, predicted), 6),
-        "model_megabytes": round(_size(vectoriser, classifier) / 1e6, 1),
-        "titles_per_second": round(rate),
+        "name": ALL_PEERS[key].name,
+        "setting": chosen.setting,
+        "seconds": round(read + chosen.seconds, 1),
+        "balanced_accuracy": scores_of(targets, chosen.predict(titles))["balanced_accuracy"],
+        "model_megabytes": round(_size(chosen.vectoriser, chosen.classifier) / 1e6, 1),
+        "titles_per_second": round(len(rated) / seconds_of(lambda: chosen.predict(rated))),
     }
     write_json(Path(f"{key}.json"), result)
 
 
 def _size(vectoriser: Any, classifier: Any) -> int:
+    """Return the bytes of a stored model."""
     if not hasattr(classifier, "save"):
         return len(pickle.dumps((vectoriser, classifier)))
     with TemporaryDirectory() as folder:
@@ -314,10 +290,10 @@ def _size(vectoriser: Any, classifier: Any) -> int:
 
 @app.command()
 def picture(
-    results: Annotated[Path, typer.Option(help="JSON file of `run`.")] = RESULTS,
+    results: Annotated[Path, typer.Option(help="JSON file written by `run`.")] = RESULTS,
     out: Annotated[Path, typer.Option(help="SVG or PNG file to write.")] = PICTURE,
 ) -> None:
-    """Draw time and memory by the number of titles."""
+    """Plot time and memory against the number of titles."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
@@ -325,23 +301,19 @@ def picture(
     from rubro.report.charts import SERIES
 
     sizes = read_json(results, dict[str, Any])["sizes"]
-    numbers = sorted((size for size in sizes if size.isdecimal()), key=int)
     lines: dict[str, dict[int, dict[str, Any]]] = {}
-    for size in numbers:
-        of_size = sizes[size]
-        ours = [of_size[key] for key in ("pipeline", "svm") if key in of_size]
-        for entry in [*ours, *of_size["peers"].values()]:
+    for size in sorted((size for size in sizes if size.isdecimal()), key=int):
+        ours = [sizes[size][key] for key in ("pipeline", "svm") if key in sizes[size]]
+        for entry in [*ours, *sizes[size]["peers"].values()]:
             if "seconds" in entry:
                 lines.setdefault(entry["name"], {})[int(size)] = entry
+    styles = list(zip([*SERIES, "#5d6670", "#9a6a00"], "osD^vP", strict=False))
     with mpl.rc_context({"svg.hashsalt": "rubro", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(9, 4), layout="constrained")
         axes = figure.subplots(1, 2)
         wanted = (("seconds", "seconds to a model"), ("megabytes", "megabytes of memory"))
-        colours = [*SERIES, "#5d6670", "#9a6a00"]
         for axis, (value, title) in zip(axes, wanted, strict=True):
-            for (name, points), colour, marker in zip(
-                lines.items(), colours, "osD^vP", strict=False
-            ):
+            for (name, points), (colour, marker) in zip(lines.items(), styles, strict=False):
                 axis.loglog(
                     list(points),
                     [point[value] for point in points.values()],

@@ -1,9 +1,9 @@
 """Write the tables of the documentation: results, stages and params.
 
-They come from benchmarks/results, dvc.yaml and params.yaml, the graph from `dvc dag`.
+Tables are made from benchmarks/results, dvc.yaml and params.yaml; the graph is made by `dvc dag`.
 
-python benchmarks/tables.py           # write
-python benchmarks/tables.py --check   # exit 1 where a table is stale
+    python benchmarks/tables.py           # write the tables
+    python benchmarks/tables.py --check   # exit with 1 if a table is out of date
 """
 
 from __future__ import annotations
@@ -25,44 +25,52 @@ from rubro.base.params_file import flat
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {
-    ROOT / "README.md": "en",
-    ROOT / "README.es.md": "es",
-    ROOT / "docs" / "results.md": "en",
-    ROOT / "docs" / "pipeline.md": "en",
-    ROOT / "docs" / "experiments.md": "en",
+    "README.md": "en",
+    "README.es.md": "es",
+    "docs/results.md": "en",
+    "docs/pipeline.md": "en",
+    "docs/experiments.md": "en",
 }
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 LADDER_HEAD = {
     "en": ["settings", "ensemble", "MLP", "CNN", "SVM", "ensemble, validation"],
     "es": ["configuración", "ensamble", "MLP", "CNN", "SVM", "ensamble, validación"],
 }
-STAGES_HEAD = ["stage", "does", "leaves"]
-PARAMS_HEAD = ["param", "default", "what"]
 PEERS_HEAD = {
     "en": ["classifier", "all labels right", "20 % flipped", "rows ~ 1 / √rank"],
     "es": ["clasificador", "etiquetas correctas", "20 % cambiadas", "filas ~ 1 / √rango"],
 }
 OURS = {
-    language: {"ensemble": f"**{ensemble}**", "mlp": "**MLP**", "cnn": "**CNN**", "svm": "**SVM**"}
-    for language, ensemble in (("en", "ensemble"), ("es", "ensamble"))
+    "en": {"ensemble": "**ensemble**", "mlp": "**MLP**", "cnn": "**CNN**", "svm": "**SVM**"},
+    "es": {"ensemble": "**ensamble**", "mlp": "**MLP**", "cnn": "**CNN**", "svm": "**SVM**"},
 }
-PEERS = {
-    "en": {},
-    "es": {
-        "word_svc": "TF-IDF de palabras + LinearSVC",
-        "word_char_svc": "TF-IDF de palabras y caracteres + LinearSVC",
-        "word_char_sgd": "TF-IDF de palabras y caracteres + SGD",
-        "fasttext": "fastText supervisado",
-    },
+PEERS_ES = {
+    "word_svc": "TF-IDF de palabras + LinearSVC",
+    "word_char_svc": "TF-IDF de palabras y caracteres + LinearSVC",
+    "word_char_sgd": "TF-IDF de palabras y caracteres + SGD",
+    "fasttext": "fastText supervisado",
 }
+# Results of peers, and the row of the ladder with the same data.
 DISTURBANCES = {"peers": "default", "peers-flipped": "flipped", "peers-zipf": "zipf"}
+SCALE_HEAD = [
+    "titles",
+    "classifier",
+    "seconds to a model",
+    "memory, MB",
+    "balanced accuracy",
+    "model, MB",
+    "titles/s of prediction",
+]
 
 
 def tables(language: str) -> dict[str, str]:
-    """Return each table in Markdown, by name: those of ladder.yaml, and peers.
+    """Return the tables of ladder.yaml and of the peers in Markdown, by name.
+
+    Args:
+        language: "en" or "es".
 
     Raises:
-        DataError: A result is missing, or its settings differ from those of ladder.yaml.
+        DataError: A result is missing, or a row ran with other settings than ladder.yaml has.
     """
     plan = YAML(typ="safe").load(ROOT / "benchmarks" / "ladder.yaml")
     rows = _result("ladder")["rows"]
@@ -80,8 +88,8 @@ def tables(language: str) -> dict[str, str]:
             [
                 [
                     row["label"][language],
-                    *(_shown(rows[row["name"]]["test"][model]) for model in MODELS),
-                    _shown(rows[row["name"]]["validation"]["ensemble"]),
+                    *(_score(rows[row["name"]]["test"][model]) for model in MODELS),
+                    _score(rows[row["name"]]["validation"]["ensemble"]),
                 ]
                 for row in table
                 if row["name"] in rows
@@ -93,108 +101,81 @@ def tables(language: str) -> dict[str, str]:
     return made
 
 
-SCALE_HEAD = [
-    "titles",
-    "classifier",
-    "seconds to a model",
-    "memory, MB",
-    "balanced accuracy",
-    "model, MB",
-    "titles/s of prediction",
-]
-
-
 def scale() -> dict[str, str]:
-    """Return the tables of scale.json in Markdown, by name: scale and stages of it."""
+    """Return the tables of scale.json in Markdown: "scale" and, by stage, "scalestages"."""
     sizes = _result("scale")["sizes"]
+    names = [f"{int(size):,}" if size.isdecimal() else size for size in sizes]
     rows = [
-        [_titles(size), *_scaled(of)]
-        for size, entry in sizes.items()
-        for of in (
-            *(entry[key] for key in ("pipeline", "svm") if key in entry),
-            *entry["peers"].values(),
+        [name, *_measured(classifier)]
+        for name, size in zip(names, sizes.values(), strict=True)
+        for classifier in (
+            *(size[key] for key in ("pipeline", "svm") if key in size),
+            *size["peers"].values(),
         )
     ]
-    stages = list(next(iter(sizes.values()))["pipeline"]["stages"])
-    measured = [entry["pipeline"]["stages"] for entry in sizes.values()]
-    by_stage = [
-        [stage, *(f"{of[stage]['seconds']:.0f}, {of[stage]['megabytes']:,}" for of in measured)]
-        for stage in stages
+    measured = [size["pipeline"]["stages"] for size in sizes.values()]
+    stages = [
+        [name, *(f"{each[name]['seconds']:.0f}, {each[name]['megabytes']:,}" for each in measured)]
+        for name in measured[0]
     ]
-    head = ["stage: seconds, MB", *map(_titles, sizes)]
-    return {"scale": _markdown(SCALE_HEAD, rows), "scalestages": _markdown(head, by_stage)}
+    return {
+        "scale": _markdown(SCALE_HEAD, rows),
+        "scalestages": _markdown(["stage: seconds, MB", *names], stages),
+    }
 
 
-def _titles(size: str) -> str:
-    return f"{int(size):,}" if size.isdecimal() else size
-
-
-def _scaled(of: dict[str, Any]) -> list[str]:
-    name = f"**{of['name']}**" if of["name"].startswith("rubro") else of["name"]
-    if "seconds" not in of:
-        over = f"over {of['seconds_over']:.0f}"
-        return [name, over, f"{of['megabytes']:,}", "-", "-", "-"]
+def _measured(classifier: dict[str, Any]) -> list[str]:
+    """Return the cells of a classifier in the table of sizes."""
+    name, memory = classifier["name"], f"{classifier['megabytes']:,}"
+    if name.startswith("rubro"):
+        name = f"**{name}**"
+    if "seconds" not in classifier:
+        return [name, f"over {classifier['seconds_over']:.0f}", memory, "-", "-", "-"]
     return [
         name,
-        f"{of['seconds']:,.0f}",
-        f"{of['megabytes']:,}",
-        f"{of['balanced_accuracy']:.3f}",
-        f"{of['model_megabytes']:,.0f}",
-        f"{of['titles_per_second']:,}",
+        f"{classifier['seconds']:,.0f}",
+        memory,
+        f"{classifier['balanced_accuracy']:.3f}",
+        f"{classifier['model_megabytes']:,.0f}",
+        f"{classifier['titles_per_second']:,}",
     ]
 
 
 def _peers(language: str, rows: dict[str, Any]) -> str:
+    """Return the table of peers and own models, with undisturbed and disturbed data."""
     results = [_result(name)["peers"] for name in DISTURBANCES]
-    lines = [
-        [PEERS[language].get(key, peer["name"]), *(_figure(of.get(key)) for of in results)]
-        for key, peer in results[0].items()
-    ]
-    lines += [
-        [
-            OURS[language][model],
-            *(_measured(rows.get(row), model) for row in DISTURBANCES.values()),
+    lines = []
+    for key, peer in results[0].items():
+        scores = [
+            f"{result[key]['test']['balanced_accuracy']:.3f}" if key in result else "-"
+            for result in results
         ]
-        for model in MODELS
-    ]
+        lines.append([PEERS_ES[key] if language == "es" else peer["name"], *scores])
+    for model, name in OURS[language].items():
+        ran = [rows.get(row) for row in DISTURBANCES.values()]
+        lines.append([name, *(_score(row["test"][model]) if row else "-" for row in ran)])
     return _markdown(PEERS_HEAD[language], lines)
 
 
-def _figure(peer: dict[str, Any] | None) -> str:
-    return "-" if peer is None else f"{peer['test']['balanced_accuracy']:.3f}"
-
-
-def _measured(row: dict[str, Any] | None, model: str) -> str:
-    return _shown(row["test"][model]) if row else "-"
-
-
-def _shown(figures: dict[str, Any]) -> str:
-    of = figures["balanced_accuracy"]
-    deviation = "" if of["deviation"] is None else f" ± {of['deviation']:.3f}"
-    return f"{of['mean']:.3f}{deviation}"
+def _score(figures: dict[str, Any]) -> str:
+    """Return the balanced accuracy with its deviation, if there are several seeds."""
+    score = figures["balanced_accuracy"]
+    deviation = "" if score["deviation"] is None else f" ± {score['deviation']:.3f}"
+    return f"{score['mean']:.3f}{deviation}"
 
 
 def pipeline() -> dict[str, str]:
-    """Return what describes the pipeline in Markdown, by name: stages, graph, params.
-
-    Raises:
-        DataError: DVC cannot read dvc.yaml.
-    """
-    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    """Return the tables of stages and params and the graph in Markdown, by name."""
+    stages = []
+    for name, stage in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
+        metrics = [file for metric in stage.get("metrics", []) for file in metric]
+        outputs = ", ".join(f"`{path}`" for path in (*stage["outs"], *metrics))
+        stages.append([name, stage["desc"], outputs])
     return {
-        "stages": _markdown(
-            STAGES_HEAD,
-            [[name, stage["desc"], ", ".join(_leaves(stage))] for name, stage in stages.items()],
-        ),
+        "stages": _markdown(["stage", "does", "leaves"], stages),
         "graph": _graph(),
-        "params": _markdown(PARAMS_HEAD, _params()),
+        "params": _markdown(["param", "default", "what"], _params()),
     }
-
-
-def _leaves(stage: dict[str, Any]) -> list[str]:
-    """Return what a stage leaves, as code."""
-    metrics = [file for metric in stage.get("metrics", []) for file in metric]
-    return [f"`{path}`" for path in (*stage["outs"], *metrics)]
 
 
 def _graph() -> str:
@@ -221,12 +202,11 @@ def _params() -> list[list[str]]:
         if found and found[3]:
             name = f"{section}.{found[2]}" if found[1] else section
             comments[name] = found[3].replace("|", r"\|")
-    values = flat(YAML(typ="safe").load(text))
-    return [[f"`{name}`", f"`{_as_yaml(value)}`", comments[name]] for name, value in values]
-
-
-def _as_yaml(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    params = []
+    for name, value in flat(YAML(typ="safe").load(text)):
+        shown = value if isinstance(value, str) else json.dumps(value)
+        params.append([f"`{name}`", f"`{shown}`", comments[name]])
+    return params
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -238,18 +218,19 @@ def _result(name: str) -> dict[str, Any]:
     file = RESULTS / f"{name}.json"
     if not file.exists():
         command = "make bench" if name == "scale" else "make ladder"
-        raise DataError(f"{file}: no such file; `{command}` writes it")
+        raise DataError(f"{file}: no such file; `{command}` creates it")
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return content
 
 
 def filled(text: str, made: dict[str, str]) -> str:
-    """Return a text with tables between `<!-- table: NAME -->` and `<!-- end -->`."""
-
-    def table(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{made[match[2]]}\n{match[3]}"
-
-    return re.sub(r"(<!-- table: ([a-z]+) -->)\n.*?(<!-- end -->)", table, text, flags=re.DOTALL)
+    """Replace the text between each `<!-- table: NAME -->` and `<!-- end -->` by a table."""
+    return re.sub(
+        r"(<!-- table: ([a-z]+) -->)\n.*?(<!-- end -->)",
+        lambda match: f"{match[1]}\n{made[match[2]]}\n{match[3]}",
+        text,
+        flags=re.DOTALL,
+    )
 
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -257,18 +238,21 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 @app.command(help=__doc__)
 def main(
-    check: Annotated[bool, typer.Option(help="Change nothing; exit 1 where it would.")] = False,
+    check: Annotated[
+        bool, typer.Option(help="Write nothing; exit with 1 if a table is out of date.")
+    ] = False,
 ) -> None:
     stale = False
     with reported_errors():
-        made = {language: tables(language) for language in set(PAGES.values())}
-        of_pipeline = pipeline() | scale()
-        for page, language in PAGES.items():
+        made = {language: tables(language) for language in ("en", "es")}
+        common = pipeline() | scale()
+        for name, language in PAGES.items():
+            page = ROOT / name
             before = page.read_text(encoding="utf-8")
-            after = filled(before, made[language] | of_pipeline)
+            after = filled(before, made[language] | common)
             if before != after:
                 stale = True
-                say(f"{page.name}: {'stale' if check else 'written'}")
+                say(f"{name}: tables {'out of date; run this script' if check else 'written'}")
                 if not check:
                     page.write_text(after, encoding="utf-8")
     if check and stale:

@@ -1,6 +1,6 @@
-"""PECOS' XR-Linear as a peer of scale.py.
+"""XR-Linear of PECOS, as a peer for scale.py.
 
-libpecos needs older libraries than this project, so it runs in an environment of its own:
+libpecos needs older libraries than this project, so install it in a separate environment:
 
     python -m venv .venv-pecos
     .venv-pecos/bin/pip install 'numpy<2' 'scipy<1.14' 'pandas<3' 'pyarrow<20' scikit-learn pydantic \
@@ -20,12 +20,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from peers import Peer, Setting, words_and_characters
-from rubro.base.params import Params
 
 
 @dataclass
 class XrLinear:
-    """A tree of linear classifiers with fit and predict; up to 100 categories are one leaf."""
+    """A tree of linear classifiers; up to 100 categories share one leaf."""
 
     setting: Setting
     seed: int
@@ -35,14 +34,14 @@ class XrLinear:
         from pecos.xmc import Indexer, LabelEmbeddingFactory
         from pecos.xmc.xlinear.model import XLinearModel
 
-        where = np.arange(len(targets)), targets
-        labels = csr_matrix((np.ones(len(targets), np.float32), where))
+        positions = np.arange(len(targets)), targets
+        labels = csr_matrix((np.ones(len(targets), np.float32), positions))
         features = LabelEmbeddingFactory.create(labels, rows, method="pifa")
         tree = Indexer.gen(features, seed=self.seed % 2**31)
         trained = XLinearModel.train(rows, labels, C=tree, **self.setting)
         self._folder = TemporaryDirectory()
         trained.save(self._folder.name)
-        # What is loaded for prediction alone is many times as fast as what was trained.
+        # A model loaded only for prediction is many times faster than the trained one.
         self._model = XLinearModel.load(self._folder.name, is_predict_only=True)
 
     def predict(self, rows: csr_matrix) -> np.ndarray:
@@ -55,14 +54,10 @@ class XrLinear:
         shutil.copytree(self._folder.name, folder, dirs_exist_ok=True)
 
 
-def _classifier(params: Params, setting: Setting) -> XrLinear:
-    return XrLinear(setting, params.seed)
-
-
 PEER = Peer(
     "TF-IDF of words and characters + PECOS XR-Linear",
     words_and_characters,
-    _classifier,
+    lambda params, setting: XrLinear(setting, params.seed),
     [
         {"Cp": 1.0, "Cn": 1.0},
         {"Cp": 3.0, "Cn": 3.0},

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from inspect import cleandoc
 from pathlib import Path
 
 import pytest
@@ -230,57 +229,30 @@ def test_public_names_have_one_meaning() -> None:
     assert not {name: where for name, where in shared.items() if name not in SHARED_NAMES}
 
 
-SECTIONS = {"Args:", "Attributes:", "Returns:", "Yields:", "Raises:"}
 NOT_A_NOUN_PHRASE = re.compile(r"(of|their|its|the rest|that|by|as)\b", re.IGNORECASE)
-
-EXAMPLE = """Return nothing.
-
-    Of all words, these are prose.
-
-    Args:
-        one: Of the two.
-            as a second line
-        two: Number.
-
-    Returns:
-        Their sum.
-        By lines.
-
-    Raises:
-        DataError: None.
-
-    Source: this.
-"""
 
 
 def entries(docstring: str) -> Iterator[tuple[str, str]]:
     """Yield section and description of each entry; of Returns and Yields, only the first line."""
-    section = ""
-    for line in docstring.splitlines():
-        text, indent = line.strip(), len(line) - len(line.lstrip())
-        if text in SECTIONS:
-            section, level, first = text.removesuffix(":"), indent + 4, True
-        elif section and text and indent == level:
-            if section not in ("Returns", "Yields"):
-                _, colon, text = text.partition(": ")
-                assert colon, f"{section} has an entry without a description: {line.strip()!r}"
+    for block in re.split(r"\n(?=\S)", docstring):  # a section begins at a line without indent
+        section, _, body = block.partition(":\n")
+        lines = re.findall(r"^ {4}(\S.*)", body, re.MULTILINE)
+        if section in ("Returns", "Yields"):
+            yield section, lines[0]
+        elif section in ("Args", "Attributes", "Raises"):
+            for line in lines:
+                _, colon, text = line.partition(": ")
+                assert colon, f"{section} has an entry without a description: {line!r}"
                 yield section, text
-            elif first:
-                yield section, text
-            first = False
-        elif text and indent < (level if section else 0):
-            section = ""
 
 
 def test_docstring_entries_are_parsed() -> None:
-    found = list(entries(cleandoc(EXAMPLE)))
-    assert found == [
-        ("Args", "Of the two."),
-        ("Args", "Number."),
-        ("Returns", "Their sum."),
-        ("Raises", "None."),
-    ]
-    assert [bool(NOT_A_NOUN_PHRASE.match(text)) for _, text in found] == [True, False, True, False]
+    arguments = "Args:\n    one: Of the two.\n        Second line.\n    two: Number.\n\n"
+    found = list(
+        entries(f"Return.\n\n{arguments}Returns:\n    Their sum.\n    More.\n\nSource: this.")
+    )
+    assert found == [("Args", "Of the two."), ("Args", "Number."), ("Returns", "Their sum.")]
+    assert [bool(NOT_A_NOUN_PHRASE.match(text)) for _, text in found] == [True, False, True]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))

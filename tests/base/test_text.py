@@ -304,8 +304,8 @@ def test_token_characters_have_increasing_places(title: str) -> None:
             assert 0 <= start < end <= len(title)
             assert (start, end) == before or start >= before[1]
             before = (start, end)
-        # The text at these places gives the token. It gives more if a character has several tokens.
-        # Cases are ignored because a sigma can be final in the part only.
+        # The text at these places contains the token, and more if one character has several tokens.
+        # Case is ignored because a sigma can be final in this part but not in the title.
         written = title[places[0][0] : places[-1][1]]
         assert token.upper() in "".join(tokenise(written)).upper()
 

@@ -17,7 +17,7 @@ from support.tiny_project import digests, environment, outputs_of, run_in, wait_
 
 pytest_plugins = ["support.tiny_project"]
 
-# Variables of a process in the middle of a job, never those of its first process.
+# Variables of a process that is not the first one of its job.
 LAUNCHERS = {
     "slurm": "SLURM_JOB_ID=12 SLURM_JOB_NAME=train SLURM_NTASKS=1 SLURM_NTASKS_PER_NODE=1"
     " SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_NNODES=1 SLURM_NODELIST=node[1-2]",

@@ -1,4 +1,4 @@
-"""The pipeline works with other settings of Git, DVC and Python than the default ones."""
+"""The pipeline works with unusual settings of Git, DVC and Python."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ import runpy
 import shutil
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,35 +85,37 @@ class ReadParams:
         return getattr(self._params, name)
 
 
-@dataclass(frozen=True)
-class StageRun:
-    """Params that a stage read, and files that it wrote or removed."""
-
-    stage: str
-    params: set[str]
-    files: set[str]
-
-
-def files_in(project: Path) -> dict[str, tuple[int, int]]:
-    """Return modification time and size of each file outside caches and repositories."""
+def files_in(project: Path) -> set[tuple[str, int, int]]:
+    """Return name, modification time and size of each file outside caches and repositories."""
     hidden = {".git", ".dvc", "__pycache__", ".checkpoints"}
-    files = (path for path in project.rglob("*") if path.is_file())
     return {
-        str(path.relative_to(project)): (path.stat().st_mtime_ns, path.stat().st_size)
-        for path in files
-        if hidden.isdisjoint(path.relative_to(project).parts)
+        (str(path.relative_to(project)), path.stat().st_mtime_ns, path.stat().st_size)
+        for path in project.rglob("*")
+        if path.is_file() and hidden.isdisjoint(path.relative_to(project).parts)
     }
 
 
-@pytest.fixture(scope="module", params=list(STAGES))
-def stage_run(
-    request: pytest.FixtureRequest,
-    first_project: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> StageRun:
-    """A run of a stage in a project that contains its inputs and no other outputs."""
-    stage = request.param
-    project = tmp_path_factory.mktemp(stage) / "project"
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_declares_code_it_imports(stage: str) -> None:
+    paths = [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith(("src", "stages"))]
+    files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
+    assert code_of(stage) <= {str(file.relative_to(ROOT)) for file in files}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_declares_only_code_it_imports(stage: str) -> None:
+    imported = code_of(stage)
+    for dep in STAGES[stage]["deps"]:
+        if dep.startswith(("src", "stages")):
+            assert any(name == dep or name.startswith(f"{dep}/") for name in imported), dep
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_declares_params_it_reads_and_outputs_it_writes(
+    stage: str, first_project: Path, tmp_path: Path
+) -> None:
+    """Run a stage in a project that contains its inputs and no other outputs."""
+    project = tmp_path / "project"
     without = shutil.ignore_patterns(".git", "cache")
     shutil.copytree(first_project, project, symlinks=True, ignore=without)
     inputs = [project / dep for dep in STAGES[stage]["deps"]]
@@ -127,41 +128,13 @@ def stage_run(
     torch.set_num_threads(1)  # as in the process of a stage
     with in_this_process(project) as script:
         runpy.run_path(script(stage))["main"](params)
-    changes = before.items() ^ files_in(project).items()
-    return StageRun(stage, params.names, {name for name, _ in changes})
-
-
-def declared_code_of(stage: str) -> set[str]:
-    """Return the files of the code dependencies of a stage, including all files in folders."""
-    paths = [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith(("src", "stages"))]
-    files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
-    return {str(file.relative_to(ROOT)) for file in files}
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_stage_declares_code_it_imports(stage: str) -> None:
-    assert code_of(stage) <= declared_code_of(stage)
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_stage_declares_only_code_it_imports(stage: str) -> None:
-    imported = code_of(stage)
-    for dep in STAGES[stage]["deps"]:
-        if dep.startswith(("src", "stages")):
-            assert any(name == dep or name.startswith(f"{dep}/") for name in imported), dep
-
-
-def test_stage_declares_params_it_reads(stage_run: StageRun) -> None:
-    assert set(STAGES[stage_run.stage]["params"]) == stage_run.params
-
-
-def test_stage_declares_outputs_it_writes(stage_run: StageRun) -> None:
-    written: dict[str, list[str]] = {output: [] for output in outputs_of(stage_run.stage)}
-    for file in stage_run.files:
-        output = next((out for out in written if Path(file).is_relative_to(out)), None)
-        assert output, f"{file} is not a declared output"
-        written[output].append(file)
-    assert all(written.values())
+    assert set(STAGES[stage]["params"]) == params.names
+    written = set()
+    for file, *_ in before ^ files_in(project):
+        outputs = [output for output in outputs_of(stage) if Path(file).is_relative_to(output)]
+        assert outputs, f"{file} is not a declared output"
+        written |= set(outputs)
+    assert written == set(outputs_of(stage))
 
 
 def test_dvc_yaml_has_only_known_keys() -> None:

@@ -133,7 +133,7 @@ def test_clones_with_shared_cache_run_experiment_once(mine: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_pulled_run_cache_does_not_skip_stages(mine: Path, tmp_path: Path) -> None:
-    """DVC skips a stage only with all outputs, and does not push outputs with `cache: false`."""
+    """DVC skips a stage only if all outputs are cached; it never pushes those with `cache: false`."""
     run_in(mine, "dvc", "exp", "run", *SHORTER)
     run_in(mine, "dvc", "push", "--run-cache")
     clone = cloned(mine, tmp_path / "clone")

@@ -1,4 +1,4 @@
-"""The project on a tiny catalogue, in a Git and DVC repository of its own, as fixtures.
+"""Fixtures with the project on a tiny catalogue, in its own Git and DVC repository.
 
 A test file loads them with `pytest_plugins = ["support.tiny_project"]`.
 """
@@ -32,7 +32,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def environment() -> dict[str, str]:
-    """Return environment variables for a command, with this Python first in PATH."""
+    """Return the environment of a command, with this Python first in PATH."""
     identity = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
     variables = os.environ | dict.fromkeys(identity, "tests@example.org")
     variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -111,7 +111,7 @@ def change_params(project: Path, **values: object) -> None:
 
 
 def write_constraints(folder: Path) -> Path:
-    """Write the versions of requirements.lock without hashes, because pip needs all or none."""
+    """Write the versions of requirements.lock as constraints for pip, without hashes."""
     locked = (ROOT / "requirements.lock").read_text()
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(re.findall(r"^\w[^\\\n]*", locked, re.MULTILINE)))
