@@ -1,6 +1,6 @@
-"""Write the tables of the documentation: results, stages and params.
+"""Write the tables of the documentation: results and stages.
 
-Tables are made from benchmarks/results, dvc.yaml and params.yaml; the graph is made by `dvc dag`.
+Tables are made from benchmarks/results and dvc.yaml; the graph is made by `dvc dag`.
 
     python benchmarks/tables.py           # write the tables
     python benchmarks/tables.py --check   # exit with 1 if a table is out of date
@@ -20,7 +20,6 @@ from ruamel.yaml import YAML
 
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import DataError
-from rubro.base.params_file import flat
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -165,16 +164,15 @@ def _score(figures: dict[str, Any]) -> str:
 
 
 def pipeline() -> dict[str, str]:
-    """Return the tables of stages and params and the graph in Markdown, by name."""
+    """Return the tables of stages and their graph in Markdown, by name."""
     stages = []
     for name, stage in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
         metrics = [file for metric in stage.get("metrics", []) for file in metric]
         outputs = ", ".join(f"`{path}`" for path in (*stage["outs"], *metrics))
         stages.append([name, stage["desc"], outputs])
     return {
-        "stages": _markdown(["stage", "does", "leaves"], stages),
+        "stages": _markdown(["stage", "what it does", "outputs"], stages),
         "graph": _graph(),
-        "params": _markdown(["param", "default", "what"], _params()),
     }
 
 
@@ -189,24 +187,6 @@ def _graph() -> str:
     if done.returncode:
         raise DataError(f"`dvc dag` failed: {done.stderr.strip()}")
     return done.stdout.strip().expandtabs(2)
-
-
-def _params() -> list[list[str]]:
-    """Return name, default and comment of each param."""
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    comments, section = {}, ""
-    for line in text.splitlines():
-        found = re.match(r"( *)([a-zA-Z_0-9]+):.*?(?: # *(.*))?$", line)
-        if found and not found[1]:
-            section = found[2]
-        if found and found[3]:
-            name = f"{section}.{found[2]}" if found[1] else section
-            comments[name] = found[3].replace("|", r"\|")
-    params = []
-    for name, value in flat(YAML(typ="safe").load(text)):
-        shown = value if isinstance(value, str) else json.dumps(value)
-        params.append([f"`{name}`", f"`{shown}`", comments[name]])
-    return params
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:

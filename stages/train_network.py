@@ -18,7 +18,7 @@ from rubro.features.embedding import Embedding
 from rubro.features.titles import load_features
 from rubro.models.layers import ModelShape, Network, stored
 from rubro.prediction.folder import CnnMember, MlpMember
-from rubro.training.callbacks import SPLITS
+from rubro.training.callbacks import LOGGED_SPLITS
 from rubro.training.checkpoints import checkpoint_folder
 from rubro.training.data_parallel import connected, find_processes
 from rubro.training.loop import TrainingData, train
@@ -112,5 +112,7 @@ def train_network(
         summary = save_member(name, entry, tensors, params)
         write_json(Path(f"metrics/train_{name}.json"), {**result.summary, **summary})
         best = result.summary["best"]
-        best_metrics = {f"best/{split}/{k}": v for split in SPLITS for k, v in best[split].items()}
+        best_metrics = {
+            f"best/{split}/{k}": v for split in LOGGED_SPLITS for k, v in best[split].items()
+        }
         log_outcome(tracker, name, summary, best_metrics)

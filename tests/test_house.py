@@ -46,28 +46,7 @@ HEAVY = {
 }
 # Public names with different meanings in several modules. Give a new thing a name of its own
 # instead of adding it here.
-SHARED_NAMES = {
-    "BEST",  # the chosen epoch; the best cell of a table
-    "CURVES",  # curves written by a training; curves drawn in a report
-    "Category",  # part of the sample's lexicon; row of a report
-    "Description",  # content of model.json; row of a report
-    "Kept",  # titles above a threshold, in evaluation and in prediction
-    "METRICS",  # metrics of a table, of the gate and of a training epoch
-    "MOST_TITLES",  # limit of a batch; limit of a request
-    "Metrics",  # option type; section of a report; counters of the service
-    "Options",  # options of a command
-    "Row",  # experiment; row of a table of titles
-    "SPLITS",  # splits of the subset; splits of the sample
-    "Subset",  # the subset itself; section of a report
-    "Threshold",  # threshold of a category; row of a report
-    "TrainingTitles",  # titles for nearest neighbours; batches of a training
-    "Word",  # contribution of a word, in Python and in JSON
-    "compare",  # classifiers; experiments; metrics of two revisions
-    "problem",  # reason why a value is wrong; HTTP error
-    "rows_of",  # rows of a table of experiments; rows of a gradient
-    "run",  # a sweep; the HTTP server
-    "show",  # a table of experiments; a comparison
-}
+SHARED_NAMES = {"main"}  # the function of each command
 
 
 def module_of(file: Path) -> str:

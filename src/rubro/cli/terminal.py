@@ -18,10 +18,10 @@ _BAR_CELLS = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _MAX_LINEAR_ROWS = 10
 _CONTRIBUTION_CELLS = 10
-Answer = Sequence[tuple[str, float]]  # categories and confidences, best first
+RankedCategories = Sequence[tuple[str, float]]  # categories and confidences, best first
 
 
-def show_answers(rows: Sequence[tuple[str, str, Answer, bool, str]]) -> None:
+def show_answers(rows: Sequence[tuple[str, str, RankedCategories, bool, str]]) -> None:
     """Print a table of titles and their categories to standard output.
 
     Args:
@@ -43,7 +43,7 @@ def show_answers(rows: Sequence[tuple[str, str, Answer, bool, str]]) -> None:
     console.print(table)
 
 
-def show_title(answer: Answer) -> None:
+def show_title(answer: RankedCategories) -> None:
     """Print the categories of one title with bars to standard output."""
     console = output_console()
     table = Table(box=None, pad_edge=False, show_header=False)

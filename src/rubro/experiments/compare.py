@@ -25,8 +25,8 @@ from rubro.experiments.dvc_experiments import (
     setting_in_name,
 )
 
-SELECTION_METRIC = "validation.ensemble.balanced_accuracy"
-DEFAULT_METRICS = (SELECTION_METRIC, "test.ensemble.balanced_accuracy")
+VALIDATION_METRIC = "validation.ensemble.balanced_accuracy"
+DEFAULT_METRICS = (VALIDATION_METRIC, "test.ensemble.balanced_accuracy")
 _MAX_CHANGES = 6
 _MIN_WIDTH = 20
 

@@ -16,7 +16,7 @@ from rubro.base.metric_names import lower_is_better
 from rubro.base.params_file import load_params
 from rubro.base.schema import Section
 from rubro.base.yaml_files import load_yaml
-from rubro.experiments.compare import DEFAULT_METRICS, SELECTION_METRIC, compare, expand_metrics
+from rubro.experiments.compare import DEFAULT_METRICS, VALIDATION_METRIC, compare, expand_metrics
 from rubro.experiments.dvc_experiments import CODE, format_setting, read_experiments
 from rubro.experiments.git import git
 from rubro.experiments.sweep import (
@@ -89,7 +89,7 @@ Space = dict[str, Dimension]
 def search(
     space_file: Path,
     trials: int,
-    metric: str = SELECTION_METRIC,
+    metric: str = VALIDATION_METRIC,
     settings: Sequence[str] = (),
 ) -> int:
     """Run trials until enough of them have succeeded, and print all of them.
@@ -113,7 +113,7 @@ def search(
     if not metric.startswith("validation."):
         raise ParamsError(
             f"--metric {metric}: a search selects settings, so its metric must be on validation, "
-            f"such as {SELECTION_METRIC}"
+            f"such as {VALIDATION_METRIC}"
         )
     space = read_space(space_file, settings)
     last, _ = read_experiments()

@@ -18,8 +18,10 @@ from rubro.base.errors import TrainingError
 from rubro.training.data_parallel import rank_and_count
 
 SELECTION_METRIC = "validation/balanced_accuracy"
-SPLITS = ("train", "validation")
-_METRICS = [f"{s}/{metric}" for s in SPLITS for metric in ("loss", "accuracy", "balanced_accuracy")]
+LOGGED_SPLITS = ("train", "validation")
+_METRICS = [
+    f"{s}/{metric}" for s in LOGGED_SPLITS for metric in ("loss", "accuracy", "balanced_accuracy")
+]
 
 
 class EpochLog(Callback):
