@@ -172,7 +172,7 @@ def modules_after(code: str) -> set[str]:
         ),
         pytest.param(
             "import rubro.models.mlp, rubro.models.cnn",
-            {"lightning", "gensim", "dvclive", "mlflow", "numba"},
+            {"lightning", "gensim", "dvclive", "mlflow"},
             marks=pytest.mark.slow,
         ),
     ],
