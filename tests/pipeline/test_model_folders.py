@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rubro.base.params import CnnParams, MlpParams
 from rubro.base.params_file import load_params
 from rubro.base.text import tokenise
 from rubro.data.splits import load_split
@@ -29,7 +30,7 @@ from support.tiny_project import change_params, run_here, run_in
 pytest_plugins = ["support.tiny_project"]
 
 MODELS = ("mlp", "cnn", "svm", "ensemble")
-KINDS: dict[str, Any] = {"mlp": Mlp, "cnn": Cnn}
+KINDS: dict[str, Any] = {"mlp": (Mlp, MlpParams), "cnn": (Cnn, CnnParams)}
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +74,13 @@ def logits_in_torch(project: Path, name: str, titles: list[str]) -> np.ndarray:
     """Return the logits of the torch module with the weights of the model folder."""
     params = load_params(project / "params.yaml")
     subwords = load_subwords(project / "data" / "vocabulary")
-    sizes, hyperparameters = params.featurize, getattr(params, f"train_{name}")
+    sizes, (kind, all_params) = params.featurize, KINDS[name]
+    hyperparameters = all_params.merged(params.networks, getattr(params, f"train_{name}"))
     classes = Classifier.load(project / "models" / name).classes_
     shape = ModelShape(
         subwords.row_count, params.embed.vector_size, sizes.bigram_buckets, len(classes)
     )
-    network = KINDS[name](shape, hyperparameters).eval()
+    network = kind(shape, hyperparameters).eval()
     network.load_state_dict(weights_of(project / "models" / name / f"{name}.safetensors"))
     featurizer = Featurizer(sizes.max_tokens, sizes.bigram_buckets)
     features = featurizer([tokenise(title) for title in titles])
