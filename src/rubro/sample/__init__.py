@@ -227,29 +227,32 @@ class _Corpus:
         title, category = self._titles.title(index), self.names[index]
         tokens = tokenize_title(title, self._stop_words)
         record = self._record(self.language, "unreliable", title, index, "train", tokens)
-        changes: dict[int, dict[str, object]] = {
-            3: {"title": ""},
-            4: {"title": "   \t "},
-            5: {"title": None},
-            6: {"title": 4815},
-            8: {"category": None},
-            11: {"title": f"{title} Promoción Año"},
-            12: {"title": title.replace(" ", "\x00", 2)},
-            13: {"title": " ".join([title] * 3_000)[:3_000]},
-            14: {"category": ""},
-        }
-        if number in changes:
-            line = _encode(record | changes[number])
-            return line.encode("latin-1", "replace") if number == 11 else line.encode()
+
+        def changed(**values: object) -> str:
+            return _encode({**record, **values})
+
+        def without(name: str) -> str:
+            return _encode({key: value for key, value in record.items() if key != name})
+
         sound = _encode(record)
-        del record["category" if number == 7 else "title"]
-        others = {
-            0: f"{title};{category}",
-            1: sound[: len(sound) // 2],
-            9: _encode([title, category]),
-            10: "",
-        }
-        return others.get(number, _encode(record)).encode()
+        lines = [
+            f"{title};{category}",
+            sound[: len(sound) // 2],
+            without("title"),
+            changed(title=""),
+            changed(title="   \t "),
+            changed(title=None),
+            changed(title=4815),
+            without("category"),
+            changed(category=None),
+            _encode([title, category]),
+            "",
+            changed(title=f"{title} Promoción Año"),
+            changed(title=title.replace(" ", "\x00", 2)),
+            changed(title=" ".join([title] * 3_000)[:3_000]),
+            changed(category=""),
+        ]
+        return lines[number].encode("latin-1" if number == 11 else "utf-8", "replace")
 
 
 def catalogue_files(rows: int, seed: int) -> Iterator[tuple[str, Iterator[bytes]]]:

@@ -106,12 +106,7 @@ class ExplainAnswer(Message):
     model: ModelIdentity
     answer: Answer
     other: Annotated[str | None, Field(description="Second most probable category.")]
-    foreign: Annotated[
-        bool,
-        Field(
-            description="Whether the answer is a guess, because the training titles lack most of its words."
-        ),
-    ]
+    foreign: Annotated[bool, Field(description="Whether most words are unknown: a guess.")]
     words: list[ExplainedWord]
 
 
