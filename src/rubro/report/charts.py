@@ -207,7 +207,9 @@ def _curves(content: Content) -> Iterator[Chart]:
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
                 axes.legend()
 
-            last = ", ".join(f"{points[-1].value:.3f} on {of}" for of, points in splits.items())
+            last = ", ".join(
+                f"{points[-1].value:.3f} on {split}" for split, points in splits.items()
+            )
             yield Chart(
                 f"curve_{model}_{metric}",
                 f"{model.upper()}: {label}",

@@ -90,7 +90,7 @@ class ConfusionCell:
 
 @dataclass(frozen=True)
 class ConfusedPair(ConfusionCell):
-    """A category, another one that is often predicted instead, and how often this happens."""
+    """A category and another category that is predicted for a share of its titles."""
 
     share: _Share
 

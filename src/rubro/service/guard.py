@@ -13,7 +13,7 @@ from rubro.service.metrics import ServiceMetrics
 from rubro.service.problems import problem_response
 
 MAX_BODY_BYTES = 2**20
-# A client does not read the answer while it sends, so a body that is too large is read up to here.
+# A client reads the answer only after it has sent the body, so larger bodies are read and discarded.
 _MAX_DISCARDED_BYTES = 2**24
 _MAX_HEAD_BYTES = 2**16
 _HEAD_SECONDS = 10.0

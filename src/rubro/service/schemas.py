@@ -95,7 +95,8 @@ class ExplainedWord(Message):
     start: Annotated[int, Field(description="Position of its first character (code point).")]
     end: Annotated[int, Field(description="Position after its last character.")]
     contribution: Annotated[
-        float, Field(description="How much it adds to the category's lead over the other one.")
+        float,
+        Field(description="Amount that it adds to the category's lead over the other category."),
     ]
     known: Annotated[bool, Field(description="Whether a training title contains it.")]
 
