@@ -107,7 +107,9 @@ class ExplainAnswer(Message):
     model: ModelIdentity
     answer: Answer
     other: Annotated[str | None, Field(description="Second most probable category.")]
-    foreign: Annotated[bool, Field(description="Whether most words are unknown: a guess.")]
+    foreign: Annotated[
+        bool, Field(description="Whether the training titles lack most of its words.")
+    ]
     words: list[ExplainedWord]
 
 
