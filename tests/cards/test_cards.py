@@ -65,10 +65,7 @@ def test_the_model_card_has_the_metrics_of_the_ensemble_on_test(facts: Facts) ->
     assert f"| svm | {facts.models['svm']['balanced_accuracy']:.4f} |" in card
     assert "| all | 1,000 | 0.5000 |" in card
     assert "| 0.95 | 0.75 | 50.0 % |" in card
-
-
-def test_the_table_of_precisions_is_missing_if_none_is_reached(facts: Facts) -> None:
-    assert "minimum confidence" in model_card(facts)
+    assert "minimum confidence" in card
     assert "minimum confidence" not in model_card(replace(facts, automation=[]))
 
 

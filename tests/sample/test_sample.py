@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from rubro.sample import broken_positions, catalogue_files, file_sizes, write_catalogue
 from rubro.sample.titles import tokenize_title
-from rubro.sample.words import LexiconError, load_words, parse_lexicon, parse_shared
+from rubro.sample.words import load_words
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 KEYS = [
@@ -22,13 +25,13 @@ Lines = dict[str, list[bytes]]
 Records = dict[str, list[dict[str, object]]]
 
 
-def collect(rows: int = 20_000, seed: int = 20_190) -> Lines:
+def collect(rows: int, seed: int) -> Lines:
     return {name: list(lines) for name, lines in catalogue_files(rows, seed)}
 
 
 @pytest.fixture(scope="module")
 def files() -> Lines:
-    return collect()
+    return collect(20_000, 20_190)
 
 
 @pytest.fixture(scope="module")
@@ -167,40 +170,23 @@ def test_fewer_than_a_thousand_rows_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-GOOD = "A: {nouns: [uno], features: [x], neighbours: [B]}\n"
-OTHER = "B: {nouns: [dos], features: [x], neighbours: [A]}\n"
+def test_the_lexicon_refers_only_to_known_names() -> None:
+    shared, lexicon = load_words()
+    for name, entry in lexicon.items():
+        assert set(entry.neighbours) <= lexicon.keys() - {name}, name
+        assert entry.fits is None or entry.fits in lexicon, name
+        assert set(entry.attributes) <= shared.kinds.keys(), name
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("B: {nouns: [dos], features: [x], neighbours: [C]}", "b.yaml: B: unknown neighbour C"),
-        ("B: {nouns: [dos], features: [x], neighbours: [B]}", "b.yaml: B: is its own neighbour"),
-        (OTHER.replace("nouns", "fits: C, nouns"), "b.yaml: B: fits unknown category C"),
-        (OTHER.replace("nouns", "attributes: [smell], nouns"), "B: unknown attribute kind smell"),
-        (OTHER.replace("nouns", "names: [x], nouns"), "b.yaml: B: names: Extra inputs"),
-        ("B: {features: [x], neighbours: [A]}", "b.yaml: B: nouns: Field required"),
-        ("B: {nouns: [], features: [x], neighbours: [A]}", "b.yaml: B: nouns: "),
-        (OTHER + OTHER, r"b.yaml: B is defined twice \(line 2\)"),
-        (OTHER + GOOD, r"b.yaml: A is defined twice \(also in a.yaml\)"),
-        ("lower: {nouns: [dos]}", "b.yaml: lower: .*UPPER_SNAKE"),
-        ("B: [", "b.yaml: not YAML"),
-        ("[B]: {nouns: [dos]}", "b.yaml: not YAML[^$]*line 1"),
-        ("- B", "b.yaml: expected a mapping"),
-        ("", "b.yaml: expected a mapping"),
-    ],
-)
-def test_an_invalid_lexicon_is_reported_with_its_file_and_entry(text: str, message: str) -> None:
-    with pytest.raises(LexiconError, match=message):
-        parse_lexicon({"a.yaml": GOOD, "b.yaml": text}, ["colour"])
-
-
-def test_lexicon_values_stay_text() -> None:
-    text = OTHER.replace("[x]", "[no, 2019, 1.10]")
-    lexicon = parse_lexicon({"a.yaml": GOOD, "b.yaml": text}, [])
-    assert lexicon["B"].features == ["no", "2019", "1.10"]
-
-
-def test_invalid_shared_words_are_reported_with_their_entry() -> None:
-    with pytest.raises(LexiconError, match=r"shared.yaml: kinds: Field required"):
-        parse_shared("stop_words: [de]")
+def test_no_name_is_defined_twice() -> None:
+    folder = Path(str(resources.files("rubro.sample")))
+    nodes: list[Any] = [
+        yaml.compose(file.read_text(encoding="utf-8")) for file in folder.rglob("*.yaml")
+    ]
+    categories = [key.value for node in nodes for key, _ in node.value if key.value.isupper()]
+    assert len(categories) == len(set(categories)) == len(load_words()[1])
+    while nodes:
+        if isinstance(node := nodes.pop(), yaml.MappingNode):
+            names = [key.value for key, _ in node.value]
+            assert len(names) == len(set(names)), names
+            nodes += [value for _, value in node.value]

@@ -26,9 +26,14 @@ def instructions() -> list[tuple[str, str]]:
     return [tuple(line.split(maxsplit=1)) for line in joined if line]  # type: ignore[misc]
 
 
-def argument_of(name: str) -> str:
-    (found,) = [argument for instruction, argument in instructions() if instruction == name]
-    return found
+def arguments_of(name: str) -> list[str]:
+    return [argument for instruction, argument in instructions() if instruction == name]
+
+
+def copied_files() -> set[str]:
+    """Return the files that are copied into the image, except the model."""
+    copies = [words for words in arguments_of("COPY") if not words.startswith("--from")]
+    return {name for words in copies for name in words.split()[:-1]} - {"models/ensemble"}
 
 
 def test_hadolint_accepts_the_dockerfile() -> None:
@@ -51,30 +56,22 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 def test_copied_files_exist_and_are_not_ignored() -> None:
     ignored = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
     kept = {line.removeprefix("!") for line in ignored if line.startswith("!")}
-    copied = {
-        name
-        for instruction, argument in instructions()
-        if instruction == "COPY" and not argument.startswith("--from")
-        for name in argument.split()[:-1]
-    }
-    assert copied == kept
-    assert all((ROOT / name).exists() for name in copied - {"models/ensemble"})
+    assert copied_files() == kept - {"models/ensemble"}
+    assert all((ROOT / name).exists() for name in copied_files())
 
 
 @pytest.mark.slow
 def test_the_steps_of_the_image_give_a_service_that_answers(model: Path, tmp_path: Path) -> None:
     build, opt = tmp_path / "build", tmp_path / "opt"
     build.mkdir()
-    for instruction, argument in instructions():
-        if instruction == "COPY" and not argument.startswith("--from"):
-            for name in set(argument.split()[:-1]) - {"models/ensemble"}:
-                source = ROOT / name
-                copy = shutil.copytree if source.is_dir() else shutil.copy
-                copy(source, build / name)
-        if instruction == "RUN" and "venv" in argument:
-            script = argument.replace("/opt/", f"{opt}/")
-            subprocess.run(["sh", "-euc", script], cwd=build, check=True, capture_output=True)
-    words = [*json.loads(argument_of("ENTRYPOINT")), *json.loads(argument_of("CMD"))]
+    for name in copied_files():
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, build / name)
+    for script in arguments_of("RUN"):
+        if "venv" in script:
+            words = ["sh", "-euc", script.replace("/opt/", f"{opt}/")]
+            subprocess.run(words, cwd=build, check=True, capture_output=True)
+    words = [*json.loads(arguments_of("ENTRYPOINT")[0]), *json.loads(arguments_of("CMD")[0])]
     words = [
         word.replace("/opt/", f"{opt}/").replace("/models/ensemble", str(model)) for word in words
     ]
@@ -86,7 +83,7 @@ def test_the_steps_of_the_image_give_a_service_that_answers(model: Path, tmp_pat
         port = int(process.stderr.readline().rstrip().rpartition(":")[2])
         answer = Server(process, port).ask("/predict", {"titles": "Mesa"})
         assert answer.json["answers"][0]["category"] == "TABLES"
-        check = argument_of("HEALTHCHECK").partition("CMD ")[2]
+        check = arguments_of("HEALTHCHECK")[0].partition("CMD ")[2]
         words = json.loads(check.replace("/opt/", f"{opt}/").replace(":8000", f":{port}"))
         subprocess.run(words, check=True)
         process.terminate()

@@ -11,25 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from support.serving import SECONDS, Server, running
+from support.serving import HEAD, SECONDS, Server, running
 
 pytest_plugins = ["support.keyword_model", "support.serving"]
 pytestmark = pytest.mark.slow
 
 MEGABYTE = 2**20
 SEEDS = [
-    (
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 36\r\n"
-        b'\r\n{"titles": ["Mesa", "Taza"],"top":2}'
-    ),
-    (
-        b"POST /explain HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 17\r\n"
-        b'\r\n{"title": "Mesa"}'
-    ),
-    (
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        b'Transfer-Encoding: chunked\r\n\r\n10\r\n{"titles": "Me"}\r\n0\r\n\r\n'
-    ),
+    HEAD + b'Content-Length: 36\r\n\r\n{"titles": ["Mesa", "Taza"],"top":2}',
+    HEAD.replace(b"predict", b"explain") + b'Content-Length: 17\r\n\r\n{"title": "Mesa"}',
+    HEAD + b'Transfer-Encoding: chunked\r\n\r\n10\r\n{"titles": "Me"}\r\n0\r\n\r\n',
     b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\nRange: bytes=0-\r\nIf-Modified-Since: x\r\n\r\n",
 ]

@@ -19,6 +19,7 @@ import pytest
 from support.keyword_model import command
 
 SECONDS = 60
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,12 @@ class Server:
     process: subprocess.Popen[str]
     port: int
 
-    def ask(
-        self,
-        path: str,
-        content: Any = None,
-        method: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> Answer:
-        """Send bytes, or anything else as JSON; the default method is GET without content."""
+    def ask(self, path: str, content: Any = None, kind: str = "application/json") -> Answer:
+        """Post bytes, or anything else as JSON; without content, send a GET request."""
         body = content if isinstance(content, bytes | None) else json.dumps(content).encode()
-        method = method or ("GET" if body is None else "POST")
+        method = "GET" if body is None else "POST"
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)) as connection:
-            connection.request(
-                method, path, body, {"Content-Type": "application/json", **(headers or {})}
-            )
+            connection.request(method, path, body, {"Content-Type": kind})
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())
 

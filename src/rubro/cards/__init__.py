@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +11,8 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 _LANGUAGES = {"english": "en", "french": "fr", "italian": "it", "portuguese": "pt", "spanish": "es"}
-_SIZES = {
-    1_000: "n<1K",
-    10_000: "1K<n<10K",
-    100_000: "10K<n<100K",
-    1_000_000: "100K<n<1M",
-    10_000_000: "1M<n<10M",
-    100_000_000: "10M<n<100M",
-}
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
+_SIZE_LIMITS = (10**3, 10**4, 10**5, 10**6, 10**7, 10**8)
 _METRICS = {  # type and name on the Hub
     "accuracy": ("accuracy", "accuracy"),
     "balanced_accuracy": ("balanced_accuracy", "balanced accuracy"),
@@ -68,8 +63,7 @@ def model_card(facts: Facts) -> str:
 
 def data_card(facts: Facts) -> str:
     """Return the README.md of the titles, with YAML front matter."""
-    total = facts.subset["rows"]["total"]
-    size = next((name for limit, name in _SIZES.items() if total < limit), "100M<n<1B")
+    size = _SIZES[bisect(_SIZE_LIMITS, facts.subset["rows"]["total"])]
     front = {
         "pretty_name": facts.description["params"]["data"]["path"],
         "task_categories": ["text-classification"],

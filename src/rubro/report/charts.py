@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import binomtest
 
 from rubro.report.content import METRIC_LABELS, CategoryMetrics, Content
-from rubro.report.intervals import wilson_interval
 
 # Colours in the SVG. The page replaces each of them by a variable of its style sheet.
 INK, MUTED, GRID, PAPER = "#1f2329", "#5d6670", "#d5dae1", "#fefefe"
@@ -46,21 +46,14 @@ _STYLE: Any = {
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10,
     "figure.facecolor": PAPER,
     "figure.constrained_layout.use": True,
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
-    "legend.edgecolor": GRID,
-    "legend.facecolor": PAPER,
     "legend.frameon": False,
-    "legend.labelcolor": INK,
     "lines.linewidth": 1.6,
-    "savefig.facecolor": PAPER,
     "svg.fonttype": "none",
     "text.color": INK,
     "text.parse_math": False,  # category names may contain a $
@@ -112,10 +105,7 @@ class Chart:
     def _saved(self, **options: Any) -> bytes:
         file = BytesIO()
         width, height = self.size
-        with (
-            mpl.rc_context(_STYLE | {"svg.hashsalt": self.name}),
-            warnings.catch_warnings(),
-        ):
+        with mpl.rc_context(_STYLE | {"svg.hashsalt": self.name}), warnings.catch_warnings():
             # A browser has other fonts for characters that are missing from matplotlib's font.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure = Figure(figsize=(width, height + _TITLE_HEIGHT))
@@ -127,21 +117,11 @@ class Chart:
 
 def charts_of(content: Content) -> dict[str, Chart]:
     """Return a chart of every table that is not missing, by name."""
-    parts = (
-        _models,
-        _differences,
-        _curves,
-        _reliability,
-        _coverage,
-        _slices,
-        _categories,
-        _confusions,
-    )
+    parts = (_models, _curves, _reliability, _coverage, _slices, _categories, _confusions)
     return {chart.name: chart for part in parts for chart in part(content)}
 
 
-@dataclass(frozen=True)
-class _Interval:
+class _Interval(NamedTuple):
     """A labelled row of a chart of intervals."""
 
     label: str
@@ -150,8 +130,10 @@ class _Interval:
     high: float
 
 
-def _share(label: str, share: float, titles: int) -> _Interval:
-    return _Interval(label, share, *wilson_interval(share, titles))
+def share_interval(share: float, titles: int) -> tuple[float, float]:
+    """Return Wilson's 95 % confidence interval of a share of titles."""
+    interval = binomtest(round(share * titles), titles).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _in_words(rows: Sequence[_Interval], number: str) -> str:
@@ -169,19 +151,18 @@ def _interval_chart(
     rows: Sequence[_Interval],
     alternative: str,
     row_height: float,
-    adjust: Callable[[Axes], object] | None = None,
+    adjust: Callable[[Axes], object] = lambda axes: None,
 ) -> Chart:
     """Return a chart of values with their intervals, the first row on top."""
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xlabel=x_label)
-        if adjust is not None:
-            adjust(axes)
+        adjust(axes)
         places = range(len(rows))
-        low, high = [row.low for row in rows], [row.high for row in rows]
+        labels, values, low, high = zip(*rows, strict=True)
         axes.hlines(places, low, high, color=SERIES[0], linewidth=2.5, alpha=0.45)
-        axes.plot([row.value for row in rows], places, "o", color=SERIES[0], markersize=5)
-        axes.set_yticks(places, [row.label for row in rows])
+        axes.plot(values, places, "o", color=SERIES[0], markersize=5)
+        axes.set_yticks(places, labels)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
@@ -198,9 +179,6 @@ def _models(content: Content) -> Iterator[Chart]:
         words = _in_words(rows, ".3f")
         title = f"Balanced accuracy on {content.split}"
         yield _interval_chart("models", title, "balanced accuracy", rows, words, 0.35)
-
-
-def _differences(content: Content) -> Iterator[Chart]:
     rows = [
         _Interval(f"{one} - {other}", v.balanced_accuracy, v.low, v.high)
         for (one, other), v in content.differences.items()
@@ -223,16 +201,15 @@ def _curves(content: Content) -> Iterator[Chart]:
             label = METRIC_LABELS[metric]
 
             def draw(figure: Figure, splits: dict[str, Any] = splits, label: str = label) -> None:
-                axes = figure.add_subplot(xlabel="epoch")
+                axes = figure.add_subplot(xlabel="epoch", ylabel=label)
                 for number, (split, points) in enumerate(splits.items()):
-                    steps = [point.step for point in points]
-                    values = [point.value for point in points]
-                    _line(axes, number, steps, values, split, marked=len(points) == 1)
-                axes.set_ylabel(label)
+                    _line(axes, number, [p.step for p in points], [p.value for p in points], split)
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
                 axes.legend()
 
-            last = ", ".join(f"{points[-1].value:.3f} on {of}" for of, points in splits.items())
+            last = ", ".join(
+                f"{points[-1].value:.3f} on {split}" for split, points in splits.items()
+            )
             yield Chart(
                 f"curve_{model}_{metric}",
                 f"{model.upper()}: {label}",
@@ -259,7 +236,7 @@ def _reliability(content: Content) -> Iterator[Chart]:
                 largest = max(b.titles for b in bins)
                 sizes = [6 + 60 * b.titles / largest for b in bins]
                 axes.scatter(x, y, sizes, color=SERIES[number], marker=_MARKERS[number])
-                _line(axes, number, x, y, name, marked=False)
+                _line(axes, number, x, y, name)
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="accuracy")
             axes.legend()
 
@@ -283,7 +260,7 @@ def _coverage(content: Content) -> Iterator[Chart]:
         axes = figure.add_subplot(xlabel="coverage: share of the titles, highest confidence first")
         for number, (model, points) in enumerate(curves.items()):
             x, y = [p.coverage for p in points], [p.precision for p in points]
-            _line(axes, number, x, y, model, marked=False)
+            _line(axes, number, x, y, model)
         axes.set(xlim=(0, 1.02), ylabel="precision: share of right predictions")
         axes.legend()
 
@@ -299,7 +276,11 @@ def _coverage(content: Content) -> Iterator[Chart]:
 
 def _slices(content: Content) -> Iterator[Chart]:
     rows = [
-        _share(textwrap.fill(f"{part.slice} ({part.titles:,})", 26), part.accuracy, part.titles)
+        _Interval(
+            textwrap.fill(f"{part.slice} ({part.titles:,})", 26),
+            part.accuracy,
+            *share_interval(part.accuracy, part.titles),
+        )
         for part in content.slices
     ]
     if rows:
@@ -324,7 +305,11 @@ def _categories(content: Content) -> Iterator[Chart]:
         ("best_categories", "highest", sorted_by_recall(content.categories, True)[:_BEST]),
     ):
         rows = [
-            _share(f"{_short(row.category)} ({row.titles:,})", row.recall, row.titles)
+            _Interval(
+                f"{_short(row.category)} ({row.titles:,})",
+                row.recall,
+                *share_interval(row.recall, row.titles),
+            )
             for row in categories
         ]
         if rows:
@@ -343,17 +328,17 @@ def _confusions(content: Content) -> Iterator[Chart]:
     names = list(dict.fromkeys(cell.category for cell in content.confusions))
     if not names:
         return
+    place = {name: number for number, name in enumerate(names, start=1)}
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xlabel="predicted category, by the number of its row")
         axes.xaxis.set_label_position("top")
         axes.set(xlim=(0.5, len(names) + 0.5), ylim=(len(names) + 0.5, 0.5))
         axes.set_xticks(range(1, len(names) + 1))
-        labels = [f"{_short(name)}  {number}" for number, name in enumerate(names, start=1)]
+        labels = [f"{_short(name)}  {number}" for name, number in place.items()]
         axes.set_yticks(range(1, len(names) + 1), labels)
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.grid(visible=False)
-        place = {name: number for number, name in enumerate(names, start=1)}
         totals = dict.fromkeys(names, 0)
         for cell in content.confusions:
             totals[cell.category] += cell.titles
@@ -380,15 +365,13 @@ def _confusions(content: Content) -> Iterator[Chart]:
     )
 
 
-def _line(
-    axes: Axes, number: int, x: Sequence[float], y: Sequence[float], label: str, marked: bool
-) -> None:
+def _line(axes: Axes, number: int, x: Sequence[float], y: Sequence[float], label: str) -> None:
     axes.plot(
         x,
         y,
         color=SERIES[number % len(SERIES)],
         linestyle=_DASHES[number % len(_DASHES)],
-        marker=_MARKERS[number % len(_MARKERS)] if marked else "",
+        marker=_MARKERS[number % len(_MARKERS)] if len(x) == 1 else "",
         markersize=4,
         label=label,
     )

@@ -90,7 +90,7 @@ class ConfusionCell:
 
 @dataclass(frozen=True)
 class ConfusedPair(ConfusionCell):
-    """A category, another one that is often predicted instead, and how often this happens."""
+    """A category and another category that is predicted for a share of its titles."""
 
     share: _Share
 
@@ -164,22 +164,17 @@ class RunDescription:
 class Content:
     """Content of the folder metrics; values are None or empty if their file is missing.
 
-    The tables from `automation` to `mistakes` describe the ensemble.
+    Keys of dictionaries are names of models, except in `stages`. The tables from `automation` to
+    `mistakes` describe the ensemble.
 
     Attributes:
         split: Split that is reported.
-        models: Metrics of each model, by its name.
-        differences: Differences between pairs of models, by the names of the two models.
-        subset: Summary of the selected titles.
-        description: Parameters and versions.
+        differences: Differences between pairs of models, by the names of both.
         stages: Metrics of each stage, by its name.
         curves: Points of each learning curve, by model, metric and split.
-        reliability: Reliability bins of each model.
-        reliability_before: Reliability bins of each model before calibration.
+        reliability_before: Reliability bins before calibration.
         coverage: Coverage curve of each model, highest confidence first.
         automation: Coverage at round precisions.
-        slices: Groups of titles.
-        categories: Metrics of each category.
         pairs: Most confused pairs of categories.
         confusions: Confusion matrix of the most confused categories, row by row.
         mistakes: Titles with the worst mistakes.
@@ -242,8 +237,7 @@ def _read_summaries(content: Content, folder: Path) -> None:
     content.subset = _json(content, folder / "subset.json", SubsetSummary)
     content.description = _json(content, folder / "evaluation" / "description.json", RunDescription)
     for stage in ("featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"):
-        summary = _json(content, folder / f"{stage}.json", dict[str, Any])
-        if summary is not None:
+        if summary := _json(content, folder / f"{stage}.json", dict[str, Any]):
             content.stages[stage] = summary
 
 
@@ -253,17 +247,15 @@ def _read_tables(content: Content, folder: Path) -> None:
         for metric in CURVE_METRICS:
             for split in ("train", "validation"):
                 path = plots / split / f"{metric}.tsv"
-                points = _rows(content, path, CurvePoint, "\t")
-                if points:
+                if points := _rows(content, path, CurvePoint, "\t"):
                     curves = content.curves.setdefault(model, {}).setdefault(metric, {})
                     curves[split] = points
     evaluation = folder / "evaluation" / content.split
     for model in content.models or [REPORTED_MODEL]:
         own = evaluation / model
+        before = own / "reliability_before.csv"
         content.reliability[model] = _rows(content, own / "reliability.csv", ReliabilityBin)
-        content.reliability_before[model] = _rows(
-            content, own / "reliability_before.csv", ReliabilityBin
-        )
+        content.reliability_before[model] = _rows(content, before, ReliabilityBin)
         content.coverage[model] = _rows(content, own / "coverage.csv", CoveragePoint)
     own = evaluation / REPORTED_MODEL
     content.automation = _rows(content, own / "automation.csv", Automation)

@@ -13,9 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rubro.base.params_file import flat
-from rubro.report.charts import Chart, sorted_by_recall
+from rubro.report.charts import Chart, share_interval, sorted_by_recall
 from rubro.report.content import METRIC_LABELS, REPORTED_MODEL, Content
-from rubro.report.intervals import wilson_interval
 
 _MAX_NAMED = 3
 
@@ -50,7 +49,7 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
         metrics=METRIC_LABELS,
         charts=charts,
         chart=lambda name: Markup(charts[name].inline_svg()),
-        interval=wilson_interval,
+        interval=share_interval,
         categories=sorted_by_recall(content.categories),
         flat=_flat,
         missing=lambda *parts: _missing(content, parts),

@@ -18,7 +18,7 @@ import zlib
 from array import array
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -43,7 +43,6 @@ _LEAK_SHARE = 0.03  # share of validation and test titles that repeat a training
 _LEAK_VARIED = 0.3  # share of these titles that are spelled differently
 _KEEP_EVERY = 40  # every 40th training title may be repeated
 _COMPRESSION = 6
-_CHUNK = 2_000
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -55,13 +54,10 @@ def _split_sizes(language: str, rows: int) -> dict[str, int]:
 
 
 def file_sizes(rows: int) -> dict[str, int]:
-    """Return the number of lines of each file of a catalogue.
+    """Return the number of lines of each file of a catalogue, in writing order.
 
     Args:
         rows: Number of Spanish rows in the three splits, broken lines included.
-
-    Returns:
-        Numbers of lines by file name, in writing order.
 
     Raises:
         ValueError: `rows` is below 1,000.
@@ -76,14 +72,7 @@ def file_sizes(rows: int) -> dict[str, int]:
 
 
 def broken_positions(rows: int) -> list[int]:
-    """Return the positions of the broken lines in spanish.train.
-
-    Args:
-        rows: Number of Spanish rows; see `catalogue_files`.
-
-    Returns:
-        Line numbers from 0, evenly spread over the file.
-    """
+    """Return the line numbers from 0 of the broken lines, which are spread over spanish.train."""
     size = _split_sizes("spanish", rows)["train"]
     return [(2 * k + 1) * size // (2 * _BROKEN_LINES) for k in range(_BROKEN_LINES)]
 
@@ -238,34 +227,35 @@ class _Corpus:
         title, category = self._titles.title(index), self.names[index]
         tokens = tokenize_title(title, self._stop_words)
         record = self._record(self.language, "unreliable", title, index, "train", tokens)
-        changes: dict[int, dict[str, object]] = {
-            3: {"title": ""},
-            4: {"title": "   \t "},
-            5: {"title": None},
-            6: {"title": 4815},
-            8: {"category": None},
-            11: {"title": f"{title} Promoción Año"},
-            12: {"title": title.replace(" ", "\x00", 2)},
-            13: {"title": " ".join([title] * 3_000)[:3_000]},
-            14: {"category": ""},
-        }
-        if number in changes:
-            line = _encode(record | changes[number])
-            return line.encode("latin-1", "replace") if number == 11 else line.encode()
+
+        def changed(**values: object) -> str:
+            return _encode({**record, **values})
+
+        def without(name: str) -> str:
+            return _encode({key: value for key, value in record.items() if key != name})
+
         sound = _encode(record)
-        del record["category" if number == 7 else "title"]
-        others = {
-            0: f"{title};{category}",
-            1: sound[: len(sound) // 2],
-            9: _encode([title, category]),
-            10: "",
-        }
-        return others.get(number, _encode(record)).encode()
+        lines = [
+            f"{title};{category}",
+            sound[: len(sound) // 2],
+            without("title"),
+            changed(title=""),
+            changed(title="   \t "),
+            changed(title=None),
+            changed(title=4815),
+            without("category"),
+            changed(category=None),
+            _encode([title, category]),
+            "",
+            changed(title=f"{title} Promoción Año"),
+            changed(title=title.replace(" ", "\x00", 2)),
+            changed(title=" ".join([title] * 3_000)[:3_000]),
+            changed(category=""),
+        ]
+        return lines[number].encode("latin-1" if number == 11 else "utf-8", "replace")
 
 
-def catalogue_files(
-    rows: int = 20_000, seed: int = 20_190
-) -> Iterator[tuple[str, Iterator[bytes]]]:
+def catalogue_files(rows: int, seed: int) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield the files of a catalogue in writing order; each must be read before the next one.
 
     Args:
@@ -278,7 +268,6 @@ def catalogue_files(
 
     Raises:
         ValueError: `rows` is below 1,000.
-        LexiconError: A word list of the package is invalid.
     """
     shared, lexicon = load_words()
     for name in file_sizes(rows):
@@ -302,7 +291,6 @@ def write_catalogue(folder: Path, rows: int = 20_000, seed: int = 20_190) -> dic
 
     Raises:
         ValueError: `rows` is below 1,000.
-        LexiconError: A word list of the package is invalid.
         OSError: A file cannot be written.
     """
     sizes = file_sizes(rows)
@@ -314,8 +302,7 @@ def write_catalogue(folder: Path, rows: int = 20_000, seed: int = 20_190) -> dic
                 (Path(scratch) / name).open("wb") as raw,
                 gzip.GzipFile("", "wb", compresslevel=_COMPRESSION, fileobj=raw, mtime=0) as packed,
             ):
-                while chunk := list(islice(lines, _CHUNK)):
-                    packed.write(b"\n".join([*chunk, b""]))
+                packed.writelines(line + b"\n" for line in lines)
         for name in sizes:
             (Path(scratch) / name).replace(folder / name)
     return sizes

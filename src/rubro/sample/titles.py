@@ -12,7 +12,7 @@ from bisect import bisect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from string import ascii_uppercase, digits
 
-from rubro.sample.words import Connectors, LexiconEntry, Shared, Words
+from rubro.sample.words import LexiconEntry, Shared
 
 MAX_CHARACTERS = 60
 
@@ -111,9 +111,9 @@ class TitleMaker:
     ) -> None:
         self._draw = draw
         self._words = [_Vocabulary(name, language, shared, lexicon) for name in names]
-        self._connectors: Connectors = getattr(shared.glue, language)
-        self._noise: Words = getattr(shared.noise, language)
-        self._short: dict[str, Words] = getattr(shared.abbreviations, language)
+        self._connectors = shared.glue[language]
+        self._noise = shared.noise[language]
+        self._short = shared.abbreviations[language]
 
     def _pick(self, options: Sequence[str]) -> str:
         return options[int(self._draw() * len(options))]
@@ -177,10 +177,7 @@ class TitleMaker:
         parts = [part for part in parts if part]
         if draw() < HAS_NOISE:
             noise = self._pick(self._noise)
-            if draw() < 0.25:
-                parts.insert(0, noise)
-            else:
-                parts.append(noise)
+            parts.insert(0 if draw() < 0.25 else len(parts), noise)
         text = " ".join(parts)
         if text.count(" ") < 3:
             extra = self._noise if draw() < 0.6 else words.features
@@ -272,11 +269,10 @@ class TitleMaker:
         return " ".join(words)
 
     def _join_words(self, text: str) -> str:
-        gaps = text.count(" ")
-        if not gaps:
-            return text
         words = text.split(" ")
-        at = int(self._draw() * gaps)
+        if len(words) == 1:
+            return text
+        at = int(self._draw() * (len(words) - 1))
         words[at : at + 2] = [words[at] + words[at + 1]]
         return " ".join(words)
 

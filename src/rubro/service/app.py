@@ -18,7 +18,7 @@ from rubro.service import schemas
 from rubro.service.batching import Batcher, Ranking
 from rubro.service.guard import Guard
 from rubro.service.metrics import ServiceMetrics
-from rubro.service.problems import add_error_handlers, problem_descriptions
+from rubro.service.problems import HANDLERS, RESPONSES
 from rubro.service.served import Served, watch
 
 _PAGE = {
@@ -34,7 +34,6 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 _METRICS_TYPE = "text/plain; version=0.0.4"
-_ERRORS = problem_descriptions(400, 408, 413, 422, 503)
 
 
 class Service:
@@ -167,8 +166,8 @@ def make_app(served: Served) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         middleware=[Middleware(Guard, metrics=service.metrics)],
+        exception_handlers=HANDLERS,
     )
-    add_error_handlers(app)
     _add_routes(app, service)
     for path, (name, media_type) in _PAGE.items():
         content = (files("rubro.service") / "page" / name).read_bytes()
@@ -177,12 +176,12 @@ def make_app(served: Served) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    @app.post("/predict", response_model=schemas.PredictAnswer, responses=_ERRORS)
+    @app.post("/predict", response_model=schemas.PredictAnswer, responses=RESPONSES)
     async def predict(request: schemas.PredictRequest) -> Response:
         """Predict the categories of one or more titles."""
         return _json(await service.predict(request))
 
-    @app.post("/explain", response_model=schemas.ExplainAnswer, responses=_ERRORS)
+    @app.post("/explain", response_model=schemas.ExplainAnswer, responses=RESPONSES)
     async def explain(request: schemas.ExplainRequest) -> Response:
         """Predict the categories of a title and show which words support the first category."""
         return _json(await service.explain(request))

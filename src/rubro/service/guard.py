@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -12,7 +13,7 @@ from rubro.service.metrics import ServiceMetrics
 from rubro.service.problems import problem_response
 
 MAX_BODY_BYTES = 2**20
-# A client does not read the answer while it sends, so a body that is too large is read up to here.
+# A client reads the answer only after it has sent the body, so larger bodies are read and discarded.
 _MAX_DISCARDED_BYTES = 2**24
 _MAX_HEAD_BYTES = 2**16
 _HEAD_SECONDS = 10.0
@@ -59,14 +60,14 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.timeout(_BODY_SECONDS):
-                body = await _read_body(scope, receive)
+                body = await _read_body(Request(scope, receive))
         except TimeoutError:
             detail = f"the body did not arrive completely within {_BODY_SECONDS:.0f} seconds"
             return await problem_response(408, detail, _CLOSE)(scope, receive, send)
         except _TooLarge:
             detail = f"the body has more than {MAX_BODY_BYTES} bytes"
             return await problem_response(413, detail, _CLOSE)(scope, receive, send)
-        if body is None:
+        except ClientDisconnect:
             return None
         unread: list[Message] = [{"type": "http.request", "body": body}]
 
@@ -80,23 +81,16 @@ class _TooLarge(Exception):
     pass
 
 
-async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
-    """Return the body of a request, or None if the client has disconnected."""
-    length = int(dict(scope["headers"]).get(b"content-length", b"0"))
-    if length > _MAX_DISCARDED_BYTES:
+async def _read_body(request: Request) -> bytes:
+    if int(request.headers.get("content-length", 0)) > _MAX_DISCARDED_BYTES:
         raise _TooLarge
-    body, size, is_complete = bytearray(), 0, False
-    while not is_complete:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        piece = message.get("body", b"")
+    body, size = bytearray(), 0
+    async for piece in request.stream():
         size += len(piece)
         if size <= MAX_BODY_BYTES:
             body += piece
         if size > _MAX_DISCARDED_BYTES:
             raise _TooLarge
-        is_complete = not message.get("more_body")
     if size > MAX_BODY_BYTES:
         raise _TooLarge
     return bytes(body)
@@ -122,7 +116,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
-                self._close()
+                self.transport.close()
 
     def on_message_begin(self) -> None:
         """Start the time limit of a head."""
@@ -137,13 +131,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _begin_head(self) -> None:
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._close)
+        self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
 
     def _end_head(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-    def _close(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()

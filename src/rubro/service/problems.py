@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -28,32 +28,13 @@ def problem_response(
         detail: Sentence that explains the problem and its remedy.
         headers: Headers in addition to the content type.
     """
-    content = Problem(
-        type="about:blank", title=HTTPStatus(status).phrase, status=status, detail=detail
-    )
+    title = HTTPStatus(status).phrase
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     # ASCII, because the detail may quote unpaired surrogates.
-    text = json.dumps(content.model_dump(), ensure_ascii=True)
-    return Response(text, status, headers, _MEDIA_TYPE)
+    return Response(json.dumps(content, ensure_ascii=True), status, headers, _MEDIA_TYPE)
 
 
-def problem_descriptions(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of the error responses of a route."""
-    schema = {"schema": Problem.model_json_schema()}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": {_MEDIA_TYPE: schema}}
-        for status in statuses
-    }
-
-
-def add_error_handlers(app: FastAPI) -> None:
-    """Make an application answer every error with a problem response."""
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Exception, _failed)
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
     shown = [
         f"{'.'.join(str(part)[:100] for part in each['loc'])}: {each['msg']}"
         for each in error.errors()[:_MAX_ERRORS]
@@ -61,10 +42,20 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return problem_response(422, "; ".join(shown))
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _refused(request: Request, error: HTTPException) -> Response:
     return problem_response(error.status_code, error.detail, error.headers)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     return problem_response(500, "the service has a bug; see its log for details")
+
+
+# Handlers of all errors, and the OpenAPI description of the errors of a request with titles.
+HANDLERS: Any = {RequestValidationError: _invalid, HTTPException: _refused, Exception: _failed}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {_MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+    }
+    for status in (400, 408, 413, 422, 503)
+}

@@ -95,7 +95,8 @@ class ExplainedWord(Message):
     start: Annotated[int, Field(description="Position of its first character (code point).")]
     end: Annotated[int, Field(description="Position after its last character.")]
     contribution: Annotated[
-        float, Field(description="How much it adds to the category's lead over the other one.")
+        float,
+        Field(description="Amount that it adds to the category's lead over the other category."),
     ]
     known: Annotated[bool, Field(description="Whether a training title contains it.")]
 
@@ -107,10 +108,7 @@ class ExplainAnswer(Message):
     answer: Answer
     other: Annotated[str | None, Field(description="Second most probable category.")]
     foreign: Annotated[
-        bool,
-        Field(
-            description="Whether the answer is a guess, because the training titles lack most of its words."
-        ),
+        bool, Field(description="Whether the training titles lack most of its words.")
     ]
     words: list[ExplainedWord]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -46,11 +45,8 @@ def run_server(app: FastAPI, listening: socket.socket) -> None:
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.
     """
-
-    def ignore(number: int, frame: FrameType | None) -> None:
-        """Do nothing, because uvicorn has stopped when it raises its signals again."""
-
-    signal.signal(signal.SIGTERM, ignore)
+    # Ignored, because uvicorn has stopped when it raises its signals again.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     config = uvicorn.Config(
         app,
         http=GuardedProtocol,
