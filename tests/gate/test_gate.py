@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from rubro.cli import app
 from rubro.experiments.dvc_experiments import numbers_in
-from rubro.gate.verdicts import MIN_TOLERANCE, Verdict, changes_between
+from rubro.gate.metric_changes import MIN_TOLERANCE, Verdict, changes_between
 from support.tiny_project import ROOT, environment, run_in
 
 NOISE = Path("benchmarks/results/noise.json")

@@ -13,7 +13,7 @@ from rubro.base.yaml_files import parse_yaml
 from rubro.experiments.dvc_experiments import numbers_in
 from rubro.experiments.dvc_lock import changed_stages, ran_with
 from rubro.experiments.git import git
-from rubro.gate.verdicts import Comparison, changes_between
+from rubro.gate.metric_changes import Comparison, changes_between
 
 EXIT_WORSE = 1
 _METRICS, _LOCK, _PARAMS, _TITLES = "metrics", "dvc.lock", "params.yaml", "data/subset"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rich.table import Table
 
 from rubro.base.console import output_console, printable
-from rubro.gate.verdicts import FAILURES, Change, Comparison, Verdict
+from rubro.gate.metric_changes import FAILURES, Change, Comparison, Verdict
 
 _UNIMPORTANT = (Verdict.noise, Verdict.unjudged)
 _HEADINGS = ("verdict", "metric", "before", "now", "change", "tolerance")
