@@ -211,22 +211,18 @@ def _notices(
             + ("merged" if is_merged else "set subset.similar_categories=merge to merge them")
         )
     if null_names:
-        is_kept = params.null_categories == "keep"
-        notices.append(
-            f"categories whose names stand for a missing category: {_first_names(null_names)}"
-            + ("; set subset.null_categories=drop to drop their rows" if is_kept else "")
-        )
+        notice = f"categories whose names stand for a missing category: {_first_names(null_names)}"
+        if params.null_categories == "keep":
+            notice += "; set subset.null_categories=drop to drop their rows"
+        notices.append(notice)
     if titles:
-        is_kept = params.conflicting_titles == "keep"
-        notices.append(
-            f"{titles} {'title has' if titles == 1 else 'titles have'} several categories"
-            + (
+        notice = f"{titles} {'title has' if titles == 1 else 'titles have'} several categories"
+        if params.conflicting_titles == "keep":
+            notice += (
                 "; set subset.conflicting_titles=first to keep the first category of each, or drop "
                 "to drop their rows"
-                if is_kept
-                else ""
             )
-        )
+        notices.append(notice)
     return notices
 
 

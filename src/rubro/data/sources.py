@@ -404,16 +404,9 @@ def _skipped_notices(
 def _checked_row(
     values: dict[str, Any], source: SourceFile, params: DataParams
 ) -> tuple[str, str, str, str, str] | _Rejection | None:
-    """Check the values of a row.
+    """Return the title, category, language, label quality and split of a usable row.
 
-    Args:
-        values: Values by column name.
-        source: File of the row.
-        params: Names of the columns.
-
-    Returns:
-        Title, category, language, label quality and split of a usable row. None for a row with
-        neither a title nor a category.
+    For a row with neither a title nor a category, return None.
     """
     texts = []
     for name, column in (("title", params.title_column), ("category", params.category_column)):
