@@ -184,7 +184,7 @@ def is_null_name(name: str) -> bool:
 
 
 def _title_problems(table: pd.DataFrame) -> list[tuple[str, str, int]]:
-    """Return the problem, title with its categories, and number of rows of frequent titles."""
+    """List the most frequent titles that have several categories, as rows of `problems`."""
     table = table.assign(key=[normalise(title) for title in table["title"]])
     rows = table["key"].value_counts(sort=False)
     frequent = sorted(rows.items(), key=lambda item: (-item[1], item[0]))[:_MAX_LISTED_TITLES]
@@ -192,7 +192,7 @@ def _title_problems(table: pd.DataFrame) -> list[tuple[str, str, int]]:
     found = []
     for key, count in frequent:
         same = table[table["key"] == key]
-        categories = " | ".join(dict.fromkeys(same["category"]))
+        categories = " | ".join(same["category"].unique())
         found.append(("conflicting_title", f"{same['title'].iloc[0]}: {categories}", int(count)))
     return found
 

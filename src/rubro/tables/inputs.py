@@ -384,15 +384,11 @@ def with_columns(source: Input) -> Iterator[Input]:
 
 
 def _json_kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int):
+    if type(value) is int:
         if abs(value) <= 2**53:
             return "int"
         return "long" if -(2**63) <= value < 2**63 else "other"
-    return "float" if isinstance(value, float) else "other"
+    return {type(None): "null", bool: "bool", float: "float"}.get(type(value), "other")
 
 
 def _arrow_type(kinds: set[str]) -> str:

@@ -356,24 +356,3 @@ def open_parquet(origin: Origin, raw: IO[bytes]) -> ParquetFile:
             f"{origin.path}: {rows} rows in fewer bytes cannot be titles; remove the repeated ones"
         )
     return file
-
-
-def parquet_records(origin: Origin, file: ParquetFile, stored: Sequence[str]) -> Iterator[Record]:
-    """Yield the rows of a parquet file as dictionaries.
-
-    Args:
-        origin: Path and size of the file.
-        file: File from open_parquet.
-        stored: Names of the columns to read. White space around names is removed in the rows.
-
-    Raises:
-        DataError: The file is damaged, or Python cannot hold one of its values.
-    """
-    row = 0
-    with parquet_errors_reported(origin):
-        for batch in file.iter_batches(columns=list(stored)):
-            names = [name.strip() for name in batch.schema.names]
-            columns = (column.to_pylist() for column in batch.columns)
-            for values in zip(*columns, strict=True):
-                row += 1
-                yield Record(range(row, row + 1), dict(zip(names, values, strict=True)), None)

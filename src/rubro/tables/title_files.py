@@ -29,7 +29,7 @@ from rubro.tables.readers import (
     json_records,
     line_records,
     open_parquet,
-    parquet_records,
+    parquet_errors_reported,
 )
 from rubro.tables.streams import GzipStream, Origin, empty_file, open_text, with_sample
 
@@ -112,8 +112,13 @@ class TitleFile:
         header = [name.strip() for name in self.columns]
         places = [header.index(name) for name in columns]
         if self.parquet is not None:
-            stored = [self.columns[place] for place in places]
-            yield from parquet_records(self.origin, self.parquet, stored)
+            number = 0
+            with parquet_errors_reported(self.origin):
+                for batch in self.parquet.iter_batches(columns=[self.columns[i] for i in places]):
+                    for values in batch.to_pylist():
+                        number += 1
+                        values = {name.strip(): value for name, value in values.items()}
+                        yield Record(range(number, number + 1), values, None)
             return
         for record in self.records:
             if record.reason is None:
