@@ -13,7 +13,7 @@ import io
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +22,7 @@ import pyarrow.parquet
 from rubro.base.errors import RubroError
 from rubro.base.params_file import load_params
 from rubro.data.sources import RawTitles, read_titles
+from rubro.tables.readers import MAX_LINE
 
 KINDS = ("jsonl", "csv", "tsv", "jsonl.gz", "csv.gz", "tsv.gz", "parquet")
 ENCODINGS = ("utf-8", "utf-8", "utf-8", "latin-1", "utf-16", "utf-8-sig")
@@ -77,13 +78,11 @@ def fuzz(count: int, seed: int, folder: Path) -> Counter[tuple[str, str]]:
 
 
 def _rows(rng: random.Random) -> list[dict[str, str]]:
-    return [
-        {
-            "title": " ".join(rng.choices(WORDS, k=rng.randint(1, 6))),
-            "category": rng.choice(["TABLES", "CHAIRS", "LAMPS"]),
-        }
-        for _ in range(rng.randint(1, 30))
-    ]
+    def row() -> dict[str, str]:
+        title = " ".join(rng.choices(WORDS, k=rng.randint(1, 6)))
+        return {"title": title, "category": rng.choice(["TABLES", "CHAIRS", "LAMPS"])}
+
+    return [row() for _ in range(rng.randint(1, 30))]
 
 
 def _encoded(rows: list[dict[str, str]], kind: str, encoding: str) -> bytes:
@@ -143,19 +142,7 @@ def _formula(text: str, rng: random.Random) -> str:
 
 def _control_characters(text: str, rng: random.Random) -> str:
     place = rng.randint(0, len(text))
-    marks = [
-        "\0",
-        "\r",
-        "\n",
-        "\r\n",
-        "\x1b[2J",
-        "\x85",
-        "\u2028",
-        "\ufeff",
-        "\u202e",
-        "\x0c",
-        "\x1c",
-    ]
+    marks: list[str] = [*"\0\r\n\x85\u2028\ufeff\u202e\x0c\x1c", "\r\n", "\x1b[2J"]
     return text[:place] + rng.choice(marks) + text[place:]
 
 
@@ -218,8 +205,7 @@ def _header(content: bytes, rng: random.Random) -> bytes:
         *(first + b'\t"a\tb', first.replace(b"category", b"title"), b" " + first, b"#" + first),
         first + b"," * 5000,
     ]
-    changed = rng.choice(headers)
-    return changed + b"\n" + rest
+    return rng.choice(headers) + b"\n" + rest
 
 
 def _byte_order_marks(content: bytes, rng: random.Random) -> bytes:
@@ -242,9 +228,8 @@ def _duplicate_keys(content: bytes, rng: random.Random) -> bytes:
 
 def _deep_json(content: bytes, rng: random.Random) -> bytes:
     depth = rng.choice([900, 10_000])
-    nested = rng.choice(
-        [b"[" * depth + b"]" * depth, b"[" * depth, b'{"a":' * depth + b"1" + b"}" * depth]
-    )
+    objects = b'{"a":' * depth + b"1" + b"}" * depth
+    nested = rng.choice([b"[" * depth + b"]" * depth, b"[" * depth, objects])
     if rng.random() < 0.5:
         nested = b'{"title": ' + nested + b', "category": "A"}'
     lines = content.splitlines(keepends=True)
@@ -323,8 +308,6 @@ MUTATIONS = (*TITLE_MUTATIONS, *TEXT_MUTATIONS, *FILE_MUTATIONS)
 
 # Checks of every file that is read
 
-LONGEST_LINE = 2**20
-
 
 def _check(raw: RawTitles, content: bytes, kind: str, encoding: str) -> None:
     for column in ("title", "category", "language", "label_quality", "split"):
@@ -348,21 +331,17 @@ def _row_counts(content: bytes, kind: str, encoding: str) -> tuple[int, int]:
         content = gzip.decompress(content)
     lines = content.decode(encoding, "surrogateescape").removeprefix("\ufeff").split("\n")
     if kind.startswith("jsonl"):
-        rows = sum(bool(line.strip()) or len(line) >= LONGEST_LINE for line in lines)
+        rows = sum(bool(line.strip()) or len(line) >= MAX_LINE for line in lines)
         return rows, rows
     delimiter = "\t" if kind.startswith("tsv") else ","
     csv.field_size_limit(2**27)
     records = csv.reader([line + "\n" for line in lines], delimiter=delimiter)
-    return _record_count(records), len(lines) - 1
-
-
-def _record_count(records: Iterator[list[str]]) -> int:
-    """Return the number of records after the header, including broken ones."""
-    number = -1
-    while True:
+    record: list[str] | None = []
+    minimum = -1  # the header is not a row
+    while record is not None:
         try:
-            number += bool(next(records))
+            record = next(records, None)
+            minimum += bool(record)
         except csv.Error:
-            number += 1
-        except StopIteration:
-            return number
+            minimum += 1
+    return minimum, len(lines) - 1

@@ -107,7 +107,8 @@ def progress_bar(shown: bool) -> Iterator[Callable[[Input, str], Iterator[Chunk]
             rows += len(chunk.titles)
             rate = rows / max(time.monotonic() - start, 1e-3)
             text = f"{rows:,} rows, {rate:,.0f}/s"
-            progress.update(task, completed=source.done(), rows=text)
+            completed = source.bytes_read() if source.bytes_read else rows
+            progress.update(task, completed=completed, rows=text)
         progress.remove_task(task)
 
     with Progress(*columns, console=console(), transient=True) as progress:

@@ -184,7 +184,7 @@ def is_null_name(name: str) -> bool:
 
 
 def _title_problems(table: pd.DataFrame) -> list[tuple[str, str, int]]:
-    """Return the problem, title with its categories, and number of rows of frequent titles."""
+    """List the most frequent titles that have several categories, as rows of `problems`."""
     table = table.assign(key=[normalise(title) for title in table["title"]])
     rows = table["key"].value_counts(sort=False)
     frequent = sorted(rows.items(), key=lambda item: (-item[1], item[0]))[:_MAX_LISTED_TITLES]
@@ -192,7 +192,7 @@ def _title_problems(table: pd.DataFrame) -> list[tuple[str, str, int]]:
     found = []
     for key, count in frequent:
         same = table[table["key"] == key]
-        categories = " | ".join(dict.fromkeys(same["category"]))
+        categories = " | ".join(same["category"].unique())
         found.append(("conflicting_title", f"{same['title'].iloc[0]}: {categories}", int(count)))
     return found
 
@@ -211,22 +211,18 @@ def _notices(
             + ("merged" if is_merged else "set subset.similar_categories=merge to merge them")
         )
     if null_names:
-        is_kept = params.null_categories == "keep"
-        notices.append(
-            f"categories whose names stand for a missing category: {_first_names(null_names)}"
-            + ("; set subset.null_categories=drop to drop their rows" if is_kept else "")
-        )
+        notice = f"categories whose names stand for a missing category: {_first_names(null_names)}"
+        if params.null_categories == "keep":
+            notice += "; set subset.null_categories=drop to drop their rows"
+        notices.append(notice)
     if titles:
-        is_kept = params.conflicting_titles == "keep"
-        notices.append(
-            f"{titles} {'title has' if titles == 1 else 'titles have'} several categories"
-            + (
+        notice = f"{titles} {'title has' if titles == 1 else 'titles have'} several categories"
+        if params.conflicting_titles == "keep":
+            notice += (
                 "; set subset.conflicting_titles=first to keep the first category of each, or drop "
                 "to drop their rows"
-                if is_kept
-                else ""
             )
-        )
+        notices.append(notice)
     return notices
 
 

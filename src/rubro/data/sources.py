@@ -74,6 +74,13 @@ _MAX_UNUSABLE = 2**20
 _MAX_LISTED_REASONS = 5
 _MAX_LISTED_FILES = 5
 _ROWS_PER_CHUNK = 2**16
+_REPEATED_TEXT = pa.dictionary(pa.int32(), pa.string())
+_ROW_SCHEMA = pa.schema(
+    [
+        ("title", pa.large_string()),
+        *((name, _REPEATED_TEXT) for name in ("category", "language", "label_quality", "split")),
+    ]
+)
 # Records with these reasons may contain several rows, so each of their lines counts as a row.
 _REASONS_OF_SEVERAL_ROWS = ("not_csv", "open_quote", "line_too_long")
 
@@ -184,9 +191,7 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
 
 
 class _RowStore:
-    """Rows in little memory: Arrow tables with a title and dictionary-encoded columns."""
-
-    _COLUMNS = ("category", "language", "label_quality", "split")
+    """Rows in Arrow tables, which need little memory."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[str, ...]] = []
@@ -202,23 +207,16 @@ class _RowStore:
             self._flush()
 
     def _flush(self) -> None:
-        titles, *others = zip(*self._rows, strict=True) if self._rows else [()] * 5
-        arrays = [pa.array(values, pa.string()).dictionary_encode() for values in others]
-        self._tables.append(
-            pa.table([pa.array(titles, pa.large_string()), *arrays], ["title", *self._COLUMNS])
-        )
+        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(_ROW_SCHEMA)
+        values = dict(zip(_ROW_SCHEMA.names, columns, strict=True))
+        self._tables.append(pa.Table.from_pydict(values, _ROW_SCHEMA))
         self._rows = []
 
     def table(self) -> pd.DataFrame:
         """Return all rows."""
         self._flush()
-        stored = pa.concat_tables(self._tables).unify_dictionaries()
-        columns = {"title": pd.array(stored["title"], dtype="str")}
-        for name in self._COLUMNS:
-            values = stored[name].combine_chunks()
-            categories = pd.Index(values.dictionary.to_pylist(), dtype="str")
-            columns[name] = pd.Categorical.from_codes(values.indices.to_numpy(), categories)
-        return pd.DataFrame(columns)
+        table: pd.DataFrame = pa.concat_tables(self._tables).unify_dictionaries().to_pandas()
+        return table
 
 
 def _corrections_layout(params: DataParams) -> DataParams:
@@ -311,9 +309,9 @@ def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], li
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; set data.path in params.yaml")
     files = sorted(file for file in path.iterdir() if file.is_file())
-    named = [source for file in files if (source := _source_file(file, _FILE_NAME))]
-    if not named:  # such as shop_train.csv
-        named = [source for file in files if (source := _source_file(file, _PREFIXED_FILE_NAME))]
+    named: list[SourceFile] = []
+    for pattern in (_FILE_NAME, _PREFIXED_FILE_NAME):  # the latter matches shop_train.csv
+        named = named or [source for file in files if (source := _source_file(file, pattern))]
     if not named:
         return [SourceFile(_single_file(path, files))], []
     language = language and language.lower()
@@ -374,9 +372,8 @@ def _skipped_notices(
     files: Sequence[Path], named: Sequence[SourceFile], chosen: Sequence[SourceFile]
 ) -> list[str]:
     """Describe the files of a folder that are not read, and missing parts of splits."""
+    others = [source.path for source in named if source not in chosen]
     known = {source.path for source in named}
-    read = {source.path for source in chosen}
-    others = [file for file in files if file in known and file not in read]
     unnamed = [
         file for file in files if file not in known and (kind_of(file) or unreadable_by_name(file))
     ]
@@ -404,16 +401,9 @@ def _skipped_notices(
 def _checked_row(
     values: dict[str, Any], source: SourceFile, params: DataParams
 ) -> tuple[str, str, str, str, str] | _Rejection | None:
-    """Check the values of a row.
+    """Return the title, category, language, label quality and split of a usable row.
 
-    Args:
-        values: Values by column name.
-        source: File of the row.
-        params: Names of the columns.
-
-    Returns:
-        Title, category, language, label quality and split of a usable row. None for a row with
-        neither a title nor a category.
+    For a row with neither a title nor a category, return None.
     """
     texts = []
     for name, column in (("title", params.title_column), ("category", params.category_column)):

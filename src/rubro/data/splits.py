@@ -127,9 +127,8 @@ class TitleTokens:
     def chunks(self) -> Iterator[list[list[str]]]:
         """Yield the token lists of several thousand titles at a time."""
         for start in range(0, len(self), _TITLES_PER_CHUNK):
-            yield [
-                tokens.split() for tokens in self._joined.iloc[start : start + _TITLES_PER_CHUNK]
-            ]
+            joined = self._joined.iloc[start : start + _TITLES_PER_CHUNK]
+            yield [tokens.split() for tokens in joined]
 
 
 def load_info(folder: Path) -> SourceInfo:

@@ -75,7 +75,7 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     random = np.random.default_rng(seed)
     # Titles are added again once their rows are selected, which saves memory.
     columns = raw.table.drop(columns="title").reset_index(drop=True).astype("category")
-    table = _of_language(columns, params.language)
+    table = _rows_in_language(columns, params.language)
     dropped["other_language"] = len(columns) - len(table)
     titles = raw.table["title"].astype("str").reset_index(drop=True)
     table = table.assign(key=title_keys(titles)[table.index])
@@ -135,7 +135,7 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     return Subset(splits, labels, summary, checked.problems, [*notices, *checked.notices])
 
 
-def _of_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:
+def _rows_in_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:
     if language is None:
         return table
     # Rows without a language count as rows in the wanted language.

@@ -117,11 +117,9 @@ def detect_encoding(sample: bytes) -> str:
 
     A file in another encoding is read as utf-8, and its undecodable rows are reported.
     """
-    try:
+    with suppress(UnicodeDecodeError):
         codecs.getincrementaldecoder("utf-8")().decode(sample)
         return "utf-8"
-    except UnicodeDecodeError:
-        pass
     lines = [line for line in sample.split(b"\n")[:-1] or [sample] if not line.isascii()]
     for line in lines:
         with suppress(UnicodeDecodeError):

@@ -10,7 +10,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -25,6 +25,7 @@ from rubro.tables.title_files import TitleFile, open_title_file
 
 if TYPE_CHECKING:
     import pyarrow
+    from pyarrow.parquet import ParquetFile
 
 TITLE_NAMES = ("title", "titulo", "nombre", "name", "product title")
 CATEGORY_NAMES = ("category", "categoria", "rubro")
@@ -72,8 +73,8 @@ class Input:
         delimiter: Character between the fields of csv and tsv.
         has_mark: Whether the text begins with a byte order mark, as Excel writes it.
         schema: Column types of a parquet file, or of objects after with_columns.
-        total: Size in bytes, or in rows for parquet; None if it is unknown.
-        done: Function that returns how much of total has been read.
+        total: Number of rows, or of bytes if bytes_read is set; None if it is unknown.
+        bytes_read: Function that returns how many bytes of the file have been read.
     """
 
     name: str
@@ -86,7 +87,7 @@ class Input:
     has_mark: bool = False
     schema: pyarrow.Schema | None = None
     total: int | None = None
-    done: Callable[[], int] = lambda: 0
+    bytes_read: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def open_input(argument: str, how: Reading) -> Iterator[Input]:
             )
             opened = _input(file, how)
         if opened.total is None and size is not None:
-            opened.total, opened.done = size, raw.tell
+            opened.total, opened.bytes_read = size, raw.tell
         yield opened
 
 
@@ -193,23 +194,24 @@ def _input(file: TitleFile, how: Reading) -> Input:
         if keys:
             column, guess = _title_column(file, list(keys), how)
 
-    kind = "jsonl" if columns is None else file.kind
-    opened = Input(str(origin.path), kind, columns, column, iter(()), guess)
-    opened.delimiter, opened.has_mark = file.separator, file.has_mark
     if file.parquet is not None:
-        _add_parquet_chunks(opened, file, how.chunk_rows)
-        return opened
-    if columns is None:
-        rows = _object_rows(file, records, column)
+        chunks = _parquet_chunks(file, file.parquet, column, how.chunk_rows)
+    elif columns is None:
+        chunks = _chunks(_object_rows(file, records, column), how.chunk_rows)
     else:
-        rows = _field_rows(file, columns.index(column), len(columns))
-
-    def chunks() -> Iterator[Chunk]:
-        with read_errors_reported(origin):
-            yield from _chunks(rows, how.chunk_rows)
-
-    opened.chunks = chunks()
-    return opened
+        chunks = _chunks(_field_rows(file, columns.index(column), len(columns)), how.chunk_rows)
+    return Input(
+        str(origin.path),
+        "jsonl" if columns is None else file.kind,
+        columns,
+        column,
+        chunks,
+        guess,
+        file.separator,
+        file.has_mark,
+        schema=file.parquet and file.parquet.schema_arrow,
+        total=file.parquet and file.parquet.metadata.num_rows,
+    )
 
 
 def _title_column(file: TitleFile, columns: list[str], how: Reading) -> tuple[str, str]:
@@ -244,64 +246,51 @@ def listed(columns: Iterable[str]) -> str:
     return without_surrogates(names) or "none"
 
 
-def _add_parquet_chunks(opened: Input, file: TitleFile, chunk_rows: int) -> None:
-    parquet = file.parquet
-    assert parquet is not None
-    read = 0
-
-    def chunks() -> Iterator[Chunk]:
-        nonlocal read
-        place = parquet.schema_arrow.names.index(opened.title_column)
-        with parquet_errors_reported(file.origin):
-            for batch in parquet.iter_batches(chunk_rows):
-                values = batch.column(place).to_pylist()
-                titles = [_title(opened.title_column, value) for value in values]
-                read += len(titles)
-                yield Chunk([], [title for title, _ in titles], [why for _, why in titles], batch)
-
-    opened.chunks, opened.schema = chunks(), parquet.schema_arrow
-    opened.total, opened.done = parquet.metadata.num_rows, lambda: read
+def _parquet_chunks(
+    file: TitleFile, parquet: ParquetFile, column: str, chunk_rows: int
+) -> Iterator[Chunk]:
+    place = parquet.schema_arrow.names.index(column)
+    with parquet_errors_reported(file.origin):
+        for batch in parquet.iter_batches(chunk_rows):
+            titles = [_title(column, value) for value in batch.column(place).to_pylist()]
+            yield Chunk([], [title for title, _ in titles], [error for _, error in titles], batch)
 
 
 def _field_rows(file: TitleFile, place: int, columns: int) -> Iterator[Row]:
-    """Yield the rows of csv, tsv and txt.
-
-    Args:
-        file: File with its records.
-        place: Position of the title column.
-        columns: Number of columns.
-    """
-    for record in file.records:
-        values = record.content
-        if record.reason not in _READABLE:
-            yield [""] * columns, "", _error(file, record)
-            continue
-        error = "" if record.reason is None else _error(file, record)
-        if not is_unicode("".join(values)):
-            values = [without_surrogates(value) for value in values]
-            error = error or _error(file, record._replace(reason="not_utf8"))
-        title = ""
-        if not error:
-            title, error = _title("title", values[place])
-        yield [*values[:columns], *[""] * (columns - len(values))], title, error
+    """Yield the rows of csv, tsv and txt, whose title is in the column at the given place."""
+    with read_errors_reported(file.origin):
+        for record in file.records:
+            values = record.content
+            if record.reason not in _READABLE:
+                yield [""] * columns, "", _error(file, record)
+                continue
+            error = "" if record.reason is None else _error(file, record)
+            if not is_unicode("".join(values)):
+                values = [without_surrogates(value) for value in values]
+                error = error or _error(file, record._replace(reason="not_utf8"))
+            title = ""
+            if not error:
+                title, error = _title("title", values[place])
+            yield [*values[:columns], *[""] * (columns - len(values))], title, error
 
 
 def _object_rows(file: TitleFile, records: Iterable[Record], column: str) -> Iterator[Row]:
     """Yield the rows of JSON."""
-    for record in records:
-        values = record.content
-        if record.reason is not None:
-            yield {}, "", _error(file, record)
-            continue
-        if _depth(values) > _MAX_DEPTH:
-            yield {}, "", f"line {record.lines.start}: nested more than {_MAX_DEPTH} deep"
-            continue
-        text = json.dumps(values, ensure_ascii=False)
-        if not is_unicode(text):
-            values = json.loads(without_surrogates(text))
-            yield values, "", _error(file, record._replace(reason="not_utf8"))
-            continue
-        yield values, *_title(column, values.get(column))
+    with read_errors_reported(file.origin):
+        for record in records:
+            values = record.content
+            if record.reason is not None:
+                yield {}, "", _error(file, record)
+                continue
+            if _depth(values) > _MAX_DEPTH:
+                yield {}, "", f"line {record.lines.start}: nested more than {_MAX_DEPTH} deep"
+                continue
+            text = json.dumps(values, ensure_ascii=False)
+            if is_unicode(text):
+                yield values, *_title(column, values.get(column))
+            else:
+                values = json.loads(without_surrogates(text))
+                yield values, "", _error(file, record._replace(reason="not_utf8"))
 
 
 def _depth(values: dict[str, Any]) -> int:
@@ -358,7 +347,7 @@ def with_columns(source: Input) -> Iterator[Input]:
         source: Input without columns.
 
     Yields:
-        The same input with columns and their types.
+        Input with columns and their types.
 
     Raises:
         DataError: The objects have too many different keys.
@@ -366,7 +355,7 @@ def with_columns(source: Input) -> Iterator[Input]:
     import pyarrow
 
     kinds: dict[str, set[str]] = {}
-    rows = 0
+    rows = count = 0
     with TemporaryFile() as file:
         for chunk in source.chunks:
             for values in chunk.rows:
@@ -379,48 +368,31 @@ def with_columns(source: Input) -> Iterator[Input]:
                 )
             pickle.dump(chunk, file)
             rows += len(chunk.titles)
+            count += 1
         file.seek(0)
-        read = 0
 
         def chunks() -> Iterator[Chunk]:
-            nonlocal read
-            while read < rows:
+            for _ in range(count):
                 chunk: Chunk = pickle.load(file)
                 chunk.rows = [[values.get(key) for key in kinds] for values in chunk.rows]
-                read += len(chunk.titles)
                 yield chunk
 
-        schema = pyarrow.schema([(key, _arrow_type(kinds[key])) for key in kinds])
-        yield replace(
-            source,
-            columns=list(kinds),
-            schema=schema,
-            chunks=chunks(),
-            total=rows,
-            done=lambda: read,
-        )
+        source.columns, source.chunks = list(kinds), chunks()
+        source.schema = pyarrow.schema([(key, _arrow_type(kinds[key])) for key in kinds])
+        source.total, source.bytes_read = rows, None
+        yield source
 
 
 def _json_kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int):
+    if type(value) is int:
         if abs(value) <= 2**53:
             return "int"
         return "long" if -(2**63) <= value < 2**63 else "other"
-    return "float" if isinstance(value, float) else "other"
+    return {type(None): "null", bool: "bool", float: "float"}.get(type(value), "other")
 
 
 def _arrow_type(kinds: set[str]) -> str:
     """Return the type that holds values of these kinds unchanged; text holds any kind as JSON."""
+    arrow_types = {"bool": {"bool"}, "int64": {"int", "long"}, "double": {"int", "float"}}
     kinds = kinds - {"null"}
-    for types, name in (
-        ({"bool"}, "bool"),
-        ({"int", "long"}, "int64"),
-        ({"int", "float"}, "double"),
-    ):
-        if kinds and kinds <= types:
-            return name
-    return "string"
+    return next((name for name, held in arrow_types.items() if kinds and kinds <= held), "string")

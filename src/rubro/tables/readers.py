@@ -7,12 +7,13 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from rubro.base.errors import DataError
+from rubro.tables.detection import TableLayout, find_column
 from rubro.tables.streams import Origin, empty_file, is_unicode
 
 if TYPE_CHECKING:
@@ -100,12 +101,9 @@ def _numbered_lines(text: TextIOWrapper) -> Iterator[tuple[range, str, str | Non
     """Yield the line number as a range, the line with its end, and a reason if it is too long."""
     lines = _Lines(text)
     for line in lines:
-        number = lines.number
-        excerpt = lines.too_long.pop(number, None)
-        if excerpt is None:
-            yield range(number, number + 1), line, None
-        else:
-            yield range(number, number + 1), excerpt, "line_too_long"
+        excerpt = lines.too_long.pop(lines.number, None)
+        reason = None if excerpt is None else "line_too_long"
+        yield range(lines.number, lines.number + 1), excerpt or line, reason
         lines.start()
 
 
@@ -193,29 +191,28 @@ def _blanks_end(text: str, start: int) -> int:
 
 
 def csv_records(
-    origin: Origin, text: TextIOWrapper, delimiter: str, skipped_lines: int = 0
-) -> tuple[list[str], Callable[[Collection[int]], Iterator[Record]]]:
-    """Return the column names in the header, and a function that yields the rows.
+    origin: Origin, text: TextIOWrapper, layout: TableLayout, columns: Iterable[Sequence[str]]
+) -> tuple[list[str], Iterator[Record]]:
+    """Return the column names in the header, and the rows.
 
-    The function takes the positions of the columns that will be used. If a field in one of them
-    has a line break and its lines look like rows, the row is rejected as `open_quote`, because a
-    quote that was left open probably swallowed the rows up to the next quote. Blank lines and blank
-    fields beyond the header are skipped. In text with tabs, fields may be unquoted: a line with the
-    right number of fields is a row.
+    If a field of a wanted column has a line break and its lines look like rows, the row is rejected
+    as `open_quote`, because a quote that was left open probably swallowed the rows up to the next
+    quote. Blank lines and blank fields beyond the header are skipped. In text with tabs, fields may
+    be unquoted: a line with the right number of fields is a row.
 
     Args:
         origin: Path and encoding of the text.
         text: Text from open_text.
-        delimiter: Character between fields.
-        skipped_lines: Number of lines before the header.
+        layout: Layout from detect_layout.
+        columns: Accepted names of each wanted column.
 
     Raises:
         DataError: The header is missing, or a quote is never closed (while rows are read).
     """
     csv.field_size_limit(_MAX_CSV_RECORD)
-    contents = _Lines(text)
-    for _ in itertools.islice(contents, skipped_lines):
-        pass
+    delimiter, contents = layout.separator, _Lines(text)
+    for _ in range(layout.skipped_lines):
+        next(contents)
     contents.start(_MAX_CSV_RECORD)
     first = contents.number + 1
     reader = csv.reader(contents, delimiter=delimiter, strict=True)
@@ -235,18 +232,19 @@ def csv_records(
 
     # Rows may omit the fields of unnamed columns at the end of the header.
     required = max((place for place, name in enumerate(header, 1) if name.strip()), default=1)
+    names = [name.strip() for name in header]
+    wanted = [name for accepted in columns if (name := find_column(names, accepted)) is not None]
+    used = {names.index(name) for name in wanted}
 
-    def next_fields() -> list[str]:
-        return _tab_fields(contents, len(header)) if delimiter == "\t" else next(reader)
-
-    def rows(used: Collection[int]) -> Iterator[Record]:
+    def rows() -> Iterator[Record]:
         while True:
             first = contents.number + 1
             contents.start(_MAX_CSV_RECORD)
             reason: str | None = None
             unclosed = False
             try:
-                fields = next_fields()
+                is_tsv = delimiter == "\t"
+                fields = _tab_fields(contents, len(header)) if is_tsv else next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
@@ -278,7 +276,7 @@ def csv_records(
                     reason = "open_quote"
             yield Record(lines, fields, reason)
 
-    return header, rows
+    return header, rows()
 
 
 def _tab_fields(contents: _Lines, count: int) -> list[str]:
@@ -358,24 +356,3 @@ def open_parquet(origin: Origin, raw: IO[bytes]) -> ParquetFile:
             f"{origin.path}: {rows} rows in fewer bytes cannot be titles; remove the repeated ones"
         )
     return file
-
-
-def parquet_records(origin: Origin, file: ParquetFile, stored: Sequence[str]) -> Iterator[Record]:
-    """Yield the rows of a parquet file as dictionaries.
-
-    Args:
-        origin: Path and size of the file.
-        file: File from open_parquet.
-        stored: Names of the columns to read. White space around names is removed in the rows.
-
-    Raises:
-        DataError: The file is damaged, or Python cannot hold one of its values.
-    """
-    row = 0
-    with parquet_errors_reported(origin):
-        for batch in file.iter_batches(columns=list(stored)):
-            names = [name.strip() for name in batch.schema.names]
-            columns = (column.to_pylist() for column in batch.columns)
-            for values in zip(*columns, strict=True):
-                row += 1
-                yield Record(range(row, row + 1), dict(zip(names, values, strict=True)), None)

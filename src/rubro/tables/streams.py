@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase, BufferedReader, BytesIO, RawIOBase, TextIOWrapper
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from rubro.base.errors import DataError
 
@@ -125,13 +125,7 @@ def with_sample(stream: BufferedIOBase, is_pipe: bool) -> tuple[bytes, BufferedR
     return sample, BufferedReader(_Rejoined(sample, stream), _BUFFER_BYTES)
 
 
-def open_text(origin: Origin, stream: BufferedReader | GzipStream) -> TextIOWrapper:
-    """Return a byte stream as text, with lone surrogates for undecodable bytes.
-
-    Raises:
-        DataError: The stream is empty.
-    """
-    if stream.peek(1) == b"":
-        raise empty_file(origin)
+def open_text(origin: Origin, stream: BufferedReader) -> TextIOWrapper:
+    """Return a byte stream as text, with lone surrogates for undecodable bytes."""
     encoding = "utf-8-sig" if origin.encoding == "utf-8" else origin.encoding
-    return TextIOWrapper(cast(IO[bytes], stream), encoding, errors="surrogateescape", newline="\n")
+    return TextIOWrapper(stream, encoding, errors="surrogateescape", newline="\n")

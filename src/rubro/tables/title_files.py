@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from io import BufferedIOBase, BufferedReader
 from shutil import copyfileobj
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
 from rubro.tables.detection import (
@@ -18,7 +18,6 @@ from rubro.tables.detection import (
     SEPARATORS,
     detect_encoding,
     detect_layout,
-    find_column,
     kind_of,
     unreadable_format,
 )
@@ -30,7 +29,7 @@ from rubro.tables.readers import (
     json_records,
     line_records,
     open_parquet,
-    parquet_records,
+    parquet_errors_reported,
 )
 from rubro.tables.streams import GzipStream, Origin, empty_file, open_text, with_sample
 
@@ -113,8 +112,13 @@ class TitleFile:
         header = [name.strip() for name in self.columns]
         places = [header.index(name) for name in columns]
         if self.parquet is not None:
-            stored = [self.columns[place] for place in places]
-            yield from parquet_records(self.origin, self.parquet, stored)
+            number = 0
+            with parquet_errors_reported(self.origin):
+                for batch in self.parquet.iter_batches(columns=[self.columns[i] for i in places]):
+                    for values in batch.to_pylist():
+                        number += 1
+                        values = {name.strip(): value for name, value in values.items()}
+                        yield Record(range(number, number + 1), values, None)
             return
         for record in self.records:
             if record.reason is None:
@@ -177,10 +181,13 @@ def open_title_file(
     beginning = sample.decode(origin.encoding, "replace").removeprefix("\ufeff")
     text = open_text(origin, stream)
 
-    def opened(kind: str, records: Iterator[Record], detected: list[str]) -> TitleFile:
-        has_mark = mark is not None
+    def opened(
+        kind: str, records: Iterator[Record], detected: list[str], **table: Any
+    ) -> TitleFile:
         detected = [*detected, *detected_encoding]
-        return TitleFile(kind, origin, records, has_mark=has_mark, detected=detected)
+        return TitleFile(
+            kind, origin, records, has_mark=mark is not None, detected=detected, **table
+        )
 
     start = beginning.lstrip()[:1]
     is_array = start == "[" and kind in _JSON_KINDS
@@ -202,32 +209,28 @@ def open_title_file(
         is_table = kind is not None or has_columns
     if not is_table:
         detected = [] if kind == "txt" else ["text, one title a line"]
-        file = opened("txt", line_records(text), detected)
-        file.columns = ["title"]
-        return file
+        return opened("txt", line_records(text), detected, columns=["title"])
     table = "tsv" if layout.separator == "\t" else "csv"
     detected = [] if kind in ("csv", "tsv") else [table]
     usual = "\t" if "tsv" in (kind, *detected) else ","
     if separator is None and layout.separator != usual:
         names = {character: name for name, character in SEPARATORS.items()}
         detected.append(f"separated by {names.get(layout.separator, repr(layout.separator))}")
-    header, rows = csv_records(origin, text, layout.separator, layout.skipped_lines)
-    stripped = [name.strip() for name in header]
-    found = (find_column(stripped, accepted) for accepted in columns)
-    file = opened(
-        table, rows({stripped.index(name) for name in found if name is not None}), detected
+    header, rows = csv_records(origin, text, layout, columns)
+    return opened(
+        table,
+        rows,
+        detected,
+        columns=header,
+        separator=layout.separator,
+        first_rows=layout.rows[1:],
     )
-    file.columns, file.separator, file.first_rows = header, layout.separator, layout.rows[1:]
-    return file
 
 
 def _require_json_lines(origin: Origin, sample: str, names: Collection[str]) -> None:
     """Refuse text that is not JSON, and one JSON object that contains a whole table.
 
-    Args:
-        origin: Path of the file.
-        sample: Beginning of the text.
-        names: Names of the columns that will be used; an object with one of them is a row.
+    An object is a row, not a table, if it has a text or a number in one of the named columns.
     """
     if sample.lstrip()[:1] != "{":
         raise DataError(f"{origin.path}: not JSON: {sample[:60]!a}; mend or rename the file")

@@ -185,10 +185,29 @@ def _text(value: Any) -> str:
 
 
 class Output:
-    """An open output."""
+    """An open output, whose rows are written as text unless a subclass overrides write.
+
+    Args:
+        stream: Stream to write to.
+        source: Input of the rows.
+        new_columns: Names of the new columns.
+    """
+
+    def __init__(self, stream: IO[bytes], source: Input, new_columns: list[str]) -> None:
+        self._stream = stream
+        self._source = source
+        self._new_columns = new_columns
 
     def write(self, chunk: Chunk, answers: Answers) -> None:
         """Write rows of the input with the values of the new columns."""
+        rows = zip(_rows(chunk), answers, strict=True)
+        self._write(self._line(row, answer) for row, answer in rows)
+
+    def _write(self, lines: Iterable[str]) -> None:
+        self._stream.write("".join(lines).encode())
+        self._stream.flush()
+
+    def _line(self, row: Any, answer: Sequence[str | float | None]) -> str:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -198,13 +217,12 @@ class Output:
 class _WrittenRows(list[str]):
     """List of the rows that csv.writer writes."""
 
-    def write(self, row: str) -> None:
-        self.append(row)
+    write = list.append
 
 
 class _CsvOutput(Output):
     def __init__(self, stream: IO[bytes], kind: str, source: Input, new_columns: list[str]) -> None:
-        self._stream = stream
+        super().__init__(stream, source, new_columns)
         self._written = _WrittenRows()
         # With this terminator, csv.writer also quotes fields that contain a bare \r.
         self._writer = csv.writer(
@@ -212,43 +230,23 @@ class _CsvOutput(Output):
             delimiter="\t" if kind == "tsv" else ";" if source.delimiter == ";" else ",",
             lineterminator="\r\n",
         )
-        if source.has_mark:
-            stream.write("\ufeff".encode())
-        self._write([[*(source.columns or []), *new_columns]])
+        mark = "\ufeff" if source.has_mark else ""
+        self._write([mark, self._line(source.columns or [], new_columns)])
 
-    def write(self, chunk: Chunk, answers: Answers) -> None:
-        self._write(
-            [*map(_cell, row), *answer] for row, answer in zip(_rows(chunk), answers, strict=True)
-        )
-
-    def _write(self, rows: Iterable[list[Any]]) -> None:
-        self._writer.writerows(rows)
-        text = "".join(row.removesuffix("\r\n") + "\n" for row in self._written)
-        self._written.clear()
-        self._stream.write(text.encode())
-        self._stream.flush()
+    def _line(self, row: Any, answer: Sequence[str | float | None]) -> str:
+        self._writer.writerow([*map(_cell, row), *answer])
+        return self._written.pop().removesuffix("\r\n") + "\n"
 
 
 class _JsonlOutput(Output):
-    def __init__(self, stream: IO[bytes], source: Input, new_columns: list[str]) -> None:
-        self._stream = stream
-        self._source = source
-        self._new_columns = new_columns
-
-    def write(self, chunk: Chunk, answers: Answers) -> None:
+    def _line(self, row: Any, answer: Sequence[str | float | None]) -> str:
         columns = self._source.columns
-        lines = []
-        for row, answer in zip(_rows(chunk), answers, strict=True):
-            values = cast(dict[str, Any], row)
-            if columns is not None:
-                values = dict(zip(columns, row, strict=True))
-            for name, value in zip(self._new_columns, answer, strict=True):
-                if name in values:
-                    raise _name_conflict(self._source, name)
-                values[name] = value
-            lines.append(_json(values) + "\n")
-        self._stream.write("".join(lines).encode())
-        self._stream.flush()
+        values = row if columns is None else dict(zip(columns, row, strict=True))
+        for name, value in zip(self._new_columns, answer, strict=True):
+            if name in values:
+                raise _name_conflict(self._source, name)
+            values[name] = value
+        return _json(values) + "\n"
 
 
 class _ParquetOutput(Output):
@@ -256,14 +254,12 @@ class _ParquetOutput(Output):
         import pyarrow
         import pyarrow.parquet
 
-        schema = source.schema
-        if schema is None:
-            schema = pyarrow.schema([(name, "string") for name in source.columns or []])
-        self._input_schema, self._new_schema = schema, pyarrow.schema(list(new_columns.items()))
-        for field in self._new_schema:
-            schema = schema.append(field)
-        self._schema = schema
-        self._writer = pyarrow.parquet.ParquetWriter(stream, schema)
+        texts = pyarrow.schema([(name, "string") for name in source.columns or []])
+        self._input_schema = texts if source.schema is None else source.schema
+        self._new_schema = pyarrow.schema(list(new_columns.items()))
+        metadata = self._input_schema.metadata
+        self._schema = pyarrow.schema([*self._input_schema, *self._new_schema], metadata)
+        self._writer = pyarrow.parquet.ParquetWriter(stream, self._schema)
         self._waiting: list[pyarrow.RecordBatch] = []
 
     def write(self, chunk: Chunk, answers: Answers) -> None:
@@ -273,8 +269,8 @@ class _ParquetOutput(Output):
         arrays = _arrays(chunk.rows, self._input_schema) if batch is None else batch.columns
         arrays = [*arrays, *_arrays(answers, self._new_schema)]
         self._waiting.append(pyarrow.RecordBatch.from_arrays(arrays, schema=self._schema))
-        rows = sum(batch.num_rows for batch in self._waiting)
-        size = sum(batch.nbytes for batch in self._waiting)
+        rows = sum(waiting.num_rows for waiting in self._waiting)
+        size = sum(waiting.nbytes for waiting in self._waiting)
         if rows >= _ROW_GROUP_ROWS or size >= _ROW_GROUP_BYTES:
             self._write_group()
 
