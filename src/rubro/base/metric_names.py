@@ -1,7 +1,17 @@
-"""Properties of metrics that follow from their names."""
+"""Captions and directions of metrics by their names."""
 
 from __future__ import annotations
 
+CAPTIONS = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "top3_accuracy": "top-3 accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "loss": "loss (cross-entropy)",
+    "ece": "calibration error",
+    "ece_before_calibration": "calibration error before calibration",
+}
 _LOWER_IS_BETTER = ("loss", "ece", "ece_before_calibration", "model_megabytes", "parameters")
 
 

@@ -19,7 +19,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
-from rubro.report.content import METRIC_LABELS, CategoryMetrics, Content
+from rubro.base.metric_names import CAPTIONS
+from rubro.report.content import CategoryMetrics, Content
 
 # Colours in the SVG. The page replaces each of them by a variable of its style sheet.
 INK, MUTED, GRID, PAPER = "#1f2329", "#5d6670", "#d5dae1", "#fefefe"
@@ -198,7 +199,7 @@ def _models(content: Content) -> Iterator[Chart]:
 def _curves(content: Content) -> Iterator[Chart]:
     for model, metrics in content.curves.items():
         for metric, splits in metrics.items():
-            label = METRIC_LABELS[metric]
+            label = CAPTIONS[metric]
 
             def draw(figure: Figure, splits: dict[str, Any] = splits, label: str = label) -> None:
                 axes = figure.add_subplot(xlabel="epoch", ylabel=label)

@@ -15,17 +15,6 @@ from rubro.base.files import damaged, read_json
 NETWORKS = ("mlp", "cnn")
 CURVE_METRICS = ("balanced_accuracy", "accuracy", "loss")
 REPORTED_MODEL = "ensemble"
-METRIC_LABELS = {
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "top3_accuracy": "top-3 accuracy",
-    "top5_accuracy": "top-5 accuracy",
-    "loss": "loss (cross-entropy)",
-    "ece": "calibration error",
-    "ece_before_calibration": "calibration error before calibration",
-}
-
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 T = TypeVar("T")

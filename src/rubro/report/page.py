@@ -12,9 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from rubro.base.metric_names import CAPTIONS
 from rubro.base.params_file import flat
 from rubro.report.charts import Chart, share_interval, sorted_by_recall
-from rubro.report.content import METRIC_LABELS, REPORTED_MODEL, Content
+from rubro.report.content import REPORTED_MODEL, Content
 
 _MAX_NAMED = 3
 
@@ -46,7 +47,7 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
         content=content,
         best=content.models.get(REPORTED_MODEL),
         titles=sum(row.titles for row in content.categories),
-        metrics=METRIC_LABELS,
+        metrics=CAPTIONS,
         charts=charts,
         chart=lambda name: Markup(charts[name].inline_svg()),
         interval=share_interval,
