@@ -20,13 +20,7 @@ from rubro.experiments.git import git
 # Metrics files, without folder and suffix. Metrics of the first one have no prefix; the names of
 # other metrics begin with their file name.
 METRIC_FILES = (
-    "evaluate",
-    "subset",
-    "featurize",
-    "train_svm",
-    "train_mlp",
-    "train_cnn",
-    "ensemble",
+    *("evaluate", "subset", "featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"),
 )
 # Files that change the outcome of an experiment, in addition to params.yaml.
 CODE = ("src", "stages", "dvc.yaml", "data")
@@ -179,11 +173,7 @@ def _blobs(names: list[str]) -> Iterator[str]:
 
 
 def _changed_files(head: str, revisions: list[str]) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Return the code and data files of each revision that differ from a commit.
-
-    Returns:
-        Pairs of a path and a content hash, by revision; revisions without changes are missing.
-    """
+    """Map each revision to the path and hash of its code and data files that differ from head."""
     pairs = "".join(f"{revision} {head}\n" for revision in revisions)
     listed = git("diff-tree", "--stdin", "-r", "--no-renames", "--", *CODE, stdin=pairs)
     found: dict[str, tuple[tuple[str, str], ...]] = {}
