@@ -128,6 +128,8 @@ def test_a_wrong_setting_is_an_error_before_anything_runs(
         ("yaml", ["compare"], "train"),
         ("dvc", ["sweep", "seed=1"], "train"),
         ("optuna", ["search", "space.yaml"], "train,search"),
+        ("pandas", ["evaluate", "titles.csv"], "train"),
+        ("matplotlib", ["report"], "train"),
     ],
 )
 def test_a_missing_package_is_an_error(
