@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import sqlite3
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,8 +14,8 @@ from rubro.base.errors import ParamsError
 from rubro.base.params_file import with_settings
 from rubro.experiments.dvc_experiments import format_setting
 from rubro.experiments.search import read_space
-from support.tiny_project import environment, run_in
-from support.toy_pipeline import compared
+from support.tiny_project import run_in
+from support.toy_pipeline import compared, kill_when
 
 pytest_plugins = ["support.toy_pipeline"]
 
@@ -173,18 +169,7 @@ def test_a_killed_search_resumes_with_the_same_trials(
     toy: Path, space: Path, committed_toy: Path, tmp_path: Path
 ) -> None:
     command = ["rubro", "search", space.name, "--trials", "3"]
-    with subprocess.Popen(
-        command,
-        cwd=toy,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        while len(experiments_in(toy)) < 1:
-            assert process.poll() is None
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
+    kill_when(lambda: bool(experiments_in(toy)), toy, command)
     done = run_in(toy, *command)
     with sqlite3.connect(toy / ".rubro" / "search.db") as database:
         states = [state for (state,) in database.execute("SELECT state FROM trials")]

@@ -1,4 +1,4 @@
-"""Reading of labelled titles, with the logits of a model."""
+"""Read labelled titles and compute their logits with a model."""
 
 from __future__ import annotations
 

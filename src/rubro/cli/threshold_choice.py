@@ -1,4 +1,4 @@
-"""Choice of confidence thresholds that keep a promised precision."""
+"""Choose and measure confidence thresholds that keep a promised precision."""
 
 from __future__ import annotations
 

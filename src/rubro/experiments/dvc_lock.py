@@ -1,4 +1,4 @@
-"""Comparisons of the stages in dvc.lock files."""
+"""Compare the stages in dvc.lock files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiments for combinations of settings, each run in a copy of the repository."""
+"""Plan experiments, and run each of them in a copy of the repository."""
 
 from __future__ import annotations
 

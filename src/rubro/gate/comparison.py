@@ -1,4 +1,4 @@
-"""Comparison of the metrics of the working tree with a Git revision."""
+"""Compare the metrics of the working tree with a Git revision."""
 
 from __future__ import annotations
 
