@@ -6,12 +6,12 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
-from support.keyword_model import called, command, environment
+from support.keyword_model import assert_refused, called, command
+from support.raw_titles import write_frame
 
 pytest_plugins = ["support.keyword_model"]
 
@@ -26,32 +26,11 @@ ROWS = [
 
 @pytest.fixture
 def evaluate(tmp_path: Path, model: Path) -> Evaluate:
-    return lambda *arguments: called(tmp_path, *command(model, arguments, "evaluate")[3:])
+    return lambda *arguments: called(tmp_path, "evaluate", "--model", str(model), *arguments)
 
 
-def in_own_process(
-    folder: Path, model: Path, *arguments: str, stdin: str = ""
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(model, arguments, "evaluate"),
-        cwd=folder,
-        env=environment(PYTHONPATH=str(folder)),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    table = pd.DataFrame(rows)
-    if path.suffix == ".parquet":
-        table.to_parquet(path)
-    elif ".jsonl" in path.name:
-        table.to_json(path, orient="records", lines=True, force_ascii=False)
-    else:
-        table.to_csv(path, index=False, sep="\t" if ".tsv" in path.name else ",")
+def write(path: Path, rows: list[dict[str, str]]) -> None:
+    write_frame(pd.DataFrame(rows), path)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz", "a.jsonl", "a.parquet"])
@@ -108,10 +87,11 @@ def test_columns_are_detected_or_named(tmp_path: Path, evaluate: Evaluate) -> No
 
 
 @pytest.mark.slow
-def test_standard_input_is_read(tmp_path: Path, model: Path) -> None:
+def test_standard_input_is_read(model: Path) -> None:
     rows = "".join(json.dumps(row) + "\n" for row in ROWS)
-    done = in_own_process(tmp_path, model, "-", "--json", "-", stdin=rows)
-    assert json.loads(done.stdout)["rows"]["measured"] == 4
+    script = command(model, ["-", "--json", "-"], "evaluate")
+    shown = subprocess.run(script, input=rows.encode(), capture_output=True, check=True).stdout
+    assert json.loads(shown)["rows"]["measured"] == 4
 
 
 @pytest.mark.parametrize(
@@ -134,17 +114,4 @@ def test_wrong_input_gives_one_message(
     write(tmp_path / "a.csv", ROWS)
     (tmp_path / "unlabelled.csv").write_text("title\nmesa\n")
     (tmp_path / "unknown.csv").write_text("title,category\nmesa,BOATS\n")
-    done = evaluate(*arguments)
-    assert done.returncode == 2
-    for fact in facts:
-        assert fact in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_missing_training_package_gives_one_message(tmp_path: Path, model: Path) -> None:
-    write(tmp_path / "a.csv", ROWS)
-    (tmp_path / "pandas.py").write_text("raise ModuleNotFoundError(name='pandas')\n")
-    done = in_own_process(tmp_path, model, "a.csv")
-    assert done.returncode == 2
-    for fact in ("rubro evaluate", "pandas", "pip install 'rubro[train]'"):
-        assert fact in done.stderr
+    assert_refused(evaluate(*arguments), *facts)

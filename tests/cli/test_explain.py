@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from support.keyword_model import called, command, environment
+from support.keyword_model import assert_refused, called, command, in_terminal
 
 pytest_plugins = ["support.keyword_model"]
 
 
 def explain(model: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return called(model, *command(model, arguments, "explain")[3:])
+    return called(model, "explain", "--model", str(model), *arguments)
 
 
 def test_each_title_is_a_line_of_json(model: Path) -> None:
@@ -40,23 +38,8 @@ def test_each_title_is_a_line_of_json(model: Path) -> None:
 
 
 def test_a_terminal_gets_colours(model: Path) -> None:
-    own, its = pty.openpty()
-    with subprocess.Popen(
-        command(model, ["lámpara silla zzz"], "explain"),
-        stdout=its,
-        stderr=subprocess.PIPE,
-        env=environment(TERM="xterm-256color", LC_ALL="C.UTF-8", COLUMNS="100"),
-    ) as process:
-        os.close(its)
-        shown = b""
-        try:
-            while content := os.read(own, 4096):
-                shown += content
-        except OSError:  # the end of a pseudo-terminal
-            pass
-    os.close(own)
-    assert process.returncode == 0
-    text = shown.decode()
+    code, text = in_terminal(model, command(model, ["lámpara silla zzz"], "explain"))
+    assert code == 0
     title, verdict, *_ = text.splitlines()
     assert "\x1b[1;7;32msilla\x1b[0m" in title
     assert "\x1b[1;7;31mlámpara\x1b[0m" in title
@@ -76,7 +59,4 @@ def test_a_terminal_gets_colours(model: Path) -> None:
     ],
 )
 def test_wrong_input_gives_one_message(model: Path, arguments: list[str], fact: str) -> None:
-    done = explain(model, *arguments)
-    assert done.returncode == 2
-    assert fact in done.stderr
-    assert "Traceback" not in done.stderr
+    assert_refused(explain(model, *arguments), fact)

@@ -27,6 +27,7 @@ from rubro.tables.detection import find_column, kind_of
 from rubro.tables.inputs import TITLE_NAMES
 from rubro.tables.streams import is_unicode
 from support.keyword_model import write_model
+from support.raw_titles import jsonl
 
 pytest_plugins = ["support.keyword_model"]
 
@@ -73,7 +74,7 @@ def write(path: Path, content: bytes | str | Rows | pyarrow.Table) -> None:
         pyarrow.parquet.write_table(content, path)
         return
     if isinstance(content, list) and "json" in path.name:
-        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content)
+        content = jsonl(*content)
     elif isinstance(content, list):
         separator = "\t" if "tsv" in path.name else ","
         content = pd.DataFrame(content).to_csv(index=False, sep=separator)

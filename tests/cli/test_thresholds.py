@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from support.keyword_model import CATEGORIES, called, command, write_model
+from support.keyword_model import CATEGORIES, assert_refused, called, write_model
 
 pytest_plugins = ["support.keyword_model"]
 
@@ -22,7 +22,7 @@ WORDS = list(CATEGORIES)
 
 
 def run(name: str, model: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return called(folder, *command(model, arguments, name)[3:])
+    return called(folder, name, "--model", str(model), *arguments)
 
 
 def titles(random: np.random.Generator, count: int) -> Iterator[dict[str, str]]:
@@ -140,10 +140,7 @@ def test_an_unusable_file_of_thresholds_is_rejected(
 ) -> None:
     (folder / "wrong.json").write_text(json.dumps({**written, **change}))
     done = run("predict", model, folder, "silla", "--thresholds", "wrong.json")
-    assert done.returncode == 2
-    for expected in ("wrong.json", fact, "`rubro thresholds --model"):
-        assert expected in done.stderr
-    assert "Traceback" not in done.stderr
+    assert_refused(done, "wrong.json", fact, "`rubro thresholds --model")
 
 
 def test_thresholds_are_only_accepted_for_their_model(
@@ -179,9 +176,5 @@ def test_wrong_input_gives_one_message(
         "title,category,label_quality\nsilla,CHAIRS,unreliable\n"
     )
     name, *arguments = command_line.split()
-    done = run(name, model, folder, *arguments)
-    assert done.returncode == 2
-    for fact in facts.split():
-        assert fact in done.stderr
-    assert "Traceback" not in done.stderr
+    assert_refused(run(name, model, folder, *arguments), *facts.split())
     assert not (folder / "few.json").exists()

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import sqlite3
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,8 +14,8 @@ from rubro.base.errors import ParamsError
 from rubro.base.params_file import with_settings
 from rubro.experiments.dvc_experiments import format_setting
 from rubro.experiments.search import read_space
-from support.tiny_project import environment, run_in
-from support.toy_pipeline import compared
+from support.tiny_project import run_in
+from support.toy_pipeline import compared, kill_when
 
 pytest_plugins = ["support.toy_pipeline"]
 
@@ -102,20 +98,29 @@ def test_fixed_settings_apply_to_every_experiment(toy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "facts"),
+    ("command", "facts"),
     [
-        (["seed=1,many"], "seed: .* integer"),
-        (["seed"], "seed: .* KEY=VALUE,VALUE..."),
-        (["train_mlp.droput=0.1"], "train_mlp.droput: .* 'dropout'"),
-        (["seed=[1"], r"seed=\[1: "),
-        (["seed=1", "-S", "subset=2"], "subset: "),
-        (["seed=1", "-m", "test.mlp.los"], "test.mlp.los: .* test.mlp.loss"),
+        (["sweep", "seed=1,many"], "seed: .* integer"),
+        (["sweep", "seed"], "seed: .* KEY=VALUE,VALUE..."),
+        (["sweep", "train_mlp.droput=0.1"], "train_mlp.droput: .* 'dropout'"),
+        (["sweep", "seed=[1"], r"seed=\[1: "),
+        (["sweep", "seed=1", "-S", "subset=2"], "subset: "),
+        (["sweep", "seed=1", "-m", "test.mlp.los"], "test.mlp.los: .* test.mlp.loss"),
+        (
+            ["search", "space.yaml", "-m", "test.mlp.loss"],
+            "--metric test.mlp.loss: .*validation.ensemble.balanced_",
+        ),
+        (
+            ["search", "space.yaml", "-m", "validation.mpl.loss"],
+            "validation.mpl.loss: .* validation.mlp.loss",
+        ),
+        (["search", "space.yaml", "-S", "seed=many"], "seed: .* integer"),
     ],
 )
 def test_a_wrong_setting_is_an_error_before_anything_runs(
-    toy: Path, settings: list[str], facts: str
+    toy: Path, space: Path, command: list[str], facts: str
 ) -> None:
-    done = run_in(toy, "rubro", "sweep", *settings, ok=False)
+    done = run_in(toy, "rubro", *command, ok=False)
     assert done.returncode == 2
     assert re.match(f"error: {facts}", done.stderr)
     assert len(done.stderr.splitlines()) == 1
@@ -128,6 +133,8 @@ def test_a_wrong_setting_is_an_error_before_anything_runs(
         ("yaml", ["compare"], "train"),
         ("dvc", ["sweep", "seed=1"], "train"),
         ("optuna", ["search", "space.yaml"], "train,search"),
+        ("pandas", ["evaluate", "titles.csv"], "train"),
+        ("matplotlib", ["report"], "train"),
     ],
 )
 def test_a_missing_package_is_an_error(
@@ -162,18 +169,7 @@ def test_a_killed_search_resumes_with_the_same_trials(
     toy: Path, space: Path, committed_toy: Path, tmp_path: Path
 ) -> None:
     command = ["rubro", "search", space.name, "--trials", "3"]
-    with subprocess.Popen(
-        command,
-        cwd=toy,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        while len(experiments_in(toy)) < 1:
-            assert process.poll() is None
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
+    kill_when(lambda: bool(experiments_in(toy)), toy, command)
     done = run_in(toy, *command)
     with sqlite3.connect(toy / ".rubro" / "search.db") as database:
         states = [state for (state,) in database.execute("SELECT state FROM trials")]
@@ -202,25 +198,6 @@ def test_a_search_continues_after_a_failed_trial(toy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("space_text", "options", "facts"),
-    [
-        (SPACE, ["-m", "test.mlp.loss"], "--metric test.mlp.loss: .*validation.ensemble.balanced_"),
-        (SPACE, ["-m", "validation.mpl.loss"], "validation.mpl.loss: .* validation.mlp.loss"),
-        (SPACE, ["-S", "seed=many"], "seed: .* integer"),
-        ("train_mlp.dropout: {low: 0.5, high: 1.5}", [], "space.yaml: train_mlp.dropout: .* 1"),
-    ],
-)
-def test_a_wrong_option_or_space_is_an_error_before_anything_runs(
-    toy: Path, space: Path, space_text: str, options: list[str], facts: str
-) -> None:
-    space.write_text(space_text)
-    done = run_in(toy, "rubro", "search", space.name, *options, ok=False)
-    assert done.returncode == 2
-    assert re.match(f"error: {facts}", done.stderr)
-    assert experiments_in(toy) == []
-
-
-@pytest.mark.parametrize(
     ("content", "facts"),
     [
         ("train_mlp.dropout: {low: 0.5, high: 0.1}", "train_mlp.dropout: low .* high"),
@@ -228,13 +205,21 @@ def test_a_wrong_option_or_space_is_an_error_before_anything_runs(
         ("train_mlp.dropout: {low: 0.5}", "train_mlp.dropout: .* low and high"),
         ("train_mlp.dropout: {low: 0.5, choices: [1]}", "train_mlp.dropout: choices .* low"),
         ("train_mlp.dropout: {low: null, high: 1}", "train_mlp.dropout: "),
+        ("train_mlp.dropout: {low: 0.5, high: 1.5}", "train_mlp.dropout: .* 1"),
         ("train_mlp.dropout: 0.5", "train_mlp.dropout: .* low and high"),
         ("train_mlp.dropout: {choices: []}", "train_mlp.dropout: .* at least 1 item"),
         ("{", "not valid YAML"),
         ("{}", "no keys"),
     ],
 )
-def test_a_file_that_is_not_a_space_is_an_error(content: str, facts: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_space_is_an_error(
+    content: str,
+    facts: str,
+    tmp_path: Path,
+    project_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(project_root)
     path = tmp_path / "space.yaml"
     path.write_text(content)
     with pytest.raises(ParamsError, match=f"^{re.escape(str(path))}: {facts}"):

@@ -19,14 +19,13 @@ from typer.testing import CliRunner
 from rubro.cli import app
 from rubro.experiments.dvc_experiments import numbers_in
 from rubro.gate.metric_changes import MIN_TOLERANCE, Verdict, changes_between
-from support.tiny_project import ROOT, environment, run_in
+from support.tiny_project import ROOT, commit, environment, run_in
 
 NOISE = Path("benchmarks/results/noise.json")
 METRICS = Path("metrics")
 DEVIATION, FACTOR = 0.002, 6.5  # of test.cnn.accuracy; the other metrics have no deviation
 NAME = "evaluate.test.cnn.accuracy"
 ACCURACY = json.loads((ROOT / "metrics/evaluate.json").read_text())["test"]["cnn"]["accuracy"]
-Step = Callable[[str], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noise = {"seeds": 5, "data": "data/sample", "factor": FACTOR, "deviations": deviations}
     (folder / NOISE).write_text(json.dumps(noise))
     run_in(folder, "git", "init", "--quiet", "--initial-branch", "main")
-    commit(folder)
+    commit(folder, "change")
     run_in(folder, "git", "switch", "--quiet", "--create", "topic")
     return folder
 
@@ -72,11 +71,6 @@ def write_params_to_lock(folder: Path) -> None:
         ran = stage["params"]["params.yaml"]
         ran.update({key: params[key] for key in ran})
     yaml.dump(lock, folder / "dvc.lock")
-
-
-def commit(folder: Path) -> None:
-    run_in(folder, "git", "add", "--all")
-    run_in(folder, "git", "commit", "--quiet", "--message", "change")
 
 
 def edit(folder: Path, file: str, change: Callable[[dict[str, Any]], None]) -> None:
@@ -141,7 +135,7 @@ def test_changes_are_compared_with_the_noise(
     repository: Path, difference: float, code: int, verdict: str
 ) -> None:
     shift_accuracy(repository, difference)
-    commit(repository)
+    commit(repository, "change")
     found, output = gate(repository, "--all")
     assert found == code
     ((name, cells),) = rows(output).items()
@@ -226,7 +220,7 @@ def test_changed_parameters_and_stages_are_listed(repository: Path) -> None:
     for stage in ("ensemble", "evaluate"):
         changed_input = rf"(\n  {stage}:[\s\S]*?models/cnn\n[\s\S]*?md5: )\w+"
         replace(repository, "dvc.lock", changed_input, r"\1ab")
-    commit(repository)
+    commit(repository, "change")
     code, output = gate(repository)
     assert code == 0
     reran = {line for line in output.splitlines() if line.startswith("reran")}
@@ -262,7 +256,7 @@ def test_changed_metrics_without_measured_noise_are_noted(repository: Path) -> N
 def test_the_merge_base_is_compared_instead_of_the_tip_of_main(repository: Path) -> None:
     run_in(repository, "git", "switch", "--quiet", "main")
     shift_accuracy(repository, 0.04)
-    commit(repository)
+    commit(repository, "change")
     run_in(repository, "git", "switch", "--quiet", "topic")
     assert gate(repository)[0] == 0
     code, output = gate(repository, "main")
@@ -276,7 +270,7 @@ def test_the_main_branch_of_the_origin_precedes_the_local_one(
     clone = tmp_path / "clone"
     run_in(tmp_path, "git", "clone", "--quiet", "--branch", "main", str(repository), str(clone))
     shift_accuracy(clone, -0.1)
-    commit(clone)
+    commit(clone, "change")
     code, output = gate(clone)
     assert code == 1
     assert "the merge base with origin/topic (" in output  # the branch checked out in the origin
@@ -309,7 +303,7 @@ def test_a_shallow_clone_is_compared_with_the_commits_that_it_has(
     repository: Path, tmp_path: Path
 ) -> None:
     shift_accuracy(repository, -0.1)
-    commit(repository)
+    commit(repository, "change")
     clone, origin = tmp_path / "clone", repository.as_uri()
     run_in(tmp_path, "git", "clone", "--quiet", "--depth", "1", origin, str(clone))
     assert gate(clone, "HEAD~1")[0] == 2
@@ -325,7 +319,7 @@ def test_a_shallow_clone_without_a_common_commit_is_an_error(
     for branch, difference in (("main", 0.04), ("topic", -0.1)):
         run_in(repository, "git", "switch", "--quiet", branch)
         shift_accuracy(repository, difference)
-        commit(repository)
+        commit(repository, "change")
     clone = tmp_path / "clone"
     options = "--depth", "1", "--no-single-branch", "--branch", "topic"
     run_in(tmp_path, "git", "clone", "--quiet", *options, repository.as_uri(), str(clone))
@@ -350,7 +344,7 @@ def test_a_project_can_be_a_folder_of_a_larger_repository(repository: Path, tmp_
     larger = tmp_path / "larger"
     shutil.copytree(repository, larger / "rubro", ignore=shutil.ignore_patterns(".git"))
     run_in(larger, "git", "init", "--quiet", "--initial-branch", "main")
-    commit(larger)
+    commit(larger, "change")
     assert gate(larger / "rubro")[0] == 0
     shift_accuracy(larger / "rubro", -0.1)
     assert gate(larger / "rubro")[0] == 1
@@ -435,20 +429,17 @@ def test_reports_and_errors_go_to_different_streams(repository: Path) -> None:
 # Continuous integration
 
 
-@pytest.fixture
-def step(repository: Path, tmp_path: Path) -> Step:
-    """Function that runs a step of the workflow in the checkout of a pull request.
-
-    gh is replaced by a script that writes its arguments to the file `called`.
-    """
+def test_the_workflow_writes_a_summary_and_a_comment_unless_there_is_an_error(
+    repository: Path, tmp_path: Path
+) -> None:
     shift_accuracy(repository, -0.1)
-    commit(repository)
+    commit(repository, "change")
     run_in(repository, "git", "switch", "--quiet", "--detach", "main")
     run_in(repository, "git", "merge", "--quiet", "--no-ff", "--message", "merged", "topic")
     checkout = tmp_path / "checkout"
     depth = "--depth", "2"
     run_in(tmp_path, "git", "clone", "--quiet", *depth, repository.as_uri(), str(checkout))
-    gh = tmp_path / "bin" / "gh"
+    gh = tmp_path / "bin" / "gh"  # replaced by a script that records its arguments
     gh.parent.mkdir()
     gh.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\" > called\n")
     gh.chmod(0o755)
@@ -456,31 +447,22 @@ def step(repository: Path, tmp_path: Path) -> Step:
     variables["PATH"] = f"{gh.parent}{os.pathsep}{variables['PATH']}"
     workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "ci.yml")
     scripts = {step.get("name"): step.get("run") for step in workflow["jobs"]["gate"]["steps"]}
-    return lambda name: subprocess.run(
-        ["bash", "-e", "-c", scripts[name]],
-        cwd=checkout,
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
+    def exit_code(name: str) -> int:
+        script = ["bash", "-e", "-c", scripts[name]]
+        return subprocess.run(script, cwd=checkout, env=variables, check=False).returncode
 
-def test_the_workflow_writes_a_summary_and_a_comment(step: Step, tmp_path: Path) -> None:
-    checkout = tmp_path / "checkout"
-    assert step("Compare").returncode == 1
+    assert exit_code("Compare") == 1
     assert (checkout / "summary.md").read_text().startswith("### rubro gate: fail: 1 worse\n")
-    assert step("Comment").returncode == 0
+    assert exit_code("Comment") == 0
     words = "pr comment 7 --edit-last --create-if-none --body-file gate.md"
     assert (checkout / "called").read_text().split() == words.split()
     assert (checkout / "gate.md").read_text() == (checkout / "summary.md").read_text()
 
-
-def test_the_workflow_writes_no_comment_after_an_error(step: Step, tmp_path: Path) -> None:
-    checkout = tmp_path / "checkout"
+    (checkout / "called").unlink()
     (checkout / NOISE).unlink()
-    assert step("Compare").returncode == 2
-    assert step("Comment").returncode == 0
+    assert exit_code("Compare") == 2
+    assert exit_code("Comment") == 0
     assert not (checkout / "called").exists()
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from ruamel.yaml import YAML
 
 from rubro.prediction.classifier import Classifier
 from support.tiny_project import STAGES, Run, environment, run_in, stages_run
+from support.toy_pipeline import kill_when
 
 pytest_plugins = ["support.tiny_project"]
 
@@ -153,18 +151,13 @@ def test_an_experiment_killed_in_its_copy_resumes_from_its_checkpoint(
     first_project: Path, project: Path, tmp_path: Path
 ) -> None:
     command = ["dvc", "exp", "run", "--temp", "--name", "it", "-S", "networks.label_smoothing=0.2"]
-    with subprocess.Popen(
+    checkpoints = project / ".checkpoints"
+    kill_when(
+        lambda: any(checkpoints.glob("cnn-*/last.ckpt")),
+        project,
         command,
-        cwd=project,
-        env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        while not list((project / ".checkpoints").glob("cnn-*/last.ckpt")):
-            assert process.poll() is None
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
+        RUBRO_CHECKPOINT_SECONDS="0",
+    )
     # A copy has a cache of its own, so that neither run can reuse outputs of the other.
     uninterrupted = Path(shutil.copytree(first_project, tmp_path / "other", symlinks=True))
     locks = []

@@ -6,6 +6,9 @@ A test file imports them with `pytest_plugins = ["support.keyword_model"]`.
 from __future__ import annotations
 
 import os
+import pty
+import re
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -93,3 +96,55 @@ def called(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *facts: str) -> None:
+    """Assert that a command ended with exit code 2 and a message with these facts."""
+    assert done.returncode == 2, done.stderr
+    for fact in facts:
+        assert fact in done.stderr
+
+
+def in_terminal(
+    folder: Path, command_line: Sequence[str], keys: Sequence[tuple[str, bytes]] = ()
+) -> tuple[int, str]:
+    """Run a command in a terminal of 100 columns.
+
+    Args:
+        folder: Working directory.
+        command_line: Command and its arguments.
+        keys: Pairs of a pattern and the keys to type when it appears after the previous keys.
+
+    Returns:
+        Exit code, and all output with its escape sequences.
+    """
+    mine, its = pty.openpty()
+    process = subprocess.Popen(
+        command_line,
+        cwd=folder,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        env=environment(COLUMNS="100", TERM="xterm", XDG_STATE_HOME=str(folder / "state")),
+        start_new_session=True,
+    )
+    os.close(its)
+    shown, unanswered, waiting = "", "", list(keys)
+    try:
+        while True:
+            assert select.select([mine], [], [], 60)[0], f"no output after {shown}"
+            try:
+                new = os.read(mine, 2**16).decode(errors="replace")
+            except OSError:  # the other side is closed
+                break
+            if "\x1b[6n" in new:  # the request for the position of the cursor
+                os.write(mine, b"\x1b[1;1R")
+            shown, unanswered = shown + new, unanswered + new
+            if waiting and re.search(waiting[0][0], unanswered, re.DOTALL):
+                os.write(mine, waiting.pop(0)[1])
+                unanswered = ""
+        return process.wait(60), shown
+    finally:
+        os.close(mine)
+        process.kill()
+        process.wait()

@@ -6,13 +6,18 @@ A test file uses them with `pytest_plugins = ["support.toy_pipeline"]`.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.tiny_project import ROOT, run_in
+from support.tiny_project import ROOT, environment, run_in
 
 GRAPH = """
 stages:
@@ -77,6 +82,24 @@ def compared(folder: Path, *options: str) -> list[dict[str, Any]]:
         run_in(folder, "rubro", "compare", "--format", "json", *options).stdout
     )
     return rows
+
+
+def kill_when(
+    condition: Callable[[], bool], folder: Path, command: list[str], **variables: str
+) -> None:
+    """Start a command in a folder, and kill its process group once a condition is true."""
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment() | variables,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        while not condition():
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def names_of(rows: list[dict[str, Any]]) -> list[str]:

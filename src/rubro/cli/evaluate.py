@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from rubro.base.metric_names import CAPTIONS
 from rubro.cli import options
 from rubro.cli.labelled_titles import BATCH, read_labelled
 from rubro.cli.runtime import load_model
@@ -23,16 +24,6 @@ from rubro.tables.inputs import Reading
 
 _SEED = 20190
 _MAX_TABLE_ROWS = 10
-_CAPTIONS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "top3_accuracy": "right category among the best 3",
-    "top5_accuracy": "right category among the best 5",
-    "loss": "loss (cross-entropy)",
-    "ece": "calibration error",
-    "ece_before_calibration": "calibration error before calibration",
-}
 _SHOWN_COLUMNS = {
     "slices": ("slice", "titles", "accuracy", "balanced_accuracy"),
     "confused_pairs": ("category", "predicted", "titles", "share"),
@@ -111,7 +102,7 @@ def main(
         write_json(json, summary)
     low, high = metrics["balanced_accuracy_low"], metrics["balanced_accuracy_high"]
     notes = {"balanced_accuracy": f"{params.confidence:.0%} interval {low:.4f} to {high:.4f}"}
-    shown = [(text, metrics[key], notes.get(key, "")) for key, text in _CAPTIONS.items()]
+    shown = [(text, metrics[key], notes.get(key, "")) for key, text in CAPTIONS.items()]
     show_table(f"{classifier.name} on {len(targets):,} titles", shown)
     for name, columns in _SHOWN_COLUMNS.items():
         first = details[name].loc[:, list(columns)].head(_MAX_TABLE_ROWS)

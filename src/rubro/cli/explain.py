@@ -15,7 +15,7 @@ if ended by signal N.
 import json
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -58,12 +58,6 @@ def main(
 
             show_explanation(explanation)
         else:
-            print(json.dumps(_rounded(asdict(explanation)), ensure_ascii=False))
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, _DIGITS)
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
+            exact = json.dumps(asdict(explanation))
+            rounded = json.loads(exact, parse_float=lambda text: round(float(text), _DIGITS))
+            print(json.dumps(rounded, ensure_ascii=False))

@@ -6,9 +6,17 @@ although their inputs did not.
 Exit codes: 0 if they match, 1 if they differ, 2 if dvc.lock does not exist.
 """
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+from rubro.base.console import say
+from rubro.base.errors import DataError
+
+_EXIT_DIFFERENT = 1
+_LOCK = Path("dvc.lock")
+_METRICS = "metrics"
 
 
 def main(
@@ -20,13 +28,44 @@ def main(
         ),
     ] = False,
 ) -> int:
-    from rubro.base.errors import DataError
-    from rubro.experiments.dvc_lock import fresh
+    from rubro.experiments.dvc_lock import changed_stages
+    from rubro.experiments.git import git
 
     try:
-        code = fresh()
+        before, now = _stages_before_and_now()
     except DataError:
         if exit_zero:
             return 0
         raise
-    return 0 if exit_zero else code
+    changed, irreproducible = changed_stages(before, now)
+    if changed:
+        stages = "; ".join(f"{stage} ({', '.join(inputs)})" for stage, inputs in changed.items())
+        say(
+            f"Stages in {_LOCK} have new inputs: {stages}. Commit {_LOCK} and {_METRICS} together "
+            "with the change."
+        )
+    if irreproducible:
+        say(
+            f"{', '.join(irreproducible)}: the inputs are the same as in the last commit, but the "
+            "outputs have other bytes. This happens on a GPU, or on a CPU that is not x86-64, and "
+            "metrics differ only within the noise of seeds. Commit "
+            f"{_LOCK} and {_METRICS} on a branch, or use the published outputs: "
+            f"git checkout {_LOCK} {_METRICS} && dvc pull"
+        )
+    files = git("status", "--porcelain", "--", str(_LOCK), _METRICS, check=False).splitlines()
+    if files and not (changed or irreproducible):
+        say(f"Files differ from the last commit: {', '.join(line[3:] for line in files)}")
+    return _EXIT_DIFFERENT if files and not exit_zero else 0
+
+
+def _stages_before_and_now() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the stages in dvc.lock of the last commit and of the working tree."""
+    from rubro.base.yaml_files import load_yaml, parse_yaml
+    from rubro.experiments.git import git
+
+    if not _LOCK.is_file():
+        raise DataError(f"{_LOCK}: no such file; `dvc repro` writes it")
+    committed = git("show", f"HEAD:./{_LOCK}", check=False)
+    if not committed:
+        raise DataError(f"{_LOCK}: not in the last commit; commit it first")
+    return parse_yaml(committed, _LOCK)["stages"], load_yaml(_LOCK)["stages"]

@@ -12,10 +12,13 @@ Exit codes: 0 if nothing got worse, 1 if a metric got worse or is missing, 2 if 
 compare or a file is damaged, 130 if interrupted.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+_EXIT_WORSE = 1
 
 
 def main(
@@ -39,6 +42,12 @@ def main(
         Path, typer.Option(metavar="FILE", help="Noise of seeds, measured by `make noise`.")
     ] = Path("benchmarks/results/noise.json"),
 ) -> int:
-    from rubro.gate.comparison import gate
+    from rubro.gate.comparison import compare_with_revision
+    from rubro.gate.report import format_markdown, print_report
 
-    return gate(revision, noise, markdown, all_changes)
+    comparison = compare_with_revision(revision, noise)
+    if markdown:
+        sys.stdout.write(format_markdown(comparison))
+    else:
+        print_report(comparison, all_changes)
+    return _EXIT_WORSE if comparison.failed else 0

@@ -1,10 +1,9 @@
-"""Reading of labelled titles, with the logits of a model."""
+"""Read labelled titles and compute their logits with a model."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,15 +69,13 @@ def read_labelled(
         raise DataError(f"{file}: no such file")
     labelled = Labelled()
     index_of = {label: index for index, label in enumerate(classifier.classes_)}
-    with ExitStack() as stack:
-        source = stack.enter_context(open_input(file, reading))
+    with open_input(file, reading) as source, progress_bar(console().is_terminal) as progress:
         first = list(itertools.islice(source.chunks, 1))
         columns = source.columns
         if columns is None:
             columns = list({key: None for chunk in first for row in chunk.rows for key in row})
         column = _category_column(source, columns, category_column, classifier)
         source.chunks = itertools.chain(first, source.chunks)
-        progress = stack.enter_context(progress_bar(console().is_terminal))
         for chunk in progress(source, "predicting"):
             titles = []
             categories = _values(source, chunk, column)

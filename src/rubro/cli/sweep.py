@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from rubro.base.console import say
 from rubro.cli import options
 
 
@@ -32,6 +33,27 @@ def main(
     fixed: options.FixedSettings = None,
     metric: options.Metrics = None,
 ) -> int:
-    from rubro.experiments.sweep import sweep
+    from rubro.experiments.compare import DEFAULT_METRICS, compare, expand_metrics
+    from rubro.experiments.dvc_experiments import read_experiments
+    from rubro.experiments.sweep import (
+        EXIT_SOME_FAILED,
+        find_experiment,
+        make_plans,
+        run_experiment,
+    )
 
-    return sweep(settings, fixed or [], metric)
+    plans = make_plans(settings, fixed or [])
+    last, experiments = read_experiments()
+    shown = metric or DEFAULT_METRICS
+    if last.metrics:
+        expand_metrics(shown, list(last.metrics))
+    waiting = sum(find_experiment(plan, experiments) is None for plan in plans)
+    say(f"{len(plans)} experiments, {waiting} to run; Ctrl-C stops, the same command resumes")
+    found = [
+        experiment
+        for number, plan in enumerate(plans, start=1)
+        if (experiment := run_experiment(plan, f"{number}/{len(plans)}", shown))
+    ]
+    say("")
+    compare([experiment.name for experiment in found], metric)
+    return EXIT_SOME_FAILED if len(found) < len(plans) else 0

@@ -1,11 +1,11 @@
-"""Choice of confidence thresholds that keep a promised precision."""
+"""Choose and measure confidence thresholds that keep a promised precision."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from rubro.prediction.thresholds import (
     ConfidenceThreshold,
     Thresholds,
 )
+
+T = TypeVar("T", bound=AcceptedCounts)
 
 _COVERAGE = 0.95
 _NOT_MEASURED: dict[str, Any] = {"titles": 0, "kept": 0, "right": 0, "low": 0.0, "high": 1.0}
@@ -121,30 +123,27 @@ def measured(thresholds: Thresholds, predictions: Predictions) -> Thresholds:
         thresholds: Thresholds, whose own counts are replaced.
         predictions: Predictions of the model that the thresholds are for.
     """
-
-    def kept(bounds: np.ndarray, selected: np.ndarray) -> dict[str, Any]:
-        is_kept = predictions.confidences >= bounds
-        counted = estimate_precision(
-            is_kept[selected], predictions.right[selected], thresholds.coverage
-        )
-        return {name: round(value, 6) for name, value in counted.items()}
-
     names = predictions.categories
-    own = {name: _bound(each) for name, each in thresholds.categories.items()}
-    bounds = np.array([own[name] for name in names])
+    own = [thresholds.categories[name] for name in names]
+    bounds = np.array([_bound(threshold) for threshold in own])
+    few = np.array([threshold.basis == "together" for threshold in own])
     everything = np.ones(len(names), dtype=bool)
-    few = np.array([thresholds.categories[name].basis == "together" for name in names])
-    single = np.full(len(names), _bound(thresholds.single))
-    categories = {
-        name: each.model_copy(update=kept(bounds, names == name))
-        for name, each in thresholds.categories.items()
-    }
+
+    def counted(counts: T, selected: np.ndarray, bounds: np.ndarray = bounds) -> T:
+        is_kept, right = predictions.confidences >= bounds, predictions.right
+        found = estimate_precision(is_kept[selected], right[selected], thresholds.coverage)
+        return counts.model_copy(update={key: round(value, 6) for key, value in found.items()})
+
+    single_bounds = np.full(len(names), _bound(thresholds.single))
     return thresholds.model_copy(
         update={
-            "single": thresholds.single.model_copy(update=kept(single, everything)),
-            "together": thresholds.together.model_copy(update=kept(bounds, few)),
-            "categories": categories,
-            "all": AcceptedCounts(**kept(bounds, everything)),
+            "single": counted(thresholds.single, everything, single_bounds),
+            "together": counted(thresholds.together, few),
+            "categories": {
+                name: counted(threshold, names == name)
+                for name, threshold in thresholds.categories.items()
+            },
+            "all": counted(thresholds.all, everything),
         }
     )
 

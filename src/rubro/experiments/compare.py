@@ -86,14 +86,13 @@ def compare(
         )
     if patterns is not None:
         names = [experiment.name for experiment in experiments]
+        wanted: set[str] = set()
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
+            found = {name for name in names if fnmatchcase(name, pattern)}
+            if not found:
                 raise ParamsError(f"{pattern}: no such experiment; {_hint(pattern, names)}")
-        experiments = [
-            experiment
-            for experiment in experiments
-            if any(fnmatchcase(experiment.name, pattern) for pattern in patterns)
-        ]
+            wanted |= found
+        experiments = [experiment for experiment in experiments if experiment.name in wanted]
     known = list(dict.fromkeys(name for one in (last, *experiments) for name in one.metrics))
     shown = expand_metrics(metrics, known) if metrics else list(DEFAULT_METRICS)
     sort_metric = expand_metrics([sort], known)[0] if sort else shown[0]
@@ -138,10 +137,9 @@ def _group_by_seed(
         params = {
             key: value
             for key, value in group[0].params.items()
-            if key not in last.params or value != last.params[key]
+            if (key not in last.params or value != last.params[key])
+            and not (key == "seed" and len(group) > 1)
         }
-        if len(group) > 1:
-            params.pop("seed", None)
         groups.append(SeedGroup(group, params, [path for path, _ in group[0].files]))
     return groups
 

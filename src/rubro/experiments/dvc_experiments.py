@@ -1,4 +1,4 @@
-"""Fast reading of DVC experiments from Git, and naming of experiments.
+"""Read DVC experiments quickly from Git, and name new ones.
 
 `dvc exp show` takes seconds; reading the same data takes only a few Git commands.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 from rubro.base.params_file import flat, override_value
@@ -17,16 +18,10 @@ from rubro.base.yaml_files import parse_yaml
 from rubro.experiments.dvc_lock import ran_with
 from rubro.experiments.git import git
 
-# Metrics files, without folder and suffix. Metrics of the first one have no prefix; the names of
-# other metrics begin with their file name.
+# Metrics files, without folder and suffix. The names of metrics begin with the name of their file,
+# except in the first file.
 METRIC_FILES = (
-    "evaluate",
-    "subset",
-    "featurize",
-    "train_svm",
-    "train_mlp",
-    "train_cnn",
-    "ensemble",
+    *("evaluate", "subset", "featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"),
 )
 # Files that change the outcome of an experiment, in addition to params.yaml.
 CODE = ("src", "stages", "dvc.yaml", "data")
@@ -107,7 +102,7 @@ def numbers_in(values: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def experiment_name(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = ()) -> str:
+def experiment_name(settings: Iterable[tuple[str, Any]], taken: Collection[str] = ()) -> str:
     """Return a name for an experiment that describes its settings.
 
     >>> experiment_name([("train_mlp.hidden_sizes", [64, 32]), ("seed", 2)])
@@ -126,11 +121,8 @@ def experiment_name(settings: Iterable[tuple[str, Any]], taken: Iterable[str] = 
         shown -= 1
     omitted = [f"+{len(parts) - shown}"] if shown < len(parts) else []
     name = ",".join([*parts[:shown], *omitted])[: 2 * _MAX_NAME_LENGTH]
-    numbered, number, taken = name, 1, set(taken)
-    while numbered in taken:
-        number += 1
-        numbered = f"{name},run={number}"
-    return numbered
+    names = chain([name], (f"{name},run={number}" for number in count(2)))
+    return next(free for free in names if free not in taken)
 
 
 def setting_in_name(key: str, value: Any) -> str:
@@ -179,11 +171,7 @@ def _blobs(names: list[str]) -> Iterator[str]:
 
 
 def _changed_files(head: str, revisions: list[str]) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Return the code and data files of each revision that differ from a commit.
-
-    Returns:
-        Pairs of a path and a content hash, by revision; revisions without changes are missing.
-    """
+    """Map each revision to the path and hash of its code and data files that differ from head."""
     pairs = "".join(f"{revision} {head}\n" for revision in revisions)
     listed = git("diff-tree", "--stdin", "-r", "--no-renames", "--", *CODE, stdin=pairs)
     found: dict[str, tuple[tuple[str, str], ...]] = {}

@@ -1,4 +1,4 @@
-"""Running of Git commands."""
+"""Run Git commands."""
 
 from __future__ import annotations
 

@@ -61,11 +61,6 @@ class Dimension(Section):
             raise ValueError("low must be below high, and above 0 with log")
         return self
 
-    @property
-    def extremes(self) -> list[Any]:
-        """Values that must be valid so that every value of the dimension is valid."""
-        return self.choices or [self.low, self.high]
-
     def distribution(self) -> BaseDistribution:
         """Return the distribution of Optuna; choices are encoded as JSON."""
         from optuna import distributions
@@ -86,12 +81,7 @@ class Dimension(Section):
 Space = dict[str, Dimension]
 
 
-def search(
-    space_file: Path,
-    trials: int,
-    metric: str = VALIDATION_METRIC,
-    settings: Sequence[str] = (),
-) -> int:
+def search(space_file: Path, trials: int, metric: str, settings: Sequence[str]) -> int:
     """Run trials until enough of them have succeeded, and print all of them.
 
     Args:
@@ -157,7 +147,8 @@ def read_space(path: Path, settings: Sequence[str] = ()) -> Space:
         raise ParamsError(f"{path}: no keys to search over; add keys of params.yaml")
     Plan([*settings])
     for key, dimension in space.items():
-        for value in dimension.extremes:
+        # The other values of a range are valid if both of its ends are.
+        for value in dimension.choices or [dimension.low, dimension.high]:
             try:
                 Plan([*settings, format_setting(key, value)])
             except ParamsError as error:
@@ -184,11 +175,7 @@ def _open_study(space: Space, name: str, metric: str, settings: Sequence[str]) -
 def _run_trials(
     study: Study, space: Space, trials: int, metric: str, settings: Sequence[str]
 ) -> int:
-    """Resume the trials of an interrupted call, then run new ones.
-
-    Returns:
-        Number of trials that failed.
-    """
+    """Resume interrupted trials, run new ones and return the number of trials that failed."""
     from optuna.trial import TrialState
 
     done = len(study.get_trials(states=[TrialState.COMPLETE]))

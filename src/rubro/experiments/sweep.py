@@ -1,4 +1,4 @@
-"""The `rubro sweep` command: one experiment for each combination of settings."""
+"""Plan experiments, and run each of them in a copy of the repository."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from rubro.base.console import console, say
 from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.params_file import flat, with_settings
-from rubro.experiments.compare import DEFAULT_METRICS, compare, expand_metrics
+from rubro.experiments.compare import expand_metrics
 from rubro.experiments.dvc_experiments import CODE, Experiment, experiment_name, read_experiments
 from rubro.experiments.git import git
 
@@ -28,56 +28,27 @@ class Plan:
     Attributes:
         settings: Settings KEY=VALUE; the name of the experiment lists them in this order.
         params: All parameters, by dotted key.
+
+    Raises:
+        ParamsError: A setting is wrong.
     """
 
     def __init__(self, settings: list[str]) -> None:
-        """Check the settings.
-
-        Raises:
-            ParamsError: A setting is wrong.
-        """
         self.settings = settings
         params = with_settings(_PARAMS, settings)
         self.params = dict(flat(params.model_dump(mode="json")))
 
 
-def sweep(
-    sweeps: Sequence[str], settings: Sequence[str] = (), metrics: Sequence[str] | None = None
-) -> int:
-    """Run the experiments of a sweep that have not run yet, and print all of them.
+def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
+    """Return a plan for each combination of settings.
 
     Args:
         sweeps: Settings KEY=VALUE,VALUE... to combine, written as for `dvc exp run --queue`.
-        settings: Settings KEY=VALUE of every experiment.
-        metrics: Names of metrics to show, with wildcards; None = DEFAULT_METRICS.
-
-    Returns:
-        Exit code: 0, or 3 if an experiment failed.
+        settings: Settings KEY=VALUE of every plan.
 
     Raises:
-        ParamsError: A setting or the name of a metric is wrong; nothing has run.
-        DataError: There is no Git repository here.
-        TrainingError: Somebody committed while an experiment ran.
+        ParamsError: A setting is wrong.
     """
-    plans = _make_plans(sweeps, settings)
-    last, experiments = read_experiments()
-    shown = metrics or DEFAULT_METRICS
-    if last.metrics:
-        expand_metrics(shown, list(last.metrics))
-    waiting = sum(find_experiment(plan, experiments) is None for plan in plans)
-    say(f"{len(plans)} experiments, {waiting} to run; Ctrl-C stops, the same command resumes")
-    found = [
-        experiment
-        for number, plan in enumerate(plans, start=1)
-        if (experiment := run_experiment(plan, f"{number}/{len(plans)}", shown))
-    ]
-    say("")
-    compare([experiment.name for experiment in found], metrics)
-    return EXIT_SOME_FAILED if len(found) < len(plans) else 0
-
-
-def _make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
-    """Return a plan for each combination of settings."""
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import get_hydra_sweeps
     from hydra.errors import HydraException
@@ -104,13 +75,14 @@ def find_experiment(plan: Plan, experiments: Sequence[Experiment]) -> Experiment
         plan: Experiment to run.
         experiments: Experiments of the last commit.
     """
-    same_params = (one for one in experiments if one.metrics and one.params == plan.params)
-    return next((one for one in same_params if not _code_differs(one)), None)
-
-
-def _code_differs(experiment: Experiment) -> bool:
-    """Return whether code or data in the workspace differ from an experiment."""
-    return bool(git("diff", "--name-only", experiment.revision, "--", *CODE))
+    for experiment in experiments:
+        if (
+            experiment.metrics
+            and experiment.params == plan.params
+            and not git("diff", "--name-only", experiment.revision, "--", *CODE)
+        ):
+            return experiment
+    return None
 
 
 def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experiment | None:
@@ -157,11 +129,7 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
 
 
 def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
-    """Run an experiment, write its output to a log and show the current stage in a terminal.
-
-    Returns:
-        Exit code of DVC.
-    """
+    """Run DVC with a log, show the current stage in a terminal and return the exit code."""
     settings = [argument for setting in plan.settings for argument in ("-S", setting)]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings]
     log.parent.mkdir(parents=True, exist_ok=True)

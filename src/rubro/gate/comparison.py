@@ -1,9 +1,8 @@
-"""The `rubro gate` command: comparison of metrics with a Git revision."""
+"""Compare the metrics of the working tree with a Git revision."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,39 +14,20 @@ from rubro.experiments.dvc_lock import changed_stages, ran_with
 from rubro.experiments.git import git
 from rubro.gate.metric_changes import Comparison, changes_between
 
-EXIT_WORSE = 1
 _METRICS, _LOCK, _PARAMS, _TITLES = "metrics", "dvc.lock", "params.yaml", "data/subset"
 _MAIN_BRANCHES = ("origin/HEAD", "origin/main", "main", "origin/master", "master")
 
 
-def gate(revision: str | None, noise: Path, markdown: bool, all_changes: bool) -> int:
-    """Compare the metrics of the working tree with a revision, and print a report.
+def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
+    """Return the metrics, parameters and stages of the working tree that differ from a revision.
 
     Args:
         revision: Name of the revision; None = the merge base with the main branch.
         noise: Path of the file that `make noise` writes.
-        markdown: Whether to print Markdown.
-        all_changes: Whether a report for the terminal lists the changes that are within noise or
-            not judged.
-
-    Returns:
-        Exit code: 0, or 1 if a metric is worse or missing.
 
     Raises:
         DataError: The revision does not exist, neither side has metrics, or a file is damaged.
     """
-    from rubro.gate.report import format_markdown, print_report
-
-    comparison = _compare_with_revision(revision, noise)
-    if markdown:
-        sys.stdout.write(format_markdown(comparison))
-    else:
-        print_report(comparison, all_changes)
-    return EXIT_WORSE if comparison.failed else 0
-
-
-def _compare_with_revision(revision: str | None, noise: Path) -> Comparison:
-    """Return the metrics, parameters and stages that differ from a revision."""
     commit, name = _find_commit(revision)
     metrics, metrics_before = _read_metrics(None), _read_metrics(commit)
     if not metrics and not metrics_before:

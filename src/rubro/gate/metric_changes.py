@@ -1,4 +1,4 @@
-"""Judgement of changed metrics against the noise of seeds."""
+"""Judge changed metrics by the noise of seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIGITS = 9  # later digits of a difference are rounding errors
 
 
 class Verdict(StrEnum):
-    """Meaning of a change of a metric, from worst to least important."""
+    """Verdict on the change of a metric, in the order of importance."""
 
     worse = "worse"
     missing = "missing"
@@ -42,7 +42,7 @@ class Change:
         before: Value in the earlier revision; None if the metric is new.
         now: Value in the later revision; None if the metric is missing.
         tolerance: Largest change that counts as noise; None for a metric that is not judged.
-        verdict: Meaning of the change.
+        verdict: Verdict on the change.
     """
 
     name: str

@@ -16,7 +16,8 @@ _UNIMPORTANT = (Verdict.noise, Verdict.unjudged)
 _HEADINGS = ("verdict", "metric", "before", "now", "change", "tolerance")
 _TEXT_COLUMNS = 2  # the other columns are numbers
 _STYLES = {Verdict.worse: "red", Verdict.missing: "red", Verdict.better: "green"}
-_MIN_WIDTH = 110  # if the output is not a terminal: a log need not fold its lines
+# Used if the output is not a terminal, because a log need not fold its lines.
+_MIN_WIDTH = 110
 
 
 def print_report(comparison: Comparison, all_changes: bool) -> None:
