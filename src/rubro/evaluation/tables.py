@@ -10,7 +10,6 @@ The arguments of the same name mean the same in all functions:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Container
 from dataclasses import InitVar, dataclass, field
 
@@ -195,23 +194,12 @@ def confused_pairs(
         Columns category, predicted, pair (both names, for plots), titles and share (of the titles
         of the category); one row for each of at most `limit` pairs, most frequent first.
     """
-    predictions = probabilities.argmax(axis=1)
-    wrong = predictions != targets
-    pairs, counts = np.unique(
-        np.stack([targets[wrong], predictions[wrong]], axis=1), axis=0, return_counts=True
-    )
-    totals = np.bincount(targets, minlength=len(labels))
-    rows = [
-        {
-            "category": labels[true],
-            "predicted": labels[predicted],
-            "pair": f"{labels[true]} → {labels[predicted]}",
-            "titles": int(count),
-            "share": round(count / totals[true], 6),
-        }
-        for (true, predicted), count in zip(pairs, counts, strict=True)
-    ]
-    table = pd.DataFrame(rows, columns=["category", "predicted", "pair", "titles", "share"])
+    predictions = _named_predictions(probabilities, targets, labels)
+    predictions["pair"] = predictions["category"] + " → " + predictions["predicted"]
+    wrong = predictions[predictions["category"] != predictions["predicted"]]
+    table = wrong.value_counts().reset_index(name="titles")
+    totals = predictions["category"].value_counts()
+    table["share"] = (table["titles"] / totals[table["category"]].to_numpy()).round(6)
     order = ["titles", "share", "pair"]
     return table.sort_values(order, ascending=[False, False, True]).head(limit)
 
@@ -228,18 +216,9 @@ def confusion_block(
     """
     names = pairs[["category", "predicted"]].to_numpy().ravel()
     block = list(dict.fromkeys(names))[:_BLOCK_CATEGORIES]
-    index_of = {label: index for index, label in enumerate(labels)}
-    counts = Counter(zip(targets.tolist(), probabilities.argmax(axis=1).tolist(), strict=True))
-    rows = [
-        {
-            "category": category,
-            "predicted": predicted,
-            "titles": counts[index_of[category], index_of[predicted]],
-        }
-        for category in block
-        for predicted in block
-    ]
-    return pd.DataFrame(rows, columns=["category", "predicted", "titles"])
+    cells = pd.MultiIndex.from_product([block, block], names=["category", "predicted"])
+    counts = _named_predictions(probabilities, targets, labels).value_counts()
+    return counts.reindex(cells, fill_value=0).reset_index(name="titles")
 
 
 def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, limit: int) -> pd.DataFrame:
@@ -249,20 +228,23 @@ def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, limit: int) -> 
         Columns title, category, probability, predicted and predicted_probability; one row for each
         of at most `limit` titles, worst first.
     """
-    targets, labels = held_out.targets, held_out.labels
-    predictions = probabilities.argmax(axis=1)
-    every = np.arange(len(targets))
-    own, top = probabilities[every, targets], probabilities[every, predictions]
-    wrong = np.flatnonzero(predictions != targets)
-    wrong = wrong[np.argsort(own[wrong], kind="stable")][:limit]
+    targets = held_out.targets
+    table = _named_predictions(probabilities, targets, held_out.labels)
+    table.insert(1, "probability", probabilities[np.arange(len(targets)), targets])
+    table["predicted_probability"] = probabilities.max(axis=1)
+    wrong = table[table["category"] != table["predicted"]]
+    worst = wrong.sort_values("probability", kind="stable").head(limit).round(6)
+    worst.insert(0, "title", [held_out.titles[index] for index in worst.index])
+    return worst
+
+
+def _named_predictions(
+    probabilities: np.ndarray, targets: np.ndarray, labels: list[str]
+) -> pd.DataFrame:
+    """Return the right (category) and the predicted category of each title (predicted)."""
+    names = np.array(labels, dtype=object)
     return pd.DataFrame(
-        {
-            "title": [held_out.titles[index] for index in wrong],
-            "category": [labels[index] for index in targets[wrong]],
-            "probability": own[wrong].round(6),
-            "predicted": [labels[index] for index in predictions[wrong]],
-            "predicted_probability": top[wrong].round(6),
-        }
+        {"category": names[targets], "predicted": names[probabilities.argmax(axis=1)]}
     )
 
 
