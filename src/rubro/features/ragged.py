@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, pairwise
@@ -26,10 +26,9 @@ class Ragged:
     offsets: np.ndarray
 
     @classmethod
-    def from_lists(cls, lists: Sequence[Iterable[int]], lengths: Sequence[int]) -> Ragged:
-        """Store lists of integers below 2**31, given their lengths."""
-        offsets = np.zeros(len(lists) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+    def from_lists(cls, lists: Sequence[Sequence[int]]) -> Ragged:
+        """Store lists of integers below 2**31."""
+        offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
         values = np.fromiter(chain.from_iterable(lists), np.int32, int(offsets[-1]))
         return cls(values, offsets)
 
