@@ -11,12 +11,17 @@ from scipy.stats import binomtest
 
 
 def balanced_accuracy_interval(
-    targets: np.ndarray, right: np.ndarray, samples: int, confidence: float, seed: int
+    targets: np.ndarray,
+    right: np.ndarray,
+    samples: int,
+    confidence: float,
+    seed: int,
+    other_right: np.ndarray | None = None,
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a balanced accuracy.
+    """Return the percentile bootstrap interval of a balanced accuracy, or of a difference of two.
 
-    Titles are drawn with replacement within each class. The number of right predictions of a class
-    then follows a binomial distribution, so it is drawn directly.
+    Titles are drawn with replacement within each class. The numbers of right predictions of a class
+    then follow a multinomial distribution, so they are drawn directly.
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
 
     Args:
@@ -25,12 +30,25 @@ def balanced_accuracy_interval(
         samples: Number of bootstrap samples.
         confidence: Coverage of the interval, 0 to 1.
         seed: Seed of the samples.
+        other_right: Whether each prediction of another classifier is right. If given, the interval
+            is that of the difference between the two classifiers, on the same drawn titles.
 
     Returns:
-        Lower and upper end of the interval, 0 to 1.
+        Lower and upper end of the interval.
     """
-    all_wrong = np.zeros_like(right)
-    return _difference_interval(targets, right, all_wrong, samples, confidence, seed)
+    if other_right is None:
+        other_right = np.zeros_like(right)
+    random = np.random.default_rng(seed)
+    gains = np.zeros(samples)
+    classes = np.unique(targets)
+    for index in classes:
+        own = targets == index
+        won, lost = (right & ~other_right)[own].mean(), (other_right & ~right)[own].mean()
+        drawn = random.multinomial(own.sum(), [won, lost, max(1 - won - lost, 0.0)], samples)
+        gains += (drawn[:, 0] - drawn[:, 1]) / own.sum()
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(gains / len(classes), [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def compare_classifiers(
@@ -56,7 +74,7 @@ def compare_classifiers(
         the paired percentile bootstrap interval of this difference; and p_value, the p-value of
         McNemar's exact test (McNemar 1947) on the titles that only one of them classifies right.
     """
-    low, high = _difference_interval(targets, right, other_right, samples, confidence, seed)
+    low, high = balanced_accuracy_interval(targets, right, samples, confidence, seed, other_right)
     only, only_other = int((right & ~other_right).sum()), int((other_right & ~right).sum())
     p_value = binomtest(only, only + only_other).pvalue if only + only_other else 1.0
     gain = right.astype(float) - other_right
@@ -69,24 +87,3 @@ def compare_classifiers(
         "high": high,
         "p_value": float(p_value),
     }
-
-
-def _difference_interval(
-    targets: np.ndarray,
-    right: np.ndarray,
-    other_right: np.ndarray,
-    samples: int,
-    confidence: float,
-    seed: int,
-) -> tuple[float, float]:
-    random = np.random.default_rng(seed)
-    gains = np.zeros(samples)
-    classes = np.unique(targets)
-    for index in classes:
-        own = targets == index
-        won, lost = (right & ~other_right)[own].mean(), (other_right & ~right)[own].mean()
-        drawn = random.multinomial(own.sum(), [won, lost, max(1 - won - lost, 0.0)], samples)
-        gains += (drawn[:, 0] - drawn[:, 1]) / own.sum()
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(gains / len(classes), [tail, 1 - tail])
-    return float(low), float(high)
