@@ -113,11 +113,3 @@ def test_full_confidence_falls_into_the_last_bin(bins: int) -> None:
     error, curve = expected_calibration_error(probabilities, np.array([0, 0]), bins)
     assert error == pytest.approx(0.005)
     assert [b["titles"] for b in curve] == [2]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_every_title_falls_into_one_bin(seed: int) -> None:
-    probabilities, targets = random_case(seed, 5, 0)
-    error, curve = expected_calibration_error(probabilities, targets, 15)
-    assert sum(b["titles"] for b in curve) == len(targets)
-    assert 0 < error < 1
