@@ -146,20 +146,6 @@ def slice_masks(held_out: HeldOut, rare: int) -> dict[str, np.ndarray]:
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def slice_table(
-    probabilities: np.ndarray, targets: np.ndarray, masks: dict[str, np.ndarray], bins: int
-) -> pd.DataFrame:
-    """Return one row for each slice: its name (slice), its number of titles and its metrics."""
-    return pd.DataFrame(
-        {
-            "slice": name,
-            "titles": int(mask.sum()),
-            **rounded_metrics(probabilities[mask], targets[mask], bins),
-        }
-        for name, mask in masks.items()
-    )
-
-
 def class_table(probabilities: np.ndarray, held_out: HeldOut) -> pd.DataFrame:
     """Return precision, recall and F1 of each category that has held-out titles.
 
@@ -248,11 +234,6 @@ def _named_predictions(
     )
 
 
-def reliability_curve(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> pd.DataFrame:
-    """Return confidence, accuracy and number of titles of each bin that contains titles."""
-    return pd.DataFrame(expected_calibration_error(probabilities, targets, bins)[1]).round(6)
-
-
 def coverage_curve(probabilities: np.ndarray, targets: np.ndarray) -> pd.DataFrame:
     """Return the coverage and precision that result from different confidence thresholds.
 
@@ -305,21 +286,30 @@ def detail_tables(
         params: Number of bins and limits on the number of rows.
 
     Returns:
-        Tables slices, classes, confused_pairs, confusions, mistakes, reliability,
-        reliability_before (before calibration), coverage and automation, by name.
+        Tables slices (metrics of each slice), classes, confused_pairs, confusions, mistakes,
+        reliability (accuracy in bins of confidence), reliability_before (the same before
+        calibration), coverage and automation, by name.
     """
     targets, bins = held_out.targets, params.calibration_bins
-    masks = slice_masks(held_out, params.rare_category_rows)
+    slices = [
+        {"slice": name, "titles": int(mask.sum())}
+        | rounded_metrics(probabilities[mask], targets[mask], bins)
+        for name, mask in slice_masks(held_out, params.rare_category_rows).items()
+    ]
+    reliability, reliability_before = (
+        pd.DataFrame(expected_calibration_error(each, targets, bins)[1]).round(6)
+        for each in (probabilities, uncalibrated)
+    )
     pairs = confused_pairs(probabilities, targets, held_out.labels, params.confused_pairs)
     coverage = coverage_curve(probabilities, targets)
     return {
-        "slices": slice_table(probabilities, targets, masks, bins),
+        "slices": pd.DataFrame(slices),
         "classes": class_table(probabilities, held_out),
         "confused_pairs": pairs,
         "confusions": confusion_block(probabilities, targets, held_out.labels, pairs),
         "mistakes": worst_mistakes(probabilities, held_out, params.mistakes),
-        "reliability": reliability_curve(probabilities, targets, bins),
-        "reliability_before": reliability_curve(uncalibrated, targets, bins),
+        "reliability": reliability,
+        "reliability_before": reliability_before,
         "coverage": coverage,
         "automation": automation_table(coverage),
     }

@@ -74,11 +74,7 @@ class Featurizer:
         return len(self._index)
 
     def __call__(self, titles: Sequence[Sequence[str]]) -> TitleFeatures:
-        """Return the features of titles. New tokens get the next positions.
-
-        Args:
-            titles: Tokens of each title.
-        """
+        """Return the features of titles, given their tokens. New tokens get the next positions."""
         limit = self._max_tokens
         cut = [tokens if len(tokens) <= limit else tokens[:limit] for tokens in titles]
         index = self._index
