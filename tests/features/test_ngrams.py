@@ -70,12 +70,6 @@ def test_any_word_with_any_sizes_hashes_as_in_gensim(
     assert_same([word], min_n, max(min_n + extra, 0), buckets)
 
 
-def test_ngrams_of_only_a_word_mark_are_skipped() -> None:
-    assert ngram_buckets("", 1, 1, 10) == []
-    assert len(ngram_buckets("a", 1, 1, 10)) == 1
-    assert len(ngram_buckets("a", 1, 3, 10)) == 4  # a, <a, a>, <a>
-
-
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 3), (3, 5), (2, 9)], ids=str)
 @pytest.mark.parametrize("word", ["", "a", "ab", "ñandú", "abcdefgh"])
 def test_ngram_bounds_are_in_the_order_of_the_buckets(word: str, sizes: tuple[int, int]) -> None:

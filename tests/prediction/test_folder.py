@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from rubro.base.errors import DataError
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
-from support.tiny_models import LABELS, MakeModel
+from support.tiny_models import MakeModel
 
 pytest_plugins = ["support.tiny_models"]
 
@@ -63,16 +63,6 @@ def assert_rejected(path: Path, fragment: str = "") -> None:
     assert fragment in message, message
 
 
-def test_a_model_folder_has_a_description_a_vocabulary_and_a_file_for_each_member(
-    whole: Path,
-) -> None:
-    assert sorted(path.name for path in whole.iterdir()) == sorted(FILES)
-    description = json.loads((whole / "model.json").read_text(encoding="utf-8"))
-    assert description["format"] == "rubro-1"
-    assert description["labels"] == LABELS
-    assert list(description["members"]) == ["mlp", "cnn", "svm"]
-
-
 @pytest.mark.parametrize(
     ("names", "overrides"),
     [
@@ -106,16 +96,6 @@ def test_a_saved_model_is_loaded_and_saved_again_in_the_same_bytes(
     np.testing.assert_array_equal(
         Classifier(loaded).logits(TITLES), Classifier(model).logits(TITLES)
     )
-
-
-def test_tables_of_lower_precision_are_smaller(make_model: MakeModel, tmp_path: Path) -> None:
-    sizes = {}
-    for precision in ("float32", "float16", "int8"):
-        model = make_model("mlp", bigram_buckets=9000, hidden_sizes=[], table_precision=precision)
-        model.save(tmp_path / precision)
-        sizes[precision] = (tmp_path / precision / "mlp.safetensors").stat().st_size
-    assert sizes["float32"] / sizes["float16"] == pytest.approx(2, rel=0.05)
-    assert sizes["float32"] / sizes["int8"] == pytest.approx(32 / 12, rel=0.05)  # 8 + a scale
 
 
 # All files
