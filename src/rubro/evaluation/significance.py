@@ -1,8 +1,4 @@
-"""Confidence intervals and tests for balanced accuracies and their differences.
-
-In all functions, targets are class indices, (n,), and right is whether each prediction is right,
-bool (n,).
-"""
+"""Confidence intervals and tests for balanced accuracies and their differences."""
 
 from __future__ import annotations
 
@@ -25,13 +21,13 @@ def balanced_accuracy_interval(
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
 
     Args:
-        targets: Class indices.
-        right: Whether each prediction is right.
+        targets: Class indices, (n,).
+        right: Whether each prediction is right, bool (n,).
         samples: Number of bootstrap samples.
         confidence: Coverage of the interval, 0 to 1.
         seed: Seed of the samples.
-        other_right: Whether each prediction of another classifier is right. If given, the interval
-            is that of the difference between the two classifiers, on the same drawn titles.
+        other_right: Whether each prediction of another classifier is right, bool (n,). If given,
+            return the interval of the difference, with the same titles drawn for both classifiers.
 
     Returns:
         Lower and upper end of the interval.
@@ -62,9 +58,9 @@ def compare_classifiers(
     """Compare the predictions of two classifiers for the same titles.
 
     Args:
-        targets: Class indices.
-        right: Whether each prediction of the first classifier is right.
-        other_right: Whether each prediction of the second classifier is right.
+        targets: Class indices, (n,).
+        right: Whether each prediction of the first classifier is right, bool (n,).
+        other_right: Whether each prediction of the second classifier is right, bool (n,).
         samples: Number of bootstrap samples.
         confidence: Coverage of the interval, 0 to 1.
         seed: Seed of the samples.

@@ -80,7 +80,7 @@ class Explanation:
         linear_bias: Lead that linear members give to a title without inputs; together with the
             contributions in linear, it sums up to the lead that these members contribute.
         out_of_vocabulary: Share of out-of-vocabulary tokens, 0 to 1.
-        foreign: Whether most tokens are out of vocabulary, so that the prediction is a guess.
+        foreign: Whether out_of_vocabulary is above FOREIGN_SHARE, so the prediction is a guess.
         nearest: Most similar training titles, most similar first; empty unless requested.
     """
 

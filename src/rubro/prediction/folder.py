@@ -27,7 +27,7 @@ from rubro.prediction.networks import CnnScorer, MlpScorer, Scorer, SvmScorer
 
 _DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
 _LARGEST_INT8 = np.float32(128)
-# The dot keeps this file from being taken for a member: MemberName allows none.
+# The dot distinguishes this file from a member's file, because MemberName does not allow dots.
 _TITLES = "training.titles.safetensors"
 # Data type (in the notation of safetensors) and shape of each tensor of a file, by name.
 Layout = dict[str, tuple[str, tuple[int | None, ...]]]
