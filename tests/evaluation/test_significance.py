@@ -22,32 +22,11 @@ def balanced(targets: np.ndarray, right: np.ndarray) -> float:
     return balanced_accuracy(targets, np.where(right, targets, targets + 1))
 
 
-@pytest.mark.parametrize("sizes", [(3, 1, 2), (30, 10, 200), (80, 80, 80)])
-def test_wider_intervals_contain_narrower_ones_and_the_balanced_accuracy(
-    sizes: tuple[int, ...],
-) -> None:
-    targets, right = simulated(1, sizes, (0.9, 0.5, 0.7))
-    ends = [balanced_accuracy_interval(targets, right, 5000, c, 2) for c in (0.5, 0.9, 0.99)]
-    lows, highs = zip(*ends, strict=True)
-    assert 0 <= lows[2] <= lows[1] <= lows[0] <= balanced(targets, right)
-    assert balanced(targets, right) <= highs[0] <= highs[1] <= highs[2] <= 1
-
-
 @pytest.mark.parametrize("outcome", [True, False])
 def test_the_interval_is_a_point_if_all_predictions_are_right_or_all_wrong(outcome: bool) -> None:
     targets = np.array([0, 1, 1, 2, 2, 2])
     right = np.full(6, outcome)
     assert balanced_accuracy_interval(targets, right, 100, 0.95, 0) == (outcome, outcome)
-
-
-def test_an_interval_covers_the_true_value_about_as_often_as_it_should() -> None:
-    accuracies = (0.7, 0.5, 0.9, 0.8)
-    covered = []
-    for seed in range(200):
-        targets, right = simulated(seed, (40, 25, 60, 100), accuracies)
-        low, high = balanced_accuracy_interval(targets, right, 500, 0.9, seed)
-        covered.append(low <= np.mean(accuracies) <= high)
-    assert 0.8 <= np.mean(covered) <= 0.97
 
 
 def plain_bootstrap(
@@ -90,19 +69,6 @@ def test_the_interval_of_a_difference_equals_that_of_a_paired_bootstrap(
     assert compared["balanced_accuracy"] == pytest.approx(
         balanced(targets, right) - balanced(targets, other), abs=1e-12
     )
-
-
-def test_swapping_the_classifiers_changes_the_sign_of_the_difference() -> None:
-    targets, right = simulated(6, SIZES, (0.9, 0.6, 0.75, 0.5))
-    _, other = simulated(7, SIZES, (0.7, 0.6, 0.7, 0.6))
-    there, back = (
-        compare_classifiers(targets, *pair, 8000, 0.95, 1)
-        for pair in [(right, other), (other, right)]
-    )
-    assert there["balanced_accuracy"] == -back["balanced_accuracy"] != 0
-    assert there["p_value"] == back["p_value"]
-    assert there["low"] == pytest.approx(-back["high"], abs=0.005)
-    assert there["high"] == pytest.approx(-back["low"], abs=0.005)
 
 
 def test_a_comparison_matches_values_computed_by_hand() -> None:

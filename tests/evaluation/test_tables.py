@@ -22,10 +22,8 @@ from rubro.evaluation.tables import (
     coverage_curve,
     detail_tables,
     model_metrics,
-    reliability_curve,
     rounded_metrics,
     slice_masks,
-    slice_table,
     worst_mistakes,
 )
 
@@ -155,15 +153,6 @@ def test_empty_and_unknown_slices_are_omitted() -> None:
     assert list(slice_masks(HeldOut(["apple", "drill"], targets, ABC, KNOWN), rare=10)) == names
 
 
-def test_the_slice_table_has_the_metrics_of_each_slice() -> None:
-    first = np.arange(6) < 3
-    table = slice_table(PROBABILITIES, TARGETS, {"first": first, "rest": ~first}, 5)
-    assert table["slice"].tolist() == ["first", "rest"]
-    assert table["titles"].tolist() == [3, 3]
-    expected = rounded_metrics(PROBABILITIES[3:], TARGETS[3:], 5)
-    assert {name: table[name][1] for name in expected} == expected
-
-
 def test_the_class_table_matches_values_computed_by_hand() -> None:
     table = class_table(PROBABILITIES, held_out_of(TARGETS, train_counts=[30, 20, 10]))
     expected = {
@@ -287,17 +276,6 @@ def test_tables_of_mistakes_are_empty_if_all_predictions_are_right() -> None:
     assert list(mistakes) == list(worst_mistakes(PROBABILITIES, held_out_of(TARGETS), 5))
 
 
-def test_the_reliability_curve_has_a_row_for_each_bin_with_titles() -> None:
-    table = reliability_curve(
-        np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]]), np.array([0, 1, 0]), 4
-    )
-    assert table.to_dict("list") == {
-        "confidence": [0.6, 0.9],
-        "accuracy": [1.0, 0.5],
-        "titles": [1, 2],
-    }
-
-
 def test_the_detail_tables_cover_all_titles_and_respect_the_limits(
     make_params: Callable[..., Params],
 ) -> None:
@@ -315,5 +293,8 @@ def test_the_detail_tables_cover_all_titles_and_respect_the_limits(
     assert tables["mistakes"]["probability"].tolist() == [0.1]
     for name in ("classes", "reliability"):
         assert tables[name]["titles"].sum() == 6
-    by_length = tables["slices"]["slice"].str.startswith("title length")
-    assert tables["slices"]["titles"][by_length].sum() == 6
+    slices = tables["slices"].set_index("slice")
+    assert slices["titles"][slices.index.str.startswith("title length")].sum() == 6
+    known = [title in ("title", "") for title in titles]
+    expected = rounded_metrics(PROBABILITIES[known], TARGETS[known], params.calibration_bins)
+    assert slices.loc["words: all in vocabulary", list(expected)].to_dict() == expected

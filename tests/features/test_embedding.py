@@ -1,4 +1,4 @@
-"""Vectors are means of embedding rows, and saving and loading preserves every bit."""
+"""Randomised vectors are standard normal, and saving and loading preserves every bit."""
 
 from __future__ import annotations
 
@@ -12,23 +12,6 @@ from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.vocabulary import load_subwords
 
 pytest_plugins = ["support.tiny_models"]
-
-
-def test_the_vector_of_a_token_is_the_mean_of_its_rows(embedding: Embedding) -> None:
-    for token in ("apple", "cherry", "ñandú", "日本語"):
-        rows = embedding.subwords.rows_of(token)
-        assert len(rows) > 1
-        expected = np.mean([embedding.table[row] for row in rows], axis=0)
-        np.testing.assert_allclose(embedding.vector(token), expected, rtol=1e-5)
-        assert embedding.vector(token).dtype == np.float32
-
-
-def test_a_token_without_rows_has_a_vector_of_zeros(embedding: Embedding) -> None:
-    subwords = Subwords({"mesa": 1}, SubwordParams(min_n=1, max_n=0, buckets=0, titles=1))
-    vectors = Embedding(subwords, np.ones((1, 5), np.float32))
-    assert vectors.vector("mesa").tolist() == [1] * 5
-    assert vectors.vector("silla").tolist() == [0] * 5
-    assert vectors.vector("silla").dtype == np.float32
 
 
 def test_randomised_vectors_are_standard_normal() -> None:

@@ -97,14 +97,6 @@ def test_later_titles_share_the_tokens_of_earlier_ones() -> None:
     assert featurizer.words(2) == ["c"]
 
 
-def test_bigrams_stay_the_same_when_the_table_of_hashes_grows() -> None:
-    words = [f"w{number}" for number in range(5000)]
-    together = Featurizer(5000, 2**30)([words]).bigrams
-    one_by_one = Featurizer(10, 2**30)
-    pairs = [one_by_one([words[i : i + 2]]).bigrams.values[0] for i in range(0, 4999, 7)]
-    assert together.values[::7].tolist() == pairs
-
-
 def test_take_returns_the_features_of_the_titles_at_the_given_positions() -> None:
     features = Featurizer(10, 100)([["a", "b"], [], ["c", "a", "b"], ["b"]])
     taken = features.take(np.array([2, 0, 2]))

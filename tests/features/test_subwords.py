@@ -22,16 +22,6 @@ def subwords_of(**changes: int) -> Subwords:
     return Subwords(VOCABULARY, params_of(**changes))
 
 
-@given(st.integers(1, 10**9).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_inverse_document_frequency_is_between_its_limits(
-    numbers: tuple[int, int],
-) -> None:
-    found, documents = numbers
-    weight = inverse_document_frequency(found, documents)
-    assert 1 <= weight <= inverse_document_frequency(0, documents)
-    assert inverse_document_frequency(documents, documents) == 1
-
-
 @pytest.mark.parametrize("documents", [1, 7, 200])
 def test_the_inverse_document_frequency_agrees_with_scikit_learn(documents: int) -> None:
     counts = np.random.default_rng(2).integers(0, 4, (documents, 40))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from rubro.base.params import FeaturizeParams
 from rubro.features import vocabulary
 from rubro.features.featurizer import Featurizer
 from rubro.features.subwords import Subwords
-from rubro.features.vocabulary import count_subwords, load_subwords, save_subwords
+from rubro.features.vocabulary import count_subwords
 from support.tiny_models import MakeParams
 
 pytest_plugins = ["support.tiny_models"]
@@ -93,14 +92,6 @@ def test_the_weight_of_a_token_is_its_smoothed_idf_divided_by_the_mean(sizes: An
     for word, value in idf.items():
         assert subwords.weight_of(word) == pytest.approx(value / mean)
     assert subwords.weight_of("unseen") == pytest.approx((np.log(1 + len(TITLES)) + 1) / mean)
-
-
-def test_a_saved_vocabulary_is_loaded_unchanged(sizes: Any, tmp_path: Path) -> None:
-    subwords = counted(TITLES, sizes(min_count=1))
-    save_subwords(tmp_path, subwords)
-    loaded = load_subwords(tmp_path)
-    assert loaded == subwords
-    assert list(loaded.vocabulary) == list(subwords.vocabulary)
 
 
 def test_counting_in_chunks_does_not_change_the_vocabulary(

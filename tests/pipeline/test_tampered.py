@@ -227,7 +227,7 @@ def test_changed_embedding_table_is_refused(copy: Path, changed: Change, fragmen
 @pytest.mark.parametrize(
     ("name", "tensor", "changed", "fragment"),
     [
-        ("train", "targets", with_first(-1), "negative"),
+        ("train", "targets", with_first(-1), "targets"),
         ("train", "targets", lambda t: t[:-1], "number of titles"),
         ("train", "targets", lambda t: t.astype(np.float32), "F32 [3]"),
         ("train", "reliable", lambda t: t[:0], "number of titles"),
@@ -237,10 +237,10 @@ def test_changed_embedding_table_is_refused(copy: Path, changed: Change, fragmen
         ("train", "tokens.offsets", lambda t: t[:0], "offsets"),
         ("train", "tokens.offsets", lambda t: np.array([0, 5, 2, 5]), "offsets"),
         ("train", "bigrams.offsets", lambda t: t[:-1], "offsets"),
-        ("train", "tokens.values", with_first(-1), "offsets"),
+        ("train", "tokens.values", with_first(-1), "tokens.values"),
         ("train", "tokens.values", with_first(10**9), "tokens.safetensors"),
         ("train", "bigrams.values", lambda t: None, "bigrams.values"),
-        ("tokens", "values", with_first(-5), "offsets"),
+        ("tokens", "values", with_first(-5), "tensor values"),
         ("tokens", "offsets", lambda t: t[:-1], "offsets"),
         ("tokens", "offsets", lambda t: t.astype(np.int32), "I32"),
         ("tokens", "weights", lambda t: t[:-1], "number of tokens"),

@@ -102,17 +102,6 @@ def test_the_first_of_equally_probable_classes_ranks_higher(make_model: MakeMode
     assert classifier.predict(["apple"]) == ["c7"]
 
 
-@pytest.mark.parametrize("name", MEMBERS)
-def test_a_single_model_has_the_logits_of_its_only_member(name: str, make_model: MakeModel) -> None:
-    classifier = Classifier(make_model(name))
-    assert classifier.name == name
-    ((member, logits),) = classifier.member_logits(ODD_TITLES).items()
-    assert member == name
-    np.testing.assert_array_equal(classifier.logits(ODD_TITLES), logits)
-    probabilities = classifier.predict_proba(ODD_TITLES)
-    np.testing.assert_allclose(probabilities, softmax(logits, axis=1), atol=1e-6)
-
-
 def test_member_logits_are_those_of_the_scorers_for_the_tokens_of_the_titles(
     model: Model, classifier: Classifier, subwords: Subwords, titles: list[str]
 ) -> None:

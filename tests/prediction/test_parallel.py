@@ -7,7 +7,7 @@ import pytest
 
 from rubro.prediction import parallel
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.parallel import answered, logits_of, member_logits_of
+from rubro.prediction.parallel import answered, logits_of
 from support.tiny_models import MakeModel
 
 pytest_plugins = ["support.tiny_models"]
@@ -29,23 +29,22 @@ def test_the_bytes_of_logits_do_not_depend_on_the_number_of_processes(
 ) -> None:
     monkeypatch.setattr(parallel, "_CHUNK", 32)
     model = make_model("mlp", "cnn", "svm")
-    found = [member_logits_of(Classifier(model), titles, number) for number in (1, 2, 3, 1)]
-    for other in found[1:]:
-        for name, logits in found[0].items():
-            np.testing.assert_array_equal(other[name], logits)
-    for name, logits in Classifier(model).member_logits(titles).items():
-        np.testing.assert_allclose(found[0][name], logits, atol=1e-4)
+    one, *others = (
+        logits_of({"ensemble": Classifier(model)}, titles, number)["ensemble"]
+        for number in (1, 2, 3, 1)
+    )
+    for other in others:
+        np.testing.assert_array_equal(other, one)
+    np.testing.assert_allclose(one, Classifier(model).logits(titles), atol=1e-4)
 
 
 def test_logits_of_no_titles_and_of_a_second_call_are_correct(
     make_model: MakeModel, titles: list[str]
 ) -> None:
     classifier = Classifier(make_model("mlp"))
-    assert member_logits_of(classifier, [], 2)["mlp"].shape == (0, len(classifier.classes_))
-    for _ in range(2):
-        logits = member_logits_of(classifier, titles, 2)
-        np.testing.assert_allclose(logits["mlp"], classifier.logits(titles), atol=1e-4)
-        np.testing.assert_array_equal(classifier.weighted_sum(logits), logits["mlp"])
+    for texts in ([], titles, titles):
+        found = logits_of({"ensemble": classifier}, texts, 2)["ensemble"]
+        np.testing.assert_allclose(found, classifier.logits(texts), atol=1e-4)
 
 
 def test_a_settled_classifier_caches_only_the_tokens_of_the_first_chunk(

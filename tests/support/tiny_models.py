@@ -6,8 +6,7 @@ A test file imports them with `pytest_plugins = ["support.tiny_models"]`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -129,18 +128,11 @@ def learnable(make_titles: MakeTitles, learnable_texts: tuple[list[str], list[in
     return titles.take(np.arange(160)), titles.take(np.arange(160, 240)), tokens
 
 
-@dataclass(frozen=True)
-class Noisy:
-    """Titles whose training labels are partly flipped, and random vectors.
-
-    Attributes:
-        splits: Training titles, validation titles and their distinct tokens.
-        flipped: Whether the label of each training title is flipped.
-        embedding: Random vectors.
-    """
+class Noisy(NamedTuple):
+    """Titles whose training labels are partly flipped, and random vectors."""
 
     splits: Learnable
-    flipped: np.ndarray
+    flipped: np.ndarray  # whether the label of each training title is flipped
     embedding: Embedding
 
 

@@ -10,7 +10,6 @@ The arguments of the same name mean the same in all functions:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Container
 from dataclasses import InitVar, dataclass, field
 
@@ -147,20 +146,6 @@ def slice_masks(held_out: HeldOut, rare: int) -> dict[str, np.ndarray]:
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def slice_table(
-    probabilities: np.ndarray, targets: np.ndarray, masks: dict[str, np.ndarray], bins: int
-) -> pd.DataFrame:
-    """Return one row for each slice: its name (slice), its number of titles and its metrics."""
-    return pd.DataFrame(
-        {
-            "slice": name,
-            "titles": int(mask.sum()),
-            **rounded_metrics(probabilities[mask], targets[mask], bins),
-        }
-        for name, mask in masks.items()
-    )
-
-
 def class_table(probabilities: np.ndarray, held_out: HeldOut) -> pd.DataFrame:
     """Return precision, recall and F1 of each category that has held-out titles.
 
@@ -195,23 +180,12 @@ def confused_pairs(
         Columns category, predicted, pair (both names, for plots), titles and share (of the titles
         of the category); one row for each of at most `limit` pairs, most frequent first.
     """
-    predictions = probabilities.argmax(axis=1)
-    wrong = predictions != targets
-    pairs, counts = np.unique(
-        np.stack([targets[wrong], predictions[wrong]], axis=1), axis=0, return_counts=True
-    )
-    totals = np.bincount(targets, minlength=len(labels))
-    rows = [
-        {
-            "category": labels[true],
-            "predicted": labels[predicted],
-            "pair": f"{labels[true]} → {labels[predicted]}",
-            "titles": int(count),
-            "share": round(count / totals[true], 6),
-        }
-        for (true, predicted), count in zip(pairs, counts, strict=True)
-    ]
-    table = pd.DataFrame(rows, columns=["category", "predicted", "pair", "titles", "share"])
+    predictions = _named_predictions(probabilities, targets, labels)
+    predictions["pair"] = predictions["category"] + " → " + predictions["predicted"]
+    wrong = predictions[predictions["category"] != predictions["predicted"]]
+    table = wrong.value_counts().reset_index(name="titles")
+    totals = predictions["category"].value_counts()
+    table["share"] = (table["titles"] / totals[table["category"]].to_numpy()).round(6)
     order = ["titles", "share", "pair"]
     return table.sort_values(order, ascending=[False, False, True]).head(limit)
 
@@ -228,18 +202,9 @@ def confusion_block(
     """
     names = pairs[["category", "predicted"]].to_numpy().ravel()
     block = list(dict.fromkeys(names))[:_BLOCK_CATEGORIES]
-    index_of = {label: index for index, label in enumerate(labels)}
-    counts = Counter(zip(targets.tolist(), probabilities.argmax(axis=1).tolist(), strict=True))
-    rows = [
-        {
-            "category": category,
-            "predicted": predicted,
-            "titles": counts[index_of[category], index_of[predicted]],
-        }
-        for category in block
-        for predicted in block
-    ]
-    return pd.DataFrame(rows, columns=["category", "predicted", "titles"])
+    cells = pd.MultiIndex.from_product([block, block], names=["category", "predicted"])
+    counts = _named_predictions(probabilities, targets, labels).value_counts()
+    return counts.reindex(cells, fill_value=0).reset_index(name="titles")
 
 
 def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, limit: int) -> pd.DataFrame:
@@ -249,26 +214,24 @@ def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, limit: int) -> 
         Columns title, category, probability, predicted and predicted_probability; one row for each
         of at most `limit` titles, worst first.
     """
-    targets, labels = held_out.targets, held_out.labels
-    predictions = probabilities.argmax(axis=1)
-    every = np.arange(len(targets))
-    own, top = probabilities[every, targets], probabilities[every, predictions]
-    wrong = np.flatnonzero(predictions != targets)
-    wrong = wrong[np.argsort(own[wrong], kind="stable")][:limit]
+    targets = held_out.targets
+    table = _named_predictions(probabilities, targets, held_out.labels)
+    table.insert(1, "probability", probabilities[np.arange(len(targets)), targets])
+    table["predicted_probability"] = probabilities.max(axis=1)
+    wrong = table[table["category"] != table["predicted"]]
+    worst = wrong.sort_values("probability", kind="stable").head(limit).round(6)
+    worst.insert(0, "title", [held_out.titles[index] for index in worst.index])
+    return worst
+
+
+def _named_predictions(
+    probabilities: np.ndarray, targets: np.ndarray, labels: list[str]
+) -> pd.DataFrame:
+    """Return the right (category) and the predicted category of each title (predicted)."""
+    names = np.array(labels, dtype=object)
     return pd.DataFrame(
-        {
-            "title": [held_out.titles[index] for index in wrong],
-            "category": [labels[index] for index in targets[wrong]],
-            "probability": own[wrong].round(6),
-            "predicted": [labels[index] for index in predictions[wrong]],
-            "predicted_probability": top[wrong].round(6),
-        }
+        {"category": names[targets], "predicted": names[probabilities.argmax(axis=1)]}
     )
-
-
-def reliability_curve(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> pd.DataFrame:
-    """Return confidence, accuracy and number of titles of each bin that contains titles."""
-    return pd.DataFrame(expected_calibration_error(probabilities, targets, bins)[1]).round(6)
 
 
 def coverage_curve(probabilities: np.ndarray, targets: np.ndarray) -> pd.DataFrame:
@@ -323,21 +286,30 @@ def detail_tables(
         params: Number of bins and limits on the number of rows.
 
     Returns:
-        Tables slices, classes, confused_pairs, confusions, mistakes, reliability,
-        reliability_before (before calibration), coverage and automation, by name.
+        Tables slices (metrics of each slice), classes, confused_pairs, confusions, mistakes,
+        reliability (accuracy in bins of confidence), reliability_before (the same before
+        calibration), coverage and automation, by name.
     """
     targets, bins = held_out.targets, params.calibration_bins
-    masks = slice_masks(held_out, params.rare_category_rows)
+    slices = [
+        {"slice": name, "titles": int(mask.sum())}
+        | rounded_metrics(probabilities[mask], targets[mask], bins)
+        for name, mask in slice_masks(held_out, params.rare_category_rows).items()
+    ]
+    reliability, reliability_before = (
+        pd.DataFrame(expected_calibration_error(each, targets, bins)[1]).round(6)
+        for each in (probabilities, uncalibrated)
+    )
     pairs = confused_pairs(probabilities, targets, held_out.labels, params.confused_pairs)
     coverage = coverage_curve(probabilities, targets)
     return {
-        "slices": slice_table(probabilities, targets, masks, bins),
+        "slices": pd.DataFrame(slices),
         "classes": class_table(probabilities, held_out),
         "confused_pairs": pairs,
         "confusions": confusion_block(probabilities, targets, held_out.labels, pairs),
         "mistakes": worst_mistakes(probabilities, held_out, params.mistakes),
-        "reliability": reliability_curve(probabilities, targets, bins),
-        "reliability_before": reliability_curve(uncalibrated, targets, bins),
+        "reliability": reliability,
+        "reliability_before": reliability_before,
         "coverage": coverage,
         "automation": automation_table(coverage),
     }

@@ -14,7 +14,7 @@ from rubro.features.vocabulary import load_subwords, save_subwords
 
 @dataclass(frozen=True)
 class Embedding:
-    """Vectors of words and n-grams, which together give any token a vector.
+    """Vectors of words and n-grams; the vector of any token is the mean of its rows.
 
     Attributes:
         subwords: Rows and weight of each token.
@@ -23,14 +23,6 @@ class Embedding:
 
     subwords: Subwords
     table: np.ndarray
-
-    def vector(self, token: str) -> np.ndarray:
-        """Return the mean of a token's rows, float32 (vector size,), or zeros if it has no rows."""
-        rows = self.subwords.rows_of(token)
-        if not rows:
-            return np.zeros(self.table.shape[1], dtype=np.float32)
-        mean: np.ndarray = self.table[rows].mean(axis=0)
-        return mean
 
     def randomised(self, seed: int) -> Embedding:
         """Return an embedding of the same words and n-grams with standard normal random vectors."""

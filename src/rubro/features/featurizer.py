@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -67,37 +68,28 @@ class Featurizer:
         self._max_tokens = max_tokens
         self._bigram_buckets = bigram_buckets
         self._index: dict[str, int] = {}
-        self._hashes = np.zeros(1024, dtype=np.uint64)
+        self._hashes = array("Q")
 
     def __len__(self) -> int:
         return len(self._index)
 
     def __call__(self, titles: Sequence[Sequence[str]]) -> TitleFeatures:
-        """Return the features of titles. New tokens get the next positions.
-
-        Args:
-            titles: Tokens of each title.
-        """
+        """Return the features of titles, given their tokens. New tokens get the next positions."""
         limit = self._max_tokens
         cut = [tokens if len(tokens) <= limit else tokens[:limit] for tokens in titles]
         index = self._index
         for token in chain.from_iterable(cut):
             if token not in index:
-                self._add(token)
-        positions = [map(index.__getitem__, tokens) for tokens in cut]
-        tokens = Ragged.from_lists(positions, list(map(len, cut)))
+                index[token] = len(index)
+                self._hashes.append(zlib.crc32(token.encode("utf-8")))
+        tokens = Ragged.from_lists([list(map(index.__getitem__, tokens)) for tokens in cut])
         return TitleFeatures(tokens, self._bigrams(tokens))
 
     def forget(self, kept: int) -> None:
         """Forget all distinct tokens except the `kept` first ones."""
         while len(self._index) > kept:
             self._index.popitem()
-
-    def _add(self, token: str) -> None:
-        position = self._index[token] = len(self._index)
-        if position == len(self._hashes):
-            self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
-        self._hashes[position] = zlib.crc32(token.encode("utf-8"))
+        del self._hashes[kept:]
 
     def words(self, first: int = 0) -> list[str]:
         """Return the distinct tokens from position `first` on, in order of first appearance."""
@@ -106,8 +98,7 @@ class Featurizer:
     def tokens(self, subwords: Subwords, first: int = 0) -> Tokens:
         """Return the rows and weights of the distinct tokens from position `first` on."""
         tokens = self.words(first)
-        lists = [subwords.rows_of(token) for token in tokens]
-        rows = Ragged.from_lists(lists, list(map(len, lists)))
+        rows = Ragged.from_lists([subwords.rows_of(token) for token in tokens])
         weights = [subwords.weight_of(token) for token in tokens]
         return Tokens(rows.values, rows.offsets, np.array(weights, dtype=np.float32))
 
@@ -115,7 +106,7 @@ class Featurizer:
         buckets = self._bigram_buckets
         if buckets == 0:
             return Ragged(np.zeros(0, np.int32), np.zeros(len(tokens) + 1, np.int64))
-        hashes = self._hashes[tokens.values]
+        hashes = np.frombuffer(self._hashes, np.uint64)[tokens.values]
         # Fibonacci hashing; source: Knuth, The Art of Computer Programming, volume 3, section 6.4.
         pairs = ((hashes[:-1] * _FIBONACCI + hashes[1:]) * _FIBONACCI) >> np.uint64(32)
         # The last token of a title and the first token of the next title are not a bigram.

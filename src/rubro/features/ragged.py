@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, pairwise
+from pathlib import Path
 
 import numpy as np
+
+from rubro.base.files import damaged
 
 _FEW_LISTS = 64  # sum short batches list by list, longer ones position by position
 
@@ -26,10 +29,9 @@ class Ragged:
     offsets: np.ndarray
 
     @classmethod
-    def from_lists(cls, lists: Sequence[Iterable[int]], lengths: Sequence[int]) -> Ragged:
-        """Store lists of integers below 2**31, given their lengths."""
-        offsets = np.zeros(len(lists) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+    def from_lists(cls, lists: Sequence[Sequence[int]]) -> Ragged:
+        """Store lists of integers below 2**31."""
+        offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
         values = np.fromiter(chain.from_iterable(lists), np.int32, int(offsets[-1]))
         return cls(values, offsets)
 
@@ -77,10 +79,28 @@ class Ragged:
         ]
 
 
-def are_offsets(array: np.ndarray, total: int) -> bool:
-    """Return whether an array contains valid bounds of lists with a total number of values."""
-    is_complete = len(array) > 0 and array[0] == 0 and array[-1] == total
-    return bool(is_complete and (array[1:] >= array[:-1]).all())
+def check_ranges(
+    path: Path, tensors: Mapping[str, np.ndarray], offsets: dict[str, str], limits: dict[str, int]
+) -> None:
+    """Check the offsets and indices in a file.
+
+    Args:
+        path: Path of the file.
+        tensors: Tensors of the file by name.
+        offsets: Names of the offsets, each with the name of the values that they divide into lists.
+        limits: Names of the indices, each with the number that they must stay below.
+
+    Raises:
+        DataError: An offset or index is out of range.
+    """
+    for name, values in offsets.items():
+        bounds = tensors[name]
+        is_complete = len(bounds) > 0 and bounds[0] == 0 and bounds[-1] == len(tensors[values])
+        if not is_complete or (bounds[1:] < bounds[:-1]).any():
+            raise damaged(path, f"tensor {name} is out of range")
+    for name, limit in limits.items():
+        if tensors[name].min(initial=0) < 0 or tensors[name].max(initial=0) >= limit:
+            raise damaged(path, f"tensor {name} is out of range")
 
 
 def sum_rows(lists: Ragged, rows: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:

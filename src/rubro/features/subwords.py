@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field
@@ -67,15 +68,17 @@ class Subwords:
 
     vocabulary: dict[str, int]
     params: SubwordParams
-    _row: dict[str, int] = field(init=False, repr=False, compare=False)
-    _mean_idf: float = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_row", {word: row for row, word in enumerate(self.vocabulary)})
+    @cached_property
+    def _row(self) -> dict[str, int]:
+        return {word: row for row, word in enumerate(self.vocabulary)}
+
+    @cached_property
+    def _mean_idf(self) -> float:
         words_of_count = Counter(self.vocabulary.values())
         total = sum(count * words for count, words in words_of_count.items())
         weighted = sum(count * words * self._idf(count) for count, words in words_of_count.items())
-        object.__setattr__(self, "_mean_idf", weighted / total if weighted else 1.0)
+        return weighted / total if weighted else 1.0
 
     def _idf(self, titles_with: int) -> float:
         return inverse_document_frequency(titles_with, self.params.titles)
@@ -102,8 +105,6 @@ class Subwords:
         rows = [] if own is None else [own]
         if self.params.max_n:
             first = len(self.vocabulary)
-            buckets = ngram_buckets(
-                token, self.params.min_n, self.params.max_n, self.params.buckets
-            )
-            rows.extend(first + bucket for bucket in buckets)
+            sizes = self.params.min_n, self.params.max_n, self.params.buckets
+            rows.extend(first + bucket for bucket in ngram_buckets(token, *sizes))
         return rows

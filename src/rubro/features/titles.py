@@ -11,7 +11,9 @@ import numpy as np
 from rubro.base.errors import DataError
 from rubro.base.files import damaged, read_tensors, write_tensors
 from rubro.features.featurizer import TitleFeatures, Tokens
-from rubro.features.ragged import Ragged, are_offsets
+from rubro.features.ragged import Ragged, check_ranges
+
+_ANY_INT32 = 2**31
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,10 @@ def load_features(folder: Path, *splits: str) -> tuple[list[LabelledTitles], Tok
     path = folder / "tokens.safetensors"
     layout = {"values": ("I32", (None,)), "offsets": ("I64", (None,)), "weights": ("F32", (None,))}
     arrays = read_tensors(path, layout, mapped=True)
-    rows, weights = _checked(path, arrays["values"], arrays["offsets"]), arrays["weights"]
-    if len(rows) != len(weights):
+    check_ranges(path, arrays, {"offsets": "values"}, {"values": _ANY_INT32})
+    tokens = Tokens(**arrays)
+    if len(tokens) != len(tokens.weights):
         raise damaged(path, "its tensors differ in the number of tokens")
-    tokens = Tokens(rows.values, rows.offsets, weights)
     return [_load_split(folder / f"{name}.safetensors", len(tokens)) for name in splits], tokens
 
 
@@ -126,20 +128,13 @@ def _load_split(path: Path, distinct_tokens: int) -> LabelledTitles:
     for name in ("tokens", "bigrams"):
         layout |= {f"{name}.values": "I32", f"{name}.offsets": "I64"}
     arrays = read_tensors(path, {name: (dtype, (None,)) for name, dtype in layout.items()}, True)
-    tokens = _checked(path, arrays["tokens.values"], arrays["tokens.offsets"])
-    bigrams = _checked(path, arrays["bigrams.values"], arrays["bigrams.offsets"])
+    offsets = {"tokens.offsets": "tokens.values", "bigrams.offsets": "bigrams.values"}
+    check_ranges(path, arrays, offsets, dict.fromkeys([*offsets.values(), "targets"], _ANY_INT32))
+    tokens = Ragged(arrays["tokens.values"], arrays["tokens.offsets"])
+    bigrams = Ragged(arrays["bigrams.values"], arrays["bigrams.offsets"])
     targets, reliable = arrays["targets"], arrays["reliable"]
     if len({len(each) for each in (tokens, bigrams, targets, reliable)}) > 1:
         raise damaged(path, "its tensors differ in the number of titles")
-    if targets.min(initial=0) < 0:
-        raise damaged(path, "a class index is negative")
     if tokens.values.max(initial=-1) >= distinct_tokens:
         raise damaged(path, "a token is not in tokens.safetensors")
     return LabelledTitles(TitleFeatures(tokens, bigrams), Labels(targets, reliable))
-
-
-def _checked(path: Path, values: np.ndarray, offsets: np.ndarray) -> Ragged:
-    """Return a ragged array, or raise a DataError if its offsets or values are invalid."""
-    if not are_offsets(offsets, len(values)) or values.min(initial=0) < 0:
-        raise damaged(path, "offsets are invalid or a value is negative")
-    return Ragged(values, offsets)

@@ -27,8 +27,6 @@ from rubro.prediction.networks import SvmScorer
 _BATCH_TITLES = 512
 _CACHE_BYTES = 96 * 2**20
 _MIN_CACHED_TOKENS = 1024
-# Features of titles, and the states of all cached tokens by member; see networks.Scorer.
-_Batch = tuple[TitleFeatures, dict[str, np.ndarray]]
 
 
 class Classifier:
@@ -64,6 +62,7 @@ class Classifier:
             if model.titles is None
             else TitleIndex(model.titles, self._subwords, self.classes_)
         )
+        self._no_logits = np.zeros((0, len(self.classes_)), dtype=np.float32)
         self._lock = Lock()
         token_bytes = 4 * sum(scorer.state_size for scorer in self._scorers.values())
         self._max_cached_tokens = max(_CACHE_BYTES // token_bytes, _MIN_CACHED_TOKENS)
@@ -110,7 +109,7 @@ class Classifier:
             sums to 1.
         """
         calibrated = map(self.description.calibration.probabilities, self._logits(titles))
-        return np.concatenate([self._zeros(), *calibrated])
+        return np.concatenate([self._no_logits, *calibrated])
 
     def top(self, titles: Sequence[str], k: int = 5) -> list[list[tuple[str, float]]]:
         """Return the k most probable categories of each title with their probabilities.
@@ -147,15 +146,15 @@ class Classifier:
 
         The logits of a model are the weighted sum of the logits of its members.
         """
-        return np.concatenate([self._zeros(), *self._logits(titles)])
+        return np.concatenate([self._no_logits, *self._logits(titles)])
 
     def member_logits(self, titles: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the unweighted logits of each member, float32 (titles, classes), by its name."""
-        parts: dict[str, list[np.ndarray]] = {name: [self._zeros()] for name in self._scorers}
-        for features, states in self._batches(titles):
-            for name, scorer in self._scorers.items():
-                parts[name].append(scorer.logits(features, states[name]))
-        return {name: np.concatenate(part) for name, part in parts.items()}
+        batches = list(self._batches(titles))
+        return {
+            name: np.concatenate([self._no_logits, *(batch[name] for batch in batches)])
+            for name in self._scorers
+        }
 
     def weighted_sum(self, logits: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the logits of the model, given the logits of its members from member_logits."""
@@ -199,17 +198,15 @@ class Classifier:
         tokens = tokenise_with_spans(title[: text.max_title_length])[: text.max_tokens]
         words = [token for token, _ in tokens]
         without_each = [words[:place] + words[place + 1 :] for place in range(len(words))]
-        features, states = self._batch([words, *without_each])
-        logits = {
-            name: np.float32(self.description.members[name].weight)
-            * scorer.logits(features, states[name])
-            for name, scorer in self._scorers.items()
-        }
-        total = sum(logits.values(), start=self._zeros(len(features)))[0]
+        features, scores = self._score([words, *without_each])
+        total = self.weighted_sum(scores)[0]
         best = int(total.argmax())
         other = self._other(total, best, against)
         probabilities = self.description.calibration.probabilities(total[None])[0]
-        leads = {name: each[:, best] - each[:, other] for name, each in logits.items()}
+        leads = {}
+        for name, logits in scores.items():
+            logits = np.float32(self.description.members[name].weight) * logits
+            leads[name] = logits[:, best] - logits[:, other]
         linear, bias = self._linear(tokens, features.bigrams[0], best, other)
         unknown = self._unknown_share(words)
         return Explanation(
@@ -276,22 +273,21 @@ class Classifier:
         self._frozen_tokens = len(self._featurizer)
 
     def _logits(self, titles: Sequence[str]) -> Iterator[np.ndarray]:
-        for features, states in self._batches(titles):
-            scorers = self._scorers.items()
-            yield self.weighted_sum({name: s.logits(features, states[name]) for name, s in scorers})
+        return map(self.weighted_sum, self._batches(titles))
 
-    def _zeros(self, count: int = 0) -> np.ndarray:
-        return np.zeros((count, len(self.classes_)), dtype=np.float32)
-
-    def _batches(self, titles: Sequence[str]) -> Iterator[_Batch]:
+    def _batches(self, titles: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the logits of each member for one batch of titles after another."""
         _check_titles(titles)
         if self._frozen_tokens is not None:
             self._featurizer.forget(self._frozen_tokens)
         for start in range(0, len(titles), _BATCH_TITLES):
-            yield self._batch(list(map(self._tokens, titles[start : start + _BATCH_TITLES])))
+            batch = titles[start : start + _BATCH_TITLES]
+            yield self._score(list(map(self._tokens, batch)))[1]
 
-    def _batch(self, titles: Sequence[Sequence[str]]) -> _Batch:
-        """Return the features of titles given as tokens, and the cached token states by member."""
+    def _score(
+        self, titles: Sequence[Sequence[str]]
+    ) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
+        """Return the features of titles, given as tokens, and the logits of each member."""
         with self._lock:
             before = len(self._featurizer)
             if before > self._max_cached_tokens and self._frozen_tokens is None:
@@ -309,7 +305,9 @@ class Classifier:
                         states[:before] = self._states[name][:before]
                         self._states[name] = states
                     states[before:now] = scorer.token_states(tokens)
-            return features, dict(self._states)
+            cached = dict(self._states)
+        scorers = self._scorers.items()
+        return features, {name: each.logits(features, cached[name]) for name, each in scorers}
 
     def _empty_cache(self) -> None:
         text = self.description.text

@@ -80,7 +80,7 @@ class Explanation:
         linear_bias: Lead that linear members give to a title without inputs; together with the
             contributions in linear, it sums up to the lead that these members contribute.
         out_of_vocabulary: Share of out-of-vocabulary tokens, 0 to 1.
-        foreign: Whether most tokens are out of vocabulary, so that the prediction is a guess.
+        foreign: Whether out_of_vocabulary is above FOREIGN_SHARE, so the prediction is a guess.
         nearest: Most similar training titles, most similar first; empty unless requested.
     """
 
@@ -139,7 +139,10 @@ def linear_inputs(
     """
     inputs = list(_words_and_ngrams(subwords, tokens))
     if len(leads) > len(inputs):
-        inputs += _bigrams(tokens)
+        inputs += [
+            ("bigram", f"{one} {other}", spans[0][0], other_spans[-1][1])
+            for (one, spans), (other, other_spans) in pairwise(tokens)
+        ]
     return [
         LinearInput(*described, weight * lead)
         for described, lead in zip(inputs, leads.tolist(), strict=True)
@@ -158,8 +161,3 @@ def _words_and_ngrams(
         for first, stop in ngram_bounds(token, subwords.params.min_n, subwords.params.max_n):
             start, end = spans[max(first - 1, 0)][0], spans[min(stop - 2, last)][1]
             yield "ngram", marked[first:stop], start, end
-
-
-def _bigrams(tokens: Sequence[SpannedToken]) -> Iterator[tuple[_Kind, str, int, int]]:
-    for (one, spans), (other, other_spans) in pairwise(tokens):
-        yield "bigram", f"{one} {other}", spans[0][0], other_spans[-1][1]

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from rubro.base.files import damaged, read_json, read_tensors, write_json, write_tensors
 from rubro.base.schema import NotNegative, Positive, Section
-from rubro.features.ragged import are_offsets
+from rubro.features.ragged import check_ranges
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.nearest import load_title_tensors
@@ -27,7 +27,7 @@ from rubro.prediction.networks import CnnScorer, MlpScorer, Scorer, SvmScorer
 
 _DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
 _LARGEST_INT8 = np.float32(128)
-# The dot keeps this file from being taken for a member: MemberName allows none.
+# The dot distinguishes this file from a member's file, because MemberName does not allow dots.
 _TITLES = "training.titles.safetensors"
 # Data type (in the notation of safetensors) and shape of each tensor of a file, by name.
 Layout = dict[str, tuple[str, tuple[int | None, ...]]]
@@ -239,7 +239,8 @@ class Model:
             layout = member.layout(rows, description.text.bigram_buckets, len(description.labels))
             tensors[name] = read_tensors(file, layout, mapped=True)
             if isinstance(member, SvmMember):
-                _check_svm(file, tensors[name], len(description.labels))
+                limits = {"categories": len(description.labels)}
+                check_ranges(file, tensors[name], {"starts": "categories"}, limits)
             else:
                 _check_scales(file, tensors[name])
         path, titles = folder / _TITLES, None
@@ -279,11 +280,3 @@ def _check_scales(path: Path, tensors: dict[str, np.ndarray]) -> None:
         with np.errstate(over="ignore"):
             if name.endswith(".scale") and not np.isfinite(tensor * _LARGEST_INT8).all():
                 raise damaged(path, f"tensor {name} overflows when multiplied by its rows")
-
-
-def _check_svm(path: Path, tensors: dict[str, np.ndarray], classes: int) -> None:
-    starts, categories = tensors["starts"], tensors["categories"]
-    if not are_offsets(starts, len(categories)):
-        raise damaged(path, "tensor starts is out of range")
-    if len(categories) and not 0 <= categories.min() <= categories.max() < classes:
-        raise damaged(path, "tensor categories is out of range")

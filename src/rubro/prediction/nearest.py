@@ -11,7 +11,7 @@ import numpy as np
 
 from rubro.base.files import damaged, read_tensors
 from rubro.base.text import tokenise
-from rubro.features.ragged import are_offsets
+from rubro.features.ragged import check_ranges
 from rubro.features.subwords import Subwords
 
 _DTYPES = {
@@ -104,12 +104,8 @@ def load_title_tensors(path: Path, words: int, classes: int) -> dict[str, np.nda
         raise damaged(path, "its tensors differ in the number of titles")
     if len(tensors["starts"]) != words + 1:
         raise damaged(path, "it belongs to another vocabulary")
-    for name, values in (("text_starts", "text"), ("starts", "titles")):
-        if not are_offsets(tensors[name], len(tensors[values])):
-            raise damaged(path, f"tensor {name} is out of range")
-    for name, limit in (("titles", titles), ("categories", classes)):
-        if len(tensors[name]) and not 0 <= tensors[name].min() <= tensors[name].max() < limit:
-            raise damaged(path, f"tensor {name} is out of range")
+    limits = {"titles": titles, "categories": classes}
+    check_ranges(path, tensors, {"text_starts": "text", "starts": "titles"}, limits)
     return tensors
 
 

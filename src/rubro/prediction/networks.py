@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -146,12 +147,8 @@ class CnnScorer(MlpScorer):
         self._linear = _Dense(arrays, "linear") if "linear.0.weight" in arrays else None
         vector = self._table.size
         filters = [arrays[f"filters.{i}.weight"] for i in range(len(sizes))]
-        parts = [
-            f[:, vector * i : vector * (i + 1)]
-            for f, n in zip(filters, sizes, strict=True)
-            for i in range(n)
-        ]
-        self._parts = np.ascontiguousarray(np.concatenate(parts).T)
+        parts = [np.split(f, n, axis=1) for f, n in zip(filters, sizes, strict=True)]
+        self._parts = np.ascontiguousarray(np.concatenate(list(chain(*parts))).T)
         self._bias = np.concatenate([arrays[f"filters.{i}.bias"] for i in range(len(sizes))])
         self._sizes = sizes
         self._width = len(filters[0])
@@ -178,10 +175,8 @@ class CnnScorer(MlpScorer):
             total[:count] += ahead[0][:, :vector]
             first = vector
             for number, size in enumerate(self._sizes):
-                window = ahead[0][:, first : first + width]
+                window = ahead[0][:, first : first + width].copy()
                 for i in range(1, min(size, len(ahead))):
-                    if i == 1:
-                        window = window.copy()
                     product = ahead[i][:, first + i * width : first + (i + 1) * width]
                     window[: len(product)] += product
                 place = largest[:count, number * width : (number + 1) * width]

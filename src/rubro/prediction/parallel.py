@@ -40,27 +40,13 @@ def answered(
     yield from mapped(answer, chunks, processes)
 
 
-def member_logits_of(
-    classifier: Classifier, titles: Sequence[str], processes: int
-) -> dict[str, np.ndarray]:
-    """Return Classifier.member_logits of titles, computed by several processes.
-
-    Args:
-        classifier: Classifier; it caches only the tokens of the first titles.
-        titles: Any texts.
-        processes: Number of processes.
-    """
-    chunks = [titles[start : start + _CHUNK] for start in range(0, max(len(titles), 1), _CHUNK)]
-    parts = [part for _, part in answered(classifier, chunks, classifier.member_logits, processes)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def logits_of(
     classifiers: Mapping[str, Classifier], titles: Sequence[str], processes: int
 ) -> dict[str, np.ndarray]:
     """Return the logits of an ensemble and of single models, float32 (titles, classes), by name.
 
-    The logits of a model that is a member of the ensemble are computed only once.
+    The logits of a model that is a member of the ensemble are computed only once. Each classifier
+    caches only the tokens of the first titles.
 
     Args:
         classifiers: Classifiers by name: "ensemble", and the names of single models.
@@ -68,7 +54,7 @@ def logits_of(
         processes: Number of processes.
     """
     ensemble = classifiers["ensemble"]
-    members = member_logits_of(ensemble, titles, processes)
+    members = _member_logits(ensemble, titles, processes)
     found = {}
     for name, classifier in classifiers.items():
         if classifier is ensemble:
@@ -76,5 +62,13 @@ def logits_of(
         elif name in members:
             found[name] = members[name]
         else:
-            found |= member_logits_of(classifier, titles, processes)
+            found |= _member_logits(classifier, titles, processes)
     return found
+
+
+def _member_logits(
+    classifier: Classifier, titles: Sequence[str], processes: int
+) -> dict[str, np.ndarray]:
+    chunks = [titles[start : start + _CHUNK] for start in range(0, max(len(titles), 1), _CHUNK)]
+    parts = [part for _, part in answered(classifier, chunks, classifier.member_logits, processes)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

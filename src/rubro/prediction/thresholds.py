@@ -112,8 +112,8 @@ class Thresholds(Section):
     def accepts(self, category: str, confidence: float, out_of_vocabulary: float) -> bool:
         """Return whether a prediction is accepted.
 
-        A prediction is rejected if its confidence is below the threshold of its category, or if most
-        words of the title are out of vocabulary.
+        A prediction is rejected if its confidence is below the threshold of its category, or if more
+        than half of the title's tokens are out of vocabulary.
 
         Args:
             category: Predicted category.
