@@ -109,10 +109,6 @@ def test_value_at_limit_is_accepted(key: str, value: object) -> None:
     assert value_of(key, f"{key}={value}") == value
 
 
-def test_null_language_is_accepted() -> None:
-    assert value_of("subset.language", "subset.language=null") is None
-
-
 def test_max_ngram_length_below_min_is_refused() -> None:
     error = refusal("featurize.min_n=4", "featurize.max_n=2")
     assert error.startswith("featurize: ")
