@@ -113,7 +113,7 @@ def load_features(folder: Path, *splits: str) -> tuple[list[LabelledTitles], Tok
     """
     path = folder / "tokens.safetensors"
     layout = {"values": ("I32", (None,)), "offsets": ("I64", (None,)), "weights": ("F32", (None,))}
-    arrays = read_tensors(path, layout, mapped=True)
+    arrays = read_tensors(path, layout)
     rows, weights = _checked(path, arrays["values"], arrays["offsets"]), arrays["weights"]
     if len(rows) != len(weights):
         raise damaged(path, "its tensors differ in the number of tokens")
@@ -125,7 +125,7 @@ def _load_split(path: Path, distinct_tokens: int) -> LabelledTitles:
     layout = {"targets": "I32", "reliable": "BOOL"}
     for name in ("tokens", "bigrams"):
         layout |= {f"{name}.values": "I32", f"{name}.offsets": "I64"}
-    arrays = read_tensors(path, {name: (dtype, (None,)) for name, dtype in layout.items()}, True)
+    arrays = read_tensors(path, {name: (dtype, (None,)) for name, dtype in layout.items()})
     tokens = _checked(path, arrays["tokens.values"], arrays["tokens.offsets"])
     bigrams = _checked(path, arrays["bigrams.values"], arrays["bigrams.offsets"])
     targets, reliable = arrays["targets"], arrays["reliable"]

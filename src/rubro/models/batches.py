@@ -76,10 +76,8 @@ def gather(
     distinct, token_index = _distinct(tokens.values)
     rows = distinct_tokens.take(distinct)
     if random is not None and row_dropout:
-        bigrams, rows = (
-            _discard_values(bigrams, row_dropout, random),
-            _discard_values(rows, row_dropout, random),
-        )
+        bigrams = _discard_values(bigrams, row_dropout, random)
+        rows = _discard_values(rows, row_dropout, random)
     distinct_rows, row_index = _distinct(rows.values)
     distinct_bigrams, bigram_index = _distinct(bigrams.values)
     lengths = tokens.lengths

@@ -155,10 +155,6 @@ class Network(nn.Module):
         self.bigrams = RowTable(buckets, shape.vector_size) if buckets else None
         self._pooling = params.pooling
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return logits, float32 (B, classes)."""
-        raise NotImplementedError
-
     def title_vectors(self, batch: Batch, distinct: Tensor) -> Tensor:
         """Pool the tokens and bigrams of each title.
 
