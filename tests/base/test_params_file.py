@@ -26,19 +26,14 @@ def text(project_root: Path) -> str:
 
 def with_value(text: str, key: str, value: str) -> tuple[str, int]:
     """Return the text with another value at a dotted key, and the number of the changed line."""
-    section, lines = "", text.splitlines()
-    for number, line in enumerate(lines):
-        match = re.match(r"( *)(\w+):", line)
-        if not match:
-            continue
-        if not match[1]:
-            section = match[2]
-        if key == (f"{section}.{match[2]}" if match[1] else match[2]):
-            while lines[number + 1 : number + 2] and lines[number + 1].lstrip().startswith("- "):
-                del lines[number + 1]
-            lines[number] = f"{match[1]}{match[2]}: {value}"
-            return "\n".join(lines) + "\n", number + 1
-    raise AssertionError(f"params.yaml has no {key}")
+    section, _, name = key.rpartition(".")
+    start = re.search(rf"^{section}", text, re.MULTILINE)
+    assert start
+    # The items of a block list belong to the value.
+    written = re.compile(rf"^( *){name}:.*(\n *- .*)*", re.MULTILINE).search(text, start.start())
+    assert written
+    line = text.count("\n", 0, written.start()) + 1
+    return f"{text[: written.start()]}{written[1]}{name}: {value}{text[written.end() :]}", line
 
 
 def load(folder: Path, text: str) -> Params:

@@ -213,29 +213,9 @@ def test_characters_of_scripts_without_spaces_are_tokens(title: str, tokens: str
     assert tokenise(title) == tokens.split()
 
 
-@pytest.mark.parametrize(
-    ("title", "tokens"),
-    [
-        ("❤️ mesa", ["❤", "mesa"]),
-        ("1️⃣ 2⃣", ["0", "0"]),
-        ("👍🏽", ["👍", "🏽"]),
-        ("👩‍🍳", ["👩", "🍳"]),
-        ("🇦🇷", ["🇦", "🇷"]),
-        ("葛\U000e0100", ["葛"]),
-        ("ᠠ\u180b", ["ᠠ"]),
-    ],
-)
-def test_presentation_selectors_are_ignored(title: str, tokens: list[str]) -> None:
-    assert tokenise(title) == tokens
-
-
 @pytest.mark.parametrize("title", ["\u3099", " \u093e", "5\u093e", "-\u3099", "a\u093e", "я\u3099"])
 def test_mark_without_letter_or_after_accented_letter_is_stripped(title: str) -> None:
     assert normalise(title) == title[:-1].strip()
-
-
-def test_invisible_character_does_not_separate_letter_and_mark() -> None:
-    assert normalise("か\u200d\u3099") == "が"
 
 
 @settings(max_examples=300)
