@@ -38,6 +38,10 @@ from rubro.evaluation.metrics import accuracy, balanced_accuracy
 
 Setting = dict[str, Any]
 Splits = dict[str, tuple[list[str], np.ndarray]]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Setting that overrides params.yaml."),
+]
 _LABEL = "__label__"
 
 
@@ -248,10 +252,7 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 @app.command(help=__doc__)
 def main(
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Setting that replaces params.yaml's."),
-    ] = None,
+    settings: Overrides = None,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="PEER", help=f"Peer to train: {', '.join(PEERS)}; default: all."),

@@ -112,9 +112,11 @@ def resume(project: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP], ids=lambda number: number.name
+    "number",
+    [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT],
+    ids=lambda number: number.name,
 )
-def test_training_resumes_after_scheduler_signal(
+def test_training_resumes_after_signal(
     project: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_variables(monkeypatch, "slurm")

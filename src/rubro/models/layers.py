@@ -51,14 +51,10 @@ class RowTable(nn.Embedding):
 
 
 def _pooling_factors(counts: Tensor, pooling: str) -> Tensor:
-    """Return the factors that turn sums of n vectors into pooled vectors, float32 (sums,).
+    """Return the factor 1 / n ("mean") or 1 / sqrt(n) ("sqrt") of each sum of n vectors.
 
-    The factor is 1 / n or 1 / sqrt(n). A mean of many vectors is short, and its gradients are small;
-    after division by the square root, neither depends on n.
-
-    Args:
-        counts: Number n of vectors in each sum, int64 (sums,); 0 counts as 1.
-        pooling: "mean" or "sqrt".
+    A mean of many vectors is short, and its gradients are small; after division by the square root,
+    neither depends on n. A count of 0 counts as 1.
     """
     numbers = counts.clamp(min=1).float()
     # Not torch.sqrt: MKL computes it, and its last bits depend on the CPU.
