@@ -176,7 +176,7 @@ def _discard_values(lists: Ragged, share: float, random: np.random.Generator) ->
 def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values, sorted, and the position of each value among them.
 
-    It does what np.unique does, but faster, because the values are small non-negative integers.
+    Like np.unique with return_inverse, but faster, because the values are small non-negative integers.
     """
     occurs = np.zeros(values.max(initial=-1) + 1, dtype=bool)
     occurs[values] = True
