@@ -1,7 +1,7 @@
 """Train other classifiers on the same splits and measure them with the same metrics.
 
-All peers get the tokens of this project and every training row with the same weight. Of the settings of
-a peer, the one with the best balanced accuracy on validation is measured on test titles.
+All peers are trained on the tokens of this project, with the same weight for every training row. Of the
+settings of a peer, the one with the best balanced accuracy on validation titles is measured on test titles.
 
     python benchmarks/peers.py --set data.path=data/sample --out benchmarks/results/peers.json
 """

@@ -134,7 +134,7 @@ def test_encoding_is_stored_under_its_canonical_name(written: str, stored: str) 
     assert value_of("data.encoding", f"data.encoding={written}") == stored
 
 
-def test_the_defaults_for_an_evaluation_without_params_yaml_are_those_of_params_yaml() -> None:
+def test_defaults_of_evaluation_equal_params_yaml() -> None:
     assert EvaluateParams() == load_params(DEFAULT).evaluate
 
 

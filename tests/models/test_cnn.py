@@ -45,7 +45,7 @@ def plain_cnn(network: Any, titles: LabelledTitles, tokens: Tokens) -> torch.Ten
     return path.add(network.dense(torch.stack(inputs)))
 
 
-def test_logits_and_gradients_equal_those_of_a_linear_layer_over_each_window(
+def test_logits_and_gradients_equal_a_naive_computation(
     make_network: MakeNetwork, make_titles: MakeTitles
 ) -> None:
     texts = ["red apple drill saw", "", "boot", "apple apple", "saw red red apple boot new", "boot"]
