@@ -40,9 +40,9 @@ def noise_of(runs: list[dict[str, Any]]) -> dict[str, float]:
     """
     numbers = [dict(flat(metrics)) for metrics in runs]
     return {
-        name: round(statistics.stdev(of[name] for of in numbers), 6)
+        name: round(statistics.stdev(run[name] for run in numbers), 6)
         for name in numbers[0]
-        if all(isinstance(of.get(name), int | float) for of in numbers)
+        if all(isinstance(run.get(name), int | float) for run in numbers)
     }
 
 

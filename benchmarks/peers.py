@@ -1,7 +1,7 @@
 """Train other classifiers on the same splits and measure them with the same metrics.
 
-All peers get the tokens of this project and every training row with the same weight. Of the settings of
-a peer, the one with the best balanced accuracy on validation is measured on test titles.
+All peers are trained on the tokens of this project, with the same weight for every training row. Of the
+settings of a peer, the one with the best balanced accuracy on validation titles is measured on test titles.
 
     python benchmarks/peers.py --set data.path=data/sample --out benchmarks/results/peers.json
 """
@@ -38,6 +38,10 @@ from rubro.evaluation.metrics import accuracy, balanced_accuracy
 
 Setting = dict[str, Any]
 Splits = dict[str, tuple[list[str], np.ndarray]]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Setting that overrides params.yaml."),
+]
 _LABEL = "__label__"
 
 
@@ -248,10 +252,7 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 @app.command(help=__doc__)
 def main(
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Setting that replaces params.yaml's."),
-    ] = None,
+    settings: Overrides = None,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="PEER", help=f"Peer to train: {', '.join(PEERS)}; default: all."),

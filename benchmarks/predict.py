@@ -1,7 +1,7 @@
 """Measure prediction on one core: titles per second, latency, start-up time and size.
 
-Each model predicts the raw test titles of data/subset, all at once and one at a time. fastText, trained
-on the training titles with the same tokens, does the same if it is installed.
+Each model predicts the raw test titles of data/subset, all at once and one at a time. If fastText is
+installed, it is trained on the tokens of the training titles and measured in the same way.
 
     python benchmarks/predict.py --out benchmarks/results/predict.json
 """

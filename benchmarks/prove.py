@@ -2,8 +2,8 @@
 
 The proof runs in copies of the last commit, in temporary folders. Forced reruns, other numbers of threads
 and a busy machine must give the same hashes in dvc.lock. A stage that was killed at a random moment must
-give them when it runs again, and trainings must resume from their checkpoints. Every mutated input must be
-read, quarantined or refused. Exits with 1 if any of this fails.
+give the same hashes when it runs again, and trainings must resume from their checkpoints. Every mutated
+input must be read, quarantined or refused. Exits with 1 if any check fails.
 
     python benchmarks/prove.py            # the whole proof
     python benchmarks/prove.py --short    # presets/tiny.yaml; few runs, kills and inputs

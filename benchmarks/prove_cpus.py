@@ -44,8 +44,7 @@ def main(
     cpus: Annotated[
         list[str] | None,
         typer.Option(
-            "--cpu",
-            help=f"CPU model from `qemu-x86_64 -cpu help`; default: {', '.join(CPUS)}.",
+            "--cpu", help=f"CPU that `qemu-x86_64 -cpu help` lists; default: {', '.join(CPUS)}."
         ),
     ] = None,
 ) -> None:
@@ -59,18 +58,18 @@ def main(
         folder = Path(temporary)
         native = Copy(folder / "native", tiny).repro("--force")
 
-        def differs(model: str) -> bool:
+        def has_other_bytes(model: str) -> bool:
             copy = Copy(folder / model, tiny)
             path = emulated(folder / f"{model}-bin", qemu, model)
             lock = copy.wait(copy.start("--force", path=path))
-            say(f"{model}: {'other' if lock != native else 'the same'} bytes")
+            say(f"{model}: {'different' if lock != native else 'the same'} bytes")
             return lock != native
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = dict(zip(cpus, pool.map(differs, cpus), strict=True))
+            found = dict(zip(cpus, pool.map(has_other_bytes, cpus), strict=True))
     table = Table("CPU", "hashes of dvc.lock")
-    for model, other in found.items():
-        table.add_row(model, "other" if other else "the same as on this machine")
+    for model, differs in found.items():
+        table.add_row(model, "different" if differs else "the same as on this machine")
     console().print(table)
     if any(found.values()):
         raise typer.Exit(1)

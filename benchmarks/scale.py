@@ -33,7 +33,7 @@ from prove import STAGES
 from ruamel.yaml import YAML
 
 import xr_linear
-from peers import PEERS, choose, scores_of
+from peers import PEERS, Overrides, choose, scores_of
 from rubro.base.console import reported_errors, say
 from rubro.base.files import read_json, replacing, write_json
 from rubro.base.parallel import cores
@@ -136,12 +136,6 @@ def pipeline(folder: Path, limit: float) -> dict[str, Any]:
     return {"name": "rubro", "stages": stages, **_outcome(folder, needed, "ensemble", "ensemble")}
 
 
-def svm_only(folder: Path, stages: dict[str, Any]) -> dict[str, Any]:
-    """Return the outcome of the stages that `dvc repro train_svm` runs after subset."""
-    needed = [stages[name] for name in ("featurize", "train_svm")]
-    return {"name": "rubro, only the SVM", **_outcome(folder, needed, "svm", "train_svm")}
-
-
 def _outcome(folder: Path, stages: list[Any], model: str, metrics: str) -> dict[str, Any]:
     from rubro.prediction.classifier import Classifier
 
@@ -173,10 +167,7 @@ def run(
     name: Annotated[
         str | None, typer.Option(help="Name of your titles in tables; default: the file's name.")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Setting that replaces params.yaml's."),
-    ] = None,
+    settings: Overrides = None,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help=f"pipeline, {', '.join(KEYS)}; default: all."),
@@ -205,8 +196,10 @@ def run(
             entry["machine"] = machine()
             ours = pipeline(folder, limit)
             entry["pipeline"] = ours
-            if "seconds" in ours:
-                entry["svm"] = svm_only(folder, ours["stages"])
+            if "seconds" in ours:  # `dvc repro train_svm` runs two stages after subset
+                needed = [ours["stages"][stage] for stage in ("featurize", "train_svm")]
+                outcome = _outcome(folder, needed, "svm", "train_svm")
+                entry["svm"] = {"name": "rubro, only the SVM", **outcome}
             write_json(out, found)
             for key in KEYS:
                 if (only and key not in only) or ours["stages"]["subset"]["seconds"] is None:

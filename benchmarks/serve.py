@@ -1,7 +1,8 @@
 """Measure `rubro serve`: its start, the time of answers at a steady rate, and its memory.
 
-The server runs on one core and this client on another. Requests leave at their times, whether or not
-earlier ones are answered, and the time of an answer counts from then.
+The server runs on one core and this client on another. Requests are sent at a steady rate, even if
+earlier requests are still unanswered. The time of an answer includes the time that a request waits for a
+free connection.
 
     python benchmarks/serve.py --model models/ensemble --titles data/subset/test.parquet
 """
@@ -73,8 +74,7 @@ def server(model: Path, core: int | None) -> Iterator[tuple[int, int, float]]:
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **_ONE_THREAD}
     ) as process:
         assert process.stderr
-        said = process.stderr.readline()
-        port = int(said.rstrip().rpartition(":")[2])
+        port = int(process.stderr.readline().rstrip().rpartition(":")[2])
         asyncio.run(Connection(port).post({"titles": "first"}))
         try:
             yield process.pid, port, time.perf_counter() - started
@@ -83,19 +83,19 @@ def server(model: Path, core: int | None) -> Iterator[tuple[int, int, float]]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process so far."""
+    """Return the CPU time that a process has used, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def megabytes(pid: int) -> float:
-    """Return the resident memory of a process."""
+    """Return the resident memory of a process in megabytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
 async def steady(port: int, titles: list[str], rate: int, seconds: float) -> dict[str, Any]:
-    """Ask for one title at a time, at a steady rate."""
+    """Send requests with one title each at a steady rate, and return the times of the answers."""
     loop = asyncio.get_running_loop()
     free: asyncio.Queue[Connection] = asyncio.Queue()
     for _ in range(_CONNECTIONS):
@@ -138,9 +138,11 @@ def main(
     titles: Annotated[Path, typer.Option(help="Parquet file with a column of titles.")] = Path(
         "data/subset/test.parquet"
     ),
-    rates: Annotated[str, typer.Option(help="Requests a second, one after another.")] = "500,1000",
+    rates: Annotated[
+        str, typer.Option(help="Requests per second, separated by commas.")
+    ] = "500,1000",
     seconds: Annotated[float, typer.Option(help="Duration of each rate.")] = 60.0,
-    core: Annotated[int | None, typer.Option(help="Core of the server; none = any.")] = 0,
+    core: Annotated[int | None, typer.Option(help="Core on which the server runs.")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
 ) -> None:
     import pyarrow.parquet

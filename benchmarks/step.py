@@ -125,9 +125,9 @@ def rates() -> tuple[float, float]:
     def best(work: Callable[[], object]) -> float:
         return min(seconds_of(work) for _ in range(7))
 
-    of_product = best(lambda: linear(matrix, matrix))
-    of_copy = best(lambda: in_parts(copied, _WORDS))
-    return 2 * _MATRIX**3 / of_product, 2 * words.nbytes / of_copy
+    product_seconds = best(lambda: linear(matrix, matrix))
+    copy_seconds = best(lambda: in_parts(copied, _WORDS))
+    return 2 * _MATRIX**3 / product_seconds, 2 * words.nbytes / copy_seconds
 
 
 @app.command()

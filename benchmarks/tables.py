@@ -170,23 +170,14 @@ def pipeline() -> dict[str, str]:
         metrics = [file for metric in stage.get("metrics", []) for file in metric]
         outputs = ", ".join(f"`{path}`" for path in (*stage["outs"], *metrics))
         stages.append([name, stage["desc"], outputs])
-    return {
-        "stages": _markdown(["stage", "what it does", "outputs"], stages),
-        "graph": _graph(),
-    }
-
-
-def _graph() -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "dag", "--md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "dvc", "dag", "--md"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(f"`dvc dag` failed: {done.stderr.strip()}")
-    return done.stdout.strip().expandtabs(2)
+    return {
+        "stages": _markdown(["stage", "what it does", "outputs"], stages),
+        "graph": done.stdout.strip().expandtabs(2),
+    }
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:

@@ -45,7 +45,7 @@ def project_root() -> Path:
 
 @pytest.fixture(scope="session")
 def make_params() -> MakeParams:
-    """Function from overrides by dotted key to the validated default parameters with them.
+    """Function that returns the validated default parameters with overrides by dotted key.
 
     >>> make_params({"embed.epochs": 1, "seed": 7})
     """
@@ -54,12 +54,10 @@ def make_params() -> MakeParams:
     def make(overrides: dict[str, Any] | None = None) -> Params:
         changed = params.model_dump()
         for key, value in (overrides or {}).items():
-            *sections, name = key.split(".")
-            section: dict[str, Any] = changed
-            for step in sections:
-                section = section[step]
-            assert name in section, f"params.yaml has no {key}"
-            section[name] = value
+            section, _, name = key.rpartition(".")
+            values = changed[section] if section else changed
+            assert name in values, f"params.yaml has no {key}"
+            values[name] = value
         return Params.model_validate(changed)
 
     return make

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SRC = ROOT / "src"
-FILES = sorted([*SRC.rglob("*.py"), *(ROOT / "stages").glob("*.py")])
+from support.imports import FILES, MODULES, ROOT, SCRIPTS, SRC, imports_of, reached_from
 
 # Each folder of src/rubro and the folders that it may import from.
 ALLOWED = {
@@ -44,55 +42,12 @@ HEAVY = {
     *("dvc", "dvclive", "gensim", "jinja2", "lightning", "matplotlib", "mlflow", "numba"),
     *("optuna", "pandas", "ruamel", "scipy", "sklearn", "torch"),
 }
-# Public names with different meanings in several modules. Give a new thing a name of its own
-# instead of adding it here.
-SHARED_NAMES = {"main"}  # the function of each command
-
-
-def module_of(file: Path) -> str:
-    """Return the dotted name of a file: rubro.base.text for src/rubro/base/text.py."""
-    parts = file.relative_to(SRC).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {module_of(file): file for file in SRC.rglob("*.py")}
-
-
-def imports_of(file: Path) -> set[str]:
-    """Return all modules that a file imports, including lazy and type-checking imports."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-            if node.level:
-                package = file.relative_to(SRC).parts[: -node.level]
-                names = [*package, *filter(None, names)]
-            module = ".".join(names)
-            submodules = {f"{module}.{alias.name}" for alias in node.names}
-            found |= (submodules & MODULES.keys()) | {module}
-    return found
 
 
 def folder_of(module: str) -> str:
     """Return the folder of a module: base for rubro.base.text, "" for a module outside folders."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in ALLOWED else ""
-
-
-def reached_from(*modules: str) -> dict[str, str]:
-    """Map each module that these modules import, directly or not, to the module importing it."""
-    to_read = list(modules)
-    reached = dict.fromkeys(modules, "")
-    while to_read:
-        importer = to_read.pop()
-        for name in imports_of(MODULES[importer]):
-            if name not in reached:
-                reached[name] = importer
-                if name in MODULES:
-                    to_read.append(name)
-    return reached
 
 
 def test_all_folders_are_listed() -> None:
@@ -119,10 +74,9 @@ def test_folders_have_no_import_cycle() -> None:
 
 
 def test_package_imports_neither_stages_nor_cli() -> None:
-    stages = {file.stem for file in (ROOT / "stages").glob("*.py")}
     for file in MODULES.values():
         roots = {name.split(".")[0] for name in imports_of(file)}
-        assert not roots & (stages | {"stages", "tests", "benchmarks"}), file
+        assert not roots & (SCRIPTS.keys() | {"stages", "tests", "benchmarks"}), file
         if "cli" not in file.parts:
             assert not any(name.startswith("rubro.cli") for name in imports_of(file)), file
 
@@ -203,10 +157,9 @@ def test_public_names_have_one_meaning() -> None:
         if module == "rubro.cli":  # each command has the name of the function that it calls
             continue
         for name in public_names(file):
-            if len(name) > 1:  # single letters are type variables
+            if len(name) > 1 and name != "main":  # single letters are type variables
                 modules[name].add(module)
-    shared = {name: where for name, where in modules.items() if len(where) > 1}
-    assert not {name: where for name, where in shared.items() if name not in SHARED_NAMES}
+    assert not {name: where for name, where in modules.items() if len(where) > 1}
 
 
 NOT_A_NOUN_PHRASE = re.compile(r"(of|their|its|the rest|that|by|as)\b", re.IGNORECASE)
@@ -235,7 +188,9 @@ def test_docstring_entries_are_parsed() -> None:
     assert [bool(NOT_A_NOUN_PHRASE.match(text)) for _, text in found] == [True, False, True]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "file", sorted(FILES.values()), ids=lambda file: str(file.relative_to(ROOT))
+)
 def test_docstrings_have_summary_and_noun_phrases(file: Path) -> None:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     definitions = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef | ast.FunctionDef)]

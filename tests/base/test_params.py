@@ -109,10 +109,6 @@ def test_value_at_limit_is_accepted(key: str, value: object) -> None:
     assert value_of(key, f"{key}={value}") == value
 
 
-def test_null_language_is_accepted() -> None:
-    assert value_of("subset.language", "subset.language=null") is None
-
-
 def test_max_ngram_length_below_min_is_refused() -> None:
     error = refusal("featurize.min_n=4", "featurize.max_n=2")
     assert error.startswith("featurize: ")
@@ -138,7 +134,7 @@ def test_encoding_is_stored_under_its_canonical_name(written: str, stored: str) 
     assert value_of("data.encoding", f"data.encoding={written}") == stored
 
 
-def test_the_defaults_for_an_evaluation_without_params_yaml_are_those_of_params_yaml() -> None:
+def test_defaults_of_evaluation_equal_params_yaml() -> None:
     assert EvaluateParams() == load_params(DEFAULT).evaluate
 
 

@@ -34,15 +34,6 @@ ANY = st.text(
     | st.sampled_from("कがｶนำ한ᄒءﷺשׁ中🈂㌀1_ ")
 )
 
-# Latin, Greek and Cyrillic letters and their marks, digits, symbols and emoji.
-ACCENTED_ONLY = st.text(
-    st.characters(max_codepoint=0x52F, exclude_characters="ϢϣϤϥϦϧϨϩϪϫϬϭϮϯ")
-    | st.characters(min_codepoint=0x1E00, max_codepoint=0x1FFF)
-    | st.characters(min_codepoint=0x2000, max_codepoint=0x2BFF, exclude_characters="ℵℶℷℸ")
-    | st.characters(min_codepoint=0x1F300, max_codepoint=0x1FAFF)
-    | st.sampled_from("\ufe0f\u200d\u20e3\u3099áñüÑéßªº™½²ﬁＡ１٣")
-)
-
 # Blocks of decomposed Latin, Greek (without Coptic) and Cyrillic letters, and of modifiers.
 ACCENTED = re.compile(
     "[\0-\u02ff\u0370-\u03e1\u03f0-\u052f\u1c80-\u1c8f\u1d00-\u1dbf\u1e00-\u1fff\u2184"
@@ -113,15 +104,6 @@ def kind_of(char: str) -> str:
     return "character" if char.isalpha() and WITHOUT_SPACES.match(char) else "letter"
 
 
-def without_any_mark(title: str) -> tuple[str, list[str]]:
-    """Return normal form and tokens of a title if all its marks are accents."""
-    dropped = ("Mn", "Mc", "Me", "Cf", "Cs")
-    visible = [c for c in decomposed(title) if unicodedata.category(c) not in dropped]
-    blank = "".join(" " if unicodedata.category(c) == "Cc" else c for c in visible)
-    normal = " ".join(blank.lower().split())
-    return normal, re.findall(r"[^\W\d_]+|0+|[^\w\s]|_", re.sub(r"\d", "0", normal))
-
-
 @settings(max_examples=300)
 @given(ANY)
 def test_normal_form_and_tokens_are_stable(title: str) -> None:
@@ -129,13 +111,6 @@ def test_normal_form_and_tokens_are_stable(title: str) -> None:
     assert normalise(normal) == normal
     assert tokenise(normal) == tokens
     assert [tokenise(token) for token in tokens] == [[token] for token in tokens]
-
-
-@settings(max_examples=300)
-@given(ANY)
-def test_unicode_form_of_a_title_does_not_matter(title: str) -> None:
-    for form in ("NFC", "NFD", "NFKC", "NFKD"):
-        assert normalise(unicodedata.normalize(form, title)) == normalise(title)
 
 
 @settings(max_examples=300)
@@ -152,39 +127,10 @@ def test_every_unicode_block_follows_the_definition() -> None:
         assert (normalise(title), tokenise(title)) == by_definition(title), ascii(title)
 
 
-@settings(max_examples=300)
-@given(ACCENTED_ONLY)
-def test_all_accents_are_stripped(title: str) -> None:
-    assert (normalise(title), tokenise(title)) == without_any_mark(title)
-
-
 @pytest.mark.skipif(not SPANISH_TITLES, reason="needs the real titles")
-def test_all_accents_of_real_spanish_titles_are_stripped() -> None:
+def test_real_spanish_titles_follow_the_definition() -> None:
     for title in real_titles(*SPANISH_TITLES):
-        assert (normalise(title), tokenise(title)) == without_any_mark(title), title
-
-
-@given(ORDINARY)
-def test_outer_white_space_does_not_matter(title: str) -> None:
-    assert normalise(f"  {title}\t\n") == normalise(title)
-
-
-@given(st.text())
-def test_normal_form_has_only_single_spaces(title: str) -> None:
-    normal = normalise(title)
-    assert normal == " ".join(normal.split())
-    assert not any(unicodedata.category(char) == "Cc" for char in normal)
-
-
-@given(st.text())
-def test_tokens_contain_the_whole_title(title: str) -> None:
-    text = "".join("0" if char.isdecimal() else char for char in normalise(title))
-    tokens = tokenise(title)
-    assert "".join(tokens) == text.replace(" ", "")
-    for token in tokens:
-        assert token
-        assert not any(char.isspace() for char in token)
-        assert len(token) == 1 or set(token) == {"0"} or not (set(token) & set("0_-+,.\"'"))
+        assert (normalise(title), tokenise(title)) == by_definition(title), title
 
 
 @pytest.mark.parametrize(
@@ -267,33 +213,13 @@ def test_characters_of_scripts_without_spaces_are_tokens(title: str, tokens: str
     assert tokenise(title) == tokens.split()
 
 
-@pytest.mark.parametrize(
-    ("title", "tokens"),
-    [
-        ("❤️ mesa", ["❤", "mesa"]),
-        ("1️⃣ 2⃣", ["0", "0"]),
-        ("👍🏽", ["👍", "🏽"]),
-        ("👩‍🍳", ["👩", "🍳"]),
-        ("🇦🇷", ["🇦", "🇷"]),
-        ("葛\U000e0100", ["葛"]),
-        ("ᠠ\u180b", ["ᠠ"]),
-    ],
-)
-def test_presentation_selectors_are_ignored(title: str, tokens: list[str]) -> None:
-    assert tokenise(title) == tokens
-
-
 @pytest.mark.parametrize("title", ["\u3099", " \u093e", "5\u093e", "-\u3099", "a\u093e", "я\u3099"])
 def test_mark_without_letter_or_after_accented_letter_is_stripped(title: str) -> None:
     assert normalise(title) == title[:-1].strip()
 
 
-def test_invisible_character_does_not_separate_letter_and_mark() -> None:
-    assert normalise("か\u200d\u3099") == "が"
-
-
 @settings(max_examples=300)
-@given(st.one_of(ORDINARY, ANY, ACCENTED_ONLY))
+@given(ORDINARY | ANY)
 def test_token_characters_have_increasing_places(title: str) -> None:
     found = tokenise_with_spans(title)
     assert [token for token, _ in found] == tokenise(title)

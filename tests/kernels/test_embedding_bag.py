@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rubro.base.parallel import THREADS_VARIABLE
-from rubro.kernels.embedding_bag import RowGradient, embedding_bag
+from rubro.kernels.embedding_bag import embedding_bag
 from rubro.training.optimizers import RowWiseAdam
 from support.tiny_models import gradient_of
 
@@ -71,13 +71,6 @@ def test_steps_with_a_row_gradient_equal_steps_with_a_sparse_gradient() -> None:
     torch.testing.assert_close(ours, theirs)
     assert not torch.equal(ours, table())
     assert torch.equal(ours[[0, 2, 3]], table()[[0, 2, 3]])
-
-
-def test_a_row_gradient_from_values_contains_these_values() -> None:
-    values = torch.randn(3, 19)
-    gradient = RowGradient.from_values(ROWS, values).to_sparse(torch.Size([6, 19])).to_dense()
-    assert torch.equal(gradient[ROWS], values)
-    assert not gradient[[0, 2, 3]].any()
 
 
 def test_the_bytes_of_sums_and_steps_do_not_depend_on_the_number_of_threads(

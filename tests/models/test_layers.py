@@ -299,23 +299,6 @@ def test_only_copies_of_the_tables_are_rounded(
             np.testing.assert_array_equal(arrays[name], value.numpy())
 
 
-@both
-@pytest.mark.parametrize(
-    ("precision", "share"), [("float32", 0), ("float16", 2e-3), ("int8", 0.03)]
-)
-def test_rounded_tables_give_almost_the_same_logits(
-    kind: str, precision: str, share: float, make_network: MakeNetwork, learnable: Learnable
-) -> None:
-    titles, _, tokens = learnable
-    network = make_network(kind)
-    exact = logits_of(network, titles, tokens)
-    for name, table in stored_tables(network, precision).items():
-        tables_of(network)[name].copy_(table)
-    moved = np.abs(logits_of(network, titles, tokens) - exact).max()
-    assert moved <= share * exact.std()
-    assert (moved > 0) == (share > 0)
-
-
 @precisions
 def test_rows_with_a_single_value_are_stored_exactly(
     precision: str, make_network: MakeNetwork

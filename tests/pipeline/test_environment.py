@@ -7,13 +7,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from support.tiny_project import digests, environment, outputs_of, run_in, wait_until
+from support.tiny_project import digests, outputs_of, read_until, run_in, start_stage, wait_until
 
 pytest_plugins = ["support.tiny_project"]
 
@@ -105,23 +104,6 @@ def assert_one_line(errors: str) -> None:
     assert "Traceback" not in errors
 
 
-def started(project: Path) -> subprocess.Popen[str]:
-    """Start the training of the MLP in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "stages/train_mlp.py"],
-        cwd=project,
-        env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0"},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def read_until(process: subprocess.Popen[str], beginning: str) -> None:
-    assert process.stderr is not None
-    assert any(line.startswith(beginning) for line in process.stderr)
-
-
 def resume(project: Path) -> dict[str, str]:
     """Train the MLP from its checkpoint and return the digests of its outputs."""
     assert "resuming after epoch" in run_in(project, "python", "stages/train_mlp.py").stderr
@@ -130,28 +112,27 @@ def resume(project: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP], ids=lambda number: number.name
+    "number",
+    [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT],
+    ids=lambda number: number.name,
 )
-def test_training_resumes_after_scheduler_signal(
+def test_training_resumes_after_signal(
     project: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_variables(monkeypatch, "slurm")
     expected = digests(project, *outputs_of("train_mlp"))
     before = {path.name for path in project.iterdir()}
-    interrupted(started(project), number)
+    interrupted(start_stage(project, "train_mlp"), number)
     assert {path.name for path in project.iterdir()} == before | {".checkpoints"}
     assert resume(project) == expected
 
 
 @pytest.mark.slow
 def test_nohup_ignores_hangup(project: Path) -> None:
-    command = ["nohup", sys.executable, "stages/train_mlp.py"]
-    with subprocess.Popen(
-        command, cwd=project, env=environment(), stderr=subprocess.PIPE, text=True
-    ) as process:
-        read_until(process, "epoch 1/")
-        process.send_signal(signal.SIGHUP)
-        process.communicate()
+    process = start_stage(project, "train_mlp", "nohup")
+    read_until(process, "epoch 1/")
+    process.send_signal(signal.SIGHUP)
+    process.communicate()
     assert process.returncode == 0
 
 
@@ -181,14 +162,17 @@ def group_is_alive(group: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", [False, True], ids=["first process", "all processes"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [(signal.SIGTERM, False), (signal.SIGUSR1, True)],
+    ids=["first process", "all processes"],
+)
 def test_signal_ends_all_processes_of_distributed_training(
     project: Path, number: signal.Signals, group: bool
 ) -> None:
     set_devices(project, 2)
     expected = train(project)
-    process = started(project)
+    process = start_stage(project, "train_mlp")
     interrupted(process, number, group=group)
     assert wait_until(lambda: not group_is_alive(process.pid))
     assert resume(project) == expected

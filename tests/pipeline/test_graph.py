@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import runpy
 import shutil
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from voluptuous import Invalid
 
 from rubro.base.params import Params
 from rubro.base.params_file import load_params
+from support.imports import FILES, reached_from
 from support.tiny_project import GRAPH, ROOT, in_this_process, outputs_of
 
 pytest_plugins = ["support.tiny_project"]
@@ -25,52 +24,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
 STAGES = GRAPH["stages"]
 
 
-def file_of(module: str) -> Path | None:
-    """Return the file of a module of rubro or of stages/; None for any other module."""
-    inside = module.split(".")[0] == "rubro"
-    path = (ROOT / "src" if inside else ROOT / "stages") / Path(*module.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return file if file.is_file() else None
-
-
-def nodes_that_run(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a syntax tree that run on import.
-
-    Type-checking imports are skipped. So is `__getattr__`, which loads `rubro.Classifier` lazily:
-    stages import it from its module.
-    """
-    for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    if for_types or (isinstance(node, ast.FunctionDef) and node.name == "__getattr__"):
-        return
-    yield node
-    for child in ast.iter_child_nodes(node):
-        yield from nodes_that_run(child)
-
-
-def imports_of(path: Path) -> set[str]:
-    """Return the project's modules that a file imports, at the top level or in a function."""
-    modules = set()
-    for node in nodes_that_run(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            modules.add(node.module)
-            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-    return {name for name in modules if file_of(name)}
-
-
-def code_of(stage: str) -> set[str]:
+def code_of(stage: str) -> set[Path]:
     """Return the script of a stage and every file that it imports, directly or not."""
-    files, modules = set(), {stage}
-    while modules:
-        module = modules.pop()
-        path = file_of(module)
-        if path and path not in files:
-            files.add(path)
-            modules |= imports_of(path)
-            if "." in module:  # importing a module runs its packages
-                modules.add(module.rpartition(".")[0])
-    return {str(path.relative_to(ROOT)) for path in files}
+    return {FILES[name].relative_to(ROOT) for name in reached_from(stage) if name in FILES}
 
 
 class ReadParams:
@@ -96,18 +52,13 @@ def files_in(project: Path) -> set[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_stage_declares_code_it_imports(stage: str) -> None:
-    paths = [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith(("src", "stages"))]
-    files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
-    assert code_of(stage) <= {str(file.relative_to(ROOT)) for file in files}
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_stage_declares_only_code_it_imports(stage: str) -> None:
+def test_stage_declares_exactly_the_code_it_imports(stage: str) -> None:
     imported = code_of(stage)
-    for dep in STAGES[stage]["deps"]:
-        if dep.startswith(("src", "stages")):
-            assert any(name == dep or name.startswith(f"{dep}/") for name in imported), dep
+    declared = [dep for dep in STAGES[stage]["deps"] if dep.startswith(("src", "stages"))]
+    for file in imported:
+        assert any(file.is_relative_to(dep) for dep in declared), file
+    for dep in declared:
+        assert any(file.is_relative_to(dep) for file in imported), dep
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -104,16 +104,6 @@ def test_classifier_agrees_with_torch_module(
     assert classifier.predict(titles) == [classifier.classes_[i] for i in logits.argmax(axis=1)]
 
 
-def test_ensemble_is_weighted_sum_of_members(first_project: Path, titles: list[str]) -> None:
-    ensemble = Classifier.load(first_project / "models" / "ensemble")
-    weighted = [
-        member.weight * Classifier.load(first_project / "models" / name).logits(titles)
-        for name, member in ensemble.description.members.items()
-    ]
-    assert len(weighted) == 3
-    np.testing.assert_allclose(ensemble.logits(titles), sum(weighted), atol=1e-4)
-
-
 def test_training_titles_are_stored_on_request(project: Path) -> None:
     change_params(project, training_titles="true")
     code, messages = run_here(project, "ensemble")

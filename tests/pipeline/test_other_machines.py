@@ -77,8 +77,8 @@ def other_python(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == f"{sys.version_info.major}.{sys.version_info.minor}":
         pytest.skip("the tests run in this Python")
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    of_pyenv = map(str, versions.glob(f"{request.param}.*/bin/python"))
-    for found in (f"python{request.param}", *of_pyenv):
+    pyenv_pythons = map(str, versions.glob(f"{request.param}.*/bin/python"))
+    for found in (f"python{request.param}", *pyenv_pythons):
         venv: list[str | Path] = [found, "-m", "venv", tmp_path / "env"]
         if shutil.which(found) and not subprocess.run(venv, check=False).returncode:
             break

@@ -7,8 +7,6 @@ import gzip
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,12 @@ from support.tiny_project import (
     change_params,
     copy_project,
     digests,
-    environment,
     outputs_of,
+    read_until,
     run_here,
     run_in,
     stages_run,
+    start_stage,
 )
 
 pytest_plugins = ["support.tiny_project"]
@@ -193,19 +192,12 @@ def test_invalid_setting_stops_experiment_with_message(project: Path) -> None:
 
 def signalled(project: Path, stage: str, beginning: str, number: signal.Signals) -> str:
     """Run a stage, send it a signal after a line with this beginning, and return later messages."""
-    with subprocess.Popen(
-        [sys.executable, f"stages/{stage}.py"],
-        cwd=project,
-        env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0"},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        assert any(line.startswith(beginning) for line in process.stderr)
-        process.send_signal(number)
-        rest = process.stderr.read()
+    process = start_stage(project, stage)
+    read_until(process, beginning)
+    process.send_signal(number)
+    _, messages = process.communicate()
     assert process.returncode == (130 if number == signal.SIGINT else -number)
-    return rest
+    return messages
 
 
 @pytest.mark.slow
@@ -242,18 +234,10 @@ def test_killed_training_resumes_only_with_same_params(project: Path, model: str
     assert digests(project, *outputs) == uninterrupted
 
 
-@pytest.mark.parametrize(
-    ("stage", "beginning"),
-    [
-        pytest.param("train_cnn", "epoch 1/", marks=pytest.mark.slow),
-        ("train_mlp", "importing"),
-    ],
-)
-def test_ctrl_c_explains_how_to_resume(project: Path, stage: str, beginning: str) -> None:
-    if beginning == "importing":  # interrupt the imports instead of the training
-        slow_import = "import sys, time\nprint('importing', file=sys.stderr)\ntime.sleep(60)\n"
-        (project / "stages" / "train_network.py").write_text(slow_import)
-    messages = signalled(project, stage, beginning, signal.SIGINT)
+def test_ctrl_c_during_imports_explains_how_to_resume(project: Path) -> None:
+    slow_import = "import sys, time\nprint('importing', file=sys.stderr)\ntime.sleep(60)\n"
+    (project / "stages" / "train_network.py").write_text(slow_import)
+    messages = signalled(project, "train_mlp", "importing", signal.SIGINT)
     assert "Traceback" not in messages
     assert messages.splitlines()[-1].startswith("interrupted")
     assert "again" in messages.splitlines()[-1]

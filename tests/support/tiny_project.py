@@ -51,6 +51,30 @@ def run_in(folder: Path, *command: str, ok: bool = True) -> subprocess.Completed
     return done
 
 
+def start_stage(project: Path, stage: str, *prefix: str) -> subprocess.Popen[str]:
+    """Start a stage in its own process group, with a checkpoint after each epoch.
+
+    Args:
+        project: Folder of the project.
+        stage: Name of the stage.
+        prefix: Command that runs the stage, such as nohup.
+    """
+    return subprocess.Popen(
+        [*prefix, sys.executable, f"stages/{stage}.py"],
+        cwd=project,
+        env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def read_until(process: subprocess.Popen[str], beginning: str) -> None:
+    """Read the messages of a process until a line begins with a text."""
+    assert process.stderr is not None
+    assert any(line.startswith(beginning) for line in process.stderr)
+
+
 @contextmanager
 def in_this_process(project: Path) -> Iterator[Callable[[str], str]]:
     """Run stages in this process, which is faster because their imports are loaded already.

@@ -91,18 +91,14 @@ def file_progress(path: Path) -> Iterator[BufferedReader]:
 
     Args:
         path: Path of an existing file.
-
-    Yields:
-        The open file.
     """
     from rich.progress import Progress
 
     with (
         Progress(console=console(), disable=not console().is_terminal, transient=True) as progress,
-        open(path, "rb") as file,
+        progress.open(path, "rb", description=path.name) as file,
     ):
-        task = progress.add_task(path.name, total=path.stat().st_size)
-        yield BufferedReader(cast(RawIOBase, progress.wrap_file(file, task_id=task)))
+        yield BufferedReader(cast(RawIOBase, file))
 
 
 def printable(text: str) -> str:

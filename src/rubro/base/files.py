@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from rubro.base.errors import DataError
 
 T = TypeVar("T")
+_Layout = Mapping[str, tuple[str, tuple[int | None, ...]]]
 _NUMPY_TYPES = {
     "BOOL": "?",
     "F32": "<f4",
@@ -132,21 +133,16 @@ def _shown(key: int | str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def read_tensors(
-    path: Path, layout: Mapping[str, tuple[str, tuple[int | None, ...]]], mapped: bool = False
-) -> dict[str, np.ndarray]:
-    """Read a safetensors file and check it against the expected layout.
-
-    Memory is allocated only after the header has matched the layout and the size of the file.
+def read_tensors(path: Path, layout: _Layout) -> dict[str, np.ndarray]:
+    """Map the tensors of a safetensors file into memory and check them.
 
     Args:
         path: Path of the file.
         layout: Data type (in safetensors notation) and shape of each tensor by name; None in a
             shape allows any size.
-        mapped: Whether to map the tensors into memory, read-only, instead of loading them.
 
     Returns:
-        Tensors by name.
+        Read-only tensors by name.
 
     Raises:
         DataError: The file is missing or damaged, has another layout, or contains NaN or infinity.
@@ -154,15 +150,12 @@ def read_tensors(
     require_file(path)
     try:
         with safe_open(path, framework="numpy") as file:
-            _check_names(path, set(file.keys()), set(layout))
-            for name, (dtype, shape) in layout.items():
-                stored = file.get_slice(name)
-                _check_layout(path, name, stored.get_dtype(), stored.get_shape(), dtype, shape)
-            tensors = {} if mapped else {name: file.get_tensor(name) for name in layout}
+            stored = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: (each.get_dtype(), each.get_shape()) for name, each in stored.items()}
     except SafetensorError as error:
         raise damaged(path, f"not a complete safetensors file ({error})") from None
-    if mapped:
-        tensors = _mapped(path)
+    _check_layout(path, found, layout)
+    tensors = _mapped(path)
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise damaged(path, f"tensor {name} contains NaN or infinity")
@@ -184,26 +177,17 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _check_names(path: Path, found: set[str], wanted: set[str]) -> None:
-    for problem, names in (("no tensor", wanted - found), ("unknown tensor", found - wanted)):
+def _check_layout(path: Path, found: dict[str, tuple[str, list[int]]], layout: _Layout) -> None:
+    missing, unknown = layout.keys() - found.keys(), found.keys() - layout.keys()
+    for problem, names in (("no tensor", missing), ("unknown tensor", unknown)):
         if names:
             raise damaged(path, f"{problem} {min(names)[:100]!a}")
-
-
-def _check_layout(
-    path: Path,
-    name: str,
-    found_dtype: str,
-    found_shape: list[int],
-    dtype: str,
-    shape: tuple[int | None, ...],
-) -> None:
-    same = len(found_shape) == len(shape) and all(
-        size in (None, found) for size, found in zip(shape, found_shape, strict=True)
-    )
-    if found_dtype != dtype or not same:
-        sizes = ", ".join("any" if size is None else str(size) for size in shape)
-        raise damaged(
-            path,
-            f"tensor {name} is {found_dtype} {found_shape}, but must be {dtype} [{sizes}]",
+    for name, (dtype, shape) in layout.items():
+        found_dtype, found_shape = found[name]
+        same = len(found_shape) == len(shape) and all(
+            size in (None, found) for size, found in zip(shape, found_shape, strict=True)
         )
+        if found_dtype != dtype or not same:
+            sizes = ", ".join("any" if size is None else str(size) for size in shape)
+            problem = f"is {found_dtype} {found_shape}, but must be {dtype} [{sizes}]"
+            raise damaged(path, f"tensor {name} {problem}")

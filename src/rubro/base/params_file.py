@@ -55,9 +55,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         ParamsError: The file is missing or is not YAML, or a key is unknown, missing, of a wrong
             type or out of range. The message names file, line, key, value and the allowed values.
     """
-    path = Path(path)
-    values, root = _read_yaml(path)
-    return _check(path, values, root)
+    return with_settings(path, [])
 
 
 def load_overrides(preset: Path, params: Path) -> dict[str, str]:
@@ -207,7 +205,10 @@ def _describe(
     if first["type"] == "extra_forbidden":
         if keys[0] in ("train_mlp", "train_cnn") and keys[-1] in NetworksParams.model_fields:
             return f"{where}: unknown key. It is now networks.{keys[-1]}, which both networks share"
-        known = list(_fields(keys[:-1]))
+        model: Any = Params
+        for key in keys[:-1]:
+            model = model.model_fields[key].annotation
+        known = list(model.model_fields)
         close = difflib.get_close_matches(str(keys[-1]), known, n=1)
         hint = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(known)}"
         return f"{where}: unknown key. {hint}"
@@ -218,13 +219,6 @@ def _describe(
     others = [f" or {other.removeprefix('Input should be ')}" for other in others]
     found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
     return f"{where}: {message}{''.join(others)}{found}"
-
-
-def _fields(keys: tuple[Any, ...]) -> dict[str, Any]:
-    model: Any = Params
-    for key in keys:
-        model = model.model_fields[key].annotation
-    return dict(model.model_fields)
 
 
 def _line_of(node: Node | None, keys: tuple[Any, ...]) -> int:

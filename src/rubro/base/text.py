@@ -87,7 +87,7 @@ def normalise(title: str) -> str:
     if not title.isascii():
         decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", title).lower())
         unmarked = decomposed.translate(_UNMARKED)
-        # If only ASCII is left, there was no letter that keeps its marks.
+        # If only ASCII is left, the text contained no letter that keeps its marks.
         title = unmarked if unmarked.isascii() else _without_accents(decomposed)
     return " ".join(title.lower().translate(_CONTROL_TO_SPACE).split())
 

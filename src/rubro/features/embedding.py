@@ -45,4 +45,4 @@ class Embedding:
         table = read_tensors(path, {"table": ("F32", (subwords.row_count, None))})["table"]
         if not table.size:
             raise damaged(path, "the table is empty")
-        return cls(subwords, table)
+        return cls(subwords, table.copy())

@@ -115,7 +115,7 @@ def load_features(folder: Path, *splits: str) -> tuple[list[LabelledTitles], Tok
     """
     path = folder / "tokens.safetensors"
     layout = {"values": ("I32", (None,)), "offsets": ("I64", (None,)), "weights": ("F32", (None,))}
-    arrays = read_tensors(path, layout, mapped=True)
+    arrays = read_tensors(path, layout)
     check_ranges(path, arrays, {"offsets": "values"}, {"values": _ANY_INT32})
     tokens = Tokens(**arrays)
     if len(tokens) != len(tokens.weights):
@@ -127,7 +127,7 @@ def _load_split(path: Path, distinct_tokens: int) -> LabelledTitles:
     layout = {"targets": "I32", "reliable": "BOOL"}
     for name in ("tokens", "bigrams"):
         layout |= {f"{name}.values": "I32", f"{name}.offsets": "I64"}
-    arrays = read_tensors(path, {name: (dtype, (None,)) for name, dtype in layout.items()}, True)
+    arrays = read_tensors(path, {name: (dtype, (None,)) for name, dtype in layout.items()})
     offsets = {"tokens.offsets": "tokens.values", "bigrams.offsets": "bigrams.values"}
     check_ranges(path, arrays, offsets, dict.fromkeys([*offsets.values(), "targets"], _ANY_INT32))
     tokens = Ragged(arrays["tokens.values"], arrays["tokens.offsets"])

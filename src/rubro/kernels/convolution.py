@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,14 +39,9 @@ class FilterMaxima(torch.autograd.Function):
         ctx.shape, ctx.spans = products.shape, np.array(sizes)
         maxima = np.zeros((titles, len(bias)), dtype=np.float32)
         places = np.full((titles, len(bias)), -1, dtype=np.int32)
-        read = (
-            products.detach().numpy(),
-            bias.detach().numpy(),
-            index.numpy(),
-            offsets.numpy(),
-            ctx.spans,
-        )
-        in_parts(lambda start, end: _find_maxima(*read, maxima, places, start, end), titles)
+        inputs = (tensor.detach().numpy() for tensor in (products, bias, index, offsets))
+        arrays: Any = [*inputs, ctx.spans, maxima, places]
+        in_parts(partial(_find_maxima, *arrays), titles)
         ctx.save_for_backward(index, offsets, torch.from_numpy(places))
         return torch.from_numpy(maxima)
 
@@ -54,13 +50,11 @@ class FilterMaxima(torch.autograd.Function):
         """Return the gradients of products and bias."""
         index, offsets, places = (saved.numpy() for saved in ctx.saved_tensors)
         gradient = gradients[0].contiguous().numpy()
-        of_products = np.empty(ctx.shape, dtype=np.float32)
-        read = gradient, places, *occurrences(index, offsets, len(of_products)), ctx.spans
-        in_parts(
-            lambda start, end: _sum_gradients(*read, of_products, start, end), len(of_products)
-        )
-        of_bias = np.where(places >= 0, gradient, np.float32(0)).sum(0)
-        return torch.from_numpy(of_products), torch.from_numpy(of_bias), None, None, None
+        products_gradient = np.empty(ctx.shape, dtype=np.float32)
+        arrays = gradient, places, *occurrences(index, offsets, len(products_gradient)), ctx.spans
+        in_parts(partial(_sum_gradients, *arrays, products_gradient), len(products_gradient))
+        bias_gradient = np.where(places >= 0, gradient, np.float32(0)).sum(0)
+        return *map(torch.from_numpy, (products_gradient, bias_gradient)), None, None, None
 
 
 @njit(cache=True, nogil=True)
@@ -107,14 +101,14 @@ def _sum_gradients(
     positions: np.ndarray,
     bounds: np.ndarray,
     spans: np.ndarray,
-    of_products: np.ndarray,
+    products_gradient: np.ndarray,
     start: int,
     end: int,
 ) -> None:
     """Write the gradients of the products of the tokens from start to end."""
     width = gradient.shape[1] // len(spans)
     for token in range(start, end):
-        of_products[token, :] = 0
+        products_gradient[token, :] = 0
         for k in range(bounds[token], bounds[token + 1]):
             title, first = titles[k], 0
             for number in range(len(spans)):
@@ -122,7 +116,7 @@ def _sum_gradients(
                 place = places[title, number * width : (number + 1) * width]
                 for i in range(min(spans[number], positions[k] + 1)):
                     window = np.int32(positions[k] - i)
-                    total = of_products[token, first + i * width : first + (i + 1) * width]
+                    total = products_gradient[token, first + i * width : first + (i + 1) * width]
                     for j in range(width):
                         total[j] += own[j] if place[j] == window else np.float32(0)
                 first += spans[number] * width

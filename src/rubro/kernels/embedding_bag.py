@@ -1,8 +1,9 @@
-"""Sums of rows of a table, which are read in place, and their gradients."""
+"""Sums of table rows, which are not copied, and the gradients of these sums."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,8 +92,8 @@ class _EmbeddingBag(torch.autograd.Function):
         ctx.save_for_backward(index, offsets, factors, rows)
         chosen = index.numpy() if rows is None else rows.numpy()[index.numpy()]
         sums = np.empty((len(factors), table.shape[1]), dtype=np.float32)
-        read = table.detach().numpy(), chosen, offsets.numpy(), factors.numpy()
-        in_parts(lambda start, end: _sum_rows(*read, sums, start, end), len(sums))
+        arrays = table.detach().numpy(), chosen, offsets.numpy(), factors.numpy(), sums
+        in_parts(partial(_sum_rows, *arrays), len(sums))
         return torch.from_numpy(sums)
 
     @staticmethod
@@ -136,8 +137,7 @@ def _weighted_sums(
 ) -> Tensor:
     """Return the weighted sum of the vectors of each list, float32 (lists, size)."""
     sums = np.empty((len(offsets) - 1, vectors.shape[1]), dtype=np.float32)
-    read = vectors, factors, index, offsets
-    in_parts(lambda start, end: _sum_lists(*read, sums, start, end), len(sums))
+    in_parts(partial(_sum_lists, vectors, factors, index, offsets, sums), len(sums))
     return torch.from_numpy(sums)
 
 

@@ -65,11 +65,11 @@ class _Linear(torch.autograd.Function):
         if needed[1]:
             pairs.append((gradient.T, values))
         products = iter(_multiply(*pairs))
-        of_values, of_weight = (next(products) if need else None for need in needed[:2])
+        values_gradient, weight_gradient = (next(products) if need else None for need in needed[:2])
         if not needed[2]:
-            return of_values, of_weight, None, None
-        of_bias = torch.from_numpy(gradient.numpy().sum(0)) if ctx.is_hidden else gradient.sum(0)
-        return of_values, of_weight, of_bias, None
+            return values_gradient, weight_gradient, None, None
+        sums = torch.from_numpy(gradient.numpy().sum(0)) if ctx.is_hidden else gradient.sum(0)
+        return values_gradient, weight_gradient, sums, None
 
 
 def linear(

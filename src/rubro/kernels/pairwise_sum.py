@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-_MAXIMUM_REST = 16
+_MAXIMUM_REMAINING = 16
 
 
 @njit(cache=True, nogil=True)
@@ -16,7 +16,7 @@ def pairwise_sum(values: np.ndarray) -> np.float32:
     sum, which the compiler must compute one addition at a time, this uses vector registers.
     """
     number = len(values)
-    while number > _MAXIMUM_REST:
+    while number > _MAXIMUM_REMAINING:
         half = (number + 1) // 2
         for j in range(number - half):
             values[j] += values[half + j]

@@ -76,10 +76,8 @@ def gather(
     distinct, token_index = _distinct(tokens.values)
     rows = distinct_tokens.take(distinct)
     if random is not None and row_dropout:
-        bigrams, rows = (
-            _discard_values(bigrams, row_dropout, random),
-            _discard_values(rows, row_dropout, random),
-        )
+        bigrams = _discard_values(bigrams, row_dropout, random)
+        rows = _discard_values(rows, row_dropout, random)
     distinct_rows, row_index = _distinct(rows.values)
     distinct_bigrams, bigram_index = _distinct(bigrams.values)
     lengths = tokens.lengths
@@ -178,7 +176,7 @@ def _discard_values(lists: Ragged, share: float, random: np.random.Generator) ->
 def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values, sorted, and the position of each value among them.
 
-    It does what np.unique does, but faster, because the values are small non-negative integers.
+    Like np.unique with return_inverse, but faster, because the values are small non-negative integers.
     """
     occurs = np.zeros(values.max(initial=-1) + 1, dtype=bool)
     occurs[values] = True

@@ -65,11 +65,11 @@ class Cnn(Network):
         length = batch.tokens.shape[1]
         starts = torch.arange(length, device=distinct.device) < batch.lengths.unsqueeze(1)
         padded = F.pad(batch.tokens, (0, max(self._sizes) - 1), value=len(distinct))
-        of_position = iter(products.chunk(len(weights), dim=1))
+        position_products = iter(products.chunk(len(weights), dim=1))
         found = []
         for size, layer in zip(self._sizes, filters, strict=True):
             windows = layer.bias
             for i in range(size):
-                windows = windows + F.embedding(padded[:, i : i + length], next(of_position))
+                windows = windows + F.embedding(padded[:, i : i + length], next(position_products))
             found.append((F.relu(windows) * starts.unsqueeze(2)).amax(1))
         return torch.cat(found, dim=1)

@@ -51,14 +51,10 @@ class RowTable(nn.Embedding):
 
 
 def _pooling_factors(counts: Tensor, pooling: str) -> Tensor:
-    """Return the factors that turn sums of n vectors into pooled vectors, float32 (sums,).
+    """Return the factor 1 / n ("mean") or 1 / sqrt(n) ("sqrt") of each sum of n vectors.
 
-    The factor is 1 / n or 1 / sqrt(n). A mean of many vectors is short, and its gradients are small;
-    after division by the square root, neither depends on n.
-
-    Args:
-        counts: Number n of vectors in each sum, int64 (sums,); 0 counts as 1.
-        pooling: "mean" or "sqrt".
+    A mean of many vectors is short, and its gradients are small; after division by the square root,
+    neither depends on n. A count of 0 counts as 1.
     """
     numbers = counts.clamp(min=1).float()
     # Not torch.sqrt: MKL computes it, and its last bits depend on the CPU.
@@ -154,10 +150,6 @@ class Network(nn.Module):
         buckets = shape.bigram_buckets if with_bigrams else 0
         self.bigrams = RowTable(buckets, shape.vector_size) if buckets else None
         self._pooling = params.pooling
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return logits, float32 (B, classes)."""
-        raise NotImplementedError
 
     def title_vectors(self, batch: Batch, distinct: Tensor) -> Tensor:
         """Pool the tokens and bigrams of each title.

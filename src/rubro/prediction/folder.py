@@ -237,7 +237,7 @@ class Model:
         for name, member in description.members.items():
             file = folder / f"{name}.safetensors"
             layout = member.layout(rows, description.text.bigram_buckets, len(description.labels))
-            tensors[name] = read_tensors(file, layout, mapped=True)
+            tensors[name] = read_tensors(file, layout)
             if isinstance(member, SvmMember):
                 limits = {"categories": len(description.labels)}
                 check_ranges(file, tensors[name], {"starts": "categories"}, limits)

@@ -98,7 +98,7 @@ def load_title_tensors(path: Path, words: int, classes: int) -> dict[str, np.nda
         DataError: The file is missing, damaged or does not fit the model.
     """
     layout = {name: (dtype, (None,)) for name, dtype in _DTYPES.items()}
-    tensors = read_tensors(path, layout, mapped=True)
+    tensors = read_tensors(path, layout)
     titles = len(tensors["categories"])
     if len(tensors["lengths"]) != titles or len(tensors["text_starts"]) != titles + 1:
         raise damaged(path, "its tensors differ in the number of titles")
