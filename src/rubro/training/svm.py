@@ -152,9 +152,7 @@ def _fit(
 def _without_small(coefficients: np.ndarray, minimum: float) -> sparse.csr_matrix:
     """Return the coefficients whose absolute value is at least a minimum, (inputs, classes)."""
     kept = []
-    for start in range(
-        0, len(coefficients), _BLOCK
-    ):  # a mask of the whole matrix needs more memory
+    for start in range(0, len(coefficients), _BLOCK):  # a mask of the whole needs more memory
         block = coefficients[start : start + _BLOCK]
         block[(block < minimum) & (block > -minimum)] = 0
         kept.append(sparse.csr_matrix(block))

@@ -109,12 +109,12 @@ def tracked(folder: Path | None, name: str, params: dict[str, Any]) -> Iterator[
     with _open_curves(folder) as live:
         tracker = Tracker(live, _import_mlflow())
         tracker.start(name, params)
+        status = "FAILED"
         try:
             yield tracker
-        except BaseException:
-            tracker.close("FAILED")
-            raise
-        tracker.close("FINISHED")
+            status = "FINISHED"
+        finally:
+            tracker.close(status)
 
 
 def _open_curves(folder: Path | None) -> AbstractContextManager[Any]:
