@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +14,6 @@ import pytest
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
 
-from rubro.base.errors import DataError
 from rubro.base.files import read_tensors, write_tensors
 from rubro.base.text import tokenise
 from rubro.features.featurizer import Tokens
@@ -249,12 +244,6 @@ def test_dropped_titles_do_not_affect_the_fit(fit: Fit, make_titles: MakeTitles)
     )
 
 
-def test_dropping_all_titles_is_an_error(fit: Fit, make_titles: MakeTitles) -> None:
-    titles, tokens = make_titles(["apple", "drill"], [0, 1], [False, False])
-    with pytest.raises(DataError, match="label_quality"):
-        fit(titles, tokens, label_quality="drop")
-
-
 @pytest.mark.parametrize("targets", [[0, 2], [3, 1]])
 def test_two_of_several_categories_may_be_present(
     fit: Fit, make_titles: MakeTitles, targets: list[int]
@@ -296,45 +285,3 @@ def test_tensors_have_the_layout_of_a_model_folder(
     read = read_tensors(tmp_path / "svm.safetensors", layout)
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(read[name], tensor, strict=True)
-
-
-ENDLESS = """
-import numpy as np
-from rubro.base.console import reported_errors
-from rubro.base.params_file import load_params
-from rubro.features.featurizer import TitleFeatures, Tokens
-from rubro.features.ragged import Ragged
-from rubro.features.subwords import SubwordParams, Subwords
-from rubro.features.titles import LabelledTitles, Labels
-from rubro.training.svm import fit_svm
-
-words, titles = 3000, 20_000
-random = np.random.default_rng(0)
-tokens = Ragged(random.integers(0, words, titles * 30, dtype=np.int32), np.arange(titles + 1) * 30)
-none = Ragged(np.zeros(0, np.int32), np.zeros(titles + 1, np.int64))
-labels = Labels(random.integers(0, 500, titles, dtype=np.int32), np.ones(titles, bool))
-train = LabelledTitles(TitleFeatures(tokens, none), labels)
-each = Tokens(np.arange(words, dtype=np.int32), np.arange(words + 1), np.ones(words, np.float32))
-params = load_params("params.yaml").train_svm.model_copy(
-    update={"C": 1e3, "tolerance": 1e-9, "max_iterations": 10**6}
-)
-sizes = SubwordParams(min_n=1, max_n=0, buckets=0, titles=titles)
-known = Subwords(dict.fromkeys(map(str, range(words)), 1), sizes)
-with reported_errors():
-    fit_svm(train, each, known, 0, 500, params, seed=1)
-"""
-
-
-@pytest.mark.slow
-def test_ctrl_c_interrupts_a_fit() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", ENDLESS], stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        assert "20000 titles" in process.stderr.readline()
-        time.sleep(1)
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        message = process.stderr.read()
-    assert process.returncode == 130
-    assert "interrupted" in message and "Traceback" not in message
