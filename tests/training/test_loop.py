@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,15 @@ from rubro.models.batches import Batch
 from rubro.training.callbacks import SELECTION_METRIC
 from rubro.training.loop import TrainingData, TrainingResult, train
 from support.tiny_models import (
+    LABELS,
     NETWORKS,
+    VECTOR_SIZE,
     Learnable,
     MakeHyperparameters,
     MakeTitles,
-    Noisy,
+    whole_words,
 )
-from support.trainings import Fit, FreeLogits, History, Scripted, fresh, run, same_titles
+from support.trainings import CLASSES, Fit, FreeLogits, History, Scripted, fresh, run, same_titles
 
 pytest_plugins = ["support.trainings"]
 pytestmark = [
@@ -250,14 +251,36 @@ def test_the_schedule_ends_with_the_last_step(
 # Wrong labels
 
 
+def noisy(seed: int, make_titles: MakeTitles) -> tuple[Learnable, Embedding]:
+    """Return 800 training titles, 30 % with flipped labels, 400 for validation, random vectors."""
+    random = np.random.default_rng(seed)
+    targets = [position % CLASSES for position in range(1200)]
+    texts = [
+        " ".join(
+            [f"{LABELS[target]}{n}" for n in random.integers(0, 30, random.integers(1, 4))]
+            + [f"any{n}" for n in random.integers(0, 30, random.integers(0, 4))]
+        )
+        for target in targets
+    ]
+    vocabulary = sorted({word for text in texts for word in text.split()})
+    subwords = whole_words(dict.fromkeys(vocabulary, 1), len(texts))
+    titles, tokens = make_titles(texts, targets, subwords=subwords)
+    train, validation = titles.take(np.arange(800)), titles.take(np.arange(800, 1200))
+    flipped = random.random(800) < 0.3
+    train.labels.targets[flipped] += random.integers(1, CLASSES, flipped.sum())
+    train.labels.targets[:] %= CLASSES
+    table = random.standard_normal((len(vocabulary), VECTOR_SIZE), dtype=np.float32)
+    return (train, validation, tokens), Embedding(subwords, table)
+
+
 @pytest.mark.slow
 @both
 def test_label_doubt_helps_against_flipped_labels(
-    kind: str, make_noisy: Callable[[int], Noisy], hyperparameters: MakeHyperparameters
+    kind: str, make_titles: MakeTitles, hyperparameters: MakeHyperparameters
 ) -> None:
     scores: list[list[list[float]]] = []
     for seed in (0, 1):
-        data = make_noisy(seed)
+        splits, vectors = noisy(seed, make_titles)
         scores.append([])
         for doubt in (0.0, 0.5, 1.0):
             params = hyperparameters(
@@ -268,8 +291,8 @@ def test_label_doubt_helps_against_flipped_labels(
                 embedding_learning_rate=0.03,
                 embedding_scale=0.1,
             )
-            model = fresh(kind, params, data.embedding, seed)
-            trained, _ = run(model, data.splits, params, seed)
+            model = fresh(kind, params, vectors, seed)
+            trained, _ = run(model, splits, params, seed)
             summaries = (trained.summary[epoch]["validation"] for epoch in ("best", "last"))
             scores[-1].append([summary["balanced_accuracy"] for summary in summaries])
     (best, last), (best_half, last_half), (best_full, last_full) = np.mean(scores, axis=0)
