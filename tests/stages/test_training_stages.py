@@ -272,16 +272,6 @@ def test_only_reliable_titles_are_used_for_selection_if_there_are_enough(
     assert classifier.description.calibration == fit_calibration(logits, targets[chosen])
 
 
-def test_a_second_training_writes_the_same_bytes(workspace: Path, train: Train) -> None:
-    def contents() -> dict[Path, bytes]:
-        return {p: p.read_bytes() for p in workspace.rglob("*") if p.is_file()}
-
-    train("cnn", max_epochs=2, dropout=0.2)
-    first = contents()
-    train("cnn", max_epochs=2, dropout=0.2)
-    assert contents() == first
-
-
 def test_curves_end_with_the_training_and_replace_those_of_a_longer_one(
     workspace: Path, train: Train
 ) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,32 +106,6 @@ def test_without_ngrams_the_vector_of_an_unknown_word_is_zero(
     assert ours.subwords.rows_of("nunca") == []
     assert not ours.vector("nunca").any()
     assert ours.vector("nunca").shape == (params.vector_size,)
-
-
-def test_another_process_writes_the_same_bytes(
-    tmp_path: Path, embed: Callable[..., EmbedParams]
-) -> None:
-    params, words = embed(), words_of()
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from rubro.training.fasttext import train_fasttext\n"
-        "from rubro.base.params import EmbedParams\n"
-        "from rubro.features.subwords import SubwordParams, Subwords\n"
-        f"params = EmbedParams(**{params.model_dump()!r})\n"
-        f"sizes = SubwordParams(**{words.params.model_dump()!r})\n"
-        f"words = Subwords({words.vocabulary!r}, sizes)\n"
-        f"train_fasttext({TITLES!r}, words, params, {SEED}).save(Path(sys.argv[1]))\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "there")],
-        env={**os.environ, "PYTHONHASHSEED": "1"},
-        check=True,
-        timeout=60,
-        capture_output=True,
-    )
-    train_fasttext(TITLES, words, params, SEED).save(tmp_path / "here")
-    for name in ("table.safetensors", "vocabulary.json", "subwords.json"):
-        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
 def test_the_seed_changes_the_vectors(embed: Callable[..., EmbedParams]) -> None:

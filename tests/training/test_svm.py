@@ -138,18 +138,6 @@ def test_combining_marks_and_words_without_spaces_distinguish_titles(
     assert (scores.argmax(1) == targets[half:]).all()
 
 
-def test_the_scores_of_a_title_do_not_depend_on_other_titles(
-    fit: Fit, make_titles: MakeTitles, learnable: Learnable
-) -> None:
-    svm = fit(*learnable[::2])
-    titles, tokens = make_titles(["", "apple", "zzz drill drill", "zzz", "red new boot saw"])
-    together = scores_of(svm, titles, tokens)
-    for title in range(len(titles)):
-        alone = scores_of(svm, titles.take(np.array([title])), tokens)
-        np.testing.assert_allclose(alone[0], together[title], atol=1e-5)
-    np.testing.assert_allclose(together[0], svm.tensors["bias"], atol=1e-6)
-
-
 def test_zero_bigram_buckets_are_allowed(
     fit: Fit, make_titles: MakeTitles, subwords: Subwords
 ) -> None:
