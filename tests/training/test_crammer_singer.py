@@ -47,7 +47,7 @@ def fit(inputs: Any, targets: np.ndarray, tolerance: float, rounds: int = 100) -
     return fit_crammer_singer(inputs, targets, costs, targets.max() + 1, tolerance, rounds, 1)[0]
 
 
-def test_the_minimum_is_that_of_scikit_learn() -> None:
+def test_the_fit_reaches_the_minimum_that_scikit_learn_finds() -> None:
     inputs, targets = problem()
     costs = np.random.default_rng(4).uniform(0.2, 2, len(targets))
     weights, converged = fit_crammer_singer(inputs, targets, costs, CLASSES, 1e-3, 100, seed=1)

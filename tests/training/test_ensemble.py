@@ -56,8 +56,8 @@ def test_weights_are_within_bounds_and_no_member_is_better_than_the_ensemble(
     assert all(weight == round(weight, 4) for weight in weights.values())
     best = cross_entropy(weights, logits, targets)
     for name in logits:
-        alone = {other: float(other == name) for other in logits}
-        assert best <= cross_entropy(alone, logits, targets) + 1e-3
+        single = {other: float(other == name) for other in logits}
+        assert best <= cross_entropy(single, logits, targets) + 1e-3
     assert best <= np.log(CLASSES) + 1e-3
 
 

@@ -77,7 +77,7 @@ def gensim_model(params: EmbedParams, subwords: Subwords, min_count: int = 2) ->
         ("skipgram", 1, {"min_n": 4, "max_n": 6}),
     ],
 )
-def test_vectors_of_known_and_unknown_words_equal_those_of_gensim(
+def test_vectors_of_known_and_unknown_words_equal_gensim(
     embed: Callable[..., EmbedParams], model: str, min_count: int, sizes: dict[str, int]
 ) -> None:
     params, subwords = embed(model=model), words_of(TITLES, min_count, **sizes)

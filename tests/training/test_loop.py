@@ -331,7 +331,7 @@ def test_the_largest_seed_of_the_schema_can_be_set() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @both
-def test_a_gpu_learns_what_the_cpu_learns(
+def test_a_gpu_learns_as_well_as_the_cpu(
     kind: str,
     embedding: Embedding,
     hyperparameters: MakeHyperparameters,

@@ -99,9 +99,7 @@ def inputs_of(titles: LabelledTitles, tokens: Tokens, subwords: Subwords) -> np.
     return np.asarray(inputs)
 
 
-def test_scores_equal_those_of_scikit_learn(
-    fit: Fit, learnable: Learnable, subwords: Subwords
-) -> None:
+def test_scores_equal_scikit_learn(fit: Fit, learnable: Learnable, subwords: Subwords) -> None:
     train, _, tokens = learnable
     svm = fit(train, tokens)
     inputs = inputs_of(train, tokens, subwords)

@@ -1,7 +1,7 @@
 """Data-parallel training: find, start, connect and synchronise the processes that share a training.
 
 Each process trains a copy of the network on a share of each batch, and all processes average their
-gradients. Lightning sees one device in each process and knows nothing of the other processes.
+gradients. Lightning sees one device in each process and does not know about the others.
 """
 
 from __future__ import annotations
