@@ -87,7 +87,9 @@ def write_descriptions(
     """Write the parameters and versions of the models, and the cards of models and data."""
     records = {name: read_json(PARAMS / f"{name}.json", dict[str, Any]) for name in RECORDED}
     members = classifiers["ensemble"].description.members
-    trained = {f"train_{name}": trained_with(classifiers[name]) for name in MODELS[1:]}
+    trained = {
+        f"train_{name}": classifiers[name].description.members[name].training for name in MODELS[1:]
+    }
     torch = {record["torch_version"] for record in trained.values() if "torch_version" in record}
     description = {
         "versions": {
@@ -114,12 +116,6 @@ def write_descriptions(
     for name, card in {"model": model_card, "data": data_card}.items():
         with replacing(FOLDER / f"{name}_card.md") as partial:
             partial.write_text(card(facts), encoding="utf-8", newline="\n")
-
-
-def trained_with(classifier: Classifier) -> dict[str, Any]:
-    """Return the hyperparameters and library versions that a single model was trained with."""
-    (member,) = classifier.description.members.values()
-    return member.training
 
 
 if __name__ == "__main__":

@@ -33,16 +33,13 @@ def validation_titles(params: Params) -> tuple[list[str], np.ndarray]:
 def save_member(
     name: str, member: AnyMember, tensors: dict[str, np.ndarray], params: Params
 ) -> dict[str, Any]:
-    """Save a model with a single member as models/NAME and return its metrics.
+    """Calibrate a model with a single member, save it as models/NAME and return its metrics.
 
     Args:
-        name: Name of the model.
+        name: Name of the model and of its member.
         member: Entry of the member in model.json.
         tensors: Tensors of the member by name.
         params: All parameters.
-
-    Returns:
-        Validation metrics, calibration and folder size, for JSON.
     """
     subwords = load_subwords(VOCABULARY)
     text = load_info(SUBSET).model_dump()
@@ -90,13 +87,6 @@ def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]
 def log_outcome(
     tracker: Tracker, name: str, summary: dict[str, Any], extra: dict[str, float] | None = None
 ) -> None:
-    """Send models/NAME and its metrics to MLflow, if there is a server.
-
-    Args:
-        tracker: Tracker of the training.
-        name: Name of the model.
-        summary: Metrics from save or save_member.
-        extra: Additional metrics by name.
-    """
+    """Send models/NAME, its metrics from save and extra metrics to MLflow, if there is a server."""
     metrics = {f"model/validation/{key}": value for key, value in summary["validation"].items()}
     tracker.log_outcome({**metrics, **(extra or {})}, Path("models") / name)

@@ -31,14 +31,7 @@ EMBEDDING = Path("models/embedding")
 def initial_network(
     kind: type[Network], params: Params, hyperparameters: TrainParams, classes: int
 ) -> Network:
-    """Return a network that starts from the trained embedding or from random vectors.
-
-    Args:
-        kind: Class of the network.
-        params: All parameters.
-        hyperparameters: Parameters of the network.
-        classes: Number of categories.
-    """
+    """Return a network that starts from the trained embedding or from random vectors."""
     embedding = Embedding.load(EMBEDDING)
     if hyperparameters.initial_embedding == "random":
         embedding = embedding.randomised(params.seed)

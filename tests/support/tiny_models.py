@@ -6,7 +6,7 @@ A test file imports them with `pytest_plugins = ["support.tiny_models"]`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,43 +126,6 @@ def learnable(make_titles: MakeTitles, learnable_texts: tuple[list[str], list[in
     """160 training titles and 80 validation titles from learnable_texts."""
     titles, tokens = make_titles(*learnable_texts)
     return titles.take(np.arange(160)), titles.take(np.arange(160, 240)), tokens
-
-
-class Noisy(NamedTuple):
-    """Titles whose training labels are partly flipped, and random vectors."""
-
-    splits: Learnable
-    flipped: np.ndarray  # whether the label of each training title is flipped
-    embedding: Embedding
-
-
-@pytest.fixture(scope="session")
-def make_noisy(make_titles: MakeTitles) -> Callable[[int], Noisy]:
-    """Function that returns 800 training titles, 30 % with flipped labels, and 400 for validation."""
-    training_titles, words = 800, 30
-
-    def make(seed: int) -> Noisy:
-        random = np.random.default_rng(seed)
-        targets = [position % len(LABELS) for position in range(training_titles + 400)]
-        texts = [
-            " ".join(
-                [f"{LABELS[target]}{n}" for n in random.integers(0, words, random.integers(1, 4))]
-                + [f"any{n}" for n in random.integers(0, words, random.integers(0, 4))]
-            )
-            for target in targets
-        ]
-        vocabulary = sorted({word for text in texts for word in text.split()})
-        subwords = whole_words(dict.fromkeys(vocabulary, 1), len(texts))
-        titles, tokens = make_titles(texts, targets, subwords=subwords)
-        train = titles.take(np.arange(training_titles))
-        validation = titles.take(np.arange(training_titles, len(texts)))
-        flipped = random.random(training_titles) < 0.3
-        train.labels.targets[flipped] += random.integers(1, len(LABELS), flipped.sum())
-        train.labels.targets[:] %= len(LABELS)
-        table = random.standard_normal((len(vocabulary), VECTOR_SIZE), dtype=np.float32)
-        return Noisy((train, validation, tokens), flipped, Embedding(subwords, table))
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -68,9 +68,9 @@ def run(
     return result, history
 
 
-def fresh(kind: str, params: TrainParams, embedding: Embedding) -> Network:
+def fresh(kind: str, params: TrainParams, embedding: Embedding, seed: int = 9) -> Network:
     """Return a new network with the same initial weights in each call."""
-    L.seed_everything(9, verbose=False)
+    L.seed_everything(seed, verbose=False)
     rows, size = embedding.table.shape
     network: Network = NETWORKS[kind](ModelShape(rows, size, BIGRAM_BUCKETS, CLASSES), params)
     network.token_vectors.start_from(embedding, params.embedding_scale, params.fine_tune_embedding)

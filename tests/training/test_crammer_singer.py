@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -43,7 +47,7 @@ def fit(inputs: Any, targets: np.ndarray, tolerance: float, rounds: int = 100) -
     return fit_crammer_singer(inputs, targets, costs, targets.max() + 1, tolerance, rounds, 1)[0]
 
 
-def test_the_minimum_is_that_of_scikit_learn() -> None:
+def test_the_fit_reaches_the_minimum_that_scikit_learn_finds() -> None:
     inputs, targets = problem()
     costs = np.random.default_rng(4).uniform(0.2, 2, len(targets))
     weights, converged = fit_crammer_singer(inputs, targets, costs, CLASSES, 1e-3, 100, seed=1)
@@ -79,3 +83,35 @@ def test_a_title_without_inputs_changes_nothing() -> None:
     empty = sparse.vstack([inputs, sparse.csr_matrix((1, inputs.shape[1]))], format="csr")
     weights = fit(empty, np.append(targets, 0), 1e-3)
     np.testing.assert_allclose(weights, fit(inputs, targets, 1e-3), atol=0.01)
+
+
+ENDLESS = """
+import numpy as np
+from scipy import sparse
+from rubro.base.console import reported_errors, say
+from rubro.training.crammer_singer import fit_crammer_singer
+
+titles, words, classes = 20_000, 3000, 500
+random = np.random.default_rng(0)
+rows, columns = np.arange(titles).repeat(30), random.integers(0, words, titles * 30)
+inputs = sparse.csr_matrix((np.ones(titles * 30), (rows, columns)), (titles, words))
+targets = random.integers(0, classes, titles)
+with reported_errors():
+    say("fitting")
+    fit_crammer_singer(inputs, targets, np.full(titles, 1e3), classes, 1e-9, 10**6, seed=1)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_interrupts_a_fit() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDLESS], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert "fitting" in process.stderr.readline()
+        time.sleep(1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        message = process.stderr.read()
+    assert process.returncode == 130
+    assert "interrupted" in message and "Traceback" not in message

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -116,23 +115,15 @@ def test_the_interface_to_a_host_is_found() -> None:
 
 def gradients_of(rank: int) -> list[torch.Tensor]:
     """Return gradients of a process: a matrix, a vector and two sparse ones, one empty at rank 0."""
-    random = np.random.default_rng(rank)
-    rows = np.unique(random.integers(0, 40, 25))
+    random = torch.Generator().manual_seed(rank)
+    rows = torch.unique(torch.randint(40, (25,), generator=random))
+    few = torch.arange(rank, 2 * rank)
+    values, few_values = torch.randn(len(rows), 4, generator=random), torch.full((rank, 2), 1.5)
     return [
-        torch.from_numpy(random.normal(size=(3, 2)).astype(np.float32)),
-        torch.sparse_coo_tensor(
-            torch.from_numpy(rows)[None],
-            torch.from_numpy(random.normal(size=(len(rows), 4)).astype(np.float32)),
-            (40, 4),
-            check_invariants=True,
-        ),
-        torch.from_numpy(random.normal(size=5).astype(np.float32)),
-        torch.sparse_coo_tensor(
-            torch.arange(rank, 2 * rank)[None],
-            torch.full((rank, 2), 1.5),
-            (40, 2),
-            check_invariants=True,
-        ),
+        torch.randn(3, 2, generator=random),
+        torch.sparse_coo_tensor(rows[None], values, (40, 4), check_invariants=True),
+        torch.randn(5, generator=random),
+        torch.sparse_coo_tensor(few[None], few_values, (40, 2), check_invariants=True),
     ]
 
 

@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from support.tiny_project import change_params, digests, environment, outputs_of, run_in
+from support.tiny_project import (
+    change_params,
+    digests,
+    environment,
+    outputs_of,
+    run_in,
+    wait_until,
+)
 
 pytest_plugins = ["support.tiny_project"]
 
@@ -103,21 +110,15 @@ def test_ctrl_c_ends_both_processes_with_one_message(shared: Path) -> None:
     assert process.returncode == 130
     assert messages.count("interrupted") == 1, messages
     assert "Traceback" not in messages
-    for _ in range(100):
-        if not others_of(process):
-            break
-        time.sleep(0.1)
-    assert others_of(process) == []
+    assert wait_until(lambda: not others_of(process))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_process_that_dies_ends_the_training(shared: Path, connected: bool) -> None:
     process = start(shared, until_checkpoint=connected)
-    while not (others := others_of(process)):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(others[0], signal.SIGKILL)
+    assert wait_until(lambda: bool(others_of(process)))
+    os.kill(others_of(process)[0], signal.SIGKILL)
     _, messages = process.communicate(timeout=600)
     assert process.returncode == 2
     assert messages.count(LOST if connected else "before all were connected") == 1, messages

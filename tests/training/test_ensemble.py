@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize
 from scipy.special import log_softmax
 
 from rubro.base.errors import DataError
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
-from rubro.training import ensemble
 from rubro.training.ensemble import combined, fit_weights
 from support.tiny_models import MakeModel
 
@@ -58,8 +56,8 @@ def test_weights_are_within_bounds_and_no_member_is_better_than_the_ensemble(
     assert all(weight == round(weight, 4) for weight in weights.values())
     best = cross_entropy(weights, logits, targets)
     for name in logits:
-        alone = {other: float(other == name) for other in logits}
-        assert best <= cross_entropy(alone, logits, targets) + 1e-3
+        single = {other: float(other == name) for other in logits}
+        assert best <= cross_entropy(single, logits, targets) + 1e-3
     assert best <= np.log(CLASSES) + 1e-3
 
 
@@ -119,24 +117,6 @@ def test_a_constant_added_to_the_logits_of_a_title_changes_nothing(
     }
     expected = fit_weights(logits, targets)
     assert fit_weights(shifted, targets) == pytest.approx(expected, abs=2e-3)
-
-
-def test_the_gradient_matches_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[Any] = []
-
-    def spied(function: Any, start: np.ndarray, **options: Any) -> Any:
-        given.append(function)
-        return optimize.minimize(function, start, **options)
-
-    monkeypatch.setattr(ensemble, "minimize", spied)
-    targets = targets_of(6, 60)
-    fit_weights({str(i): member(i, targets, i) for i in range(3)}, targets)
-    (loss,) = given
-    for weights in ([1 / 3] * 3, [0.0, 0.0, 0.0], [2.0, 0.1, 5.0]):
-        error = optimize.check_grad(
-            lambda w: loss(w)[0], lambda w: loss(w)[1], np.array(weights), epsilon=1e-7
-        )
-        assert error < 1e-5
 
 
 @pytest.mark.parametrize("weights", [None, {"mlp": 0.25, "cnn": 0.0, "svm": 3.5}])

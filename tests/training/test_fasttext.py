@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,7 +82,7 @@ def vector(embedding: Embedding, token: str) -> np.ndarray:
         ("skipgram", 1, {"min_n": 4, "max_n": 6}),
     ],
 )
-def test_vectors_of_known_and_unknown_words_equal_those_of_gensim(
+def test_vectors_of_known_and_unknown_words_equal_gensim(
     embed: Callable[..., EmbedParams], model: str, min_count: int, sizes: dict[str, int]
 ) -> None:
     params, subwords = embed(model=model), words_of(TITLES, min_count, **sizes)
@@ -111,32 +107,6 @@ def test_without_ngrams_an_unknown_word_has_no_rows(
     for token in ours.subwords.vocabulary:
         np.testing.assert_allclose(vector(ours, token), gensims[token], rtol=1e-5, atol=1e-7)
     assert ours.subwords.rows_of("nunca") == []
-
-
-def test_another_process_writes_the_same_bytes(
-    tmp_path: Path, embed: Callable[..., EmbedParams]
-) -> None:
-    params, words = embed(), words_of()
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from rubro.training.fasttext import train_fasttext\n"
-        "from rubro.base.params import EmbedParams\n"
-        "from rubro.features.subwords import SubwordParams, Subwords\n"
-        f"params = EmbedParams(**{params.model_dump()!r})\n"
-        f"sizes = SubwordParams(**{words.params.model_dump()!r})\n"
-        f"words = Subwords({words.vocabulary!r}, sizes)\n"
-        f"train_fasttext({TITLES!r}, words, params, {SEED}).save(Path(sys.argv[1]))\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "there")],
-        env={**os.environ, "PYTHONHASHSEED": "1"},
-        check=True,
-        timeout=60,
-        capture_output=True,
-    )
-    train_fasttext(TITLES, words, params, SEED).save(tmp_path / "here")
-    for name in ("table.safetensors", "vocabulary.json", "subwords.json"):
-        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
 def test_the_seed_changes_the_vectors(embed: Callable[..., EmbedParams]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,22 @@ import numpy as np
 import pytest
 import torch
 
-from rubro.base.errors import DataError, ParamsError, RubroError
+from rubro.base.errors import ParamsError, RubroError
 from rubro.features.embedding import Embedding
 from rubro.features.featurizer import TitleFeatures
 from rubro.features.ragged import Ragged
 from rubro.features.titles import LabelledTitles, Labels
 from rubro.models.batches import Batch
-from rubro.models.layers import ModelShape, Network
 from rubro.training.callbacks import SELECTION_METRIC
 from rubro.training.loop import TrainingData, TrainingResult, train
-from rubro.training.loss import LabelNoiseWeights
 from support.tiny_models import (
-    BIGRAM_BUCKETS,
+    LABELS,
     NETWORKS,
+    VECTOR_SIZE,
     Learnable,
     MakeHyperparameters,
-    MakeParams,
     MakeTitles,
-    Noisy,
-    logits_of,
+    whole_words,
 )
 from support.trainings import CLASSES, Fit, FreeLogits, History, Scripted, fresh, run, same_titles
 
@@ -189,11 +185,6 @@ def test_the_summary_counts_the_parameters(fit: Fit) -> None:
     assert set(trained.state) == set(model.state_dict())
 
 
-def test_training_leaves_nothing_in_the_folder_it_runs_in(fit: Fit, tmp_path: Path) -> None:
-    fit("mlp", max_epochs=1)
-    assert list(tmp_path.iterdir()) == []
-
-
 @both
 def test_classes_without_validation_titles_are_allowed(
     kind: str, fit: Fit, learnable: Learnable
@@ -215,18 +206,6 @@ def test_titles_without_tokens_are_allowed(kind: str, fit: Fit, make_titles: Mak
 # Epochs
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 5])
-def test_max_epochs_is_obeyed_exactly(
-    epochs: int, make_titles: MakeTitles, hyperparameters: MakeHyperparameters
-) -> None:
-    model = Scripted([3] * epochs, steps_per_epoch=4)
-    params = hyperparameters("mlp", max_epochs=epochs, batch_size=3)
-    trained, history = run(model, same_titles(10, make_titles), params)
-    assert len(history) == len(model.shown) == epochs
-    assert int(model.steps) == 4 * epochs
-    assert trained.summary["last"]["epoch"] == epochs - 1
-
-
 def test_auto_epochs_depend_on_the_number_of_titles_with_a_weight(
     make_titles: MakeTitles, hyperparameters: MakeHyperparameters
 ) -> None:
@@ -239,15 +218,6 @@ def test_auto_epochs_depend_on_the_number_of_titles_with_a_weight(
         model = Scripted([1] * epochs)
         _, history = run(model, (titles, titles.take(np.arange(9)), tokens), params)
         assert len(history) == epochs
-
-
-def test_dropping_all_titles_is_an_error(
-    make_titles: MakeTitles, hyperparameters: MakeHyperparameters
-) -> None:
-    titles, tokens = make_titles(["apple", "drill"], [0, 1], [False, False])
-    params = hyperparameters("mlp", label_quality="drop")
-    with pytest.raises(DataError, match="label_quality"):
-        run(Scripted([0] * 3), (titles, titles, tokens), params)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
@@ -281,17 +251,37 @@ def test_the_schedule_ends_with_the_last_step(
 # Wrong labels
 
 
+def noisy(seed: int, make_titles: MakeTitles) -> tuple[Learnable, Embedding]:
+    """Return 800 training titles, 30 % with flipped labels, 400 for validation, random vectors."""
+    random = np.random.default_rng(seed)
+    targets = [position % CLASSES for position in range(1200)]
+    texts = [
+        " ".join(
+            [f"{LABELS[target]}{n}" for n in random.integers(0, 30, random.integers(1, 4))]
+            + [f"any{n}" for n in random.integers(0, 30, random.integers(0, 4))]
+        )
+        for target in targets
+    ]
+    vocabulary = sorted({word for text in texts for word in text.split()})
+    subwords = whole_words(dict.fromkeys(vocabulary, 1), len(texts))
+    titles, tokens = make_titles(texts, targets, subwords=subwords)
+    train, validation = titles.take(np.arange(800)), titles.take(np.arange(800, 1200))
+    flipped = random.random(800) < 0.3
+    train.labels.targets[flipped] += random.integers(1, CLASSES, flipped.sum())
+    train.labels.targets[:] %= CLASSES
+    table = random.standard_normal((len(vocabulary), VECTOR_SIZE), dtype=np.float32)
+    return (train, validation, tokens), Embedding(subwords, table)
+
+
 @pytest.mark.slow
 @both
 def test_label_doubt_helps_against_flipped_labels(
-    kind: str, make_noisy: Callable[[int], Noisy], hyperparameters: MakeHyperparameters
+    kind: str, make_titles: MakeTitles, hyperparameters: MakeHyperparameters
 ) -> None:
-    scores = []
+    scores: list[list[list[float]]] = []
     for seed in (0, 1):
-        data = make_noisy(seed)
-        titles, _, tokens = data.splits
-        size, vector_size = data.embedding.table.shape
-        of_seed = []
+        splits, vectors = noisy(seed, make_titles)
+        scores.append([])
         for doubt in (0.0, 0.5, 1.0):
             params = hyperparameters(
                 kind,
@@ -301,28 +291,10 @@ def test_label_doubt_helps_against_flipped_labels(
                 embedding_learning_rate=0.03,
                 embedding_scale=0.1,
             )
-            L.seed_everything(seed, verbose=False)
-            shape = ModelShape(size, vector_size, BIGRAM_BUCKETS, CLASSES)
-            model: Network = NETWORKS[kind](shape, params)
-            model.token_vectors.start_from(data.embedding, params.embedding_scale, True)
-            trained, _ = run(model, data.splits, params, seed)
-            of_seed.append(
-                [
-                    trained.summary[epoch]["validation"]["balanced_accuracy"]
-                    for epoch in ("best", "last")
-                ]
-            )
-        scores.append(of_seed)
-        # The last network, with the highest doubt, gives flipped titles low weights.
-        probabilities = torch.from_numpy(logits_of(model, titles, tokens)).float().softmax(1)
-        module, targets = (
-            LabelNoiseWeights(CLASSES, 1.0),
-            torch.from_numpy(titles.labels.targets).long(),
-        )
-        of_labels = probabilities[range(len(targets)), targets]
-        for _ in range(100):
-            weights = module(of_labels, targets).numpy()
-        assert weights[data.flipped].mean() < 0.5 * weights[~data.flipped].mean()
+            model = fresh(kind, params, vectors, seed)
+            trained, _ = run(model, splits, params, seed)
+            summaries = (trained.summary[epoch]["validation"] for epoch in ("best", "last"))
+            scores[-1].append([summary["balanced_accuracy"] for summary in summaries])
     (best, last), (best_half, last_half), (best_full, last_full) = np.mean(scores, axis=0)
     assert best_half > best + 0.01
     assert best_full > best + 0.02
@@ -352,16 +324,14 @@ def test_a_diverged_training_is_an_error(fit: Fit) -> None:
         fit("mlp", optimizer="sgd", learning_rate=1e30)
 
 
-def test_the_largest_seed_of_the_schema_can_be_set(make_params: MakeParams) -> None:
-    L.seed_everything(make_params({"seed": 2**32 - 1}).seed, verbose=False)
-    with pytest.raises(ValueError, match="seed"):
-        make_params({"seed": 2**32})
+def test_the_largest_seed_of_the_schema_can_be_set() -> None:
+    L.seed_everything(2**32 - 1, verbose=False)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @both
-def test_a_gpu_learns_what_the_cpu_learns(
+def test_a_gpu_learns_as_well_as_the_cpu(
     kind: str,
     embedding: Embedding,
     hyperparameters: MakeHyperparameters,

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from rubro.base.parallel import THREADS_VARIABLE
 from rubro.features.titles import Labels
 from rubro.training.loss import (
     AdjustedCrossEntropy,
@@ -115,21 +114,6 @@ def test_a_batch_changes_only_the_running_means_of_its_classes() -> None:
     assert 0.1 < after[3] < before[3]
 
 
-def test_running_means_are_part_of_the_state() -> None:
-    trained = converged(0.5, [0.9, 0.1], [0, 1])
-    restored = LabelNoiseWeights(CLASSES, 0.5)
-    restored.load_state_dict(trained.state_dict())
-    assert torch.equal(restored(*any_batch()), trained(*any_batch()))
-    assert not torch.equal(restored(*any_batch()), LabelNoiseWeights(CLASSES, 0.5)(*any_batch()))
-
-
-def test_weights_have_no_gradient() -> None:
-    probabilities, targets = any_batch()
-    probabilities.requires_grad_()
-    for doubt in (0.0, 0.5):
-        assert not LabelNoiseWeights(CLASSES, doubt)(probabilities, targets).requires_grad
-
-
 def test_labels_with_probability_zero_have_finite_weights() -> None:
     weights = LabelNoiseWeights(2, 0.5)(torch.zeros(3), torch.tensor([1, 1, 1]))
     torch.testing.assert_close(weights, torch.ones(3))
@@ -190,22 +174,6 @@ def test_nan_and_infinite_logits_have_no_finite_loss() -> None:
             logits[0, at] = value
             output = AdjustedCrossEntropy(np.full(3, 1 / 3), 1.0, 0.1)(logits, torch.tensor([0]))
             assert not torch.isfinite(output.loss).any()
-
-
-@pytest.mark.parametrize("titles", [1, 2, 7, 64])
-def test_the_number_of_threads_does_not_change_the_loss(
-    titles: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logits, targets, shares = random_batch(titles, 100)
-    outcomes = []
-    for threads in ("1", "2", "3"):
-        monkeypatch.setenv(THREADS_VARIABLE, threads)
-        own = logits.clone().requires_grad_()
-        output = AdjustedCrossEntropy(shares, 1.0, 0.1)(own, targets)
-        output.loss.sum().backward()
-        assert own.grad is not None
-        outcomes.append([value.detach().numpy().tobytes() for value in (*output, own.grad)])
-    assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
 # Class shares

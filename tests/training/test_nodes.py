@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ pytestmark = [
     ),
 ]
 
-PORT = "29500"
+BY_HAND = {"MASTER_ADDR": "10.77.0.1", "MASTER_PORT": "29500"}
+TRAIN = "stages/train_mlp.py"
 LOST = "another process of the training has ended or is out of reach"
 
 
@@ -44,12 +44,13 @@ class Machine:
     address: str
     folder: Path
 
-    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
+    def start(self, *command: str) -> subprocess.Popen[str]:
         """Start a command in a new process group, with a checkpoint after each epoch."""
+        variables = BY_HAND | {"NODE_RANK": str(self.rank), "RUBRO_CHECKPOINT_SECONDS": "0"}
         return subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, *command],
             cwd=self.folder,
-            env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0", **variables},
+            env=environment() | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -95,13 +96,9 @@ def machines(project: Path, tmp_path: Path) -> Iterator[Machines]:
             subprocess.run(["ip", "netns", "del", name], check=False)
 
 
-def started(machines: Machines, script: str = "stages/train_mlp.py") -> list[subprocess.Popen[str]]:
+def started(machines: Machines) -> list[subprocess.Popen[str]]:
     """Start the training on each machine."""
-    where = {"MASTER_ADDR": machines[0].address, "MASTER_PORT": PORT}
-    return [
-        machine.start(sys.executable, script, NODE_RANK=str(machine.rank), **where)
-        for machine in machines
-    ]
+    return [machine.start("python", TRAIN) for machine in machines]
 
 
 def ended(processes: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
@@ -126,7 +123,7 @@ def one_machine_outcome(machines: Machines) -> dict[str, str]:
     """Return the outputs of a training with two processes on one machine."""
     folder = machines[0].folder
     change_params(folder, devices=2, nodes=1)
-    run_in(folder, "python", "stages/train_mlp.py")
+    run_in(folder, "python", TRAIN)
     change_params(folder, devices=1, nodes=2)
     return machines[0].outcome()
 
@@ -134,29 +131,20 @@ def one_machine_outcome(machines: Machines) -> dict[str, str]:
 def test_two_machines_give_the_same_bytes_as_two_processes_on_one(machines: Machines) -> None:
     first, second = machines
     expected = one_machine_outcome(machines)
-    where = {"MASTER_ADDR": first.address, "MASTER_PORT": PORT}
-    by_hand = [
-        first.start("dvc", "repro", "--single-item", "train_mlp", NODE_RANK="0", **where),
-        second.start("python", "stages/train_mlp.py", NODE_RANK="1", **where),
-    ]
-    codes, messages = ended(by_hand)
+    by_dvc = first.start("dvc", "repro", "--single-item", "train_mlp")
+    codes, messages = ended([by_dvc, second.start("python", TRAIN)])
     assert codes == [0, 0], messages
-    for rank in range(2):
-        assert (
-            f"node {rank + 1} of 2 waits for the others at {first.address}:{PORT}" in messages[rank]
-        )
-        assert messages[rank].count(f"node {rank + 1} of 2 is connected") == 1
+    for node, text in enumerate(messages, 1):
+        assert f"node {node} of 2 waits for the others at 10.77.0.1:29500" in text
+        assert text.count(f"node {node} of 2 is connected") == 1
     assert first.outcome() == expected
     assert second.outcome() == {}
 
     shutil.rmtree(first.folder / "models/mlp")
-    launcher = ["torchrun", "--nnodes=2", "--nproc-per-node=1", f"--master-addr={first.address}"]
-    launcher.append(f"--master-port={PORT}")
+    launcher = ["torchrun", "--nnodes=2", "--nproc-per-node=1", "--master-addr=10.77.0.1"]
+    launcher.append("--master-port=29500")
     codes, messages = ended(
-        [
-            machine.start(*launcher, f"--node-rank={machine.rank}", "stages/train_mlp.py")
-            for machine in machines
-        ]
+        [machine.start(*launcher, f"--node-rank={machine.rank}", TRAIN) for machine in machines]
     )
     assert codes == [0, 0], messages
     assert first.outcome() == expected
@@ -210,8 +198,7 @@ def test_a_signal_to_the_first_machine_ends_the_other(machines: Machines) -> Non
 
 
 def test_a_machine_that_waits_can_be_interrupted(machines: Machines) -> None:
-    where = {"MASTER_ADDR": machines[0].address, "MASTER_PORT": PORT}
-    waits = machines[0].start("python", "stages/train_mlp.py", NODE_RANK="0", **where)
+    waits = machines[0].start("python", TRAIN)
     assert waits.stdout is not None
     assert "waits for the others" in waits.stdout.readline()
     waits.send_signal(signal.SIGINT)

@@ -33,17 +33,6 @@ def test_with_one_value_per_row_it_equals_sparse_adam() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_rows_without_a_gradient_keep_their_values_and_state() -> None:
-    table = table_of([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
-    optimizer = RowWiseAdam([table], lr=0.1)
-    table.grad = sparse_gradient([1], [[1.0, 1.0]], 3)
-    optimizer.step()
-    assert table[[0, 2]].tolist() == [[1.0, 1.0], [3.0, 3.0]]
-    assert table[1].tolist() != [2.0, 2.0]
-    state = optimizer.state[table]
-    assert not state["mean"][[0, 2]].any() and not state["mean_square"][[0, 2]].any()
-
-
 def test_gradients_of_a_repeated_row_are_added() -> None:
     once, twice = table_of([[1.0, 2.0]]), table_of([[1.0, 2.0]])
     once.grad = sparse_gradient([0], [[3.0, 1.0]], 1)
@@ -57,23 +46,6 @@ def test_a_step_without_a_gradient_changes_nothing() -> None:
     table = table_of([[1.0, 2.0]])
     RowWiseAdam([table], lr=0.1).step()
     assert table.tolist() == [[1.0, 2.0]]
-
-
-def test_a_restored_optimizer_continues_with_the_same_steps() -> None:
-    straight, resumed = table_of([[1.0, 2.0]]), table_of([[1.0, 2.0]])
-    optimizer = RowWiseAdam([straight], lr=0.1)
-    for value in (1.0, -2.0, 0.5):
-        straight.grad = sparse_gradient([0], [[value, 1.0]], 1)
-        optimizer.step()
-    before = RowWiseAdam([resumed], lr=0.1)
-    resumed.grad = sparse_gradient([0], [[1.0, 1.0]], 1)
-    before.step()
-    after = RowWiseAdam([resumed], lr=0.1)
-    after.load_state_dict(before.state_dict())
-    for value in (-2.0, 0.5):
-        resumed.grad = sparse_gradient([0], [[value, 1.0]], 1)
-        after.step()
-    assert torch.equal(straight, resumed)
 
 
 @pytest.mark.parametrize("value", [1e-12, 1e12])

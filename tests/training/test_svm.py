@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +14,6 @@ import pytest
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
 
-from rubro.base.errors import DataError
 from rubro.base.files import read_tensors, write_tensors
 from rubro.base.text import tokenise
 from rubro.features.featurizer import Tokens
@@ -104,9 +99,7 @@ def inputs_of(titles: LabelledTitles, tokens: Tokens, subwords: Subwords) -> np.
     return np.asarray(inputs)
 
 
-def test_scores_equal_those_of_scikit_learn(
-    fit: Fit, learnable: Learnable, subwords: Subwords
-) -> None:
+def test_scores_equal_scikit_learn(fit: Fit, learnable: Learnable, subwords: Subwords) -> None:
     train, _, tokens = learnable
     svm = fit(train, tokens)
     inputs = inputs_of(train, tokens, subwords)
@@ -141,18 +134,6 @@ def test_combining_marks_and_words_without_spaces_distinguish_titles(
     svm = fit(titles.take(np.arange(half)), tokens, classes=len(words), known=known)
     scores = scores_of(svm, titles.take(np.arange(half, len(texts))), tokens)
     assert (scores.argmax(1) == targets[half:]).all()
-
-
-def test_the_scores_of_a_title_do_not_depend_on_other_titles(
-    fit: Fit, make_titles: MakeTitles, learnable: Learnable
-) -> None:
-    svm = fit(*learnable[::2])
-    titles, tokens = make_titles(["", "apple", "zzz drill drill", "zzz", "red new boot saw"])
-    together = scores_of(svm, titles, tokens)
-    for title in range(len(titles)):
-        alone = scores_of(svm, titles.take(np.array([title])), tokens)
-        np.testing.assert_allclose(alone[0], together[title], atol=1e-5)
-    np.testing.assert_allclose(together[0], svm.tensors["bias"], atol=1e-6)
 
 
 def test_zero_bigram_buckets_are_allowed(
@@ -249,12 +230,6 @@ def test_dropped_titles_do_not_affect_the_fit(fit: Fit, make_titles: MakeTitles)
     )
 
 
-def test_dropping_all_titles_is_an_error(fit: Fit, make_titles: MakeTitles) -> None:
-    titles, tokens = make_titles(["apple", "drill"], [0, 1], [False, False])
-    with pytest.raises(DataError, match="label_quality"):
-        fit(titles, tokens, label_quality="drop")
-
-
 @pytest.mark.parametrize("targets", [[0, 2], [3, 1]])
 def test_two_of_several_categories_may_be_present(
     fit: Fit, make_titles: MakeTitles, targets: list[int]
@@ -296,45 +271,3 @@ def test_tensors_have_the_layout_of_a_model_folder(
     read = read_tensors(tmp_path / "svm.safetensors", layout)
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(read[name], tensor, strict=True)
-
-
-ENDLESS = """
-import numpy as np
-from rubro.base.console import reported_errors
-from rubro.base.params_file import load_params
-from rubro.features.featurizer import TitleFeatures, Tokens
-from rubro.features.ragged import Ragged
-from rubro.features.subwords import SubwordParams, Subwords
-from rubro.features.titles import LabelledTitles, Labels
-from rubro.training.svm import fit_svm
-
-words, titles = 3000, 20_000
-random = np.random.default_rng(0)
-tokens = Ragged(random.integers(0, words, titles * 30, dtype=np.int32), np.arange(titles + 1) * 30)
-none = Ragged(np.zeros(0, np.int32), np.zeros(titles + 1, np.int64))
-labels = Labels(random.integers(0, 500, titles, dtype=np.int32), np.ones(titles, bool))
-train = LabelledTitles(TitleFeatures(tokens, none), labels)
-each = Tokens(np.arange(words, dtype=np.int32), np.arange(words + 1), np.ones(words, np.float32))
-params = load_params("params.yaml").train_svm.model_copy(
-    update={"C": 1e3, "tolerance": 1e-9, "max_iterations": 10**6}
-)
-sizes = SubwordParams(min_n=1, max_n=0, buckets=0, titles=titles)
-known = Subwords(dict.fromkeys(map(str, range(words)), 1), sizes)
-with reported_errors():
-    fit_svm(train, each, known, 0, 500, params, seed=1)
-"""
-
-
-@pytest.mark.slow
-def test_ctrl_c_interrupts_a_fit() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", ENDLESS], stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        assert "20000 titles" in process.stderr.readline()
-        time.sleep(1)
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        message = process.stderr.read()
-    assert process.returncode == 130
-    assert "interrupted" in message and "Traceback" not in message

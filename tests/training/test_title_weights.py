@@ -39,7 +39,7 @@ def test_unreliable_titles_weigh_less(
     assert weights.tolist() == pytest.approx(expected)
 
 
-def test_balanced_class_weights_equal_those_of_scikit_learn(
+def test_balanced_class_weights_equal_the_weights_of_scikit_learn(
     hyperparameters: MakeHyperparameters,
 ) -> None:
     random = np.random.default_rng(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -63,22 +62,8 @@ def test_an_unreachable_server_does_not_stop_the_training(
     assert capfd.readouterr().err.count(f"MLflow at {uri}: ") == 1
 
 
-def modules_after(code: str, folder: Path, **environment: str) -> set[str]:
-    """Return the modules that a new interpreter imports to run some code."""
-    script = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC"))}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=folder,
-        env={**clean, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return set(json.loads(done.stdout.splitlines()[-1]))
-
-
 TRACK = """
+import sys
 from pathlib import Path
 from rubro.training.tracking import tracked
 with tracked(Path("curves"), "train_mlp", {"seed": 1}) as tracker:
@@ -87,25 +72,32 @@ with tracked(Path("curves"), "train_mlp", {"seed": 1}) as tracker:
 """
 
 
-@pytest.mark.parametrize("environment", [{}, {"MLFLOW_TRACKING_URI": ""}])
-def test_mlflow_is_imported_only_with_a_server(environment: dict[str, str], tmp_path: Path) -> None:
-    modules = modules_after(TRACK, tmp_path, **environment)
-    assert "dvclive" in modules
-    assert "mlflow" not in modules
-    assert curve(tmp_path / "curves", "train/loss") == ([0], [1.0])
-
-
-def test_a_missing_mlflow_package_is_reported(
-    tmp_path: Path,
-) -> None:
-    # None in sys.modules makes an import fail.
-    missing = "import sys\nsys.modules['mlflow'] = None\n"
-    capture = "import io\nfrom rubro.base import console\nconsole.console().file = io.StringIO()\n"
-    check = "assert '.[mlflow]' in console.console().file.getvalue()\n"
-    modules_after(
-        missing + capture + TRACK + check, tmp_path, MLFLOW_TRACKING_URI="http://localhost"
+def run_script(code: str, **environment: str) -> str:
+    """Run code in a new interpreter and return its messages."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
-    assert curve(tmp_path / "curves", "train/loss") == ([0], [1.0])
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("environment", [{}, {"MLFLOW_TRACKING_URI": ""}])
+def test_mlflow_is_imported_only_with_a_server(
+    environment: dict[str, str], elsewhere: Path
+) -> None:
+    run_script(f"{TRACK}assert 'mlflow' not in sys.modules", **environment)
+    assert curve(elsewhere / "curves", "train/loss") == ([0], [1.0])
+
+
+def test_a_missing_mlflow_package_is_reported(elsewhere: Path) -> None:
+    missing = "import sys\nsys.modules['mlflow'] = None"  # makes an import fail
+    messages = run_script(f"{missing}\n{TRACK}", MLFLOW_TRACKING_URI="http://localhost")
+    assert ".[mlflow]" in messages
+    assert curve(elsewhere / "curves", "train/loss") == ([0], [1.0])
 
 
 def test_a_server_that_fails_during_the_training_does_not_stop_it(

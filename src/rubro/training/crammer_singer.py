@@ -6,6 +6,7 @@ CPU and for any number of threads.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -108,11 +109,8 @@ def fit_crammer_singer(
             _optimise(problem, weights, tolerance, random)
             status.update(f"fitting, round {done} of at most {max_rounds}")
             for block in range(0, number, _BLOCK):
-
-                def update(start: int, end: int, block: int = block) -> None:
-                    _update_rivals(problem, weights, block + start, block + end)
-
-                in_parts(update, min(_BLOCK, number - block))
+                titles = np.arange(block, min(block + _BLOCK, number))
+                in_parts(partial(_update_rivals, problem, weights, titles), len(titles))
             if problem.violations.max(initial=0) < tolerance:
                 return weights, True
     return weights, False
@@ -133,19 +131,14 @@ def _optimise(
 
 
 @njit(cache=True, nogil=True)
-def _update_rivals(problem: _Problem, weights: np.ndarray, start: int, end: int) -> None:
-    """Drop rivals whose dual variable is zero and add those that violate a title's margin most.
-
-    Args:
-        problem: Titles and dual variables, updated in place.
-        weights: Weights, float32 (inputs, classes).
-        start: First title.
-        end: End of the titles.
-    """
+def _update_rivals(
+    problem: _Problem, weights: np.ndarray, titles: np.ndarray, start: int, end: int
+) -> None:
+    """Drop rivals whose dual variable is zero and add the worst violators of a title's margin."""
     starts, inputs, values, targets, costs, rivals, duals, counts, violations = problem
     classes = weights.shape[1]
     gradient = np.empty(classes, dtype=np.float32)
-    for title in range(start, end):
+    for title in titles[start:end]:
         gradient[:] = 1
         own = targets[title]
         gradient[own] = 0

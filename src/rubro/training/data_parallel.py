@@ -1,7 +1,7 @@
 """Data-parallel training: find, start, connect and synchronise the processes that share a training.
 
 Each process trains a copy of the network on a share of each batch, and all processes average their
-gradients. Lightning sees one device in each process and knows nothing of the other processes.
+gradients. Lightning sees one device in each process and does not know about the others.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,16 +100,14 @@ def find_processes(nodes: int, devices: int) -> Processes:
         _clear_environment(_ADDRESS_VARIABLES)
         return Processes(nodes, devices)
     environment: ClusterEnvironment | None = None
-    expected = {"WORLD_SIZE": nodes * devices} if os.environ.get("WORLD_SIZE") else {}
-    launcher = "no other launcher"
+    count = nodes * devices
     if TorchElasticEnvironment.detect():
         environment = TorchElasticEnvironment()
-        expected = {"WORLD_SIZE": nodes * devices, "LOCAL_WORLD_SIZE": devices}
+        expected = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": devices}
         launcher = f"torchrun --nnodes={nodes} --nproc-per-node={devices}"
     elif SLURMEnvironment.detect():
         environment = SLURMEnvironment(auto_requeue=False)
-        expected = {"SLURM_NNODES": nodes, "SLURM_NTASKS_PER_NODE": devices}
-        expected["SLURM_NTASKS"] = nodes * devices
+        expected = {"SLURM_NNODES": nodes, "SLURM_NTASKS_PER_NODE": devices, "SLURM_NTASKS": count}
         launcher = f"srun --nodes={nodes} --ntasks-per-node={devices}"
     elif missing := [name for name in _ADDRESS_VARIABLES if not os.environ.get(name)]:
         raise ParamsError(
@@ -117,6 +116,9 @@ def find_processes(nodes: int, devices: int) -> Processes:
             "address and a free port of machine 0. Or start the training with torchrun or srun, or "
             "set nodes to 1."
         )
+    else:
+        expected = {"WORLD_SIZE": count} if os.environ.get("WORLD_SIZE") else {}
+        launcher = "no other launcher"
     for name, number in expected.items():
         found = os.environ.get(name)
         if found != str(number):
@@ -200,14 +202,12 @@ def _start_others(processes: Processes) -> list[subprocess.Popen[bytes]]:
 
 def _connect(processes: Processes, accelerator: str, others: list[subprocess.Popen[bytes]]) -> None:
     host, port = processes.environment.main_address, processes.environment.main_port
-    several, timeout = processes.nodes > 1, _START_TIMEOUT
+    several = processes.nodes > 1
     node = f"node {processes.environment.node_rank() + 1} of {processes.nodes}"
-    if several:
-        timeout = _NODE_TIMEOUT
-        if processes.local_rank == 0:
-            say(f"{node} waits for the others at {host}:{port}")
-        if interface := interface_to(host):  # gloo's default is often 127.0.0.1
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    if several and processes.local_rank == 0:
+        say(f"{node} waits for the others at {host}:{port}")
+    if several and (interface := interface_to(host)):  # gloo's default is often 127.0.0.1
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     # torchrun serves a store at this address itself, and uses it again after a restart.
     serves = processes.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     prefix = f"rubro-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
@@ -234,7 +234,7 @@ def _connect(processes: Processes, accelerator: str, others: list[subprocess.Pop
             store=store,
             rank=processes.rank,
             world_size=processes.count,
-            timeout=timeout,
+            timeout=_NODE_TIMEOUT if several else _START_TIMEOUT,
         )
     except (distributed.DistStoreError, distributed.DistNetworkError) as error:
         reason = str(error).partition("\n")[0]
@@ -280,14 +280,13 @@ def check_same_start(facts: dict[str, str | list[np.ndarray]]) -> None:
     Raises:
         TrainingError: At least one fact differs.
     """
-    own = torch.frombuffer(bytearray(b"".join(map(_digest, facts.values()))), dtype=torch.uint8)
-    digests = _gathered(own.view(len(facts), -1))
-    differs = (digests != digests[0]).any(2)
-    if differs.any():
-        ranks = ", ".join(map(str, differs.any(1).nonzero().flatten().tolist()))
-        names = [name for name, other in zip(facts, differs.any(0), strict=True) if other]
+    digests: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(digests, {name: _digest(fact) for name, fact in facts.items()})
+    ranks = [str(rank) for rank, other in enumerate(digests) if other != digests[0]]
+    if ranks:
+        names = [name for name in facts if any(d[name] != digests[0][name] for d in digests)]
         raise TrainingError(
-            f"process {ranks} of 0 to {len(digests) - 1} differs from process 0 in "
+            f"process {', '.join(ranks)} of 0 to {len(digests) - 1} differs from process 0 in "
             f"{', '.join(names)}; on each machine check out the same commit with the same data, "
             "run `make setup` and `dvc repro embed`, then start the training again"
         )
@@ -295,7 +294,7 @@ def check_same_start(facts: dict[str, str | list[np.ndarray]]) -> None:
 
 def _digest(fact: str | list[np.ndarray]) -> bytes:
     if isinstance(fact, str):
-        return hashlib.sha256(fact.encode()).digest()
+        return fact.encode()
     digest = hashlib.sha256()
     for array in fact:
         digest.update(f"{array.dtype}{array.shape}".encode())

@@ -31,13 +31,11 @@ _EPOCHS = EpochRule(titles=400_000, minimum=1, maximum=10)
 
 
 class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-        self.done = 0
+    done = 0
 
     def on_epoch_end(self, model: FastText) -> None:
         self.done += 1
-        say(f"FastText epoch {self.done}/{self.epochs}")
+        say(f"FastText epoch {self.done}/{model.epochs}")
 
 
 def train_fasttext(
@@ -81,12 +79,7 @@ def train_fasttext(
             "make both again"
         )
     model.build_vocab_from_freq(known, corpus_count=len(sentences))
-    model.train(
-        sentences,
-        total_examples=model.corpus_count,
-        epochs=model.epochs,
-        callbacks=[_EpochLog(epochs)],
-    )
+    model.train(sentences, total_examples=len(sentences), epochs=epochs, callbacks=[_EpochLog()])
     rows = [model.wv.key_to_index[word] for word in subwords.vocabulary]
     parts = [model.wv.vectors_vocab[rows]]
     if sizes.max_n:

@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,50 +77,24 @@ class TrainingResult:
     origin: dict[str, Any]
 
 
-class TitleBatches(L.LightningDataModule):
-    """Training and validation batches; the order of the training titles changes in each epoch.
-
-    Connected processes share each training batch, and each process sees all validation titles.
+class _EpochBatches(L.LightningDataModule):
+    """Training batches in a new order in each epoch, and validation batches.
 
     Args:
-        data: Training and validation titles.
-        weights: Weight of each training title, float32 (titles,).
-        batch_size: Number of titles in a batch.
-        seed: Seed of the order of the titles and of the dropout of rows.
-        row_dropout: Share of the rows of each token, and of the bigrams of each title, discarded
-            in training.
+        train: Function that returns the training batches for a seed.
+        validation: Validation batches.
+        seed: Seed of the training, combined with the number of the epoch.
     """
 
-    def __init__(
-        self,
-        data: TrainingData,
-        weights: np.ndarray,
-        batch_size: int,
-        seed: int,
-        row_dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, train: Callable[..., Batches], validation: Batches, seed: int) -> None:
         super().__init__()
-        self._data = data
-        self._weights = weights
-        self._batch_size = batch_size
-        self._row_dropout = row_dropout
-        self._seed = seed
+        self._train, self._validation, self._seed = train, validation, seed
 
     def train_dataloader(self) -> Batches:
-        """Return the batches of the current epoch, or this process's share of each batch."""
-        return Batches(
-            self._data.train,
-            self._data.tokens,
-            self._batch_size,
-            self._weights,
-            self._row_dropout,
-            seed=(self._seed, self.trainer.current_epoch if self.trainer else 0),
-            share=rank_and_count(),
-        )
+        return self._train(seed=(self._seed, self.trainer.current_epoch if self.trainer else 0))
 
     def val_dataloader(self) -> Batches:
-        """Return the validation batches."""
-        return Batches(self._data.validation, self._data.tokens, self._batch_size)
+        return self._validation
 
 
 def train(
@@ -164,7 +139,16 @@ def train(
     weighted = int((weights > 0).sum())
     batch_size = batch_size_for(weighted, params.batch_size)
     epochs = _EPOCHS.epochs(weighted, params.max_epochs)
-    batches = TitleBatches(data, weights, batch_size, seed, params.row_dropout)
+    train_batches = partial(
+        Batches,
+        data.train,
+        data.tokens,
+        batch_size,
+        weights,
+        params.row_dropout,
+        share=rank_and_count(),  # connected processes share each training batch
+    )
+    batches = _EpochBatches(train_batches, Batches(data.validation, data.tokens, batch_size), seed)
     log, resume = EpochLog(report), ResumeCheckpoint(checkpoints)
     progress: list[Callback] = [EpochProgress()] if console().is_terminal else []
     callbacks = [*progress, log, RestoreSigterm()]
@@ -241,7 +225,7 @@ def _trainer(**options: Any) -> L.Trainer:
 
 
 def _fit(
-    trainer: L.Trainer, classifier: TitleClassifier, batches: TitleBatches, checkpoint: Path | None
+    trainer: L.Trainer, classifier: TitleClassifier, batches: _EpochBatches, checkpoint: Path | None
 ) -> None:
     """Fit the classifier; raise KeyboardInterrupt at a signal, which Lightning turns into exit 1."""
     handler = signal.getsignal(signal.SIGINT)

@@ -11,6 +11,7 @@ from torch import distributed, nn
 
 from rubro.base.parallel import in_parts
 from rubro.features.titles import Labels
+from rubro.kernels.softmax import softmax_sums
 
 _CLASS_PROBABILITY_STEP = 0.1
 _MIN_RATIO, _MAX_RATIO = 1e-12, 2.0  # of a label's probability to its class mean
@@ -83,8 +84,6 @@ class _CompiledLoss(torch.autograd.Function):
         shares: torch.Tensor,
         smoothing: float,
     ) -> tuple[torch.Tensor, ...]:
-        from rubro.kernels.softmax import softmax_sums  # compiled when first called
-
         exponentials, predictions = torch.empty_like(logits), torch.empty_like(targets)
         sums = logits.new_empty(4, len(logits))
         tensors = logits.detach(), adjustment.exp(), shares, exponentials, predictions, sums
@@ -106,10 +105,10 @@ class _CompiledLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         exponentials, totals, targets, shares = ctx.saved_tensors
-        of_loss = gradients[0].unsqueeze(1)
-        spread = of_loss * ctx.smoothing
-        gradient = exponentials * (of_loss / totals.unsqueeze(1)) - shares * spread
-        gradient.scatter_add_(1, targets.unsqueeze(1), spread - of_loss)
+        loss_gradient = gradients[0].unsqueeze(1)
+        spread = loss_gradient * ctx.smoothing
+        gradient = exponentials * (loss_gradient / totals.unsqueeze(1)) - shares * spread
+        gradient.scatter_add_(1, targets.unsqueeze(1), spread - loss_gradient)
         return gradient, None, None, None, None
 
 
@@ -120,7 +119,7 @@ def _torch_loss(
     shares: torch.Tensor,
     smoothing: float,
 ) -> tuple[torch.Tensor, ...]:
-    """Compute the same as _CompiledLoss with torch operations."""
+    """Compute LossOutput with torch operations, for GPUs."""
     index = targets.unsqueeze(1)
     adjusted = (logits + adjustment).log_softmax(1)
     target_part = adjusted.gather(1, index).squeeze(1)

@@ -14,8 +14,6 @@ import pandas as pd
 import rubro
 from rubro.prediction.classifier import Classifier
 
-_EXAMPLE = "Lampara De Techo Philips"
-
 
 class TitleModel:
     """MLflow model that predicts the categories of the titles in a table.
@@ -71,6 +69,6 @@ def log_model(mlflow: Any, folder: Path, step: int) -> None:
         loader_module=__name__,
         data_path=str(folder),
         signature=ModelSignature(Schema([ColSpec("string", column)]), Schema(answers)),
-        input_example=pd.DataFrame({column: [_EXAMPLE]}),
+        input_example=pd.DataFrame({column: ["Lampara De Techo Philips"]}),
         pip_requirements=[f"rubro=={rubro.__version__}", "pandas"],
     )

@@ -111,23 +111,21 @@ class TitleClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         params = self._params
+        modules = [*self.network.modules()]
+        table_ids = {id(module.weight) for module in modules if isinstance(module, RowTable)}
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        tables = [m.weight for m in self.network.modules() if isinstance(m, RowTable)]
-        table_ids = {id(table) for table in tables}
         tables = [parameter for parameter in trained if id(parameter) in table_ids]
         dense = [parameter for parameter in trained if id(parameter) not in table_ids]
         optimizers: list[torch.optim.Optimizer] = [_dense_optimizer(dense, params)]
         if tables:
             optimizers.append(RowWiseAdam(tables, lr=params.embedding_learning_rate))
         schedules = [
-            torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_share)
+            torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: self._learning_rate_factor * self._scheduled_share(step)
+            )
             for optimizer in optimizers
         ]
         return optimizers, schedules
-
-    def _learning_rate_share(self, step: int) -> float:
-        """Return the factor of the learning rate at a step."""
-        return self._learning_rate_factor * self._scheduled_share(step)
 
     def _scheduled_share(self, step: int) -> float:
         """Return the factor of the schedule: a linear warm-up, then constant, linear or cosine."""

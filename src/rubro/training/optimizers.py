@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from rubro.base.parallel import in_parts
-
-if TYPE_CHECKING:
-    from rubro.kernels.embedding_bag import RowGradient
+from rubro.kernels.embedding_bag import RowGradient
+from rubro.kernels.row_wise_adam import update_rows
 
 
 class RowWiseAdam(torch.optim.Optimizer):
@@ -44,17 +43,15 @@ class RowWiseAdam(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the rows of all tables that have a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = closure() if closure else None
         for group in self.param_groups:
             for table in group["params"]:
                 if table.grad is not None or hasattr(table, "row_gradient"):
                     self._step(table, group)
         return loss
 
-    def _step(self, table: torch.Tensor, group: dict[str, Any]) -> None:
+    def _step(self, table: Any, group: dict[str, Any]) -> None:
         state = self.state[table]
         if not state:
             state["step"] = 0
@@ -63,13 +60,8 @@ class RowWiseAdam(torch.optim.Optimizer):
         beta, square_beta = group["betas"]
         state["step"] += 1
         bias, square_bias = 1 - beta ** state["step"], 1 - square_beta ** state["step"]
-        gradient: Any = table.grad
         if table.device.type == "cpu":
-            # Both modules are compiled when first called.
-            from rubro.kernels.embedding_bag import RowGradient
-            from rubro.kernels.row_wise_adam import update_rows
-
-            by_row = taken_row_gradient(table) or RowGradient.from_values(*sparse_rows(gradient))
+            by_row = taken_row_gradient(table) or RowGradient.from_values(*sparse_rows(table.grad))
             update = partial(
                 update_rows,
                 table.detach().numpy(),
@@ -88,7 +80,7 @@ class RowWiseAdam(torch.optim.Optimizer):
             )
             in_parts(update, len(by_row.rows))
             return
-        rows, values = sparse_rows(gradient)
+        rows, values = sparse_rows(table.grad)
         mean = state["mean"][rows].lerp_(values, 1 - beta)
         square = values.square().mean(dim=1, keepdim=True)
         mean_square = state["mean_square"][rows].lerp_(square, 1 - square_beta)

@@ -65,7 +65,10 @@ def fit_svm(
     )
     is_ngram = np.zeros(counts.shape[1], dtype=bool)
     is_ngram[len(subwords.vocabulary) : subwords.row_count] = True
-    weighted = _most_frequent(frequencies, params.max_inputs)
+    weighted = np.flatnonzero(frequencies)
+    if params.max_inputs:
+        most_frequent = np.argsort(-frequencies[weighted], kind="stable")[: params.max_inputs]
+        weighted = np.sort(weighted[most_frequent])
     inputs = _normalised(counts, idf, is_ngram)[:, weighted]
     targets = train.labels.targets[titles]
     say(f"fitting a linear SVM to {len(titles)} titles")
@@ -81,14 +84,6 @@ def fit_svm(
         "weights": kept.data.astype(np.float16),
         "bias": bias.astype(np.float32),
     }
-
-
-def _most_frequent(frequencies: np.ndarray, maximum: int) -> np.ndarray:
-    """Return the inputs that occur in titles, or the given maximum of the most frequent ones."""
-    present = np.flatnonzero(frequencies)
-    if maximum and len(present) > maximum:
-        present = np.sort(present[np.argsort(-frequencies[present], kind="stable")[:maximum]])
-    return present
 
 
 def _counts(
@@ -152,9 +147,7 @@ def _fit(
 def _without_small(coefficients: np.ndarray, minimum: float) -> sparse.csr_matrix:
     """Return the coefficients whose absolute value is at least a minimum, (inputs, classes)."""
     kept = []
-    for start in range(
-        0, len(coefficients), _BLOCK
-    ):  # a mask of the whole matrix needs more memory
+    for start in range(0, len(coefficients), _BLOCK):  # a mask of the whole needs more memory
         block = coefficients[start : start + _BLOCK]
         block[(block < minimum) & (block > -minimum)] = 0
         kept.append(sparse.csr_matrix(block))

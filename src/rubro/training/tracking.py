@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rubro.base.console import say
 from rubro.base.errors import DataError
 from rubro.base.params_file import flat
+from rubro.training.mlflow_model import log_model
 
 if TYPE_CHECKING:
     from dvclive import Live
@@ -69,14 +70,8 @@ class Tracker:
         """
         # MLflow shows the metrics of the model's step with the model, so no epoch may share the step.
         step = self._epochs
-
-        def log_model(mlflow: Any) -> None:
-            from rubro.training.mlflow_model import log_model  # needs MLflow
-
-            log_model(mlflow, model, step)
-
         self._send(lambda mlflow: mlflow.log_metrics(metrics, step=step))
-        self._send(log_model)
+        self._send(lambda mlflow: log_model(mlflow, model, step))
 
     def close(self, status: str) -> None:
         """End the MLflow run, if there is one, with a status such as FINISHED."""
@@ -109,12 +104,12 @@ def tracked(folder: Path | None, name: str, params: dict[str, Any]) -> Iterator[
     with _open_curves(folder) as live:
         tracker = Tracker(live, _import_mlflow())
         tracker.start(name, params)
+        status = "FAILED"
         try:
             yield tracker
-        except BaseException:
-            tracker.close("FAILED")
-            raise
-        tracker.close("FINISHED")
+            status = "FINISHED"
+        finally:
+            tracker.close(status)
 
 
 def _open_curves(folder: Path | None) -> AbstractContextManager[Any]:
