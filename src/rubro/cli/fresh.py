@@ -3,7 +3,7 @@
 If they differ, the stages with new inputs are listed, and so are the stages whose outputs changed
 although their inputs did not.
 
-Exit codes: 0 if they match, 1 if they differ, 2 if dvc.lock does not exist.
+Exit codes: 0 if they match, 1 if they differ, 2 if dvc.lock is missing or not in the last commit.
 """
 
 from pathlib import Path
