@@ -34,7 +34,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 
 def settings_of(row: dict[str, Any], common: list[str]) -> list[str]:
-    """Return the settings of a row, KEY=VALUE: its preset, common settings and its own changes."""
+    """Return the KEY=VALUE settings of a row; its own override the common and preset ones."""
     preset = row.get("preset")
     settings = load_overrides(Path(preset), Path("params.yaml")) if preset else {}
     settings |= dict(setting.split("=", 1) for setting in common)

@@ -78,7 +78,7 @@ def speed(predict: Predict, titles: Sequence[str], repeats: int) -> dict[str, fl
 
 
 def _measured_model(folder: Path, titles: Sequence[str], repeats: int) -> dict[str, float]:
-    """Measure the size, loading and predictions of a model folder, and a `rubro predict`."""
+    """Measure a model's size, loading time, prediction speed and time of `rubro predict`."""
     size = sum(file.stat().st_size for file in folder.iterdir())
     loads = [seconds_of(lambda: Classifier.load(folder)) for _ in range(repeats)]
     figures = speed(Classifier.load(folder).predict, titles, repeats)

@@ -1,9 +1,9 @@
-"""Prove that the pipeline gives the same bytes again and loses nothing, on data/sample.
+"""Prove on data/sample that the pipeline is reproducible and loses no data.
 
-The proof runs in copies of the last commit, in temporary folders. Forced reruns, other numbers of threads
-and a busy machine must give the same hashes in dvc.lock. A stage that was killed at a random moment must
-give the same hashes when it runs again, and trainings must resume from their checkpoints. Every mutated
-input must be read, quarantined or refused. Exits with 1 if any check fails.
+The proof runs in temporary copies of the last commit. Forced reruns, other thread counts and a busy
+machine must give the same hashes in dvc.lock. A stage killed at a random moment must give the same
+hashes when it runs again, and training must resume from its checkpoints. Every mutated input must
+be read, quarantined or refused. The exit code is 1 if any check fails.
 
     python benchmarks/prove.py            # the whole proof
     python benchmarks/prove.py --short    # presets/tiny.yaml; few runs, kills and inputs

@@ -53,7 +53,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 
 class Model(StrEnum):
-    """Kind of network."""
+    """Network whose training step is timed."""
 
     mlp = "mlp"
     cnn = "cnn"

@@ -30,7 +30,7 @@ class DataParams(Section):
 
     @property
     def text_encoding(self) -> str | None:
-        """Python's name of the encoding; None means detect it from the content of each file."""
+        """Python name of the raw files' encoding; None means detect it from each file's content."""
         return None if self.encoding == "auto" else self.encoding
 
 
@@ -175,7 +175,7 @@ class EnsembleParams(Section):
 
 
 class EvaluateParams(Section):
-    """Precision and detail of the evaluation, with defaults for models outside of a project."""
+    """Settings of bins, intervals and table sizes; the defaults are used outside of a project."""
 
     calibration_bins: Positive = 15
     bootstrap_samples: Positive = 2000

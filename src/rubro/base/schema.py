@@ -12,7 +12,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A validated file or section, in which unknown keys and wrong types are errors."""
+    """A JSON or YAML file, or a section of one, that rejects unknown keys and wrong types."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True

@@ -62,7 +62,7 @@ def model_card(facts: Facts) -> str:
 
 
 def data_card(facts: Facts) -> str:
-    """Return the README.md of the titles, with YAML front matter."""
+    """Return the README.md of the data set, with YAML front matter."""
     size = _SIZES[bisect(_SIZE_LIMITS, facts.subset["rows"]["total"])]
     front = {
         "pretty_name": facts.description["params"]["data"]["path"],

@@ -29,7 +29,7 @@ _OPTIONS: dict[str, Any] = {"pretty_exceptions_enable": False, "rich_markup_mode
 
 
 class _Group(TyperGroup):
-    """All commands, with their errors and signals turned into messages and exit codes."""
+    """Command group that turns errors and signals into messages and exit codes."""
 
     def invoke(self, ctx: Any) -> None:
         from rubro.cli.runtime import exit_codes
@@ -43,12 +43,12 @@ class _LazyCommand(TyperCommand):
     """A command whose module is imported when the command is used."""
 
     def get_short_help_str(self, limit: int = 0) -> str:
-        """Return the first line of the module, which is the summary of the command."""
+        """Return the first line of the module's docstring, which is the command's summary."""
         with Path(__file__).with_name(f"{self.name}.py").open(encoding="utf-8") as file:
             return file.readline().strip('"\n')
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse the arguments of the command."""
+        """Import the module of the command and parse the arguments."""
         module = import_module(f"rubro.cli.{self.name}")
         loaded = typer.Typer(add_completion=False, **_OPTIONS)
         loaded.command(self.name, help=module.__doc__)(module.main)
@@ -82,4 +82,4 @@ def main(
         ),
     ] = False,
 ) -> None:
-    """Accept the options that belong to no command."""
+    """Accept the options of `rubro` itself, such as --version."""

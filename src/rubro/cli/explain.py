@@ -2,7 +2,7 @@
 
 Each word's contribution is how much the category's lead over another category drops when the word is
 removed. For a linear member of the model, the exact contributions of words, bigrams and character
-n-grams are shown too. A terminal gets a coloured table, any other output one line of JSON per title.
+n-grams are shown too. A terminal shows a coloured table; other outputs get one JSON line per title.
 
 \b
 rubro explain "Lampara De Techo Philips"

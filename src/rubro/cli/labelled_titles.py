@@ -131,7 +131,7 @@ def _values(source: Input, chunk: Chunk, column: str) -> list[Any]:
 def _name(category: Any) -> str:
     try:
         return category_name(text_of(category) or "")
-    except TypeError:  # a list or an object
+    except TypeError:  # the category is a list or an object
         return ""
 
 

@@ -1,4 +1,4 @@
-"""Types of the options that several commands have in common."""
+"""Types of command-line options shared by several commands."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -239,7 +239,7 @@ def _answered(
     def questions() -> Iterator[Chunk]:
         for chunk in chunks:
             pending.append(chunk)
-            yield Chunk(titles=chunk.titles, errors=chunk.errors)  # the workers need no more
+            yield Chunk(titles=chunk.titles, errors=chunk.errors)  # workers need only these
 
     for _, values in answered(columns.classifier, questions(), columns.values, processes):
         yield pending.popleft(), values

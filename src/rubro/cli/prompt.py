@@ -39,7 +39,7 @@ def ask_for_titles(classifier: Classifier, top: int) -> None:
 
 
 class _TitleHistory(FileHistory):
-    """The titles of all sessions."""
+    """Prompt history that saves the titles of all sessions."""
 
     def store_string(self, string: str) -> None:
         if not _is_quit(string):
@@ -51,7 +51,7 @@ def _is_quit(text: str) -> bool:
 
 
 def _history() -> History:
-    """Return the titles of all sessions, or of this session only if they cannot be saved."""
+    """Return the history of all sessions, or of this session only if it cannot be saved."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     path = Path(state) / "rubro" / "titles"
     try:

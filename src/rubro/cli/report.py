@@ -1,6 +1,6 @@
 """Write the metrics of the last run as one web page.
 
-The page is built from the folder metrics only and opens without a network. It shows numbers with
+The page is built only from the metrics folder and opens without a network. It shows numbers with
 intervals, the models side by side, learning curves, reliability, coverage against precision, every
 category, confusions, the worst mistakes, data and parameters, and it names the missing metrics.
 

@@ -1,6 +1,6 @@
 """Search for better settings with Optuna, and compare the trials.
 
-Each trial runs by `dvc exp run --temp` under a name that describes its changes. The study is saved in
+`dvc exp run --temp` runs each trial under a name that describes its changes. The study is saved in
 .rubro/search.db, and the same command resumes it. A different space, metric, setting or commit starts
 a new study. The log of a failed trial is kept in .rubro/logs.
 

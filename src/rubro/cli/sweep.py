@@ -1,6 +1,6 @@
 """Run an experiment for each combination of settings.
 
-Each experiment runs by `dvc exp run --temp` in a copy of the repository, under a name that describes
+`dvc exp run --temp` runs each experiment in a copy of the repository, under a name that describes
 its changes, and all of them are compared at the end. Experiments that have already run are skipped.
 The log of a failed experiment is kept in .rubro/logs.
 

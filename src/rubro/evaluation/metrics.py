@@ -59,10 +59,10 @@ def expected_calibration_error(
 def classification_metrics(
     probabilities: np.ndarray, targets: np.ndarray, bins: int
 ) -> dict[str, float]:
-    """Return the metrics that models are compared by.
+    """Return the metrics used to compare models.
 
     Args:
-        probabilities: Probabilities, n >= 1.
+        probabilities: Probabilities of each class for at least one title.
         targets: Class indices.
         bins: Number of bins of the expected calibration error.
 

@@ -1,6 +1,6 @@
 """Metrics and tables of models on held-out titles.
 
-The arguments of the same name mean the same in all functions:
+Arguments with the same name have the same meaning in all functions:
 
 - probabilities: probability of each class for each title, float (titles, classes)
 - targets: index of the right class of each title, (titles,)
@@ -32,7 +32,7 @@ class HeldOut:
     """Labelled titles that no model was trained on.
 
     Args:
-        vocabulary: Known words.
+        vocabulary: Words that the model knows.
 
     Attributes:
         titles: Texts.
@@ -42,7 +42,7 @@ class HeldOut:
             it is unknown.
         train_counts: Number of training titles of each class, (classes,), or None if unknown.
         token_counts: Number of tokens of each title, (titles,).
-        has_unknown_word: Whether a token of each title is out of vocabulary, bool (titles,).
+        has_unknown_word: Whether each title has an out-of-vocabulary token, bool (titles,).
     """
 
     titles: list[str]
@@ -102,7 +102,7 @@ def comparison(
     params: EvaluateParams,
     seed: int,
 ) -> dict[str, float]:
-    """Return compare_classifiers for the predictions of two models, rounded to 6 digits."""
+    """Compare the predictions of two models with compare_classifiers, rounded to 6 digits."""
     compared = compare_classifiers(
         targets,
         probabilities.argmax(axis=1) == targets,
@@ -115,7 +115,7 @@ def comparison(
 
 
 def rounded_metrics(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> dict[str, float]:
-    """Return classification_metrics, rounded to 6 digits."""
+    """Return the result of classification_metrics, rounded to 6 digits."""
     metrics = classification_metrics(probabilities, targets, bins)
     return {name: round(value, 6) for name, value in metrics.items()}
 
@@ -227,7 +227,7 @@ def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, limit: int) -> 
 def _named_predictions(
     probabilities: np.ndarray, targets: np.ndarray, labels: list[str]
 ) -> pd.DataFrame:
-    """Return the right (category) and the predicted category of each title (predicted)."""
+    """Return the columns category (the right one) and predicted, with one row per title."""
     names = np.array(labels, dtype=object)
     return pd.DataFrame(
         {"category": names[targets], "predicted": names[probabilities.argmax(axis=1)]}
@@ -260,7 +260,7 @@ def coverage_curve(probabilities: np.ndarray, targets: np.ndarray) -> pd.DataFra
 
 
 def automation_table(curve: pd.DataFrame) -> pd.DataFrame:
-    """Return the highest coverage at which a model reaches each of some precisions.
+    """Return the highest coverage at which a model reaches each of several precisions.
 
     Args:
         curve: Table of coverage_curve.

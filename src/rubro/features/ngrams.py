@@ -44,7 +44,7 @@ def ngram_buckets(word: str, min_n: int, max_n: int, buckets: int) -> list[int]:
 
 
 def ngram_bounds(word: str, min_n: int, max_n: int) -> list[tuple[int, int]]:
-    """Return the start and end in `<word>` of each n-gram, in the order of ngram_buckets."""
+    """Return start and end of each n-gram in the word enclosed in < and >, as in ngram_buckets."""
     end = len(word) + 2
     return [
         (start, stop)

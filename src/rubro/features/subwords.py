@@ -58,12 +58,12 @@ class SubwordParams(Section):
 
 @dataclass(frozen=True)
 class Subwords:
-    """Rows and weights of all possible tokens.
+    """Embedding rows and inverse document frequencies of all possible tokens.
 
     Attributes:
         vocabulary: Known words in the order of their rows, each with the number of training titles
             that contain it.
-        params: Sizes.
+        params: Sizes that determine the rows and weights.
     """
 
     vocabulary: dict[str, int]

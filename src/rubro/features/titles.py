@@ -88,7 +88,7 @@ def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Token
 
     Args:
         folder: Path of the folder, created if missing.
-        splits: Titles by name of the split.
+        splits: Titles of each split, by the split's name.
         tokens: Distinct tokens of all splits.
     """
     arrays = {"values": tokens.values, "offsets": tokens.offsets, "weights": tokens.weights}

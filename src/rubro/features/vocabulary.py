@@ -14,7 +14,7 @@ from rubro.base.schema import Positive
 from rubro.features.ragged import Ragged
 from rubro.features.subwords import SubwordParams, Subwords
 
-_CHUNK = 2**16  # titles that are counted at once, to limit the memory
+_CHUNK = 2**16  # number of titles counted at once, to limit memory use
 
 
 def count_subwords(words: Sequence[str], titles: Ragged, params: FeaturizeParams) -> Subwords:
@@ -64,7 +64,7 @@ def save_subwords(folder: Path, subwords: Subwords) -> None:
 
     Args:
         folder: Path of the folder, created if missing.
-        subwords: Rows and weight of each token.
+        subwords: Vocabulary, with the sizes that determine rows and weights.
     """
     write_json(folder / "vocabulary.json", subwords.vocabulary)
     write_json(folder / "subwords.json", subwords.params.model_dump())

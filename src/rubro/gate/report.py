@@ -90,7 +90,7 @@ def format_markdown(comparison: Comparison) -> str:
 
 
 def _conclusion(comparison: Comparison) -> str:
-    """Return whether the comparison passes, and the number of changes of each important verdict."""
+    """Return "pass" or "fail" with the number of worse, missing, better and new metrics."""
     found = _count(comparison, [verdict for verdict in Verdict if verdict not in _UNIMPORTANT])
     if comparison.failed:
         return f"fail: {found}"

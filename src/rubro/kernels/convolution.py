@@ -24,7 +24,7 @@ class FilterMaxima(torch.autograd.Function):
     def forward(
         ctx: Any, products: Tensor, bias: Tensor, index: Tensor, offsets: Tensor, sizes: list[int]
     ) -> Tensor:
-        """Return the maxima, float32 (B, filters of all sizes).
+        """Return the maximum of each filter over each title, float32 (B, filters of all sizes).
 
         Args:
             ctx: Context of the gradient.

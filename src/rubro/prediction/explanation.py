@@ -111,7 +111,7 @@ def word_contributions(
         tokens: Tokens of the title.
         leads: Lead of the predicted category by name of the member, float (tokens + 1,): first for
             the whole title, then for the title without each of its tokens in turn.
-        known: Words of the vocabulary.
+        known: Vocabulary of the model.
     """
     drops = {name: lead[0] - lead[1:] for name, lead in leads.items()}
     total = sum(drops.values(), start=np.zeros(len(tokens)))
@@ -129,13 +129,13 @@ def word_contributions(
 def linear_inputs(
     subwords: Subwords, tokens: Sequence[SpannedToken], leads: np.ndarray, weight: float
 ) -> list[LinearInput]:
-    """Return the nonzero contributions of the inputs of a linear member.
+    """Describe the words, n-grams and bigrams that contribute to a linear member's lead.
 
     Args:
-        subwords: Rows of the tokens.
+        subwords: Vocabulary and n-gram sizes of the model.
         tokens: Tokens of a title.
-        leads: Contributions to the unweighted lead, float (inputs,); see SvmScorer.leads.
-        weight: Weight of the member.
+        leads: Contribution of each input before weighting, float (inputs,); see SvmScorer.leads.
+        weight: Weight of the member in the model.
     """
     inputs = list(_words_and_ngrams(subwords, tokens))
     if len(leads) > len(inputs):

@@ -97,7 +97,7 @@ class MlpMember(NetworkMember):
     kind: Literal["mlp"] = "mlp"
 
     def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
-        """Return the data type and shape of each tensor in the file of the member."""
+        """Return the data type and shape of each tensor in the safetensors file of this member."""
         sizes = [self.vector_size, *self.hidden_sizes, classes]
         return self._tables(rows, bigram_buckets) | _dense("dense", sizes)
 
@@ -121,7 +121,7 @@ class CnnMember(NetworkMember):
     linear_path: bool
 
     def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
-        """Return the data type and shape of each tensor in the file of the member."""
+        """Return the data type and shape of each tensor in the safetensors file of this member."""
         layout = self._tables(rows, bigram_buckets if self.linear_path else 0)
         for number, size in enumerate(self.filter_sizes):
             layout[f"filters.{number}.weight"] = "F32", (self.filters, size * self.vector_size)
@@ -148,7 +148,7 @@ class SvmMember(Member):
     weights: NotNegative
 
     def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
-        """Return the data type and shape of each tensor in the file of the member."""
+        """Return the data type and shape of each tensor in the safetensors file of this member."""
         inputs = rows + bigram_buckets
         return {
             "idf": ("F32", (inputs,)),

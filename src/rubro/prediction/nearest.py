@@ -1,4 +1,4 @@
-"""Index of the training titles in a model folder, to find the titles most similar to another."""
+"""Index of the training titles in a model folder, for finding titles similar to a given one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def title_tensors(
     Args:
         titles: Training titles.
         categories: Class index of each title, (titles,).
-        subwords: Rows and weights of words.
+        subwords: Vocabulary and IDF weights of the model.
 
     Returns:
         Tensors of a safetensors file, by name:
@@ -110,16 +110,16 @@ def load_title_tensors(path: Path, words: int, classes: int) -> dict[str, np.nda
 
 
 class TitleIndex:
-    """Search for the training titles most similar to a title.
+    """Index for finding the training titles that are most similar to a title.
 
     The similarity of two titles is the cosine of their TF-IDF vectors. Only the distinct words of a
     title count, each weighted by its inverse document frequency.
     Source: Salton and Buckley 1988, Term-weighting approaches in automatic text retrieval.
 
     Args:
-        tensors: Index; see title_tensors.
-        subwords: Rows and weights of words.
-        classes: Categories.
+        tensors: Tensors of the index; see title_tensors.
+        subwords: Vocabulary and IDF weights of the model.
+        classes: Categories, in the order of the class indices.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class TitleIndex:
             count: Maximum number of titles to return.
 
         Returns:
-            Training titles, most similar first; equally similar ones in the order of the training.
+            Training titles, most similar first; ties keep the order of the training data.
         """
         words = set(tokens)
         starts, lengths = self._tensors["starts"], self._tensors["lengths"]

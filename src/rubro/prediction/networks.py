@@ -27,7 +27,7 @@ class Scorer(Protocol):
     state_size: int
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
-        """Return the state of each token, float32 (tokens, state_size)."""
+        """Return the part of the computation to cache per token, float32 (tokens, state_size)."""
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
         """Return the logits of each title.
@@ -117,7 +117,7 @@ class MlpScorer:
         return self._dense(self._title_vectors(features, total))
 
     def _title_vectors(self, features: TitleFeatures, total: np.ndarray) -> np.ndarray:
-        """Pool the vectors of tokens, given their sums, and bigrams."""
+        """Return the pooled vector of each title, given the sum of its token vectors."""
         counts = features.tokens.lengths
         if self._bigrams is not None:
             total = total + sum_rows(features.bigrams, self._bigrams, self._bigrams.size)
@@ -203,8 +203,8 @@ class SvmScorer:
     bigrams of a title together are divided by the root of the sum of their squared IDF, and so are
     its n-grams. Most weights are zero and are not stored.
 
-    The state of a token is the weighted sum of its word for each class and its sum of squared IDF,
-    followed by the same for its n-grams.
+    The state of a token is the score of its word for each class and the squared IDF of the word,
+    followed by the sums of the same values over its n-grams.
 
     Args:
         arrays: Tensors of the model file: idf, float32 (inputs,); starts, int32 (inputs + 1,), the
@@ -225,7 +225,7 @@ class SvmScorer:
         self.state_size = 2 * (self._classes + 1)
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
-        """Return the sums of each token's word and n-grams, float32 (tokens, state_size)."""
+        """Return the state of each token (see SvmScorer), float32 (tokens, state_size)."""
         owner = np.repeat(np.arange(len(tokens)), tokens.lengths)
         is_ngram = tokens.values >= self._words
         return self._sums(2 * owner + is_ngram, tokens.values, 2 * len(tokens)).reshape(
@@ -277,10 +277,10 @@ class SvmScorer:
         return leads, float(self._bias[category] - self._bias[other])
 
     def _sums(self, owner: np.ndarray, inputs: np.ndarray, owners: int) -> np.ndarray:
-        """Sum the inputs of each owner: IDF * weight of each class, then squared IDF.
+        """Sum the weighted IDF for each class, and the squared IDF, over the inputs of each owner.
 
         Returns:
-            Sums, float32 (owners, classes + 1).
+            Sums, float32 (owners, classes + 1), with the squared IDF in the last column.
         """
         counts, places, idf = self._stored_weights(inputs)
         width = self._classes + 1
@@ -292,7 +292,7 @@ class SvmScorer:
         return summed.astype(np.float32).reshape(owners, width)
 
     def _stored_weights(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return each input's number of stored weights, the positions of all these, and each IDF."""
+        """Return the number of stored weights of each input, all their positions, and each IDF."""
         first, counts = self._starts[inputs], self._starts[inputs + 1] - self._starts[inputs]
         before = np.cumsum(counts) - counts
         places = np.arange(int(counts.sum())) + np.repeat(first - before, counts)

@@ -1,4 +1,4 @@
-"""Files of confidence thresholds, which decide the predictions of a model to accept."""
+"""Files of confidence thresholds, which determine which predictions of a model are accepted."""
 
 from __future__ import annotations
 

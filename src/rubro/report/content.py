@@ -1,4 +1,4 @@
-"""Read the folder metrics into checked and typed objects."""
+"""Read the files in the metrics folder into validated and typed objects."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class RunDescription:
 
 @dataclass
 class Content:
-    """Content of the folder metrics; values are None or empty if their file is missing.
+    """Content of the metrics folder; values are None or empty if their file is missing.
 
     Keys of dictionaries are names of models, except in `stages`. The tables from `automation` to
     `mistakes` describe the ensemble.

@@ -24,7 +24,7 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
     """Return the HTML of the page, which loads nothing and is not allowed to load anything.
 
     Args:
-        content: Content of the folder metrics.
+        content: Content of the metrics folder.
         charts: Charts of the content, by name.
     """
     environment = Environment(

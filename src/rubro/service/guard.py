@@ -97,21 +97,21 @@ async def _read_body(request: Request) -> bytes:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 protocol with limits for request heads, which uvicorn does not have."""
+    """uvicorn's HTTP/1.1 protocol, with limits on the size and duration of request heads."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time limit of the first head."""
+        """Start the time limit of the first request head."""
         super().connection_made(transport)
         self._head_timer: asyncio.TimerHandle | None = None
         self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the time limit."""
+        """Cancel the time limit of the request head."""
         self._end_head()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Close the connection if a head is too long."""
+        """Close the connection if a request head is too long."""
         super().data_received(data)
         if self._head_timer is not None:
             self._head_bytes += len(data)
@@ -119,13 +119,13 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def on_message_begin(self) -> None:
-        """Start the time limit of a head."""
+        """Start the time limit of a request head."""
         super().on_message_begin()
         if self._head_timer is None:
             self._begin_head()
 
     def on_headers_complete(self) -> None:
-        """Cancel the time limit of a head."""
+        """Cancel the time limit once a request head is complete."""
         self._end_head()
         super().on_headers_complete()
 

@@ -314,7 +314,7 @@ def _title(column: str, value: Any) -> tuple[str, str]:
 
 
 def _error(file: TitleFile, record: Record) -> str:
-    """Describe why a record is not a row, with its line number."""
+    """Describe why a record cannot be read as a row, with its line number."""
     why = file.problem(record)
     if record.reason == "not_utf8":
         why += f"; set {file.origin.encoding_setting}, for instance to latin-1"

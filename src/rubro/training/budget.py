@@ -1,4 +1,4 @@
-"""Values of "auto": number of epochs and batch size for a number of training titles."""
+"""Number of epochs and batch size that "auto" stands for, by number of training titles."""
 
 from __future__ import annotations
 

@@ -38,14 +38,14 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
     logits = logits - logits.max(axis=1, keepdims=True)
 
     def confidence(temperature: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return the confidence of each prediction and its derivative with respect to the log temperature."""
+        """Return each prediction's confidence and its derivative by the log temperature."""
         exponentials = np.exp(logits / temperature)
         totals = exponentials.sum(axis=1)
         mean_logits = np.einsum("nc,nc->n", exponentials, logits) / totals
         return 1 / totals, mean_logits / totals / temperature
 
     def log_loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the log loss and its gradient at two log temperatures and the logit of the share."""
+        """Return loss and gradient at two log temperatures and the logit of the first's share."""
         share = float(expit(x[2]))
         (low, low_slope), (high, high_slope) = map(confidence, np.exp(x[:2]))
         mixed = share * low + (1 - share) * high

@@ -91,7 +91,7 @@ class RowWiseAdam(torch.optim.Optimizer):
 
 
 def taken_row_gradient(table: torch.Tensor) -> RowGradient | None:
-    """Remove the RowGradient from a table and return it; None if the table has none."""
+    """Remove and return the RowGradient attached to an embedding table, or None if it has none."""
     gradient: RowGradient | None = vars(table).pop("row_gradient", None)
     return gradient
 
