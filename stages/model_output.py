@@ -8,8 +8,9 @@ import process_setup  # noqa: F401
 import numpy as np
 
 from rubro.base.console import say
+from rubro.base.files import read_json
 from rubro.base.params import Params
-from rubro.data.splits import load_info, load_labels, load_split
+from rubro.data.splits import SourceInfo, load_labels, load_split
 from rubro.evaluation.metrics import accuracy, balanced_accuracy
 from rubro.features.titles import labels_of
 from rubro.features.vocabulary import load_subwords
@@ -42,7 +43,7 @@ def save_member(
         params: All parameters.
     """
     subwords = load_subwords(VOCABULARY)
-    text = load_info(SUBSET).model_dump()
+    text = read_json(SUBSET / "source.json", SourceInfo).model_dump()
     text |= params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
     description = ModelDescription(
         name=name,
