@@ -1,5 +1,6 @@
 """Code shared by the stages that write a model: calibrate, save and measure it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rubro.features.titles import labels_of
 from rubro.features.vocabulary import load_subwords
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import AnyMember, Model, ModelDescription, TextParams
-from rubro.training.calibration import calibrated
+from rubro.training.calibration import fit_calibration
 from rubro.training.title_weights import selection_titles
 from rubro.training.tracking import Tracker
 
@@ -68,7 +69,9 @@ def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]
         Validation metrics, calibration and folder size, for JSON.
     """
     logits = Classifier(model).logits(titles)
-    model = calibrated(model, logits, targets)
+    calibration = fit_calibration(logits, targets)
+    description = model.description.model_copy(update={"calibration": calibration})
+    model = replace(model, description=description)
     folder = Path("models") / model.description.name
     model.save(folder)
     predictions = logits.argmax(axis=1)
