@@ -20,7 +20,8 @@ from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_split, write_csv
-from rubro.evaluation.tables import HeldOut, comparison, detail_tables, model_metrics
+from rubro.evaluation.significance import compare_classifiers
+from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
 from rubro.features.titles import labels_of
 from rubro.prediction.calibration import softmax
 from rubro.prediction.classifier import Classifier
@@ -49,10 +50,11 @@ def main(params: Params) -> None:
             labels.reliable,
             train_counts,
         )
-        measured, probabilities, tables = {}, {}, {}
+        measured, right, tables = {}, {}, {}
         for name, logits in logits_of(classifiers, held_out.titles, thread_count()).items():
             classifier = classifiers[name]
-            p = probabilities[name] = classifier.description.calibration.probabilities(logits)
+            p = classifier.description.calibration.probabilities(logits)
+            right[name] = p.argmax(axis=1) == held_out.targets
             uncalibrated = softmax(logits)
             measured[name] = model_metrics(
                 p, uncalibrated, held_out.targets, params.evaluate, params.seed
@@ -63,11 +65,12 @@ def main(params: Params) -> None:
             for title, frame in tables[name].items():
                 write_csv(folder / f"{title}.csv", frame)
         differences = {
-            f"{one}_minus_{other}": comparison(
-                probabilities[one],
-                probabilities[other],
+            f"{one}_minus_{other}": compare_classifiers(
                 held_out.targets,
-                params.evaluate,
+                right[one],
+                right[other],
+                params.evaluate.bootstrap_samples,
+                params.evaluate.confidence,
                 params.seed,
             )
             for one, other in combinations(MODELS, 2)

@@ -1,5 +1,6 @@
 """Code shared by the stages that write a model: calibrate, save and measure it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,15 @@ import process_setup  # noqa: F401
 import numpy as np
 
 from rubro.base.console import say
+from rubro.base.files import read_json
 from rubro.base.params import Params
-from rubro.data.splits import load_info, load_labels, load_split
+from rubro.data.splits import SourceInfo, load_labels, load_split
 from rubro.evaluation.metrics import accuracy, balanced_accuracy
 from rubro.features.titles import labels_of
 from rubro.features.vocabulary import load_subwords
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import AnyMember, Model, ModelDescription, TextParams
-from rubro.training.calibration import calibrated
+from rubro.training.calibration import fit_calibration
 from rubro.training.title_weights import selection_titles
 from rubro.training.tracking import Tracker
 
@@ -42,7 +44,7 @@ def save_member(
         params: All parameters.
     """
     subwords = load_subwords(VOCABULARY)
-    text = load_info(SUBSET).model_dump()
+    text = read_json(SUBSET / "source.json", SourceInfo).model_dump()
     text |= params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
     description = ModelDescription(
         name=name,
@@ -67,7 +69,9 @@ def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]
         Validation metrics, calibration and folder size, for JSON.
     """
     logits = Classifier(model).logits(titles)
-    model = calibrated(model, logits, targets)
+    calibration = fit_calibration(logits, targets)
+    description = model.description.model_copy(update={"calibration": calibration})
+    model = replace(model, description=description)
     folder = Path("models") / model.description.name
     model.save(folder)
     predictions = logits.argmax(axis=1)

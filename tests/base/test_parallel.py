@@ -14,7 +14,7 @@ from threading import Event
 
 import pytest
 
-from rubro.base.errors import DataError, ProcessError
+from rubro.base.errors import DataError, RubroError
 from rubro.base.parallel import THREADS_VARIABLE, in_parts, mapped, thread_count
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
@@ -146,7 +146,7 @@ def test_the_error_of_a_killed_process_names_a_cause_and_a_remedy() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return number
 
-    with pytest.raises(ProcessError, match=r"memory.*OMP_NUM_THREADS=1"):
+    with pytest.raises(RubroError, match=r"memory.*OMP_NUM_THREADS=1"):
         list(mapped(die, range(10), 2))
 
 

@@ -130,9 +130,9 @@ def test_details_without_thresholds_keep_every_category(folder: Path, model: Pat
     [
         ({"fingerprint": "0" * 64}, ""),
         ({"categories": {}}, ""),
-        ({"format": "rubro-thresholds-2"}, "'format': Input should be 'rubro-thresholds-1'"),
-        ({"precision": 2}, "'precision': Input should be less than or equal to 1"),
-        ({"more": 1}, "'more': Extra inputs are not permitted"),
+        ({"format": "rubro-thresholds-2"}, "format: Input should be 'rubro-thresholds-1'"),
+        ({"precision": 2}, "precision: Input should be less than or equal to 1"),
+        ({"more": 1}, "more: Extra inputs are not permitted"),
     ],
 )
 def test_an_unusable_file_of_thresholds_is_rejected(

@@ -50,9 +50,9 @@ def test_metrics_agree_with_scikit_learn(seed: int, classes: int, absent: int) -
     }
     found = classification_metrics(probabilities, targets, 10)
     for name, value in expected.items():
-        assert found[name] == pytest.approx(value, abs=1e-12), name
+        assert found[name] == pytest.approx(value, abs=1e-6), name
     recalls = [(predictions == index)[targets == index].mean() for index in np.unique(targets)]
-    assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls), abs=1e-12)
+    assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls), abs=1e-6)
     assert found.keys() == expected.keys() | {"balanced_accuracy", "ece"}
 
 
@@ -74,7 +74,7 @@ def test_the_loss_of_a_certain_prediction_is_zero_if_right_and_finite_if_wrong()
 def test_metrics_of_a_single_title() -> None:
     found = classification_metrics(np.array([[0.2, 0.8, 0.0]]), np.array([1]), 5)
     assert found["accuracy"] == found["balanced_accuracy"] == found["macro_f1"] == 1
-    assert found["loss"] == pytest.approx(-np.log(0.8))
+    assert found["loss"] == pytest.approx(-np.log(0.8), abs=1e-6)
     assert found["ece"] == pytest.approx(0.2)
 
 

@@ -20,7 +20,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from rubro.base.errors import DataError
-from rubro.data.splits import SourceInfo, load_info, load_labels, load_split, save_splits
+from rubro.base.files import read_json
+from rubro.data.splits import SourceInfo, load_labels, load_split, save_splits
 from rubro.features.embedding import Embedding
 from rubro.features.titles import load_features, save_features
 from rubro.features.vocabulary import load_subwords
@@ -60,7 +61,11 @@ def copy(folders: Path, tmp_path: Path) -> Path:
 LOADERS: dict[str, Callable[[Path], Any]] = {
     "embedding": Embedding.load,
     "features": lambda folder: load_features(folder, "train"),
-    "subset": lambda folder: (load_split(folder, "train"), load_labels(folder), load_info(folder)),
+    "subset": lambda folder: (
+        load_split(folder, "train"),
+        load_labels(folder),
+        read_json(folder / "source.json", SourceInfo),
+    ),
 }
 FILES = [
     *("embedding/vocabulary.json", "embedding/subwords.json", "embedding/table.safetensors"),

@@ -14,7 +14,8 @@ import pytest
 
 from rubro.base.files import write_json
 from rubro.base.params import EvaluateParams
-from rubro.evaluation.tables import HeldOut, comparison, detail_tables, model_metrics
+from rubro.evaluation.significance import compare_classifiers
+from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 HOSTILE = "<script>alert(1)</script>"
@@ -38,17 +39,20 @@ def write_metrics(folder: Path, labels: list[str], titles: int = 200) -> None:
     held_out = HeldOut(texts, targets, labels, {"script"}, ~unreliable, np.full(len(labels), 40))
     metrics: dict[str, Any] = {}
     for split in ("test", "validation"):
-        measured, probabilities = {}, {}
+        measured, right = {}, {}
         for name in MODELS:
             logits = 3 * np.eye(len(labels))[targets] + random.normal(size=(titles, len(labels)))
             raw = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-            p = probabilities[name] = raw**2 / (raw**2).sum(axis=1, keepdims=True)
+            p = raw**2 / (raw**2).sum(axis=1, keepdims=True)
+            right[name] = p.argmax(axis=1) == targets
             measured[name] = model_metrics(p, raw, targets, PARAMS, 1)
             own = folder / "evaluation" / split / name
             own.mkdir(parents=True)
             for title, table in detail_tables(p, raw, held_out, PARAMS).items():
                 table.to_csv(own / f"{title}.csv", index=False)
-        difference = comparison(probabilities["mlp"], probabilities["cnn"], targets, PARAMS, 1)
+        difference = compare_classifiers(
+            targets, right["mlp"], right["cnn"], PARAMS.bootstrap_samples, PARAMS.confidence, 1
+        )
         metrics[split] = {**measured, "differences": {"mlp_minus_cnn": difference}}
     write_json(folder / "evaluate.json", metrics)
     _write_summaries(folder, len(labels), titles)

@@ -10,11 +10,7 @@ from hypothesis.extra import numpy as arrays
 from scipy.special import softmax
 
 from rubro.prediction.calibration import Calibration
-from rubro.prediction.classifier import Classifier
-from rubro.training.calibration import calibrated, fit_calibration
-from support.tiny_models import MakeModel
-
-pytest_plugins = ["support.tiny_models"]
+from rubro.training.calibration import fit_calibration
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
@@ -110,19 +106,3 @@ def test_a_large_sample_is_thinned_evenly() -> None:
     logits, targets = make_logits(3, titles=30_000)
     chosen = np.linspace(0, 29_999, 10_000).astype(int)
     assert fit_calibration(logits, targets) == fit_calibration(logits[chosen], targets[chosen])
-
-
-def test_a_model_gets_the_calibration_of_its_logits(
-    make_model: MakeModel,
-) -> None:
-    texts = [
-        f"{word} {other}" for word in ("apple", "saw", "zzz") for other in ("red", "boot", "x")
-    ]
-    targets = np.arange(9) % 4
-    model = make_model("mlp", "svm")
-    logits = Classifier(model).logits(texts)
-    found = calibrated(model, logits, targets)
-    assert found.description.calibration == fit_calibration(logits, targets)
-    assert found.description.calibration != Calibration() == model.description.calibration
-    np.testing.assert_array_equal(Classifier(found).logits(texts), logits)
-    assert calibrated(found, logits, targets) == found  # its own calibration is ignored

@@ -16,9 +16,5 @@ class DataError(RubroError):
     """A data file that is missing, damaged or without any usable row."""
 
 
-class ProcessError(RubroError):
-    """A worker process ended unexpectedly."""
-
-
 class TrainingError(RubroError):
     """A training that diverged, lost a process, differs between processes or cannot be tracked."""

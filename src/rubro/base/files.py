@@ -121,16 +121,16 @@ def read_json(path: Path, kind: type[T]) -> T:
     try:
         checked = TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = "".join(f"{_shown(key)}: " for key in first["loc"])
-        raise damaged(path, f"{where}{first['msg']}") from None
+        raise damaged(path, first_problem(error)) from None
     json.loads(content, object_pairs_hook=without_repeats)
     return checked
 
 
-def _shown(key: int | str) -> str:
-    text = str(key)[:100]
-    return text if text.isprintable() else ascii(text)
+def first_problem(error: ValidationError) -> str:
+    """Return the location and the message of the first problem that pydantic found."""
+    first = error.errors(include_url=False)[0]
+    keys = [str(key)[:100] for key in first["loc"]]
+    return ": ".join([*(key if key.isprintable() else ascii(key) for key in keys), first["msg"]])
 
 
 def read_tensors(path: Path, layout: _Layout) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from itertools import chain, islice, pairwise
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rubro.base.errors import ProcessError
+from rubro.base.errors import RubroError
 from rubro.base.signals import ENDING
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def mapped(work: Callable[[T], R], items: Iterable[T], processes: int) -> Iterat
         processes: Number of processes.
 
     Raises:
-        ProcessError: One of the processes ended unexpectedly.
+        RubroError: One of the processes ended unexpectedly.
     """
     items = iter(items)
     first = list(islice(items, processes))
@@ -135,7 +135,7 @@ def mapped(work: Callable[[T], R], items: Iterable[T], processes: int) -> Iterat
             pending.extend((other, pool.submit(_call_work, other)) for other in islice(items, 1))
             yield item, result
     except BrokenProcessPool:
-        raise ProcessError(
+        raise RubroError(
             "a worker process ended unexpectedly, perhaps because memory ran out; "
             "with OMP_NUM_THREADS=1, a single process does the work"
         ) from None

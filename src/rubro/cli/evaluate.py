@@ -17,10 +17,8 @@ import typer
 
 from rubro.base.metric_names import CAPTIONS
 from rubro.cli import options
-from rubro.cli.labelled_titles import BATCH, read_labelled
+from rubro.cli.labelled_titles import read_labelled
 from rubro.cli.runtime import load_model
-from rubro.tables.detection import SEPARATORS
-from rubro.tables.inputs import Reading
 
 _SEED = 20190
 _MAX_TABLE_ROWS = 10
@@ -72,12 +70,9 @@ def main(
 
     params = EvaluateParams()
     classifier = load_model(model)
-    delimiter = SEPARATORS[separator] if separator else None
-    trained_on = classifier.title_column
-    reading = Reading(
-        input_format, encoding, delimiter, title_column, trained_on, BATCH, "--title-column"
+    labelled = read_labelled(
+        file, classifier, title_column, category_column, input_format, encoding, separator
     )
-    labelled = read_labelled(file, reading, category_column, classifier)
     logits, targets = np.concatenate(labelled.logits), np.array(labelled.targets)
     probabilities = classifier.description.calibration.probabilities(logits)
     uncalibrated = softmax(logits)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rubro.prediction.classifier import Classifier
 
-BATCH = 1024
+_BATCH = 1024
 _QUALITY_COLUMN = "label_quality"
 
 
@@ -50,7 +50,13 @@ class Labelled:
 
 
 def read_labelled(
-    file: str, reading: Reading, category_column: str | None, classifier: Classifier
+    file: str,
+    classifier: Classifier,
+    title_column: str | None,
+    category_column: str | None,
+    kind: str | None,
+    encoding: str | None,
+    separator: str | None,
 ) -> Labelled:
     """Read labelled titles and compute their logits.
 
@@ -58,15 +64,20 @@ def read_labelled(
 
     Args:
         file: Path of the file, or "-" for standard input.
-        reading: How to read the file.
-        category_column: Name of the category column; None = detect it.
         classifier: Classifier that computes the logits.
+        title_column: Name of the title column; None = detect it, as the arguments below.
+        category_column: Name of the category column.
+        kind: Format of the file.
+        encoding: Python's name of the encoding.
+        separator: Name of the character between fields, such as "comma".
 
     Raises:
         DataError: The file is missing or damaged, or none of its rows is usable.
     """
     if file != "-" and not Path(file).exists():
         raise DataError(f"{file}: no such file")
+    trained_on = classifier.title_column
+    reading = Reading(kind, encoding, separator, title_column, trained_on, _BATCH, "--title-column")
     labelled = Labelled()
     index_of = {label: index for index, label in enumerate(classifier.classes_)}
     with open_input(file, reading) as source, progress_bar(console().is_terminal) as progress:

@@ -34,7 +34,7 @@ from rubro.base.errors import DataError
 from rubro.base.parallel import cores_to_use
 from rubro.cli import options
 from rubro.cli.runtime import load_model, progress_bar
-from rubro.tables.detection import SEPARATORS, kind_of
+from rubro.tables.detection import kind_of
 from rubro.tables.inputs import Chunk, Reading, given_titles, open_input, with_columns
 from rubro.tables.writers import Answers, open_output, output_kind
 
@@ -163,9 +163,8 @@ def main(
         if path is None:
             source = given_titles(titles, batch)
         else:
-            delimiter = SEPARATORS[separator] if separator else None
             trained_on = classifier.title_column
-            reading = Reading(input_format, encoding, delimiter, column, trained_on, batch)
+            reading = Reading(input_format, encoding, separator, column, trained_on, batch)
             source = stack.enter_context(open_input(path, reading))
             if source.guess:
                 say(source.guess)

@@ -25,10 +25,8 @@ import typer
 from rubro.base.console import say
 from rubro.base.errors import DataError
 from rubro.cli import options
-from rubro.cli.labelled_titles import BATCH, read_labelled
+from rubro.cli.labelled_titles import read_labelled
 from rubro.cli.runtime import load_model
-from rubro.tables.detection import SEPARATORS
-from rubro.tables.inputs import Reading
 
 if TYPE_CHECKING:
     from rubro.prediction.thresholds import AcceptedCounts, ConfidenceThreshold, Thresholds
@@ -78,12 +76,9 @@ def main(
 
     classifier = load_model(model)
     thresholds = None if check is None else Thresholds.load(check, model)
-    delimiter = SEPARATORS[separator] if separator else None
-    trained_on = classifier.title_column
-    reading = Reading(
-        input_format, encoding, delimiter, title_column, trained_on, BATCH, "--title-column"
+    labelled = read_labelled(
+        file, classifier, title_column, category_column, input_format, encoding, separator
     )
-    labelled = read_labelled(file, reading, category_column, classifier)
     predictions = predictions_for(labelled, classifier, file)
     if thresholds is not None:
         _show(measured(thresholds, predictions), file)

@@ -131,15 +131,6 @@ class TitleTokens:
             yield [tokens.split() for tokens in joined]
 
 
-def load_info(folder: Path) -> SourceInfo:
-    """Read source.json.
-
-    Raises:
-        DataError: The file is missing or damaged.
-    """
-    return read_json(folder / "source.json", SourceInfo)
-
-
 def load_labels(folder: Path) -> list[str]:
     """Read the class names, ordered by class index.
 

@@ -59,7 +59,7 @@ def expected_calibration_error(
 def classification_metrics(
     probabilities: np.ndarray, targets: np.ndarray, bins: int
 ) -> dict[str, float]:
-    """Return the metrics used to compare models.
+    """Return the metrics used to compare models, rounded to 6 digits.
 
     Args:
         probabilities: Probabilities of each class for at least one title.
@@ -77,7 +77,7 @@ def classification_metrics(
     earlier = np.arange(probabilities.shape[1]) < targets[:, None]
     rank = ((probabilities > own[:, None]) | ((probabilities == own[:, None]) & earlier)).sum(1)
     macro = {"labels": present, "average": "macro", "zero_division": 0}
-    return {
+    metrics = {
         "accuracy": accuracy(targets, predictions),
         "balanced_accuracy": balanced_accuracy(targets, predictions),
         "macro_f1": float(f1_score(targets, predictions, **macro)),
@@ -86,3 +86,4 @@ def classification_metrics(
         "loss": float(-np.log(np.maximum(own, 1e-12)).mean()),
         "ece": expected_calibration_error(probabilities, targets, bins)[0],
     }
+    return {name: round(value, 6) for name, value in metrics.items()}

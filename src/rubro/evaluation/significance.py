@@ -69,6 +69,7 @@ def compare_classifiers(
         Values of balanced_accuracy, the first classifier's minus the second one's; low and high,
         the paired percentile bootstrap interval of this difference; and p_value, the p-value of
         McNemar's exact test (McNemar 1947) on the titles that only one of them classifies right.
+        They are rounded to 6 digits.
     """
     low, high = balanced_accuracy_interval(targets, right, samples, confidence, seed, other_right)
     only, only_other = int((right & ~other_right).sum()), int((other_right & ~right).sum())
@@ -77,9 +78,5 @@ def compare_classifiers(
     totals = np.bincount(targets)
     present = totals > 0
     difference = (np.bincount(targets, weights=gain)[present] / totals[present]).mean()
-    return {
-        "balanced_accuracy": float(difference),
-        "low": low,
-        "high": high,
-        "p_value": float(p_value),
-    }
+    compared = {"balanced_accuracy": difference, "low": low, "high": high, "p_value": p_value}
+    return {name: round(float(value), 6) + 0.0 for name, value in compared.items()}  # never -0.0

@@ -20,7 +20,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from rubro.base.params import EvaluateParams
 from rubro.base.text import tokenise
 from rubro.evaluation.metrics import classification_metrics, expected_calibration_error
-from rubro.evaluation.significance import balanced_accuracy_interval, compare_classifiers
+from rubro.evaluation.significance import balanced_accuracy_interval
 
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
 _BLOCK_CATEGORIES = 20
@@ -88,36 +88,11 @@ def model_metrics(
     )
     before, _ = expected_calibration_error(uncalibrated, targets, bins)
     return {
-        **rounded_metrics(probabilities, targets, bins),
+        **classification_metrics(probabilities, targets, bins),
         "ece_before_calibration": round(before, 6),
         "balanced_accuracy_low": round(low, 6),
         "balanced_accuracy_high": round(high, 6),
     }
-
-
-def comparison(
-    probabilities: np.ndarray,
-    other_probabilities: np.ndarray,
-    targets: np.ndarray,
-    params: EvaluateParams,
-    seed: int,
-) -> dict[str, float]:
-    """Compare the predictions of two models with compare_classifiers, rounded to 6 digits."""
-    compared = compare_classifiers(
-        targets,
-        probabilities.argmax(axis=1) == targets,
-        other_probabilities.argmax(axis=1) == targets,
-        params.bootstrap_samples,
-        params.confidence,
-        seed,
-    )
-    return {name: round(value, 6) + 0.0 for name, value in compared.items()}  # never -0.0
-
-
-def rounded_metrics(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> dict[str, float]:
-    """Return the result of classification_metrics, rounded to 6 digits."""
-    metrics = classification_metrics(probabilities, targets, bins)
-    return {name: round(value, 6) for name, value in metrics.items()}
 
 
 def slice_masks(held_out: HeldOut, rare: int) -> dict[str, np.ndarray]:
@@ -293,7 +268,7 @@ def detail_tables(
     targets, bins = held_out.targets, params.calibration_bins
     slices = [
         {"slice": name, "titles": int(mask.sum())}
-        | rounded_metrics(probabilities[mask], targets[mask], bins)
+        | classification_metrics(probabilities[mask], targets[mask], bins)
         for name, mask in slice_masks(held_out, params.rare_category_rows).items()
     ]
     reliability, reliability_before = (

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from rubro.base.errors import DataError
-from rubro.base.files import read_json
+from rubro.base.files import first_problem, read_json
 from rubro.base.schema import NotNegative, Section
 from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.prediction.folder import ModelDescription, fingerprint
@@ -99,11 +99,8 @@ class Thresholds(Section):
         try:
             found = cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = "".join(f"{str(key)[:100]!a}: " for key in first["loc"])
-            raise DataError(
-                f"{path}: not a valid thresholds file: {where}{first['msg']}; {remedy}"
-            ) from None
+            problem = f"not a valid thresholds file: {first_problem(error)}; {remedy}"
+            raise DataError(f"{path}: {problem}") from None
         labels = read_json(folder / "model.json", ModelDescription).labels
         if found.fingerprint != fingerprint(folder) or found.categories.keys() != set(labels):
             raise DataError(f"{path}: belongs to another model than the one in {folder}; {remedy}")

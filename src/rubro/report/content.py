@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from rubro.base.errors import DataError
-from rubro.base.files import damaged, read_json
+from rubro.base.files import damaged, first_problem, read_json
 
 NETWORKS = ("mlp", "cnn")
 CURVE_METRICS = ("balanced_accuracy", "accuracy", "loss")
@@ -279,6 +279,4 @@ def _checked(path: Path, kind: type[T], value: Any) -> T:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ": ".join(str(key)[:100] for key in first["loc"])
-        raise damaged(path, f"{ascii(where)[1:-1]}: {first['msg']}") from None
+        raise damaged(path, first_problem(error)) from None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
 from rubro.tables.cells import text_of
-from rubro.tables.detection import find_column
+from rubro.tables.detection import SEPARATORS, find_column
 from rubro.tables.readers import Record, parquet_errors_reported
 from rubro.tables.streams import Origin, is_unicode, read_errors_reported, without_surrogates
 from rubro.tables.title_files import TitleFile, open_title_file
@@ -97,7 +97,7 @@ class Reading:
     Attributes:
         kind: Format of the file; None means detect it.
         encoding: Python's name of the encoding; None means detect it.
-        separator: Character between fields; None means detect it.
+        separator: Name of the character between fields, such as "comma"; None means detect it.
         column: Name of the title column; None means detect it.
         model_column: Name of the title column in the model's training data.
         chunk_rows: Maximum number of rows in a chunk.
@@ -161,7 +161,7 @@ def open_input(argument: str, how: Reading) -> Iterator[Input]:
                 [names],
                 kind=how.kind,
                 encoding=how.encoding,
-                separator=how.separator,
+                separator=SEPARATORS.get(how.separator or ""),
                 is_table=how.column is not None,
             )
             opened = _input(file, how)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
 from rubro.prediction.calibration import Calibration
-from rubro.prediction.folder import Model
 
 _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
 _MAX_TITLES = 10_000
@@ -67,16 +64,3 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
     )
     low, high, share = (round(float(value), 4) for value in (low, high, share))
     return Calibration(low=low, high=high, low_share=share)
-
-
-def calibrated(model: Model, logits: np.ndarray, targets: np.ndarray) -> Model:
-    """Return a copy of a model with a calibration fitted to its logits.
-
-    Args:
-        model: Model, whose own calibration is ignored.
-        logits: Logits of validation titles, float32 (titles, classes).
-        targets: Class indices, (titles,).
-    """
-    calibration = fit_calibration(logits, targets)
-    description = model.description.model_copy(update={"calibration": calibration})
-    return replace(model, description=description)

@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from rubro import __version__
 from rubro.base.console import say
+from rubro.base.files import replacing
 from rubro.training.data_parallel import rank_and_count
 
 _FOLDER = ".checkpoints"
@@ -138,7 +139,6 @@ class ResumeCheckpoint(Checkpoint):  # Lightning calls Checkpoint last, after al
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         due = time.monotonic() - self._saved_at >= self._interval  # because writing takes time too
         if due and rank_and_count()[0] == 0:
-            partial = self._file.with_suffix(".partial")
-            trainer.save_checkpoint(partial, weights_only=False)
-            partial.replace(self._file)
+            with replacing(self._file) as partial:
+                trainer.save_checkpoint(partial, weights_only=False)
             self._saved_at = time.monotonic()

@@ -13,6 +13,8 @@ from rubro.base.parallel import in_parts
 from rubro.kernels.embedding_bag import RowGradient
 from rubro.kernels.row_wise_adam import update_rows
 
+_DECAY, _SQUARE_DECAY = 0.9, 0.99  # of the mean gradient and of the mean square
+
 
 class RowWiseAdam(torch.optim.Optimizer):
     """Adam for sparse gradients with one second moment per row instead of one per value.
@@ -27,18 +29,11 @@ class RowWiseAdam(torch.optim.Optimizer):
     Args:
         params: Tables, float (rows, size), with sparse gradients.
         lr: Learning rate.
-        betas: Decay rates of the mean gradient and of the mean square.
         eps: Square root of the constant added to the mean square.
     """
 
-    def __init__(
-        self,
-        params: Any,
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.99),
-        eps: float = 1e-8,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+    def __init__(self, params: Any, lr: float, eps: float = 1e-8) -> None:
+        super().__init__(params, {"lr": lr, "eps": eps})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -57,9 +52,8 @@ class RowWiseAdam(torch.optim.Optimizer):
             state["step"] = 0
             state["mean"] = torch.zeros_like(table)
             state["mean_square"] = table.new_zeros(len(table), 1)
-        beta, square_beta = group["betas"]
         state["step"] += 1
-        bias, square_bias = 1 - beta ** state["step"], 1 - square_beta ** state["step"]
+        bias, square_bias = 1 - _DECAY ** state["step"], 1 - _SQUARE_DECAY ** state["step"]
         if table.device.type == "cpu":
             by_row = taken_row_gradient(table) or RowGradient.from_values(*sparse_rows(table.grad))
             update = partial(
@@ -72,8 +66,8 @@ class RowWiseAdam(torch.optim.Optimizer):
                 by_row.offsets.numpy(),
                 by_row.vectors.numpy(),
                 by_row.factors.numpy(),
-                np.float32(1 - beta),
-                np.float32(1 - square_beta),
+                np.float32(1 - _DECAY),
+                np.float32(1 - _SQUARE_DECAY),
                 np.float32(square_bias),
                 np.float32(group["eps"] ** 2),
                 np.float32(group["lr"] / bias),
@@ -81,9 +75,9 @@ class RowWiseAdam(torch.optim.Optimizer):
             in_parts(update, len(by_row.rows))
             return
         rows, values = sparse_rows(table.grad)
-        mean = state["mean"][rows].lerp_(values, 1 - beta)
+        mean = state["mean"][rows].lerp_(values, 1 - _DECAY)
         square = values.square().mean(dim=1, keepdim=True)
-        mean_square = state["mean_square"][rows].lerp_(square, 1 - square_beta)
+        mean_square = state["mean_square"][rows].lerp_(square, 1 - _SQUARE_DECAY)
         state["mean"].index_copy_(0, rows, mean)
         state["mean_square"].index_copy_(0, rows, mean_square)
         scale = mean_square.div_(square_bias).add_(group["eps"] ** 2).rsqrt_()
