@@ -228,9 +228,7 @@ def test_the_coverage_curve_shows_coverage_and_precision_of_each_threshold() -> 
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_thresholds_of_the_coverage_curve_are_rounded_down(
-    dtype: type[np.floating],
-) -> None:
+def test_thresholds_of_the_coverage_curve_are_rounded_down(dtype: type[np.floating]) -> None:
     probabilities = np.array([[1 - 4e-7, 4e-7], [0.7777777, 0.2222223]], dtype=dtype)
     table = coverage_curve(probabilities, np.array([0, 0]))
     assert table["confidence"].tolist() == [0.999999, 0.777777]

@@ -213,11 +213,7 @@ def test_a_search_continues_after_a_failed_trial(toy: Path) -> None:
     ],
 )
 def test_a_file_that_is_not_a_space_is_an_error(
-    content: str,
-    facts: str,
-    tmp_path: Path,
-    project_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    content: str, facts: str, tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project_root)
     path = tmp_path / "space.yaml"

@@ -49,13 +49,7 @@ def logits_together(
 @both
 @pytest.mark.parametrize(
     "overrides",
-    [
-        {},
-        {"hidden_sizes": []},
-        {"hidden_sizes": [8, 8]},
-        {"pooling": "mean"},
-        {"dropout": 0.5},
-    ],
+    [{}, {"hidden_sizes": []}, {"hidden_sizes": [8, 8]}, {"pooling": "mean"}, {"dropout": 0.5}],
 )
 def test_logits_of_a_title_do_not_depend_on_other_titles_of_the_batch(
     kind: str, overrides: dict[str, Any], make_network: MakeNetwork, learnable: Learnable
@@ -195,9 +189,7 @@ def test_the_embedding_is_scaled_to_the_given_root_mean_square(
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
 
 
-def test_without_a_scale_the_embedding_is_copied_unchanged(
-    embedding: Embedding,
-) -> None:
+def test_without_a_scale_the_embedding_is_copied_unchanged(embedding: Embedding) -> None:
     before = embedding.table.copy()
     rows, size = before.shape
     layer = TokenVectors(ModelShape(rows, size, 0, 2), "sqrt", "idf")

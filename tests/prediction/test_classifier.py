@@ -216,11 +216,7 @@ def test_threads_may_share_a_classifier(
 
 
 def test_a_classifier_is_loaded_from_a_folder(
-    model: Model,
-    classifier: Classifier,
-    subwords: Subwords,
-    titles: list[str],
-    tmp_path: Path,
+    model: Model, classifier: Classifier, subwords: Subwords, titles: list[str], tmp_path: Path
 ) -> None:
     model.save(tmp_path)
     for folder in (tmp_path, str(tmp_path)):

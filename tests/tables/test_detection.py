@@ -242,5 +242,7 @@ def test_the_remedy_for_a_missing_header_works(read_file: Read, body: str) -> No
 
 
 def test_a_header_without_the_columns_is_not_a_missing_header(read_file: Read) -> None:
-    with pytest.raises(DataError, match=r"no column 'title' \(found: nombre, rubro\); set data\."):
+    with pytest.raises(
+        DataError, match=r"no column 'title' \(found: nombre, rubro\); set data\.title_c"
+    ):
         read_file("nombre,rubro\nMaceta,Jardín\n")

@@ -112,9 +112,7 @@ def test_a_large_sample_is_thinned_evenly() -> None:
     assert fit_calibration(logits, targets) == fit_calibration(logits[chosen], targets[chosen])
 
 
-def test_a_model_gets_the_calibration_of_its_logits(
-    make_model: MakeModel,
-) -> None:
+def test_a_model_gets_the_calibration_of_its_logits(make_model: MakeModel) -> None:
     texts = [
         f"{word} {other}" for word in ("apple", "saw", "zzz") for other in ("red", "boot", "x")
     ]

@@ -133,8 +133,7 @@ def test_an_ensemble_sums_the_weighted_logits_of_its_members(
     np.testing.assert_allclose(together.logits(TITLES), summed, atol=1e-5)
     for model in models:
         np.testing.assert_array_equal(
-            together.member_logits(TITLES)[model.description.name],
-            Classifier(model).logits(TITLES),
+            together.member_logits(TITLES)[model.description.name], Classifier(model).logits(TITLES)
         )
         assert model.description.members[model.description.name].weight == 1.0
 
