@@ -405,6 +405,12 @@ def test_a_file_without_read_permission_is_an_error(project: MakeProject) -> Non
 # Files from bug reports, and real catalogues, if they are available
 
 REPORTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "reports"
+
+
+def columns(title: str, category: str) -> dict[str, Any]:
+    return {"data__title_column": title, "data__category_column": category}
+
+
 REPORTED: dict[str, tuple[dict[str, Any], int, list[str]]] = {
     "semicolon/productos.csv": ({}, 400, ["separated by semicolon, cp1252 text"]),
     "splitnames/hf": ({}, 400, ["train 320, validation 40, test 40"]),
@@ -413,34 +419,18 @@ REPORTED: dict[str, tuple[dict[str, Any], int, list[str]]] = {
     "extension/PRODUCTOS.CSV": ({}, 400, []),
     "extension/productos.json": ({}, 400, []),
     "dupheader/productos.csv": ({}, 400, []),
-    "reserved/language2.csv": (
-        {"subset__language": "spanish"},
-        45,
-        ["355 rows dropped", "español 355; set subset.language=null"],
-    ),
+    "reserved/language2.csv": ({"subset__language": "spanish"}, 45, ["español 355; set subset."]),
     "exploded/productos.csv": ({}, 412, ["188 rows dropped", "200 titles have several categories"]),
     "trailing/rows.csv": ({}, 400, []),
     "tsvquote/productos.tsv": ({}, 400, []),
-    "variants/shopify.csv": (
-        {"data__title_column": "Title", "data__category_column": "Type"},
-        400,
-        ["800 rows dropped"],
-    ),
+    "variants/shopify.csv": (columns("Title", "Type"), 400, ["800 rows dropped"]),
     "entities/productos.csv": ({}, 400, ["Home & Garden | Home &amp; Garden"]),
     "casecat/productos.csv": ({}, 400, ["15 names of 5 categories differ only in case"]),
     "scripts/hindi.csv": ({}, 400, []),
-    "../shops/carrefour_ar.csv": (
-        {"data__title_column": "nombre", "data__category_column": "categoria"},
-        24_649,
-        [],
-    ),
-    "../shops/mexico_stores.json": (
-        {"data__title_column": "name", "data__category_column": "category"},
-        3283,
-        ["CARAMELO | Caramelo"],
-    ),
+    "../shops/carrefour_ar.csv": (columns("nombre", "categoria"), 24_649, []),
+    "../shops/mexico_stores.json": (columns("name", "category"), 3283, ["CARAMELO | Caramelo"]),
     "../shops/pricerunner.csv": (
-        {"data__title_column": "Product Title", "data__category_column": "Category Label"},
+        columns("Product Title", "Category Label"),
         33_242,
         ["CPUs | CPU", "title_empty 171, category_empty 43"],
     ),

@@ -395,15 +395,8 @@ def test_a_training_that_failed_resumes_to_the_same_result(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RUBRO_CHECKPOINT_SECONDS", "0")
-    params = hyperparameters(
-        kind,
-        max_epochs=5,
-        learning_rate=3e-3,
-        schedule="cosine",
-        dropout=0.2,
-        label_doubt=0.5,
-        prior_adjustment=1.0,
-    )
+    options = {"schedule": "cosine", "dropout": 0.2, "label_doubt": 0.5, "prior_adjustment": 1.0}
+    params = hyperparameters(kind, max_epochs=5, learning_rate=3e-3, **options)
 
     def attempt(folder: str, failing: int | None) -> tuple[TrainingResult, History]:
         def report(epoch: int, metrics: dict[str, float]) -> None:
