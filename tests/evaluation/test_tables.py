@@ -59,13 +59,8 @@ def test_metrics_are_rounded() -> None:
 
 @pytest.fixture
 def params(make_params: Callable[..., Params]) -> EvaluateParams:
-    return make_params(
-        {
-            "evaluate.calibration_bins": 5,
-            "evaluate.bootstrap_samples": 500,
-            "evaluate.confidence": 0.9,
-        }
-    ).evaluate
+    changes = {"calibration_bins": 5, "bootstrap_samples": 500, "confidence": 0.9}
+    return make_params({f"evaluate.{key}": value for key, value in changes.items()}).evaluate
 
 
 def noisy(seed: int, strength: float) -> tuple[np.ndarray, np.ndarray]:

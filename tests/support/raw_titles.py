@@ -49,7 +49,7 @@ def rows(raw: RawTitles) -> list[tuple[str, str]]:
     return list(zip(raw.table["title"], raw.table["category"], strict=True))
 
 
-def rows_without_errors(raw: RawTitles) -> list[tuple[str, str]]:
+def all_rows(raw: RawTitles) -> list[tuple[str, str]]:
     """Return the titles and categories, and check that no row is in the quarantine."""
     assert raw.quarantine.empty
     return rows(raw)

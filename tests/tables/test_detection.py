@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from rubro.base.errors import DataError
-from support.raw_titles import Read, reasons, rows, rows_without_errors, write_text
+from support.raw_titles import Read, all_rows, reasons, rows, write_text
 
 pytest_plugins = ["support.raw_titles"]
 
@@ -44,7 +44,7 @@ def test_the_separator_and_the_encoding_are_detected(
 ) -> None:
     write_text(tmp_path / name, table(separator, "\r\n"), encoding)
     raw = read(tmp_path / name)
-    assert rows_without_errors(raw) == ROWS
+    assert all_rows(raw) == ROWS
     notices = " ".join(raw.notices)
     assert {";": "semicolon", "|": "pipe"}.get(separator, "") in notices
     assert (f"{encoding} text" in notices) == (encoding in ("utf-16", "cp1252"))
@@ -112,7 +112,7 @@ def test_separators_at_the_end_of_a_line_are_ignored(
     read_file: Read, separator: str, header: str, end: str
 ) -> None:
     raw = read_file(f"{header}\na,A{end}\nb,B{end}\n".replace(",", separator))
-    assert rows_without_errors(raw) == [("a", "A"), ("b", "B")]
+    assert all_rows(raw) == [("a", "A"), ("b", "B")]
 
 
 def test_white_space_around_names_and_values_is_ignored(read_file: Read) -> None:
@@ -176,7 +176,7 @@ def test_json_that_is_damaged_or_not_a_list_of_rows_is_an_error(
 
 
 def test_an_empty_array_has_no_rows(read_file: Read) -> None:
-    assert rows_without_errors(read_file(" [ \n ] \n", "x.json")) == []
+    assert all_rows(read_file(" [ \n ] \n", "x.json")) == []
 
 
 # Formats that are not read

@@ -131,9 +131,8 @@ def test_loss_and_gradient_follow_the_formula(adjustment: float, smoothing: floa
     output = AdjustedCrossEntropy(shares, adjustment, smoothing)(ours, targets)
     prior = torch.from_numpy(shares)
     adjusted = (theirs + adjustment * prior.log()).log_softmax(1)
-    expected = -(1 - smoothing) * adjusted[range(9), targets] - smoothing * (adjusted * prior).sum(
-        1
-    )
+    smoothed = smoothing * (adjusted * prior).sum(1)
+    expected = -(1 - smoothing) * adjusted[range(9), targets] - smoothed
     torch.testing.assert_close(output.loss.double(), expected, atol=1e-4, rtol=1e-5)
     factors = torch.arange(9.0)
     (output.loss * factors).sum().backward()
