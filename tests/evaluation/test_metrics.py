@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import (
-    accuracy_score,
-    f1_score,
-    log_loss,
-    top_k_accuracy_score,
-)
+from sklearn.metrics import accuracy_score, f1_score, log_loss, top_k_accuracy_score
 
 from rubro.evaluation.metrics import (
     accuracy,

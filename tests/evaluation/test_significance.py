@@ -56,9 +56,7 @@ def test_an_interval_equals_that_of_a_plain_bootstrap(confidence: float) -> None
 
 
 @pytest.mark.parametrize("agreement", [0.0, 0.8])
-def test_the_interval_of_a_difference_equals_that_of_a_paired_bootstrap(
-    agreement: float,
-) -> None:
+def test_the_interval_of_a_difference_equals_that_of_a_paired_bootstrap(agreement: float) -> None:
     targets, right = simulated(3, SIZES, (0.9, 0.6, 0.75, 0.5))
     other = np.random.default_rng(4).permutation(right)
     other = np.where(np.random.default_rng(5).uniform(size=len(right)) < agreement, right, other)

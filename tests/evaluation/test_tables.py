@@ -56,13 +56,8 @@ def test_metrics_are_rounded() -> None:
 
 @pytest.fixture
 def params(make_params: Callable[..., Params]) -> EvaluateParams:
-    return make_params(
-        {
-            "evaluate.calibration_bins": 5,
-            "evaluate.bootstrap_samples": 500,
-            "evaluate.confidence": 0.9,
-        }
-    ).evaluate
+    changes = {"calibration_bins": 5, "bootstrap_samples": 500, "confidence": 0.9}
+    return make_params({f"evaluate.{key}": value for key, value in changes.items()}).evaluate
 
 
 def noisy(seed: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
@@ -203,9 +198,7 @@ def test_the_coverage_curve_shows_coverage_and_precision_of_each_threshold() -> 
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_thresholds_of_the_coverage_curve_are_rounded_down(
-    dtype: type[np.floating],
-) -> None:
+def test_thresholds_of_the_coverage_curve_are_rounded_down(dtype: type[np.floating]) -> None:
     probabilities = np.array([[1 - 4e-7, 4e-7], [0.7777777, 0.2222223]], dtype=dtype)
     table = coverage_curve(probabilities, np.array([0, 0]))
     assert table["confidence"].tolist() == [0.999999, 0.777777]

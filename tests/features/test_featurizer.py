@@ -34,9 +34,7 @@ def test_the_features_of_a_title_do_not_depend_on_its_neighbours(titles: list[li
 
 
 @given(TITLES)
-def test_a_title_has_a_bigram_for_each_pair_of_neighbouring_tokens(
-    titles: list[list[str]],
-) -> None:
+def test_a_title_has_a_bigram_for_each_pair_of_neighbouring_tokens(titles: list[list[str]]) -> None:
     bigrams = Featurizer(10, 7)(titles).bigrams
     assert bigrams.lengths.tolist() == [max(len(title) - 1, 0) for title in titles]
     assert ((bigrams.values >= 0) & (bigrams.values < 7)).all()
@@ -75,9 +73,7 @@ def test_tokens_beyond_max_tokens_are_ignored() -> None:
     assert len(featurizer) == 3
 
 
-def test_each_distinct_token_has_its_rows_and_weight(
-    subwords: Subwords,
-) -> None:
+def test_each_distinct_token_has_its_rows_and_weight(subwords: Subwords) -> None:
     featurizer = Featurizer(9, 0)
     features = featurizer([["apple", "zzz"], ["drill", "apple"], ["zzz"]])
     assert as_lists(features.tokens) == [[0, 1], [2, 0], [1]]

@@ -39,9 +39,7 @@ def test_take_returns_the_lists_at_the_given_positions(
 
 
 @given(LISTS)
-def test_by_position_returns_each_value_once_and_longer_lists_first(
-    lists: list[list[int]],
-) -> None:
+def test_by_position_returns_each_value_once_and_longer_lists_first(lists: list[list[int]]) -> None:
     positions = Ragged.from_lists(lists).by_position
     assert len(positions) == max(map(len, lists), default=0)
     before = list(range(len(lists)))

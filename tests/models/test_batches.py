@@ -84,9 +84,8 @@ def test_token_vectors_of_a_batch_equal_a_naive_computation(
                 expected[row, column] = weight * own.sum(axis=0) / divisor
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert batch.lengths.tolist() == [len(texts[index]) for index in chosen]
-    assert (
-        batch.token_index.tolist() == batch.tokens[batch.tokens < len(batch.token_weights)].tolist()
-    )
+    tokens_of_titles = batch.tokens[batch.tokens < len(batch.token_weights)]
+    assert batch.token_index.tolist() == tokens_of_titles.tolist()
     assert batch.token_offsets.tolist() == [0, *batch.lengths.cumsum(0).tolist()]
 
 
@@ -100,9 +99,8 @@ def test_a_batch_contains_the_bigrams_targets_and_weights_of_its_titles(
     for index, (start, end) in zip(chosen, pairwise(batch.bigram_offsets.tolist()), strict=True):
         own = batch.bigrams[batch.bigram_index[start:end]]
         assert own.tolist() == titles.features.bigrams[index].tolist()
-    assert batch.bigram_offsets.diff().tolist() == [
-        len(titles.features.bigrams[index]) for index in chosen
-    ]
+    counts = [len(titles.features.bigrams[index]) for index in chosen]
+    assert batch.bigram_offsets.diff().tolist() == counts
     assert batch.targets.tolist() == titles.labels.targets[chosen].tolist()
     assert batch.weights.tolist() == weights[chosen].tolist()
 
@@ -149,10 +147,8 @@ def test_batches_of_a_large_split_contain_titles_of_similar_length(make_titles: 
     random = np.random.default_rng(3)
     titles, tokens = make_titles(["apple " * n for n in random.integers(0, 15, 600)])
     batches = list(Batches(titles, tokens, 30, seed=(1, 0)))
-    padding = 1 - sum(int(b.lengths.sum()) for b in batches) / sum(
-        b.tokens.numel() for b in batches
-    )
-    assert padding < 0.15
+    places = sum(b.tokens.numel() for b in batches)
+    assert sum(int(b.lengths.sum()) for b in batches) / places > 0.85  # the others are padding
     means = [float(b.lengths.float().mean()) for b in batches]
     assert means != sorted(means)
 

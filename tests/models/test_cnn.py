@@ -11,14 +11,7 @@ from torch import nn
 
 from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
-from support.tiny_models import (
-    Learnable,
-    MakeNetwork,
-    MakeTitles,
-    batch_of,
-    given_to,
-    gradient_of,
-)
+from support.tiny_models import Learnable, MakeNetwork, MakeTitles, batch_of, given_to, gradient_of
 
 pytest_plugins = ["support.tiny_models"]
 

@@ -49,13 +49,7 @@ def logits_together(
 @both
 @pytest.mark.parametrize(
     "overrides",
-    [
-        {},
-        {"hidden_sizes": []},
-        {"hidden_sizes": [8, 8]},
-        {"pooling": "mean"},
-        {"dropout": 0.5},
-    ],
+    [{}, {"hidden_sizes": []}, {"hidden_sizes": [8, 8]}, {"pooling": "mean"}, {"dropout": 0.5}],
 )
 def test_logits_of_a_title_do_not_depend_on_other_titles_of_the_batch(
     kind: str, overrides: dict[str, Any], make_network: MakeNetwork, learnable: Learnable
@@ -90,12 +84,8 @@ def test_empty_and_long_titles_of_a_batch_do_not_change_each_other(
 @pytest.mark.parametrize(
     ("kind", "blind", "seeing"),
     [
-        ("mlp", {"bigram_buckets": 0}, {"bigram_buckets": BIGRAM_BUCKETS}),
-        (
-            "cnn",
-            {"filter_sizes": [1], "bigram_buckets": 0},
-            {"filter_sizes": [2], "bigram_buckets": 0},
-        ),
+        ("mlp", {}, {"bigram_buckets": BIGRAM_BUCKETS}),
+        ("cnn", {"filter_sizes": [1]}, {"filter_sizes": [2]}),
     ],
 )
 def test_only_bigrams_and_long_filters_distinguish_word_order(
@@ -107,9 +97,10 @@ def test_only_bigrams_and_long_filters_distinguish_word_order(
 ) -> None:
     differences = []
     for overrides in (blind, seeing):
-        buckets = overrides["bigram_buckets"]
+        buckets = overrides.pop("bigram_buckets", 0)
         titles, tokens = make_titles(["apple drill", "drill apple"], bigram_buckets=buckets)
-        first, second = logits_of(make_network(kind, **overrides), titles, tokens)
+        network = make_network(kind, bigram_buckets=buckets, **overrides)
+        first, second = logits_of(network, titles, tokens)
         differences.append(np.abs(first - second).max())
     assert differences[0] < 1e-5
     assert differences[1] > 1e-3
@@ -195,9 +186,7 @@ def test_the_embedding_is_scaled_to_the_given_root_mean_square(
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
 
 
-def test_without_a_scale_the_embedding_is_copied_unchanged(
-    embedding: Embedding,
-) -> None:
+def test_without_a_scale_the_embedding_is_copied_unchanged(embedding: Embedding) -> None:
     before = embedding.table.copy()
     rows, size = before.shape
     layer = TokenVectors(ModelShape(rows, size, 0, 2), "sqrt", "idf")

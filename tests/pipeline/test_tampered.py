@@ -41,13 +41,8 @@ def folders(
     titles, distinct_tokens = make_titles(["apple red", "", "zzz drill saw"], [0, 1, 2])
     embedding.save(folder / "embedding")
     save_features(folder / "features", {"train": titles}, distinct_tokens)
-    table = pd.DataFrame(
-        {
-            "title": ["Apple", "drill 20v"],
-            "category": LABELS[:2],
-            "label_quality": ["reliable", "unreliable"],
-        }
-    )
+    columns = {"title": ["Apple", "drill 20v"], "category": LABELS[:2]}
+    table = pd.DataFrame({**columns, "label_quality": ["reliable", "unreliable"]})
     info = SourceInfo(title_column="title", category_column="category", max_title_length=1000)
     save_splits(folder / "subset", {"train": table}, LABELS, info)
     return folder

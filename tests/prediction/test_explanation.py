@@ -98,9 +98,8 @@ def test_the_inputs_of_a_linear_member_are_found_in_the_title(make_model: MakeMo
     member = model.description.members["svm"].model_copy(update={"weights": inputs})
     description = model.description.model_copy(update={"members": {"svm": member}})
     title = "Ápple dríll"
-    explained = Classifier(
-        replace(model, description=description, tensors={"svm": tensors})
-    ).explain(title)
+    changed = replace(model, description=description, tensors={"svm": tensors})
+    explained = Classifier(changed).explain(title)
     found = {(each.kind, each.text): title[each.start : each.end] for each in explained.linear}
     words = {("word", "apple"): "Ápple", ("word", "drill"): "dríll"}
     grams = {

@@ -127,8 +127,7 @@ def test_missing_files_are_named_in_their_section(metrics: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "file",
-    ["evaluate.json", "subset.json", "featurize.json", "evaluation/description.json"],
+    "file", ["evaluate.json", "subset.json", "featurize.json", "evaluation/description.json"]
 )
 def test_a_page_is_rendered_without_a_summary_file(metrics: Path, file: str) -> None:
     (metrics / file).unlink()

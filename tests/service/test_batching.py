@@ -38,12 +38,8 @@ def test_waiting_titles_of_the_same_model_are_answered_together(
 ) -> None:
     other = Classifier.load(write_model(tmp_path / "other"))
     other.classes_ = [f"new {name}" for name in classifier.classes_]
-    requests = [
-        (classifier, ["mesa"], 1),
-        (classifier, ["silla"], 2),
-        (other, ["taza"], 1),
-        (classifier, ["lampara"], 4),
-    ]
+    requests = [(classifier, ["mesa"], 1), (classifier, ["silla"], 2)]
+    requests += [(other, ["taza"], 1), (classifier, ["lampara"], 4)]
 
     async def ask(batcher: Batcher) -> Any:
         return await asyncio.gather(*(batcher.top(*request) for request in requests))

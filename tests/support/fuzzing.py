@@ -155,10 +155,8 @@ def _long_title(text: str, rng: random.Random) -> str:
 
 
 TITLE_MUTATIONS: dict[str, Callable[[str, random.Random], str]] = {
-    "formula": _formula,
-    "control_characters": _control_characters,
-    "surrogate": _surrogate,
-    "long_title": _long_title,
+    mutation.__name__.removeprefix("_"): mutation
+    for mutation in (_formula, _control_characters, _surrogate, _long_title)
 }
 
 # Mutations of the text of a file before it is compressed
@@ -246,17 +244,11 @@ def _other_json(content: bytes, rng: random.Random) -> bytes:
 
 
 TEXT_MUTATIONS: dict[str, Callable[[bytes, random.Random], bytes]] = {
-    "nuls": _nuls,
-    "re_encoded": _re_encoded,
-    "mixed_encodings": _mixed_encodings,
-    "gigantic_line": _gigantic_line,
-    "quotes": _quotes,
-    "header": _header,
-    "byte_order_marks": _byte_order_marks,
-    "line_ends": _line_ends,
-    "duplicate_keys": _duplicate_keys,
-    "deep_json": _deep_json,
-    "other_json": _other_json,
+    mutation.__name__.removeprefix("_"): mutation
+    for mutation in (
+        *(_nuls, _re_encoded, _mixed_encodings, _gigantic_line, _quotes, _header),
+        *(_byte_order_marks, _line_ends, _duplicate_keys, _deep_json, _other_json),
+    )
 }
 
 # Mutations of the bytes of a file on disk
@@ -296,13 +288,11 @@ def _unchanged(content: bytes, rng: random.Random) -> bytes:
 
 
 FILE_MUTATIONS: dict[str, Callable[[bytes, random.Random], bytes]] = {
-    "truncated": _truncated,
-    "flipped_bits": _flipped_bits,
-    "cut_out": _cut_out,
-    "repeated": _repeated,
-    "bytes_appended": _bytes_appended,
-    "random_bytes": _random_bytes,
-    "unchanged": _unchanged,
+    mutation.__name__.removeprefix("_"): mutation
+    for mutation in (
+        *(_truncated, _flipped_bits, _cut_out, _repeated),
+        *(_bytes_appended, _random_bytes, _unchanged),
+    )
 }
 MUTATIONS = (*TITLE_MUTATIONS, *TEXT_MUTATIONS, *FILE_MUTATIONS)
 

@@ -28,9 +28,31 @@ def read(make_params: Callable[..., Any]) -> Read:
     return run
 
 
+@pytest.fixture
+def read_file(tmp_path: Path, read: Read) -> Read:
+    """Return a function that writes a file and reads it, with changed data parameters."""
+
+    def run(content: str | bytes | pd.DataFrame, name: str = "x.csv", **data: Any) -> RawTitles:
+        if isinstance(content, pd.DataFrame):
+            write_frame(content, tmp_path / name)
+        elif isinstance(content, bytes):
+            (tmp_path / name).write_bytes(content)
+        else:
+            write_text(tmp_path / name, content)
+        return read(tmp_path / name, **data)
+
+    return run
+
+
 def rows(raw: RawTitles) -> list[tuple[str, str]]:
     """Return the titles and categories that were read."""
     return list(zip(raw.table["title"], raw.table["category"], strict=True))
+
+
+def all_rows(raw: RawTitles) -> list[tuple[str, str]]:
+    """Return the titles and categories, and check that no row is in the quarantine."""
+    assert raw.quarantine.empty
+    return rows(raw)
 
 
 def reasons(raw: RawTitles) -> list[tuple[int, str]]:

@@ -142,22 +142,18 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
             "embedding_learning_rate": 1e-2,
             "initial_embedding": "fasttext",
             "embedding_scale": None,
-            "weight_decay": 0.0,
             "schedule": "constant",
-            "warmup_share": 0.0,
             "early_stopping_patience": 0,
             "fine_tune_embedding": True,
             "pooling": "sqrt",
             "token_weighting": "none",
-            "row_dropout": 0.0,
-            "dropout": 0.0,
-            "label_doubt": 0.0,
-            "label_smoothing": 0.0,
-            "prior_adjustment": 0.0,
             "class_weights": "off",
             "label_quality": "ignore",
             "table_precision": "float32",
         }
+        switched_off = ["weight_decay", "warmup_share", "row_dropout", "dropout", "label_doubt"]
+        switched_off += ["label_smoothing", "prior_adjustment"]
+        values |= dict.fromkeys(switched_off, 0.0)
         if name == "cnn":
             values |= {"filters": 8, "filter_sizes": [1, 2, 3], "linear_path": True}
         values |= overrides

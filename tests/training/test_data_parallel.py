@@ -16,28 +16,13 @@ from rubro.training.data_parallel import LEADER, average_gradients, find_process
 
 PROCESSES = 3
 
-TORCHRUN = {
-    "TORCHELASTIC_RUN_ID": "none",
-    "GROUP_RANK": "1",
-    "RANK": "2",
-    "LOCAL_RANK": "0",
-    "WORLD_SIZE": "4",
-    "LOCAL_WORLD_SIZE": "2",
-    "MASTER_ADDR": "first",
-    "MASTER_PORT": "29500",
-}
-SLURM = {
-    "SLURM_JOB_ID": "12345",
-    "SLURM_JOB_NAME": "train",
-    "SLURM_NTASKS": "4",
-    "SLURM_NTASKS_PER_NODE": "2",
-    "SLURM_PROCID": "2",
-    "SLURM_LOCALID": "0",
-    "SLURM_NODEID": "1",
-    "SLURM_NNODES": "2",
-    "SLURM_NODELIST": "node[4-5]",
-}
-BY_HAND = {"NODE_RANK": "1", "MASTER_ADDR": "first", "MASTER_PORT": "29500"}
+MASTER = {"MASTER_ADDR": "first", "MASTER_PORT": "29500"}
+TORCHRUN = MASTER | {"TORCHELASTIC_RUN_ID": "none", "GROUP_RANK": "1", "RANK": "2"}
+TORCHRUN |= {"LOCAL_RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+SLURM = {"SLURM_JOB_ID": "12345", "SLURM_JOB_NAME": "train", "SLURM_NODELIST": "node[4-5]"}
+SLURM |= {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "2"}
+SLURM |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "1", "SLURM_NNODES": "2"}
+BY_HAND = MASTER | {"NODE_RANK": "1"}
 
 
 @pytest.fixture(autouse=True)

@@ -14,14 +14,7 @@ from typing import Any
 
 import pytest
 
-from support.tiny_project import (
-    change_params,
-    digests,
-    environment,
-    outputs_of,
-    run_in,
-    wait_until,
-)
+from support.tiny_project import change_params, digests, environment, outputs_of, run_in, wait_until
 
 pytest_plugins = ["support.tiny_project"]
 

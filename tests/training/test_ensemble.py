@@ -123,20 +123,15 @@ def test_a_constant_added_to_the_logits_of_a_title_changes_nothing(
 def test_an_ensemble_sums_the_weighted_logits_of_its_members(
     weights: dict[str, float] | None, make_model: MakeModel
 ) -> None:
-    models = [make_model(name) for name in ("mlp", "cnn", "svm")]
-    together = Classifier(combined("both", models, weights))
+    models = {name: make_model(name) for name in ("mlp", "cnn", "svm")}
+    logits = {name: Classifier(model).logits(TITLES) for name, model in models.items()}
+    together = Classifier(combined("both", list(models.values()), weights))
     assert together.name == "both"
-    summed = sum(
-        (weights[model.description.name] if weights else 1.0) * Classifier(model).logits(TITLES)
-        for model in models
-    )
+    summed = sum((weights[name] if weights else 1.0) * own for name, own in logits.items())
     np.testing.assert_allclose(together.logits(TITLES), summed, atol=1e-5)
-    for model in models:
-        np.testing.assert_array_equal(
-            together.member_logits(TITLES)[model.description.name],
-            Classifier(model).logits(TITLES),
-        )
-        assert model.description.members[model.description.name].weight == 1.0
+    for name, model in models.items():
+        np.testing.assert_array_equal(together.member_logits(TITLES)[name], logits[name])
+        assert model.description.members[name].weight == 1.0
 
 
 def test_an_ensemble_does_not_inherit_a_calibration(make_model: MakeModel) -> None:

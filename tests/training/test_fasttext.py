@@ -97,9 +97,7 @@ def test_vectors_of_known_and_unknown_words_equal_gensim(
         np.testing.assert_allclose(vector(ours, token), gensims[token], rtol=1e-5, atol=1e-7)
 
 
-def test_without_ngrams_an_unknown_word_has_no_rows(
-    embed: Callable[..., EmbedParams],
-) -> None:
+def test_without_ngrams_an_unknown_word_has_no_rows(embed: Callable[..., EmbedParams]) -> None:
     params, words = embed(), words_of(max_n=0, buckets=0)
     ours = train_fasttext(TITLES, words, params, SEED)
     gensims = gensim_model(params, words).wv
@@ -116,10 +114,7 @@ def test_the_seed_changes_the_vectors(embed: Callable[..., EmbedParams]) -> None
 
 @pytest.mark.parametrize(("copies", "epochs"), [(1, 10), (40_000, 1)])
 def test_fewer_titles_get_more_epochs_by_default(
-    copies: int,
-    epochs: int,
-    embed: Callable[..., EmbedParams],
-    capsys: pytest.CaptureFixture[str],
+    copies: int, epochs: int, embed: Callable[..., EmbedParams], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, params = words_of(max_n=0, buckets=0), embed(epochs="auto", vector_size=1)
     train_fasttext(TITLES * copies, words, params, SEED)

@@ -332,10 +332,7 @@ def test_the_largest_seed_of_the_schema_can_be_set() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @both
 def test_a_gpu_learns_as_well_as_the_cpu(
-    kind: str,
-    embedding: Embedding,
-    hyperparameters: MakeHyperparameters,
-    learnable: Learnable,
+    kind: str, embedding: Embedding, hyperparameters: MakeHyperparameters, learnable: Learnable
 ) -> None:
     every = {"label_doubt": 0.5, "label_smoothing": 0.1, "prior_adjustment": 1.0, "dropout": 0.1}
     params = hyperparameters(kind, max_epochs=5, learning_rate=3e-3, **every)
@@ -384,11 +381,7 @@ def test_a_training_killed_after_its_last_epoch_resumes_to_the_same_result(
 @both
 @pytest.mark.parametrize(
     ("failing", "damaged"),
-    [
-        pytest.param(1, "none", marks=pytest.mark.slow),
-        (3, "none"),
-        (3, "last.ckpt"),
-    ],
+    [pytest.param(1, "none", marks=pytest.mark.slow), (3, "none"), (3, "last.ckpt")],
 )
 def test_a_training_that_failed_resumes_to_the_same_result(
     kind: str,
@@ -402,15 +395,8 @@ def test_a_training_that_failed_resumes_to_the_same_result(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RUBRO_CHECKPOINT_SECONDS", "0")
-    params = hyperparameters(
-        kind,
-        max_epochs=5,
-        learning_rate=3e-3,
-        schedule="cosine",
-        dropout=0.2,
-        label_doubt=0.5,
-        prior_adjustment=1.0,
-    )
+    options = {"schedule": "cosine", "dropout": 0.2, "label_doubt": 0.5, "prior_adjustment": 1.0}
+    params = hyperparameters(kind, max_epochs=5, learning_rate=3e-3, **options)
 
     def attempt(folder: str, failing: int | None) -> tuple[TrainingResult, History]:
         def report(epoch: int, metrics: dict[str, float]) -> None:

@@ -9,12 +9,7 @@ import pytest
 import torch
 
 from rubro.features.titles import Labels
-from rubro.training.loss import (
-    AdjustedCrossEntropy,
-    LabelNoiseWeights,
-    _torch_loss,
-    class_shares,
-)
+from rubro.training.loss import AdjustedCrossEntropy, LabelNoiseWeights, _torch_loss, class_shares
 
 pytest_plugins = ["support.tiny_models"]
 
@@ -72,9 +67,7 @@ def test_weights_of_an_example() -> None:
 
 
 @doubts
-def test_weights_grow_with_the_probability_within_a_class(
-    doubt: float,
-) -> None:
+def test_weights_grow_with_the_probability_within_a_class(doubt: float) -> None:
     probabilities, targets = [0.01, 0.2, 0.4, 0.6, 0.7, 0.02, 0.05, 0.06], [1] * 5 + [3] * 3
     weights = converged(doubt, probabilities, targets)(*batch_of(probabilities, targets))
     for of_class in (weights[:5], weights[5:]):
@@ -138,9 +131,8 @@ def test_loss_and_gradient_follow_the_formula(adjustment: float, smoothing: floa
     output = AdjustedCrossEntropy(shares, adjustment, smoothing)(ours, targets)
     prior = torch.from_numpy(shares)
     adjusted = (theirs + adjustment * prior.log()).log_softmax(1)
-    expected = -(1 - smoothing) * adjusted[range(9), targets] - smoothing * (adjusted * prior).sum(
-        1
-    )
+    smoothed = smoothing * (adjusted * prior).sum(1)
+    expected = -(1 - smoothing) * adjusted[range(9), targets] - smoothed
     torch.testing.assert_close(output.loss.double(), expected, atol=1e-4, rtol=1e-5)
     factors = torch.arange(9.0)
     (output.loss * factors).sum().backward()

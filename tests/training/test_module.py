@@ -38,17 +38,10 @@ def test_a_step_follows_the_gradient_of_the_weighted_loss(
     texts, targets = [" ".join(["apple"] * n) for n in range(1, 7)], [0, 0, 0, 1, 1, 2]
     reliable = [True, True, False, True, False, True]
     titles, tokens = make_titles(texts, targets, reliable)
-    params = hyperparameters(
-        "mlp",
-        optimizer="sgd",
-        learning_rate=1.0,
-        max_epochs=1,
-        label_quality="weight",
-        unreliable_weight=0.5,
-        label_doubt=0.7,
-        prior_adjustment=0.5,
-        label_smoothing=0.2,
-    )
+    steps = {"optimizer": "sgd", "learning_rate": 1.0, "max_epochs": 1}
+    loss = {"label_doubt": 0.7, "prior_adjustment": 0.5, "label_smoothing": 0.2}
+    loss_of_unreliable = {"label_quality": "weight", "unreliable_weight": 0.5}
+    params = hyperparameters("mlp", **steps, **loss, **loss_of_unreliable)
     model = FreeLogits(len(texts))
     start = model.logits.detach().clone()
     run(model, (titles, titles, tokens), params)
@@ -87,13 +80,8 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(
     hyperparameters: MakeHyperparameters,
     embedding: Embedding,
 ) -> None:
-    params = hyperparameters(
-        "mlp",
-        schedule=schedule,
-        warmup_share=warmup / 100,
-        learning_rate=0.5,
-        embedding_learning_rate=0.25,
-    )
+    initial = {"learning_rate": 0.5, "embedding_learning_rate": 0.25}
+    params = hyperparameters("mlp", schedule=schedule, warmup_share=warmup / 100, **initial)
     rows, size = embedding.table.shape
     model = NETWORKS["mlp"](ModelShape(rows, size, BIGRAM_BUCKETS, CLASSES), params)
     classifier = TitleClassifier(model, params, 100, EVEN_SHARES, seed=0)

@@ -14,18 +14,14 @@ def table_of(values: list[list[float]]) -> torch.nn.Parameter:
 
 
 def sparse_gradient(rows: list[int], values: list[list[float]], size: int) -> torch.Tensor:
-    shape = (size, len(values[0]))
-    return torch.sparse_coo_tensor(
-        torch.tensor([rows]), torch.tensor(values), shape, check_invariants=True
-    )
+    index, shape = torch.tensor([rows]), (size, len(values[0]))
+    return torch.sparse_coo_tensor(index, torch.tensor(values), shape, check_invariants=True)
 
 
 def test_with_one_value_per_row_it_equals_sparse_adam() -> None:
     ours, theirs = table_of([[1.0], [2.0], [3.0]]), table_of([[1.0], [2.0], [3.0]])
-    optimizers = (
-        RowWiseAdam([ours], lr=0.1),
-        torch.optim.SparseAdam([theirs], lr=0.1, betas=(0.9, 0.99)),
-    )
+    sparse_adam = torch.optim.SparseAdam([theirs], lr=0.1, betas=(0.9, 0.99))
+    optimizers = RowWiseAdam([ours], lr=0.1), sparse_adam
     for rows, values in (([0, 2], [[0.5], [-2.0]]), ([2], [[0.1]]), ([0, 1], [[1.0], [3.0]])):
         for table, optimizer in zip((ours, theirs), optimizers, strict=True):
             table.grad = sparse_gradient(rows, values, 3)
