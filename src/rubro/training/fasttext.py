@@ -20,7 +20,7 @@ from rubro.training.budget import EpochRule
 
 
 class Sentences(Protocol):
-    """Tokens of each title, which can be iterated over repeatedly."""
+    """Iterable over the tokens of each title, which training reads once per epoch."""
 
     def __len__(self) -> int: ...
 

@@ -46,7 +46,7 @@ class TitleModel:
 
 
 def _load_pyfunc(path: str) -> TitleModel:
-    """Load the model in a folder, for MLflow."""
+    """Load a model folder as an MLflow model."""
     return TitleModel(Classifier.load(path))
 
 
