@@ -17,7 +17,7 @@ class Embedding:
     """Vectors of words and n-grams; the vector of any token is the mean of its rows.
 
     Attributes:
-        subwords: Rows and weight of each token.
+        subwords: Vocabulary and n-gram sizes, which determine the rows of each token.
         table: Vectors, float32 (rows, vector size).
     """
 
@@ -36,7 +36,7 @@ class Embedding:
 
     @classmethod
     def load(cls, folder: Path) -> Embedding:
-        """Read the files that save writes.
+        """Load an embedding from the files that `save` writes.
 
         Raises:
             DataError: A file is missing or damaged.

@@ -15,7 +15,9 @@ from rubro.features.ngrams import ngram_buckets
 
 
 def inverse_document_frequency(documents_with: int, documents: int) -> float:
-    """Return log((1 + documents) / (1 + documents_with)) + 1.
+    """Return the smoothed inverse document frequency of a term.
+
+    It is log((1 + documents) / (1 + documents_with)) + 1.
 
     Source: Sparck Jones 1972, A statistical interpretation of term specificity and its application
     in retrieval; smoothed as in scikit-learn's TfidfTransformer.
@@ -31,7 +33,7 @@ def inverse_document_frequency(documents_with: int, documents: int) -> float:
 
 
 class SubwordParams(Section):
-    """Sizes that determine the rows and weight of a token.
+    """Sizes that determine the embedding rows and the weight of a token.
 
     Attributes:
         min_n: Length of the shortest character n-gram, including the marks `<` and `>`.

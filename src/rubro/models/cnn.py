@@ -24,8 +24,8 @@ class Cnn(Network):
     Learning for Recommender Systems.
 
     Args:
-        shape: Sizes that depend on the data.
-        params: Hyperparameters.
+        shape: Sizes of the network that depend on the data.
+        params: Hyperparameters of the network.
     """
 
     def __init__(self, shape: ModelShape, params: CnnParams) -> None:
@@ -49,7 +49,7 @@ class Cnn(Network):
         return logits
 
     def _maxima(self, batch: Batch, distinct: Tensor) -> Tensor:
-        """Return the maximum of each filter over each title, at least 0, float32 (B, maxima)."""
+        """Return each filter's maximum output in each title, >= 0, float32 (B, all filters)."""
         # A token is multiplied by a filter once per batch; nn.Conv1d would do it at each position.
         filters: Any = self.filters
         sizes = zip(self._sizes, filters, strict=True)

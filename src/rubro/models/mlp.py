@@ -16,8 +16,8 @@ class Mlp(Network):
     (Bojanowski et al. 2017) and the dense layers are added here.
 
     Args:
-        shape: Sizes that depend on the data.
-        params: Hyperparameters.
+        shape: Sizes of the network that depend on the data.
+        params: Hyperparameters of the network.
     """
 
     def __init__(self, shape: ModelShape, params: MlpParams) -> None:
