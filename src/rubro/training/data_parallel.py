@@ -76,7 +76,7 @@ class Processes:
 
     @property
     def rank(self) -> int:
-        """Rank of this process on all machines, from 0; only rank 0 writes checkpoints and results."""
+        """Rank of this process among all processes; only rank 0 writes checkpoints and results."""
         return self.environment.node_rank() * self.devices + self.local_rank
 
 

@@ -36,12 +36,12 @@ class LossOutput(NamedTuple):
 class AdjustedCrossEntropy(nn.Module):
     """Cross-entropy with logit adjustment, in which rare classes count as much as common ones.
 
-    During training, prior_adjustment times the logarithm of a class's share of the training weights
-    is added to its logit, so that the network itself has no reason to favour common classes.
+    During training, prior_adjustment times the logarithm of a class's share in the title weights is
+    added to its logit, so that the network itself has no reason to favour common classes.
     Source: Menon et al. 2021, Long-tail Learning via Logit Adjustment.
 
     Args:
-        class_shares: Share of each class in the training weights, > 0, (classes,).
+        class_shares: Share of each class in the sum of all title weights, > 0, (classes,).
         prior_adjustment: Factor of the logarithm of a class's share; 0 = no adjustment.
         label_smoothing: Part of the target that is spread over all classes in proportion to their
             shares. An even spread would undo the adjustment for rare classes.
