@@ -96,7 +96,7 @@ def measured(command: list[str], folder: Path, limit: float) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return the speed of this machine: float32 matrix products and memory copies."""
+    """Measure the speed of this machine at float32 matrix products and memory copies."""
     random = np.random.default_rng(0)
     matrix = random.standard_normal((1000, 1000), dtype=np.float32)
     words = np.ones(2**26, dtype=np.float32)  # zeros would not be allocated until written
@@ -115,7 +115,7 @@ def machine() -> dict[str, Any]:
 
 
 def project(folder: Path, data: Path, settings: list[str]) -> None:
-    """Copy the pipeline to a folder, with params that read the data."""
+    """Copy the pipeline to a folder, with a params.yaml that reads the given data."""
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data").mkdir()
@@ -272,7 +272,7 @@ def peer(key: str, setting: int = -1) -> None:
 
 
 def _size(vectoriser: Any, classifier: Any) -> int:
-    """Return the bytes of a stored model."""
+    """Return the size of a stored vectoriser and classifier, in bytes."""
     if not hasattr(classifier, "save"):
         return len(pickle.dumps((vectoriser, classifier)))
     with TemporaryDirectory() as folder:

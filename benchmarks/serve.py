@@ -45,7 +45,7 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, content: Any) -> tuple[int, bytes]:
-        """Return status and body of the answer of /predict."""
+        """Send JSON content to /predict, and return the status and body of the response."""
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
