@@ -1,4 +1,4 @@
-"""Convolution over the tokens of titles, and the maximum output of each filter in a title."""
+"""Compute the maximum output of each convolution filter over the tokens of a title."""
 
 from __future__ import annotations
 

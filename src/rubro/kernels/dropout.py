@@ -1,4 +1,4 @@
-"""Dropout of values during training, faster on CPUs than torch's dropout."""
+"""Drop random values during training, faster on CPUs than torch's dropout."""
 
 from __future__ import annotations
 

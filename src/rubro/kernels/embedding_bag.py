@@ -1,4 +1,4 @@
-"""Sums of rows of an embedding table, computed without copying the rows, and their gradients."""
+"""Sum rows of an embedding table without copying them, and compute the gradients of the sums."""
 
 from __future__ import annotations
 

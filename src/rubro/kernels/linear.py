@@ -1,4 +1,4 @@
-"""Matrix products and linear layers that give the same bytes for any number of threads.
+"""Compute matrix products and linear layers with the same bytes for any number of threads.
 
 A product is cut into parts by its shape only, and each part is computed by one thread, because the
 threads of OpenBLAS would change the last bits. numpy's OpenBLAS computes the parts: MKL, which torch

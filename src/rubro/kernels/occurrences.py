@@ -1,4 +1,4 @@
-"""Search for all lists, and all positions in them, that contain each of a range of numbers."""
+"""Find all lists, and the positions in them, that contain each number."""
 
 from __future__ import annotations
 

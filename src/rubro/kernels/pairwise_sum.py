@@ -1,4 +1,4 @@
-"""Pairwise summation (Higham 1993, The Accuracy of Floating Point Summation)."""
+"""Sum values pair by pair (Higham 1993, The Accuracy of Floating Point Summation)."""
 
 from __future__ import annotations
 

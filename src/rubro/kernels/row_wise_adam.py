@@ -1,4 +1,4 @@
-"""Step of the optimiser RowWiseAdam, which reads and writes each row of a table only once."""
+"""Update rows of embedding tables for the optimiser RowWiseAdam, reading each row only once."""
 
 from __future__ import annotations
 

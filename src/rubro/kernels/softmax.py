@@ -1,4 +1,4 @@
-"""Exponentials and sums from which training.loss computes the cross-entropy."""
+"""Compute the exponentials and sums that training.loss needs for the cross-entropy."""
 
 from __future__ import annotations
 

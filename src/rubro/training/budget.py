@@ -53,7 +53,7 @@ def batch_size_for(titles: int, requested: int | Literal["auto"]) -> int:
 
 
 def learning_rate_factor(batch_size: int) -> float:
-    """Return the factor that adapts a learning rate for batches of 256 titles to a batch size.
+    """Return the factor that adapts a learning rate for batches of 256 titles to another size.
 
     Source: Malladi et al. 2022, On the SDEs and Scaling Rules for Adaptive Gradient Algorithms.
 

@@ -1,4 +1,4 @@
-"""Fitting the temperatures that turn logits into calibrated probabilities."""
+"""Fit the temperatures that turn logits into calibrated probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints for resuming interrupted training runs."""
+"""Save and find checkpoints for resuming interrupted training runs."""
 
 from __future__ import annotations
 

@@ -83,10 +83,10 @@ class Processes:
 def find_processes(nodes: int, devices: int) -> Processes:
     """Find out how many processes train together, and which rank this process has.
 
-    On one machine this process starts the others and ignores environment variables. On several
-    machines, torchrun or Slurm has started all processes, or the first process of each machine has
-    the environment variables NODE_RANK, MASTER_ADDR and MASTER_PORT and starts the other
-    processes of its machine.
+    On one machine this process starts the other processes, and the environment variables of
+    launchers are ignored. On several machines, torchrun or Slurm has started all processes, or the
+    first process of each machine has the environment variables NODE_RANK, MASTER_ADDR and
+    MASTER_PORT and starts the other processes of its machine.
 
     Args:
         nodes: Number of machines.

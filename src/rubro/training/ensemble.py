@@ -1,4 +1,4 @@
-"""Combining trained models in an ensemble."""
+"""Combine trained models in an ensemble, with fitted weights."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class _EpochBatches(L.LightningDataModule):
     Args:
         train: Function that returns the training batches for a seed.
         validation: Validation batches.
-        seed: Seed of the training, combined with the number of the epoch.
+        seed: Seed that is combined with the number of each epoch.
     """
 
     def __init__(self, train: Callable[..., Batches], validation: Batches, seed: int) -> None:
@@ -121,7 +121,7 @@ def train(
     Args:
         network: Module that maps a Batch to logits, trained in place.
         data: Training and validation titles.
-        params: Parameters of the training.
+        params: Training parameters and hyperparameters of the network.
         report: Function called after each epoch with its number, from 0, and its metrics.
         seed: Seed of the order of the titles and of the dropout.
         accelerator: "auto", "cpu" or "gpu".
@@ -227,7 +227,7 @@ def _trainer(**options: Any) -> L.Trainer:
 def _fit(
     trainer: L.Trainer, classifier: TitleClassifier, batches: _EpochBatches, checkpoint: Path | None
 ) -> None:
-    """Train the classifier; raise KeyboardInterrupt at Ctrl-C, where Lightning would exit."""
+    """Train the classifier; raise KeyboardInterrupt after a signal, where Lightning would exit."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(classifier, datamodule=batches, ckpt_path=checkpoint, weights_only=True)

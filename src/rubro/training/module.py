@@ -26,7 +26,7 @@ class TitleClassifier(L.LightningModule):
 
     Args:
         network: Module that maps a Batch to logits.
-        params: Parameters of the training.
+        params: Training parameters and hyperparameters of the network.
         steps: Number of optimiser steps in all epochs together.
         class_shares: Share of each class in the sum of all title weights, > 0, (classes,).
         seed: Seed of the dropout.

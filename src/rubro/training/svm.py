@@ -1,4 +1,4 @@
-"""Fitting a linear SVM combined with naive Bayes to titles."""
+"""Fit a linear SVM, combined with naive Bayes, to titles."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _counts(
 
 
 def _matrix(lists: Ragged, columns: int) -> sparse.csr_matrix:
-    """Return a sparse matrix (lists, columns) with a 1 in row i and column v if list i has v."""
+    """Return a sparse matrix (lists, columns) with a 1 in column v of the row of a list with v."""
     ones = np.ones(len(lists.values))
     offsets = lists.offsets.astype(np.int32)
     return sparse.csr_matrix((ones, lists.values, offsets), shape=(len(lists), columns))
@@ -145,7 +145,7 @@ def _fit(
 
 
 def _without_small(coefficients: np.ndarray, minimum: float) -> sparse.csr_matrix:
-    """Zero coefficients smaller than a minimum in place; return them all as a sparse matrix."""
+    """Set small coefficients to zero in place, and return the result as a sparse matrix."""
     kept = []
     for start in range(0, len(coefficients), _BLOCK):  # a mask of the whole needs more memory
         block = coefficients[start : start + _BLOCK]

@@ -78,7 +78,7 @@ class Tracker:
         self._send(lambda mlflow: mlflow.end_run(status))
 
     def _send(self, message: Callable[[Any], None]) -> None:
-        """Call a function of MLflow; after an error, the training continues without MLflow."""
+        """Call a function of MLflow; after an error, training continues without MLflow."""
         if self._mlflow:
             try:
                 message(self._mlflow)
