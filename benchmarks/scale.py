@@ -125,7 +125,7 @@ def project(folder: Path, data: Path, settings: list[str]) -> None:
 
 
 def pipeline(folder: Path, limit: float) -> dict[str, Any]:
-    """Run every stage; return the measurements of each stage and the outcome of the ensemble."""
+    """Run every stage; return the measurements of each stage and the results of the ensemble."""
     stages = {}
     for stage in STAGES:
         stages[stage] = measured([sys.executable, f"stages/{stage}.py"], folder, limit)

@@ -79,7 +79,7 @@ def prepared(model: Model) -> tuple[TitleClassifier, Batches]:
 def timed_steps(
     classifier: TitleClassifier, batches: Batches, steps: int
 ) -> tuple[dict[str, float], list[Batch]]:
-    """Return the time of each part of a step in microseconds per title, and the batches."""
+    """Return the microseconds per title of each part of a step, and the batches of the steps."""
     optimizers: list[Any] = classifier.configure_optimizers()[0]
     spent: dict[str, list[float]] = defaultdict(list)
     seen: list[Batch] = []

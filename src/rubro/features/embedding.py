@@ -30,7 +30,7 @@ class Embedding:
         return Embedding(self.subwords, random.standard_normal(self.table.shape, dtype=np.float32))
 
     def save(self, folder: Path) -> None:
-        """Write table.safetensors, vocabulary.json and subwords.json."""
+        """Write the embedding to table.safetensors, vocabulary.json and subwords.json."""
         save_subwords(folder, self.subwords)
         write_tensors(folder / "table.safetensors", {"table": self.table})
 

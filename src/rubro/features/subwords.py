@@ -48,7 +48,7 @@ class SubwordParams(Section):
     titles: Annotated[int, Field(ge=1, lt=2**63)]
 
     def problem(self, vocabulary: dict[str, int]) -> str | None:
-        """Return why these sizes do not fit a vocabulary, or None if they do."""
+        """Return the reason why these sizes do not fit a vocabulary, or None if they fit."""
         if not vocabulary:
             return "the vocabulary is empty"
         if max(vocabulary.values()) > self.titles:
@@ -94,10 +94,10 @@ class Subwords:
         return token in self._row
 
     def weight_of(self, token: str) -> float:
-        """Return the inverse document frequency of a token, divided by its mean over all tokens.
+        """Return the inverse document frequency of a token, divided by the mean of all tokens.
 
-        The mean is over the known tokens of the training titles. An out-of-vocabulary token has the
-        weight of a word that occurs in no training title. Weights are positive.
+        The mean is taken over the known tokens of the training titles. An out-of-vocabulary token
+        has the weight of a word that occurs in no training title. Weights are positive.
         """
         return self._idf(self.vocabulary.get(token, 0)) / self._mean_idf
 

@@ -84,7 +84,7 @@ class LabelledTitles:
 
 
 def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Tokens) -> None:
-    """Write tokens.safetensors and a file for each split.
+    """Write the features of titles to tokens.safetensors and a file for each split.
 
     Args:
         folder: Path of the folder, created if missing.

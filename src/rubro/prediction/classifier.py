@@ -180,7 +180,7 @@ class Classifier:
 
         The contribution of a word is the drop of the category's lead when the word is left out. It
         is computed in the same way for all members of the model. For a linear member, the exact
-        contribution of each of its inputs is included as well.
+        contribution of each word, bigram and n-gram is included as well.
 
         >>> classifier.explain("Lampara De Techo Philips").words[2].text
         'Techo'

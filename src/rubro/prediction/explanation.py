@@ -79,9 +79,9 @@ class Explanation:
         lead: Logit of the predicted category minus logit of the other category.
         words: Words in the order of the title. If a member of the model is a network, their
             contributions do not sum up to the lead.
-        linear: Inputs of linear members with nonzero contributions, largest absolute contribution
-            first; empty if the model has no linear member.
-        linear_bias: Lead that linear members give to a title without inputs; together with the
+        linear: Words, bigrams and n-grams with nonzero contributions to linear members, largest
+            absolute contribution first; empty if the model has no linear member.
+        linear_bias: Lead that linear members give to a title without tokens; together with the
             contributions in linear, it sums up to the lead that these members contribute.
         out_of_vocabulary: Share of out-of-vocabulary tokens, 0 to 1.
         foreign: Whether out_of_vocabulary is above FOREIGN_SHARE, so the prediction is a guess.
@@ -105,7 +105,9 @@ class Explanation:
 def word_contributions(
     title: str, tokens: Sequence[SpannedToken], leads: dict[str, np.ndarray], known: Subwords
 ) -> list[WordContribution]:
-    """Return the contribution of each word of a title.
+    """Return how much each word of a title contributes to the lead of the predicted category.
+
+    The lead is the logit of the predicted category minus the logit of another category.
 
     Source: Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks (occlusion);
     Li, Monroe and Jurafsky 2016, Understanding Neural Networks through Representation Erasure.

@@ -50,7 +50,7 @@ class Table:
     """An embedding table, stored as float32, float16, or int8 with a scale for each row.
 
     Args:
-        arrays: Tensors of the model file.
+        arrays: Tensors of the member's file.
         name: Name of the table.
 
     Attributes:
@@ -91,10 +91,10 @@ class _Dense:
 class MlpScorer:
     """An MLP: dense layers on pooled token and bigram vectors; see models.mlp.Mlp.
 
-    The state of a token is its vector, pooled from the rows of its word and n-grams.
+    The cached state of a token is its vector, pooled from the rows of its word and n-grams.
 
     Args:
-        arrays: Tensors of the model file.
+        arrays: Tensors of the member's file.
         pooling: Divisor of a sum of n vectors: n ("mean") or the square root of n ("sqrt").
         weighted: Whether token vectors are weighted by inverse document frequency.
     """
@@ -141,11 +141,11 @@ class MlpScorer:
 class CnnScorer(MlpScorer):
     """A CNN: filters over neighbouring tokens, next to a linear path; see models.cnn.Cnn.
 
-    The state of a token is its vector followed by the products of the vector with each position of
-    each filter.
+    The cached state of a token is its vector followed by the products of the vector with each
+    position of each filter.
 
     Args:
-        arrays: Tensors of the model file.
+        arrays: Tensors of the member's file.
         pooling: Divisor of a sum of n vectors: n ("mean") or the square root of n ("sqrt").
         weighted: Whether token vectors are weighted by inverse document frequency.
         sizes: Numbers of neighbouring tokens that the filters cover.
@@ -212,12 +212,12 @@ class SvmScorer:
     bigrams of a title together are divided by the root of the sum of their squared IDF, and so are
     its n-grams. Most weights are zero and are not stored.
 
-    The state of a token is the score of its word for each class and the squared IDF of the word,
-    followed by the sums of the same values over its n-grams.
+    The cached state of a token is the score of its word for each class and the squared IDF of the
+    word, followed by the sums of the same values over its n-grams.
 
     Args:
-        arrays: Tensors of the model file: idf, float32 (inputs,); starts, int32 (inputs + 1,), the
-            bounds of each input's weights in categories, int16 or int32, and weights, float16;
+        arrays: Tensors of the member's file: idf, float32 (inputs,); starts, int32 (inputs + 1,),
+            the bounds of each input's weights in categories, int16 or int32, and weights, float16;
             bias, float32 (classes,).
         words: Number of words in the vocabulary.
         rows: Number of rows of the embedding, including n-gram buckets.
@@ -244,7 +244,7 @@ class SvmScorer:
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
         """Return the score of each class for each title, float32 (titles, classes).
 
-        The training aims at a score of the right class that is at least 1 above the others.
+        Training aims at a score of the right class that exceeds all other scores by at least 1.
         """
         n, half = len(features), self._classes + 1
         total = sum_rows(features.tokens, states.__getitem__, self.state_size)
