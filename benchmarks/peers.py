@@ -77,7 +77,7 @@ class FastText:
 
 @dataclass(frozen=True)
 class Peer:
-    """A classifier of another library.
+    """A classifier of another library that this project is compared with.
 
     Attributes:
         name: Name in tables.
@@ -153,7 +153,7 @@ class Chosen:
     """The best of the classifiers trained with the settings of a peer.
 
     Attributes:
-        setting: Setting of the classifier.
+        setting: Setting that the classifier was trained with.
         vectoriser: Fitted vectoriser.
         classifier: Trained classifier.
         seconds: Time to fit the vectoriser and the classifier.

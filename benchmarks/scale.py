@@ -1,5 +1,6 @@
-"""Measure the pipeline and its peers on increasing numbers of titles: time, memory, accuracy, size, rate.
+"""Measure the pipeline and other classifiers, its peers, on increasing numbers of titles.
 
+The results are time, memory, accuracy, model size and prediction rate.
 Titles come from `rubro sample` or from your own file. Each stage and each peer runs in its own process, on
 the same splits. The time of a peer is from the tables of `subset` to a trained model; the time of the
 pipeline is the sum of all later stages. A process that takes longer than --limit is stopped and marked.

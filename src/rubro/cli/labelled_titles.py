@@ -31,7 +31,8 @@ class Labelled:
     Attributes:
         titles: Title of each usable row.
         targets: Class index of each usable row, (n,).
-        reliable: False for each usable row that the column label_quality marks as unreliable, (n,).
+        reliable: False for each usable row that the column label_quality marks as unreliable,
+            bool (n,).
         logits: Logits of the titles, float32 (n, classes), in one array per batch.
         rows: Number of rows read.
         unreadable: Number of rows that cannot be read.

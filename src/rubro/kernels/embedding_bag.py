@@ -123,7 +123,7 @@ def _sum_rows(
     start: int,
     end: int,
 ) -> None:
-    """Write the sum of the table rows in each list, times its factor, from start to end."""
+    """Write the sum of the table rows, times the factor, for each list from start to end."""
     for i in range(start, end):
         total, factor = sums[i], factors[i]
         total[:] = 0
@@ -154,7 +154,7 @@ def _sum_lists(
     start: int,
     end: int,
 ) -> None:
-    """Write the weighted sum of the vectors in each list from start to end."""
+    """Write the weighted sum of the vectors for each list from start to end."""
     for i in range(start, end):
         weighted_sum(vectors, factors, index[offsets[i] : offsets[i + 1]], sums[i])
 

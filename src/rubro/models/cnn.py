@@ -41,7 +41,7 @@ class Cnn(Network):
         )
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return logits, float32 (B, classes)."""
+        """Return the logits of the titles in a batch, float32 (B, classes)."""
         distinct = self.token_vectors.distinct(batch)
         logits: Tensor = self.dense(self._maxima(batch, distinct))
         if self.linear is not None:

@@ -149,7 +149,10 @@ class Classifier:
         return np.concatenate([self._no_logits, *self._logits(titles)])
 
     def member_logits(self, titles: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return unweighted logits, float32 (titles, classes), by name of the model's member."""
+        """Return the unweighted logits of each member of the model, float32 (titles, classes).
+
+        The keys are the names of the members.
+        """
         batches = list(self._batches(titles))
         return {
             name: np.concatenate([self._no_logits, *(batch[name] for batch in batches)])

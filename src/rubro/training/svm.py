@@ -99,7 +99,10 @@ def _counts(
 
 
 def _matrix(lists: Ragged, columns: int) -> sparse.csr_matrix:
-    """Return a sparse matrix (lists, columns) with a 1 in column v of the row of a list with v."""
+    """Return a sparse matrix with a 1 for each value of each list, float (lists, columns).
+
+    The value is the number of the column.
+    """
     ones = np.ones(len(lists.values))
     offsets = lists.offsets.astype(np.int32)
     return sparse.csr_matrix((ones, lists.values, offsets), shape=(len(lists), columns))
