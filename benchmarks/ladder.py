@@ -34,7 +34,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 
 def settings_of(row: dict[str, Any], common: list[str]) -> list[str]:
-    """Return the KEY=VALUE settings of a row; its own override the common and preset ones."""
+    """Return KEY=VALUE settings of a ladder row, which override common and preset settings."""
     preset = row.get("preset")
     settings = load_overrides(Path(preset), Path("params.yaml")) if preset else {}
     settings |= dict(setting.split("=", 1) for setting in common)
@@ -47,7 +47,7 @@ def run(name: str, settings: list[str]) -> dict[str, Any]:
 
     Args:
         name: Start of the experiment's name.
-        settings: All settings, KEY=VALUE.
+        settings: All changed settings of params.yaml, each as KEY=VALUE.
 
     Returns:
         Metrics that Git tracks, by file name without suffix.

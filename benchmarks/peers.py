@@ -47,7 +47,7 @@ _LABEL = "__label__"
 
 @dataclass
 class FastText:
-    """Supervised fastText, as implemented by its maintained fork floret."""
+    """Supervised fastText classifier, as implemented by its maintained fork floret."""
 
     setting: Setting
     seed: int
@@ -77,7 +77,7 @@ class FastText:
 
 @dataclass(frozen=True)
 class Peer:
-    """A classifier of another library.
+    """A classifier of another library that this project is compared with.
 
     Attributes:
         name: Name in tables.
@@ -153,7 +153,7 @@ class Chosen:
     """The best of the classifiers trained with the settings of a peer.
 
     Attributes:
-        setting: Setting of the classifier.
+        setting: Setting that the classifier was trained with.
         vectoriser: Fitted vectoriser.
         classifier: Trained classifier.
         seconds: Time to fit the vectoriser and the classifier.
@@ -182,7 +182,7 @@ def choose(key: str, peer: Peer, grid: list[Setting], splits: Splits, params: Pa
         peer: Peer to train.
         grid: Candidate settings.
         splits: Titles (tokens joined by spaces) and class indices by split.
-        params: All parameters.
+        params: All parameters of params.yaml.
     """
     titles, targets = splits["train"]
     started = perf_counter()
@@ -209,7 +209,7 @@ def choose(key: str, peer: Peer, grid: list[Setting], splits: Splits, params: Pa
 
 
 def scores_of(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
-    """Return balanced accuracy and accuracy, rounded."""
+    """Return the balanced accuracy and the accuracy of predictions, rounded, by name."""
     return {
         "balanced_accuracy": round(balanced_accuracy(targets, predictions), 6),
         "accuracy": round(accuracy(targets, predictions), 6),
@@ -217,7 +217,7 @@ def scores_of(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
 
 
 def _compare(params: Params, keys: list[str]) -> dict[str, Any]:
-    """Return the content of the JSON file: settings, rows, classes and peers."""
+    """Train and measure peers, and return the results for the JSON file."""
     raw = read_titles(params.data, params.subset.language)
     subset = make_subset(raw, params.subset, params.seed)
     for notice in raw.notices:

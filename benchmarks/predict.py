@@ -121,7 +121,7 @@ def _measured_fasttext(subset: Path, titles: Sequence[str], repeats: int) -> dic
 
 
 def _table(results: dict[str, dict[str, float]]) -> Table:
-    """Return a table with a row for each figure."""
+    """Return a terminal table with a row for each measured quantity and a column per model."""
     table = Table("", *results)
     for figure in next(iter(results.values())):
         name = figure.replace("_per_second", " / s").replace("_", " ")

@@ -37,9 +37,9 @@ from rubro.base.params_file import flat, with_settings
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = tuple(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
 TRAININGS = ("train_mlp", "train_cnn")
-EPOCHS = 8  # enough that a training can be killed between two of them
+EPOCHS = 8  # enough that training can be killed between two epochs
 MAX_SECONDS = 4.0  # time within which a stage of presets/tiny.yaml is killed
-MAX_KILLS = 5  # kills of a training until it must have resumed
+MAX_KILLS = 5  # kills of a stage until its training must have resumed
 FORCED = ("--force", "--single-item")  # run one stage even if its outputs are in the cache
 
 Note = Callable[[str, int, str, int], None]
@@ -91,7 +91,7 @@ class Copy:
         return self.folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
 
     def wait(self, process: subprocess.Popen[bytes]) -> str:
-        """Wait for a `dvc repro` and return the hashes of dvc.lock, as text without the params."""
+        """Wait until `dvc repro` ends; return the hashes of dvc.lock as text without params."""
         if process.wait() != 0:
             sys.exit(f"dvc repro failed in {self.folder}:\n{self.output()}")
         stages = YAML(typ="safe").load(self.folder / "dvc.lock")["stages"]
@@ -99,7 +99,7 @@ class Copy:
         return json.dumps(hashes, sort_keys=True)
 
     def stages_in_lock(self) -> dict[str, tuple[int, int]]:
-        """Return the numbers of inputs and outputs by stage; empty if dvc.lock is damaged."""
+        """Return the numbers of inputs and outputs of each stage in dvc.lock; empty if damaged."""
         with suppress(YAMLError, TypeError, KeyError):
             stages = YAML(typ="safe").load(self.folder / "dvc.lock")["stages"]
             return {name: (len(each["deps"]), len(each["outs"])) for name, each in stages.items()}
@@ -136,7 +136,7 @@ def _burn() -> None:
 
 
 def prove_reruns(folder: Path, note: Note) -> None:
-    """Run the pipeline of params.yaml again in the same folder, in another one, and disturbed."""
+    """Check that reruns give the same hashes in two folders, on any threads and if disturbed."""
     copy, other = Copy(folder / "here", {}), Copy(folder / "some" / "where" / "else", {})
     first = copy.repro("--force")
 
@@ -151,7 +151,7 @@ def prove_reruns(folder: Path, note: Note) -> None:
 
 
 def prove_simultaneous_reruns(copy: Copy, other: Copy, note: Note) -> str:
-    """Run a pipeline in two folders at the same time, on 1 and 4 threads, and once more.
+    """Check that simultaneous runs in two folders, and a later run, give the same hashes.
 
     Returns:
         Hashes in dvc.lock of the first copy.
@@ -199,13 +199,14 @@ def killed(copy: Copy, stage: str, after: str, seconds: float) -> str:
 
 
 def prove_kills(copy: Copy, expected: str, rounds: int, seed: int, note: Note) -> None:
-    """Kill every stage at random moments, and trainings between epochs too, and run it again.
+    """Check that stages killed at random moments give the same hashes when they run again.
 
-    Each training is killed until it has resumed from a checkpoint.
+    Stages that train networks are also killed between epochs, until they have resumed from a
+    checkpoint.
 
     Args:
-        copy: Copy in which every stage has run, with EPOCHS epochs in each training.
-        expected: Hashes in its dvc.lock.
+        copy: Copy in which every stage has run, with EPOCHS epochs for each network.
+        expected: Hashes in dvc.lock of the copy.
         rounds: Number of kills of each stage.
         seed: Seed of the random moments.
         note: Function that records an outcome.
@@ -237,7 +238,7 @@ def prove_kills(copy: Copy, expected: str, rounds: int, seed: int, note: Note) -
 
 
 def prove_inputs(inputs: int, seed: int, folder: Path, note: Note) -> None:
-    """Read mutated inputs; tests/support/fuzzing.py raises an error on any wrong outcome."""
+    """Check with tests/support/fuzzing.py that no mutated input file is read wrongly."""
     sys.path.insert(0, str(ROOT / "tests"))
     from support.fuzzing import fuzz
 

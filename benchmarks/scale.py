@@ -1,5 +1,6 @@
-"""Measure the pipeline and its peers on increasing numbers of titles: time, memory, accuracy, size, rate.
+"""Measure the pipeline and other classifiers, its peers, on increasing numbers of titles.
 
+The results are time, memory, accuracy, model size and prediction rate.
 Titles come from `rubro sample` or from your own file. Each stage and each peer runs in its own process, on
 the same splits. The time of a peer is from the tables of `subset` to a trained model; the time of the
 pipeline is the sum of all later stages. A process that takes longer than --limit is stopped and marked.
@@ -96,7 +97,7 @@ def measured(command: list[str], folder: Path, limit: float) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return the speed of this machine: float32 matrix products and memory copies."""
+    """Measure the speed of this machine at float32 matrix products and memory copies."""
     random = np.random.default_rng(0)
     matrix = random.standard_normal((1000, 1000), dtype=np.float32)
     words = np.ones(2**26, dtype=np.float32)  # zeros would not be allocated until written
@@ -115,7 +116,7 @@ def machine() -> dict[str, Any]:
 
 
 def project(folder: Path, data: Path, settings: list[str]) -> None:
-    """Copy the pipeline to a folder, with params that read the data."""
+    """Copy the pipeline to a folder, with a params.yaml that reads the given data."""
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data").mkdir()
@@ -125,7 +126,7 @@ def project(folder: Path, data: Path, settings: list[str]) -> None:
 
 
 def pipeline(folder: Path, limit: float) -> dict[str, Any]:
-    """Run every stage; return the measurements of each stage and the outcome of the ensemble."""
+    """Run every stage; return the measurements of each stage and the results of the ensemble."""
     stages = {}
     for stage in STAGES:
         stages[stage] = measured([sys.executable, f"stages/{stage}.py"], folder, limit)
@@ -272,7 +273,7 @@ def peer(key: str, setting: int = -1) -> None:
 
 
 def _size(vectoriser: Any, classifier: Any) -> int:
-    """Return the bytes of a stored model."""
+    """Return the size of a stored vectoriser and classifier, in bytes."""
     if not hasattr(classifier, "save"):
         return len(pickle.dumps((vectoriser, classifier)))
     with TemporaryDirectory() as folder:

@@ -45,7 +45,7 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, content: Any) -> tuple[int, bytes]:
-        """Return status and body of the answer of /predict."""
+        """Send JSON content to /predict, and return the status and body of the response."""
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
@@ -62,7 +62,11 @@ class Connection:
 
 @contextmanager
 def server(model: Path, core: int | None) -> Iterator[tuple[int, int, float]]:
-    """Run `rubro serve` on a core.
+    """Run `rubro serve` until the end of the block.
+
+    Args:
+        model: Path of the model folder.
+        core: Number of the CPU core that the server runs on; None = any core.
 
     Yields:
         Process id, port, and seconds until the first answer.
@@ -95,7 +99,7 @@ def megabytes(pid: int) -> float:
 
 
 async def steady(port: int, titles: list[str], rate: int, seconds: float) -> dict[str, Any]:
-    """Send requests with one title each at a steady rate, and return the times of the answers."""
+    """Send requests with one title each at a steady rate, and summarise the response times."""
     loop = asyncio.get_running_loop()
     free: asyncio.Queue[Connection] = asyncio.Queue()
     for _ in range(_CONNECTIONS):

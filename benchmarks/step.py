@@ -60,7 +60,7 @@ class Model(StrEnum):
 
 
 def prepared(model: Model) -> tuple[TitleClassifier, Batches]:
-    """Return an untrained classifier as in its stage, and the batches of an epoch."""
+    """Return an untrained network, set up as in its stage, and the batches of an epoch."""
     keep_freed_memory()
     params = load_params()
     own, kind = {
@@ -79,7 +79,7 @@ def prepared(model: Model) -> tuple[TitleClassifier, Batches]:
 def timed_steps(
     classifier: TitleClassifier, batches: Batches, steps: int
 ) -> tuple[dict[str, float], list[Batch]]:
-    """Return the time of each part of a step in microseconds per title, and the batches."""
+    """Return the microseconds per title of each part of a step, and the batches of the steps."""
     optimizers: list[Any] = classifier.configure_optimizers()[0]
     spent: dict[str, list[float]] = defaultdict(list)
     seen: list[Batch] = []
@@ -115,7 +115,7 @@ def work_of(network: Network, batch: Batch) -> tuple[float, float]:
 
 
 def rates() -> tuple[float, float]:
-    """Return the operations per second of a product and the bytes per second of a copy."""
+    """Measure the operations per second of a matrix product and the bytes per second of a copy."""
     matrix, words = torch.rand(_MATRIX, _MATRIX), np.ones(_WORDS, np.float32)
     copy = np.zeros_like(words)
 

@@ -124,7 +124,7 @@ def scale() -> dict[str, str]:
 
 
 def _measured(classifier: dict[str, Any]) -> list[str]:
-    """Return the cells of a classifier in the table of sizes."""
+    """Return the cells of a classifier's row in the table of scale.json."""
     name, memory = classifier["name"], f"{classifier['megabytes']:,}"
     if name.startswith("rubro"):
         name = f"**{name}**"
@@ -157,7 +157,7 @@ def _peers(language: str, rows: dict[str, Any]) -> str:
 
 
 def _score(figures: dict[str, Any]) -> str:
-    """Return the balanced accuracy with its deviation, if there are several seeds."""
+    """Return balanced accuracy as text, with the standard deviation if there are several seeds."""
     score = figures["balanced_accuracy"]
     deviation = "" if score["deviation"] is None else f" ± {score['deviation']:.3f}"
     return f"{score['mean']:.3f}{deviation}"

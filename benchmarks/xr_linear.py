@@ -1,4 +1,4 @@
-"""XR-Linear of PECOS, as a peer for scale.py.
+"""Define the classifier XR-Linear of PECOS for comparisons in benchmarks/scale.py.
 
 libpecos needs older libraries than this project, so install it in a separate environment:
 

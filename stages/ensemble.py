@@ -1,4 +1,4 @@
-"""ensemble: fit the weights of the models and the calibration on validation titles."""
+"""ensemble: combine the models, with weights and a calibration fitted to validation titles."""
 
 import sys
 from dataclasses import replace
@@ -38,7 +38,7 @@ def main(params: Params) -> None:
 
 
 def training_titles(model: Model) -> dict[str, np.ndarray]:
-    """Return the training titles as tensors for a model folder."""
+    """Return an index of the training titles, as tensors that a model folder stores."""
     table = load_split(SUBSET, "train")
     labels = labels_of(table["category"], table["label_quality"], model.description.labels)
     subwords = Subwords(model.vocabulary, model.description.subwords)

@@ -1,4 +1,4 @@
-"""evaluate: measure and compare the models and the ensemble on validation and test."""
+"""evaluate: measure and compare the models and the ensemble on validation and test titles."""
 
 import sys
 from importlib.metadata import version
@@ -87,7 +87,7 @@ def write_descriptions(
     measured: dict[str, dict[str, float]],
     tables: dict[str, pd.DataFrame],
 ) -> None:
-    """Write the parameters and versions of the models, and the cards of models and data."""
+    """Write the models' parameters and versions, the model cards and the data card."""
     records = {name: read_json(PARAMS / f"{name}.json", dict[str, Any]) for name in RECORDED}
     members = classifiers["ensemble"].description.members
     trained = {

@@ -1,4 +1,4 @@
-"""featurize: count the vocabulary and turn titles into ragged arrays of integers."""
+"""featurize: build the vocabulary and turn titles into ragged arrays of integers."""
 
 import sys
 from pathlib import Path
@@ -45,7 +45,7 @@ def main(params: Params) -> None:
 
 
 def share(marked: np.ndarray) -> float:
-    """Return the share of marked items; 0 of none."""
+    """Return the share of True values in an array, or 0 if the array is empty."""
     return round(float(marked.mean()), 6) if len(marked) else 0.0
 
 

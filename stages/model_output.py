@@ -1,4 +1,4 @@
-"""Code shared by the stages that write a model: calibrate, save and measure it."""
+"""Calibrate, save and measure a model, for all stages that write one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ SUBSET, FEATURES, VOCABULARY = map(Path, ("data/subset", "data/features", "data/
 
 
 def validation_titles(params: Params) -> tuple[list[str], np.ndarray]:
-    """Return the validation titles for fitting weights and calibration, and their targets."""
+    """Return validation titles for fitting weights and calibration, and their class indices."""
     table = load_split(SUBSET, "validation")
     labels = labels_of(table["category"], table["label_quality"], load_labels(SUBSET))
     chosen = selection_titles(labels, params.min_reliable_titles)
@@ -39,9 +39,9 @@ def save_member(
 
     Args:
         name: Name of the model and of its member.
-        member: Entry of the member in model.json.
+        member: Description of the member in model.json.
         tensors: Tensors of the member by name.
-        params: All parameters.
+        params: All parameters of params.yaml.
     """
     subwords = load_subwords(VOCABULARY)
     text = read_json(SUBSET / "source.json", SourceInfo).model_dump()

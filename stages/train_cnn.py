@@ -1,4 +1,4 @@
-"""train_cnn: train the CNN on features, from the embedding."""
+"""train_cnn: train a CNN on the features of titles, starting from the word embedding."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""train_mlp: train the MLP on features, from the embedding."""
+"""train_mlp: train an MLP on the features of titles, starting from the word embedding."""
 
 import sys
 from pathlib import Path

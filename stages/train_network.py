@@ -1,4 +1,4 @@
-"""Code shared by train_mlp and train_cnn: train a network from features and an embedding."""
+"""Train a network for the stages train_mlp and train_cnn."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -56,8 +56,8 @@ def train_network(
     Args:
         name: Name of the model.
         kind: Class of the network.
-        member: Class of the network's entry in model.json.
-        params: All parameters.
+        member: Class of the network's description in model.json.
+        params: All parameters of params.yaml.
         hyperparameters: Parameters of the network.
     """
     processes = find_processes(params.nodes, params.devices)

@@ -59,7 +59,7 @@ def main(
 
 
 def _stages_before_and_now() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the stages in dvc.lock of the last commit and of the working tree."""
+    """Return the stages in dvc.lock, first of the last commit, then of the working tree."""
     from rubro.base.yaml_files import load_yaml, parse_yaml
     from rubro.experiments.git import git
 

@@ -26,12 +26,13 @@ _QUALITY_COLUMN = "label_quality"
 
 @dataclass
 class Labelled:
-    """The usable rows of an input, and the number of rows that were skipped.
+    """Usable rows of a file of labelled titles, and the numbers of skipped rows.
 
     Attributes:
         titles: Title of each usable row.
-        targets: Class index of each usable row.
-        reliable: Whether each usable row is not marked as unreliable in a column label_quality.
+        targets: Class index of each usable row, (n,).
+        reliable: False for each usable row that the column label_quality marks as unreliable,
+            bool (n,).
         logits: Logits of the titles, float32 (n, classes), in one array per batch.
         rows: Number of rows read.
         unreadable: Number of rows that cannot be read.
@@ -58,7 +59,7 @@ def read_labelled(
     encoding: str | None,
     separator: str | None,
 ) -> Labelled:
-    """Read labelled titles and compute their logits.
+    """Read the labelled titles of a file and compute their logits with a model.
 
     Rows that cannot be read and rows whose category the model does not know are skipped and counted.
 

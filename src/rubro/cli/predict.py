@@ -198,7 +198,7 @@ def main(
 
 
 def _input_path(titles: Sequence[str], is_written: bool) -> str | None:
-    """Return the path of the input or "-"; None if the titles are given or will be typed."""
+    """Return the input file ("-" for standard input), or None if titles are given or typed."""
     if not titles:
         is_prompt = sys.stdin.isatty() and sys.stdout.isatty() and not is_written
         return None if is_prompt else "-"
@@ -230,7 +230,7 @@ def _exists(text: str) -> bool:
 def _answered(
     columns: _NewColumns, chunks: Iterator[Chunk], processes: int
 ) -> Iterator[tuple[Chunk, Answers]]:
-    """Yield each chunk with the values of its new columns."""
+    """Yield each chunk of input rows with the values of its prediction columns."""
     from rubro.prediction.parallel import answered
 
     pending: deque[Chunk] = deque()
@@ -246,7 +246,7 @@ def _answered(
 
 @dataclass(frozen=True)
 class _Answer:
-    """Best categories of a title, and the share of its tokens that are out of the vocabulary."""
+    """Most probable categories of a title, and the share of its out-of-vocabulary tokens."""
 
     best: list[tuple[str, float]]
     out_of_vocabulary: float
@@ -260,7 +260,7 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _NewColumns:
-    """The columns that are added to the input.
+    """Columns with predictions that are added to the rows of the input.
 
     Attributes:
         classifier: Classifier that computes their values.
@@ -280,7 +280,7 @@ class _NewColumns:
 
     @property
     def types(self) -> dict[str, str]:
-        """Arrow type of each new column, by its name."""
+        """Arrow type of each added column, by its name."""
         types = {"predicted_category": "string", "confidence": "double"}
         if not self._accepts_all:
             types["best_guess"] = "string"
@@ -292,7 +292,7 @@ class _NewColumns:
         return {f"{self.prefix}{name}": kind for name, kind in types.items()}
 
     def values(self, chunk: Chunk) -> Answers:
-        """Return the values of the new columns for each row."""
+        """Return the values of the added columns for each row."""
         empty = [None] * (len(self.types) - 1)
         return [
             [*(self._values_of(answer) if answer else empty), error or None]
@@ -300,7 +300,7 @@ class _NewColumns:
         ]
 
     def show(self, chunk: Chunk) -> None:
-        """Print the answers to a chunk as a table."""
+        """Print the predictions for the rows of a chunk as a table."""
         from rubro.cli.terminal import show_answers
 
         rows: list[tuple[str, str, list[tuple[str, float]], bool, str]] = []
@@ -328,7 +328,7 @@ class _NewColumns:
         return self.min_confidence is None or confidence >= self.min_confidence
 
     def _answers(self, chunk: Chunk) -> list[_Answer | None]:
-        """Return the answer of each row; None if the row has an error."""
+        """Return the predicted categories of each row, or None if the row has an error."""
         readable = [
             title for title, error in zip(chunk.titles, chunk.errors, strict=True) if not error
         ]

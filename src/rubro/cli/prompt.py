@@ -1,4 +1,4 @@
-"""A prompt for titles."""
+"""Interactive prompt that shows the categories of each title that the user types."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ask_for_titles(classifier: Classifier, top: int) -> None:
 
 
 class _TitleHistory(FileHistory):
-    """Prompt history that saves the titles of all sessions."""
+    """Prompt history that saves the typed titles of all sessions in a file."""
 
     def store_string(self, string: str) -> None:
         if not _is_quit(string):
@@ -51,7 +51,7 @@ def _is_quit(text: str) -> bool:
 
 
 def _history() -> History:
-    """Return the history of all sessions, or of this session only if it cannot be saved."""
+    """Return the saved prompt history, or an empty one in memory if it cannot be saved."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     path = Path(state) / "rubro" / "titles"
     try:

@@ -79,7 +79,7 @@ def require_model(folder: Path) -> None:
 
 @contextmanager
 def progress_bar(shown: bool) -> Iterator[Callable[[Input, str], Iterator[Chunk]]]:
-    """Show rows, rate and remaining time on standard error.
+    """Show a progress bar with rows, rate and remaining time on standard error.
 
     Args:
         shown: Whether to show the bar.

@@ -1,4 +1,4 @@
-"""Tables and bars in a terminal."""
+"""Print predictions, explanations and tables in a terminal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def show_answers(rows: Sequence[tuple[str, str, RankedCategories, bool, str]]) -
 
 
 def show_title(answer: RankedCategories) -> None:
-    """Print the categories of one title with bars to standard output."""
+    """Print the most probable categories of a title, with bars, to standard output."""
     console = output_console()
     table = Table(box=None, pad_edge=False, show_header=False)
     for category, confidence in answer:
@@ -72,7 +72,7 @@ def show_table(
 
 
 def show_explanation(explanation: Explanation) -> None:
-    """Print a title with coloured words, and tables of their contributions, to standard output."""
+    """Print a title with coloured words, and tables of word contributions, to standard output."""
     console = output_console()
     largest = max((abs(word.contribution) for word in explanation.words), default=0.0) or 1.0
     title = Text("".join(map(printable, explanation.title)))

@@ -35,7 +35,8 @@ class Predictions:
 
     Attributes:
         categories: Predicted category of each title, object (n,).
-        confidences: Confidence of each prediction, float (n,); -1 for a foreign title.
+        confidences: Confidence of each prediction, float (n,); -1 if the model
+            does not know most of the title's words.
         right: Whether each prediction is right, bool (n,).
     """
 
@@ -78,7 +79,7 @@ def chosen_thresholds(
     Args:
         predictions: Predictions for titles that the model was not trained on.
         classifier: Classifier that made the predictions.
-        folder: Folder of its model.
+        folder: Folder of the classifier's model.
         precision: Promised precision of the accepted answers, between 0 and 1.
 
     Returns:
@@ -117,7 +118,7 @@ def chosen_thresholds(
 
 
 def measured(thresholds: Thresholds, predictions: Predictions) -> Thresholds:
-    """Return thresholds with the counts of the predictions that they accept.
+    """Return a copy of thresholds with new counts of the predictions that they accept.
 
     Args:
         thresholds: Thresholds, whose own counts are replaced.

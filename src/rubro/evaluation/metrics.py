@@ -33,8 +33,8 @@ def expected_calibration_error(
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
 
     Args:
-        probabilities: Probabilities.
-        targets: Class indices.
+        probabilities: Probability of each class for each title, float (n, classes).
+        targets: Class indices, (n,).
         bins: Number of bins of equal width.
 
     Returns:
@@ -62,8 +62,8 @@ def classification_metrics(
     """Return the metrics used to compare models, rounded to 6 digits.
 
     Args:
-        probabilities: Probabilities of each class for at least one title.
-        targets: Class indices.
+        probabilities: Probability of each class for each title, float (n, classes), n >= 1.
+        targets: Class indices, (n,).
         bins: Number of bins of the expected calibration error.
 
     Returns:

@@ -96,14 +96,14 @@ def model_metrics(
 
 
 def slice_masks(held_out: HeldOut, rare: int) -> dict[str, np.ndarray]:
-    """Return the slices of the titles that are measured separately.
+    """Return masks of groups of titles that are measured separately, such as rare categories.
 
     Args:
         held_out: Labelled titles.
         rare: Number of training titles below which a category is rare.
 
     Returns:
-        Masks, bool (titles,), by name of the slice; empty slices are omitted.
+        Masks, bool (titles,), by name of the group; empty groups are omitted.
     """
     counts = held_out.token_counts
     masks = {}
@@ -149,7 +149,7 @@ def class_table(probabilities: np.ndarray, held_out: HeldOut) -> pd.DataFrame:
 def confused_pairs(
     probabilities: np.ndarray, targets: np.ndarray, labels: list[str], limit: int
 ) -> pd.DataFrame:
-    """Return the most frequent pairs of a category and a wrong prediction for its titles.
+    """Return the most frequent confusions of a category with a wrongly predicted category.
 
     Returns:
         Columns category, predicted, pair (both names, for plots), titles and share (of the titles
@@ -202,7 +202,11 @@ def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, limit: int) -> 
 def _named_predictions(
     probabilities: np.ndarray, targets: np.ndarray, labels: list[str]
 ) -> pd.DataFrame:
-    """Return the columns category (the right one) and predicted, with one row per title."""
+    """Return a table of the right and the predicted category of each title.
+
+    Returns:
+        Columns category, which is the right category, and predicted; one row for each title.
+    """
     names = np.array(labels, dtype=object)
     return pd.DataFrame(
         {"category": names[targets], "predicted": names[probabilities.argmax(axis=1)]}
@@ -261,8 +265,8 @@ def detail_tables(
         params: Number of bins and limits on the number of rows.
 
     Returns:
-        Tables slices (metrics of each slice), classes, confused_pairs, confusions, mistakes,
-        reliability (accuracy in bins of confidence), reliability_before (the same before
+        Tables slices (metrics of each group of titles), classes, confused_pairs, confusions,
+        mistakes, reliability (accuracy in bins of confidence), reliability_before (the same before
         calibration), coverage and automation, by name.
     """
     targets, bins = held_out.targets, params.calibration_bins

@@ -78,5 +78,5 @@ def choose_threshold(
 
 
 def _coverage_of_each(coverage: float) -> float:
-    """Return the coverage each interval needs so that all hold at once (Bonferroni)."""
+    """Return the coverage that each candidate's interval needs so that all hold at once."""
     return 1 - (1 - coverage) / len(CANDIDATES)

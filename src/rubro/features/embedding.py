@@ -17,7 +17,7 @@ class Embedding:
     """Vectors of words and n-grams; the vector of any token is the mean of its rows.
 
     Attributes:
-        subwords: Rows and weight of each token.
+        subwords: Vocabulary and n-gram sizes, which determine the rows of each token.
         table: Vectors, float32 (rows, vector size).
     """
 
@@ -30,13 +30,13 @@ class Embedding:
         return Embedding(self.subwords, random.standard_normal(self.table.shape, dtype=np.float32))
 
     def save(self, folder: Path) -> None:
-        """Write table.safetensors, vocabulary.json and subwords.json."""
+        """Write the embedding to table.safetensors, vocabulary.json and subwords.json."""
         save_subwords(folder, self.subwords)
         write_tensors(folder / "table.safetensors", {"table": self.table})
 
     @classmethod
     def load(cls, folder: Path) -> Embedding:
-        """Read the files that save writes.
+        """Load an embedding from the files that `save` writes.
 
         Raises:
             DataError: A file is missing or damaged.

@@ -30,7 +30,7 @@ class Tokens(Ragged):
 
 @dataclass(frozen=True)
 class TitleFeatures:
-    """Titles as integers.
+    """Tokens and bigrams of titles, as integers.
 
     Attributes:
         tokens: Tokens of each title, as positions among the distinct tokens.
@@ -45,7 +45,7 @@ class TitleFeatures:
 
     @classmethod
     def concatenated(cls, parts: Sequence[TitleFeatures]) -> TitleFeatures:
-        """Concatenate the titles of several parts."""
+        """Concatenate the features of several groups of titles."""
         return cls(
             Ragged.concatenated([part.tokens for part in parts]),
             Ragged.concatenated([part.bigrams for part in parts]),
@@ -96,7 +96,7 @@ class Featurizer:
         return list(islice(self._index, first, None))
 
     def tokens(self, subwords: Subwords, first: int = 0) -> Tokens:
-        """Return the rows and weights of the distinct tokens from position `first` on."""
+        """Return the embedding rows and weights of the distinct tokens from position `first` on."""
         tokens = self.words(first)
         rows = Ragged.from_lists([subwords.rows_of(token) for token in tokens])
         weights = [subwords.weight_of(token) for token in tokens]

@@ -1,4 +1,4 @@
-"""Hashed character n-grams of words, as in gensim's FastText."""
+"""Hash the character n-grams of words, as gensim's FastText does."""
 
 from __future__ import annotations
 

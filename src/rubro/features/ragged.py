@@ -37,7 +37,7 @@ class Ragged:
 
     @classmethod
     def concatenated(cls, parts: Sequence[Ragged]) -> Ragged:
-        """Concatenate the lists of several parts."""
+        """Concatenate the lists of several ragged arrays."""
         values = np.concatenate([np.zeros(0, np.int32), *(part.values for part in parts)])
         lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
         return cls(values, np.cumsum(lengths))
@@ -82,7 +82,7 @@ class Ragged:
 def check_ranges(
     path: Path, tensors: Mapping[str, np.ndarray], offsets: dict[str, str], limits: dict[str, int]
 ) -> None:
-    """Check the offsets and indices in a file.
+    """Check that the offsets and indices read from a file are in range.
 
     Args:
         path: Path of the file.

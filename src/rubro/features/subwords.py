@@ -15,7 +15,9 @@ from rubro.features.ngrams import ngram_buckets
 
 
 def inverse_document_frequency(documents_with: int, documents: int) -> float:
-    """Return log((1 + documents) / (1 + documents_with)) + 1.
+    """Return the smoothed inverse document frequency of a term.
+
+    It is log((1 + documents) / (1 + documents_with)) + 1.
 
     Source: Sparck Jones 1972, A statistical interpretation of term specificity and its application
     in retrieval; smoothed as in scikit-learn's TfidfTransformer.
@@ -31,7 +33,7 @@ def inverse_document_frequency(documents_with: int, documents: int) -> float:
 
 
 class SubwordParams(Section):
-    """Sizes that determine the rows and weight of a token.
+    """Sizes that determine the embedding rows and the weight of a token.
 
     Attributes:
         min_n: Length of the shortest character n-gram, including the marks `<` and `>`.
@@ -46,7 +48,7 @@ class SubwordParams(Section):
     titles: Annotated[int, Field(ge=1, lt=2**63)]
 
     def problem(self, vocabulary: dict[str, int]) -> str | None:
-        """Return why these sizes do not fit a vocabulary, or None if they do."""
+        """Return the reason why these sizes do not fit a vocabulary, or None if they fit."""
         if not vocabulary:
             return "the vocabulary is empty"
         if max(vocabulary.values()) > self.titles:
@@ -92,10 +94,10 @@ class Subwords:
         return token in self._row
 
     def weight_of(self, token: str) -> float:
-        """Return the inverse document frequency of a token, divided by its mean over all tokens.
+        """Return the inverse document frequency of a token, divided by the mean of all tokens.
 
-        The mean is over the known tokens of the training titles. An out-of-vocabulary token has the
-        weight of a word that occurs in no training title. Weights are positive.
+        The mean is taken over the known tokens of the training titles. An out-of-vocabulary token
+        has the weight of a word that occurs in no training title. Weights are positive.
         """
         return self._idf(self.vocabulary.get(token, 0)) / self._mean_idf
 

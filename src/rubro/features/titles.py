@@ -18,7 +18,7 @@ _ANY_INT32 = 2**31
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of titles.
+    """Category and label quality of each title, as arrays.
 
     Attributes:
         targets: Class indices, int32 (titles,).
@@ -68,8 +68,8 @@ class LabelledTitles:
     """Features and labels of titles.
 
     Attributes:
-        features: Titles as integers.
-        labels: Label of each title.
+        features: Tokens and bigrams of each title, as integers.
+        labels: Category and label quality of each title.
     """
 
     features: TitleFeatures
@@ -84,7 +84,7 @@ class LabelledTitles:
 
 
 def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Tokens) -> None:
-    """Write tokens.safetensors and a file for each split.
+    """Write the features of titles to tokens.safetensors and a file for each split.
 
     Args:
         folder: Path of the folder, created if missing.
@@ -101,7 +101,7 @@ def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Token
 
 
 def load_features(folder: Path, *splits: str) -> tuple[list[LabelledTitles], Tokens]:
-    """Read the files that save_features writes, memory-mapped.
+    """Load memory-mapped features from the files that save_features writes.
 
     Args:
         folder: Path of the folder.

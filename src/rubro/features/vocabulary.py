@@ -60,7 +60,7 @@ def _titles_with(words: int, titles: Ragged) -> np.ndarray:
 
 
 def save_subwords(folder: Path, subwords: Subwords) -> None:
-    """Write vocabulary.json and subwords.json.
+    """Write a vocabulary and its n-gram sizes to vocabulary.json and subwords.json.
 
     Args:
         folder: Path of the folder, created if missing.
@@ -71,7 +71,7 @@ def save_subwords(folder: Path, subwords: Subwords) -> None:
 
 
 def load_subwords(folder: Path) -> Subwords:
-    """Read vocabulary.json and subwords.json.
+    """Read a vocabulary and its n-gram sizes from vocabulary.json and subwords.json.
 
     Raises:
         DataError: A file is missing or damaged.

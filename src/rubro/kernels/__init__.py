@@ -7,9 +7,9 @@ Therefore:
   inputs only.
 - numba compiles additions and multiplications as they are written. It neither reorders them
   (`fastmath` is off) nor fuses them.
-- Functions of the C library and of MKL choose their code by the CPU, so that `exp` is written out and
-  products are computed by numpy's OpenBLAS, for which the stages fix the code path.
+- Functions of the C library and of MKL choose their code by the CPU. Therefore `exp` is written
+  out, and matrix products are computed by numpy's OpenBLAS, for which the stages fix the code path.
 
-Compiled functions release Python's global lock (`nogil`) and are called for ranges by
-`base.parallel.in_parts`.
+Compiled functions release Python's global lock (`nogil`) and are called by
+`base.parallel.in_parts`, which divides the work into ranges.
 """

@@ -1,4 +1,4 @@
-"""Convolution over the tokens of titles, and the maximum of each filter over a title."""
+"""Compute the maximum output of each convolution filter over the tokens of a title."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from rubro.kernels.occurrences import occurrences
 
 
 class FilterMaxima(torch.autograd.Function):
-    """Maximum of each filter over the windows of a title, at least 0 (see models.cnn.Cnn).
+    """Autograd function of the maximum output of each filter in a title, at least 0.
 
-    Only the maximum of a filter is kept, and only its gradient is computed.
+    Only the maximum output of a filter is kept and gets a gradient (see models.cnn.Cnn).
     """
 
     @staticmethod
     def forward(
         ctx: Any, products: Tensor, bias: Tensor, index: Tensor, offsets: Tensor, sizes: list[int]
     ) -> Tensor:
-        """Return the maximum of each filter over each title, float32 (B, filters of all sizes).
+        """Return each filter's maximum output in each title, float32 (B, filters of all sizes).
 
         Args:
-            ctx: Context of the gradient.
-            products: Product of each distinct token and each token position of each filter, size by
-                size, float32 (U, sum of sizes * filters of a size).
+            ctx: Context that stores values for the gradient.
+            products: Product of each distinct token's vector with each token position of each
+                filter, size by size, float32 (U, sum of sizes * filters of a size).
             bias: Bias of each filter, size by size, float32 (filters of all sizes,).
             index: Positions among the distinct tokens, int64 (T,), title by title.
             offsets: Bounds of the titles in index, int64 (B + 1,).
@@ -47,7 +47,7 @@ class FilterMaxima(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of products and bias."""
+        """Return the gradients of products and bias, and None for the other arguments."""
         index, offsets, places = (saved.numpy() for saved in ctx.saved_tensors)
         gradient = gradients[0].contiguous().numpy()
         products_gradient = np.empty(ctx.shape, dtype=np.float32)
@@ -69,7 +69,7 @@ def _find_maxima(
     start: int,
     end: int,
 ) -> None:
-    """Write the maxima of the titles from start to end, and the position of each in its title."""
+    """Write the maximum output and its position for each filter and title from start to end."""
     width = len(bias) // len(spans)
     window = np.empty(width, dtype=np.float32)
     for title in range(start, end):
@@ -105,7 +105,7 @@ def _sum_gradients(
     start: int,
     end: int,
 ) -> None:
-    """Write the gradients of the products of the tokens from start to end."""
+    """Write the gradients of products for the distinct tokens from start to end."""
     width = gradient.shape[1] // len(spans)
     for token in range(start, end):
         products_gradient[token, :] = 0

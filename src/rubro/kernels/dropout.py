@@ -1,4 +1,4 @@
-"""Dropout that is faster on CPUs than torch's."""
+"""Drop random values during training, faster on CPUs than torch's dropout."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _DRAWS_OF_RAW = 4  # 16-bit draws in a raw number of 64 bits
 def dropout(values: Tensor, rate: float) -> Tensor:
     """Set a share of the values to zero at random, and scale the others to keep the mean.
 
-    F.dropout draws one number after another on a CPU, which takes longer.
+    torch's F.dropout draws its random numbers one by one on a CPU, which takes longer.
 
     Args:
-        values: float32 (n, size).
-        rate: Share of the values to drop.
+        values: Values to drop from, float32 (n, size).
+        rate: Share of the values to drop, 0 to 1.
     """
     if values.device.type != "cpu":
         return F.dropout(values, rate)

@@ -1,4 +1,4 @@
-"""Sums of table rows, which are not copied, and the gradients of these sums."""
+"""Sum rows of an embedding table without copying them, and compute the gradients of the sums."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rubro.kernels.occurrences import occurrences
 
 @dataclass(frozen=True)
 class RowGradient:
-    """The gradient of R rows of a table, each a weighted sum of vectors that is not yet computed.
+    """Gradient of R rows of an embedding table, as weighted sums that are not yet computed.
 
     It is the attribute `row_gradient` of the table's parameter and replaces a sparse `grad`. The
     optimiser sums the vectors of a row and updates the row at once, which saves writing all sums to
@@ -28,7 +28,7 @@ class RowGradient:
         rows: Distinct rows of the table, int64 (R,).
         index: Positions in vectors, int64 (N,), row by row.
         offsets: Bounds of the rows in index, int64 (R + 1,).
-        vectors: float32 (V, size).
+        vectors: Vectors to sum, float32 (V, size).
         factors: Factor of each vector, float32 (V,).
     """
 
@@ -40,12 +40,12 @@ class RowGradient:
 
     @classmethod
     def from_values(cls, rows: Tensor, values: Tensor) -> RowGradient:
-        """Return the gradient of rows from its values, float32 (R, size)."""
+        """Return the RowGradient of rows, int64 (R,), with known values, float32 (R, size)."""
         each = torch.arange(len(rows) + 1)
         return cls(rows, each[:-1], each, values, torch.ones(len(rows)))
 
     def to_sparse(self, shape: torch.Size) -> Tensor:
-        """Return the gradient of a table of the given shape as a sparse tensor."""
+        """Compute the sums; return them as a sparse gradient of a table of the given shape."""
         arrays = self.vectors, self.factors, self.index, self.offsets
         values = _weighted_sums(*(array.numpy() for array in arrays))
         return torch.sparse_coo_tensor(
@@ -56,17 +56,20 @@ class RowGradient:
 def embedding_bag(
     table: Tensor, index: Tensor, offsets: Tensor, factors: Tensor, rows: Tensor | None = None
 ) -> Tensor:
-    """Return the sum of the rows of each list times its factor, float32 (lists, size).
+    """Return the sum of the table rows in each list, times the list's factor.
 
-    On a CPU, the gradient of a table with distinct rows is a RowGradient.
+    On a CPU, the gradient of the table is a RowGradient if rows are given.
 
     Args:
-        table: float32 (table rows, size).
+        table: Embedding table, float32 (table rows, size).
         index: Positions in rows, or in the table, int64 (N,), list by list.
         offsets: Bounds of the lists in index, int64 (lists + 1,).
         factors: Factor of each list, float32 (lists,).
         rows: Distinct rows of the table that the lists use, int64 (R,); None = all rows, with a
             dense gradient.
+
+    Returns:
+        Sums, float32 (lists, size).
     """
     if table.device.type == "cpu":
         result: Tensor = _EmbeddingBag.apply(table, index, offsets, factors, rows)  # type: ignore[no-untyped-call]
@@ -120,7 +123,7 @@ def _sum_rows(
     start: int,
     end: int,
 ) -> None:
-    """Write the sums of the lists from start to end."""
+    """Write the sum of the table rows, times the factor, for each list from start to end."""
     for i in range(start, end):
         total, factor = sums[i], factors[i]
         total[:] = 0
@@ -135,7 +138,7 @@ def _sum_rows(
 def _weighted_sums(
     vectors: np.ndarray, factors: np.ndarray, index: np.ndarray, offsets: np.ndarray
 ) -> Tensor:
-    """Return the weighted sum of the vectors of each list, float32 (lists, size)."""
+    """Return the sum of each list's vectors, each times its factor, float32 (lists, size)."""
     sums = np.empty((len(offsets) - 1, vectors.shape[1]), dtype=np.float32)
     in_parts(partial(_sum_lists, vectors, factors, index, offsets, sums), len(sums))
     return torch.from_numpy(sums)
@@ -151,7 +154,7 @@ def _sum_lists(
     start: int,
     end: int,
 ) -> None:
-    """Write the weighted sums of the lists from start to end."""
+    """Write the weighted sum of the vectors for each list from start to end."""
     for i in range(start, end):
         weighted_sum(vectors, factors, index[offsets[i] : offsets[i + 1]], sums[i])
 
@@ -163,10 +166,10 @@ def weighted_sum(
     """Write the sum of chosen vectors, each times its factor.
 
     Args:
-        vectors: float32 (V, size).
+        vectors: Vectors to sum, float32 (V, size).
         factors: Factor of each vector, float32 (V,).
         chosen: Positions in vectors, int64 (n,).
-        total: Sum, float32 (size,); written.
+        total: Array that the sum is written to, float32 (size,).
     """
     total[:] = 0
     for position in chosen:

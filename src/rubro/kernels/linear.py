@@ -1,4 +1,4 @@
-"""Matrix products and linear layers.
+"""Compute matrix products and linear layers with the same bytes for any number of threads.
 
 A product is cut into parts by its shape only, and each part is computed by one thread, because the
 threads of OpenBLAS would change the last bits. numpy's OpenBLAS computes the parts: MKL, which torch
@@ -23,7 +23,7 @@ _MINIMUM_SIZE = 128  # rows or columns of a part: OpenBLAS rearranges the other 
 
 
 def _multiply(*pairs: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """Return the product of each pair of matrices, float32; the threads share all products."""
+    """Return the float32 product of each pair of matrices, computed in parts by all threads."""
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     results = [torch.empty(len(left), right.shape[1]) for left, right in pairs]
     for pair, result in zip(pairs, results, strict=True):
@@ -78,9 +78,9 @@ def linear(
     """Return values times the transposed weight, plus the bias, float32 (n, outputs).
 
     Args:
-        values: float32 (n, inputs).
-        weight: float32 (outputs, inputs).
-        bias: float32 (outputs,); None = no bias.
+        values: Input values of the layer, float32 (n, inputs).
+        weight: Weights of the layer, float32 (outputs, inputs).
+        bias: Bias of each output, float32 (outputs,); None = no bias.
         is_hidden: Whether to sum the gradient of the bias row by row, not in blocks as torch does.
             The last bits of trained models depend on it.
     """
@@ -91,17 +91,17 @@ def linear(
 
 
 class Linear(nn.Linear):
-    """A linear layer."""
+    """Linear layer that gives the same bytes for any number of threads."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return float32 (n, outputs), from float32 (n, inputs)."""
+        """Return the outputs, float32 (n, outputs), for input values, float32 (n, inputs)."""
         return linear(input, self.weight, self.bias)
 
     def hidden(self, values: Tensor, dropout_rate: float) -> Tensor:
         """Return the outputs after ReLU and dropout, float32 (n, outputs).
 
         Args:
-            values: float32 (n, inputs).
+            values: Input values of the layer, float32 (n, inputs).
             dropout_rate: Share of the outputs that is set to zero.
         """
         outputs = linear(values, self.weight, self.bias, is_hidden=True)

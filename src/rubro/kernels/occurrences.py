@@ -1,4 +1,4 @@
-"""Occurrences of numbers in lists of numbers."""
+"""Find all lists, and the positions in them, that contain each number."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def occurrences(
         count: Number of different numbers.
 
     Returns:
-        List and position in the list of each occurrence, int64 (N,) each, number by number, and the
-        bounds of the numbers in these arrays, int64 (count + 1,).
+        Index of the list of each occurrence and position in that list, int64 (N,) each, number by
+        number, and the bounds of the numbers in these arrays, int64 (count + 1,).
     """
     bounds = np.zeros(count + 1, dtype=np.int64)
     for number in index:

@@ -1,4 +1,4 @@
-"""Pairwise summation (Higham 1993, The Accuracy of Floating Point Summation)."""
+"""Sum values pair by pair (Higham 1993, The Accuracy of Floating Point Summation)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MAXIMUM_REMAINING = 16
 
 @njit(cache=True, nogil=True)
 def pairwise_sum(values: np.ndarray) -> np.float32:
-    """Return the sum of values, float32 (n,), which are overwritten.
+    """Return the sum of an array of values, float32 (n,), and overwrite the array.
 
     The second half is added to the first half until at most 16 values are left. Unlike a running
     sum, which the compiler must compute one addition at a time, this uses vector registers.

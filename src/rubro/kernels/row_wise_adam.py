@@ -1,4 +1,4 @@
-"""A step of row-wise Adam, which reads and writes each row once (see training.optimizers)."""
+"""Update rows of embedding tables for the optimiser RowWiseAdam, reading each row only once."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def update_rows(
     start: int,
     end: int,
 ) -> None:
-    """Update rows of a table, their mean gradients and their mean squares, in place.
+    """Update rows of an embedding table, their mean gradients and their mean squares, in place.
 
     Args:
-        table: float32 (rows, size).
+        table: Embedding table, float32 (rows, size).
         mean: Mean gradient of each value, float32 (rows, size).
         mean_square: Mean square of the gradient of each row, float32 (rows,).
         rows: Distinct rows of the table, int64 (R,).

@@ -1,4 +1,4 @@
-"""Exponentials and sums of a softmax (see training.loss)."""
+"""Compute the exponentials and sums that training.loss needs for the cross-entropy."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def softmax_sums(
     """Write the exponentials and sums that the cross-entropy of titles from start to end needs.
 
     Args:
-        logits: float32 (B, classes).
+        logits: Logits of each title, float32 (B, classes).
         factors: Factor of the exponential of each class, float32 (classes,).
-        shares: Share of each class, float32 (classes,).
+        shares: Share of each class in the label smoothing, float32 (classes,).
         exponentials: exp(logit - maximum logit of the title) times the factor of the class,
             float32 (B, classes); written.
         predictions: Class of the maximum logit, int64 (B,); written.

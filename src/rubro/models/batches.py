@@ -19,18 +19,18 @@ _CHUNK = 20
 
 
 class Batch(NamedTuple):
-    """B titles of at most L tokens, with U distinct tokens that use R distinct embedding rows.
+    """Batch of B titles of at most L tokens, with U distinct tokens and R distinct embedding rows.
 
     Attributes:
         rows: Distinct rows of the embedding table, int64 (R,).
-        row_index: Positions in rows, int64 (N,), token by token.
+        row_index: Positions in rows of the rows of each token, int64 (N,), token by token.
         row_offsets: Bounds of the tokens in row_index, int64 (U + 1,).
         token_weights: Relative inverse document frequency of each token, float32 (U,).
         token_index: Positions among the distinct tokens, int64 (T,), title by title.
         token_offsets: Bounds of the titles in token_index, int64 (B + 1,).
         tokens: Positions among the distinct tokens, int64 (B, L), padded with U.
         lengths: Number of tokens of each title, int64 (B,).
-        bigrams: Distinct bigram buckets, int64 (P,).
+        bigrams: Distinct hash buckets of bigrams, int64 (P,).
         bigram_index: Positions in bigrams, int64 (M,), title by title.
         bigram_offsets: Bounds of the titles in bigram_index, int64 (B + 1,).
         targets: Class indices, int64 (B,).
@@ -60,7 +60,7 @@ def gather(
     row_dropout: float = 0.0,
     random: np.random.Generator | None = None,
 ) -> Batch:
-    """Gather titles into a batch.
+    """Build a batch from the titles at the given positions in a split.
 
     Args:
         titles: Titles of a split.
@@ -101,7 +101,7 @@ def gather(
 
 
 class Batches:
-    """Batches of one pass over a split.
+    """Iterable over the batches of one pass over the titles of a split.
 
     Args:
         titles: Titles of the split.
@@ -112,7 +112,7 @@ class Batches:
         row_dropout: Share of the rows of each token, and of the bigrams of each title, to discard
             at random; ignored without a seed.
         seed: Seed of the order of the titles and of the dropout; None = the order of the split.
-        share: Number i of this process, from 0, and number n of processes. The process gets every
+        share: Rank i of this process, from 0, and number n of processes. The process gets every
             n-th title of a batch, starting at the i-th. Batches of fewer than n titles are not
             divided.
     """
@@ -167,7 +167,7 @@ def cut(values: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _discard_values(lists: Ragged, share: float, random: np.random.Generator) -> Ragged:
-    """Discard a share of the values of lists at random."""
+    """Return a copy of lists without a given share of their values, chosen at random."""
     kept = random.random(len(lists.values), dtype=np.float32) >= np.float32(share)
     counts = np.concatenate([[0], np.cumsum(kept)])
     return Ragged(lists.values[kept], counts[lists.offsets])

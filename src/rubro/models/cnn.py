@@ -24,8 +24,8 @@ class Cnn(Network):
     Learning for Recommender Systems.
 
     Args:
-        shape: Sizes that depend on the data.
-        params: Hyperparameters.
+        shape: Sizes of the network that depend on the data.
+        params: Hyperparameters of the network.
     """
 
     def __init__(self, shape: ModelShape, params: CnnParams) -> None:
@@ -41,7 +41,7 @@ class Cnn(Network):
         )
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return logits, float32 (B, classes)."""
+        """Return the logits of the titles in a batch, float32 (B, classes)."""
         distinct = self.token_vectors.distinct(batch)
         logits: Tensor = self.dense(self._maxima(batch, distinct))
         if self.linear is not None:
@@ -49,7 +49,7 @@ class Cnn(Network):
         return logits
 
     def _maxima(self, batch: Batch, distinct: Tensor) -> Tensor:
-        """Return the maximum of each filter over each title, at least 0, float32 (B, maxima)."""
+        """Return each filter's maximum output in each title, >= 0, float32 (B, all filters)."""
         # A token is multiplied by a filter once per batch; nn.Conv1d would do it at each position.
         filters: Any = self.filters
         sizes = zip(self._sizes, filters, strict=True)

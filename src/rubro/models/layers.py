@@ -21,7 +21,7 @@ from rubro.models.batches import Batch
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes that depend on the data.
+    """Sizes of a network that depend on the training data.
 
     Attributes:
         rows: Number of rows of the embedding table.
@@ -51,10 +51,10 @@ class RowTable(nn.Embedding):
 
 
 def _pooling_factors(counts: Tensor, pooling: str) -> Tensor:
-    """Return the factor 1 / n ("mean") or 1 / sqrt(n) ("sqrt") of each sum of n vectors.
+    """Return the factor that turns each sum of n vectors into a pooled vector.
 
-    A mean of many vectors is short, and its gradients are small; after division by the square root,
-    neither depends on n. A count of 0 counts as 1.
+    It is 1 / n for "mean" and 1 / sqrt(n) for "sqrt". A mean of many vectors is short and has small
+    gradients. After division by the square root, neither depends on n. If n is 0, the factor is 1.
     """
     numbers = counts.clamp(min=1).float()
     # Not torch.sqrt: MKL computes it, and its last bits depend on the CPU.
@@ -67,8 +67,8 @@ class TokenVectors(nn.Module):
     Source: Bojanowski et al. 2017, Enriching Word Vectors with Subword Information.
 
     Args:
-        shape: Sizes that depend on the data.
-        pooling: "mean" or "sqrt".
+        shape: Sizes of the network that depend on the data.
+        pooling: Divisor of a sum of n vectors: n ("mean") or the square root of n ("sqrt").
         weighting: "idf" (vectors times inverse document frequency) or "none".
     """
 
@@ -123,7 +123,7 @@ class Dense(nn.ModuleList):
         self._dropout_rate = dropout_rate
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return logits, float32 (B, classes), from float32 (B, inputs)."""
+        """Return the logits, float32 (B, classes), for input values, float32 (B, inputs)."""
         layers: list[Any] = [*self]
         *hidden, last = layers
         rate = self._dropout_rate if self.training else 0.0
@@ -139,8 +139,8 @@ class Network(nn.Module):
     """Base class of the networks, with an embedding and an optional table of bigrams.
 
     Args:
-        shape: Sizes that depend on the data.
-        params: Hyperparameters.
+        shape: Sizes of the network that depend on the data.
+        params: Hyperparameters of the network.
         with_bigrams: Whether to add a table of bigrams, if the shape has buckets for them.
     """
 
@@ -176,7 +176,7 @@ class Network(nn.Module):
 
 
 def stored(network: nn.Module, precision: str) -> dict[str, np.ndarray]:
-    """Return the parameters of a network in the format of a model folder, by name.
+    """Return the tensors of a network in the format of a model folder, by name.
 
     Args:
         network: Trained network.

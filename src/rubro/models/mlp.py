@@ -16,8 +16,8 @@ class Mlp(Network):
     (Bojanowski et al. 2017) and the dense layers are added here.
 
     Args:
-        shape: Sizes that depend on the data.
-        params: Hyperparameters.
+        shape: Sizes of the network that depend on the data.
+        params: Hyperparameters of the network.
     """
 
     def __init__(self, shape: ModelShape, params: MlpParams) -> None:
@@ -25,6 +25,6 @@ class Mlp(Network):
         self.dense = Dense(shape.vector_size, params.hidden_sizes, shape.classes, params.dropout)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return logits, float32 (B, classes)."""
+        """Return the logits of the titles in a batch, float32 (B, classes)."""
         logits: Tensor = self.dense(self.title_vectors(batch, self.token_vectors.distinct(batch)))
         return logits

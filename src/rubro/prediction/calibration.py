@@ -1,4 +1,4 @@
-"""Calibrated probabilities from logits."""
+"""Turn logits into calibrated probabilities."""
 
 from __future__ import annotations
 

@@ -149,7 +149,10 @@ class Classifier:
         return np.concatenate([self._no_logits, *self._logits(titles)])
 
     def member_logits(self, titles: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the unweighted logits of each member, float32 (titles, classes), by its name."""
+        """Return the unweighted logits of each member of the model, float32 (titles, classes).
+
+        The keys are the names of the members.
+        """
         batches = list(self._batches(titles))
         return {
             name: np.concatenate([self._no_logits, *(batch[name] for batch in batches)])
@@ -157,7 +160,7 @@ class Classifier:
         }
 
     def weighted_sum(self, logits: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the logits of the model, given the logits of its members from member_logits."""
+        """Return the logits of the model, float32 (titles, classes), given its members' logits."""
         total = np.zeros_like(next(iter(logits.values())))
         for name, member in self.description.members.items():
             total += np.float32(member.weight) * logits[name]
@@ -180,7 +183,7 @@ class Classifier:
 
         The contribution of a word is the drop of the category's lead when the word is left out. It
         is computed in the same way for all members of the model. For a linear member, the exact
-        contribution of each of its inputs is included as well.
+        contribution of each word, bigram and n-gram is included as well.
 
         >>> classifier.explain("Lampara De Techo Philips").words[2].text
         'Techo'
@@ -265,7 +268,7 @@ class Classifier:
         return self._titles.nearest(tokens, count)
 
     def freeze_cache(self) -> None:
-        """Keep the tokens that are in the cache now, and drop the tokens of each later call.
+        """Keep the tokens that are cached now, but cache no tokens of later calls.
 
         Cached tokens can change the last bits of a result. Once the cache is frozen, results depend
         only on the titles of a call. Threads may no longer share the classifier.
@@ -276,7 +279,7 @@ class Classifier:
         return map(self.weighted_sum, self._batches(titles))
 
     def _batches(self, titles: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the logits of each member for one batch of titles after another."""
+        """Yield the logits of each member of the model, one batch of titles after another."""
         _check_titles(titles)
         if self._frozen_tokens is not None:
             self._featurizer.forget(self._frozen_tokens)
@@ -287,7 +290,7 @@ class Classifier:
     def _score(
         self, titles: Sequence[Sequence[str]]
     ) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
-        """Return the features of titles, given as tokens, and the logits of each member."""
+        """Return the features and the member logits of titles, given the tokens of each title."""
         with self._lock:
             before = len(self._featurizer)
             if before > self._max_cached_tokens and self._frozen_tokens is None:

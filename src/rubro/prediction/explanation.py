@@ -25,6 +25,8 @@ _Kind = Literal["word", "bigram", "ngram"]
 class WordContribution:
     """Contribution of one word of a title to the lead of the predicted category.
 
+    The lead is the logit of the predicted category minus the logit of another category.
+
     Attributes:
         text: Word as typed in the title.
         start: Position of the first character in the title.
@@ -45,11 +47,13 @@ class WordContribution:
 
 @dataclass(frozen=True)
 class LinearInput:
-    """Contribution of one input of a linear member to the lead of the predicted category.
+    """Contribution of one word, bigram or n-gram of a title to the lead in a linear member.
+
+    The lead is the logit of the predicted category minus the logit of another category.
 
     Attributes:
         kind: "word", "bigram" or "ngram" (a character n-gram).
-        text: Input as the model reads it; < and > mark the beginning and end of a word.
+        text: Text as the model reads it; < and > mark the beginning and end of a word.
         start: Position of the first character in the title.
         end: Position after the last character in the title.
         contribution: Part of the lead, in logits.
@@ -73,11 +77,11 @@ class Explanation:
         other: Category to compare with.
         other_confidence: Probability of the other category, 0 to 1.
         lead: Logit of the predicted category minus logit of the other category.
-        words: Words in the order of the title. If a member of the model is a network, the
+        words: Words in the order of the title. If a member of the model is a network, their
             contributions do not sum up to the lead.
-        linear: Inputs of linear members with nonzero contributions, largest absolute contribution
-            first; empty if the model has no linear member.
-        linear_bias: Lead that linear members give to a title without inputs; together with the
+        linear: Words, bigrams and n-grams with nonzero contributions to linear members, largest
+            absolute contribution first; empty if the model has no linear member.
+        linear_bias: Lead that linear members give to a title without tokens; together with the
             contributions in linear, it sums up to the lead that these members contribute.
         out_of_vocabulary: Share of out-of-vocabulary tokens, 0 to 1.
         foreign: Whether out_of_vocabulary is above FOREIGN_SHARE, so the prediction is a guess.
@@ -101,7 +105,9 @@ class Explanation:
 def word_contributions(
     title: str, tokens: Sequence[SpannedToken], leads: dict[str, np.ndarray], known: Subwords
 ) -> list[WordContribution]:
-    """Return the contribution of each word of a title.
+    """Return how much each word of a title contributes to the lead of the predicted category.
+
+    The lead is the logit of the predicted category minus the logit of another category.
 
     Source: Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks (occlusion);
     Li, Monroe and Jurafsky 2016, Understanding Neural Networks through Representation Erasure.
@@ -129,12 +135,16 @@ def word_contributions(
 def linear_inputs(
     subwords: Subwords, tokens: Sequence[SpannedToken], leads: np.ndarray, weight: float
 ) -> list[LinearInput]:
-    """Describe the words, n-grams and bigrams that contribute to a linear member's lead.
+    """Return the contributions of words, n-grams and bigrams to the lead in a linear member.
+
+    The lead is the logit of the predicted category minus the logit of another category. Words,
+    n-grams and bigrams that do not change it are omitted.
 
     Args:
         subwords: Vocabulary and n-gram sizes of the model.
         tokens: Tokens of a title.
-        leads: Contribution of each input before weighting, float (inputs,); see SvmScorer.leads.
+        leads: Unweighted contribution of each word, n-gram and bigram, as in SvmScorer.leads, float
+            (inputs,).
         weight: Weight of the member in the model.
     """
     inputs = list(_words_and_ngrams(subwords, tokens))
@@ -153,7 +163,7 @@ def linear_inputs(
 def _words_and_ngrams(
     subwords: Subwords, tokens: Sequence[SpannedToken]
 ) -> Iterator[tuple[_Kind, str, int, int]]:
-    """Yield kind, text, start and end of each input in the order of Subwords.rows_of."""
+    """Yield kind, text, start and end of each word and n-gram, in the order of their rows."""
     for token, spans in tokens:
         marked, last = f"<{token}>", len(token) - 1
         if token in subwords:

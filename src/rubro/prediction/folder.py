@@ -1,4 +1,4 @@
-"""Model folder: a trained model as JSON and safetensors files.
+"""Folder that stores a trained model as JSON and safetensors files.
 
 model.json describes the model, vocabulary.json contains its words, and MEMBER.safetensors contains
 the weights of each member. A single model has one member, an ensemble has several. If requested in
@@ -53,7 +53,7 @@ class TextParams(Section):
 
 
 class Member(Section):
-    """Description of a member of a model.
+    """Description of a member, which is one of the classifiers that a model combines.
 
     Attributes:
         weight: Weight of the member's logits in the logits of the model.
@@ -102,7 +102,7 @@ class MlpMember(NetworkMember):
         return self._tables(rows, bigram_buckets) | _dense("dense", sizes)
 
     def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
-        """Return the model in numpy, given the tensors of its file."""
+        """Build the classifier in numpy, given the tensors of this member's safetensors file."""
         return MlpScorer(arrays, self.pooling, self.token_weighting == "idf")
 
 
@@ -133,7 +133,7 @@ class CnnMember(NetworkMember):
         return layout
 
     def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
-        """Return the model in numpy, given the tensors of its file."""
+        """Build the classifier in numpy, given the tensors of this member's safetensors file."""
         return CnnScorer(arrays, self.pooling, self.token_weighting == "idf", self.filter_sizes)
 
 
@@ -159,7 +159,7 @@ class SvmMember(Member):
         }
 
     def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
-        """Return the model in numpy, given the tensors of its file."""
+        """Build the classifier in numpy, given the tensors of this member's safetensors file."""
         return SvmScorer(arrays, len(subwords.vocabulary), subwords.row_count)
 
 
@@ -170,7 +170,7 @@ class ModelDescription(Section):
     """Content of model.json.
 
     Attributes:
-        format: Version of the format of the folder.
+        format: Version of the model folder's format.
         name: Name of the model.
         labels: Categories, in the order of the class indices.
         text: Settings for splitting titles into tokens and bigrams.
@@ -195,7 +195,7 @@ class Model:
     Attributes:
         description: Content of model.json.
         vocabulary: Known words, each with the number of training titles that contain it.
-        tensors: Tensors by name of the member and name of the tensor.
+        tensors: Tensors of each member, by name of the member and name of the tensor.
         titles: Index of the training titles (see nearest.title_tensors), or None.
     """
 

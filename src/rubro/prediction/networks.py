@@ -15,7 +15,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Scorer(Protocol):
-    """A trained model in numpy.
+    """Base class of trained models that compute logits in numpy.
 
     The state of a token is the part of the computation that depends only on the token. It is
     computed once for each distinct token and cached.
@@ -27,13 +27,17 @@ class Scorer(Protocol):
     state_size: int
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
-        """Return the part of the computation to cache per token, float32 (tokens, state_size)."""
+        """Compute for each token the values that do not depend on the rest of its title.
+
+        Returns:
+            States of the tokens, float32 (tokens, state_size), which the caller caches.
+        """
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
         """Return the logits of each title.
 
         Args:
-            features: Titles.
+            features: Tokens and bigrams of the titles.
             states: States of the distinct tokens of the titles, float32 (tokens or more,
                 state_size).
 
@@ -46,7 +50,7 @@ class Table:
     """An embedding table, stored as float32, float16, or int8 with a scale for each row.
 
     Args:
-        arrays: Tensors of the model file.
+        arrays: Tensors of the member's file.
         name: Name of the table.
 
     Attributes:
@@ -87,10 +91,10 @@ class _Dense:
 class MlpScorer:
     """An MLP: dense layers on pooled token and bigram vectors; see models.mlp.Mlp.
 
-    The state of a token is its vector, pooled from the rows of its word and n-grams.
+    The cached state of a token is its vector, pooled from the rows of its word and n-grams.
 
     Args:
-        arrays: Tensors of the model file.
+        arrays: Tensors of the member's file.
         pooling: Divisor of a sum of n vectors: n ("mean") or the square root of n ("sqrt").
         weighted: Whether token vectors are weighted by inverse document frequency.
     """
@@ -117,7 +121,12 @@ class MlpScorer:
         return self._dense(self._title_vectors(features, total))
 
     def _title_vectors(self, features: TitleFeatures, total: np.ndarray) -> np.ndarray:
-        """Return the pooled vector of each title, given the sum of its token vectors."""
+        """Pool the tokens and bigrams of each title, float32 (titles, vector size).
+
+        Args:
+            features: Tokens and bigrams of the titles.
+            total: Sum of the token vectors of each title, float32 (titles, vector size).
+        """
         counts = features.tokens.lengths
         if self._bigrams is not None:
             total = total + sum_rows(features.bigrams, self._bigrams, self._bigrams.size)
@@ -132,11 +141,11 @@ class MlpScorer:
 class CnnScorer(MlpScorer):
     """A CNN: filters over neighbouring tokens, next to a linear path; see models.cnn.Cnn.
 
-    The state of a token is its vector followed by the products of the vector with each position of
-    each filter.
+    The cached state of a token is its vector followed by the products of the vector with each
+    position of each filter.
 
     Args:
-        arrays: Tensors of the model file.
+        arrays: Tensors of the member's file.
         pooling: Divisor of a sum of n vectors: n ("mean") or the square root of n ("sqrt").
         weighted: Whether token vectors are weighted by inverse document frequency.
         sizes: Numbers of neighbouring tokens that the filters cover.
@@ -155,7 +164,7 @@ class CnnScorer(MlpScorer):
         self.state_size = vector + self._parts.shape[1]
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
-        """Return token vectors and their products, float32 (tokens, state_size)."""
+        """Return each token's vector and filter products, float32 (tokens, state_size)."""
         vectors = super().token_states(tokens)
         return np.concatenate([vectors, vectors @ self._parts], axis=1)
 
@@ -203,12 +212,12 @@ class SvmScorer:
     bigrams of a title together are divided by the root of the sum of their squared IDF, and so are
     its n-grams. Most weights are zero and are not stored.
 
-    The state of a token is the score of its word for each class and the squared IDF of the word,
-    followed by the sums of the same values over its n-grams.
+    The cached state of a token is the score of its word for each class and the squared IDF of the
+    word, followed by the sums of the same values over its n-grams.
 
     Args:
-        arrays: Tensors of the model file: idf, float32 (inputs,); starts, int32 (inputs + 1,), the
-            bounds of each input's weights in categories, int16 or int32, and weights, float16;
+        arrays: Tensors of the member's file: idf, float32 (inputs,); starts, int32 (inputs + 1,),
+            the bounds of each input's weights in categories, int16 or int32, and weights, float16;
             bias, float32 (classes,).
         words: Number of words in the vocabulary.
         rows: Number of rows of the embedding, including n-gram buckets.
@@ -225,7 +234,7 @@ class SvmScorer:
         self.state_size = 2 * (self._classes + 1)
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
-        """Return the state of each token (see SvmScorer), float32 (tokens, state_size)."""
+        """Return the class scores and squared IDF of each token, float32 (tokens, state_size)."""
         owner = np.repeat(np.arange(len(tokens)), tokens.lengths)
         is_ngram = tokens.values >= self._words
         return self._sums(2 * owner + is_ngram, tokens.values, 2 * len(tokens)).reshape(
@@ -235,7 +244,7 @@ class SvmScorer:
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
         """Return the score of each class for each title, float32 (titles, classes).
 
-        The training aims at a score of the right class that is at least 1 above the others.
+        Training aims at a score of the right class that exceeds all other scores by at least 1.
         """
         n, half = len(features), self._classes + 1
         total = sum_rows(features.tokens, states.__getitem__, self.state_size)
@@ -277,7 +286,12 @@ class SvmScorer:
         return leads, float(self._bias[category] - self._bias[other])
 
     def _sums(self, owner: np.ndarray, inputs: np.ndarray, owners: int) -> np.ndarray:
-        """Sum the weighted IDF for each class, and the squared IDF, over the inputs of each owner.
+        """Sum the weighted IDF for each class, and the squared IDF, over groups of inputs.
+
+        Args:
+            owner: Group of each input, integers (m,).
+            inputs: Input numbers, integers (m,).
+            owners: Number of groups.
 
         Returns:
             Sums, float32 (owners, classes + 1), with the squared IDF in the last column.
@@ -292,7 +306,12 @@ class SvmScorer:
         return summed.astype(np.float32).reshape(owners, width)
 
     def _stored_weights(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the number of stored weights of each input, all their positions, and each IDF."""
+        """Find the stored weights and the IDF of inputs.
+
+        Returns:
+            Number of stored weights of each input, positions of all these weights, input by input,
+            and IDF of each input.
+        """
         first, counts = self._starts[inputs], self._starts[inputs + 1] - self._starts[inputs]
         before = np.cumsum(counts) - counts
         places = np.arange(int(counts.sum())) + np.repeat(first - before, counts)

@@ -23,14 +23,14 @@ def answered(
     answer: Callable[[C], R],
     processes: int,
 ) -> Iterator[tuple[C, R]]:
-    """Yield each chunk of titles with its answer, computed by several processes.
+    """Yield each chunk of titles with the result of a function that several processes call.
 
-    The bytes of the answers do not depend on the number of processes.
+    The bytes of the results do not depend on the number of processes.
 
     Args:
-        classifier: Classifier used by the function; it caches only the tokens of the first chunk.
+        classifier: Classifier for the function; it caches only the tokens of the first chunk.
         chunks: Chunks of titles.
-        answer: Function that answers a chunk with the classifier.
+        answer: Function that uses the classifier to compute the result of a chunk.
         processes: Number of processes.
     """
     chunks = iter(chunks)

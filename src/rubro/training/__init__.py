@@ -1,1 +1,1 @@
-"""Training of the embedding and the classifiers."""
+"""Training of the word embedding, the classifiers and their ensemble."""

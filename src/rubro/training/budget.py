@@ -1,4 +1,4 @@
-"""Number of epochs and batch size that "auto" stands for, by number of training titles."""
+"""Choose the number of epochs and the batch size if params.yaml sets them to "auto"."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 
 class EpochRule(NamedTuple):
-    """Rule for the number of epochs: more epochs for fewer titles.
+    """Rule that trains for more epochs if there are fewer training titles.
 
     Attributes:
-        titles: Total number of titles that all epochs together should show.
+        titles: Number of titles to train on, counted over all epochs.
         minimum: Minimum number of epochs.
         maximum: Maximum number of epochs.
     """
@@ -20,7 +20,7 @@ class EpochRule(NamedTuple):
     maximum: int
 
     def epochs(self, titles: int, requested: int | Literal["auto"]) -> int:
-        """Return the number of epochs.
+        """Return the requested number of epochs, or a suitable one for the training titles.
 
         >>> EpochRule(480_000, 2, 48).epochs(40_000, "auto")
         12
@@ -38,7 +38,7 @@ _BASE_BATCH_SIZE = 256
 
 
 def batch_size_for(titles: int, requested: int | Literal["auto"]) -> int:
-    """Return the number of titles in a batch.
+    """Return the requested batch size, or a suitable one for the training titles.
 
     >>> batch_size_for(40_000, "auto")
     512
@@ -53,7 +53,7 @@ def batch_size_for(titles: int, requested: int | Literal["auto"]) -> int:
 
 
 def learning_rate_factor(batch_size: int) -> float:
-    """Return the factor that adapts a learning rate for batches of 256 titles to a batch size.
+    """Return the factor that adapts a learning rate for batches of 256 titles to another size.
 
     Source: Malladi et al. 2022, On the SDEs and Scaling Rules for Adaptive Gradient Algorithms.
 

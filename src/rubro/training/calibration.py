@@ -1,4 +1,4 @@
-"""Fitting the temperatures that turn logits into calibrated probabilities."""
+"""Fit the temperatures that turn logits into calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
     Source: Gupta and Ramdas 2022, Top-label Calibration and Multiclass-to-binary Reductions.
 
     Args:
-        logits: Logits or log-probabilities, float (n, classes), n >= 1. Of more than 10,000 rows,
-            only 10,000 evenly spaced rows are used.
+        logits: Logits or log-probabilities, float (n, classes), n >= 1. If there are more than
+            10,000 rows, only 10,000 evenly spaced rows are used.
         targets: Class indices, (n,).
 
     Returns:
@@ -35,14 +35,18 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
     logits = logits - logits.max(axis=1, keepdims=True)
 
     def confidence(temperature: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return each prediction's confidence and its derivative by the log temperature."""
+        """Return each prediction's confidence and its derivative by the temperature's logarithm."""
         exponentials = np.exp(logits / temperature)
         totals = exponentials.sum(axis=1)
         mean_logits = np.einsum("nc,nc->n", exponentials, logits) / totals
         return 1 / totals, mean_logits / totals / temperature
 
     def log_loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return loss and gradient at two log temperatures and the logit of the first's share."""
+        """Return the mean log loss and its gradient.
+
+        Args:
+            x: Logarithms of both temperatures, and logit of the first one's weight, float (3,).
+        """
         share = float(expit(x[2]))
         (low, low_slope), (high, high_slope) = map(confidence, np.exp(x[:2]))
         mixed = share * low + (1 - share) * high

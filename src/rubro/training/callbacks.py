@@ -1,4 +1,4 @@
-"""Lightning callbacks for the metrics, best weights and messages of a training."""
+"""Lightning callbacks that record metrics, keep the best weights and show progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _METRICS = [
 
 
 class EpochLog(Callback):
-    """Report and record the metrics of each epoch, and keep the network's best state.
+    """Report and record the metrics of each epoch, and keep the network's best weights.
 
     Args:
         report: Function called with the number of an epoch, from 0, and its metrics.
@@ -43,7 +43,7 @@ class EpochLog(Callback):
 
     @property
     def best_epoch(self) -> int:
-        """Number of the first epoch with the best balanced accuracy on validation."""
+        """Number of the first epoch with the best balanced accuracy on validation titles."""
         scores = [metrics[SELECTION_METRIC] for metrics in self.history]
         return scores.index(max(scores))
 

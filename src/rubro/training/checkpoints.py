@@ -1,4 +1,4 @@
-"""Checkpoints for resuming interrupted trainings."""
+"""Save and find checkpoints for resuming interrupted training runs."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _DEFAULT_INTERVAL = 20.0
 
 @contextmanager
 def checkpoint_folder(name: str, settings: dict[str, Any], inputs: list[Path]) -> Iterator[Path]:
-    """Create or reopen the folder for the checkpoints of a training.
+    """Create or reopen the folder for the checkpoints of a training run.
 
-    Each combination of arguments has its own folder, which is removed when the training succeeds.
-    Only the latest three folders of interrupted trainings with the same name are kept. If another
-    process is running the same training, the folder is temporary.
+    Each combination of arguments has its own folder, which is removed when the run succeeds.
+    Only the latest three folders of interrupted runs with the same name are kept. If another
+    process is already training with the same arguments, a temporary folder is used.
 
     Args:
         name: Name of the model.
-        settings: Parameters that affect the result, for JSON.
+        settings: Parameters that affect the result, as values for JSON.
         inputs: Files and folders that affect the result, including the code.
 
     Yields:
-        Path of an existing folder, named by a hash of all arguments.
+        Path of an existing folder, named after a hash of all arguments.
     """
     checkpoints = _checkpoints().resolve()  # Lightning resumes only at the same path
     folder = checkpoints / f"{name}-{_digest({**settings, 'in': str(checkpoints)}, inputs)}"
@@ -87,18 +87,18 @@ def _digest(settings: dict[str, Any], inputs: list[Path]) -> str:
 
 
 def _lock_of(folder: Path) -> FileLock:
-    """Return a lock that the system releases whenever its process ends, even if it is killed."""
+    """Return the lock of a checkpoint folder, released when its process ends or is killed."""
     locks = folder.parent / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     return FileLock(locks / folder.name)
 
 
 def _remove_old(folder: Path) -> None:
-    """Remove the oldest folders of the same model that no training is using."""
+    """Remove a model's oldest checkpoint folders, except folders that a process is using."""
     name = folder.name.rpartition("-")[0]
     others = []
     for other in set(folder.parent.glob(f"{name}-*")) - {folder}:
-        with suppress(FileNotFoundError):  # its training may have ended just now
+        with suppress(FileNotFoundError):  # its training run may have just ended
             others.append((other.stat().st_mtime, other))
     for _, other in sorted(others)[: -(_MAX_FOLDERS - 1)]:
         with suppress(Timeout, FileNotFoundError), _lock_of(other).acquire(blocking=False):
@@ -106,10 +106,10 @@ def _remove_old(folder: Path) -> None:
 
 
 class ResumeCheckpoint(Checkpoint):  # Lightning calls Checkpoint last, after all other callbacks
-    """Save the whole state of a training at the end of an epoch, in process 0.
+    """Save all that is needed to resume training at the end of an epoch, in process 0.
 
     Args:
-        folder: Folder from checkpoint_folder.
+        folder: Path of the folder, from checkpoint_folder.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -25,14 +25,15 @@ _AT_BOUND = np.float32(1 - 1e-5)
 
 
 class _Problem(NamedTuple):
-    """Titles and the dual variables of their rivals.
+    """Titles of the dual problem, and the rival categories of each title with their dual variables.
 
-    The dual variable of a title's own category is minus the sum of its rivals' and is not stored.
+    An input of a title is a feature with a nonzero value. The dual variable of a title's own
+    category is minus the sum of its rivals' dual variables and is not stored.
 
     Attributes:
-        starts: Start of each title in inputs, int32 (titles + 1,).
-        inputs: Inputs of each title, int32.
-        values: Value of each input of a title, float32.
+        starts: Bounds of the titles in inputs and values, int32 (titles + 1,).
+        inputs: Column of each input in the feature matrix, title by title, int32 (total inputs,).
+        values: Value of each input, title by title, float32 (total inputs,).
         targets: Class indices, int32 (titles,).
         costs: Upper bound of the sum of the dual variables of each title, float32 (titles,).
         rivals: Categories whose dual variable may differ from zero, int32 (titles, max rivals).
@@ -76,7 +77,7 @@ def fit_crammer_singer(
     pass over the rivals takes a fraction of the time of a pass over all categories.
 
     Args:
-        inputs: Inputs of each title, float32 (titles, inputs).
+        inputs: Feature values of each title, float32 (titles, inputs).
         targets: Class indices, int (titles,).
         costs: Cost of each title's margin violation, > 0, (titles,).
         classes: Number of categories, at least 2.
@@ -119,7 +120,7 @@ def fit_crammer_singer(
 def _optimise(
     problem: _Problem, weights: np.ndarray, tolerance: float, random: np.random.Generator
 ) -> None:
-    """Pass repeatedly over the titles, and skip titles that are already nearly optimal."""
+    """Solve the dual problems of all titles repeatedly, but skip nearly optimal titles."""
     remaining = np.flatnonzero(problem.counts)
     for _ in range(_MAX_PASSES):
         order = random.permutation(remaining)
@@ -134,7 +135,7 @@ def _optimise(
 def _update_rivals(
     problem: _Problem, weights: np.ndarray, titles: np.ndarray, start: int, end: int
 ) -> None:
-    """Drop rivals whose dual variable is zero and add the worst violators of a title's margin."""
+    """Drop rivals with zero dual variables, and add categories that violate a margin most."""
     starts, inputs, values, targets, costs, rivals, duals, counts, violations = problem
     classes = weights.shape[1]
     gradient = np.empty(classes, dtype=np.float32)
@@ -171,7 +172,7 @@ def _update_rivals(
 
 @njit(cache=True, nogil=True)
 def _solve_titles(problem: _Problem, weights: np.ndarray, order: np.ndarray) -> None:
-    """Solve the dual problem of one title after the other among its rivals; update the weights."""
+    """Solve each title's dual problem for its rivals in turn, and update the weights in place."""
     starts, inputs, values, targets, costs, rivals, duals, counts, violations = problem
     max_rivals = rivals.shape[1]
     gradient = np.empty(max_rivals, dtype=np.float32)

@@ -1,6 +1,6 @@
-"""Data-parallel training: find, start, connect and synchronise the processes that share a training.
+"""Find, start, connect and synchronise the processes of data-parallel training.
 
-Each process trains a copy of the network on a share of each batch, and all processes average their
+Each process trains a copy of the network on a part of each batch, and all processes average their
 gradients. Lightning sees one device in each process and does not know about the others.
 """
 
@@ -52,7 +52,7 @@ _SIOCGIFADDR = 0x8915  # Linux request for the address of a network interface
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that share a training, and the place of this process among them.
+    """Number of processes that train a network together, and the ranks of this process.
 
     Attributes:
         nodes: Number of machines.
@@ -71,28 +71,29 @@ class Processes:
 
     @property
     def local_rank(self) -> int:
-        """Number of this process on its machine; only process 0 prints messages."""
+        """Rank of this process on its machine, from 0; only rank 0 prints messages."""
         return self.environment.local_rank()
 
     @property
     def rank(self) -> int:
-        """Number of this process among all; only process 0 writes checkpoints and the outcome."""
+        """Rank of this process among all processes; only rank 0 writes checkpoints and results."""
         return self.environment.node_rank() * self.devices + self.local_rank
 
 
 def find_processes(nodes: int, devices: int) -> Processes:
-    """Find the place of this process among the processes of a training.
+    """Find out how many processes train together, and which rank this process has.
 
-    On one machine this process starts the others, whatever the environment contains. On several
-    machines, torchrun or Slurm has started all processes, or the first process of each machine has
-    the variables NODE_RANK, MASTER_ADDR and MASTER_PORT and starts the others of its machine.
+    On one machine this process starts the other processes, and the environment variables of
+    launchers are ignored. On several machines, torchrun or Slurm has started all processes, or the
+    first process of each machine has the environment variables NODE_RANK, MASTER_ADDR and
+    MASTER_PORT and starts the other processes of its machine.
 
     Args:
         nodes: Number of machines.
         devices: Number of GPUs or CPU processes per machine.
 
     Raises:
-        ParamsError: The environment does not fit the number of processes.
+        ParamsError: The environment variables do not match the number of processes.
     """
     if LEADER in os.environ:
         return Processes(nodes, devices)
@@ -137,7 +138,7 @@ def find_processes(nodes: int, devices: int) -> Processes:
 
 
 def _clear_environment(names: tuple[str, ...]) -> None:
-    """Remove the variables of other launchers, and the named variables."""
+    """Remove other launchers' environment variables and the variables with the given names."""
     for name in [*os.environ]:
         if _LAUNCHER_VARIABLES.match(name) or name in names:
             del os.environ[name]
@@ -151,7 +152,7 @@ def connected(processes: Processes, accelerator: str) -> Iterator[None]:
     A started process runs the same command as this one. It ends with this process at the latest.
 
     Args:
-        processes: Processes of the training.
+        processes: Number of processes to connect, and ranks of this process.
         accelerator: "auto", "cpu" or "gpu".
 
     Raises:
@@ -275,10 +276,11 @@ def check_same_start(facts: dict[str, str | list[np.ndarray]]) -> None:
     """Stop if a process starts with different versions, parameters, titles or weights than process 0.
 
     Args:
-        facts: Texts or arrays that must be the same in all processes, by their name in the message.
+        facts: Texts or arrays that must be the same in all processes, by the name that the
+            error message uses.
 
     Raises:
-        TrainingError: At least one fact differs.
+        TrainingError: A text or array differs from the one in process 0.
     """
     digests: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(digests, {name: _digest(fact) for name, fact in facts.items()})
@@ -377,7 +379,7 @@ def _average_rows(gradient: torch.Tensor) -> torch.Tensor:
 
 
 def _gathered(values: torch.Tensor) -> torch.Tensor:
-    """Return the tensors of all processes, (processes, *shape)."""
+    """Collect a tensor from each process and return them as one, (processes, *shape)."""
     gathered = values.new_empty(distributed.get_world_size(), *values.shape)
     distributed.all_gather(list(gathered), values.contiguous())
     return gathered

@@ -1,4 +1,4 @@
-"""Combining trained models in an ensemble."""
+"""Combine trained models in an ensemble, with fitted weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fit_weights(logits: dict[str, np.ndarray], targets: np.ndarray) -> dict[str,
     target_means = stacked[:, rows, targets].mean(axis=1)
 
     def cross_entropy(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the cross-entropy and its gradient."""
+        """Return the cross-entropy of the weighted ensemble and its gradient."""
         summed = np.tensordot(weights, stacked, axes=1)
         log_probabilities = log_softmax(summed, axis=1)
         expected = np.einsum("nc,mnc->m", np.exp(log_probabilities), stacked) / len(targets)

@@ -1,4 +1,4 @@
-"""Training word vectors with gensim's FastText."""
+"""Train word vectors with gensim's FastText."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rubro.training.budget import EpochRule
 
 
 class Sentences(Protocol):
-    """Tokens of each title, which can be iterated over repeatedly."""
+    """Iterable over the tokens of each title, which can be read several times."""
 
     def __len__(self) -> int: ...
 
@@ -41,7 +41,9 @@ class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
 def train_fasttext(
     sentences: Sentences, subwords: Subwords, params: EmbedParams, seed: int
 ) -> Embedding:
-    """Train FastText (Bojanowski et al. 2017, Enriching Word Vectors with Subword Information).
+    """Train vectors of words and character n-grams with FastText.
+
+    Source: Bojanowski et al. 2017, Enriching Word Vectors with Subword Information.
 
     If epochs is "auto", the epochs show about 400,000 titles in total, but there are at least 1 and
     at most 10 epochs.

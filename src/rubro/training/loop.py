@@ -1,4 +1,4 @@
-"""Training of a network with Lightning."""
+"""Train a neural network with Lightning."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _EPOCHS = EpochRule(titles=480_000, minimum=2, maximum=48)
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Titles of a training.
+    """Titles that a network is trained and validated on.
 
     Attributes:
         train: Training titles.
@@ -64,10 +64,10 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Result of a training.
+    """Best weights of a trained network, with its metrics and origin.
 
     Attributes:
-        state: State of the network after the best epoch; empty in processes other than process 0.
+        state: Tensors of the network after the best epoch, by name; empty except in process 0.
         summary: Metrics of the best and of the last epoch, for JSON.
         origin: Library versions and device, for JSON.
     """
@@ -78,12 +78,12 @@ class TrainingResult:
 
 
 class _EpochBatches(L.LightningDataModule):
-    """Training batches in a new order in each epoch, and validation batches.
+    """Data module with training batches, in a new order in each epoch, and validation batches.
 
     Args:
         train: Function that returns the training batches for a seed.
         validation: Validation batches.
-        seed: Seed of the training, combined with the number of the epoch.
+        seed: Seed that is combined with the number of each epoch.
     """
 
     def __init__(self, train: Callable[..., Batches], validation: Batches, seed: int) -> None:
@@ -108,28 +108,28 @@ def train(
     checkpoints: Path,
     processes: Processes | None = None,
 ) -> TrainingResult:
-    """Train a network and keep the epoch with the best balanced accuracy on validation.
+    """Train a network and keep the epoch with the best balanced accuracy on validation titles.
 
     If batch_size is "auto", it is 256 below 32,000 training titles, 512 below 128,000 and 1,024
     otherwise, and the learning rates, which are meant for batches of 256 titles, are multiplied by
     the square root of batch_size / 256. If max_epochs is "auto", the epochs show about 480,000
     titles in total, but there are at least 2 and at most 48 epochs.
 
-    An interrupted training resumes from the checkpoint in its folder and gives the same result as
-    an uninterrupted one.
+    Interrupted training resumes from the checkpoint in its folder and gives the same result as
+    uninterrupted training.
 
     Args:
         network: Module that maps a Batch to logits, trained in place.
         data: Training and validation titles.
-        params: Parameters of the training.
+        params: Training parameters and hyperparameters of the network.
         report: Function called after each epoch with its number, from 0, and its metrics.
         seed: Seed of the order of the titles and of the dropout.
         accelerator: "auto", "cpu" or "gpu".
-        checkpoints: Folder for the checkpoints of this training.
+        checkpoints: Folder for the checkpoints of this training run.
         processes: Connected processes that share each batch; None = only this process.
 
     Raises:
-        DataError: No training title has a weight.
+        DataError: All training titles have weight 0.
         ParamsError: The accelerator is not available.
         TrainingError: The loss is NaN or infinite, or another process has ended or started with
             other data or parameters.
@@ -198,7 +198,7 @@ def train(
 def _facts(
     network: nn.Module, data: TrainingData, params: TrainParams, seed: int
 ) -> dict[str, str | list[np.ndarray]]:
-    """Return the facts that must be the same in all processes, for check_same_start."""
+    """Return versions, parameters and arrays that must be the same in all processes, by name."""
     titles = [data.tokens.values, data.tokens.offsets, data.tokens.weights]
     for split in (data.train, data.validation):
         for lists in (split.features.tokens, split.features.bigrams):
@@ -227,7 +227,7 @@ def _trainer(**options: Any) -> L.Trainer:
 def _fit(
     trainer: L.Trainer, classifier: TitleClassifier, batches: _EpochBatches, checkpoint: Path | None
 ) -> None:
-    """Fit the classifier; raise KeyboardInterrupt at a signal, which Lightning turns into exit 1."""
+    """Train the classifier; raise KeyboardInterrupt after a signal, where Lightning would exit."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(classifier, datamodule=batches, ckpt_path=checkpoint, weights_only=True)

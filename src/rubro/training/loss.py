@@ -1,4 +1,4 @@
-"""Loss of a batch: cross-entropy adjusted for class frequencies, and weights against label noise."""
+"""Cross-entropy adjusted for class frequencies, and title weights that counter wrong labels."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class LossOutput(NamedTuple):
 class AdjustedCrossEntropy(nn.Module):
     """Cross-entropy with logit adjustment, in which rare classes count as much as common ones.
 
-    During training, prior_adjustment times the logarithm of a class's share of the training weights
-    is added to its logit, so that the network itself has no reason to favour common classes.
+    During training, prior_adjustment times the logarithm of a class's share in the title weights is
+    added to its logit, so that the network itself has no reason to favour common classes.
     Source: Menon et al. 2021, Long-tail Learning via Logit Adjustment.
 
     Args:
-        class_shares: Share of each class in the training weights, > 0, (classes,).
-        prior_adjustment: Factor of the logarithm.
+        class_shares: Share of each class in the sum of all title weights, > 0, (classes,).
+        prior_adjustment: Factor of the logarithm of a class's share; 0 = no adjustment.
         label_smoothing: Part of the target that is spread over all classes in proportion to their
             shares. An even spread would undo the adjustment for rare classes.
     """
@@ -63,7 +63,7 @@ class AdjustedCrossEntropy(nn.Module):
         """Return the losses, probability and prediction of each title.
 
         Args:
-            logits: float32 (B, classes).
+            logits: Logits of each title, float32 (B, classes).
             targets: Class indices, int64 (B,).
         """
         compute: Any = _CompiledLoss.apply if logits.device.type == "cpu" else _torch_loss
@@ -150,7 +150,7 @@ class LabelNoiseWeights(nn.Module):
 
     @torch.no_grad()
     def forward(self, probability: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return weights with a mean of 1, float32 (B,).
+        """Return the weights of the titles in a batch, with a mean of 1, float32 (B,).
 
         Args:
             probability: Probability of each title's label, float32 (B,).
@@ -173,7 +173,7 @@ class LabelNoiseWeights(nn.Module):
 
 
 def class_shares(labels: Labels, weights: np.ndarray, classes: int) -> np.ndarray:
-    """Return the share of each class in the training weights, (classes,).
+    """Return the share of each class in the sum of all training title weights, (classes,).
 
     Args:
         labels: Labels of the training titles.

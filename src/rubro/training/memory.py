@@ -1,4 +1,4 @@
-"""Settings of the C library's memory allocator."""
+"""Change how the C library's memory allocator works during training."""
 
 from __future__ import annotations
 

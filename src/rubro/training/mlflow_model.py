@@ -29,7 +29,7 @@ class TitleModel:
         """Return the most probable category of each title.
 
         Args:
-            table: Titles, in a column with the name of the title column of the training.
+            table: Titles, in a column with the same name as the column of training titles.
             params: Ignored; MLflow requires it.
 
         Returns:
@@ -46,7 +46,7 @@ class TitleModel:
 
 
 def _load_pyfunc(path: str) -> TitleModel:
-    """Load the model in a folder, for MLflow."""
+    """Load a model folder as an MLflow model."""
     return TitleModel(Classifier.load(path))
 
 

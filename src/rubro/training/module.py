@@ -26,9 +26,9 @@ class TitleClassifier(L.LightningModule):
 
     Args:
         network: Module that maps a Batch to logits.
-        params: Parameters of the training.
-        steps: Number of steps in the whole training.
-        class_shares: Share of each class in the training weights, > 0, (classes,).
+        params: Training parameters and hyperparameters of the network.
+        steps: Number of optimiser steps in all epochs together.
+        class_shares: Share of each class in the sum of all title weights, > 0, (classes,).
         seed: Seed of the dropout.
         learning_rate_factor: Factor of both learning rates.
     """
@@ -128,7 +128,7 @@ class TitleClassifier(L.LightningModule):
         return optimizers, schedules
 
     def _scheduled_share(self, step: int) -> float:
-        """Return the factor of the schedule: a linear warm-up, then constant, linear or cosine."""
+        """Return the learning rate factor of a step: linear warm-up, then the chosen schedule."""
         warmup = self._params.warmup_share * self._steps
         if step < warmup:
             return (step + 1) / (warmup + 1)

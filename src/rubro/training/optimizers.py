@@ -27,7 +27,7 @@ class RowWiseAdam(torch.optim.Optimizer):
     Multiclass Classifiers, and FBGEMM's partial row-wise Adam.
 
     Args:
-        params: Tables, float (rows, size), with sparse gradients.
+        params: Embedding tables, float (rows, size), with sparse gradients.
         lr: Learning rate.
         eps: Square root of the constant added to the mean square.
     """
@@ -37,7 +37,7 @@ class RowWiseAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the rows of all tables that have a gradient."""
+        """Update the rows of the embedding tables that have a gradient."""
         with torch.enable_grad():
             loss = closure() if closure else None
         for group in self.param_groups:

@@ -1,4 +1,4 @@
-"""Fitting a linear SVM combined with naive Bayes to titles."""
+"""Fit a linear SVM, combined with naive Bayes, to titles."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def fit_svm(
     inputs are added (Wang and Manning 2012, Baselines and Bigrams), and weights near zero are then
     set to zero (Babbar and Schoelkopf 2017, DiSMEC).
 
-    Only inputs that occur in titles get weights, and of these only the most frequent ones if there
-    are more than params.max_inputs. The fit needs 4 bytes of memory per input with weights and
-    category.
+    An input of the SVM is a word, a bucket of bigrams or a bucket of n-grams. Only inputs that
+    occur in titles get weights, and only the params.max_inputs most frequent ones if there are
+    more. The fit needs 4 bytes of memory for each pair of such an input and a category.
 
     Args:
         train: Training titles.
@@ -50,7 +50,7 @@ def fit_svm(
         Tensors of prediction.networks.SvmScorer, by name.
 
     Raises:
-        DataError: No training title has a weight.
+        DataError: All training titles have weight 0.
     """
     weights = title_weights(train.labels, classes, params)
     titles = np.flatnonzero(weights)
@@ -89,7 +89,7 @@ def fit_svm(
 def _counts(
     features: TitleFeatures, distinct_tokens: Tokens, rows: int, bigram_buckets: int
 ) -> sparse.csr_matrix:
-    """Return the counts of embedding rows and of bigrams in each title, (titles, inputs)."""
+    """Count the embedding rows and bigram buckets of each title, float (titles, inputs)."""
     tokens = _matrix(features.tokens, len(distinct_tokens))
     row_counts = tokens @ _matrix(distinct_tokens, rows)
     bigram_counts = _matrix(features.bigrams, bigram_buckets)
@@ -99,7 +99,10 @@ def _counts(
 
 
 def _matrix(lists: Ragged, columns: int) -> sparse.csr_matrix:
-    """Return a matrix with a 1 for each value of each list, (lists, columns)."""
+    """Return a sparse matrix with a 1 for each value of each list, float (lists, columns).
+
+    The value is the number of the column.
+    """
     ones = np.ones(len(lists.values))
     offsets = lists.offsets.astype(np.int32)
     return sparse.csr_matrix((ones, lists.values, offsets), shape=(len(lists), columns))
@@ -108,7 +111,7 @@ def _matrix(lists: Ragged, columns: int) -> sparse.csr_matrix:
 def _normalised(
     counts: sparse.csr_matrix, idf: np.ndarray, is_ngram: np.ndarray
 ) -> sparse.csr_matrix:
-    """Return TF-IDF values; n-grams and the other inputs of a title each have length 1."""
+    """Return TF-IDF values, scaled to length 1 for a title's n-grams and for its other inputs."""
     squares = np.stack([idf**2 * ~is_ngram, idf**2 * is_ngram], axis=1)
     lengths = np.sqrt(counts @ squares)
     titles = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
@@ -125,7 +128,7 @@ def _fit(
     params: SvmParams,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return coefficients, (inputs, classes), and bias, (classes,), float32."""
+    """Fit an SVM; return its coefficients (inputs, classes) and biases (classes,), float32."""
     present, positions = np.unique(targets, return_inverse=True)
     if len(present) < 2:
         return np.zeros((inputs.shape[1], classes), np.float32), np.zeros(classes, np.float32)
@@ -145,7 +148,7 @@ def _fit(
 
 
 def _without_small(coefficients: np.ndarray, minimum: float) -> sparse.csr_matrix:
-    """Return the coefficients whose absolute value is at least a minimum, (inputs, classes)."""
+    """Set small coefficients to zero in place, and return the result as a sparse matrix."""
     kept = []
     for start in range(0, len(coefficients), _BLOCK):  # a mask of the whole needs more memory
         block = coefficients[start : start + _BLOCK]
@@ -163,13 +166,14 @@ def _add_naive_bayes(
     params: SvmParams,
     total_inputs: int,
 ) -> None:
-    """Add the weights of multinomial naive Bayes without class prior, in place.
+    """Add naive Bayes weights to the coefficients and the bias, in place.
 
-    As in Rennie et al. 2003, Tackling the Poor Assumptions of Naive Bayes Text Classifiers, the
-    counts are TF-IDF values. An input's weight is log(mass + smoothing) - log(smoothing), where mass
-    is the sum of its values in a category, so that it is zero if the input never occurs there. The
-    logarithm of the category's total mass, smoothed for each of all inputs, is multiplied by the
-    mean mass of a title and subtracted from the bias.
+    The multinomial model has no class prior. As in Rennie et al. 2003, Tackling the Poor
+    Assumptions of Naive Bayes Text Classifiers, the counts are TF-IDF values. An input's weight is
+    log(mass + smoothing) - log(smoothing), where mass is the sum of its values in a category, so
+    that it is zero if the input never occurs there. The logarithm of the category's total mass,
+    with smoothing added once per input, is multiplied by the mean mass of a title and subtracted
+    from the bias.
     """
     membership = sparse.csr_matrix(
         (weights, (targets, np.arange(len(targets)))), shape=(len(bias), len(targets))

@@ -12,8 +12,8 @@ from rubro.features.titles import Labels
 def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np.ndarray:
     """Return the weight of each training title in the loss.
 
-    It is the product of a weight for the label quality and, if class_weights is "balanced", the
-    class weight titles / (classes * titles of the class), as in scikit-learn.
+    The weight is the product of a weight for the label quality and, if class_weights is "balanced",
+    the class weight titles / (classes * titles of the class), as in scikit-learn.
 
     Args:
         labels: Labels of the training titles.

@@ -23,11 +23,11 @@ _LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES
 
 
 class Tracker:
-    """Recorder of the learning curves and the outcome of a training.
+    """Recorder of learning curves and final metrics, for DVCLive and MLflow.
 
     Args:
-        live: Open DVCLive logger; None = no curves.
-        mlflow: The mlflow module; None = no server.
+        live: Open DVCLive logger; None = record no learning curves.
+        mlflow: The mlflow module; None = send nothing to MLflow.
     """
 
     def __init__(self, live: Live | None, mlflow: Any) -> None:
@@ -38,7 +38,7 @@ class Tracker:
     def start(self, name: str, params: dict[str, Any]) -> None:
         """Start an MLflow run with nested parameters, if there is a server.
 
-        The name of the run is the name of the stage, after the name of the DVC experiment if any.
+        The run is named after the DVC experiment, if there is one, and the stage.
         """
         run_name = f"{os.environ.get('DVC_EXP_NAME', '')} {name}".strip()
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "rubro")
@@ -78,7 +78,7 @@ class Tracker:
         self._send(lambda mlflow: mlflow.end_run(status))
 
     def _send(self, message: Callable[[Any], None]) -> None:
-        """Call a function of MLflow; after an error, the training continues without MLflow."""
+        """Call a function of MLflow; after an error, training continues without MLflow."""
         if self._mlflow:
             try:
                 message(self._mlflow)
@@ -91,15 +91,15 @@ class Tracker:
 
 @contextmanager
 def tracked(folder: Path | None, name: str, params: dict[str, Any]) -> Iterator[Tracker]:
-    """Open a tracker for a training; MLflow is used only if MLFLOW_TRACKING_URI is set.
+    """Open a tracker for a training run; MLflow is used only if MLFLOW_TRACKING_URI is set.
 
     Args:
-        folder: Folder of the curves; None = no curves.
+        folder: Folder for the learning curves; None = record no learning curves.
         name: Name of the stage.
         params: Nested parameters, for MLflow.
 
     Yields:
-        The tracker.
+        Tracker of the training run.
     """
     with _open_curves(folder) as live:
         tracker = Tracker(live, _import_mlflow())
