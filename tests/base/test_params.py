@@ -43,7 +43,10 @@ def test_loaded_params_are_frozen() -> None:
         *((key, "0", "or equal to 1") for key in ("devices", "nodes", "min_reliable_titles")),
         ("data.path", "3", "string"),
         ("data.path", "''", "at least 1 character"),
-        *(("data.encoding", value, "encoding") for value in ("utf-9", "base64", r'"\0"')),
+        *(
+            ("data.encoding", value, "should be 'auto' or a text encoding such as utf-8")
+            for value in ("utf-9", "base64", r'"\0"')
+        ),
         ("data.max_quarantined_share", "1.5", "less than or equal to 1"),
         ("subset.language", "false", "string"),
         ("subset.top_categories", "-5", "greater than or equal to 0"),

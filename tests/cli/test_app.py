@@ -59,6 +59,12 @@ def test_check_reports_the_line_of_a_mistyped_section(tmp_path: Path) -> None:
     assert "'train_mlp'" in output
 
 
+def test_line_100_is_not_printed_as_an_emoji(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("#\n" * 99 + "other: 1\n")
+    assert "params.yaml:100: other" in run("check", str(params))[1]
+
+
 def test_overrides_prints_options_of_dvc() -> None:
     code, output = run("overrides", str(ROOT / "presets/original.yaml"), "--params", PARAMS)
     assert code == 0

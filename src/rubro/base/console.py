@@ -28,7 +28,7 @@ def console() -> Console:
     """Return the console for standard error."""
     from rich.console import Console  # slow to import, and not every command prints messages
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 @contextmanager

@@ -18,6 +18,6 @@ def known_encoding(name: str) -> str:
         "".encode(name)  # unlike codecs.lookup, refuses codecs that do not encode text
     except (LookupError, ValueError):
         raise ValueError(
-            "unknown text encoding; use for instance utf-8, latin-1 or utf-16"
+            "Input should be a text encoding such as utf-8, latin-1 or utf-16"
         ) from None
     return codecs.lookup(name).name
