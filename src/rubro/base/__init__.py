@@ -1,1 +1,1 @@
-"""Text, parameters, files, messages, errors and parallelism, used by all other folders."""
+"""Basic code for all other folders: text, parameters, files, messages, errors and threads."""

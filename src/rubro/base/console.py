@@ -1,4 +1,4 @@
-"""Messages, progress bars, errors and exit codes of commands."""
+"""Print the messages, progress bars and errors of commands, and set their exit codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 @cache
 def console() -> Console:
-    """Return the console for standard error."""
+    """Return a rich console that writes to standard error."""
     from rich.console import Console  # slow to import, and not every command prints messages
 
     return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -33,7 +33,7 @@ def console() -> Console:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Turn signals and errors that the user can correct into a message and an exit code.
+    """End the process with a message and an exit code after a signal or an error of the user.
 
     Exit codes: 2 for a wrong file, a wrong parameter or a full disk; 128 + N if signal N ended the
     command (130 for Ctrl-C). Any other exception is a bug and passes through.
@@ -58,7 +58,7 @@ def reported_errors() -> Iterator[None]:
 
 
 def _disk_error(error: BaseException | None) -> str | None:
-    """Return the message if an error or one of its causes is a disk error, else None."""
+    """Return a message if the disk caused an error or one of its causes, otherwise None."""
     while error is not None:
         text = str(error).partition("\n")[0]
         number = error.errno if isinstance(error, OSError) else None

@@ -9,12 +9,12 @@ class RubroError(Exception):
 
 
 class ParamsError(RubroError):
-    """A parameter that is unknown, or has a wrong type or value."""
+    """A parameter is unknown, or has a wrong type or value."""
 
 
 class DataError(RubroError):
-    """A data file that is missing, damaged or without any usable row."""
+    """A data file is missing, is damaged or contains no usable row."""
 
 
 class TrainingError(RubroError):
-    """A training that diverged, lost a process, differs between processes or cannot be tracked."""
+    """A training run diverged, lost a process, differs between processes or cannot be tracked."""

@@ -1,4 +1,4 @@
-"""Reproducible writing and checked reading of the files that stages exchange."""
+"""Write the files that pipeline stages exchange reproducibly, and check them when reading."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NUMPY_TYPES = {
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file completely before it atomically replaces the file at a path.
+    """Replace a file atomically, after the body of the `with` statement has written a new one.
 
     If the path is a link into DVC's cache, the link is replaced and the cached file stays unchanged.
 
@@ -67,7 +67,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a safetensors file atomically; equal tensors give equal bytes.
+    """Write a safetensors file atomically, so that equal tensors give identical bytes.
 
     Args:
         path: Path of the file; its folder is created if missing.
@@ -78,7 +78,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def damaged(path: Path, problem: str) -> DataError:
-    """Return the error for a file that differs from what its stage wrote."""
+    """Return the error for a file that was changed after its pipeline stage wrote it."""
     return DataError(
         f"{path}: {problem}. The file has changed since its stage wrote it; "
         "run `dvc repro` to write it again."
@@ -86,7 +86,7 @@ def damaged(path: Path, problem: str) -> DataError:
 
 
 def require_file(path: Path) -> None:
-    """Check that the output of a stage exists.
+    """Check that an output file of a pipeline stage exists.
 
     Raises:
         DataError: The file is missing.

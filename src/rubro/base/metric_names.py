@@ -1,4 +1,4 @@
-"""Captions and directions of metrics by their names."""
+"""Display names of metrics, and whether lower or higher values of a metric are better."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def lower_is_better(metric: str) -> bool:
     """Return whether lower values of a metric are better.
 
     Args:
-        metric: Dotted name, such as test.mlp.loss; only its last part counts.
+        metric: Dotted name, such as test.mlp.loss; only the part after the last dot counts.
     """
     return metric.rpartition(".")[2] in _LOWER_IS_BETTER

@@ -1,7 +1,7 @@
-"""Work shared by threads and by processes.
+"""Divide work among threads or processes.
 
-The number of threads or processes never changes a result: each part is computed by one of them, in
-the same order for any number.
+The number of threads or processes never changes a result, because each item is computed entirely
+by one thread or process, in the same order for any number of them.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ def thread_count() -> int:
 
 
 def _number_in(variable: str) -> int | None:
-    """Return the number in an environment variable, at least 1, or None if it is not a number."""
+    """Return the number in an environment variable, at least 1, or None if it has no number."""
     number = os.environ.get(variable, "")
     return max(int(number), 1) if number.isdecimal() else None
 
 
 def in_parts(work: Callable[[int, int], object], count: int) -> None:
-    """Call a function in several threads, for consecutive ranges that cover 0 to count.
+    """Call a function in several threads, once for each of consecutive ranges from 0 to count.
 
     Args:
-        work: Function of the start and end of a range. Its result for a number must not depend on
-            the range. Threads run at the same time only while it releases Python's global lock.
-        count: End of the last range.
+        work: Function of the start and the end (exclusive) of a range. Its result for an index must
+            not depend on the range. Threads run in parallel only while it releases the GIL.
+        count: End (exclusive) of the last range.
     """
     threads = min(thread_count(), count)
     if threads <= 1:
@@ -84,7 +84,7 @@ if hasattr(os, "register_at_fork"):  # a forked process does not inherit the thr
 
 
 def interruptibly(work: Callable[[], T]) -> T:
-    """Return the result of work done in a thread, so that Ctrl-C interrupts long calls of C code."""
+    """Run a function in a thread, so that Ctrl-C interrupts long calls of C code in it."""
     outcome: Future[T] = Future()
 
     def run() -> None:
@@ -98,13 +98,14 @@ def interruptibly(work: Callable[[], T]) -> T:
 
 
 def mapped(work: Callable[[T], R], items: Iterable[T], processes: int) -> Iterator[tuple[T, R]]:
-    """Yield each item with its result, in the order of the items.
+    """Apply a function to items in several processes, and yield each item with its result.
 
     The work is done by forked copies of this process, which share its data without pickling. For a
-    single item or process, and on systems other than Linux, it is done in this process.
+    single item or process, and on systems other than Linux, it is done in this process. Results are
+    yielded in the order of the items.
 
     Args:
-        work: Function of an item. Its result must not depend on the items before.
+        work: Function of one item. Its result must not depend on earlier items.
         items: Items; at most `processes` of them are read ahead of the results.
         processes: Number of processes.
 
@@ -149,7 +150,7 @@ _work: Callable[[Any], Any]  # in a worker process, the function given to mapped
 
 
 def _start_worker(work: Callable[[Any], Any], closed_at_end: Connection, held: Connection) -> None:
-    """Prepare a worker process, which ends when its parent closes `held` or has ended itself."""
+    """Prepare a worker process, which exits when the parent closes `held` or no longer runs."""
     global _work
     _work = work
     for number in ENDING:  # Ctrl-C reaches all processes; the parent reacts to it

@@ -14,7 +14,7 @@ _ColumnName = Annotated[str, StringConstraints(strip_whitespace=True, min_length
 
 
 class DataParams(Section):
-    """Source of the raw titles, and the names of its columns."""
+    """Location and format of the raw title files, and the names of their columns."""
 
     path: Annotated[str, Field(min_length=1)]
     corrections: Annotated[str, Field(min_length=1)]
@@ -30,12 +30,12 @@ class DataParams(Section):
 
     @property
     def text_encoding(self) -> str | None:
-        """Python name of the raw files' encoding; None means detect it from each file's content."""
+        """Python's name of the encoding of the raw files; None means detect it for each file."""
         return None if self.encoding == "auto" else self.encoding
 
 
 class SubsetParams(Section):
-    """Selection of rows and categories, and the splits if the source has none."""
+    """Settings that select raw rows and categories, and create splits that are missing."""
 
     language: str | None
     top_categories: NotNegative
@@ -51,7 +51,7 @@ class SubsetParams(Section):
 
 
 class FeaturizeParams(Section):
-    """Vocabulary, and the sizes of titles that are encoded as integers."""
+    """Size of the vocabulary, and lengths of the titles that are encoded as token indices."""
 
     min_count: Positive
     max_words: NotNegative
@@ -71,7 +71,7 @@ class FeaturizeParams(Section):
 
 
 class EmbedParams(Section):
-    """Parameters of gensim's FastText."""
+    """Hyperparameters of the word vectors that gensim's FastText trains."""
 
     model: Literal["skipgram", "cbow"]
     vector_size: Positive
@@ -83,7 +83,7 @@ class EmbedParams(Section):
 
 
 class TitleWeightParams(Section):
-    """Weights of the training titles by category and by label quality."""
+    """Weights of training titles, which depend on their category and their label quality."""
 
     class_weights: Literal["off", "balanced"]
     label_quality: Literal["ignore", "weight", "drop"]
@@ -143,7 +143,7 @@ class TrainCnnParams(TrainMlpParams):
 
 
 class TrainParams(TrainMlpParams, NetworksParams):
-    """All hyperparameters of a network: its own and the shared ones."""
+    """All hyperparameters of one network, including the hyperparameters that networks share."""
 
     @classmethod
     def merged(cls, shared: NetworksParams, own: TrainMlpParams) -> Self:
@@ -175,7 +175,10 @@ class EnsembleParams(Section):
 
 
 class EvaluateParams(Section):
-    """Settings of bins, intervals and table sizes; the defaults are used outside of a project."""
+    """Calibration bins, confidence intervals and table sizes of the evaluation.
+
+    The defaults are used outside of a project.
+    """
 
     calibration_bins: Positive = 15
     bootstrap_samples: Positive = 2000

@@ -1,4 +1,4 @@
-"""Reading and validation of params.yaml, with error messages that name file and line."""
+"""Read and validate params.yaml, with error messages that name the file and the line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_TEXT = ("true", "false", "null", "nan", "inf")
 
 
 class _Constructor(SafeConstructor):
-    """Constructor of the values that DVC reads, with a line number in every error."""
+    """YAML constructor that gives the same values as DVC, and errors with a line number."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:
@@ -53,7 +53,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
     Raises:
         ParamsError: The file is missing or is not YAML, or a key is unknown, missing, of a wrong
-            type or out of range. The message names file, line, key, value and the allowed values.
+            type or out of range. The message names the file, line, key, value and allowed values.
     """
     return with_settings(path, [])
 
@@ -66,7 +66,7 @@ def load_overrides(preset: Path, params: Path) -> dict[str, str]:
         params: Path of the full params.yaml, which is validated together with the preset.
 
     Returns:
-        Values in the notation of `dvc exp run --set-param`, by dotted key.
+        Values of the preset by dotted key, in the notation of `dvc exp run --set-param`.
 
     Raises:
         ParamsError: Either file is missing or invalid; see load_params.
@@ -134,7 +134,7 @@ def with_settings(path: str | Path, settings: list[str]) -> Params:
 
 
 def _parse(text: str) -> tuple[Any, Node | None]:
-    """Return the values of a YAML document, and its nodes with line numbers."""
+    """Return the content of a YAML document, and its root node, which has line numbers."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
     root = yaml.compose(text)
@@ -170,7 +170,7 @@ def _check(path: Path | None, values: Any, root: Node | None) -> Params:
 
 
 def _keys(place: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the keys of an error's location, without the union members that pydantic appends."""
+    """Return the keys of a parameter from pydantic's error location, without type names."""
     model: Any = Params
     for depth, key in enumerate(place):
         fields = getattr(model, "model_fields", None)
@@ -187,7 +187,7 @@ def _merged(base: Any, changes: Any) -> Any:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and the value of each nested parameter."""
+    """Yield the dotted key and the value of each parameter in nested dictionaries."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""Base class for validated files and their sections, and types for common limits."""
+"""Base class for validated JSON and YAML files, and number types with common limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A JSON or YAML file, or a section of one, that rejects unknown keys and wrong types."""
+    """Base class for the content of a JSON or YAML file, or of an object in such a file.
+
+    Unknown keys and values of a wrong type are rejected.
+    """
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True

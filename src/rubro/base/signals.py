@@ -1,4 +1,4 @@
-"""Signals that end a command: from Ctrl-C, from a scheduler and from a closed terminal."""
+"""Handle signals that end a command: from Ctrl-C, a scheduler or a closed terminal."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Ended(KeyboardInterrupt):
 
 
 def exit_code(end: KeyboardInterrupt) -> int:
-    """Return the exit code that shells use for a command ended by a signal."""
+    """Return the exit code that shells use for a command that was ended by a signal."""
     return 128 + (end.number if isinstance(end, Ended) else signal.SIGINT)
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Raise Ended in the main thread when a signal that ends a command arrives.
+    """Raise Ended in the main thread when a signal arrives that would end the process.
 
     Ignored signals stay ignored, such as SIGHUP after `nohup`.
     """

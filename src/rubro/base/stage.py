@@ -1,4 +1,4 @@
-"""Entry point of the stage scripts."""
+"""Run a stage of the pipeline with the parameters in params.yaml."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rubro.base.params_file import load_params
 
 
 def run_stage(stage: Callable[[Params], None]) -> None:
-    """Read params.yaml and run a stage.
+    """Read params.yaml, and run a stage of the pipeline with it.
 
     Exit codes: 0 for success; 2 for a wrong file or parameter, with a message instead of a
     traceback; 128 + N if signal N ended the stage (130 for Ctrl-C); 1 for a bug, with a traceback.

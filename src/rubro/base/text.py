@@ -1,4 +1,4 @@
-"""Normalisation and tokenisation of titles."""
+"""Normalise titles, and split them into tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIGITS_TO_ZERO = str.maketrans("123456789", "000000000")
 
 
 class _Kinds(dict[int, str]):
-    """Table for str.translate from each character to a letter for its kind, filled on demand.
+    """Map each character to the letter of its kind, for str.translate; filled on demand.
 
     - a: letter of a script whose combining marks are accents, or a number other than a digit
     - w: letter of another script, whose combining marks belong to the spelling
@@ -37,7 +37,7 @@ class _Kinds(dict[int, str]):
 
 
 class _Unmarked(dict[int, int | None]):
-    """Table for str.translate that deletes marks and invisible characters, filled on demand."""
+    """Delete combining marks and invisible characters in str.translate; filled on demand."""
 
     def __missing__(self, code: int) -> int | None:
         self[code] = None if _KINDS[code] in "mi" else code
@@ -49,7 +49,7 @@ _UNMARKED = _Unmarked()
 
 
 def _kind(char: str) -> str:
-    """Return the kind of a character, as listed in _Kinds."""
+    """Return the letter for the kind of a character; see _Kinds."""
     category = unicodedata.category(char)
     # The Unicode name of a character begins with its script, and is stable across Unicode versions.
     name = unicodedata.name(char, "")
@@ -93,7 +93,7 @@ def normalise(title: str) -> str:
 
 
 def _without_accents(decomposed: str) -> str:
-    """Return the recomposed text without accents and invisible characters."""
+    """Remove accents and invisible characters from decomposed text, and recompose it."""
     kept = []
     keeps_marks = False
     for char, kind in zip(decomposed, decomposed.translate(_KINDS), strict=True):
@@ -105,7 +105,7 @@ def _without_accents(decomposed: str) -> str:
 
 
 def tokenise(title: str) -> list[str]:
-    """Split a title into runs of letters, runs of digits (each digit folded to 0) and symbols.
+    """Split a title into words, numbers (with each digit replaced by 0) and single symbols.
 
     In scripts without spaces between words, each character with its marks is one token. These scripts
     are Chinese characters, Hiragana, Katakana, Bopomofo, Yi, Thai, Lao, Khmer, Myanmar and the Tai
@@ -130,9 +130,9 @@ def tokenise(title: str) -> list[str]:
 
 
 def tokenise_with_spans(title: str) -> list[tuple[str, list[tuple[int, int]]]]:
-    """Return the tokens of a title with the position of each of their characters in the title.
+    """Return the tokens of a title, and the place in the title of each character of a token.
 
-    If normalisation turns a character into several, such as ½, each of them has its position.
+    If normalisation turns one character, such as ½, into several, they all have its position.
     Accents and invisible characters belong to the character before them.
 
     >>> tokenise_with_spans("Té 2")
@@ -156,7 +156,7 @@ def tokenise_with_spans(title: str) -> list[tuple[str, list[tuple[int, int]]]]:
 
 
 def _characters(title: str) -> list[tuple[int, int]]:
-    """Return the start and end of the parts of a title that are normalised independently."""
+    """Return the start and end of each character of a title together with its marks."""
     if title.isascii():
         return [(place, place + 1) for place in range(len(title))]
     starts: list[int] = []
@@ -167,7 +167,7 @@ def _characters(title: str) -> list[tuple[int, int]]:
 
 
 def _is_continued(before: str, char: str) -> bool:
-    """Return whether a character is invisible, or a mark on the characters before it."""
+    """Return whether a character is invisible, or modifies the characters before it."""
     if char.isascii():
         return False
     if _KINDS[ord(unicodedata.normalize("NFKD", char)[0])] in "mi":

@@ -1,4 +1,4 @@
-"""Names of text encodings."""
+"""Check the names of text encodings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import codecs
 
 
 def known_encoding(name: str) -> str:
-    """Return Python's own name of a text encoding.
+    """Return the name that Python uses for a text encoding.
 
     Args:
         name: Any name of the encoding, such as "latin-1" or "UTF8".

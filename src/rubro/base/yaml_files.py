@@ -1,4 +1,4 @@
-"""Fast reading of YAML with the same values that DVC reads."""
+"""Read YAML files quickly, with the same values that DVC reads."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rubro.base.errors import ParamsError
 class _Loader(yaml.CSafeLoader):
     """PyYAML's fast loader with the YAML 1.2 rules of ruamel.yaml, which DVC uses.
 
-    It reads `off` as text and 1e-3 as a number.
+    It reads `off` as text and 1e-3 as a number, unlike the YAML 1.1 rules of PyYAML.
     """
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
-        """Return an integer; leading zeros do not make it octal."""
+        """Return the integer in a YAML node; leading zeros do not make it octal."""
         digits = node.value.replace("_", "")
         has_prefix = digits.lstrip("+-")[1:2] in ("b", "o", "x")
         return int(digits, 0 if has_prefix else 10)

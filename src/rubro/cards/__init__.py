@@ -1,4 +1,4 @@
-"""Cards of the model and of its data, in the format of the Hugging Face Hub."""
+"""Write the model card and the data card (README.md files) for the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _METRICS = {  # type and name on the Hub
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about a run that the cards contain.
+    """Results of a run of the pipeline that the cards show.
 
     Attributes:
         description: Content of metrics/evaluation/description.json.
-        subset: Content of metrics/subset.json.
+        subset: Content of metrics/subset.json: sizes and classes of the splits.
         models: Test metrics of each model by its name, including "ensemble".
-        slices: Rows of the ensemble's slices.csv.
-        automation: Rows of the ensemble's automation.csv.
+        slices: Accuracy of the ensemble on groups of titles: rows of its slices.csv.
+        automation: Coverage of the ensemble at required precisions: rows of its automation.csv.
     """
 
     description: dict[str, Any]
@@ -41,7 +41,7 @@ class Facts:
 
 
 def model_card(facts: Facts) -> str:
-    """Return the README.md of the ensemble, with YAML front matter."""
+    """Return the model card of the ensemble: Markdown with YAML front matter."""
     data = facts.description["params"]["data"]["path"]
     metrics = facts.models["ensemble"]
     result = {
@@ -62,7 +62,7 @@ def model_card(facts: Facts) -> str:
 
 
 def data_card(facts: Facts) -> str:
-    """Return the README.md of the data set, with YAML front matter."""
+    """Return the data card of the titles: Markdown with YAML front matter."""
     size = _SIZES[bisect(_SIZE_LIMITS, facts.subset["rows"]["total"])]
     front = {
         "pretty_name": facts.description["params"]["data"]["path"],

@@ -1,1 +1,1 @@
-"""Raw title files and the three splits made of them."""
+"""Read raw title files, check their labels, and split their rows into three data sets."""

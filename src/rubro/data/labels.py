@@ -27,12 +27,13 @@ _TITLES_PER_CHUNK = 2**16
 
 @dataclass
 class CheckedLabels:
-    """Rows after their labels were checked.
+    """Rows that are kept after the check of their labels, and the problems that were found.
 
     Attributes:
         table: Rows that are kept, with merged categories.
-        problems: Columns problem (similar_categories, null_category or conflicting_title), names
-            and rows. Only the 100 most frequent conflicting titles are listed.
+        problems: Table of suspicious labels with the columns problem (similar_categories,
+            null_category or conflicting_title), names (the labels or the title) and rows (their
+            number). Only the 100 most frequent conflicting titles are listed.
         counts: Number of names or titles with each problem.
         dropped: Number of dropped rows by reason.
         notices: Sentences for the user.
@@ -49,9 +50,9 @@ def check_labels(table: pd.DataFrame, titles: pd.Series, params: SubsetParams) -
     """Find suspicious labels, and merge or drop them if the parameters ask for it.
 
     Args:
-        table: Columns category, which is categorical, and key, from title_keys.
-        titles: Title of each row of the table, by its index.
-        params: How to handle similar names, null-like names and titles with several categories.
+        table: Rows with the columns category (categorical) and key (hash from title_keys).
+        titles: Title of each row, with the same index as the table.
+        params: Settings for similar names, null-like names and titles with several categories.
     """
     rows = {str(name): int(n) for name, n in table["category"].value_counts().items() if n}
     groups = similar_names(rows)
@@ -114,7 +115,7 @@ def title_keys(titles: pd.Series) -> np.ndarray:
 
 
 def titles_at(titles: pd.Series, rows: pd.Index) -> pd.Series:
-    """Return the titles of some rows; unlike indexing in pandas, this does not copy all titles.
+    """Return the titles of some rows without copying all titles, as indexing in pandas does.
 
     Args:
         titles: All titles.
@@ -126,7 +127,7 @@ def titles_at(titles: pd.Series, rows: pd.Index) -> pd.Series:
 
 
 def _is_conflicting(table: pd.DataFrame) -> pd.Series:
-    """Return whether the title of each row has several categories, bool (rows,)."""
+    """Return for each row whether its title has several categories, bool (rows,)."""
     keys, categories = table["key"].to_numpy(), table["category"].cat.codes.to_numpy()
     order = np.argsort(keys, kind="stable")
     after, before = order[1:], order[:-1]
@@ -135,10 +136,10 @@ def _is_conflicting(table: pd.DataFrame) -> pd.Series:
 
 
 def similar_names(rows: Mapping[str, int]) -> list[list[str]]:
-    """Group names that differ only in case, accents, HTML entities, plural or white space.
+    """Group category names that differ only in case, accents, HTML entities, plural or white space.
 
     Args:
-        rows: Number of rows of each name.
+        rows: Number of rows by category name.
 
     Returns:
         Groups of at least two names, in alphabetical order. The most frequent name of a group is
@@ -164,7 +165,7 @@ def similar_names(rows: Mapping[str, int]) -> list[list[str]]:
 
 
 def _stem(name: str, endings: Sequence[str]) -> str:
-    """Return a name without white space, symbols and the given word endings."""
+    """Return a category name without white space, symbols and the given word endings."""
     text = normalise(html.unescape(name))
     words = "".join(
         char if char.isalnum() or unicodedata.category(char)[0] == "M" else " " for char in text
@@ -179,12 +180,12 @@ def _stem(name: str, endings: Sequence[str]) -> str:
 
 
 def is_null_name(name: str) -> bool:
-    """Return whether a name stands for a missing category, such as "nan" or "NULL"."""
+    """Return whether a category name means that the category is missing, such as "nan"."""
     return name.strip().lower() in _NULL_NAMES
 
 
 def _title_problems(table: pd.DataFrame) -> list[tuple[str, str, int]]:
-    """List the most frequent titles that have several categories, as rows of `problems`."""
+    """List the most frequent titles with several categories, as rows for CheckedLabels.problems."""
     table = table.assign(key=[normalise(title) for title in table["title"]])
     rows = table["key"].value_counts(sort=False)
     frequent = sorted(rows.items(), key=lambda item: (-item[1], item[0]))[:_MAX_LISTED_TITLES]

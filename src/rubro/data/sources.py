@@ -1,4 +1,4 @@
-"""Read raw title files of any supported layout row by row, and set unusable rows aside."""
+"""Read raw title files of any supported layout, and set unusable rows aside."""
 
 from __future__ import annotations
 
@@ -87,13 +87,14 @@ _REASONS_OF_SEVERAL_ROWS = ("not_csv", "open_quote", "line_too_long")
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A raw file.
+    """A raw file of titles, and the information in its name.
 
     Attributes:
         path: Path of the file.
-        language: Language in the name of the file; None if it has none.
-        split: Split in the name of the file; None if it has none.
-        part: Part of a split in the name of the file, such as "_2"; None if it has none.
+        language: Language in the name of the file; None if the name contains none.
+        split: Split in the name of the file; None if the name contains none.
+        part: Part number in the name of the file if a split has several parts, such as "_2"; None
+            if the name contains none.
     """
 
     path: Path
@@ -104,14 +105,14 @@ class SourceFile:
 
 @dataclass
 class RawTitles:
-    """Usable and rejected rows of a source.
+    """Usable and rejected rows of a source, which is a file or folder of raw titles.
 
     Attributes:
         table: Columns title, category, language ("" = unknown), label_quality and split ("" =
-            unknown), with corrections last. Titles are Arrow text and the other columns are
-            categorical, so that a row takes little more memory than its title.
-        quarantine: Columns file, line (from 1; the row number in parquet), reason, problem and
-            excerpt, with one row per rejected row.
+            unknown); the rows of the corrections file are last. Titles are Arrow text and the other
+            columns are categorical, so that a row takes little more memory than its title.
+        quarantine: Rejected rows with the columns file, line (from 1; the row number in
+            parquet), reason, problem and excerpt.
         empty_rows: Number of rows with neither a title nor a category.
         notices: Sentences for the user, for instance about a file that was skipped.
     """
@@ -130,7 +131,7 @@ class _Rejection(NamedTuple):
 
 
 def read_titles(params: DataParams, language: str | None) -> RawTitles:
-    """Read all rows of a source, and the corrections.
+    """Read all rows of a source, followed by the user's corrections.
 
     Reading stops early if very many rows, and too large a share of all rows, are unusable.
 
@@ -139,7 +140,7 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
         language: Language of the files to read, if file names contain languages; None means all.
 
     Returns:
-        Usable rows and quarantine. require_usable checks whether enough rows are usable.
+        Usable rows, and rejected rows. require_usable checks whether enough rows are usable.
 
     Raises:
         DataError: The source is missing, empty, damaged or in no supported layout, or a column is
@@ -191,7 +192,7 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
 
 
 class _RowStore:
-    """Rows in Arrow tables, which need little memory."""
+    """Collects rows in Arrow tables, which need less memory than Python objects."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[str, ...]] = []
@@ -213,14 +214,14 @@ class _RowStore:
         self._rows = []
 
     def table(self) -> pd.DataFrame:
-        """Return all rows."""
+        """Return all rows as a table with categorical columns."""
         self._flush()
         table: pd.DataFrame = pa.concat_tables(self._tables).unify_dictionaries().to_pandas()
         return table
 
 
 def _corrections_layout(params: DataParams) -> DataParams:
-    """Return the layout of the CSV file that the page of `rubro serve` writes."""
+    """Return the settings that read the corrections CSV of the `rubro serve` web page."""
     if not Path(params.corrections).is_file():
         raise DataError(
             f"{params.corrections}: no such file; set data.corrections in params.yaml to a CSV file "
@@ -238,12 +239,12 @@ def _is_unusable(params: DataParams, usable: int, rejected: int) -> bool:
 
 
 def require_usable(raw: RawTitles, params: DataParams, quarantine: Path) -> None:
-    """Check that most rows of a source can be used.
+    """Raise DataError unless most rows of a source can be used.
 
     Args:
         raw: Rows of the source.
         params: Path of the source and the maximum share of unusable rows.
-        quarantine: File with the rejected rows, for the message.
+        quarantine: Path of the file with the rejected rows, for the message.
 
     Raises:
         DataError: The source is empty, or more than params.max_quarantined_share are unusable. The
@@ -276,11 +277,11 @@ def require_usable(raw: RawTitles, params: DataParams, quarantine: Path) -> None
 
 
 def quarantined(raw: RawTitles, quarantine: Path) -> str:
-    """Summarise the number of rejected rows by reason.
+    """Return a message with the number of rejected rows for each reason.
 
     Args:
         raw: Rows of the source.
-        quarantine: File with the rejected rows.
+        quarantine: Path of the file with the rejected rows.
     """
     if raw.quarantine.empty:
         return "quarantined: 0"
@@ -297,8 +298,8 @@ def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], li
         language: Language of the files to list, if file names contain languages; None means all.
 
     Returns:
-        Files with the splits and languages in their names, and notices about files with titles
-        that are skipped.
+        Files, with the splits and languages in their names; and notices about skipped files that
+        contain titles.
 
     Raises:
         DataError: The path does not exist, no file has a supported name, a file for training in
@@ -343,7 +344,7 @@ def _source_file(file: Path, pattern: re.Pattern[str]) -> SourceFile | None:
 
 
 def _single_file(path: Path, files: Sequence[Path]) -> Path:
-    """Return the only file with titles in a folder."""
+    """Return the only title file in a folder, or raise DataError if it is not the only one."""
     kinds = {file: kind_of(file) for file in files}
     tables = [file for file in files if kinds[file] not in (None, "txt", "json")]
     tables = tables or [file for file in files if kinds[file] is not None]
@@ -371,7 +372,7 @@ def _first_names(files: Sequence[Path]) -> str:
 def _skipped_notices(
     files: Sequence[Path], named: Sequence[SourceFile], chosen: Sequence[SourceFile]
 ) -> list[str]:
-    """Describe the files of a folder that are not read, and missing parts of splits."""
+    """Return notices about the files of a folder that are not read, and missing split parts."""
     others = [source.path for source in named if source not in chosen]
     known = {source.path for source in named}
     unnamed = [
@@ -401,9 +402,9 @@ def _skipped_notices(
 def _checked_row(
     values: dict[str, Any], source: SourceFile, params: DataParams
 ) -> tuple[str, str, str, str, str] | _Rejection | None:
-    """Return the title, category, language, label quality and split of a usable row.
+    """Return the title, category, language, label quality and split of a row, if it is usable.
 
-    For a row with neither a title nor a category, return None.
+    For an unusable row, return the reason. For a row with neither title nor category, return None.
     """
     texts = []
     for name, column in (("title", params.title_column), ("category", params.category_column)):
@@ -452,9 +453,9 @@ def _optional_value(values: dict[str, Any], column: str | None) -> str:
 def _records(
     source: SourceFile, file: TitleFile, params: DataParams, notices: list[str]
 ) -> Iterator[Record]:
-    """Yield the rows of a file as dictionaries, and add notices about the file.
+    """Yield the rows of a file as dictionaries by column, and append notices about the file.
 
-    A test file without categories, such as the titles to predict in a challenge, has no rows.
+    No rows are yielded for a test file without categories, as challenges publish to predict.
     """
     if file.detected:
         notices.append(f"{source.path.name}: {', '.join(file.detected)}")

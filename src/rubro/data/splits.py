@@ -22,11 +22,11 @@ _ROWS_PER_GROUP = 2**17  # rows held in memory as Python strings
 
 
 class SourceInfo(Section):
-    """Properties of the source that a model folder records (source.json).
+    """Properties of the raw data that source.json in a model folder records.
 
     Attributes:
-        title_column: Name of the title column.
-        category_column: Name of the category column.
+        title_column: Name of the title column in the raw files.
+        category_column: Name of the category column in the raw files.
         max_title_length: Maximum number of characters in a title; longer ones are quarantined.
     """
 
@@ -52,11 +52,11 @@ def save_splits(
     """Write a parquet file for each split, labels.json and source.json.
 
     Args:
-        folder: Path of the folder, created if missing.
-        splits: Columns title, category and label_quality of each split, by its name. A column with
-            the tokens of each title, joined by spaces, is added.
+        folder: Path of the folder; it is created if missing.
+        splits: Table with columns title, category and label_quality of each split, by its name. A
+            column with the tokens of each title, joined by spaces, is added to the files.
         labels: Categories, ordered by class index.
-        info: Properties of the source.
+        info: Properties of the raw data.
     """
     for name, split in splits.items():
         with (
@@ -82,7 +82,7 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
 
     Args:
         folder: Path of the folder.
-        name: Name of the split.
+        name: Name of the split: train, validation or test.
         columns: Names of the columns to read.
 
     Raises:
@@ -108,7 +108,7 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
 
 
 class TitleTokens:
-    """Iterate over the token lists of the titles in a split, which are stored as joined text.
+    """Iterate over the tokens of each title in a split, which are stored joined by spaces.
 
     Args:
         table: Split from load_split.
@@ -125,7 +125,7 @@ class TitleTokens:
             yield from chunk
 
     def chunks(self) -> Iterator[list[list[str]]]:
-        """Yield the token lists of several thousand titles at a time."""
+        """Yield lists with the tokens of several thousand titles, one chunk of titles at a time."""
         for start in range(0, len(self), _TITLES_PER_CHUNK):
             joined = self._joined.iloc[start : start + _TITLES_PER_CHUNK]
             yield [tokens.split() for tokens in joined]

@@ -1,4 +1,4 @@
-"""Select rows and categories of raw titles, and complete the three splits."""
+"""Select rows and categories of raw titles, and create the splits that are missing."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _HELD_OUT = ("validation", "test")
 
 @dataclass(frozen=True)
 class Subset:
-    """Selected rows.
+    """Selected rows, divided into splits.
 
     Attributes:
-        splits: Columns title, category and label_quality of train, validation and test.
+        splits: Tables train, validation and test with columns title, category and label_quality.
         labels: Sorted categories; the position is the class index.
-        summary: Number of rows per split, of classes, of dropped rows by reason and of suspicious
-            labels, and the class balance, for JSON.
-        label_problems: Suspicious labels, from check_labels.
+        summary: Values for JSON: rows of each split, number of classes, dropped rows by reason,
+            suspicious labels by problem, and class balance.
+        label_problems: Table of suspicious labels; see CheckedLabels.problems.
         notices: Sentences for the user about dropped rows and suspicious labels.
     """
 
@@ -190,7 +190,7 @@ def _without_shared_titles(splits: dict[str, pd.DataFrame]) -> dict[str, pd.Data
 
 
 def _sampled(split: pd.DataFrame, limit: int, random: np.random.Generator) -> pd.DataFrame:
-    """Return a random sample of the rows in their order, or all rows if the limit is 0."""
+    """Return at most `limit` random rows in their order, or all rows if the limit is 0."""
     if not limit or len(split) <= limit:
         return split
     return split.iloc[np.sort(random.permutation(len(split))[:limit])]
@@ -211,7 +211,10 @@ def _with_titles(split: pd.DataFrame, titles: pd.Series) -> pd.DataFrame:
 def _thinned_to_zipf(
     train: pd.DataFrame, labels: list[str], exponent: float, random: np.random.Generator
 ) -> pd.DataFrame:
-    """Keep about n / rank ** exponent rows per class with random ranks; n is the largest class."""
+    """Keep about n / rank ** exponent rows of each class, where n is the size of the largest.
+
+    Each class has a random rank.
+    """
     if exponent == 0.0 or train.empty:
         return train
     order = random.permutation(len(labels))
@@ -228,7 +231,7 @@ def _thinned_to_zipf(
 def _with_flipped_labels(
     train: pd.DataFrame, labels: list[str], share: float, random: np.random.Generator
 ) -> pd.DataFrame:
-    """Replace the class of a random share of the rows with another class, chosen uniformly."""
+    """Replace the class of a random share of the training rows with another random class."""
     if share == 0.0 or len(labels) < 2:
         return train
     rows = random.permutation(len(train))[: round(share * len(train))]
@@ -243,7 +246,7 @@ def _total(splits: dict[str, pd.DataFrame]) -> int:
 
 
 def _balance(train: pd.DataFrame) -> dict[str, float]:
-    """Return the size of the largest, median and smallest class, and the normalised entropy."""
+    """Return the largest, median and smallest class size, and the relative entropy of the sizes."""
     counts = train["category"].value_counts().to_numpy()
     counts = counts[counts > 0]
     shares = counts / counts.sum()

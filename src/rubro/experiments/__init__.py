@@ -1,1 +1,1 @@
-"""DVC experiments: compare, sweep and search."""
+"""Run DVC experiments, compare their metrics, and search for hyperparameters."""

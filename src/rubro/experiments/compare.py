@@ -1,4 +1,4 @@
-"""The `rubro compare` command: a table of experiments, averaged over seeds."""
+"""Compare the metrics of experiments, averaged over seeds, for `rubro compare`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SeedGroup:
 
     Attributes:
         experiments: Experiments, sorted by seed.
-        params: Parameters that differ from the last commit, by dotted key; without the seed if
+        params: Parameters that differ from the last commit, by dotted key; the seed is left out if
             there are several experiments.
         files: Code and data files that differ from the last commit.
     """
@@ -64,14 +64,14 @@ def compare(
     each: bool = False,
     all_commits: bool = False,
 ) -> None:
-    """Print the last commit and its experiments to standard output, best first.
+    """Print the metrics of the last commit and of its experiments, best experiment first.
 
     Args:
-        patterns: Names of experiments, with wildcards; None = all.
-        metrics: Names of metrics, with wildcards; None = DEFAULT_METRICS.
+        patterns: Names of experiments to print, with wildcards; None = all.
+        metrics: Names of metrics to print, with wildcards; None = DEFAULT_METRICS.
         sort: Name of the metric to sort by; None = the first one shown.
         output_format: "table", "csv" or "json".
-        each: Whether to print each seed separately.
+        each: Whether to print experiments that differ only in their seed separately.
         all_commits: Whether to include the experiments of other commits.
 
     Raises:
@@ -125,7 +125,7 @@ def compare(
 def _group_by_seed(
     last: Experiment, experiments: Sequence[Experiment], each: bool
 ) -> list[SeedGroup]:
-    """Group the experiments that differ only in their seed, or put each in a group of its own."""
+    """Group the experiments that differ only in their seed; if `each`, make groups of one."""
 
     def all_but_seed(experiment: Experiment) -> str:
         params = {key: value for key, value in experiment.params.items() if key != "seed"}
@@ -172,10 +172,10 @@ def expand_metrics(patterns: Iterable[str], known: list[str]) -> list[str]:
 
 
 def mean_and_deviation(values: list[float]) -> dict[str, Any] | None:
-    """Return the mean, the standard deviation and the values themselves, or None without values.
+    """Return the mean, standard deviation and values of a metric; None if there are no values.
 
     Args:
-        values: Values of a metric; a single value has the deviation None.
+        values: Values of a metric, one per seed; the deviation of a single value is None.
     """
     if not values:
         return None
@@ -194,7 +194,7 @@ def _hint(name: str, known: list[str]) -> str:
 
 
 def _record(group: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
-    """Return a group of experiments as an object for JSON."""
+    """Return the experiments, changes, seeds and metrics of a group as an object for JSON."""
     return {
         "experiments": [experiment.name for experiment in group.experiments],
         "changed": group.params,
@@ -217,7 +217,7 @@ def _write_csv(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
 
 
 def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
-    """Print a table as wide as the terminal, or 80 columns wide without a terminal."""
+    """Print a table of groups, as wide as the terminal or 80 columns if there is no terminal."""
     from rich.table import Table
     from rich.text import Text
 
@@ -250,7 +250,7 @@ def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
 
 
 def _format_values(values: list[float]) -> str:
-    """Return the mean and the standard deviation as text, or a dash without values."""
+    """Format the mean and the standard deviation of values, or a dash if there are no values."""
     if not values:
         return "-"
     mean = statistics.mean(values)
@@ -262,7 +262,7 @@ def _format_values(values: list[float]) -> str:
 
 
 def _format_seeds(group: SeedGroup) -> str:
-    """Return the seeds of a group as text, with consecutive seeds as FIRST-LAST."""
+    """Format the seeds of a group; consecutive seeds become a range, such as 1-3."""
     seeds = sorted({experiment.seed for experiment in group.experiments})
     runs = groupby(enumerate(seeds), key=lambda pair: pair[1] - pair[0])
     ranges = [[seed for _, seed in run] for _, run in runs]
@@ -271,7 +271,7 @@ def _format_seeds(group: SeedGroup) -> str:
 
 
 def _unnamed_changes(group: SeedGroup) -> list[str]:
-    """Return the first few changes of a group, or nothing if its name lists all of them."""
+    """Return the first few changes of a group, or no changes if its name lists all of them."""
     named = group.experiments[0].name.split(",")
     if not group.files and all(setting_in_name(*item) in named for item in group.params.items()):
         return []

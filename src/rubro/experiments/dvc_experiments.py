@@ -34,14 +34,14 @@ _MAX_NAME_LENGTH = 100
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment, or the last commit.
+    """A DVC experiment, or the last commit, with its parameters and metrics.
 
     Attributes:
         name: Name of the experiment in DVC.
-        revision: Hash of its commit.
+        revision: Hash of the commit of the experiment.
         params: Values of params.yaml, by dotted key.
-        metrics: Metrics by name, such as test.mlp.accuracy or train_cnn.best.epoch; empty if some
-            of the stages have not run.
+        metrics: Metrics by name, such as test.mlp.accuracy or train_cnn.best.epoch; empty if any
+            stage has not run.
         files: Path and hash of each code or data file that differs from the last commit.
     """
 
@@ -58,7 +58,7 @@ class Experiment:
 
 
 def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experiment]]:
-    """Read the last commit and its experiments.
+    """Read the parameters and metrics of the last commit and of its experiments.
 
     Args:
         all_commits: Whether to read the experiments of earlier commits and other branches too.
@@ -87,7 +87,7 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
 
 
 def numbers_in(values: dict[str, Any]) -> dict[str, float]:
-    """Return the numbers in nested values, by dotted name.
+    """Return the numbers in nested dictionaries, by dotted name.
 
     >>> numbers_in({"test": {"mlp": {"accuracy": 0.9, "best": None}}})
     {'test.mlp.accuracy': 0.9}
@@ -109,8 +109,8 @@ def experiment_name(settings: Iterable[tuple[str, Any]], taken: Collection[str] 
     'train_mlp.hidden_sizes=64+32,seed=2'
 
     Args:
-        settings: Pairs of a dotted key and a value.
-        taken: Names of other experiments.
+        settings: Pairs of a dotted parameter key and its value.
+        taken: Names that other experiments already have.
 
     Returns:
         Valid Git reference name with as many settings as fit, and a number if the name is taken.
@@ -126,7 +126,7 @@ def experiment_name(settings: Iterable[tuple[str, Any]], taken: Collection[str] 
 
 
 def setting_in_name(key: str, value: Any) -> str:
-    """Return KEY=VALUE with only those characters that Git allows in reference names."""
+    """Return KEY=VALUE without characters that Git does not allow in reference names."""
     text = format_setting(key, value).replace("[]", "none").replace(",", "+")
     text = re.sub(r"[][ \"]", "", text)
     return re.sub(r"[^A-Za-z0-9_.=+-]|\.(?=\.|$|lock$)", "_", text)
@@ -138,7 +138,7 @@ def format_setting(key: str, value: Any) -> str:
 
 
 def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
-    """Yield the parameters and the metrics of each revision."""
+    """Yield the parameters and the metrics in each of the given commits."""
     names = ["params.yaml", "dvc.lock", *(f"metrics/{name}.json" for name in METRIC_FILES)]
     blobs = _blobs([f"{revision}:./{name}" for revision in revisions for name in names])
     for _ in revisions:
@@ -151,7 +151,7 @@ def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, 
 
 
 def _blobs(names: list[str]) -> Iterator[str]:
-    """Yield the content of each file, or "" if it does not exist, with one Git process."""
+    """Yield the content of each Git object, or "" if it does not exist, with one Git process."""
     done = subprocess.run(
         ["git", "cat-file", "--batch"],
         input="".join(f"{name}\n" for name in names).encode(),
@@ -171,7 +171,7 @@ def _blobs(names: list[str]) -> Iterator[str]:
 
 
 def _changed_files(head: str, revisions: list[str]) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Map each revision to the path and hash of its code and data files that differ from head."""
+    """Map each revision to the paths and hashes of code and data files that differ from head."""
     pairs = "".join(f"{revision} {head}\n" for revision in revisions)
     listed = git("diff-tree", "--stdin", "-r", "--no-renames", "--", *CODE, stdin=pairs)
     found: dict[str, tuple[tuple[str, str], ...]] = {}

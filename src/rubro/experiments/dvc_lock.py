@@ -1,4 +1,4 @@
-"""Compare the stages in dvc.lock files."""
+"""Compare the stages in two dvc.lock files, which record what each stage read and wrote."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def changed_stages(
         now: Stages of the later dvc.lock, by name.
 
     Returns:
-        Changed inputs of each stage, by stage name, without the outputs of other stages; and the
-        names of stages whose outputs changed although their inputs did not.
+        Changed inputs of each stage, by stage name, except inputs that other stages write. Also
+        the names of stages whose outputs changed although their inputs did not.
     """
     outputs = {out["path"] for stage in now.values() for out in stage.get("outs", [])}
     changed, irreproducible = {}, []
@@ -31,7 +31,7 @@ def changed_stages(
 
 
 def _inputs(stage: dict[str, Any]) -> dict[str, Any]:
-    """Return the command, the parameters and the hashes of the dependencies of a stage, by name."""
+    """Return the command, parameters and file hashes that a stage depends on, by name."""
     params = {
         key: value for file in stage.get("params", {}).values() for key, value in file.items()
     }
@@ -40,11 +40,11 @@ def _inputs(stage: dict[str, Any]) -> dict[str, Any]:
 
 
 def ran_with(params: dict[str, Any], stages: dict[str, Any]) -> bool:
-    """Return whether all stages ran with the given parameters.
+    """Return whether all stages in a dvc.lock ran with the given parameters.
 
     Args:
         params: Content of params.yaml.
-        stages: Stages of a dvc.lock, by name.
+        stages: Stages of the dvc.lock, by name.
     """
     return all(
         params.get(key) == value

@@ -1,4 +1,4 @@
-"""The `rubro search` command: hyperparameter search with Optuna."""
+"""Search for the best hyperparameters with Optuna, for `rubro search`."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _DIGITS = 3
 
 
 class Dimension(Section):
-    """The values that a search tries for one key: a range of numbers, or choices.
+    """The values that a search tries for one parameter: a range of numbers, or choices.
 
     Attributes:
         low: Minimum of the range, included; the range has only integers if both ends are integers.
         high: Maximum of the range, included.
         log: Whether to sample the range uniformly on a logarithmic scale.
-        choices: Values to choose from.
+        choices: Values to choose from, instead of a range.
     """
 
     low: int | float = 0
@@ -62,7 +62,7 @@ class Dimension(Section):
         return self
 
     def distribution(self) -> BaseDistribution:
-        """Return the distribution of Optuna; choices are encoded as JSON."""
+        """Return the Optuna distribution of this dimension, with choices encoded as JSON."""
         from optuna import distributions
 
         if self.choices:
@@ -72,7 +72,7 @@ class Dimension(Section):
         return distributions.FloatDistribution(self.low, self.high, log=self.log)
 
     def value(self, suggested: Any) -> Any:
-        """Return the value for a suggestion of Optuna; fractions are rounded to three digits."""
+        """Convert a value that Optuna suggests; fractions are rounded to three digits."""
         if self.choices:
             return json.loads(suggested)
         return suggested if isinstance(suggested, int) else float(f"{suggested:.{_DIGITS}g}")
@@ -82,20 +82,20 @@ Space = dict[str, Dimension]
 
 
 def search(space_file: Path, trials: int, metric: str, settings: Sequence[str]) -> int:
-    """Run trials until enough of them have succeeded, and print all of them.
+    """Run trials of a search until enough have succeeded, and print all trials.
 
     Args:
         space_file: Path of the search space.
         trials: Number of successful trials, including trials of earlier calls.
-        metric: Name of the metric on validation to optimize.
-        settings: Settings KEY=VALUE of every trial.
+        metric: Name of the validation metric to optimize.
+        settings: Parameters KEY=VALUE that are fixed in every trial.
 
     Returns:
         Exit code: 0, or 3 if a trial of this call failed.
 
     Raises:
         DataError: There is no Git repository here.
-        ParamsError: The space, a setting or the metric is wrong; nothing has run.
+        ParamsError: The search space, a setting or the metric is wrong; no trial has run.
         TrainingError: Another search is running, or somebody committed while a trial ran.
     """
     from filelock import FileLock, Timeout
@@ -128,7 +128,7 @@ def read_space(path: Path, settings: Sequence[str] = ()) -> Space:
 
     Args:
         path: Path of a YAML file with keys of params.yaml, each with a range or with choices.
-        settings: Settings KEY=VALUE of every trial.
+        settings: Parameters KEY=VALUE that are fixed in every trial.
 
     Raises:
         ParamsError: The file is missing, not valid YAML or not a search space, or params.yaml does
@@ -157,7 +157,7 @@ def read_space(path: Path, settings: Sequence[str] = ()) -> Space:
 
 
 def _open_study(space: Space, name: str, metric: str, settings: Sequence[str]) -> Study:
-    """Create the study, or open it if earlier calls had the same arguments, code and commit."""
+    """Open the Optuna study of earlier calls with the same arguments and commit, or create one."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -199,7 +199,7 @@ def _run_trials(
 
 
 def _ask(study: Study, space: Space) -> Trial:
-    """Return a new trial, with the same values whether or not the search was interrupted."""
+    """Return a new trial, whose values do not depend on interruptions of the search."""
     from optuna.samplers import TPESampler
 
     # With the same seed in each call, a resumed search would repeat its first trials.
@@ -209,13 +209,13 @@ def _ask(study: Study, space: Space) -> Trial:
 
 
 def _plan(suggested: dict[str, Any], space: Space, settings: Sequence[str]) -> Plan:
-    """Return the experiment for the values that Optuna suggests."""
+    """Return the plan of an experiment with the values that Optuna suggests."""
     own = [format_setting(key, space[key].value(suggested[key])) for key in space]
     return Plan([*own, *settings])
 
 
 def _print_trials(study: Study, space: Space, metric: str, settings: Sequence[str]) -> None:
-    """Print the experiments of a study and the command that applies the best one."""
+    """Print the experiments of a study, and the command that applies the best experiment."""
     from optuna.trial import TrialState
 
     _, experiments = read_experiments()

@@ -23,11 +23,11 @@ _STAGE = "Running stage '"
 
 
 class Plan:
-    """An experiment to run.
+    """An experiment to run, with its parameters.
 
     Attributes:
-        settings: Settings KEY=VALUE; the name of the experiment lists them in this order.
-        params: All parameters, by dotted key.
+        settings: Changed parameters KEY=VALUE, in the order of the experiment's name.
+        params: All parameters of the experiment, by dotted key.
 
     Raises:
         ParamsError: A setting is wrong.
@@ -40,11 +40,11 @@ class Plan:
 
 
 def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
-    """Return a plan for each combination of settings.
+    """Return a plan of an experiment for each combination of settings.
 
     Args:
-        sweeps: Settings KEY=VALUE,VALUE... to combine, written as for `dvc exp run --queue`.
-        settings: Settings KEY=VALUE of every plan.
+        sweeps: Settings KEY=VALUE,VALUE... to combine, in the notation of `dvc exp run --queue`.
+        settings: Settings KEY=VALUE that are the same in every plan.
 
     Raises:
         ParamsError: A setting is wrong.
@@ -94,7 +94,7 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
         metrics: Names of metrics, with wildcards; the first one is printed at the end.
 
     Returns:
-        The experiment, or None if it failed. The log of a failed experiment is kept.
+        The experiment with its metrics, or None if it failed. The log of a failed run is kept.
 
     Raises:
         ParamsError: A metric does not exist.
@@ -129,7 +129,7 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
 
 
 def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
-    """Run DVC with a log, show the current stage in a terminal and return the exit code."""
+    """Run DVC, write its output to a log, show the stage in a terminal; return the exit code."""
     settings = [argument for setting in plan.settings for argument in ("-S", setting)]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
 
 
 def _failure_in(log: Path) -> str:
-    """Return the last error message in a log, from a stage or else from DVC."""
+    """Return the last error message of a stage in a log, or of DVC if no stage has failed."""
     lines = log.read_text(encoding="utf-8").splitlines()
     for beginning in ("error: ", "ERROR: "):
         if found := [line for line in lines if line.startswith(beginning)]:

@@ -1,1 +1,1 @@
-"""Comparison of metrics with a Git revision."""
+"""Check whether metrics became worse than in a Git revision, for `rubro gate`."""

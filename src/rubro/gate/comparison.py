@@ -1,4 +1,4 @@
-"""Compare the metrics of the working tree with a Git revision."""
+"""Compare metrics, parameters and stages of the working tree with a Git revision."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MAIN_BRANCHES = ("origin/HEAD", "origin/main", "main", "origin/master", "master
 
 
 def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
-    """Return the metrics, parameters and stages of the working tree that differ from a revision.
+    """Compare the metrics, parameters and stages of the working tree with a Git revision.
 
     Args:
         revision: Name of the revision; None = the merge base with the main branch.
-        noise: Path of the file that `make noise` writes.
+        noise: Path of the file from `make noise`, with the deviation of each metric over seeds.
 
     Raises:
         DataError: The revision does not exist, neither side has metrics, or a file is damaged.
@@ -72,7 +72,7 @@ def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
 
 
 def _find_commit(revision: str | None) -> tuple[str, str]:
-    """Return the hash and the name of the commit to compare with."""
+    """Return the hash of the commit to compare with, and its name for messages."""
     if not _hash_of("HEAD"):
         raise DataError("no commit here to compare with; `git status` shows why")
     if revision is not None:
@@ -100,7 +100,7 @@ def _find_commit(revision: str | None) -> tuple[str, str]:
 
 
 def _hash_of(revision: str) -> str:
-    """Return the hash of a commit, or "" if it does not exist."""
+    """Return the hash of the commit that a revision names, or "" if it does not exist."""
     options = "--verify", "--quiet", "--end-of-options"
     return git("rev-parse", *options, f"{revision}^{{commit}}", check=False)
 
@@ -109,7 +109,7 @@ def _hash_of(revision: str) -> str:
 
 
 def _read(commit: str | None, file: str) -> str:
-    """Return the text of a file, or "" if it does not exist."""
+    """Return the text of a file, or "" if the file does not exist."""
     if commit:
         return git("show", f"{commit}:./{file}", check=False)
     path = Path(file)
@@ -125,7 +125,7 @@ def _read_yaml(commit: str | None, file: str) -> dict[str, Any]:
 
 
 def _read_metrics(commit: str | None) -> dict[str, float]:
-    """Return all metrics, by name."""
+    """Return all metrics in a commit, by dotted name."""
     if commit:
         listed = git("ls-tree", "--name-only", commit, f"{_METRICS}/", check=False)
         files = [name for name in listed.splitlines() if name.endswith(".json")]
@@ -149,7 +149,7 @@ def _damaged(file: str, problem: str) -> DataError:
 
 
 def _read_noise(file: Path) -> tuple[str, dict[str, float]]:
-    """Return the data that the noise was measured on, and the tolerance of each metric."""
+    """Return the hash of the titles used to measure noise, and the tolerance of each metric."""
     if not file.is_file():
         raise DataError(f"{file}: no such file; `make noise` writes it")
     content = _parse_json(str(file), file.read_text(encoding="utf-8"))
@@ -162,6 +162,6 @@ def _read_noise(file: Path) -> tuple[str, dict[str, float]]:
 
 
 def _titles_hash(stages: dict[str, Any]) -> str | None:
-    """Return the hash of the titles that the models were trained and measured on."""
+    """Return the hash of the titles that the models were trained and evaluated on."""
     outs = stages.get("subset", {}).get("outs", [])
     return next((out["md5"] for out in outs if out["path"] == _TITLES), None)

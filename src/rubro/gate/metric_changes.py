@@ -1,4 +1,4 @@
-"""Judge changed metrics by the noise of seeds."""
+"""Decide which changed metrics are better or worse by more than another seed explains."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIGITS = 9  # later digits of a difference are rounding errors
 
 
 class Verdict(StrEnum):
-    """Verdict on the change of a metric, in the order of importance."""
+    """Verdict on the change of a metric; the most important verdict is first."""
 
     worse = "worse"
     missing = "missing"
@@ -35,10 +35,10 @@ FAILURES = (Verdict.worse, Verdict.missing)
 
 @dataclass(frozen=True)
 class Change:
-    """A metric that differs between two revisions.
+    """A metric whose value differs between two revisions.
 
     Attributes:
-        name: Name of the metrics file without suffix, and keys, joined by dots.
+        name: Name of the metrics file without suffix, and the keys of the value, joined by dots.
         before: Value in the earlier revision; None if the metric is new.
         now: Value in the later revision; None if the metric is missing.
         tolerance: Largest change that counts as noise; None for a metric that is not judged.
@@ -54,13 +54,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Differences between the working tree and a revision.
+    """Differences between the working tree and a Git revision.
 
     Attributes:
-        revision: Name and commit of the revision.
-        changes: Metrics that differ, worst first.
-        params: Earlier and present value of each parameter that differs, by dotted key.
-        stages: Changed inputs, without outputs of other stages, of each stage that ran again.
+        revision: Name and commit hash of the revision.
+        changes: Metrics that differ, ordered by their verdicts.
+        params: Values in the revision and now of each parameter that differs, by dotted key.
+        stages: Changed inputs of each stage that ran again, except inputs that other stages write.
         notes: Sentences about circumstances that weaken the comparison.
     """
 
@@ -72,14 +72,14 @@ class Comparison:
 
     @property
     def failed(self) -> bool:
-        """Whether a metric is worse or missing."""
+        """True if the verdict on any metric is worse or missing."""
         return any(change.verdict in FAILURES for change in self.changes)
 
 
 def changes_between(
     before: dict[str, float], now: dict[str, float], noise: dict[str, float]
 ) -> list[Change]:
-    """Return the metrics that differ, each with a verdict.
+    """Return the metrics whose values differ between two revisions, each with a verdict.
 
     Args:
         before: Metrics of the earlier revision, by name.
@@ -87,7 +87,7 @@ def changes_between(
         noise: Largest change of each metric that another seed explains, by name.
 
     Returns:
-        Changes in the order of their verdicts, then of the metrics.
+        Changes, ordered by verdict (see Verdict); equal verdicts keep the order of the metrics.
     """
     changes = [
         _judge(name, before.get(name), now.get(name), noise.get(name, 0.0))

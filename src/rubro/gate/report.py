@@ -1,4 +1,4 @@
-"""Reports of `rubro gate` for a terminal and as Markdown."""
+"""Format the comparison of `rubro gate` for a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def print_report(comparison: Comparison, all_changes: bool) -> None:
 
 
 def format_markdown(comparison: Comparison) -> str:
-    """Return a comparison as GitHub Markdown, with unimportant changes folded.
+    """Return a comparison as GitHub Markdown, with unimportant changes collapsed.
 
     Args:
         comparison: Differences from a revision.
@@ -90,7 +90,7 @@ def format_markdown(comparison: Comparison) -> str:
 
 
 def _conclusion(comparison: Comparison) -> str:
-    """Return "pass" or "fail" with the number of worse, missing, better and new metrics."""
+    """Return "pass" or "fail", and how many metrics are worse, missing, better and new."""
     found = _count(comparison, [verdict for verdict in Verdict if verdict not in _UNIMPORTANT])
     if comparison.failed:
         return f"fail: {found}"
@@ -105,7 +105,7 @@ def _count(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
 def _markdown_table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int
 ) -> str:
-    """Return a Markdown table with the text columns, which come first, aligned to the left."""
+    """Return a Markdown table; the first `text_columns` are aligned left, the others right."""
     rule = ["---"] * text_columns + ["---:"] * (len(headings) - text_columns)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
 
@@ -118,7 +118,7 @@ def _cells(change: Change) -> tuple[str, ...]:
 
 
 def _number(value: float | None, sign: str = "") -> str:
-    """Return an integer without decimals, and other numbers with four decimals, or one from 10."""
+    """Format a number with 0 decimals if it is an integer, 1 if it is at least 10, otherwise 4."""
     if value is None:
         return "-"
     decimals = 0 if isinstance(value, int) else 4 if abs(value) < 10 else 1
@@ -130,6 +130,6 @@ def _to_json(value: Any) -> str:
 
 
 def _code(text: str) -> str:
-    """Return text as Markdown code that is also safe in a table cell."""
+    """Format text as Markdown code that can stand in a table cell."""
     escaped = printable(text).replace("`", "'").replace("|", r"\|")
     return f"`{escaped}`"

@@ -1,1 +1,1 @@
-"""Report of a run: its metrics as one web page with charts."""
+"""Create the report of a pipeline run: one web page with its metrics and charts."""

@@ -67,12 +67,12 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart.
+    """A chart of the report, which can be drawn as SVG or PNG.
 
     Attributes:
-        name: Name of its files.
-        title: Heading.
-        alternative: Description for readers who cannot see the chart.
+        name: Name of the chart's files, without suffix.
+        title: Heading above the chart.
+        alternative: Text that describes the chart to readers who cannot see it.
         draw: Function that draws the chart on an empty figure.
         size: Width and height without the title, in inches.
     """
@@ -85,12 +85,12 @@ class Chart:
 
     @cached_property
     def svg(self) -> str:
-        """The chart as SVG with selectable text; the same content gives the same bytes."""
+        """The chart as SVG with selectable text; equal charts give identical text."""
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         return self._saved(format="svg", metadata=nothing).decode()
 
     def inline_svg(self) -> str:
-        """Return the chart as an element of a web page whose style sheet sets its colours."""
+        """Return the chart as an SVG element whose colours the style sheet of the web page sets."""
         _, _, svg = self.svg.partition("<svg ")
         for colour, name in COLOURS.items():
             svg = svg.replace(colour, f"var(--{name})")
@@ -117,13 +117,13 @@ class Chart:
 
 
 def charts_of(content: Content) -> dict[str, Chart]:
-    """Return a chart of every table that is not missing, by name."""
+    """Return the charts of all metric tables that exist, by chart name."""
     parts = (_models, _curves, _reliability, _coverage, _slices, _categories, _confusions)
     return {chart.name: chart for part in parts for chart in part(content)}
 
 
 class _Interval(NamedTuple):
-    """A labelled row of a chart of intervals."""
+    """A labelled row of a chart that shows values and their confidence intervals."""
 
     label: str
     value: float
@@ -132,13 +132,13 @@ class _Interval(NamedTuple):
 
 
 def share_interval(share: float, titles: int) -> tuple[float, float]:
-    """Return Wilson's 95 % confidence interval of a share of titles."""
+    """Return Wilson's 95 % confidence interval of a share, measured on `titles` titles."""
     interval = binomtest(round(share * titles), titles).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def _in_words(rows: Sequence[_Interval], number: str) -> str:
-    """Describe rows; `number` is the format of their numbers."""
+    """Describe chart rows as text; `number` is a format such as ".1%"."""
     return "; ".join(
         f"{row.label} {row.value:{number}}, interval {row.low:{number}} to {row.high:{number}}"
         for row in rows
@@ -154,7 +154,7 @@ def _interval_chart(
     row_height: float,
     adjust: Callable[[Axes], object] = lambda axes: None,
 ) -> Chart:
-    """Return a chart of values with their intervals, the first row on top."""
+    """Return a chart of values and their confidence intervals, with the first row on top."""
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xlabel=x_label)
@@ -295,7 +295,7 @@ def _slices(content: Content) -> Iterator[Chart]:
 def sorted_by_recall(
     categories: Iterable[CategoryMetrics], best_first: bool = False
 ) -> list[CategoryMetrics]:
-    """Return categories sorted by recall, and by decreasing titles if their recall is equal."""
+    """Return categories sorted by recall, then by decreasing number of titles."""
     sign = -1 if best_first else 1
     return sorted(categories, key=lambda row: (sign * row.recall, -row.titles, row.category))
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelMetrics:
-    """Metrics of a model on a split; see rubro.evaluation."""
+    """Metrics of a model on a split; rubro.evaluation defines them."""
 
     accuracy: _Share
     balanced_accuracy: _Share
@@ -38,7 +38,7 @@ class ModelMetrics:
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference between the balanced accuracies of two models."""
+    """Difference between the balanced accuracies of two models, its interval and p-value."""
 
     balanced_accuracy: _Number
     low: _Number
@@ -48,7 +48,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Slice:
-    """Accuracy of a group of titles."""
+    """Accuracy on a group of titles that have a property in common, such as a rare category."""
 
     slice: str
     titles: int
@@ -58,7 +58,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class CategoryMetrics:
-    """Metrics of a category."""
+    """Precision, recall and F1 of one category, and how many titles it has."""
 
     category: str
     titles: int
@@ -70,7 +70,7 @@ class CategoryMetrics:
 
 @dataclass(frozen=True)
 class ConfusionCell:
-    """A cell of the confusion matrix."""
+    """Number of titles of one category for which one category is predicted."""
 
     category: str
     predicted: str
@@ -79,14 +79,14 @@ class ConfusionCell:
 
 @dataclass(frozen=True)
 class ConfusedPair(ConfusionCell):
-    """A category and another category that is predicted for a share of its titles."""
+    """Share of the titles of a category for which another category is predicted."""
 
     share: _Share
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A title whose right category got a low probability."""
+    """A title with a wrong prediction, and the probability of its true category."""
 
     title: str
     category: str
@@ -106,7 +106,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """Share of the titles with at least a given confidence, and the precision on these titles."""
+    """Share of titles with at least a given confidence (coverage), and precision on them."""
 
     confidence: _Share
     coverage: _Share
@@ -115,14 +115,14 @@ class CoveragePoint:
 
 @dataclass(frozen=True)
 class Automation(CoveragePoint):
-    """Point with the highest coverage at which the precision reaches a goal."""
+    """Highest coverage at which the precision reaches a goal, and the confidence it needs."""
 
     goal: _Share
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A point of a learning curve; the column of its value has the name of the metric."""
+    """A point of a learning curve; in the file, the value column is named after the metric."""
 
     step: int
     value: Annotated[_Number, Field(validation_alias=AliasChoices(*CURVE_METRICS))]
@@ -130,7 +130,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class SubsetSummary:
-    """Content of metrics/subset.json."""
+    """Rows, classes and dropped rows of the data set: the content of metrics/subset.json."""
 
     rows: dict[str, int]
     classes: int
@@ -142,7 +142,7 @@ class SubsetSummary:
 
 @dataclass(frozen=True)
 class RunDescription:
-    """Content of metrics/evaluation/description.json."""
+    """Versions, parameters and ensemble weights of a run, from description.json."""
 
     versions: dict[str, str]
     params: dict[str, Any]
@@ -151,23 +151,23 @@ class RunDescription:
 
 @dataclass
 class Content:
-    """Content of the metrics folder; values are None or empty if their file is missing.
+    """All metrics of a run that the report shows; None or empty if their file is missing.
 
-    Keys of dictionaries are names of models, except in `stages`. The tables from `automation` to
+    Unless described below, dictionaries are keyed by model name. The tables from `automation` to
     `mistakes` describe the ensemble.
 
     Attributes:
-        split: Split that is reported.
-        differences: Differences between pairs of models, by the names of both.
+        split: Name of the split that the metrics were measured on.
+        differences: Differences between pairs of models, by the names of both models.
         stages: Metrics of each stage, by its name.
         curves: Points of each learning curve, by model, metric and split.
         reliability_before: Reliability bins before calibration.
         coverage: Coverage curve of each model, highest confidence first.
-        automation: Coverage at round precisions.
+        automation: Highest coverage at each of several required precisions.
         pairs: Most confused pairs of categories.
-        confusions: Confusion matrix of the most confused categories, row by row.
-        mistakes: Titles with the worst mistakes.
-        missing: Paths of the missing files.
+        confusions: Cells of the confusion matrix of the most confused categories, row by row.
+        mistakes: Wrongly predicted titles with the lowest probability of the true category.
+        missing: Paths of the metrics files that do not exist.
     """
 
     split: str
@@ -190,14 +190,14 @@ class Content:
 
 
 def read_content(folder: Path, split: str) -> Content:
-    """Read a folder of metrics.
+    """Read the metrics folder of a pipeline run.
 
     Args:
-        folder: Folder metrics of a pipeline.
+        folder: Path of the metrics folder.
         split: Split to report: "test" or "validation".
 
     Returns:
-        Content of the folder, with a list of the missing files.
+        Metrics in the folder, and a list of the missing files.
 
     Raises:
         DataError: The folder contains no metrics, or a file is damaged.

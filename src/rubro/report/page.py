@@ -21,11 +21,11 @@ _MAX_NAMED = 3
 
 
 def render(content: Content, charts: Mapping[str, Chart]) -> str:
-    """Return the HTML of the page, which loads nothing and is not allowed to load anything.
+    """Return the HTML of the report, which loads no other files and forbids loading any.
 
     Args:
         content: Content of the metrics folder.
-        charts: Charts of the content, by name.
+        charts: Charts from charts_of, by name.
     """
     environment = Environment(
         loader=PackageLoader("rubro.report", "templates"),
@@ -62,7 +62,7 @@ def _resource(name: str) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """Return escaped text that narrow screens may break after an underscore."""
+    """Escape a name for HTML, and allow line breaks after its underscores."""
     return Markup(str(escape(name)).replace("_", "_<wbr>"))
 
 
@@ -74,7 +74,7 @@ def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _missing(content: Content, parts: tuple[str, ...]) -> str:
-    """Return the missing files whose paths contain one of these parts, as text."""
+    """Join the paths of missing files that contain one of the given folder or file names."""
     names = [path.as_posix() for path in content.missing if not set(parts).isdisjoint(path.parts)]
     more = len(names) - _MAX_NAMED
     return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,1 +1,1 @@
-"""HTTP service that answers with a trained model, and its web page."""
+"""HTTP service and web page that predict categories of titles with a trained model."""

@@ -1,4 +1,4 @@
-"""The FastAPI application: its routes and its state."""
+"""Create the FastAPI application, which answers requests with the model in use."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _METRICS_TYPE = "text/plain; version=0.0.4"
 
 
 class Service:
-    """Answers requests with the model in use, and counts them.
+    """Predicts categories with the model in use, and updates the Prometheus metrics.
 
     Args:
-        served: First model in use.
+        served: Model to start with.
 
     Attributes:
-        served: Model in use.
-        metrics: Prometheus metrics.
+        served: Model in use, and its files.
+        metrics: Prometheus metrics of the service.
     """
 
     def __init__(self, served: Served) -> None:
@@ -58,24 +58,24 @@ class Service:
         self.metrics.model.labels(served.identity["name"], served.identity["hash"]).set(1)
 
     def replace(self, served: Served | None) -> None:
-        """Answer with another model from the next request on.
+        """Replace the model in use; later requests are answered with the new model.
 
         Args:
-            served: New model; None = it cannot be read, and the model in use is kept.
+            served: New model; None = the new model cannot be read, so the present one is kept.
         """
         self.metrics.reloads.labels("refused" if served is None else "replaced").inc()
         if served is not None:
             self._use(served)
 
     async def predict(self, request: schemas.PredictRequest) -> dict[str, Any]:
-        """Return the content of a `PredictAnswer`."""
+        """Predict the categories of titles, and return the content of a `PredictAnswer`."""
         served = self.served
         titles = [request.titles] if isinstance(request.titles, str) else request.titles
         answers = await self._answers(served, titles, request.top, request.min_confidence)
         return {"model": served.identity, "answers": answers}
 
     async def explain(self, request: schemas.ExplainRequest) -> dict[str, Any]:
-        """Return the content of an `ExplainAnswer`."""
+        """Explain the prediction for a title, and return the content of an `ExplainAnswer`."""
         served = self.served
         (answer,) = await self._answers(
             served, [request.title], request.top, request.min_confidence
@@ -120,7 +120,7 @@ class Service:
 def _are_accepted(
     served: Served, titles: Sequence[str], rankings: Sequence[Ranking], min_confidence: float
 ) -> list[bool]:
-    """Return whether the first category of each title is confident enough to be named."""
+    """Return for each title whether its most probable category is confident enough to accept."""
     if served.thresholds is None:
         return [best[1] >= min_confidence for best, *_ in rankings]
     unknown_shares = served.classifier.out_of_vocabulary(titles).tolist()
@@ -143,10 +143,10 @@ def _title_error(title: Any) -> str | None:
 
 
 def make_app(served: Served) -> FastAPI:
-    """Return the application, which replaces the model when its files change.
+    """Return the web application, which reloads the model when its files change.
 
     Args:
-        served: First model in use.
+        served: Model to start with.
     """
     service = Service(served)
 

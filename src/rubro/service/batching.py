@@ -1,4 +1,4 @@
-"""Answer the titles of concurrent requests together.
+"""Predict the titles of concurrent requests in common batches.
 
 A batch of many titles is faster than many batches of one title: at saturation on one core of a busy
 machine, batching answers 795 requests a second instead of 456 and takes 0.39 ms of CPU time for a
@@ -26,7 +26,7 @@ _MAX_WAITING = 4096
 
 
 class _Part(NamedTuple):
-    """Titles of one request that are waiting for their answer."""
+    """Titles of one request, or a part of them, that wait for their predictions."""
 
     classifier: Classifier
     titles: Sequence[str]
@@ -35,7 +35,7 @@ class _Part(NamedTuple):
 
 
 class Batcher:
-    """Groups waiting titles into batches.
+    """Groups the titles of waiting requests into batches for the model.
 
     Args:
         observe: Function that is called with the number of titles of each batch.
@@ -49,9 +49,9 @@ class Batcher:
         """Return the most probable categories of each title, best first.
 
         Args:
-            classifier: Model that answers all titles.
+            classifier: Model that predicts all titles of the request.
             titles: Any texts.
-            k: Number of categories, >= 1.
+            k: Number of categories per title, >= 1.
 
         Raises:
             HTTPException: Too many requests are waiting (status 503).
@@ -71,7 +71,7 @@ class Batcher:
         return rankings
 
     def _answer_batch(self) -> None:
-        """Answer the parts at the head of the queue, and schedule the next batch."""
+        """Predict the parts at the front of the queue as one batch, and schedule the next batch."""
         batch = [self._waiting.popleft()]
         classifier, count = batch[0].classifier, len(batch[0].titles)
         while self._waiting and self._waiting[0].classifier is classifier:

@@ -1,4 +1,4 @@
-"""Protect the service from its clients: limits of size and time for request heads and bodies."""
+"""Limit the size and duration of requests: of their heads (request line, headers) and bodies."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-cac
 
 
 class Guard:
-    """ASGI middleware that reads the request body within limits and counts the request.
+    """ASGI middleware that limits the size and duration of request bodies, and counts requests.
 
     Args:
-        app: Application.
-        metrics: Prometheus metrics.
+        app: ASGI application that answers the requests.
+        metrics: Prometheus metrics that count the requests.
     """
 
     def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
@@ -35,7 +35,7 @@ class Guard:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Answer a request, and record its status and duration in the metrics."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -97,21 +97,21 @@ async def _read_body(request: Request) -> bytes:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, with limits on the size and duration of request heads."""
+    """uvicorn's HTTP/1.1 protocol, with limits on the size and duration of request headers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time limit of the first request head."""
+        """Start the timeout for the headers of the first request."""
         super().connection_made(transport)
         self._head_timer: asyncio.TimerHandle | None = None
         self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the time limit of the request head."""
+        """Cancel the timeout for request headers."""
         self._end_head()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Close the connection if a request head is too long."""
+        """Close the connection if the headers of a request are too long."""
         super().data_received(data)
         if self._head_timer is not None:
             self._head_bytes += len(data)
@@ -119,13 +119,13 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def on_message_begin(self) -> None:
-        """Start the time limit of a request head."""
+        """Start the timeout for the headers of the next request."""
         super().on_message_begin()
         if self._head_timer is None:
             self._begin_head()
 
     def on_headers_complete(self) -> None:
-        """Cancel the time limit once a request head is complete."""
+        """Cancel the timeout because the headers of a request are complete."""
         self._end_head()
         super().on_headers_complete()
 

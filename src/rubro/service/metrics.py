@@ -1,4 +1,4 @@
-"""Metrics of the service for Prometheus."""
+"""Collect metrics of the service for Prometheus, such as request counts and durations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONFIDENCES = tuple(step / 10 for step in range(1, 11))
 
 
 class ServiceMetrics:
-    """Counters and histograms since the start of the service, with its memory and CPU time."""
+    """Counters and histograms since the service started, and its memory use and CPU time."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()

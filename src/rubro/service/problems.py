@@ -1,4 +1,4 @@
-"""Error responses in the format application/problem+json (RFC 9457)."""
+"""Create error responses in the format application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def problem_response(
     Args:
         status: HTTP status.
         detail: Sentence that explains the problem and its remedy.
-        headers: Headers in addition to the content type.
+        headers: Response headers in addition to the content type, by name.
     """
     title = HTTPStatus(status).phrase
     content = {"type": "about:blank", "title": title, "status": status, "detail": detail}

@@ -1,4 +1,4 @@
-"""Schemas of the requests and answers of the service."""
+"""JSON schemas of the requests that the service accepts and of its answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_REQUEST_TITLES = 1000
 
 
 def _whole(value: Any) -> Any:
-    """Convert 3.0 to 3, because JSON Schema accepts it as an integer."""
+    """Convert a number such as 3.0 to 3, because JSON Schema accepts 3.0 as an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -28,13 +28,13 @@ _MinConfidence = Annotated[
 
 
 class Message(Section):
-    """Base class of requests, answers and their parts."""
+    """Base class of requests, answers and the objects in them."""
 
     model_config = ConfigDict(defer_build=False)  # FastAPI warns about deferred models
 
 
 class PredictRequest(Message):
-    """Titles to predict."""
+    """Titles whose categories are requested."""
 
     titles: Annotated[
         str | Annotated[list[Any], Field(min_length=1, max_length=MAX_REQUEST_TITLES)],
@@ -45,7 +45,7 @@ class PredictRequest(Message):
 
 
 class ExplainRequest(Message):
-    """A title to explain."""
+    """A title whose prediction is to be explained."""
 
     title: str
     top: _Top = 5
@@ -53,7 +53,7 @@ class ExplainRequest(Message):
 
 
 class ModelIdentity(Message):
-    """Name and version of the model that answers."""
+    """Name, file format, commit and hash of the model in use."""
 
     name: str
     format: str
@@ -69,7 +69,7 @@ class Choice(Message):
 
 
 class Answer(Message):
-    """Categories of a title, or the reason why it has none."""
+    """Predicted categories of a title, or the reason why none can be predicted."""
 
     category: Annotated[
         str | None, Field(description="Most probable category; null if it is not accepted.")
@@ -82,7 +82,7 @@ class Answer(Message):
 
 
 class PredictAnswer(Message):
-    """An answer for each title, in the order of the titles."""
+    """Predictions for the titles of a request, in the order of the titles."""
 
     model: ModelIdentity
     answers: list[Answer]
@@ -102,7 +102,7 @@ class ExplainedWord(Message):
 
 
 class ExplainAnswer(Message):
-    """The answer for a title, with the contribution of each word."""
+    """Predicted categories of a title, with the contribution of each word."""
 
     model: ModelIdentity
     answer: Answer
@@ -114,27 +114,27 @@ class ExplainAnswer(Message):
 
 
 class Categories(Message):
-    """All categories of the model."""
+    """All categories that the model can predict."""
 
     model: ModelIdentity
     categories: list[str]
 
 
 class Version(Message):
-    """Versions of the service and of its model."""
+    """Version of the service (`rubro`), and the model in use."""
 
     model: ModelIdentity
     rubro: str
 
 
 class Health(Message):
-    """State of the service."""
+    """Whether the service can answer."""
 
     status: str
 
 
 class Problem(Message):
-    """An error, as defined by RFC 9457."""
+    """Description of an error, as defined by RFC 9457."""
 
     type: str
     title: str

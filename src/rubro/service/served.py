@@ -1,4 +1,4 @@
-"""The model that the service answers with; it is replaced when its files change."""
+"""Read the model that the service predicts with, and reload it when its files change."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Served:
 
     Attributes:
         folder: Model folder.
-        thresholds_file: File with the thresholds of the model; None = every answer is accepted.
+        thresholds_file: File with minimum confidences; None = accept every prediction.
         stamp: Inode, size and modification time of each file before it was read.
         classifier: Model of the folder.
-        thresholds: Content of the file; None = every answer is accepted.
-        identity: Name and format of the model, commit (the value of RUBRO_COMMIT, or of the Git
-            repository that contains the folder; None = unknown) and hash of the folder.
+        thresholds: Content of the thresholds file; None = accept every prediction.
+        identity: Name, format, commit and hash of the model folder. The commit is the value of
+            RUBRO_COMMIT or of the Git repository that contains the folder; None = unknown.
     """
 
     folder: Path
@@ -50,10 +50,11 @@ def read_model(folder: Path, thresholds_file: Path | None = None) -> Served:
 
     Args:
         folder: Model folder.
-        thresholds_file: File with the thresholds of the model; None = every answer is accepted.
+        thresholds_file: File with minimum confidences; None = accept every prediction.
 
     Raises:
-        DataError: A file is missing, damaged, of an unknown format or of another model.
+        DataError: A file is missing, damaged or of an unknown format, or the thresholds belong to
+            another model.
     """
     stamp = _stamp(folder, thresholds_file)
     model = Model.load(folder)
@@ -90,7 +91,7 @@ def _commit(folder: Path) -> str | None:
 
 
 def _stamp(folder: Path, thresholds_file: Path | None) -> Stamp:
-    """Return inode, size and modification time of each file; empty if one cannot be read."""
+    """Return the inode, size and modification time of each file; [] if a file cannot be read."""
     try:
         files = sorted(path for path in folder.iterdir() if path.is_file())
         files += [thresholds_file] if thresholds_file else []
@@ -101,10 +102,10 @@ def _stamp(folder: Path, thresholds_file: Path | None) -> Stamp:
 
 
 async def watch(served: Served, on_change: Callable[[Served | None], None]) -> None:
-    """Read a model again whenever its files have changed and then not changed for a second.
+    """Reload the model whenever its files have changed and then stayed the same for a second.
 
     Args:
-        served: Model in use.
+        served: Model in use at the start.
         on_change: Function that is called with the new model, or with None if it cannot be read.
     """
     files = (served.folder, served.thresholds_file)

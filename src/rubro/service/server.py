@@ -1,4 +1,4 @@
-"""Listen on a socket and run uvicorn until a signal stops it."""
+"""Open the socket of the service, and run uvicorn until a signal stops it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BACKLOG = 2048
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
+    """Open a socket that listens for connections.
 
     Args:
-        host: Name or address of this machine.
+        host: Name or address of this machine to listen on.
         port: Port number; 0 = any free port.
 
     Raises:
@@ -39,7 +39,7 @@ def run_server(app: FastAPI, listening: socket.socket) -> None:
     """Answer requests until SIGTERM or Ctrl-C, and finish the requests that have begun.
 
     Args:
-        app: Application.
+        app: FastAPI application that answers the requests.
         listening: Listening socket, which is closed at the end.
 
     Raises:

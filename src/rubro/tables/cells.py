@@ -1,4 +1,4 @@
-"""Cell values as text."""
+"""Convert the values of table cells to text."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 
 def text_of(value: Any) -> str | None:
-    """Return the text of a cell, so that a number has the same text in every file format.
+    """Convert a cell to text, so that a number has the same text in every file format.
 
     Args:
         value: Value of a cell in JSON, parquet or csv.
 
     Returns:
-        Text as csv would contain it; None for null and NaN.
+        Text that a csv file would contain; None if the value is null or NaN.
 
     Raises:
         TypeError: The value is a list, an object or bytes.
@@ -33,5 +33,5 @@ def text_of(value: Any) -> str | None:
 
 
 def category_name(text: str) -> str:
-    """Return a category name in NFC with white space collapsed and stripped."""
+    """Normalise a category name: Unicode form NFC, single spaces, no space at either end."""
     return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())

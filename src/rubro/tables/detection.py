@@ -1,4 +1,4 @@
-"""Detection of a file's format, encoding and separator from its name and its first bytes."""
+"""Detect the format, encoding and separator of a file from its name and its first bytes."""
 
 from __future__ import annotations
 
@@ -60,16 +60,18 @@ def kind_of(path: Path) -> str | None:
 
 
 def unreadable_by_name(path: Path) -> str | None:
-    """Describe a format that is not read, if the file's name implies one."""
+    """Return a message if the name of a file implies an unsupported format, otherwise None."""
     return _DESCRIPTIONS.get(path.suffix.lower().removeprefix("."))
 
 
 def unreadable_format(path: Path, kind: str | None, sample: bytes) -> str | None:
-    """Describe the format of a file if it is not read; the content has priority over the name.
+    """Return a message if a file has an unsupported format, otherwise None.
+
+    What the content shows has priority over what the name implies.
 
     Args:
         path: Path of the file.
-        kind: Format given by the user or implied by the name, if any.
+        kind: Format given by the user or implied by the name; None if neither is known.
         sample: First bytes of the file.
     """
     start = sample[:1000].lstrip().lower()
@@ -113,7 +115,7 @@ def _plain(name: str) -> str:
 
 
 def detect_encoding(sample: bytes) -> str:
-    """Return cp1252 if the text is certainly in it, otherwise utf-8.
+    """Return "cp1252" if the text is certainly in this encoding, otherwise "utf-8".
 
     A file in another encoding is read as utf-8, and its undecodable rows are reported.
     """
@@ -136,12 +138,12 @@ def detect_encoding(sample: bytes) -> str:
 
 @dataclass(frozen=True)
 class TableLayout:
-    """Layout of the first lines of a table.
+    """Separator and header of a table, detected from its first lines.
 
     Attributes:
         separator: Character between fields.
         rows: Fields of the first lines, including the header.
-        wanted_columns: Number of wanted columns that the header contains.
+        wanted_columns: Number of header fields that name a column the caller looks for.
         skipped_lines: Number of lines before the header.
     """
 
@@ -154,10 +156,10 @@ class TableLayout:
 def detect_layout(
     sample: str, kind: str | None, separator: str | None, columns: Iterable[Sequence[str]]
 ) -> TableLayout:
-    """Detect the separator of a table.
+    """Detect the separator and the header of a table.
 
-    The best separator finds the largest number of wanted columns in the header. If several
-    separators do, the one with the largest share of rows of the header's length is chosen.
+    The separator is chosen that finds the most wanted columns in the header. In a tie, the
+    separator is chosen that splits most rows into as many fields as the header.
 
     Args:
         sample: Beginning of the text.

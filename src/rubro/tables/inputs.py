@@ -1,4 +1,4 @@
-"""Inputs of titles in chunks of rows: a file, standard input or the command line."""
+"""Read titles in chunks of rows from a file, standard input or the command line."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _READABLE = (None, "wrong_field_count", "open_quote", "not_utf8")
 
 @dataclass
 class Chunk:
-    """Consecutive rows of an input.
+    """Consecutive rows of an input, with their titles and errors.
 
     Attributes:
         rows: Values of each row, in the order of the input's columns, or an object for each row if
             the input has no columns. Empty if batch is set.
         titles: Title of each row; "" if the row has an error.
         errors: Reason why a row has no title; "" if it has one.
-        batch: Rows of a parquet file.
+        batch: Rows of a parquet file; None for other formats.
     """
 
     rows: list[Any] = field(default_factory=list)
@@ -61,14 +61,14 @@ class Chunk:
 
 @dataclass
 class Input:
-    """An open input.
+    """An open source of titles, which is read in chunks of rows.
 
     Attributes:
-        name: Name for messages.
+        name: Name of the source in messages.
         kind: "csv", "tsv", "jsonl", "parquet" or "txt".
         columns: Column names; None if each row is an object with its own keys.
         title_column: Name of the title column.
-        chunks: Rows in order, which can be read once.
+        chunks: Chunks of rows in order; they can be read only once.
         guess: Sentence about the detected layout and title column; "" if nothing was detected.
         delimiter: Character between the fields of csv and tsv.
         has_mark: Whether the text begins with a byte order mark, as Excel writes it.
@@ -92,7 +92,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Reading:
-    """Options for reading an input.
+    """Options for reading titles from a file or standard input.
 
     Attributes:
         kind: Format of the file; None means detect it.
@@ -101,7 +101,7 @@ class Reading:
         column: Name of the title column; None means detect it.
         model_column: Name of the title column in the model's training data.
         chunk_rows: Maximum number of rows in a chunk.
-        column_option: Option that names the title column.
+        column_option: Command-line option that names the title column, for error messages.
     """
 
     kind: str | None
@@ -114,7 +114,7 @@ class Reading:
 
 
 def given_titles(titles: Sequence[str], chunk_rows: int) -> Input:
-    """Return titles from the command line as an input with one column.
+    """Return titles given on the command line as an input with one column.
 
     Args:
         titles: Any texts.
@@ -134,11 +134,11 @@ def given_titles(titles: Sequence[str], chunk_rows: int) -> Input:
 
 @contextmanager
 def open_input(argument: str, how: Reading) -> Iterator[Input]:
-    """Open a file or standard input.
+    """Open a file or standard input to read titles.
 
     Args:
         argument: Path of an existing file, or "-" for standard input.
-        how: Options for reading it.
+        how: Options for reading the file.
 
     Raises:
         DataError: The input is empty, damaged or of an unknown format, or has no title column.
@@ -215,7 +215,7 @@ def _input(file: TitleFile, how: Reading) -> Input:
 
 
 def _title_column(file: TitleFile, columns: list[str], how: Reading) -> tuple[str, str]:
-    """Return the title column, and a sentence about the detected layout."""
+    """Return the name of the title column, and a message about what was detected in the file."""
     path, detected = file.origin.path, ", ".join(file.detected)
     if how.column is not None:
         names = [column.strip() for column in columns]
@@ -241,7 +241,7 @@ def _title_column(file: TitleFile, columns: list[str], how: Reading) -> tuple[st
 
 
 def listed(columns: Iterable[str]) -> str:
-    """Return column names for a message; a long list is cut."""
+    """Join column names for a message, and truncate a long list."""
     names = ", ".join(itertools.islice(columns, 20))[:200]
     return without_surrogates(names) or "none"
 
@@ -257,7 +257,7 @@ def _parquet_chunks(
 
 
 def _field_rows(file: TitleFile, place: int, columns: int) -> Iterator[Row]:
-    """Yield the rows of csv, tsv and txt, whose title is in the column at the given place."""
+    """Yield the values, title and error of each csv, tsv or txt row; field `place` is the title."""
     with read_errors_reported(file.origin):
         for record in file.records:
             values = record.content
@@ -275,7 +275,7 @@ def _field_rows(file: TitleFile, place: int, columns: int) -> Iterator[Row]:
 
 
 def _object_rows(file: TitleFile, records: Iterable[Record], column: str) -> Iterator[Row]:
-    """Yield the rows of JSON."""
+    """Yield the values, title and error of each JSON object."""
     with read_errors_reported(file.origin):
         for record in records:
             values = record.content
@@ -303,7 +303,7 @@ def _depth(values: dict[str, Any]) -> int:
 
 
 def _title(column: str, value: Any) -> tuple[str, str]:
-    """Return the title in a cell, and the reason if there is none."""
+    """Return the title in a cell, and "" or the reason why the cell contains no title."""
     try:
         title = text_of(value)
     except TypeError:
@@ -314,7 +314,7 @@ def _title(column: str, value: Any) -> tuple[str, str]:
 
 
 def _error(file: TitleFile, record: Record) -> str:
-    """Describe why a record cannot be read as a row, with its line number."""
+    """Return a message with the line number of a rejected row and the reason for rejecting it."""
     why = file.problem(record)
     if record.reason == "not_utf8":
         why += f"; set {file.origin.encoding_setting}, for instance to latin-1"
@@ -341,13 +341,13 @@ def _chunks(rows: Iterable[Row], chunk_rows: int) -> Iterator[Chunk]:
 
 @contextmanager
 def with_columns(source: Input) -> Iterator[Input]:
-    """Read all objects of an input, and give it the columns for all of their keys.
+    """Read all JSON objects of an input, and turn each of their keys into a column.
 
     Args:
-        source: Input without columns.
+        source: Input whose rows are objects without common columns.
 
     Yields:
-        Input with columns and their types.
+        The same input with columns, their types and rows of values.
 
     Raises:
         DataError: The objects have too many different keys.
@@ -392,7 +392,7 @@ def _json_kind(value: Any) -> str:
 
 
 def _arrow_type(kinds: set[str]) -> str:
-    """Return the type that holds values of these kinds unchanged; text holds any kind as JSON."""
+    """Return the Arrow type for values of some kinds; mixed kinds are stored as JSON text."""
     arrow_types = {"bool": {"bool"}, "int64": {"int", "long"}, "double": {"int", "float"}}
     kinds = kinds - {"null"}
     return next((name for name, held in arrow_types.items() if kinds and kinds <= held), "string")

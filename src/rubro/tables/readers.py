@@ -1,4 +1,4 @@
-"""Readers of each file format: they yield rows with line numbers and reasons for bad rows."""
+"""Read each file format row by row, with line numbers and the reasons for rejecting rows."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _BLANKS = re.compile("[ \t\r\n]*")
 
 
 class Record(NamedTuple):
-    """A row of a file.
+    """A row of a file, or the reason why it was rejected.
 
     Attributes:
-        lines: Line numbers, from 1; the row number in parquet.
+        lines: Numbers of the row's lines, from 1; in parquet, the row number.
         content: Object in JSON and parquet, list of fields in csv and text. For a rejected row, its
             fields if their number is wrong, otherwise an excerpt or a list with an error message.
-        reason: Reason of the rejection, such as "not_json"; None for a good row.
+        reason: Reason for rejecting the row, such as "not_json"; None for a valid row.
     """
 
     lines: range
@@ -49,7 +49,7 @@ class Record(NamedTuple):
 
 
 class _Lines:
-    """Iterator over the lines of a text; a line that is too long becomes an empty one.
+    """Iterate over the lines of a text; a line that is too long is replaced by an empty line.
 
     Attributes:
         number: Number of the last line that was read, from 1; 0 before the first line.
@@ -66,12 +66,12 @@ class _Lines:
         self.too_long: dict[int, str] = {}
 
     def start(self, max_characters: float = math.inf) -> None:
-        """Begin a record; after the maximum number of characters, the iteration stops."""
+        """Begin a row; the iteration stops after the given number of characters."""
         self.taken = []
         self._left = max_characters
 
     def give_back(self, count: int) -> None:
-        """Read the last lines that were taken once more."""
+        """Put the last `count` lines back, so that the iteration yields them again."""
         if count:
             self._given_back += reversed(self.taken[-count:])
             self.number -= count
@@ -98,7 +98,7 @@ class _Lines:
 
 
 def _numbered_lines(text: TextIOWrapper) -> Iterator[tuple[range, str, str | None]]:
-    """Yield the line number as a range, the line with its end, and a reason if it is too long."""
+    """Yield the number of each line as a range, its text, and None or "line_too_long"."""
     lines = _Lines(text)
     for line in lines:
         excerpt = lines.too_long.pop(lines.number, None)
@@ -108,7 +108,7 @@ def _numbered_lines(text: TextIOWrapper) -> Iterator[tuple[range, str, str | Non
 
 
 def line_records(text: TextIOWrapper) -> Iterator[Record]:
-    """Yield each line, including blank ones, as a row of one field."""
+    """Yield one row with a single field for each line, including blank lines."""
     for lines, line, reason in _numbered_lines(text):
         line = line.removesuffix("\n").removesuffix("\r")
         if reason is None and not is_unicode(line):
@@ -117,7 +117,7 @@ def line_records(text: TextIOWrapper) -> Iterator[Record]:
 
 
 def json_records(text: TextIOWrapper) -> Iterator[Record]:
-    """Yield the JSON object of each line; blank lines are skipped."""
+    """Yield one row for the JSON object in each line; blank lines are skipped."""
     for lines, line, reason in _numbered_lines(text):
         if reason is not None:
             yield Record(lines, line, reason)
@@ -141,7 +141,7 @@ def _object_record(lines: range, value: Any, text: str) -> Record:
 
 
 def json_array_records(origin: Origin, text: TextIOWrapper) -> Iterator[Record]:
-    """Yield the objects of one JSON array without holding the whole array in memory.
+    """Yield one row per object of a JSON array without holding the whole array in memory.
 
     Raises:
         DataError: The array is damaged, or one of its values is too long.
@@ -193,7 +193,7 @@ def _blanks_end(text: str, start: int) -> int:
 def csv_records(
     origin: Origin, text: TextIOWrapper, layout: TableLayout, columns: Iterable[Sequence[str]]
 ) -> tuple[list[str], Iterator[Record]]:
-    """Return the column names in the header, and the rows.
+    """Return the column names in the header of a csv or tsv text, and an iterator of rows.
 
     If a field of a wanted column has a line break and its lines look like rows, the row is rejected
     as `open_quote`, because a quote that was left open probably swallowed the rows up to the next
@@ -207,7 +207,7 @@ def csv_records(
         columns: Accepted names of each wanted column.
 
     Raises:
-        DataError: The header is missing, or a quote is never closed (while rows are read).
+        DataError: The header is missing. While rows are read: a quote is never closed.
     """
     csv.field_size_limit(_MAX_CSV_RECORD)
     delimiter, contents = layout.separator, _Lines(text)
@@ -280,7 +280,7 @@ def csv_records(
 
 
 def _tab_fields(contents: _Lines, count: int) -> list[str]:
-    """Return the fields of the next row, after detecting whether they are quoted."""
+    """Return the fields of the next row of tab-separated text, which may or may not be quoted."""
     line = next(contents)
     fields = line.rstrip("\r\n").split("\t")
     if fields == [""]:
@@ -311,7 +311,7 @@ def _unquoted(field: str) -> str:
 
 
 def _contain_rows(lines: list[str], delimiter: str, count: int) -> bool:
-    """Return whether the lines of one record look like rows of their own."""
+    """Return whether lines that were read as one row look like several rows of `count` fields."""
     first, *inner, last = lines
     if any(_field_count(line, delimiter) == count for line in inner):
         return True

@@ -1,4 +1,4 @@
-"""Byte and text streams of title files: pipes, gzip and encodings, with errors as DataError."""
+"""Open byte and text streams of pipes, gzip and text files, with DataError for bad content."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Origin:
-    """File or pipe that rows are read from, for error messages.
+    """Description of the file or pipe that rows are read from, for error messages.
 
     Attributes:
         path: Path of the file.
         size: Size of the file in bytes; None for a pipe.
         encoding: Python's name of the text encoding.
-        encoding_setting: Parameter or option that sets another encoding.
+        encoding_setting: Parameter or command-line option with which users set the encoding.
     """
 
     path: Path
@@ -85,7 +85,7 @@ class GzipStream(gzip.GzipFile):
             self._max_bytes = max(_MAX_EXPANSION * origin.size, _ALWAYS_ALLOWED_BYTES)
 
     def read1(self, size: int = -1) -> bytes:
-        """Return up to size decompressed bytes."""
+        """Return at most `size` decompressed bytes, or any number of bytes if it is negative."""
         content = super().read1(size)
         if self.tell() > self._max_bytes:
             raise DataError(
@@ -96,7 +96,7 @@ class GzipStream(gzip.GzipFile):
 
 
 class _Rejoined(RawIOBase):
-    """A stream that yields bytes that were already read from it once more, then the others."""
+    """A stream that first repeats bytes already read from another stream, then continues it."""
 
     def __init__(self, start: bytes, stream: BufferedIOBase) -> None:
         self._start = BytesIO(start)
@@ -110,11 +110,11 @@ class _Rejoined(RawIOBase):
 
 
 def with_sample(stream: BufferedIOBase, is_pipe: bool) -> tuple[bytes, BufferedReader]:
-    """Return the first bytes of a stream, and a stream that still contains them.
+    """Return the first bytes of a stream, and a stream that starts with them again.
 
     Args:
         stream: Stream at its start.
-        is_pipe: Whether to stop at the first line end, because the next line may come late.
+        is_pipe: Whether the first bytes end after the first line, because the next may come late.
     """
     sample = b""
     while len(sample) < SAMPLE_BYTES and not (is_pipe and b"\n" in sample):
@@ -126,6 +126,6 @@ def with_sample(stream: BufferedIOBase, is_pipe: bool) -> tuple[bytes, BufferedR
 
 
 def open_text(origin: Origin, stream: BufferedReader) -> TextIOWrapper:
-    """Return a byte stream as text, with lone surrogates for undecodable bytes."""
+    """Decode a byte stream as text, with lone surrogates in place of undecodable bytes."""
     encoding = "utf-8-sig" if origin.encoding == "utf-8" else origin.encoding
     return TextIOWrapper(stream, encoding, errors="surrogateescape", newline="\n")

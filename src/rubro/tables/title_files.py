@@ -1,4 +1,4 @@
-"""Open files of titles in any supported format."""
+"""Detect the layout of files with titles in any supported format, and open their rows."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class TitleFile:
     Attributes:
         kind: "csv", "tsv", "jsonl", "json", "txt" or "parquet".
         origin: Path, size and encoding of the file.
-        records: Rows, which can be read once; empty for parquet.
+        records: Rows, which can be read only once; empty for parquet.
         columns: Column names as stored in the file; None if each row is an object.
         separator: Character between fields.
         has_mark: Whether the text begins with a byte order mark.
-        detected: Facts about the layout that neither the name nor the user gave, in words.
+        detected: Phrases for properties that were detected from the content, such as the encoding.
         first_rows: Some of the first rows of a table.
         parquet: Open parquet file; None for other formats.
     """
@@ -88,7 +88,7 @@ class TitleFile:
         return repeated or any(len(name) > _LONG_NAME or _NUMBER.fullmatch(name) for name in header)
 
     def problem(self, record: Record) -> str:
-        """Describe the problem of a rejected row."""
+        """Return a message that describes why a row was rejected."""
         content = record.content
         if record.reason == "wrong_field_count":
             fields = "1 field" if len(content) == 1 else f"{len(content)} fields"
@@ -101,10 +101,10 @@ class TitleFile:
         return text.format(encoding=self.origin.encoding, content=shown)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Record]:
-        """Yield each row as a dictionary of the given columns; rejected rows stay as they are.
+        """Yield each row with a dictionary of the given columns; rejected rows are unchanged.
 
         Args:
-            columns: Column names without white space around them. Objects keep all their keys.
+            columns: Column names without white space around them. JSON rows keep all their keys.
         """
         if self.columns is None:
             yield from self.records
@@ -149,7 +149,7 @@ def open_title_file(
         kind: Format of the file; None means detect it.
         encoding: Python's name of the encoding; None means detect it.
         separator: Character between fields; None means detect it.
-        is_table: Whether text is a table even if its header has none of the columns.
+        is_table: Whether to read text as a table even if its header has none of the columns.
 
     Raises:
         DataError: The file is empty, damaged or in a format that is not read.
@@ -228,7 +228,7 @@ def open_title_file(
 
 
 def _require_json_lines(origin: Origin, sample: str, names: Collection[str]) -> None:
-    """Refuse text that is not JSON, and one JSON object that contains a whole table.
+    """Raise DataError if text is not JSON, or is one JSON object that contains a whole table.
 
     An object is a row, not a table, if it has a text or a number in one of the named columns.
     """

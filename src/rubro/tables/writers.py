@@ -50,13 +50,13 @@ def output_kind(path: Path) -> str:
 def open_output(
     path: Path | None, kind: str, source: Input, new_columns: dict[str, str]
 ) -> Iterator[Output]:
-    """Open a file that is replaced only once it is complete, or standard output.
+    """Open standard output, or a file that is replaced only after everything is written.
 
     Args:
         path: File to write; None for standard output.
         kind: "csv", "tsv", "jsonl" or "parquet".
         source: Input of the rows. An input without columns can only be written as jsonl.
-        new_columns: Arrow type of each new column by its name.
+        new_columns: Arrow type of each new column, such as "string", by the name of the column.
 
     Raises:
         DataError: The columns cannot be written in this format, or path cannot be written.
@@ -143,7 +143,7 @@ def appearing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _rows(chunk: Chunk) -> Iterable[Sequence[Any]]:
-    """Return the values of each row; values that only Arrow has become text."""
+    """Return the values of each row of a chunk, with Arrow's dates and decimals as text."""
     if chunk.batch is None:
         return chunk.rows
     names, columns = chunk.batch.schema.names, chunk.batch.columns
@@ -169,7 +169,7 @@ def _python_values(name: str, column: pyarrow.Array) -> list[Any]:
 
 
 def _cell(value: Any) -> Any:
-    """Return a value as text, a number or None for csv.writer."""
+    """Convert a value to text, a number or None for csv.writer; lists become JSON."""
     if isinstance(value, bytes):
         return _text(value)
     return _json(value) if isinstance(value, (bool, list, dict)) else value
@@ -180,17 +180,17 @@ def _json(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return bytes, or a value inside a list that JSON does not have, as text."""
+    """Convert bytes, or a value that JSON cannot represent, to text."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 class Output:
-    """An open output, whose rows are written as text unless a subclass overrides write.
+    """Writer of input rows and predictions; a subclass formats each row as text or columns.
 
     Args:
         stream: Stream to write to.
         source: Input of the rows.
-        new_columns: Names of the new columns.
+        new_columns: Names of the columns added to the input columns.
     """
 
     def __init__(self, stream: IO[bytes], source: Input, new_columns: list[str]) -> None:
@@ -199,7 +199,7 @@ class Output:
         self._new_columns = new_columns
 
     def write(self, chunk: Chunk, answers: Answers) -> None:
-        """Write rows of the input with the values of the new columns."""
+        """Write a chunk of input rows, each followed by its values of the new columns."""
         rows = zip(_rows(chunk), answers, strict=True)
         self._write(self._line(row, answer) for row, answer in rows)
 
@@ -211,11 +211,11 @@ class Output:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Write the rows that have been held back."""
+        """Write the rows that are still buffered."""
 
 
 class _WrittenRows(list[str]):
-    """List of the rows that csv.writer writes."""
+    """List that csv.writer can write rows to, as if it were a file."""
 
     write = list.append
 
@@ -287,7 +287,7 @@ class _ParquetOutput(Output):
 
 
 def _arrays(rows: Sequence[Sequence[Any]], schema: pyarrow.Schema) -> list[pyarrow.Array]:
-    """Return one array per column; in text columns, other values become JSON."""
+    """Return one Arrow array per column; in text columns, values other than text become JSON."""
     import pyarrow
 
     columns: Iterable[Sequence[Any]] = zip(*rows, strict=True) if rows else [()] * len(schema)
