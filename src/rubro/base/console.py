@@ -33,7 +33,7 @@ def console() -> Console:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """End the process with a message and an exit code after a signal or an error of the user.
+    """End the process with a message and an exit code after a signal or a user error.
 
     Exit codes: 2 for a wrong file, a wrong parameter or a full disk; 128 + N if signal N ended the
     command (130 for Ctrl-C). Any other exception is a bug and passes through.

@@ -101,8 +101,8 @@ def mapped(work: Callable[[T], R], items: Iterable[T], processes: int) -> Iterat
     """Apply a function to items in several processes, and yield each item with its result.
 
     The work is done by forked copies of this process, which share its data without pickling. For a
-    single item or process, and on systems other than Linux, it is done in this process. Results are
-    yielded in the order of the items.
+    single item or process, and on systems other than Linux, it is done in this process. Items
+    keep their order.
 
     Args:
         work: Function of one item. Its result must not depend on earlier items.

@@ -19,7 +19,7 @@ _DIGITS_TO_ZERO = str.maketrans("123456789", "000000000")
 
 
 class _Kinds(dict[int, str]):
-    """Map each character to the letter of its kind, for str.translate; filled on demand.
+    """Mapping for str.translate from each character to the letter of its kind, filled on demand.
 
     - a: letter of a script whose combining marks are accents, or a number other than a digit
     - w: letter of another script, whose combining marks belong to the spelling
@@ -37,7 +37,7 @@ class _Kinds(dict[int, str]):
 
 
 class _Unmarked(dict[int, int | None]):
-    """Delete combining marks and invisible characters in str.translate; filled on demand."""
+    """Mapping for str.translate that deletes combining marks and invisible characters."""
 
     def __missing__(self, code: int) -> int | None:
         self[code] = None if _KINDS[code] in "mi" else code

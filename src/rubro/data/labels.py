@@ -32,8 +32,8 @@ class CheckedLabels:
     Attributes:
         table: Rows that are kept, with merged categories.
         problems: Table of suspicious labels with the columns problem (similar_categories,
-            null_category or conflicting_title), names (the labels or the title) and rows (their
-            number). Only the 100 most frequent conflicting titles are listed.
+            null_category or conflicting_title), names (the labels or the title) and rows
+            (number of rows). Only the 100 most frequent conflicting titles are listed.
         counts: Number of names or titles with each problem.
         dropped: Number of dropped rows by reason.
         notices: Sentences for the user.
@@ -115,7 +115,7 @@ def title_keys(titles: pd.Series) -> np.ndarray:
 
 
 def titles_at(titles: pd.Series, rows: pd.Index) -> pd.Series:
-    """Return the titles of some rows without copying all titles, as indexing in pandas does.
+    """Return the titles of some rows without copying all titles; pandas indexing copies them.
 
     Args:
         titles: All titles.

@@ -344,7 +344,7 @@ def _source_file(file: Path, pattern: re.Pattern[str]) -> SourceFile | None:
 
 
 def _single_file(path: Path, files: Sequence[Path]) -> Path:
-    """Return the only title file in a folder, or raise DataError if it is not the only one."""
+    """Return the only title file in a folder; raise DataError if there are none or several."""
     kinds = {file: kind_of(file) for file in files}
     tables = [file for file in files if kinds[file] not in (None, "txt", "json")]
     tables = tables or [file for file in files if kinds[file] is not None]
@@ -455,7 +455,7 @@ def _records(
 ) -> Iterator[Record]:
     """Yield the rows of a file as dictionaries by column, and append notices about the file.
 
-    No rows are yielded for a test file without categories, as challenges publish to predict.
+    No rows are yielded for a test file without categories, such as the test set of a challenge.
     """
     if file.detected:
         notices.append(f"{source.path.name}: {', '.join(file.detected)}")

@@ -1,4 +1,4 @@
-"""A SYNTHETIC Spanish catalogue, in the layout of a course's version of the MeLi Data Challenge 2019.
+"""Create a SYNTHETIC Spanish catalogue in the layout of a course's MeLi Data Challenge 2019.
 
 No row comes from Mercado Libre. Every title is composed from hand-written word lists, so scores on
 this catalogue mean nothing for the challenge. It lets the pipeline and its tests run without the
@@ -57,7 +57,7 @@ def file_sizes(rows: int) -> dict[str, int]:
     """Return the number of lines of each file of a catalogue, in writing order.
 
     Args:
-        rows: Number of Spanish rows in the three splits, broken lines included.
+        rows: Number of Spanish rows in the three splits, including broken lines.
 
     Raises:
         ValueError: `rows` is below 1,000.
@@ -72,13 +72,13 @@ def file_sizes(rows: int) -> dict[str, int]:
 
 
 def broken_positions(rows: int) -> list[int]:
-    """Return the line numbers from 0 of the broken lines, which are spread over spanish.train."""
+    """Return the positions (from 0) of broken lines in spanish.train, spread over the file."""
     size = _split_sizes("spanish", rows)["train"]
     return [(2 * k + 1) * size // (2 * _BROKEN_LINES) for k in range(_BROKEN_LINES)]
 
 
 def _apportion(total: int, weights: Sequence[float]) -> list[int]:
-    """Return integers with a given total, in proportion to weights (largest remainder method)."""
+    """Divide a total into integers in proportion to weights, by the largest remainder method."""
     whole = sum(weights)
     exact = [total * weight / whole for weight in weights]
     counts = [int(value) for value in exact]
@@ -89,9 +89,9 @@ def _apportion(total: int, weights: Sequence[float]) -> list[int]:
 
 
 class _Corpus:
-    """Generates the lines of one language.
+    """Generates the catalogue lines of one language.
 
-    The splits must be read in order, because later splits repeat titles and tokens of train.
+    The splits must be generated in order, because later splits reuse titles of train.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class _Corpus:
         self._tokens: dict[str, int] = {}
 
     def _plan(self, split: str, total: int) -> array[int]:
-        """Return a shuffled code for each row: a category, or the code of a special kind of row."""
+        """Return shuffled codes, one per row: the index of a category, or a kind of special row."""
         repeat, foreign = len(self.names), len(self.names) + 1
         fixed: dict[int, int] = {}
         if split == "train":
@@ -149,12 +149,12 @@ class _Corpus:
         return plan
 
     def _popular_rank(self) -> int:
-        """Return a random rank of a category, in proportion to the popularity of the category."""
+        """Draw the rank of a category at random; popular categories are drawn more often."""
         rank = bisect(self._cumulative, self._draw() * self._cumulative[-1])
         return min(rank, len(self._ranked) - 1)
 
     def _unreliable_label(self, truth: int) -> int:
-        """Return the category that an unreliable seller chooses, which is usually right."""
+        """Return the category index that an unreliable seller chooses, which is usually `truth`."""
         draw = self._draw
         if draw() >= _WRONG or truth in self._rare:
             return truth
@@ -167,7 +167,7 @@ class _Corpus:
         return self._ranked[rank]
 
     def _repeated_title(self, vary: bool) -> tuple[str, int]:
-        """Return a training title and its category; if `vary`, its spelling may change."""
+        """Return a training title and its category index; if `vary`, its case may change."""
         draw = self._draw
         if not self._kept:
             index = self._ranked[self._popular_rank()]
@@ -178,7 +178,7 @@ class _Corpus:
         return title, truth
 
     def lines(self, split: str, broken: Sequence[int]) -> Iterator[bytes]:
-        """Yield the lines of a split; the lines at the positions `broken` are broken."""
+        """Yield the lines of a split, with broken lines at the positions in `broken`."""
         draw, repeat, is_train = self._draw, len(self.names), split == "train"
         number = 0
         for at, code in enumerate(self._plan(split, self._sizes[split] - len(broken))):
@@ -222,7 +222,7 @@ class _Corpus:
         }
 
     def _broken_line(self, number: int) -> bytes:
-        """Return a line with a fault that occurs in scraped files."""
+        """Return a line with one of the faults of scraped files; `number` selects the fault."""
         index = self._ranked[7 * number % len(self._ranked)]
         title, category = self._titles.title(index), self.names[index]
         tokens = tokenize_title(title, self._stop_words)
@@ -256,11 +256,11 @@ class _Corpus:
 
 
 def catalogue_files(rows: int, seed: int) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Yield the files of a catalogue in writing order; each must be read before the next one.
+    """Yield the files of a catalogue in writing order; read the lines of each before the next.
 
     Args:
-        rows: Number of Spanish rows in the three splits, broken lines included; Portuguese rows add
-            7.5 %.
+        rows: Number of Spanish rows in the three splits, including broken lines; Portuguese rows
+            add 7.5 %.
         seed: Seed of every random choice.
 
     Yields:
@@ -279,15 +279,15 @@ def catalogue_files(rows: int, seed: int) -> Iterator[tuple[str, Iterator[bytes]
 
 
 def write_catalogue(folder: Path, rows: int = 20_000, seed: int = 20_190) -> dict[str, int]:
-    """Write the six files of a catalogue; existing files are replaced when all are complete.
+    """Write the six files of a catalogue; existing files are replaced once all are complete.
 
     Args:
-        folder: Path of the folder, created if missing.
+        folder: Path of the folder; it is created if missing.
         rows: Number of Spanish rows; see `catalogue_files`.
         seed: Seed of every random choice.
 
     Returns:
-        Numbers of lines by file name.
+        Number of lines of each file, by file name.
 
     Raises:
         ValueError: `rows` is below 1,000.

@@ -54,7 +54,7 @@ def tokenize_title(title: str, stop_words: Collection[str]) -> list[str]:
 
     Args:
         title: Product title.
-        stop_words: Tokens to leave out, in lower case and without accents.
+        stop_words: Words to leave out, in lower case and without accents.
 
     Returns:
         Tokens of two or more letters, in lower case and without accents.
@@ -67,7 +67,7 @@ def tokenize_title(title: str, stop_words: Collection[str]) -> list[str]:
 
 
 class _Vocabulary:
-    """Words of one category in one language."""
+    """Words that titles of one category in one language are composed of."""
 
     def __init__(
         self, name: str, language: str, shared: Shared, lexicon: Mapping[str, LexiconEntry]
@@ -91,13 +91,13 @@ class _Vocabulary:
 
 
 class TitleMaker:
-    """Composes titles in one language.
+    """Composes product titles in one language.
 
     Args:
         language: "spanish" or "portuguese".
-        names: Categories in the order of their indices; each has nouns in the language.
-        shared: Shared word lists.
-        lexicon: Categories by name.
+        names: Names of the categories, by index; each category has nouns in the language.
+        shared: Word lists that all categories share.
+        lexicon: Words of each category, by category name.
         draw: Function that returns a random number in [0, 1); the only source of randomness.
     """
 
@@ -119,7 +119,7 @@ class TitleMaker:
         return options[int(self._draw() * len(options))]
 
     def title(self, index: int) -> str:
-        """Return a new title of at most 60 characters, usually of 4 to 12 words.
+        """Compose a random title of at most 60 characters, usually of 4 to 12 words.
 
         Args:
             index: Position of the category in `names`.

@@ -1,4 +1,4 @@
-"""Hand-written word lists of the synthetic catalogue.
+"""Load the hand-written word lists that the synthetic catalogue is composed of.
 
 `shared.yaml` contains the words that all categories share (attribute kinds, selling noise,
 abbreviations, stop words). `lexicon/*.yaml` contains the categories, one file per product family.
@@ -27,7 +27,7 @@ class _Strict(BaseModel):
 
 
 class Kind(_Strict):
-    """A kind of attribute: its values, and patterns in which `{}` stands for a value."""
+    """A kind of product attribute: values, and patterns in which `{}` stands for a value."""
 
     values: Words
     patterns: Words = ["{}"]
@@ -35,7 +35,7 @@ class Kind(_Strict):
     portuguese_patterns: Words | None = None
 
     def spellings(self, portuguese: bool) -> list[str]:
-        """Return every value in every pattern, if possible in Portuguese."""
+        """Return every value in every pattern; in Portuguese if asked for and available."""
         values = self.portuguese if portuguese and self.portuguese else self.values
         patterns = self.patterns
         if portuguese:
@@ -44,7 +44,7 @@ class Kind(_Strict):
 
 
 class Connectors(_Strict):
-    """Words that join the parts of a title."""
+    """Words that join the parts of a title, such as the noun and the brand."""
 
     fits: _Joints
     companion: _Joints
@@ -53,7 +53,7 @@ class Connectors(_Strict):
 
 
 class Shared(_Strict):
-    """The content of `shared.yaml`; noise, glue and abbreviations have a language as key."""
+    """Content of `shared.yaml`; the keys of noise, glue and abbreviations are languages."""
 
     kinds: dict[str, Kind]
     noise: dict[str, Words]
@@ -64,7 +64,7 @@ class Shared(_Strict):
 
 
 class LexiconEntry(_Strict):
-    """A category of the lexicon, with the words of its titles."""
+    """Words of one category, from a file in `lexicon`."""
 
     nouns: Words
     portuguese: Words | None = None
@@ -81,10 +81,11 @@ def _read(file: Traversable) -> dict[str, Any]:
 
 
 def load_words() -> tuple[Shared, dict[str, LexiconEntry]]:
-    """Read the word lists of the package.
+    """Read the word lists that belong to the package.
 
     Returns:
-        Shared word lists, and categories by name in alphabetical order.
+        Word lists that all categories share, and the words of each category by name, in
+        alphabetical order.
     """
     folder = resources.files("rubro.sample")
     categories: dict[str, Any] = {}
