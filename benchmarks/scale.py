@@ -222,7 +222,7 @@ def run(
 def _peer(
     python: str, folder: Path, key: str, found: dict[str, Any], limit: float
 ) -> dict[str, Any]:
-    """Run a peer in its own process; return its measurements."""
+    """Train a compared library (a peer) in its own process and return the measurements."""
     command = [python, str(Path(__file__).resolve()), "peer", key]
     known = [
         size["peers"][key]["setting"]

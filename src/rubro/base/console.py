@@ -112,7 +112,7 @@ def printable(text: str) -> str:
 
 
 def output_console() -> Console:
-    """Return a console for standard output that prints any text."""
+    """Return a console for standard output that replaces characters it cannot encode."""
     # Terminals with an old encoding cannot print every title.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")

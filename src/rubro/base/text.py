@@ -37,7 +37,7 @@ class _Kinds(dict[int, str]):
 
 
 class _Unmarked(dict[int, int | None]):
-    """Mapping for str.translate that deletes combining marks and invisible characters."""
+    """Table for str.translate that deletes combining marks and invisible characters."""
 
     def __missing__(self, code: int) -> int | None:
         self[code] = None if _KINDS[code] in "mi" else code

@@ -54,7 +54,7 @@ class Ragged:
         return np.asarray(self.offsets[1:] - self.offsets[:-1])
 
     def take(self, indices: np.ndarray) -> Ragged:
-        """Return the lists at the given positions, integers (n,), in their order."""
+        """Return the lists at the given indices, integers (n,), in the order of the indices."""
         lengths = self.offsets[indices + 1] - self.offsets[indices]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         shift = np.repeat(self.offsets[indices] - offsets[:-1], lengths)

@@ -48,7 +48,7 @@ class SubwordParams(Section):
     titles: Annotated[int, Field(ge=1, lt=2**63)]
 
     def problem(self, vocabulary: dict[str, int]) -> str | None:
-        """Return the reason why these sizes do not fit a vocabulary, or None if they fit."""
+        """Return why these n-gram parameters do not fit a vocabulary, or None if they fit."""
         if not vocabulary:
             return "the vocabulary is empty"
         if max(vocabulary.values()) > self.titles:

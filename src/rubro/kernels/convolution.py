@@ -105,7 +105,10 @@ def _sum_gradients(
     start: int,
     end: int,
 ) -> None:
-    """Write the gradients of products for the distinct tokens from start to end."""
+    """Sum the gradients of the token-filter products over all places of a token.
+
+    Only the tokens from index start up to end are summed; results go to products_gradient.
+    """
     width = gradient.shape[1] // len(spans)
     for token in range(start, end):
         products_gradient[token, :] = 0

@@ -74,7 +74,7 @@ def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _missing(content: Content, parts: tuple[str, ...]) -> str:
-    """Join the paths of missing files that contain one of the given folder or file names."""
+    """List the missing metrics files whose path contains one of the given names."""
     names = [path.as_posix() for path in content.missing if not set(parts).isdisjoint(path.parts)]
     more = len(names) - _MAX_NAMED
     return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

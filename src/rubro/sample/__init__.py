@@ -129,7 +129,11 @@ class _Corpus:
         self._tokens: dict[str, int] = {}
 
     def _plan(self, split: str, total: int) -> array[int]:
-        """Return shuffled codes, one per row: the index of a category, or a kind of special row."""
+        """Return a code per row in random order: a category index, or a marker of other rows.
+
+        The markers are the numbers after the last category index. They stand for repeated titles
+        and for titles in a foreign language.
+        """
         repeat, foreign = len(self.names), len(self.names) + 1
         fixed: dict[int, int] = {}
         if split == "train":
@@ -149,7 +153,7 @@ class _Corpus:
         return plan
 
     def _popular_rank(self) -> int:
-        """Draw the rank of a category at random; popular categories are drawn more often."""
+        """Return the rank of a random category, drawn with a probability equal to its popularity."""
         rank = bisect(self._cumulative, self._draw() * self._cumulative[-1])
         return min(rank, len(self._ranked) - 1)
 

@@ -71,7 +71,7 @@ class Batcher:
         return rankings
 
     def _answer_batch(self) -> None:
-        """Predict the parts at the front of the queue as one batch, and schedule the next batch."""
+        """Predict the requests at the front of the queue as one batch; schedule the next batch."""
         batch = [self._waiting.popleft()]
         classifier, count = batch[0].classifier, len(batch[0].titles)
         while self._waiting and self._waiting[0].classifier is classifier:

@@ -101,7 +101,9 @@ class TitleFile:
         return text.format(encoding=self.origin.encoding, content=shown)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Record]:
-        """Yield each row with a dictionary of the given columns; rejected rows are unchanged.
+        """Yield the record of each row, with a dictionary of the given columns as its content.
+
+        Records of rows that cannot be read have a reason instead and keep their raw content.
 
         Args:
             columns: Column names without white space around them. JSON rows keep all their keys.
