@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from rubro.base.errors import RubroError
+from rubro.base.memory import limit_memory
 from rubro.base.signals import ended_by_signals, exit_code
 
 if TYPE_CHECKING:
@@ -21,6 +23,12 @@ EXIT_BAD_INPUT = 2
 _MOST_CHARACTERS = 300
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+# Libraries have errors of their own for memory, most of them RuntimeError or ImportError.
+_NO_MEMORY = re.compile(
+    r"(can't|cannot|failed to) allocate memory|(out of|not enough) memory|\(os error 12\)|bad_alloc|"
+    "failed to map segment|can't start new thread",
+    re.IGNORECASE,
+)
 
 
 @cache
@@ -35,38 +43,45 @@ def console() -> Console:
 def reported_errors() -> Iterator[None]:
     """End the process with a message and an exit code after a signal or a user error.
 
-    Exit codes: 2 for a wrong file, a wrong parameter or a full disk; 128 + N if signal N ended the
-    command (130 for Ctrl-C). Any other exception is a bug and passes through.
+    Exit codes: 2 for a wrong file, a wrong parameter, a full disk or too little memory; 128 + N if
+    signal N ended the command (130 for Ctrl-C). Any other exception is a bug and passes through.
     """
+    limit_memory()
     try:
         with ended_by_signals():
             yield
     except RubroError as error:
         _refuse(str(error))
-    except FileNotFoundError as error:
-        missing = error.filename or error
-        _refuse(f"{missing}: no such file. Run `dvc repro`, which writes the inputs of each stage.")
     except KeyboardInterrupt as end:
         with suppress(OSError):  # the terminal may be gone
             console().print("interrupted; run the same command again to resume", style="yellow")
         sys.exit(exit_code(end))
     except Exception as error:
-        reason = _disk_error(error)
+        reason = _machine_error(error)
         if reason is None:
             raise
         _refuse(reason)
 
 
-def _disk_error(error: BaseException | None) -> str | None:
-    """Return a message if the disk caused an error or one of its causes, otherwise None."""
+def _machine_error(error: BaseException | None) -> str | None:
+    """Return a message if memory or disk caused an error or one of its causes, otherwise None."""
     while error is not None:
         text = str(error).partition("\n")[0]
         number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, MemoryError) or number == errno.ENOMEM or _NO_MEMORY.search(text):
+            return (
+                f"Not enough memory{text and f' ({text})'}. Free some memory, raise the memory limit of "
+                "this process or container, or choose smaller sizes."
+            )
         # safetensors reports an error number in its text; torch.save gives no reason.
         if number in _FULL or "(os error 28)" in text or "inline_container.cc" in text:
             return f"No space left ({text}). Free some disk space, then run the same command again."
         if "(os error " in text or number in _NOT_WRITABLE:
             return text
+        if isinstance(error, FileNotFoundError) and "temporary directory" in text:
+            return f"{text}. Set TMPDIR to a folder that you can write to."
+        if isinstance(error, FileNotFoundError):
+            return f"{error.filename}: no such file" if error.filename else text
         if isinstance(error, OSError) and error.filename is not None:
             return text
         error = error.__cause__

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from rubro.base.errors import DataError
+from rubro.base.errors import FileError
 
 T = TypeVar("T")
 _Layout = Mapping[str, tuple[str, tuple[int | None, ...]]]
@@ -77,24 +77,22 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         partial.write_bytes(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}))
 
 
-def damaged(path: Path, problem: str) -> DataError:
-    """Return the error for a file that was changed after its pipeline stage wrote it."""
-    return DataError(
-        f"{path}: {problem}. The file has changed since its stage wrote it; "
-        "run `dvc repro` to write it again."
-    )
+def damaged(path: Path, problem: str) -> FileError:
+    """Return the error for a file that was changed after rubro wrote it."""
+    return FileError(f"{path}: {problem}")
 
 
 def require_file(path: Path) -> None:
-    """Check that an output file of a pipeline stage exists.
+    """Check that a file exists and can be read.
 
     Raises:
-        DataError: The file is missing.
+        FileError: The file is missing.
+        OSError: The file cannot be opened.
     """
     if not path.is_file():
-        raise DataError(
-            f"{path}: no such file. Run `dvc repro`, which writes the inputs of each stage."
-        )
+        raise FileError(f"{path}: no such file")
+    with open(path, "rb"):  # libraries report a file without permission as missing
+        pass
 
 
 def read_json(path: Path, kind: type[T]) -> T:
@@ -108,7 +106,7 @@ def read_json(path: Path, kind: type[T]) -> T:
         Validated content.
 
     Raises:
-        DataError: The file is missing, is not JSON, does not match the type or repeats a key.
+        FileError: The file is missing, is not JSON, does not match the type or repeats a key.
     """
 
     def without_repeats(pairs: list[tuple[str, Any]]) -> None:
@@ -145,7 +143,7 @@ def read_tensors(path: Path, layout: _Layout) -> dict[str, np.ndarray]:
         Read-only tensors by name.
 
     Raises:
-        DataError: The file is missing or damaged, has another layout, or contains NaN or infinity.
+        FileError: The file is missing or damaged, has another layout, or contains NaN or infinity.
     """
     require_file(path)
     try:
