@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 CODE = Path(__file__).resolve().parent.parent / "src" / "rubro"
 sys.path.insert(0, str(CODE.parent))
@@ -18,8 +20,32 @@ LEADER = os.environ.get("RUBRO_LEADER")
 if LEADER not in (None, str(os.getppid())):
     sys.exit(1)  # that process has ended
 
+
+def _end_with_leader() -> None:
+    os.read(0, 1)  # standard input is a pipe that the leader closes when it ends or is killed
+    os._exit(1)
+
+
+if LEADER is not None:
+    Thread(target=_end_with_leader, daemon=True).start()
+
+from rubro.base.console import reported_errors
 from rubro.base.parallel import THREADS_VARIABLE, cores_to_use
 from rubro.base.signals import ENDING
+
+
+def _reported(kind: Any, error: BaseException, trace: Any) -> None:
+    """Report errors of the machine during the imports of a stage, as run_stage does later."""
+    try:
+        with reported_errors():
+            raise error
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else 1)
+    except BaseException:  # noqa: BLE001 (a bug)
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _reported
 
 
 def _interrupted(number: int, _: object) -> None:

@@ -94,6 +94,8 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
         schema = read_schema(path)
         stored = [column for column in columns if column in schema.names]
         table = pd.read_parquet(path, columns=stored)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 (pandas trusts the file's metadata)
         raise damaged(path, f"not a readable parquet file ({error})") from None
     texts = (pa.string(), pa.large_string())
