@@ -29,22 +29,22 @@ def _end_with_leader() -> None:
 if LEADER is not None:
     Thread(target=_end_with_leader, daemon=True).start()
 
-from rubro.base.console import reported_errors
+from rubro.base.console import EXIT_BAD_INPUT, end_if_machine_error
+from rubro.base.memory import limit_memory
 from rubro.base.parallel import THREADS_VARIABLE, cores_to_use
 from rubro.base.signals import ENDING
 
 
 def _reported(kind: Any, error: BaseException, trace: Any) -> None:
-    """Report errors of the machine during the imports of a stage, as run_stage does later."""
+    """Report missing memory during the imports of a stage, as run_stage does later."""
     try:
-        with reported_errors():
-            raise error
-    except SystemExit as end:
-        os._exit(end.code if isinstance(end.code, int) else 1)
-    except BaseException:  # noqa: BLE001 (a bug)
-        sys.__excepthook__(kind, error, trace)
+        end_if_machine_error(error)
+    except SystemExit:
+        os._exit(EXIT_BAD_INPUT)
+    sys.__excepthook__(kind, error, trace)
 
 
+limit_memory()
 sys.excepthook = _reported
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from rubro.base.errors import RubroError
-from rubro.base.memory import limit_memory
+from rubro.base.memory import free_reserve, limit_memory
 from rubro.base.signals import ended_by_signals, exit_code
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 # Libraries have errors of their own for memory, most of them RuntimeError or ImportError.
 _NO_MEMORY = re.compile(
     r"(can't|cannot|failed to) allocate memory|(out of|not enough) memory|\(os error 12\)|bad_alloc|"
-    "failed to map segment|can't start new thread",
+    "failed to map segment|can't start new thread|failed to launch worker thread",
     re.IGNORECASE,
 )
 
@@ -47,6 +49,7 @@ def reported_errors() -> Iterator[None]:
     signal N ended the command (130 for Ctrl-C). Any other exception is a bug and passes through.
     """
     limit_memory()
+    threading.excepthook = _thread_ended
     try:
         with ended_by_signals():
             yield
@@ -57,9 +60,24 @@ def reported_errors() -> Iterator[None]:
             console().print("interrupted; run the same command again to resume", style="yellow")
         sys.exit(exit_code(end))
     except Exception as error:
-        reason = _machine_error(error)
-        if reason is None:
-            raise
+        end_if_machine_error(error)
+        raise
+
+
+def _thread_ended(arguments: threading.ExceptHookArgs) -> None:
+    """End the process if memory or disk ended a thread, for which other threads may wait forever."""
+    try:
+        end_if_machine_error(arguments.exc_value)
+    except SystemExit:
+        os._exit(EXIT_BAD_INPUT)
+    threading.__excepthook__(arguments)
+
+
+def end_if_machine_error(error: BaseException | None) -> None:
+    """End the process with a message and exit code 2 if memory or disk caused an error."""
+    free_reserve()
+    reason = _machine_error(error)
+    if reason is not None:
         _refuse(reason)
 
 
@@ -84,14 +102,17 @@ def _machine_error(error: BaseException | None) -> str | None:
             return f"{error.filename}: no such file" if error.filename else text
         if isinstance(error, OSError) and error.filename is not None:
             return text
-        error = error.__cause__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
 
 def _refuse(message: str) -> NoReturn:
     # A message may quote bytes that cannot be printed.
     message = message.encode("utf-8", "backslashreplace").decode("utf-8")
-    console().print(f"error: {message}", style="red", markup=False)
+    try:
+        console().print(f"error: {message}", style="red", markup=False)
+    except (ImportError, MemoryError):  # too little memory for rich
+        os.write(2, f"error: {message}\n".encode())
     sys.exit(EXIT_BAD_INPUT)
 
 

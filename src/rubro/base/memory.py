@@ -10,8 +10,11 @@ from pathlib import Path
 
 _MACHINE, _OWN_GROUPS, _GROUPS = map(Path, ("/proc/meminfo", "/proc/self/cgroup", "/sys/fs/cgroup"))
 _GPU = Path("/dev/nvidiactl")
-# Stacks of threads and other memory that is reserved but hardly used.
-_RESERVED = 2**26
+# Memory for reporting errors.
+_RESERVED = 2**24
+_reserve: list[bytes] = []
+# Stacks of threads and other memory that is allocated but hardly used.
+_UNUSED = 2**26
 
 
 def memory_limit() -> int:
@@ -45,7 +48,11 @@ def _limits_of_groups() -> Iterator[int]:
 
 
 def limit_memory() -> None:
-    """Let allocations fail with MemoryError if they exceed memory_limit, on Linux without a GPU."""
+    """Let allocations fail with MemoryError if they exceed memory_limit, on Linux without a GPU.
+
+    It also reserves memory that free_reserve frees, so that the error can be reported.
+    """
+    _reserve[:] = [bytes(_RESERVED)]
     # The driver of a GPU reserves more memory than it uses.
     if sys.platform != "linux" or _GPU.exists():
         return
@@ -53,5 +60,10 @@ def limit_memory() -> None:
 
     before, most = resource.getrlimit(resource.RLIMIT_DATA)
     limits = [limit for limit in (before, most) if limit != resource.RLIM_INFINITY]
-    limit = min([memory_limit() + _RESERVED, *limits])
+    limit = min([memory_limit() + _UNUSED, *limits])
     resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+def free_reserve() -> None:
+    """Free the memory that limit_memory reserved for reporting errors."""
+    _reserve.clear()
