@@ -165,7 +165,7 @@ def test_repeated_titles_within_a_split_are_kept(subset: Make) -> None:
 
 def repeated(titles: dict[str, int], copies: int) -> list[Row]:
     """Return copies of rows on several days, whose titles differ only in case and spaces."""
-    spellings = [str, str.upper, "{}  ".format]
+    spellings: list[Callable[[str], str]] = [str, str.upper, "{}  ".format]
     return [
         (spellings[day % 3](title), category, "")
         for day in range(copies)

@@ -14,7 +14,7 @@ _GPU = Path("/dev/nvidiactl")
 _RESERVED = 2**24
 _reserve: list[bytes] = []
 # Stacks of threads and other memory that is allocated but hardly used.
-_UNUSED = 2**26
+_UNUSED = 2**25
 
 
 def memory_limit() -> int:
