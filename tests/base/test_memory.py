@@ -34,7 +34,7 @@ def test_the_smallest_limit_of_machine_and_control_groups_counts(
 ) -> None:
     for name, path in {"machine": "_MACHINE", "own": "_OWN_GROUPS", "groups": "_GROUPS"}.items():
         monkeypatch.setattr(memory, path, tmp_path / name)
-    (tmp_path / "machine").write_text("MemTotal:  1024 kB\nMemFree: 1 kB\nSwapTotal: 3 kB\n")
+    (tmp_path / "machine").write_text("MemTotal: 9 kB\nMemAvailable:  1024 kB\nSwapFree: 3 kB\n")
     if groups is not None:
         (tmp_path / "own").write_text(groups)
     for name, content in files.items():

@@ -18,14 +18,14 @@ _UNUSED = 2**25
 
 
 def memory_limit() -> int:
-    """Return the bytes of memory that the machine, or this process's control group, allows.
+    """Return the bytes of memory that are available, or that this process's control group allows.
 
-    It includes swap space. If the operating system is not Linux, it is sys.maxsize.
+    They include swap space. If the operating system is not Linux, the number is sys.maxsize.
     """
     if sys.platform != "linux":
         return sys.maxsize
     sizes = dict(re.findall(r"(\w+): +(\d+) kB", _MACHINE.read_text()))
-    memory, swap = (int(sizes.get(name, 0)) * 1024 for name in ("MemTotal", "SwapTotal"))
+    memory, swap = (int(sizes.get(name, 0)) * 1024 for name in ("MemAvailable", "SwapFree"))
     return min([memory or sys.maxsize, *_limits_of_groups()]) + swap
 
 
@@ -58,10 +58,10 @@ def limit_memory() -> None:
         return
     import resource
 
-    before, most = resource.getrlimit(resource.RLIMIT_DATA)
-    limits = [limit for limit in (before, most) if limit != resource.RLIM_INFINITY]
-    limit = min([memory_limit() + _UNUSED, *limits])
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+    limit, most = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit == resource.RLIM_INFINITY:
+        limit = memory_limit() + _UNUSED
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 def free_reserve() -> None:
