@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rubro.base import memory
+from support.keyword_model import write_model
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
@@ -70,3 +71,26 @@ with reported_errors():
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: Not enough memory")
+
+
+@pytest.mark.parametrize("megabytes", [120, 150, 180, 220, 260])
+@pytest.mark.parametrize("command", ["-m rubro.cli predict mesa --model svm", "FEATURIZE"])
+def test_a_limit_of_the_shell_never_ends_in_a_traceback(
+    command: str, megabytes: int, tmp_path: Path, project_root: Path
+) -> None:
+    write_model(tmp_path / "svm")
+    command = command.replace("FEATURIZE", str(project_root / "stages" / "featurize.py"))
+    limited = f"ulimit -v {megabytes * 1024}; exec {sys.executable} {command}"
+    done = subprocess.run(
+        ["bash", "-c", limited],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr
+    if done.returncode:
+        assert done.returncode == 2 or "OpenBLAS error: Memory" in done.stderr
+        *_, line = done.stderr.splitlines()  # jemalloc may print a line before
+        assert line.startswith(("error: Not enough memory", "error: params.yaml", "OpenBLAS error"))

@@ -34,7 +34,7 @@ def remedied_by(remedy: str) -> Iterator[None]:
     """Add a remedy to the message of a FileError, because the remedy depends on the operation.
 
     Args:
-        remedy: Sentence without a period that tells the user how to get the file again.
+        remedy: Sentence without a period about how to get the file again.
 
     Raises:
         DataError: The block raised a FileError.

@@ -40,7 +40,7 @@ LEADER = "RUBRO_LEADER"  # variable with the ID of the process that started this
 _START_TIMEOUT = timedelta(minutes=30)  # until all processes are connected
 _NODE_TIMEOUT = timedelta(minutes=2)  # until a machine that does not answer counts as lost
 _POLL_SECONDS = 0.05
-# Memory of a CPU process before it has loaded any data, and most processes of a core.
+# Memory of a CPU process before it has loaded any data, and maximum number of processes per core.
 _PROCESS_BYTES, _MAX_PROCESSES_PER_CORE = 2**29, 4
 _GLOO_ERROR = re.compile("/gloo/|Application timeout")  # gloo has no exception class of its own
 
@@ -149,9 +149,12 @@ def _require_devices(devices: int, accelerator: str) -> None:
         most, reason = torch.cuda.device_count(), "GPUs"
     else:
         by_memory = max(memory_limit() // _PROCESS_BYTES, 1)
-        most, reason = cores() * _MAX_PROCESSES_PER_CORE, "CPU processes, which is 4 for each core"
+        most, reason = (
+            cores() * _MAX_PROCESSES_PER_CORE,
+            f"CPU processes, {_MAX_PROCESSES_PER_CORE} for each core",
+        )
         if by_memory < most:
-            most, reason = by_memory, "CPU processes, each of which needs 0.5 GB of memory"
+            most, reason = by_memory, "CPU processes, because each needs 0.5 GB of memory"
     if devices > most:
         raise ParamsError(
             f"devices: {devices} is too large; this machine can run {most} {reason}. Set devices to at "
