@@ -1,4 +1,4 @@
-"""Outputs appear complete, under their own names, and replace what was there before."""
+"""Outputs appear complete, under unique temporary names, and replace earlier files safely."""
 
 from __future__ import annotations
 

@@ -196,7 +196,15 @@ def test_wrong_input_gives_one_message(
     "name",
     [
         *("mi catalogo.csv", "MI CATALOGO.CSV.GZ", "precios.xlsx", "los precios.xlsx"),
-        *("catalogo.csv.bz2", "data/catalogo", "folder/mi catalogo", "./mi catalogo", "../x y"),
+        *(
+            "catalogo.csv.bz2",
+            "catalogo.csv.part",
+            "lista de precios.pdf",
+            "data/catalogo",
+            "folder/mi catalogo",
+            "./mi catalogo",
+            "../x y",
+        ),
         *(
             "/tmp/no such file",
             "~/mi catalogo",

@@ -133,7 +133,7 @@ def _temporary_file(path: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed runs, but not those of living ones.
+    """Remove the temporary files of killed runs, but keep the files of living runs.
 
     A living run holds a lock on its file. Runs on other machines may hold locks that cannot be
     seen here, so their files are removed only after a day.

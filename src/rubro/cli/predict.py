@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from rubro.prediction.thresholds import Thresholds
 
 EXIT_ROWS_WITH_ERRORS = 3
+# Suffixes of documents, which predict does not read.
+_DOCUMENTS = (".dat", ".doc", ".docx", ".odt", ".pdf", ".rtf", ".yaml", ".yml")
 # A terminal shows up to this many rows as a table, and more rows as csv.
 _MAX_TABLE_ROWS = 50
 _PROMPT_TOP = 5
@@ -250,9 +252,10 @@ def _require_readable(file: str) -> None:
 
 def _looks_like_a_path(text: str) -> bool:
     """Return whether a text is rather a path than a title, such as data/new or my catalogue.csv."""
-    path = Path(text)
-    if kind_of(path) is not None or unreadable_by_name(path) is not None:
-        return True
+    path = Path(text.strip())
+    for name in (path, Path(path.stem)):  # the second one of catalogue.csv.part
+        if kind_of(name) or unreadable_by_name(name) or name.suffix.lower() in _DOCUMENTS:
+            return True
     is_word = not any(map(str.isspace, text))
     return "/" in text and (is_word or text[0] == "~" or os.path.lexists(path.parent))
 
