@@ -23,6 +23,8 @@ except ImportError:  # Windows, where leftovers of killed runs are not removed
 _LEFTOVERS = ".rubro-*.partial"
 # A run on another machine may hold a lock that cannot be seen here.
 _MAX_AGE = 24 * 3600
+# Errors for a mounted file, and for the file of another user in a shared folder.
+_NOT_REPLACEABLE = (errno.EBUSY, errno.EPERM, errno.EACCES)
 
 
 def output_path(path: Path, makes_folder: bool = False) -> Path:
@@ -70,8 +72,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If the path is a link, for instance into DVC's cache, the link is replaced and its target stays
     unchanged. A writable file keeps its permissions. Devices and pipes are written directly. A file
-    that cannot be replaced, because it is mounted or its folder is read-only, is overwritten with
-    the complete new content.
+    that cannot be replaced, such as a mounted file, is overwritten with the complete new content.
 
     Args:
         path: Path of the file to replace; its folder is created if missing.
@@ -94,7 +95,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 partial.replace(path)
                 return
             except OSError as error:
-                if error.errno != errno.EBUSY:  # the file is mounted
+                if error.errno not in _NOT_REPLACEABLE or path.is_symlink():
                     raise
         with open(partial, "rb") as content, open(path, "r+b") as file:
             _lock(file.fileno())
@@ -127,7 +128,7 @@ def _temporary_file(path: Path) -> Iterator[Path]:
                 break
             stack.enter_context(file)
             _lock(file.fileno())
-            if os.fstat(file.fileno()).st_nlink:
+            if partial.exists():
                 break  # else, another run has just removed it as a leftover
         yield partial
 
