@@ -441,7 +441,7 @@ def test_a_given_encoding_is_used(predict: Predict, encoding: str) -> None:
     assert answer["predicted_category"] == "LAMPS"
 
 
-@pytest.mark.parametrize("encoding", ["klingon", "base64", "rot13", "a\0b", ""])
+@pytest.mark.parametrize("encoding", ["klingon", "base64", "rot13", "idna", "a\0b", ""])
 def test_an_unknown_encoding_is_rejected(encoding: str) -> None:
     with pytest.raises(ValueError, match="utf-8, latin-1"):
         known_encoding(encoding)
