@@ -29,7 +29,7 @@ def prepare_standard_streams() -> None:
     The file descriptors of closed streams are opened, so that no other file gets their numbers.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+        os.set_inheritable(descriptor, True)
     os.close(descriptor)
     if sys.stdin is None:
         sys.stdin = _ClosedStream("standard input is closed; name a file, or pipe titles in")
