@@ -60,9 +60,8 @@ def output_path(path: Path, makes_folder: bool = False) -> Path:
         raise DataError(f"{path}: this is a folder; name a file in it")
     # The owner and root may replace a file that is marked as read-only, but should not.
     if not mode & 0o222 or not os.access(path, os.W_OK):
-        raise DataError(
-            f"{path}: this file is read-only; make it writable (chmod u+w) or name another file"
-        )
+        remedy = "remove the link" if path.is_symlink() else "make it writable (chmod u+w)"
+        raise DataError(f"{path}: this file is read-only; {remedy} or name another file")
     return path.resolve() if stat.S_ISREG(mode) else path
 
 
