@@ -14,7 +14,8 @@ import pandas as pd
 
 from rubro import __version__
 from rubro.base.console import say
-from rubro.base.files import read_json, replacing, write_json
+from rubro.base.files import read_json, write_json
+from rubro.base.outputs import replacing
 from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.base.stage import run_stage

@@ -29,9 +29,11 @@ CATEGORIES = {"mesa": "TABLES", "silla": "CHAIRS", "lampara": "LAMPS", "taza": "
 Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
-def write_model(folder: Path, title_column: str = "title") -> Path:
+def write_model(
+    folder: Path, title_column: str = "title", labels: Sequence[str] = tuple(CATEGORIES.values())
+) -> Path:
     """Write a linear model that knows one keyword of each category, and return its folder."""
-    words, labels = list(CATEGORIES), list(CATEGORIES.values())
+    words = list(CATEGORIES)
     tensors: dict[str, np.ndarray] = {
         "idf": np.ones(len(words), dtype=np.float32),
         "starts": np.arange(len(words) + 1, dtype=np.int32),
@@ -41,7 +43,7 @@ def write_model(folder: Path, title_column: str = "title") -> Path:
     }
     description = ModelDescription(
         name="svm",
-        labels=labels,
+        labels=list(labels),
         text=TextParams(
             title_column=title_column,
             category_column="category",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXIT_BAD_INPUT = 2
 _MOST_CHARACTERS = 300
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EBADF)
 
 
 @cache
@@ -65,6 +65,8 @@ def _disk_error(error: BaseException | None) -> str | None:
         # safetensors reports an error number in its text; torch.save gives no reason.
         if number in _FULL or "(os error 28)" in text or "inline_container.cc" in text:
             return f"No space left ({text}). Free some disk space, then run the same command again."
+        if number == errno.EFBIG:
+            return f"{text}. Raise the limit of file sizes (ulimit -f), or write a smaller file."
         if "(os error " in text or number in _NOT_WRITABLE:
             return text
         if isinstance(error, OSError) and error.filename is not None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rubro.base.errors import DataError
+from rubro.base.outputs import replacing
 
 T = TypeVar("T")
 _Layout = Mapping[str, tuple[str, tuple[int | None, ...]]]
@@ -28,27 +28,6 @@ _NUMPY_TYPES = {
     "I32": "<i4",
     "I64": "<i8",
 }
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Replace a file atomically, after the body of the `with` statement has written a new one.
-
-    If the path is a link into DVC's cache, the link is replaced and the cached file stays unchanged.
-
-    Args:
-        path: Path of the file to replace; its folder is created if missing.
-
-    Yields:
-        Path of a temporary file in the same folder, to be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

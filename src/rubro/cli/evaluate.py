@@ -62,6 +62,7 @@ def main(
     import numpy as np
 
     from rubro.base.files import write_json
+    from rubro.base.outputs import output_path
     from rubro.base.params import EvaluateParams
     from rubro.cli.terminal import show_table
     from rubro.data.splits import write_csv
@@ -69,6 +70,10 @@ def main(
     from rubro.prediction.calibration import softmax
 
     params = EvaluateParams()
+    if json is not None and json != Path("-"):
+        json = output_path(json, makes_folder=True)
+    if tables is not None:
+        output_path(tables / "slices.csv", makes_folder=True)
     classifier = load_model(model)
     labelled = read_labelled(
         file, classifier, title_column, category_column, input_format, encoding, separator

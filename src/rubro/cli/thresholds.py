@@ -71,9 +71,12 @@ def main(
     separator: options.Separator = None,
 ) -> None:
     from rubro.base.files import write_json
+    from rubro.base.outputs import output_path
     from rubro.cli.threshold_choice import chosen_thresholds, measured, predictions_for
     from rubro.prediction.thresholds import Thresholds
 
+    if check is None:
+        target = output_path(output, makes_folder=True)
     classifier = load_model(model)
     thresholds = None if check is None else Thresholds.load(check, model)
     labelled = read_labelled(
@@ -90,7 +93,7 @@ def main(
             f"{len(predictions.right):,} reliable titles, {predictions.right.mean():.1%} of them "
             "predicted right; lower --precision, or use a file with more titles"
         )
-    write_json(output, thresholds.model_dump())
+    write_json(target, thresholds.model_dump())
     _show(thresholds, file)
     say(f"{output}: use it with rubro predict --thresholds")
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
 from rubro.tables.cells import text_of
-from rubro.tables.detection import SEPARATORS, find_column
+from rubro.tables.detection import SEPARATORS, find_column, has_decimal_comma
 from rubro.tables.readers import Record, parquet_errors_reported
 from rubro.tables.streams import Origin, is_unicode, read_errors_reported, without_surrogates
 from rubro.tables.title_files import TitleFile, open_title_file
@@ -75,6 +75,8 @@ class Input:
         schema: Column types of a parquet file, or of objects after with_columns.
         total: Number of rows, or of bytes if bytes_read is set; None if it is unknown.
         bytes_read: Function that returns how many bytes of the file have been read.
+        encoding: Python's name of the encoding of the text.
+        decimal_comma: Whether numbers have a decimal comma, as in a Spanish spreadsheet.
     """
 
     name: str
@@ -88,6 +90,8 @@ class Input:
     schema: pyarrow.Schema | None = None
     total: int | None = None
     bytes_read: Callable[[], int] | None = None
+    encoding: str = "utf-8"
+    decimal_comma: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,8 @@ def _input(file: TitleFile, how: Reading) -> Input:
         file.has_mark,
         schema=file.parquet and file.parquet.schema_arrow,
         total=file.parquet and file.parquet.metadata.num_rows,
+        encoding=origin.encoding,
+        decimal_comma=has_decimal_comma(file.separator, file.first_rows),
     )
 
 
@@ -285,7 +291,7 @@ def _object_rows(file: TitleFile, records: Iterable[Record], column: str) -> Ite
             if _depth(values) > _MAX_DEPTH:
                 yield {}, "", f"line {record.lines.start}: nested more than {_MAX_DEPTH} deep"
                 continue
-            text = json.dumps(values, ensure_ascii=False)
+            text = json.dumps(values, ensure_ascii=False, default=str)
             if is_unicode(text):
                 yield values, *_title(column, values.get(column))
             else:

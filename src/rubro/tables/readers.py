@@ -8,7 +8,8 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from decimal import Decimal, InvalidOperation
 from io import TextIOWrapper
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -126,12 +127,21 @@ def json_records(text: TextIOWrapper) -> Iterator[Record]:
             continue
         line = line.rstrip("\n")
         try:
-            value = json.loads(line)
+            value = json.loads(line, parse_float=_number)
         except (ValueError, RecursionError):
             reason = "not_json" if is_unicode(line) else "not_utf8"
             yield Record(lines, line[:_EXCERPT], reason)
             continue
         yield _object_record(lines, value, line)
+
+
+def _number(text: str) -> float | Decimal:
+    """Return the number in a JSON text; a Decimal if it is too large for a float."""
+    number = float(text)
+    if math.isinf(number):
+        with suppress(InvalidOperation):  # too large for a Decimal, too
+            return Decimal(text)
+    return number
 
 
 def _object_record(lines: range, value: Any, text: str) -> Record:
@@ -146,7 +156,7 @@ def json_array_records(origin: Origin, text: TextIOWrapper) -> Iterator[Record]:
     Raises:
         DataError: The array is damaged, or one of its values is too long.
     """
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_float=_number)
     before, _, buffer = text.read(_ARRAY_CHARACTERS).partition("[")
     line, is_first, ended = 1 + before.count("\n"), True, False
 
