@@ -9,6 +9,7 @@ scheduler's signal arrives during the imports, the process ends with a message.
 import os
 import signal
 import sys
+from getpass import getuser
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
@@ -69,6 +70,11 @@ _CHOSEN = Path(os.environ.get("NUMBA_CACHE_DIR") or _IN_CODE)
 if not any(map(_is_writable, (_CHOSEN, _IN_CODE, _IN_HOME))):
     _COMPILED = TemporaryDirectory(prefix="rubro-numba-")
     os.environ["NUMBA_CACHE_DIR"] = _COMPILED.name
+# DVC needs the name of the user; in a container, the user may have none.
+try:
+    getuser()
+except (KeyError, OSError):
+    os.environ["USER"] = str(os.getuid())
 # When processes connect, torch warns about host names that DNS cannot resolve.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 

@@ -66,3 +66,25 @@ def test_compiled_functions_need_no_writable_folder(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert Path(done.stdout.strip()).parent == temporary
         assert not list(temporary.iterdir())
+
+
+def test_stages_have_a_user_name_even_if_the_system_knows_none() -> None:
+    code = """
+import getpass, pwd
+def unknown(number):
+    raise KeyError(number)
+pwd.getpwuid = unknown
+import process_setup
+print(getpass.getuser())
+"""
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME")
+    for variables, expected in (({}, str(os.getuid())), ({"USER": "maria"}, "maria")):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT / "stages",
+            env={k: v for k, v in os.environ.items() if k not in names} | variables,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == f"{expected}\n"
