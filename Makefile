@@ -131,7 +131,6 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strat
   --generate-hashes --no-header --no-annotate
 .PHONY: lock
 lock: setup ## Update the lock files to the newest versions, except torch
-	pip install --quiet uv
 	(grep '^\#' requirements.lock; \
 	  $(COMPILE) --extra train --extra mlflow --extra search --extra serve --group dev \
 	  --constraint <(printf '%s\n' $(TORCH) $(addsuffix ',$(addprefix ',$(ONE_VERSION)))) pyproject.toml \
