@@ -446,7 +446,8 @@ def test_the_workflow_writes_a_summary_and_a_comment_unless_there_is_an_error(
     variables = environment() | {"GITHUB_STEP_SUMMARY": "summary.md", "NUMBER": "7"}
     variables["PATH"] = f"{gh.parent}{os.pathsep}{variables['PATH']}"
     workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "ci.yml")
-    scripts = {step.get("name"): step.get("run") for step in workflow["jobs"]["gate"]["steps"]}
+    steps = [step for job in ("gate", "comment") for step in workflow["jobs"][job]["steps"]]
+    scripts = {step.get("name"): step.get("run") for step in steps}
 
     def exit_code(name: str) -> int:
         script = ["bash", "-e", "-c", scripts[name]]
