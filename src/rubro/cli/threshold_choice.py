@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +14,6 @@ from rubro.cli.labelled_titles import Labelled
 from rubro.evaluation.thresholds import choose_threshold, estimate_precision, minimum_titles
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.explanation import FOREIGN_SHARE
-from rubro.prediction.folder import fingerprint
 from rubro.prediction.thresholds import (
     AcceptedCounts,
     CategoryThreshold,
@@ -72,14 +70,13 @@ def predictions_for(labelled: Labelled, classifier: Classifier, file: str) -> Pr
 
 
 def chosen_thresholds(
-    predictions: Predictions, classifier: Classifier, folder: Path, precision: float
+    predictions: Predictions, classifier: Classifier, precision: float
 ) -> Thresholds:
     """Choose thresholds for a promised precision.
 
     Args:
         predictions: Predictions for titles that the model was not trained on.
         classifier: Classifier that made the predictions.
-        folder: Folder of the classifier's model.
         precision: Promised precision of the accepted answers, between 0 and 1.
 
     Returns:
@@ -105,7 +102,7 @@ def chosen_thresholds(
         )
     thresholds = Thresholds(
         model=classifier.name,
-        fingerprint=fingerprint(folder),
+        fingerprint=classifier.description.fingerprint,
         precision=precision,
         coverage=_COVERAGE,
         least_titles=minimum,

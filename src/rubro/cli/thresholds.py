@@ -75,7 +75,7 @@ def main(
     from rubro.prediction.thresholds import Thresholds
 
     classifier = load_model(model)
-    thresholds = None if check is None else Thresholds.load(check, model)
+    thresholds = None if check is None else Thresholds.load(check, model, classifier.description)
     labelled = read_labelled(
         file, classifier, title_column, category_column, input_format, encoding, separator
     )
@@ -83,7 +83,7 @@ def main(
     if thresholds is not None:
         _show(measured(thresholds, predictions), file)
         return
-    thresholds = chosen_thresholds(predictions, classifier, model, precision)
+    thresholds = chosen_thresholds(predictions, classifier, precision)
     if not thresholds.all.kept:
         raise DataError(
             f"{file}: no threshold guarantees a precision of {precision:g}: "
