@@ -69,6 +69,8 @@ class Thresholds(Section):
         together: Threshold chosen on all titles predicted as categories with too few titles.
         categories: Threshold of each category.
         all: Predictions accepted by the thresholds of the categories.
+        unknown: Accepted predictions for titles whose category the model does not know. They are
+            wrong, and also count in all other figures.
     """
 
     format: Literal["rubro-thresholds-1"] = "rubro-thresholds-1"
@@ -81,6 +83,7 @@ class Thresholds(Section):
     together: ConfidenceThreshold
     categories: dict[str, CategoryThreshold]
     all: AcceptedCounts
+    unknown: AcceptedCounts
 
     @classmethod
     def load(cls, path: Path, folder: Path, description: ModelDescription) -> Thresholds:
