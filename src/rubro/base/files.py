@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from safetensors.numpy import save
 from rubro.base.errors import DataError
 
 T = TypeVar("T")
+_HASHED_BYTES = 2**18
 MAX_JSON_BYTES = 2**29  # larger files would fill the memory before their content is checked
 _Layout = Mapping[str, tuple[str, tuple[int | None, ...]]]
 _NUMPY_TYPES = {
@@ -99,15 +101,23 @@ def require_file(path: Path) -> None:
         )
 
 
-def _read_bytes(path: Path, sha256: str | None) -> bytes:
-    content = path.read_bytes()
-    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+def _read_hashed(path: Path, sha256: str) -> np.ndarray:
+    """Return the bytes of a file, uint8 (size,), after comparing their SHA-256 with a given one."""
+    digest, done = hashlib.sha256(), 0
+    with open(path, "rb", buffering=0) as file:
+        content = np.empty(os.fstat(file.fileno()).st_size, dtype=np.uint8)
+        # Each part is hashed while it is in the cache of the processor.
+        while count := file.readinto(content[done : done + _HASHED_BYTES]):
+            digest.update(content[done : done + count])
+            done += count
+    if digest.hexdigest() != sha256:
         raise DataError(
             f"{path}: the SHA-256 of this file differs from the one in model.json. The folder mixes "
             "files of two models, or the file is damaged; copy the whole folder again, or run `dvc "
             "repro` to write it again."
         )
-    return content
+    content.flags.writeable = False
+    return content[:done]
 
 
 def read_json(path: Path, kind: type[T], sha256: str | None = None) -> T:
@@ -134,7 +144,7 @@ def read_json(path: Path, kind: type[T], sha256: str | None = None) -> T:
     require_file(path)
     if (size := path.stat().st_size) > MAX_JSON_BYTES:
         raise damaged(path, f"it has {size:,} bytes, but may have at most {MAX_JSON_BYTES:,}")
-    content = _read_bytes(path, sha256)
+    content = path.read_bytes() if sha256 is None else _read_hashed(path, sha256).tobytes()
     try:
         checked = TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
@@ -180,7 +190,7 @@ def read_tensors(path: Path, layout: _Layout, sha256: str | None = None) -> dict
     if sha256 is None:
         content = np.asarray(np.memmap(path, mode="r"))
     else:
-        content = np.frombuffer(_read_bytes(path, sha256), dtype=np.uint8)
+        content = _read_hashed(path, sha256)
     tensors = _tensors_in(content)
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
