@@ -121,7 +121,7 @@ def main(
     notes = {"balanced_accuracy": f"{params.confidence:.0%} interval {low:.4f} to {high:.4f}"}
     shown = [(text, metrics[key], notes.get(key, "")) for key, text in CAPTIONS.items()]
     if unknown := labelled.unknown.total():
-        note = f"{unknown:,} more titles, whose category the model does not know, count as errors"
+        note = f"{unknown:,} more titles count as errors"
         shown.append(("accuracy with unknown categories", with_unknown, note))
     measured = "{measured:,} of {known:,} categories".format(**categories)
     show_table(f"{classifier.name} on {len(targets):,} titles of {measured}", shown)
