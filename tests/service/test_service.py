@@ -250,6 +250,7 @@ def test_the_category_is_null_if_the_thresholds_do_not_accept_it(tmp_path: Path)
             name: CategoryThreshold(confidence=value, **own) for name, value in minimum.items()
         },
         all=AcceptedCounts(**kept),
+        unknown=AcceptedCounts(**kept),
     )
     file.write_text(thresholds.model_dump_json())
     titles = ["mesa", "silla", "lampara", "taza", "taza de otras cosas", "mesa"]

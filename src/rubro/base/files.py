@@ -107,8 +107,8 @@ def _read_hashed(path: Path, sha256: str) -> np.ndarray:
     with open(path, "rb", buffering=0) as file:
         content = np.empty(os.fstat(file.fileno()).st_size, dtype=np.uint8)
         # Each part is hashed while it is in the cache of the processor.
-        while count := file.readinto(content[done : done + _HASHED_BYTES]):
-            digest.update(content[done : done + count])
+        while count := file.readinto(content.data[done : done + _HASHED_BYTES]):
+            digest.update(content.data[done : done + count])
             done += count
     if digest.hexdigest() != sha256:
         raise DataError(
