@@ -134,7 +134,7 @@ def test_titles_of_unknown_categories_count_as_errors(folder: Path, model: Path)
 
 @pytest.mark.slow
 def test_promises_are_kept_in_catalogues_with_unknown_categories(model: Path) -> None:
-    """Simulate 200 catalogues, from which a few titles are labelled to choose thresholds."""
+    """Choose thresholds on labelled titles of 200 simulated catalogues."""
     classifier, random, promised = Classifier.load(model), np.random.default_rng(6), 0.9
     names = np.array(classifier.classes_, dtype=object)
 

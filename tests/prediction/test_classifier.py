@@ -194,6 +194,11 @@ def test_the_number_of_categories_must_be_at_least_one(
         classifier.top([], k)
 
 
+def test_the_number_of_nearest_titles_cannot_be_negative(classifier: Classifier) -> None:
+    with pytest.raises(ValueError, match="-1"):
+        classifier.explain("apple", nearest=-1)
+
+
 @pytest.mark.parametrize(
     "copied",
     [copy.copy, copy.deepcopy, lambda classifier: pickle.loads(pickle.dumps(classifier))],

@@ -104,12 +104,12 @@ class Classifier:
         """Known words, each with the number of training titles that contain it."""
         return self._subwords.vocabulary
 
-    def predict(self, titles: Sequence[str]) -> list[str]:
+    def predict(self, titles: Iterable[str]) -> list[str]:
         """Return the most probable category of each title."""
         best = [logits.argmax(axis=1) for logits in self._logits(titles)]
         return [self.classes_[index] for indices in best for index in indices]
 
-    def predict_proba(self, titles: Sequence[str]) -> np.ndarray:
+    def predict_proba(self, titles: Iterable[str]) -> np.ndarray:
         """Return the calibrated probability of each category for each title.
 
         Returns:
@@ -119,7 +119,7 @@ class Classifier:
         calibrated = map(self.description.calibration.probabilities, self._logits(titles))
         return np.concatenate([self._no_logits, *calibrated])
 
-    def top(self, titles: Sequence[str], k: int = 5) -> list[list[tuple[str, float]]]:
+    def top(self, titles: Iterable[str], k: int = 5) -> list[list[tuple[str, float]]]:
         """Return the k most probable categories of each title with their probabilities.
 
         If probabilities are equal, the category that comes first in classes_ ranks higher, as in
@@ -154,14 +154,14 @@ class Classifier:
             for row in zip(best.tolist(), highest.tolist(), strict=True)
         ]
 
-    def logits(self, titles: Sequence[str]) -> np.ndarray:
+    def logits(self, titles: Iterable[str]) -> np.ndarray:
         """Return the logits of each title before calibration, float32 (titles, classes).
 
         The logits of a model are the weighted sum of the logits of its members.
         """
         return np.concatenate([self._no_logits, *self._logits(titles)])
 
-    def member_logits(self, titles: Sequence[str]) -> dict[str, np.ndarray]:
+    def member_logits(self, titles: Iterable[str]) -> dict[str, np.ndarray]:
         """Return the unweighted logits of each member of the model, float32 (titles, classes).
 
         The keys are the names of the members.
@@ -179,7 +179,7 @@ class Classifier:
             total += np.float32(member.weight) * logits[name]
         return total
 
-    def out_of_vocabulary(self, titles: Sequence[str]) -> np.ndarray:
+    def out_of_vocabulary(self, titles: Iterable[str]) -> np.ndarray:
         """Return the share of out-of-vocabulary tokens of each title.
 
         The category of a title with a share above explanation.FOREIGN_SHARE is a guess: the title
@@ -208,8 +208,11 @@ class Classifier:
         Raises:
             DataError: The model has only one category, does not know the category to compare with,
                 or does not contain its training titles.
+            ValueError: nearest is negative.
         """
         _texts([title])
+        if operator.index(nearest) < 0:
+            raise ValueError(f"nearest is {nearest}, but must be at least 0")
         text = self.description.text
         tokens = tokenise_with_spans(title[: text.max_title_length])[: text.max_tokens]
         words = [token for token, _ in tokens]
@@ -288,10 +291,10 @@ class Classifier:
         """
         self._frozen_tokens = len(self._featurizer)
 
-    def _logits(self, titles: Sequence[str]) -> Iterator[np.ndarray]:
+    def _logits(self, titles: Iterable[str]) -> Iterator[np.ndarray]:
         return map(self.weighted_sum, self._batches(titles))
 
-    def _batches(self, titles: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+    def _batches(self, titles: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the logits of each member of the model, one batch of titles after another."""
         titles = _texts(titles)
         if self._frozen_tokens is not None:
@@ -351,7 +354,7 @@ class Classifier:
         return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
 
 
-def _texts(titles: Sequence[str]) -> list[str]:
+def _texts(titles: Iterable[str]) -> list[str]:
     """Return titles as a list, after checking that they are a sequence of texts."""
     if isinstance(titles, str | bytes):
         raise TypeError("titles must be a sequence of strings, not a single string; pass [title]")
