@@ -171,7 +171,7 @@ def main(
     if thresholds is not None:
         from rubro.prediction.thresholds import Thresholds
 
-        loaded = Thresholds.load(thresholds, model)
+        loaded = Thresholds.load(thresholds, model, classifier.description)
     columns = _NewColumns(
         classifier, min(top or 1, len(classifier.classes_)), min_confidence, loaded, details, prefix
     )
