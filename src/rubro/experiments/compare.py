@@ -27,7 +27,7 @@ from rubro.experiments.dvc_experiments import (
 
 VALIDATION_METRIC = "validation.ensemble.balanced_accuracy"
 DEFAULT_METRICS = (VALIDATION_METRIC, "test.ensemble.balanced_accuracy")
-_MAX_CHANGES = 6
+_MAX_CHANGES, _MAX_NAMES = 6, 6
 _MIN_WIDTH = 20
 
 
@@ -78,21 +78,23 @@ def compare(
         DataError: There is no Git repository here.
         ParamsError: An experiment or a metric does not exist.
     """
-    last, experiments = read_experiments(all_commits)
-    if not experiments:
+    last, found = read_experiments(all_commits)
+    if not found:
         say(
             "The last commit has no experiments (--all-commits shows experiments of other commits). "
             "To run one: dvc exp run -S train_cnn.dropout=0.4"
         )
     if patterns is not None:
-        names = [experiment.name for experiment in experiments]
+        names = [experiment.name for experiment in found]
         wanted: set[str] = set()
         for pattern in patterns:
-            found = {name for name in names if fnmatchcase(name, pattern)}
-            if not found:
+            matching = {name for name in names if fnmatchcase(name, pattern)}
+            if not matching:
                 raise ParamsError(f"{pattern}: no such experiment; {_hint(pattern, names)}")
-            wanted |= found
-        experiments = [experiment for experiment in experiments if experiment.name in wanted]
+            wanted |= matching
+        found = [experiment for experiment in found if experiment.name in wanted]
+    _say_problems([last, *found])
+    experiments = [experiment for experiment in found if experiment.params]
     known = list(dict.fromkeys(name for one in (last, *experiments) for name in one.metrics))
     shown = expand_metrics(metrics, known) if metrics else list(DEFAULT_METRICS)
     sort_metric = expand_metrics([sort], known)[0] if sort else shown[0]
@@ -120,6 +122,18 @@ def compare(
                 say("\nNo experiment is better on validation than the last commit.")
             else:
                 say(f"\nThe best on validation: dvc exp apply {shlex.quote(best.name)}")
+
+
+def _say_problems(experiments: Sequence[Experiment]) -> None:
+    """Print the problems of experiments, and which experiments have them."""
+    names: dict[str, list[str]] = {}
+    for experiment in experiments:
+        if experiment.problem:
+            omitted = "" if experiment.params else "; left out"
+            names.setdefault(experiment.problem + omitted, []).append(experiment.name)
+    for problem, own in names.items():
+        more = f" and {len(own) - _MAX_NAMES} more" if len(own) > _MAX_NAMES else ""
+        say(f"{', '.join(own[:_MAX_NAMES])}{more}: {problem}")
 
 
 def _group_by_seed(
