@@ -94,6 +94,17 @@ def test_the_printed_command_applies_the_best_experiment(explored_copy: Path) ->
 
 
 @pytest.mark.slow
+def test_the_printed_command_keeps_uncommitted_changes(explored_copy: Path) -> None:
+    code = explored_copy / "stages" / "evaluate.py"
+    code.write_text(edited := code.read_text() + "# edited\n")
+    *_, advice = run_in(explored_copy, "rubro", "compare").stderr.splitlines()
+    assert "stages/evaluate.py" in advice
+    run_in(explored_copy, *advice.rpartition(": ")[2].split())
+    assert code.read_text() == edited
+    assert load_yaml(explored_copy / "params.yaml")["train_mlp"]["dropout"] == 0.5
+
+
+@pytest.mark.slow
 def test_each_seed_has_a_row_on_request(explored: Path) -> None:
     rows = compared(explored, "--each", "train_mlp.*")
     names = names_of(rows)

@@ -24,11 +24,14 @@ from rubro.experiments.dvc_experiments import (
     read_experiments,
     setting_in_name,
 )
+from rubro.experiments.git import git
 
 VALIDATION_METRIC = "validation.ensemble.balanced_accuracy"
 DEFAULT_METRICS = (VALIDATION_METRIC, "test.ensemble.balanced_accuracy")
 _MAX_CHANGES, _MAX_NAMES = 6, 6
 _MIN_WIDTH = 20
+# Files that an experiment replaces; their changes are another experiment, or `dvc repro` made them.
+_NOT_APPLIED = ":!params.yaml", ":!dvc.lock", ":!metrics"
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def compare(
             if best is last:
                 say("\nNo experiment is better on validation than the last commit.")
             else:
-                say(f"\nThe best on validation: dvc exp apply {shlex.quote(best.name)}")
+                say(f"\nThe best on validation: {_how_to_apply(groups[0])}")
 
 
 def _say_problems(experiments: Sequence[Experiment]) -> None:
@@ -134,6 +137,28 @@ def _say_problems(experiments: Sequence[Experiment]) -> None:
     for problem, own in names.items():
         more = f" and {len(own) - _MAX_NAMES} more" if len(own) > _MAX_NAMES else ""
         say(f"{', '.join(own[:_MAX_NAMES])}{more}: {problem}")
+
+
+def _how_to_apply(group: SeedGroup) -> str:
+    """Return the command that applies the first experiment of a group and keeps all local changes.
+
+    `dvc exp apply` replaces all files, so uncommitted changes of other files would be lost.
+    """
+    best = group.experiments[0]
+    changed, different = (
+        set(git("diff", "--name-only", revision, "--", ":/", *_NOT_APPLIED).splitlines())
+        for revision in ("HEAD", best.revision)
+    )
+    command = f"dvc exp apply {shlex.quote(best.name)}"
+    if not changed & different:
+        return command
+    options = " ".join(f"-S {shlex.quote(format_setting(*item))}" for item in group.params.items())
+    is_by_params = options and not group.files
+    return (
+        f"{best.name}. `{command}` would discard the uncommitted changes in "
+        f"{', '.join(sorted(changed & different))}. To keep them, "
+        + (f"run: dvc exp run {options}" if is_by_params else "copy them to another folder first")
+    )
 
 
 def _group_by_seed(
