@@ -6,13 +6,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from rubro.base.console import console, say
 from rubro.base.errors import ParamsError, TrainingError
 from rubro.base.params_file import flat, with_settings
 from rubro.experiments.compare import expand_metrics
-from rubro.experiments.dvc_experiments import CODE, Experiment, experiment_name, read_experiments
+from rubro.experiments.dvc_experiments import (
+    CODE,
+    Experiment,
+    experiment_name,
+    format_setting,
+    read_experiments,
+)
 from rubro.experiments.git import git
 
 EXIT_SOME_FAILED = 3
@@ -26,7 +33,7 @@ class Plan:
     """An experiment to run, with its parameters.
 
     Attributes:
-        settings: Changed parameters KEY=VALUE, in the order of the experiment's name.
+        settings: Changed parameters by dotted key, in the order of the experiment's name.
         params: All parameters of the experiment, by dotted key.
 
     Raises:
@@ -34,9 +41,16 @@ class Plan:
     """
 
     def __init__(self, settings: list[str]) -> None:
-        self.settings = settings
         params = with_settings(_PARAMS, settings)
         self.params = dict(flat(params.model_dump(mode="json")))
+        keys = [setting.partition("=")[0] for setting in settings]
+        # A setting of a whole block, such as train_mlp={dropout: 0.1}, changes all of its keys.
+        self.settings = {
+            name: value
+            for key in keys
+            for name, value in self.params.items()
+            if name == key or name.startswith(f"{key}.")
+        }
 
 
 def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
@@ -105,8 +119,7 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
         say(f"{position} {found.name}: has already run")
         return found
     _, everywhere = read_experiments(all_commits=True)
-    keys = [setting.partition("=")[0] for setting in plan.settings]
-    name = experiment_name([(key, plan.params[key]) for key in keys], [e.name for e in everywhere])
+    name = experiment_name(plan.settings.items(), [one.name for one in everywhere])
     log = _LOGS / f"{name}.log"
     start = time.monotonic()
     if _run_logged(plan, name, position, log):
@@ -130,7 +143,10 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
 
 def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
     """Run DVC, write its output to a log, show the stage in a terminal; return the exit code."""
-    settings = [argument for setting in plan.settings for argument in ("-S", setting)]
+    # The validated values, because YAML and Hydra read texts such as ~ and "" differently.
+    settings = chain.from_iterable(
+        ("-S", format_setting(*setting)) for setting in plan.settings.items()
+    )
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings]
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
