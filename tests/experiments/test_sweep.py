@@ -178,6 +178,25 @@ def test_a_setting_of_a_whole_block_is_a_setting_of_its_keys(toy: Path) -> None:
     assert row["changed"] == {"seed": 1, "subset.language": None, "subset.max_rows": 5}
 
 
+@pytest.mark.slow
+def test_experiments_run_in_a_folder_with_accents(committed_toy: Path, tmp_path: Path) -> None:
+    toy = Path(shutil.copytree(committed_toy, tmp_path / "Catálogo Año 2025 ☕", symlinks=True))
+    run_in(toy, "git", "config", "user.name", "José Ñandú")
+    run_in(toy, "rubro", "sweep", "seed=1")
+    assert experiments_in(toy) == ["seed=1"]
+
+
+@pytest.mark.parametrize("name", ["toy#1", "toy%20s", "toy?"])
+def test_a_path_with_which_dvc_fails_is_an_error(
+    name: str, committed_toy: Path, tmp_path: Path
+) -> None:
+    toy = Path(shutil.copytree(committed_toy, tmp_path / name, symlinks=True))
+    done = run_in(toy, "rubro", "sweep", "seed=1", ok=False)
+    assert done.returncode == 2
+    assert re.search(f"error: .*/{re.escape(name)}: ", done.stderr)
+    assert experiments_in(toy) == []
+
+
 # Searches
 
 

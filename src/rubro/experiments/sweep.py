@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from rubro.base.console import console, say
-from rubro.base.errors import ParamsError, TrainingError
+from rubro.base.errors import DataError, ParamsError, TrainingError
 from rubro.base.params_file import flat, with_settings
 from rubro.experiments.compare import expand_metrics
 from rubro.experiments.dvc_experiments import (
@@ -27,6 +28,18 @@ FOLDER = Path(".rubro")  # ignored by Git
 _LOGS = FOLDER / "logs"
 _PARAMS = "params.yaml"
 _STAGE = "Running stage '"
+# The command dvc. It writes the configuration of the copy, which contains the path of the cache and
+# the name of the Git user, and its library for that only writes ASCII by default.
+_DVC = """
+import sys
+from functools import partialmethod
+from configobj import ConfigObj
+from dvc.cli import main
+ConfigObj.__init__ = partialmethod(ConfigObj.__init__, default_encoding="utf-8")
+sys.exit(main(sys.argv[1:]))
+"""
+# DVC gives Git the path of the copy in a URL, where these characters mean something else.
+_NOT_IN_URLS = re.compile(r"[#?]|%[0-9a-f]{2}", re.IGNORECASE)
 
 
 class Plan:
@@ -111,6 +124,7 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
         The experiment with its metrics, or None if it failed. The log of a failed run is kept.
 
     Raises:
+        DataError: The path of the folder contains characters with which DVC fails.
         ParamsError: A metric does not exist.
         TrainingError: Somebody committed while the experiment ran.
     """
@@ -118,6 +132,12 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
     if found := find_experiment(plan, experiments):
         say(f"{position} {found.name}: has already run")
         return found
+    folder = git("rev-parse", "--show-toplevel")
+    if wrong := _NOT_IN_URLS.search(folder):
+        raise DataError(
+            f"{folder}: DVC cannot run an experiment in a copy of this folder, because its path contains "
+            f"{wrong[0]}; rename or move the folder"
+        )
     _, everywhere = read_experiments(all_commits=True)
     name = experiment_name(plan.settings.items(), [one.name for one in everywhere])
     log = _LOGS / f"{name}.log"
@@ -147,7 +167,7 @@ def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
     settings = chain.from_iterable(
         ("-S", format_setting(*setting)) for setting in plan.settings.items()
     )
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings]
+    command = [sys.executable, "-c", _DVC, "exp", "run", "--temp", "--name", name, *settings]
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         console().status(f"{position} begins") as status,
