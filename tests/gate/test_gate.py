@@ -449,7 +449,7 @@ def test_no_text_can_add_markup_to_markdown(text: str) -> None:
         stages = {name: [name], "embed": []}
         notes = [f"{name} differs", name]
         comparison = Comparison(name, [change], {name: (name, name)}, stages, notes)
-        return MarkdownIt("commonmark").enable("table").render(format_markdown(comparison))
+        return str(MarkdownIt("commonmark").enable("table").render(format_markdown(comparison)))
 
     def markup(page: str) -> str:
         return re.sub(r"<code>.*?</code>", "<code>", page, flags=re.DOTALL)

@@ -116,7 +116,8 @@ def compare(
         _write_csv(groups, shown)
     else:
         _print_table(groups, shown)
-        if any(not group.values(metric) for group in groups for metric in shown):
+        complete = [group for group in groups if not group.experiments[0].problem]
+        if any(not group.values(metric) for group in complete for metric in shown):
             say("\n-: not every stage has run with these settings")
         best = groups[0].experiments[0]
         on_validation = sort_metric.startswith("validation.") and sort_metric in best.metrics
