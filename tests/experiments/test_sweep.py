@@ -182,6 +182,8 @@ def test_a_setting_of_a_whole_block_is_a_setting_of_its_keys(toy: Path) -> None:
 def test_experiments_run_in_a_folder_with_accents(committed_toy: Path, tmp_path: Path) -> None:
     toy = Path(shutil.copytree(committed_toy, tmp_path / "Catálogo Año 2025 ☕", symlinks=True))
     run_in(toy, "git", "config", "user.name", "José Ñandú")
+    with open(toy / "stages" / "evaluate.py", "a") as file:
+        file.write("sys.stdout.buffer.write(b'a\\xf1o in Latin-1\\n')\n")
     run_in(toy, "rubro", "sweep", "seed=1")
     assert experiments_in(toy) == ["seed=1"]
 

@@ -154,7 +154,7 @@ def format_setting(key: str, value: Any) -> str:
 
 
 def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, float], str]]:
-    """Yield the parameters and the metrics in each commit, and what is wrong with its files."""
+    """Yield the parameters, the metrics and the problem of each commit."""
     names = [_PARAMS, _LOCK, *(f"metrics/{name}.json" for name in METRIC_FILES)]
     blobs = _blobs([f"{revision}:./{name}" for revision in revisions for name in names])
     for _ in revisions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -173,7 +174,13 @@ def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
         console().status(f"{position} begins") as status,
         open(log, "w", encoding="utf-8") as file,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", bufsize=1
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONUTF8": "1"},
+            encoding="utf-8",
+            errors="replace",
+            bufsize=1,
         ) as process,
     ):
         assert process.stdout
