@@ -165,11 +165,17 @@ def _how_to_apply(group: SeedGroup) -> str:
 def _group_by_seed(
     last: Experiment, experiments: Sequence[Experiment], each: bool
 ) -> list[SeedGroup]:
-    """Group the experiments that differ only in their seed; if `each`, make groups of one."""
+    """Group the experiments that differ only in their seed.
+
+    Damaged experiments have a group of their own, and so has every experiment if `each`.
+    """
 
     def all_but_seed(experiment: Experiment) -> str:
         params = {key: value for key, value in experiment.params.items() if key != "seed"}
-        return json.dumps([params, experiment.files], sort_keys=True) + experiment.name * each
+        alone = each or experiment.problem
+        return json.dumps(
+            [params, experiment.files, experiment.name if alone else ""], sort_keys=True
+        )
 
     groups = []
     for _, members in groupby(sorted(experiments, key=all_but_seed), key=all_but_seed):

@@ -164,15 +164,13 @@ def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, 
             nested = _parse_params(texts.pop(_PARAMS))
             params = dict(flat(nested))
             stages = parse_stages(texts.pop(_LOCK), _LOCK)
-            metrics = [_parse_metrics(name, text) for name, text in texts.items()]
-        except (ParamsError, DataError) as error:
+            evaluated, *others = (_parse_metrics(*file) for file in texts.items())
+            metrics = numbers_in({**evaluated, **dict(zip(METRIC_FILES[1:], others, strict=True))})
+            # The metrics belong to other settings if only a part of the pipeline has run.
+            measured = "evaluate" in stages and ran_with(nested, stages)
+            yield params, metrics if measured else {}, ""
+        except (ParamsError, DataError, RecursionError) as error:
             yield params, {}, str(error)
-            continue
-        evaluated, *others = metrics
-        files = {**evaluated, **dict(zip(METRIC_FILES[1:], others, strict=True))}
-        # The metrics belong to other settings if only a part of the pipeline has run.
-        measured = "evaluate" in stages and ran_with(nested, stages)
-        yield params, numbers_in(files) if measured else {}, ""
 
 
 def _parse_params(text: str) -> dict[str, Any]:
