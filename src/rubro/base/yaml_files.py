@@ -43,7 +43,7 @@ def parse_yaml(text: str, source: str | Path) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = " ".join(str(error).replace('in "<unicode string>",', "at").split())
         raise ParamsError(f"{source}: not valid YAML: {problem}") from None
 
