@@ -134,10 +134,17 @@ def test_labels_are_reliable_unless_marked_otherwise(read_file: Read) -> None:
     [
         lambda text: "\ufeff" + text,
         lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", "\r"),
         lambda text: text.removesuffix("\n"),
         lambda text: text.replace("\n", "\n\n\n"),
     ],
-    ids=["byte order mark", "Windows line ends", "no last line end", "blank lines"],
+    ids=[
+        "byte order mark",
+        "Windows line ends",
+        "old Mac line ends",
+        "no last line end",
+        "blank lines",
+    ],
 )
 def test_marks_line_ends_and_blank_lines_are_not_data(
     read_file: Read, name: str, change: Callable[[str], str]

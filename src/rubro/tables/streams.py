@@ -21,6 +21,8 @@ _BUFFER_BYTES = 2**16
 _MAX_EXPANSION = 100
 _ALWAYS_ALLOWED_BYTES = 2**28
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# Text up to the end of the first line; line breaks inside quotes do not end it.
+_FIRST_LINE = re.compile(r"""(?>"[^"]*"|[^\r\n])*+(\r\n?|\n)""")
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,20 @@ def with_sample(stream: BufferedIOBase, is_pipe: bool) -> tuple[bytes, BufferedR
     return sample, BufferedReader(_Rejoined(sample, stream), _BUFFER_BYTES)
 
 
-def open_text(origin: Origin, stream: BufferedReader) -> TextIOWrapper:
-    """Decode a byte stream as text, with lone surrogates in place of undecodable bytes."""
+def ends_lines_with_cr(text: str) -> bool:
+    """Return whether the lines of a text end with a bare carriage return, as in old Mac files."""
+    first = _FIRST_LINE.match(text)
+    return first is not None and first[1] == "\r" and first.end() < len(text)
+
+
+def open_text(origin: Origin, stream: BufferedReader, has_cr_ends: bool) -> TextIOWrapper:
+    """Decode a byte stream as text, with lone surrogates in place of undecodable bytes.
+
+    Args:
+        origin: Path and encoding of the text.
+        stream: Stream at its start.
+        has_cr_ends: Whether bare carriage returns end lines; they are replaced by line feeds.
+    """
     encoding = "utf-8-sig" if origin.encoding == "utf-8" else origin.encoding
-    return TextIOWrapper(stream, encoding, errors="surrogateescape", newline="\n")
+    newline = None if has_cr_ends else "\n"
+    return TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline)

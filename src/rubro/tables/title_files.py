@@ -31,10 +31,14 @@ from rubro.tables.readers import (
     open_parquet,
     parquet_errors_reported,
 )
-from rubro.tables.streams import GzipStream, Origin, empty_file, open_text, with_sample
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile
+from rubro.tables.streams import (
+    GzipStream,
+    Origin,
+    empty_file,
+    ends_lines_with_cr,
+    open_text,
+    with_sample,
+)
 
 _ARRAY_START = re.compile(r"\s*\[\s*[{\]]")
 _JSON_KINDS = ("json", "jsonl")
@@ -181,7 +185,10 @@ def open_title_file(
         origin = replace(origin, encoding=encoding)
         detected_encoding = [] if encoding == "utf-8" else [f"{encoding} text"]
     beginning = sample.decode(origin.encoding, "replace").removeprefix("\ufeff")
-    text = open_text(origin, stream)
+    has_cr_ends = ends_lines_with_cr(beginning)
+    if has_cr_ends:
+        beginning = beginning.replace("\r", "\n")
+    text = open_text(origin, stream, has_cr_ends)
 
     def opened(
         kind: str, records: Iterator[Record], detected: list[str], **table: Any
