@@ -166,6 +166,8 @@ def test_a_large_array_is_read_piece_by_piece(read_file: Read) -> None:
         (json.dumps({"products": RECORDS}, indent=2), r"x\.json holds one JSON object"),
         (pd.DataFrame(RECORDS).to_json(), r"x\.json holds one JSON object"),
         (pd.DataFrame(RECORDS).to_json(indent=2), r"x\.json holds one JSON object"),
+        (pd.DataFrame(RECORDS).to_json(orient="split"), "columns, index, data"),
+        (pd.DataFrame(RECORDS).to_json(orient="table"), "schema, data"),
     ],
 )
 def test_json_that_is_damaged_or_not_a_list_of_rows_is_an_error(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +45,8 @@ REMEDY_BY_REASON = {
     "title_too_long": "raise data.max_title_length",
     "category_missing": "set data.category_column",
     "category_empty": "fill in the categories or remove these rows",
-    "category_not_text": "keep one category in each cell, not a list or an object; pandas' explode "
-    "makes a row of each",
+    "category_not_text": "keep one category in each cell, as UTF-8 text: write the name instead of "
+    "an object, and a row for each value of a list",
     "unknown_split": "write train, validation or test, or set data.split_column to null",
     "unknown_label_quality": "write reliable or unreliable, or set data.label_quality_column to null",
 }
@@ -408,14 +408,18 @@ def _checked_row(
     """
     texts = []
     for name, column in (("title", params.title_column), ("category", params.category_column)):
+        value = values.get(column)
         try:
-            texts.append(text_of(values.get(column)))
-        except TypeError as error:
-            return _Rejection(f"{name}_not_text", f"a {error} in column '{column}'")
+            texts.append(text_of(value))
+        except TypeError:
+            problem = f"not text in column '{column}': {ascii(value)[:100]}"
+            return _Rejection(f"{name}_not_text", problem)
     title, category = texts
     has_columns = params.title_column in values and params.category_column in values
     if has_columns and not (title and title.strip()) and not (category and category.strip()):
         return None
+    if params.title_column not in values:
+        return _Rejection("title_missing", _missing(params.title_column, values))
     if title is None:
         return _Rejection("title_missing", f"nothing in column '{params.title_column}'")
     if len(title) > params.max_title_length:
@@ -423,7 +427,7 @@ def _checked_row(
         problem = f"a title of {len(title)} characters, the limit is {limit}"
         return _Rejection("title_too_long", problem)
     if category is None and params.category_column not in values:
-        return _Rejection("category_missing", f"no '{params.category_column}'")
+        return _Rejection("category_missing", _missing(params.category_column, values))
     if not (is_unicode(title) and is_unicode(category or "")):
         return _Rejection("not_utf8", "text in another encoding")
     if not normalise(title):
@@ -440,6 +444,14 @@ def _checked_row(
         return _Rejection("unknown_split", f"split {split[:50]!a}")
     language = _optional_value(values, params.language_column) or source.language or ""
     return title.strip(), category, language, quality, SPLIT_NAMES.get(split, split)
+
+
+def _missing(column: str, found: Iterable[str]) -> str:
+    return f"no '{column}' (found: {_listed(found)})"
+
+
+def _listed(columns: Iterable[str]) -> str:
+    return ascii(", ".join(columns))[1:200].rstrip("'") or "none"
 
 
 def _optional_value(values: dict[str, Any], column: str | None) -> str:
@@ -492,7 +504,6 @@ def _records(
 
 def _require_columns(file: TitleFile, params: DataParams, found: list[str]) -> None:
     path = file.origin.path
-    names = ascii(", ".join(found))[1:200].rstrip("'") or "none"
     for key in ("title_column", "category_column", *_OPTIONAL_COLUMNS):
         column = getattr(params, key)
         count = found.count(column)
@@ -509,4 +520,4 @@ def _require_columns(file: TitleFile, params: DataParams, found: list[str]) -> N
                 "no header? The first line looks like a row: put the column names in a line before "
                 f"it, such as {header}"
             )
-        raise DataError(f"{path}: no column '{column}' (found: {names}); {hint}")
+        raise DataError(f"{path}: no column '{column}' (found: {_listed(found)}); {hint}")

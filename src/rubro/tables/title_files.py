@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from io import BufferedIOBase, BufferedReader
@@ -18,6 +18,7 @@ from rubro.tables.detection import (
     SEPARATORS,
     detect_encoding,
     detect_layout,
+    find_column,
     kind_of,
     unreadable_format,
 )
@@ -207,7 +208,7 @@ def open_title_file(
         return opened("json", json_array_records(origin, text), detected)
     if kind in _JSON_KINDS or (kind is None and start == "{"):
         if kind == "json":
-            _require_json_lines(origin, beginning, [name for names in columns for name in names])
+            _require_json_lines(origin, beginning, columns)
         return opened("jsonl", json_records(text), [] if kind else ["jsonl"])
 
     layout = detect_layout(beginning, kind, separator, columns)
@@ -236,10 +237,10 @@ def open_title_file(
     )
 
 
-def _require_json_lines(origin: Origin, sample: str, names: Collection[str]) -> None:
+def _require_json_lines(origin: Origin, sample: str, columns: Sequence[Sequence[str]]) -> None:
     """Raise DataError if text is not JSON, or is one JSON object that contains a whole table.
 
-    An object is a row, not a table, if it has a text or a number in one of the named columns.
+    An object is a row, not a table, if it has a text or a number in one of the wanted columns.
     """
     if sample.lstrip()[:1] != "{":
         raise DataError(f"{origin.path}: not JSON: {sample[:60]!a}; mend or rename the file")
@@ -250,8 +251,20 @@ def _require_json_lines(origin: Origin, sample: str, names: Collection[str]) -> 
             return
     except (ValueError, RecursionError):
         value = {}
-    if not any(isinstance(value.get(name), (str, int, float)) for name in names):
-        raise DataError(
-            f"{origin.path} holds one JSON object instead of rows. Write an array of objects, or "
-            "one object per line, each with a title."
-        )
+    wanted = {find_column(value, [name]) for names in columns for name in names}
+    if any(isinstance(value[key], (str, int, float)) for key in wanted if key is not None):
+        return
+    keys = ascii(", ".join(value))[1:200].rstrip("'")
+    example = json.dumps({names[0]: "..." for names in columns}, ensure_ascii=False)
+    raise DataError(
+        f"{origin.path} holds one JSON object instead of rows (its keys: {keys or 'unknown'}). "
+        f"Write an array of objects, such as [{example}, ...], or one such object per line."
+    )
+
+
+def _plausible(origin: Origin, records: Iterator[Record]) -> Iterator[Record]:
+    """Yield rows; raise DataError if they are more than the compressed file can plausibly hold."""
+    for count, record in enumerate(records):
+        if count % _ROWS_PER_CHECK == 0:
+            origin.check_rows(count)
+        yield record
