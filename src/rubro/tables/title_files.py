@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from io import BufferedIOBase, BufferedReader
 from shutil import copyfileobj
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
 from rubro.base.errors import DataError
 from rubro.tables.detection import (
@@ -22,6 +22,7 @@ from rubro.tables.detection import (
     kind_of,
     unreadable_format,
 )
+from rubro.tables.parquet import ParquetRows, parquet_errors_reported
 from rubro.tables.readers import (
     MAX_LINE,
     Record,
@@ -29,8 +30,6 @@ from rubro.tables.readers import (
     json_array_records,
     json_records,
     line_records,
-    open_parquet,
-    parquet_errors_reported,
 )
 from rubro.tables.streams import (
     GzipStream,
@@ -46,6 +45,8 @@ _JSON_KINDS = ("json", "jsonl")
 _GZIP_START = b"\x1f\x8b"
 _PARQUET_START = b"PAR1"
 _LONG_NAME = 40
+_PARQUET_ROWS = 2**14
+_ROWS_PER_CHECK = 2**16
 _NUMBER = re.compile(r"\s*[-+]?\d+([.,]\d+)?\s*")
 _PROBLEMS = {
     "not_json": "not JSON: {content}",
@@ -69,7 +70,7 @@ class TitleFile:
         has_mark: Whether the text begins with a byte order mark.
         detected: Phrases for properties that were detected from the content, such as the encoding.
         first_rows: Some of the first rows of a table.
-        parquet: Open parquet file; None for other formats.
+        parquet: Rows of a parquet file; None for other formats.
     """
 
     kind: str
@@ -80,7 +81,7 @@ class TitleFile:
     has_mark: bool = False
     detected: list[str] = field(default_factory=list)
     first_rows: list[list[str]] = field(default_factory=list)
-    parquet: ParquetFile | None = None
+    parquet: ParquetRows | None = None
 
     def has_no_header(self) -> bool:
         """Return whether the first line of a table looks like a row instead of column names."""
@@ -120,8 +121,9 @@ class TitleFile:
         places = [header.index(name) for name in columns]
         if self.parquet is not None:
             number = 0
+            stored = [self.columns[place] for place in places]
             with parquet_errors_reported(self.origin):
-                for batch in self.parquet.iter_batches(columns=[self.columns[i] for i in places]):
+                for batch in self.parquet.batches(_PARQUET_ROWS, stored):
                     for values in batch.to_pylist():
                         number += 1
                         values = {name.strip(): value for name, value in values.items()}
@@ -129,10 +131,9 @@ class TitleFile:
             return
         for record in self.records:
             if record.reason is None:
-                values = map(record.content.__getitem__, places)
-                yield Record(record.lines, dict(zip(columns, values, strict=True)), None)
-            else:
-                yield record
+                fields = map(record.content.__getitem__, places)
+                record = record._replace(content=dict(zip(columns, fields, strict=True)))
+            yield record
 
 
 def open_title_file(
@@ -163,7 +164,8 @@ def open_title_file(
     """
     is_pipe = origin.size is None
     sample, stream = with_sample(raw, is_pipe)
-    if origin.path.suffix.lower() == ".gz" or sample.startswith(_GZIP_START):
+    is_gzip = origin.path.suffix.lower() == ".gz" or sample.startswith(_GZIP_START)
+    if is_gzip:
         unzipped = cast(BufferedIOBase, GzipStream(origin, stream))
         sample, stream = with_sample(unzipped, is_pipe)
     if not sample:
@@ -174,9 +176,10 @@ def open_title_file(
         if is_pipe:  # parquet is read from its end
             content = stack.enter_context(TemporaryFile())  # noqa: SIM115
             copyfileobj(stream, content)
+            origin = replace(origin, size=content.tell())
         content.seek(0)
-        parquet = open_parquet(origin, content)
-        return TitleFile("parquet", origin, columns=parquet.schema_arrow.names, parquet=parquet)
+        parquet = ParquetRows(origin, content)
+        return TitleFile("parquet", origin, columns=parquet.schema.names, parquet=parquet)
     if description := unreadable_format(origin.path, kind, sample):
         raise DataError(f"{origin.path} is {description}")
     mark = next((mark for mark in BYTE_ORDER_MARKS if sample.startswith(mark)), None)
@@ -195,6 +198,8 @@ def open_title_file(
         kind: str, records: Iterator[Record], detected: list[str], **table: Any
     ) -> TitleFile:
         detected = [*detected, *detected_encoding]
+        if is_gzip:  # otherwise, each row takes at least a byte of the file
+            records = _plausible(origin, records)
         return TitleFile(
             kind, origin, records, has_mark=mark is not None, detected=detected, **table
         )
