@@ -231,6 +231,33 @@ def test_unreadable_rows_of_csv_keep_their_place_and_their_cells(predict: Predic
     )
 
 
+@pytest.mark.parametrize(
+    ("source", "output", "header"),
+    [
+        ("csv", "csv", "title"),
+        ("csv", "parquet", '"producto"'),
+        ("csv.gz", "csv", "title,"),
+        ("tsv", "jsonl", "title"),
+        ("txt", "csv", "title"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_blank_line_of_one_column_is_a_row(
+    predict: Predict, source: str, output: str, end: str, header: str
+) -> None:
+    lines = ["mesa", "", "", "taza", ""]
+    answers = predict("".join(line + end for line in [header, *lines]), source, output)
+    if source == "txt":
+        answers = answers[1:]
+    assert values(answers, "predicted_category")[::3] == ["TABLES", "MUGS"]
+    assert [bool(error) for error in values(answers, "error")] == [not line for line in lines]
+
+
+def test_a_blank_line_between_rows_of_several_columns_is_not_a_row(predict: Predict) -> None:
+    answers = predict("title,id\n\nmesa,1\n\n\ntaza,2\n\n")
+    assert values(answers, "id") == ["1", "2"]
+
+
 @pytest.mark.parametrize("output", ["jsonl", "csv", "parquet"])
 def test_unreadable_rows_of_jsonl_keep_their_place(predict: Predict, output: str) -> None:
     content = (

@@ -193,8 +193,9 @@ def csv_records(
 
     If a field of a wanted column has a line break and its lines look like rows, the row is rejected
     as `open_quote`, because a quote that was left open probably swallowed the rows up to the next
-    quote. Blank lines and blank fields beyond the header are skipped. In text with tabs, fields may
-    be unquoted: a line with the right number of fields is a row.
+    quote. Blank fields beyond the header are skipped. A blank line is a row if only the first column
+    has a name, otherwise it is skipped. In text with tabs, fields may be unquoted: a line with the
+    right number of fields is a row.
 
     Args:
         origin: Path and encoding of the text.
@@ -257,7 +258,9 @@ def csv_records(
                 fields, reason = [contents.too_long.popitem()[1]], "line_too_long"
                 contents.too_long.clear()
             if not fields:
-                continue
+                if required > 1:
+                    continue
+                fields = [""]
             if reason is None:
                 while len(fields) > len(header) and not fields[-1].strip():
                     fields.pop()
