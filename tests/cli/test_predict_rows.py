@@ -7,11 +7,12 @@ import gzip
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pandas as pd
 import pyarrow
@@ -330,6 +331,17 @@ def test_a_named_column_is_used_without_a_message(
     (answer,) = predict([{"title": "mesa", " what ": "silla"}], column="what")
     assert answer["predicted_category"] == "CHAIRS"
     assert "what" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_named_column_is_found_by_unicode_form(
+    predict: Predict, kind: str, forms: tuple[Literal["NFC", "NFD"], ...]
+) -> None:
+    stored, given = (unicodedata.normalize(form, "descripción") for form in forms)
+    (answer,) = predict([{"title": "mesa", stored: "silla"}], kind, kind, column=given)
+    assert answer["predicted_category"] == "CHAIRS"
+    assert answer[stored] == "silla"
 
 
 def test_the_only_column_is_the_title_column(predict: Predict) -> None:

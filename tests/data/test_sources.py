@@ -6,9 +6,10 @@ import gzip
 import json
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -407,6 +408,29 @@ def test_files_are_always_listed_in_the_same_order(tmp_path: Path) -> None:
         write_text(tmp_path / name, "title,category\n")
     names = [source.path.name for source in find_sources(tmp_path, None)[0]]
     assert names == ["a.test.csv", "a.train.csv", "b.test.csv", "b.train.csv"]
+
+
+# Column names
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.jsonl", "x.json", "x.parquet"])
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+def test_column_names_compare_by_unicode_form(
+    read_file: Read, name: str, stored: Literal["NFC", "NFD"]
+) -> None:
+    columns = [
+        unicodedata.normalize(stored, column) for column in (" título", "categoría", "división")
+    ]
+    table = pd.DataFrame([["a", "A", "train"], ["b", "B", "test"]], columns=columns)
+    for form in ("NFC", "NFD"):
+        title, category, split = (
+            unicodedata.normalize(form, column) for column in ("título", "categoría ", "división")
+        )
+        raw = read_file(
+            table, name, title_column=title, category_column=category, split_column=split
+        )
+        assert all_rows(raw) == [("a", "A"), ("b", "B")]
+        assert list(raw.table["split"]) == ["train", "test"]
 
 
 # Columns for language, label quality and split

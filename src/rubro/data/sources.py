@@ -17,7 +17,7 @@ from rubro.base.console import file_progress
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import normalise
-from rubro.tables.cells import category_name, text_of
+from rubro.tables.cells import category_name, column_name, text_of
 from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
 from rubro.tables.readers import Record
 from rubro.tables.streams import Origin, is_unicode, read_errors_reported
@@ -479,7 +479,7 @@ def _records(
         )
     no_categories = f"{source.path.name} has no column '{params.category_column}': skipped"
     if file.columns is not None:
-        header = [name.strip() for name in file.columns]
+        header = [column_name(name) for name in file.columns]
         if source.split == "test" and params.category_column not in header:
             notices.append(no_categories)
             return
@@ -490,7 +490,7 @@ def _records(
         return
     # JSON has no header, so rows wait until one of them has a category.
     waiting: list[Record] | None = [] if source.split == "test" else None
-    for record in file.records:
+    for record in file.rows([]):
         if record.reason is None and waiting is not None:
             if params.category_column not in record.content:
                 waiting.append(record)

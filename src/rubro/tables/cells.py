@@ -34,4 +34,13 @@ def text_of(value: Any) -> str | None:
 
 def category_name(text: str) -> str:
     """Normalise a category name: Unicode form NFC, single spaces, no space at either end."""
-    return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())
+    return " ".join(_composed(text).split())
+
+
+def column_name(text: str) -> str:
+    """Normalise a column name: Unicode form NFC, no space at either end."""
+    return _composed(text).strip()
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)

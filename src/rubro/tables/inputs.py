@@ -17,7 +17,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
-from rubro.tables.cells import text_of
+from rubro.tables.cells import column_name, text_of
 from rubro.tables.detection import SEPARATORS, find_column
 from rubro.tables.parquet import ParquetRows, parquet_errors_reported
 from rubro.tables.readers import Record
@@ -221,13 +221,14 @@ def _title_column(file: TitleFile, columns: list[str], how: Reading) -> tuple[st
     """Return the name of the title column, and a message about what was detected in the file."""
     path, detected = file.origin.path, ", ".join(file.detected)
     if how.column is not None:
-        names = [column.strip() for column in columns]
-        if how.column not in columns and how.column not in names:
+        names = [column_name(column) for column in columns]
+        wanted = column_name(how.column)
+        if wanted not in names:
             raise DataError(
                 f"{path}: no column {how.column!r} (found: {listed(columns)}); "
                 f"set {how.column_option} to one of them"
             )
-        column = how.column if how.column in columns else columns[names.index(how.column)]
+        column = how.column if how.column in columns else columns[names.index(wanted)]
         return column, f"{path}: {detected}" if detected else ""
     title = find_column(columns, (how.model_column, *TITLE_NAMES))
     if title is None:

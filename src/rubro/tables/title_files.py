@@ -13,6 +13,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, cast
 
 from rubro.base.errors import DataError
+from rubro.tables.cells import column_name
 from rubro.tables.detection import (
     BYTE_ORDER_MARKS,
     SEPARATORS,
@@ -107,17 +108,23 @@ class TitleFile:
         return text.format(encoding=self.origin.encoding, content=shown)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Record]:
-        """Yield the record of each row, with a dictionary of the given columns as its content.
+        """Yield the record of each row, with a dictionary by normalised column name as its content.
 
         Records of rows that cannot be read have a reason instead and keep their raw content.
 
         Args:
-            columns: Column names without white space around them. JSON rows keep all their keys.
+            columns: Normalised names (column_name) of the columns. JSON rows keep all their keys.
         """
         if self.columns is None:
-            yield from self.records
+            for record in self.records:
+                if record.reason is None:
+                    names = [column_name(key) for key in record.content]
+                    if names != list(record.content):
+                        values = dict(zip(names, record.content.values(), strict=True))
+                        record = record._replace(content=values)
+                yield record
             return
-        header = [name.strip() for name in self.columns]
+        header = [column_name(name) for name in self.columns]
         places = [header.index(name) for name in columns]
         if self.parquet is not None:
             number = 0
@@ -126,7 +133,7 @@ class TitleFile:
                 for batch in self.parquet.batches(_PARQUET_ROWS, stored):
                     for values in batch.to_pylist():
                         number += 1
-                        values = {name.strip(): value for name, value in values.items()}
+                        values = {column_name(name): value for name, value in values.items()}
                         yield Record(range(number, number + 1), values, None)
             return
         for record in self.records:
