@@ -390,7 +390,7 @@ def test_usual_names_of_splits_and_parts_are_recognised(
             ["subset.language", "portuguese.test.csv, portuguese.train.csv"],
         ),
         (["test-00000-of-00003.csv"], ["test: ", "1 of 3 parts"]),
-        (["README.md", "train.csv.dvc", ".gitignore", "image.png"], []),
+        (["README.md", "train.csv.dvc", ".gitignore", "image.png", "._train.csv"], []),
     ],
 )
 def test_title_files_that_are_not_read_are_named(
@@ -401,6 +401,14 @@ def test_title_files_that_are_not_read_are_named(
     notices = read(tmp_path, "spanish").notices
     assert len(notices) == bool(facts)
     assert all(fact in notices[0] for fact in facts)
+
+
+def test_hidden_files_are_not_titles(tmp_path: Path, read: Read) -> None:
+    write_text(tmp_path / "catalogo.csv", TABLE)
+    (tmp_path / "._catalogo.csv").write_bytes(b"\0\x05\x16\x07\0\x02\0\0Mac OS X")
+    assert all_rows(read(tmp_path)) == [("a", "A"), ("b", "B")]
+    with pytest.raises(DataError, match=r"\._catalogo\.csv is the macOS metadata"):
+        read(tmp_path / "._catalogo.csv")
 
 
 def test_files_are_always_listed_in_the_same_order(tmp_path: Path) -> None:

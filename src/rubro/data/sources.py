@@ -309,7 +309,10 @@ def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], li
         return [SourceFile(path)], []
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; set data.path in params.yaml")
-    files = sorted(file for file in path.iterdir() if file.is_file())
+    # macOS keeps metadata of a file in a hidden file with the same suffix.
+    files = sorted(
+        file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")
+    )
     named: list[SourceFile] = []
     for pattern in (_FILE_NAME, _PREFIXED_FILE_NAME):  # the latter matches shop_train.csv
         named = named or [source for file in files if (source := _source_file(file, pattern))]

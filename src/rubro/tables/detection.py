@@ -41,6 +41,12 @@ _UNREADABLE_FORMATS = (
     ("an XML file", _CONVERT, "xml", None),
     ("a web page", _CONVERT, "html", None),
     ("a database", "Export its titles as CSV.", "sqlite db", b"SQLite format 3"),
+    (
+        "the macOS metadata of another file",
+        "Use the file of the same name without ._ at its beginning.",
+        "appledouble",
+        b"\0\x05\x16\x07",
+    ),
 )
 _DESCRIPTIONS = {
     suffix: f"{format_name}, which rubro does not read. {remedy}"
