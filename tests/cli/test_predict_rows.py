@@ -196,6 +196,13 @@ def test_parquet_columns_keep_their_types_and_become_text_in_csv(
     assert second["weight"] == "1.25"
 
 
+def test_bytes_in_parquet_are_titles(predict: Predict) -> None:
+    rows = [{"title": "lámpara".encode()}, {"title": b"caf\xe9"}]
+    lamp, other = predict(rows, "parquet", "parquet")
+    assert lamp["predicted_category"] == "LAMPS"
+    assert "xe9" in other["error"]
+
+
 @pytest.mark.parametrize("source", ["csv", "json", "jsonl", "parquet"])
 def test_numbers_are_titles_in_every_format(predict: Predict, source: str) -> None:
     rows = [{"title": 808}, {"title": 205}]
@@ -389,6 +396,8 @@ def test_duplicate_columns_are_only_written_as_csv(tmp_path: Path, predict: Pred
     ("text", "source", "encoding"),
     [
         ("title\nlámpara\n", "csv", "utf-8-sig"),
+        ("title\nlámpara\n", "csv", "utf-32"),
+        ('{"title": "lámpara"}\n', "jsonl", "utf-32"),
         ('{"title": "lámpara"}\n', "jsonl", "utf-16"),
         ("\ufefflámpara\n", "txt", "utf-16-be"),
     ],

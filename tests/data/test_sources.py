@@ -509,6 +509,13 @@ def test_a_parquet_column_that_python_cannot_hold_is_an_error_only_if_it_is_used
         read(tmp_path)
 
 
+def test_text_stored_as_bytes_in_parquet_is_read(read_file: Read) -> None:
+    table = pd.DataFrame({"title": ["ñandú".encode(), b"caf\xe9"], "category": [b"A", b"B"]})
+    raw = read_file(table, "x.parquet")
+    assert rows(raw) == [("ñandú", "A")]
+    assert reasons(raw) == [(2, "title_not_text")]
+
+
 def test_categorical_columns_of_parquet_are_text(read_file: Read) -> None:
     raw = read_file(frame().astype({"category": "category"}), "x.parquet")
     assert rows(raw) == list(zip(TITLES, CATEGORIES, strict=True))

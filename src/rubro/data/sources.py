@@ -40,7 +40,7 @@ REMEDY_BY_REASON = {
     "not_utf8": "set data.encoding, for instance to latin-1",
     "line_too_long": "break the line, or remove the text that does not belong to a title",
     "title_missing": "set data.title_column",
-    "title_not_text": "keep one title in each cell, not a list or an object",
+    "title_not_text": "keep one title in each cell, as UTF-8 text instead of a list or an object",
     "title_empty": "fill in the titles or remove these rows",
     "title_too_long": "raise data.max_title_length",
     "category_missing": "set data.category_column",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from contextlib import suppress
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -13,16 +14,19 @@ def text_of(value: Any) -> str | None:
     """Convert a cell to text, so that a number has the same text in every file format.
 
     Args:
-        value: Value of a cell in JSON, parquet or csv.
+        value: Value of a cell in JSON, parquet or csv. Some programs store text in parquet as bytes.
 
     Returns:
         Text that a csv file would contain; None if the value is null or NaN.
 
     Raises:
-        TypeError: The value is a list, an object or bytes.
+        TypeError: The value is a list, an object or bytes that are not UTF-8 text.
     """
     if isinstance(value, str):
         return value
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool):
