@@ -484,13 +484,38 @@ def test_gzip_output_is_reproducible(tmp_path: Path, predict: Predict) -> None:
     assert first.read_bytes() == (tmp_path / "out.csv.gz").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("source", "content"),
+    [
+        ("csv", "id,title\n"),
+        ("tsv", "id\ttitle"),
+        ("json", "[]"),
+        ("jsonl", ""),
+        ("jsonl", "\n"),
+        ("jsonl.gz", ""),
+        ("txt", ""),
+        ("unknown", ""),
+    ],
+)
 def test_an_input_without_rows_gives_an_output_without_rows(
-    tmp_path: Path, predict: Predict
+    tmp_path: Path,
+    predict: Predict,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    content: str,
 ) -> None:
-    for kind in ("csv", "jsonl", "parquet"):
-        assert predict("id,title\n", "csv", kind) == []
-    assert (tmp_path / "out.csv").read_text() == "id,title,predicted_category,confidence,error\n"
-    assert (tmp_path / "out.jsonl").read_bytes() == b""
+    for output in ("csv", "jsonl", "parquet"):
+        assert predict(content, source, output) == []
+        assert f"in.{source}: " in capsys.readouterr().err
+    header, end = (tmp_path / "out.csv").read_text().split("\n")
+    assert header.endswith("predicted_category,confidence,error")
+    assert end == ""
+
+
+@pytest.mark.parametrize("source", ["csv", "tsv", "json", "csv.gz", "parquet", "xlsx"])
+def test_an_empty_file_of_a_format_with_a_header_is_damaged(predict: Predict, source: str) -> None:
+    with pytest.raises(DataError, match=rf"in\.{source}"):
+        predict("", source)
 
 
 def test_the_output_keeps_a_symbolic_link_and_permissions(tmp_path: Path, predict: Predict) -> None:

@@ -43,6 +43,8 @@ from rubro.tables.streams import (
 
 _ARRAY_START = re.compile(r"\s*\[\s*[{\]]")
 _JSON_KINDS = ("json", "jsonl")
+# Empty files of these formats are damaged, because they lack the header or the brackets.
+_NEVER_EMPTY = ("csv", "tsv", "json", "parquet")
 _GZIP_START = b"\x1f\x8b"
 _PARQUET_START = b"PAR1"
 _LONG_NAME = 40
@@ -175,9 +177,9 @@ def open_title_file(
     if is_gzip:
         unzipped = cast(BufferedIOBase, GzipStream(origin, stream))
         sample, stream = with_sample(unzipped, is_pipe)
-    if not sample:
-        raise empty_file(origin)
     given_kind, kind = kind, kind or kind_of(origin.path)
+    if not sample and kind in _NEVER_EMPTY:
+        raise empty_file(origin)
     if kind == "parquet" or (kind is None and sample.startswith(_PARQUET_START)):
         content: IO[bytes] = raw
         if is_pipe:  # parquet is read from its end
@@ -189,6 +191,8 @@ def open_title_file(
         return TitleFile("parquet", origin, columns=parquet.schema.names, parquet=parquet)
     if description := unreadable_format(origin.path, kind, sample):
         raise DataError(f"{origin.path} is {description}")
+    if not sample:
+        kind = kind or "txt"
     mark = next((mark for mark in BYTE_ORDER_MARKS if sample.startswith(mark)), None)
     detected_encoding = []
     if encoding is None:
