@@ -464,9 +464,10 @@ def test_optional_columns_can_be_renamed_and_switched_off(
     assert raw.quarantine.empty
 
 
-def test_a_column_that_is_set_but_missing_is_an_error(read_file: Read) -> None:
-    with pytest.raises(DataError, match=r"no column 'lang' .*; set data\.language_column"):
-        read_file(TABLE, language_column="lang")
+@pytest.mark.parametrize("name", ["x.csv", "x.json", "x.jsonl", "x.parquet"])
+def test_a_column_that_is_set_but_missing_is_an_error(read_file: Read, name: str) -> None:
+    with pytest.raises(DataError, match=r"no (column|row has) 'lang'.*; set data\.language_column"):
+        read_file(frame(), name, language_column="lang")
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.json", "x.parquet"])

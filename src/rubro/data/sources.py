@@ -493,7 +493,13 @@ def _records(
         return
     # JSON has no header, so rows wait until one of them has a category.
     waiting: list[Record] | None = [] if source.split == "test" else None
+    renamed = {key for key in _OPTIONAL_COLUMNS if _is_renamed(key, params)}
+    unseen: set[str] | None = None  # until a row can be read
     for record in file.rows([]):
+        if record.reason is None and unseen != set():
+            unseen = {
+                key for key in unseen or renamed if getattr(params, key) not in record.content
+            }
         if record.reason is None and waiting is not None:
             if params.category_column not in record.content:
                 waiting.append(record)
@@ -503,6 +509,15 @@ def _records(
         yield record
     if waiting:
         notices.append(no_categories)
+        return
+    for key in sorted(unseen or ()):
+        raise DataError(
+            f"{source.path}: no row has '{getattr(params, key)}'; set data.{key} in params.yaml"
+        )
+
+
+def _is_renamed(key: str, params: DataParams) -> bool:
+    return getattr(params, key) not in (None, _OPTIONAL_COLUMNS[key])
 
 
 def _require_columns(file: TitleFile, params: DataParams, found: list[str]) -> None:
@@ -512,7 +527,7 @@ def _require_columns(file: TitleFile, params: DataParams, found: list[str]) -> N
         count = found.count(column)
         if count > 1:
             raise DataError(f"{path}: column {column[:100]!a} is listed twice; rename one of them")
-        if count or column is None or column == _OPTIONAL_COLUMNS.get(key):
+        if count or (key in _OPTIONAL_COLUMNS and not _is_renamed(key, params)):
             continue
         hint = f"set data.{key} in params.yaml"
         if any(not name.isprintable() for name in found):
