@@ -99,10 +99,12 @@ def test_the_format_of_standard_input_can_be_given(rubro: Command) -> None:
     assert categories(done.stdout) == ["TABLES"]
 
 
-def test_empty_standard_input_gives_one_message(rubro: Command) -> None:
+def test_empty_standard_input_has_no_rows(rubro: Command) -> None:
     done = rubro("-")
-    assert done.returncode == 2
-    assert done.stderr.decode().startswith("error: standard input")
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"title,predicted_category,")
+    assert rows(done.stdout) == []
+    assert b"standard input" in done.stderr and b"no rows" in done.stderr
 
 
 def test_the_format_of_a_file_without_a_suffix_is_detected(rubro: Command, tmp_path: Path) -> None:

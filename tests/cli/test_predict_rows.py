@@ -7,11 +7,12 @@ import gzip
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -196,6 +197,13 @@ def test_parquet_columns_keep_their_types_and_become_text_in_csv(
     assert second["weight"] == "1.25"
 
 
+def test_bytes_in_parquet_are_titles(predict: Predict) -> None:
+    rows = [{"title": "lámpara".encode()}, {"title": b"caf\xe9"}]
+    lamp, other = predict(rows, "parquet", "parquet")
+    assert lamp["predicted_category"] == "LAMPS"
+    assert "xe9" in other["error"]
+
+
 @pytest.mark.parametrize("source", ["csv", "json", "jsonl", "parquet"])
 def test_numbers_are_titles_in_every_format(predict: Predict, source: str) -> None:
     rows = [{"title": 808}, {"title": 205}]
@@ -304,6 +312,33 @@ def test_unreadable_rows_of_csv_keep_their_place_and_their_cells(predict: Predic
     )
 
 
+@pytest.mark.parametrize(
+    ("source", "output", "header"),
+    [
+        ("csv", "csv", "title"),
+        ("csv", "parquet", '"producto"'),
+        ("csv.gz", "csv", "title,"),
+        ("tsv", "jsonl", "title"),
+        ("txt", "csv", "title"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_blank_line_of_one_column_is_a_row(
+    predict: Predict, source: str, output: str, end: str, header: str
+) -> None:
+    lines = ["mesa", "", "", "taza", ""]
+    answers = predict("".join(line + end for line in [header, *lines]), source, output)
+    if source == "txt":
+        answers = answers[1:]
+    assert values(answers, "predicted_category")[::3] == ["TABLES", "MUGS"]
+    assert [bool(error) for error in values(answers, "error")] == [not line for line in lines]
+
+
+def test_a_blank_line_between_rows_of_several_columns_is_not_a_row(predict: Predict) -> None:
+    answers = predict("title,id\n\nmesa,1\n\n\ntaza,2\n\n")
+    assert values(answers, "id") == ["1", "2"]
+
+
 @pytest.mark.parametrize("output", ["jsonl", "csv", "parquet"])
 def test_unreadable_rows_of_jsonl_keep_their_place(predict: Predict, output: str) -> None:
     content = (
@@ -378,6 +413,17 @@ def test_a_named_column_is_used_without_a_message(
     assert "what" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_named_column_is_found_by_unicode_form(
+    predict: Predict, kind: str, forms: tuple[Literal["NFC", "NFD"], ...]
+) -> None:
+    stored, given = (unicodedata.normalize(form, "descripción") for form in forms)
+    (answer,) = predict([{"title": "mesa", stored: "silla"}], kind, kind, column=given)
+    assert answer["predicted_category"] == "CHAIRS"
+    assert answer[stored] == "silla"
+
+
 def test_the_only_column_is_the_title_column(predict: Predict) -> None:
     assert predict("producto\nmesa\n")[0]["predicted_category"] == "TABLES"
 
@@ -423,6 +469,8 @@ def test_duplicate_columns_are_only_written_as_csv(tmp_path: Path, predict: Pred
     ("text", "source", "encoding"),
     [
         ("title\nlámpara\n", "csv", "utf-8-sig"),
+        ("title\nlámpara\n", "csv", "utf-32"),
+        ('{"title": "lámpara"}\n', "jsonl", "utf-32"),
         ('{"title": "lámpara"}\n', "jsonl", "utf-16"),
         ("\ufefflámpara\n", "txt", "utf-16-be"),
     ],
@@ -582,13 +630,38 @@ def test_gzip_output_is_reproducible(tmp_path: Path, predict: Predict) -> None:
     assert first.read_bytes() == (tmp_path / "out.csv.gz").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("source", "content"),
+    [
+        ("csv", "id,title\n"),
+        ("tsv", "id\ttitle"),
+        ("json", "[]"),
+        ("jsonl", ""),
+        ("jsonl", "\n"),
+        ("jsonl.gz", ""),
+        ("txt", ""),
+        ("unknown", ""),
+    ],
+)
 def test_an_input_without_rows_gives_an_output_without_rows(
-    tmp_path: Path, predict: Predict
+    tmp_path: Path,
+    predict: Predict,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    content: str,
 ) -> None:
-    for kind in ("csv", "jsonl", "parquet"):
-        assert predict("id,title\n", "csv", kind) == []
-    assert (tmp_path / "out.csv").read_text() == "id,title,predicted_category,confidence,error\n"
-    assert (tmp_path / "out.jsonl").read_bytes() == b""
+    for output in ("csv", "jsonl", "parquet"):
+        assert predict(content, source, output) == []
+        assert f"in.{source}: " in capsys.readouterr().err
+    header, end = (tmp_path / "out.csv").read_text().split("\n")
+    assert header.endswith("predicted_category,confidence,error")
+    assert end == ""
+
+
+@pytest.mark.parametrize("source", ["csv", "tsv", "json", "csv.gz", "parquet", "xlsx"])
+def test_an_empty_file_of_a_format_with_a_header_is_damaged(predict: Predict, source: str) -> None:
+    with pytest.raises(DataError, match=rf"in\.{source}"):
+        predict("", source)
 
 
 def test_the_output_keeps_a_symbolic_link_and_permissions(tmp_path: Path, predict: Predict) -> None:

@@ -186,10 +186,9 @@ def main(
                 say(source.guess)
         if kind is None and sys.stdout.isatty():
             first = list(itertools.islice(source.chunks, 2))
-            chunk = first[0] if first else Chunk()
-            if len(first) < 2 and len(chunk.titles) <= _MAX_TABLE_ROWS:
-                columns.show(chunk)
-                return EXIT_ROWS_WITH_ERRORS if any(chunk.errors) else 0
+            if len(first) == 1 and len(first[0].titles) <= _MAX_TABLE_ROWS:
+                columns.show(first[0])
+                return EXIT_ROWS_WITH_ERRORS if any(first[0].errors) else 0
             source.chunks = itertools.chain(first, source.chunks)
         kind = kind or (source.kind if source.kind in ("csv", "tsv", "jsonl") else "csv")
         # Another program may write to the terminal if the output goes to a pipe.
@@ -209,6 +208,8 @@ def main(
             writer.write(chunk, values)
             rows += len(chunk.errors)
             errors += sum(map(bool, chunk.errors))
+    if not rows:
+        say(f"{source.name}: the input has no rows")
     if output is not None:
         say(f"{output}: {rows:,} rows")
     for note in writer.notes:

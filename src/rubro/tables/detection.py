@@ -14,7 +14,14 @@ from pathlib import Path
 from rubro.base.text import normalise
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+# The marks of UTF-32 come first, because one of them begins with a mark of UTF-16.
+BYTE_ORDER_MARKS = {
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xef\xbb\xbf": "utf-8",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 _SUFFIX = re.compile(r"\.(csv|tsv|jsonl|ndjson|json|txt)(\.gz)?$|\.(parquet)$", re.IGNORECASE)
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 _SAMPLE_ROWS = 200
@@ -44,6 +51,12 @@ _UNREADABLE_FORMATS = (
     ("an XML file", _CONVERT, "xml", None),
     ("a web page", _CONVERT, "html", None),
     ("a database", "Export its titles as CSV.", "sqlite db", b"SQLite format 3"),
+    (
+        "the macOS metadata of another file",
+        "Use the file of the same name without ._ at its beginning.",
+        "appledouble",
+        b"\0\x05\x16\x07",
+    ),
 )
 _DESCRIPTIONS = {
     suffix: f"{format_name}, which rubro does not read. {remedy}"
