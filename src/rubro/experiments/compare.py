@@ -112,14 +112,17 @@ def compare(
     else:
         _print_table(groups, shown)
         if any(not group.values(metric) for group in groups for metric in shown):
-            say("\n-: not every stage has run with these settings")
+            say("")
+            say("-: not every stage has run with these settings")
         best = groups[0].experiments[0]
         on_validation = sort_metric.startswith("validation.") and sort_metric in best.metrics
         if len(groups) > 1 and on_validation:
             if best is last:
-                say("\nNo experiment is better on validation than the last commit.")
+                say("")
+                say("No experiment is better on validation than the last commit.")
             else:
-                say(f"\nThe best on validation: dvc exp apply {shlex.quote(best.name)}")
+                say("")
+                say(f"The best on validation: dvc exp apply {shlex.quote(best.name)}")
 
 
 def _group_by_seed(

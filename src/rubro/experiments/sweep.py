@@ -130,6 +130,8 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
 
 def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
     """Run DVC, write its output to a log, show the stage in a terminal; return the exit code."""
+    from rich.text import Text
+
     settings = [argument for setting in plan.settings for argument in ("-S", setting)]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +148,7 @@ def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
             if line.startswith(_STAGE):
                 stage = line.removeprefix(_STAGE).rstrip()[:-2]
                 shown = f"{position} {stage}: {name}"
-                status.update(shown[: console().width - len("⠋  ")])
+                status.update(Text(shown[: console().width - len("⠋  ")]))
     return process.returncode
 
 
