@@ -19,7 +19,7 @@ ESCAPES = (
     "\x1b]8;;http://localhost/\x1b\\link\x1b]8;;\x1b\\"
 )
 CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-# Escape sequences of rich: colours, and those of a progress bar.
+# Escape sequences of rich for colours and progress bars.
 COLOURS = re.compile(r"\x1b\[(\d+(;\d+)*)?m|\x1b\[\?25[lh]|\x1b\[2K|\x1b\[1A|\r(?=\n|\x1b|$)")
 PRINT = f"""
 import logging, sys, threading, warnings

@@ -43,7 +43,7 @@ class PlainConsole(Console):
         self._file = new_file
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Convert text to a renderable; here, because rich removes some control characters."""
+        """Convert text to a renderable before rich removes some of the control characters."""
         return super().render_str(visible(text), **options)
 
     def render(

@@ -62,7 +62,7 @@ const byId = (id) => document.getElementById(id);
 const title = byId("title");
 
 let language = "en";
-let corrections = []; // what is stored, and the unstored changes of this tab
+let corrections = []; // the stored corrections with the unstored changes of this tab
 let unstored = []; // functions that change a list of corrections
 let shown = null; // the title and the answer on the page
 let isAsking = false;
@@ -115,7 +115,7 @@ function readCorrections() {
   }
 }
 
-// Other tabs change the stored corrections too, so a change is applied to what is stored at that time.
+// Other tabs change the stored corrections too, so a change is applied to the corrections stored by then.
 // Changes that cannot be stored are kept, and applied again.
 function currentCorrections() {
   return unstored.reduce((found, change) => change(found), readCorrections());
@@ -139,7 +139,7 @@ async function storeLocked(stored) {
       await new Promise((resume) => setTimeout(resume, waiting));
     });
   } catch {
-    storeCorrections(); // there are no locks without HTTPS, except on localhost
+    storeCorrections(); // browsers offer locks only with HTTPS and on localhost
     stored();
   }
 }
