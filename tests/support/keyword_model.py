@@ -30,7 +30,10 @@ Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 def write_model(
-    folder: Path, title_column: str = "title", labels: Sequence[str] = tuple(CATEGORIES.values())
+    folder: Path,
+    title_column: str = "title",
+    name: str = "svm",
+    labels: Sequence[str] = tuple(CATEGORIES.values()),
 ) -> Path:
     """Write a linear model that knows one keyword of each category, and return its folder."""
     words = list(CATEGORIES)
@@ -42,8 +45,8 @@ def write_model(
         "bias": np.array([0.3, 0.2, 0.1, 0.0], dtype=np.float32),
     }
     description = ModelDescription(
-        name="svm",
-        labels=list(labels),
+        name=name,
+        labels=[*labels],
         text=TextParams(
             title_column=title_column,
             category_column="category",

@@ -198,7 +198,7 @@ def main(
             source = replace(source, chunks=progress(source, "reading"))
             source = stack.enter_context(with_columns(source))
         if kind in ("csv", "tsv") and output is None and sys.stdout.isatty():
-            output_encoding = output_encoding or sys.stdout.encoding
+            output_encoding = "utf-8"  # the terminal gets its own encoding
         writer = stack.enter_context(
             open_output(output, kind, source, columns.types, output_encoding, escape_formulas)
         )

@@ -118,14 +118,17 @@ def compare(
         _print_table(groups, shown)
         complete = [group for group in groups if not group.experiments[0].problem]
         if any(not group.values(metric) for group in complete for metric in shown):
-            say("\n-: not every stage has run with these settings")
+            say("")
+            say("-: not every stage has run with these settings")
         best = groups[0].experiments[0]
         on_validation = sort_metric.startswith("validation.") and sort_metric in best.metrics
         if len(groups) > 1 and on_validation:
             if best is last:
-                say("\nNo experiment is better on validation than the last commit.")
+                say("")
+                say("No experiment is better on validation than the last commit.")
             else:
-                say(f"\nThe best on validation: {_how_to_apply(groups[0])}")
+                say("")
+                say(f"The best on validation: {_how_to_apply(groups[0])}")
 
 
 def _say_problems(experiments: Sequence[Experiment]) -> None:

@@ -164,6 +164,8 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
 
 def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
     """Run DVC, write its output to a log, show the stage in a terminal; return the exit code."""
+    from rich.text import Text
+
     # The validated values, because YAML and Hydra read texts such as ~ and "" differently.
     settings = chain.from_iterable(
         ("-S", format_setting(*setting)) for setting in plan.settings.items()
@@ -189,7 +191,7 @@ def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
             if line.startswith(_STAGE):
                 stage = line.removeprefix(_STAGE).rstrip()[:-2]
                 shown = f"{position} {stage}: {name}"
-                status.update(shown[: console().width - len("⠋  ")])
+                status.update(Text(shown[: console().width - len("⠋  ")]))
     return process.returncode
 
 
