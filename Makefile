@@ -3,6 +3,11 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Settings of pip for other installations, which a virtual environment cannot use.
+export PIP_USER := no
+unexport PIP_PREFIX PIP_REQUIRE_HASHES PIP_ROOT PIP_TARGET
+# DVC needs the name of the user; in a container, the user may have none.
+export USER := $(or $(USER),$(shell id -u))
 
 # Without an NVIDIA driver, install PyTorch's CPU wheel if its index can be reached. The wheel on PyPI
 # for Linux depends on several GB of CUDA.
@@ -22,11 +27,15 @@ setup: .venv/.done ## Create .venv with the locked versions (other targets run t
 	$(PYTHON) -m venv .venv
 	pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	pip install --quiet --disable-pip-version-check $(TORCH_INDEX) $(TORCH)
-	pip install --quiet --disable-pip-version-check --no-deps --editable .
+	pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+.PHONY: repository
+repository:
+	@git rev-parse --git-dir > /dev/null || { echo "error: DVC needs a Git repository; in a download without one, run: git init" >&2; exit 2; }
+
 .PHONY: repro
-repro: setup ## Run the stages that changed since the last run, and the stages that depend on them
+repro: repository setup ## Run the stages that changed since the last run, and the stages that depend on them
 	rubro check
 	dvc repro
 	@rubro fresh --exit-zero
@@ -44,10 +53,11 @@ test-slow: setup ## Run the slow tests (many minutes); GPU tests are skipped wit
 	$(PYTEST) -m "slow or gpu"
 
 .PHONY: check
-check: setup ## Check formatting, lint and types
+check: setup ## Check formatting, lint, types and workflows
 	ruff format --check
 	ruff check
 	mypy
+	zizmor --offline --quiet .github
 
 .PHONY: original
 original: setup ## Run the settings of the 2021 project as an experiment
@@ -117,16 +127,21 @@ sample: setup ## Write the synthetic titles of data/sample again
 # Each package has one version for all Pythons; newer versions of these three do not support 3.11 or
 # 3.14. The CUDA packages of torch are not listed because its CPU wheel does not need them.
 ONE_VERSION := networkx<3.6 numpy<2.5 scipy<1.18
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+  --generate-hashes --no-header --no-annotate
 .PHONY: lock
-lock: setup ## Update requirements.lock to the newest versions, except torch
-	pip install --quiet uv
+lock: setup ## Update the lock files to the newest versions, except torch
 	(grep '^\#' requirements.lock; \
-	  uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-	  --generate-hashes --no-header --no-annotate --extra train --extra mlflow --extra search --extra serve --group dev \
+	  $(COMPILE) --extra train --extra mlflow --extra search --extra serve --group dev \
 	  --constraint <(printf '%s\n' $(TORCH) $(addsuffix ',$(addprefix ',$(ONE_VERSION)))) pyproject.toml \
 	  | awk '/^[^ ]/ {kept = !/^(nvidia-(cu|nv|nccl)|cuda-|triton|torch==)/} kept') \
 	  > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+	$(MAKE) deploy/requirements.lock
+
+# The packages of the image, in the same versions.
+deploy/requirements.lock: requirements.lock
+	$(COMPILE) --extra serve --group build --constraint requirements.lock pyproject.toml > $@
 
 .PHONY: clean
 clean: ## Remove the outputs of the pipeline but keep the DVC cache

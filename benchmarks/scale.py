@@ -36,7 +36,8 @@ from ruamel.yaml import YAML
 import xr_linear
 from peers import PEERS, Overrides, choose, scores_of
 from rubro.base.console import reported_errors, say
-from rubro.base.files import read_json, replacing, write_json
+from rubro.base.files import read_json, write_json
+from rubro.base.outputs import replacing
 from rubro.base.parallel import cores
 from rubro.base.params_file import with_settings
 from rubro.data.splits import SPLITS, load_labels, load_split

@@ -14,7 +14,8 @@ import pandas as pd
 
 from rubro import __version__
 from rubro.base.console import say
-from rubro.base.files import read_json, replacing, write_json
+from rubro.base.files import read_json, write_json
+from rubro.base.outputs import replacing
 from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
@@ -75,6 +76,11 @@ def main(params: Params) -> None:
             )
             for one, other in combinations(MODELS, 2)
         }
+        if (found := len(tables["ensemble"]["classes"])) < len(classes):
+            say(
+                f"{split}: only {found:,} of {len(classes):,} categories have titles in this split; "
+                "the metrics do not describe the other categories"
+            )
         metrics[split] = {**measured, "differences": differences}
         if split == "test":
             write_descriptions(params, classifiers, measured, tables["ensemble"])
@@ -115,6 +121,7 @@ def write_descriptions(
         measured,
         tables["slices"].to_dict("records"),
         tables["automation"].to_dict("records"),
+        len(tables["classes"]),
     )
     for name, card in {"model": model_card, "data": data_card}.items():
         with replacing(FOLDER / f"{name}_card.md") as partial:

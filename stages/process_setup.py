@@ -9,7 +9,9 @@ scheduler's signal arrives during the imports, the process ends with a message.
 import os
 import signal
 import sys
+from getpass import getuser
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from threading import Thread
 from typing import Any
 
@@ -75,6 +77,30 @@ os.environ |= {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
 }
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder = folder.expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home folder
+        return False
+    return True
+
+
+# numba stores compiled code in one of these folders, and fails if it can write to none of them.
+_IN_CODE = CODE / "kernels" / "__pycache__"
+_IN_HOME = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "numba")
+_CHOSEN = Path(os.environ.get("NUMBA_CACHE_DIR") or _IN_CODE)
+if not any(map(_is_writable, (_CHOSEN, _IN_CODE, _IN_HOME))):
+    _COMPILED = TemporaryDirectory(prefix="rubro-numba-")
+    os.environ["NUMBA_CACHE_DIR"] = _COMPILED.name
+# DVC needs the name of the user; in a container, the user may have none.
+try:
+    getuser()
+except (KeyError, OSError):
+    os.environ["USER"] = str(os.getuid())
 # When processes connect, torch warns about host names that DNS cannot resolve.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 

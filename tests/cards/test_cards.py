@@ -28,7 +28,8 @@ def facts(first_project: Path) -> Facts:
     slices = [{"slice": "all", "titles": 1000, "accuracy": 0.5}]
     automation = [{"goal": 0.95, "confidence": 0.75, "coverage": 0.5, "precision": 0.96}]
     description = read("evaluation/description.json")
-    return Facts(description, read("subset.json"), models, slices, automation)
+    subset = read("subset.json")
+    return Facts(description, subset, models, slices, automation, subset["classes"])
 
 
 def front_of(card: str) -> dict[str, Any]:
@@ -67,6 +68,14 @@ def test_the_model_card_has_the_metrics_of_the_ensemble_on_test(facts: Facts) ->
     assert "| 0.95 | 0.75 | 50.0 % |" in card
     assert "minimum confidence" in card
     assert "minimum confidence" not in model_card(replace(facts, automation=[]))
+
+
+def test_the_cards_say_how_many_categories_were_measured(facts: Facts) -> None:
+    classes = facts.subset["classes"]
+    fact = f"Only 2 of the {classes} categories"
+    for card in (model_card, data_card):
+        assert fact in card(replace(facts, measured_categories=2))
+        assert "Only" not in card(facts)
 
 
 def test_the_data_card_counts_kept_and_skipped_rows(facts: Facts) -> None:

@@ -45,7 +45,9 @@ def test_every_format_gives_the_same_metrics(tmp_path: Path, evaluate: Evaluate,
     assert summary["metrics"]["balanced_accuracy"] == pytest.approx(2.5 / 3, abs=1e-6)
 
 
-def test_skipped_rows_are_counted_and_reported(tmp_path: Path, evaluate: Evaluate) -> None:
+def test_skipped_and_unknown_rows_are_counted_and_reported(
+    tmp_path: Path, evaluate: Evaluate
+) -> None:
     more = "a,BOATS\nb,BOATS\nc,CARS\nmesa,\n,TABLES\nmesa\n"
     (tmp_path / "a.csv").write_text("title,category\nmesa,TABLES\n" + more)
     done = evaluate("a.csv", "--json", "metrics.json")
@@ -61,6 +63,24 @@ def test_skipped_rows_are_counted_and_reported(tmp_path: Path, evaluate: Evaluat
         "without_category": 1,
         "of_unknown_category": 3,
     }
+
+
+def test_unknown_categories_count_as_errors_in_a_second_accuracy(
+    tmp_path: Path, evaluate: Evaluate
+) -> None:
+    unknown = [{"title": "mesa", "category": "BOATS"}, {"title": "taza", "category": "CARS"}]
+    write(tmp_path / "a.csv", [*ROWS, *unknown])
+    done = evaluate("a.csv", "--json", "metrics.json", "--tables", "details")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert summary["metrics"]["accuracy"] == 0.75
+    assert summary["accuracy_with_unknown_categories"] == 0.5
+    assert summary["categories"] == {"known": 4, "measured": 3}
+    assert "4 titles of 3 of 4 categories" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if "accuracy with unknown" in line]
+    assert "0.5000" in line and "2 more titles" in line
+    coverage = pd.read_csv(tmp_path / "details/coverage.csv")
+    assert coverage["precision"].iloc[-1] == 0.5
 
 
 def test_tables_are_shown_and_written(tmp_path: Path, evaluate: Evaluate) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.tiny_project import run_in
+from support.tiny_project import ROOT, commit, run_in
 
 pytest_plugins = ["support.tiny_project"]
 
@@ -72,3 +72,60 @@ def test_nothing_to_compare_is_an_error(repository: Path, missing: str) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: dvc.lock: no")
     assert run_in(repository, "rubro", "fresh", "--exit-zero").stderr == ""
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Path:
+    """A repository with only dvc.lock and a metrics file."""
+    folder = tmp_path / "locked"
+    (folder / "metrics").mkdir(parents=True)
+    shutil.copy(ROOT / "dvc.lock", folder)
+    (folder / "metrics" / "subset.json").write_text("{}")
+    run_in(folder, "git", "init", "--quiet")
+    commit(folder, "locked")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"schema: '2.0'\n",
+        b"schema: '2.0'\nstages: {}\n",
+        b"<<<<<<< HEAD\nschema: '2.0'\nstages:\n",
+        b"schema: '2.0'\nstages:\n  embed:\n",
+        b"schema: '2.0'\nstages: [embed]\n",
+        b"schema: '2.0'\nstages:\n  embed:\n    outs: [models]\n",
+        b"stages: {embed: {params: {params.yaml: 3}}}\n",
+        b"- 1\n",
+        b"\xff\xfe\x00\x01",
+        b"[" * 5_000,
+    ],
+    ids=range(11),
+)
+def test_a_damaged_dvc_lock_is_an_error(locked: Path, content: bytes) -> None:
+    lock = locked / "dvc.lock"
+    lock.write_bytes(content)
+    done = run_in(locked, "rubro", "fresh", ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: dvc.lock: ")
+    assert "git checkout dvc.lock" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert run_in(locked, "rubro", "fresh", "--exit-zero").stdout == ""
+
+
+def test_a_damaged_dvc_lock_in_the_last_commit_is_an_error(locked: Path) -> None:
+    whole = (locked / "dvc.lock").read_bytes()
+    (locked / "dvc.lock").write_text("<<<<<<< HEAD\n- a: [\n")
+    commit(locked, "damaged")
+    (locked / "dvc.lock").write_bytes(whole)
+    done = run_in(locked, "rubro", "fresh", ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: dvc.lock in the last commit: ")
+
+
+def test_names_with_accents_are_printed_as_they_are(locked: Path) -> None:
+    (locked / "metrics" / "categorías ñ.json").write_text("{}")
+    done = run_in(locked, "rubro", "fresh", ok=False)
+    assert done.returncode == 1
+    assert "metrics/categorías ñ.json" in done.stderr

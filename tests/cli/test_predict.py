@@ -26,7 +26,14 @@ import pytest
 
 from rubro.base.console import reported_errors
 from rubro.cli import COMMANDS
-from support.keyword_model import Command, assert_refused, called, command, in_terminal
+from support.keyword_model import (
+    Command,
+    assert_refused,
+    called,
+    command,
+    environment,
+    in_terminal,
+)
 from support.tiny_project import wait_until
 
 pytest_plugins = ["support.keyword_model"]
@@ -95,10 +102,12 @@ def test_the_format_of_standard_input_can_be_given(rubro: Command) -> None:
     assert categories(done.stdout) == ["TABLES"]
 
 
-def test_empty_standard_input_gives_one_message(rubro: Command) -> None:
+def test_empty_standard_input_has_no_rows(rubro: Command) -> None:
     done = rubro("-")
-    assert done.returncode == 2
-    assert done.stderr.decode().startswith("error: standard input")
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"title,predicted_category,")
+    assert rows(done.stdout) == []
+    assert b"standard input" in done.stderr and b"no rows" in done.stderr
 
 
 def test_the_format_of_a_file_without_a_suffix_is_detected(rubro: Command, tmp_path: Path) -> None:
@@ -211,6 +220,148 @@ def test_wrong_input_gives_one_message(
     (tmp_path / "named.csv.gz").write_bytes(TABLE)
     (tmp_path / "named.parquet").write_bytes(TABLE)
     assert_refused(called(tmp_path, "predict", "--model", str(model), *arguments), *facts)
+
+
+# Paths
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mi catalogo.csv", "MI CATALOGO.CSV.GZ", "precios.xlsx", "los precios.xlsx"),
+        *(
+            "catalogo.csv.bz2",
+            "catalogo.csv.part",
+            "lista de precios.pdf",
+            "data/catalogo",
+            "folder/mi catalogo",
+            "./mi catalogo",
+            "../x y",
+        ),
+        *(
+            "/tmp/no such file",
+            "~/mi catalogo",
+            "gs://bucket/catalogo",
+            "loop",
+            "dangling",
+            "folder",
+        ),
+    ],
+)
+def test_a_path_that_does_not_exist_is_not_classified(
+    model: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nothing")
+    done = called(tmp_path, "predict", "--model", str(model), name, "-o", "out.csv")
+    assert_refused(done, f"{name}: ")
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Cable 3/4 pulgada", "Auto c/ gnc", "Mesa 1.5 m", "Sr. Mesa", "mesa\0/x y", "a/b " * 99],
+)
+def test_a_title_with_a_slash_or_a_point_is_classified(
+    model: Path, tmp_path: Path, title: str
+) -> None:
+    done = called(tmp_path, "predict", "--model", str(model), title, "-o", "out.csv")
+    assert done.returncode == 0, done.stderr
+    assert rows((tmp_path / "out.csv").read_bytes())[0]["title"] == title
+
+
+# Standard streams
+
+
+def shell(
+    folder: Path, model: Path, script: str, name: str = "predict", **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a script of the shell in which "$@" is a `rubro` command."""
+    return subprocess.run(
+        ["sh", "-c", script, "sh", *command(model, [], name)],
+        cwd=folder,
+        env=environment(**variables),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def assert_one_message(done: subprocess.CompletedProcess[bytes], *facts: str) -> None:
+    """Assert that a command ended with exit code 2 and one message that contains facts."""
+    messages = done.stderr.decode().splitlines()
+    assert done.returncode == 2, messages
+    assert [line.startswith("error: ") for line in messages].count(True) == 1
+    assert "Traceback" not in done.stderr.decode()
+    for fact in facts:
+        assert fact in messages[-1]
+
+
+@pytest.mark.parametrize(
+    ("script", "facts"),
+    [
+        ('"$@" <&-', ["standard input", "closed"]),
+        ('"$@" -o out.csv <&-', ["standard input", "closed"]),
+        ('"$@" a.csv >&-', ["standard output", "closed"]),
+        ('"$@" mesa >&-', ["standard output", "closed"]),
+        ('"$@" a.csv --format parquet >&-', ["standard output", "closed"]),
+        ('"$@" a.csv > /dev/full', ["space"]),
+        ('"$@" a.csv --format parquet > /dev/full', ["space"]),
+        ('"$@" 0> /dev/null', ["descriptor"]),
+        ('ulimit -f 1; "$@" many.csv -o out.csv', ["ulimit"]),
+        ('ulimit -f 1; "$@" many.csv > out.txt', ["ulimit"]),
+        ('ulimit -f 1; "$@" many.csv -o out.parquet', ["ulimit"]),
+        ('cp many.csv in.csv; "$@" in.csv >> in.csv', ["input", "--output"]),
+        ('cp many.csv in.csv; "$@" < in.csv >> in.csv', ["input", "--output"]),
+        ('cp many.csv in.csv; ln in.csv b.csv; "$@" in.csv >> b.csv', ["input", "--output"]),
+    ],
+)
+def test_an_unusable_stream_gives_one_message(
+    tmp_path: Path, model: Path, script: str, facts: list[str]
+) -> None:
+    (tmp_path / "a.csv").write_bytes(TABLE)
+    many = b"id,title\n" + b"".join(b"%d,mesa %d\n" % (n, n * 7919) for n in range(3000))
+    (tmp_path / "many.csv").write_bytes(many)
+    assert_one_message(shell(tmp_path, model, script), *facts)
+    kept = {"a.csv", "many.csv", "in.csv", "b.csv", "out.txt"}
+    assert {file.name for file in tmp_path.iterdir()} <= kept
+    if (tmp_path / "in.csv").exists():
+        assert (tmp_path / "in.csv").read_bytes() == many
+
+
+@pytest.mark.parametrize(
+    "script", ['"$@" a.csv -o out.csv >&- <&-', '"$@" a.csv -o out.csv 2>&- >&- <&-']
+)
+def test_closed_streams_that_are_not_used_do_no_harm(
+    tmp_path: Path, model: Path, script: str
+) -> None:
+    (tmp_path / "a.csv").write_bytes(TABLE)
+    assert shell(tmp_path, model, script).returncode == 0
+    assert categories((tmp_path / "out.csv").read_bytes()) == ["TABLES", "CHAIRS"]
+
+
+@pytest.mark.parametrize("name", ["explain", "predict"])
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-16"])
+def test_output_for_programs_is_utf_8(
+    tmp_path: Path, model: Path, name: str, encoding: str
+) -> None:
+    script = '"$@" "Lámpara 😀"'
+    done = shell(tmp_path, model, script, name, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert "Lámpara" in done.stdout.decode()
+    assert "😀" in done.stdout.decode()
+
+
+def test_a_killed_run_ends_its_workers_quietly(tmp_path: Path, model: Path) -> None:
+    with started(tmp_path, model, "-", "-o", "out.csv", "--processes", "2") as process:
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.write(b"title\n" + b"mesa\n" * 5000)
+        process.stdin.flush()
+        assert wait_until(lambda: any(file.stat().st_size > 40_000 for file in tmp_path.iterdir()))
+        process.kill()
+        _, messages = process.stderr.read().split(b"\n", 1)  # after the detected format
+    assert messages == b""
 
 
 # Ends

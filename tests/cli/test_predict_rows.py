@@ -7,12 +7,14 @@ import gzip
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import numpy as np
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
@@ -195,12 +197,91 @@ def test_parquet_columns_keep_their_types_and_become_text_in_csv(
     assert second["weight"] == "1.25"
 
 
+def test_bytes_in_parquet_are_titles(predict: Predict) -> None:
+    rows = [{"title": "lámpara".encode()}, {"title": b"caf\xe9"}]
+    lamp, other = predict(rows, "parquet", "parquet")
+    assert lamp["predicted_category"] == "LAMPS"
+    assert "xe9" in other["error"]
+
+
 @pytest.mark.parametrize("source", ["csv", "json", "jsonl", "parquet"])
 def test_numbers_are_titles_in_every_format(predict: Predict, source: str) -> None:
     rows = [{"title": 808}, {"title": 205}]
     answers = predict(json.dumps(rows) if source == "json" else rows, source)
     assert values(answers, "title") == ["808", "205"]
     assert all(values(answers, "predicted_category"))
+
+
+# Numbers that JSON cannot hold
+
+
+def strict_json(line: bytes) -> Any:
+    """Read JSON that contains neither NaN nor Infinity, which Python's json accepts."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} in {line!r}")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+def test_jsonl_is_valid_json_and_keeps_the_numbers_that_json_can_hold(
+    tmp_path: Path, predict: Predict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = '{"title": "mesa", "n": %s, "deep": {"a": [%s, 1.5]}}\n'
+    numbers = ["1e999", "-1.5E+4000", "1" + "0" * 400, "1.1"]
+    lost = ["NaN", "Infinity", "-Infinity"]
+    predict("".join(kept % (number, number) for number in [*numbers, *lost]), "jsonl", "jsonl")
+    lines = (tmp_path / "out.jsonl").read_bytes().splitlines()
+    for line, number in zip(lines, numbers, strict=False):
+        strict_json(line)
+        exact = json.loads(line, parse_float=Decimal, parse_int=Decimal)
+        assert exact["n"] == exact["deep"]["a"][0] == Decimal(number)
+    for line in lines[len(numbers) :]:
+        row = strict_json(line)
+        assert (row["n"], row["deep"]["a"]) == (None, [None, 1.5])
+    assert f"{2 * len(lost)} numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["jsonl", "csv", "parquet"])
+def test_numbers_of_any_size_are_read_and_written_in_every_format(
+    predict: Predict, output: str
+) -> None:
+    content = '{"title": "mesa", "n": %s, "list": [%s], "mixed": "a"}\n'
+    numbers = ["NaN", "Infinity", "1e999", "1e99999999999999999999999", "1"]
+    mixed = "".join((content % (n, n)).replace('"a"', n) for n in numbers)
+    answers = predict(content % (1, 1) + mixed, "jsonl", output)
+    assert values(answers, "predicted_category") == ["TABLES"] * 6
+    if output != "jsonl":
+        for row in answers:
+            strict_json(row["list"].encode())
+
+
+def test_titles_that_are_numbers_keep_their_text(predict: Predict) -> None:
+    answers = predict('{"title": 1e999}\n{"title": NaN}\n{"title": Infinity}\n', "jsonl", "csv")
+    assert values(answers, "title")[0] == "1E+999"
+    assert_errors(answers, "", "no title", "")
+
+
+def test_nan_and_infinity_of_parquet_become_null_in_jsonl(
+    tmp_path: Path, predict: Predict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = [float("nan"), float("inf"), 1.5, None]
+    table = pyarrow.table(
+        {
+            "title": ["mesa"] * 4,
+            "price": numbers,
+            "half": pyarrow.array([None if n is None else np.float16(n) for n in numbers]),
+            "list": [[number] for number in numbers],
+            "deep": [{"a": number} for number in numbers],
+        }
+    )
+    predict(table, "parquet", "jsonl")
+    rows = [strict_json(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
+    for name in ("price", "half"):
+        assert values(rows, name) == [None, None, 1.5, None]
+    assert values(rows, "list") == [[None], [None], [1.5], [None]]
+    assert values(rows, "deep") == [{"a": None}, {"a": None}, {"a": 1.5}, {"a": None}]
+    assert "8 numbers" in capsys.readouterr().err
 
 
 # Rows that cannot be read
@@ -229,6 +310,33 @@ def test_unreadable_rows_of_csv_keep_their_place_and_their_cells(predict: Predic
         *("", "line 3: .*2", "line 4: .*2.*alta, azul", "line 5: .*','", "line 6: .*--encoding"),
         *("line 8: .*1048576", ""),
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "header"),
+    [
+        ("csv", "csv", "title"),
+        ("csv", "parquet", '"producto"'),
+        ("csv.gz", "csv", "title,"),
+        ("tsv", "jsonl", "title"),
+        ("txt", "csv", "title"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_blank_line_of_one_column_is_a_row(
+    predict: Predict, source: str, output: str, end: str, header: str
+) -> None:
+    lines = ["mesa", "", "", "taza", ""]
+    answers = predict("".join(line + end for line in [header, *lines]), source, output)
+    if source == "txt":
+        answers = answers[1:]
+    assert values(answers, "predicted_category")[::3] == ["TABLES", "MUGS"]
+    assert [bool(error) for error in values(answers, "error")] == [not line for line in lines]
+
+
+def test_a_blank_line_between_rows_of_several_columns_is_not_a_row(predict: Predict) -> None:
+    answers = predict("title,id\n\nmesa,1\n\n\ntaza,2\n\n")
+    assert values(answers, "id") == ["1", "2"]
 
 
 @pytest.mark.parametrize("output", ["jsonl", "csv", "parquet"])
@@ -305,6 +413,17 @@ def test_a_named_column_is_used_without_a_message(
     assert "what" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_named_column_is_found_by_unicode_form(
+    predict: Predict, kind: str, forms: tuple[Literal["NFC", "NFD"], ...]
+) -> None:
+    stored, given = (unicodedata.normalize(form, "descripción") for form in forms)
+    (answer,) = predict([{"title": "mesa", stored: "silla"}], kind, kind, column=given)
+    assert answer["predicted_category"] == "CHAIRS"
+    assert answer[stored] == "silla"
+
+
 def test_the_only_column_is_the_title_column(predict: Predict) -> None:
     assert predict("producto\nmesa\n")[0]["predicted_category"] == "TABLES"
 
@@ -350,6 +469,8 @@ def test_duplicate_columns_are_only_written_as_csv(tmp_path: Path, predict: Pred
     ("text", "source", "encoding"),
     [
         ("title\nlámpara\n", "csv", "utf-8-sig"),
+        ("title\nlámpara\n", "csv", "utf-32"),
+        ('{"title": "lámpara"}\n', "jsonl", "utf-32"),
         ('{"title": "lámpara"}\n', "jsonl", "utf-16"),
         ("\ufefflámpara\n", "txt", "utf-16-be"),
     ],
@@ -363,22 +484,95 @@ def test_the_encoding_is_detected_from_a_byte_order_mark(
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "UTF8"])
 def test_a_given_encoding_is_used(predict: Predict, encoding: str) -> None:
-    (answer,) = predict("título\nlámpara\n".encode(encoding), encoding=encoding)
+    content = "título\nlámpara\n".encode(encoding)
+    (answer,) = predict(content, encoding=encoding, output_encoding="utf-8")
     assert answer["predicted_category"] == "LAMPS"
 
 
-@pytest.mark.parametrize("encoding", ["klingon", "base64", "rot13", "a\0b", ""])
+@pytest.mark.parametrize("encoding", ["klingon", "base64", "rot13", "idna", "a\0b", ""])
 def test_an_unknown_encoding_is_rejected(encoding: str) -> None:
     with pytest.raises(ValueError, match="utf-8, latin-1"):
         known_encoding(encoding)
 
 
-def test_a_csv_file_of_a_spanish_excel_keeps_its_dialect(tmp_path: Path, model: Path) -> None:
-    write(tmp_path / "in.csv", '\ufefftítulo;precio\r\n"mesa; alta";1,5\r\n')
-    main([str(tmp_path / "in.csv")], tmp_path / "out.csv", model=model)
-    assert (tmp_path / "out.csv").read_bytes().startswith("\ufefftítulo;precio;".encode())
-    (answer,) = read(tmp_path / "out.csv", sep=";")
-    assert (answer["título"], answer["precio"]) == ("mesa; alta", "1,5")
+@pytest.mark.parametrize(
+    ("text", "encoding", "separator", "has_comma"),
+    [
+        ("id;título\n1;Lámpara\n", "cp1252", ";", True),
+        ('\ufefftítulo;precio\n"mesa; alta";1,5\n', "utf-8", ";", True),
+        ("título;precio\nmesa;1.5\n", "utf-8", ";", False),
+        ("título;precio\nmesa;1.500\n", "utf-8", ";", True),
+        ("título;precio\nmesa;1.234,56\n", "cp1252", ";", True),
+        ("título\tprecio\nmesa\t1,5\n", "utf-16", "\t", True),
+        ("título\tprecio\nmesa\t1,500\n", "utf-8", "\t", False),
+        ("título|precio\nmesa|2\n", "utf-8", "|", False),
+        ("título,precio\nmesa,2\n", "utf-8", ",", False),
+    ],
+)
+@pytest.mark.parametrize("is_given", [False, True])
+def test_the_output_has_the_dialect_of_the_input(
+    tmp_path: Path,
+    model: Path,
+    text: str,
+    encoding: str,
+    separator: str,
+    has_comma: bool,
+    is_given: bool,
+) -> None:
+    suffix = "tsv" if separator == "\t" else "csv"
+    source, output = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
+    source.write_bytes(text.encode(encoding))
+    main([str(source)], output, model=model, encoding=encoding if is_given else None)
+    answers = output.read_bytes()
+    header, _, _ = text.partition("\n")
+    assert answers.startswith(f"{header}{separator}predicted".encode(encoding))
+    (row,) = csv.DictReader(io.StringIO(answers.decode(encoding)), delimiter=separator)
+    assert row["predicted_category"] in CATEGORIES
+    assert re.fullmatch(r"0,\d+" if has_comma else r"0\.\d+", row["confidence"])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "start"),
+    [("utf-8", b"t\xc3\xadtulo;"), ("utf-8-sig", b"\xef\xbb\xbft"), ("utf-16", b"\xff\xfet\0")],
+)
+def test_the_encoding_of_the_output_can_be_set(
+    tmp_path: Path, model: Path, encoding: str, start: bytes
+) -> None:
+    (tmp_path / "in.csv").write_bytes("título;id\nlámpara;1\nsilla;2\n".encode("cp1252"))
+    options: dict[str, Any] = {"model": model, "output_encoding": encoding, "batch": 1}
+    main([str(tmp_path / "in.csv")], tmp_path / "out.csv", **options)
+    assert (tmp_path / "out.csv").read_bytes().startswith(start)
+    answers = read(tmp_path / "out.csv", sep=";", encoding=encoding)
+    assert values(answers, "título") == ["lámpara", "silla"]
+
+
+def test_characters_that_the_encoding_lacks_are_counted(
+    predict: Predict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = predict("id,title\n1,mesa ❤\n2,taza\n", output_encoding="latin-1")
+    assert values(answers, "title") == ["mesa ?", "taza"]
+    assert "1 rows" in (message := capsys.readouterr().err) and "--output-encoding" in message
+
+
+def test_options_of_csv_are_refused_for_other_formats(predict: Predict) -> None:
+    for options in ({"output_encoding": "latin-1"}, {"escape_formulas": True}):
+        with pytest.raises(DataError, match="csv"):
+            predict(MESA, "csv", "jsonl", **options)
+    predict(MESA, "csv", "jsonl", output_encoding="utf-8")
+
+
+@pytest.mark.parametrize("output", ["csv", "tsv"])
+def test_formulas_are_escaped_on_request(tmp_path: Path, output: str) -> None:
+    formulas = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1"]
+    harmless = ["mesa", "-5", "+5.411,50", "-1e-5", "1=1", "", " =1"]
+    model = write_model(tmp_path / "model", labels=["=HYPERLINK(A1)", "-CHAIRS", "LAMPS", "MUGS"])
+    predict = predictor(tmp_path, model)
+    content = jsonl(*({"title": f"{n} mesa", "=x": n} for n in [*formulas, *harmless]))
+    plain = predict(content, "jsonl", output)
+    assert values(plain, "predicted_category") == ["=HYPERLINK(A1)"] * len(plain)
+    answers = predict(content, "jsonl", output, escape_formulas=True)
+    assert values(answers, "predicted_category") == ["'=HYPERLINK(A1)"] * len(plain)
+    assert values(answers, "'=x") == [*(f"'{each}" for each in formulas), *harmless]
 
 
 # Answers
@@ -436,13 +630,38 @@ def test_gzip_output_is_reproducible(tmp_path: Path, predict: Predict) -> None:
     assert first.read_bytes() == (tmp_path / "out.csv.gz").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("source", "content"),
+    [
+        ("csv", "id,title\n"),
+        ("tsv", "id\ttitle"),
+        ("json", "[]"),
+        ("jsonl", ""),
+        ("jsonl", "\n"),
+        ("jsonl.gz", ""),
+        ("txt", ""),
+        ("unknown", ""),
+    ],
+)
 def test_an_input_without_rows_gives_an_output_without_rows(
-    tmp_path: Path, predict: Predict
+    tmp_path: Path,
+    predict: Predict,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    content: str,
 ) -> None:
-    for kind in ("csv", "jsonl", "parquet"):
-        assert predict("id,title\n", "csv", kind) == []
-    assert (tmp_path / "out.csv").read_text() == "id,title,predicted_category,confidence,error\n"
-    assert (tmp_path / "out.jsonl").read_bytes() == b""
+    for output in ("csv", "jsonl", "parquet"):
+        assert predict(content, source, output) == []
+        assert f"in.{source}: " in capsys.readouterr().err
+    header, end = (tmp_path / "out.csv").read_text().split("\n")
+    assert header.endswith("predicted_category,confidence,error")
+    assert end == ""
+
+
+@pytest.mark.parametrize("source", ["csv", "tsv", "json", "csv.gz", "parquet", "xlsx"])
+def test_an_empty_file_of_a_format_with_a_header_is_damaged(predict: Predict, source: str) -> None:
+    with pytest.raises(DataError, match=rf"in\.{source}"):
+        predict("", source)
 
 
 def test_the_output_keeps_a_symbolic_link_and_permissions(tmp_path: Path, predict: Predict) -> None:

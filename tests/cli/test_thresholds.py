@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rubro.cli.threshold_choice import Predictions, chosen_thresholds, measured
+from rubro.prediction.classifier import Classifier
 from support.keyword_model import CATEGORIES, assert_refused, called, write_model
 
 pytest_plugins = ["support.keyword_model"]
@@ -103,6 +105,59 @@ def test_the_promise_holds_on_other_titles(folder: Path, model: Path) -> None:
     (line,) = [line for line in checked.stdout.splitlines() if "all categories" in line]
     assert f"{share:.1%}" in line
     assert f"{precision:.1%}" in line
+
+
+def test_titles_of_unknown_categories_count_as_errors(folder: Path, model: Path) -> None:
+    """A tenth of the tables are of a category that the model does not know."""
+    random = np.random.default_rng(4)
+    known = pd.DataFrame(titles(random, 4000))
+    unknown = pd.DataFrame({"title": ["mesa"] * 150 + ["taza"] * 10, "category": "DESKS"})
+    pd.concat([known, unknown]).to_csv(folder / "unknown.csv", index=False)
+    old = run("thresholds", model, folder, "unknown.csv", "--check", "thresholds.json")
+    options = "--precision", "0.95", "-o", "unknown.json"
+    new = run("thresholds", model, folder, "unknown.csv", *options)
+    for done, kept in ((old, 150), (new, 0)):
+        assert done.returncode == 0, done.stderr
+        (line,) = [line for line in done.stdout.splitlines() if "unknown categories" in line]
+        assert "160 " in line
+        assert f"{kept / 160:.1%}" in line
+    written = json.loads((folder / "unknown.json").read_text())
+    assert written["unknown"] == {"titles": 160, "kept": 0, "right": 0, "low": 0.0, "high": 1.0}
+    assert written["categories"]["TABLES"]["confidence"] is None
+    assert written["all"]["titles"] == 4160
+    answers = "predict", model, folder, "unknown.csv", "--thresholds", "unknown.json", "-o", "a.csv"
+    run(*answers)
+    table = pd.read_csv(folder / "a.csv").dropna(subset="predicted_category")
+    assert len(table) == written["all"]["kept"] > 1000
+    assert (table["predicted_category"] == table["category"]).mean() >= 0.95
+
+
+@pytest.mark.slow
+def test_promises_are_kept_in_catalogues_with_unknown_categories(model: Path) -> None:
+    """Choose thresholds on labelled titles of 200 simulated catalogues."""
+    classifier, random, promised = Classifier.load(model), np.random.default_rng(6), 0.9
+    names = np.array(classifier.classes_, dtype=object)
+
+    def catalogue(count: int, unknown: float) -> Predictions:
+        known = random.random(count) >= unknown
+        confidences = np.where(known, random.beta(6, 0.6, count), random.beta(4, 1.5, count))
+        right = known & (random.random(count) < confidences - 0.02)
+        return Predictions(random.choice(names, count), confidences, right, known)
+
+    precisions, coverages = [], []
+    for unknown in np.linspace(0.02, 0.3, 200):
+        labelled, whole = catalogue(3000, unknown), catalogue(30_000, unknown)
+        only_known = Predictions(*(array[labelled.known] for array in vars(labelled).values()))
+        pair = [
+            measured(chosen_thresholds(each, classifier, promised), whole).all
+            for each in (labelled, only_known)
+        ]
+        precisions.append([each.right / each.kept if each.kept else 1.0 for each in pair])
+        coverages.append(pair[0].kept / pair[0].titles)
+    kept, kept_without_unknown = (np.array(precisions) >= promised).mean(axis=0)
+    assert kept >= 0.95
+    assert np.median(coverages) > 0.1
+    assert kept_without_unknown < 0.6  # the catalogues are difficult
 
 
 def test_a_foreign_title_is_marked_and_never_accepted(folder: Path, model: Path) -> None:

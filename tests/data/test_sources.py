@@ -6,9 +6,10 @@ import gzip
 import json
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -134,10 +135,17 @@ def test_labels_are_reliable_unless_marked_otherwise(read_file: Read) -> None:
     [
         lambda text: "\ufeff" + text,
         lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", "\r"),
         lambda text: text.removesuffix("\n"),
         lambda text: text.replace("\n", "\n\n\n"),
     ],
-    ids=["byte order mark", "Windows line ends", "no last line end", "blank lines"],
+    ids=[
+        "byte order mark",
+        "Windows line ends",
+        "old Mac line ends",
+        "no last line end",
+        "blank lines",
+    ],
 )
 def test_marks_line_ends_and_blank_lines_are_not_data(
     read_file: Read, name: str, change: Callable[[str], str]
@@ -382,7 +390,7 @@ def test_usual_names_of_splits_and_parts_are_recognised(
             ["subset.language", "portuguese.test.csv, portuguese.train.csv"],
         ),
         (["test-00000-of-00003.csv"], ["test: ", "1 of 3 parts"]),
-        (["README.md", "train.csv.dvc", ".gitignore", "image.png"], []),
+        (["README.md", "train.csv.dvc", ".gitignore", "image.png", "._train.csv"], []),
     ],
 )
 def test_title_files_that_are_not_read_are_named(
@@ -395,11 +403,42 @@ def test_title_files_that_are_not_read_are_named(
     assert all(fact in notices[0] for fact in facts)
 
 
+def test_hidden_files_are_not_titles(tmp_path: Path, read: Read) -> None:
+    write_text(tmp_path / "catalogo.csv", TABLE)
+    (tmp_path / "._catalogo.csv").write_bytes(b"\0\x05\x16\x07\0\x02\0\0Mac OS X")
+    assert all_rows(read(tmp_path)) == [("a", "A"), ("b", "B")]
+    with pytest.raises(DataError, match=r"\._catalogo\.csv is the macOS metadata"):
+        read(tmp_path / "._catalogo.csv")
+
+
 def test_files_are_always_listed_in_the_same_order(tmp_path: Path) -> None:
     for name in ("b.test.csv", "a.train.csv", "b.train.csv", "a.test.csv", "notes.txt"):
         write_text(tmp_path / name, "title,category\n")
     names = [source.path.name for source in find_sources(tmp_path, None)[0]]
     assert names == ["a.test.csv", "a.train.csv", "b.test.csv", "b.train.csv"]
+
+
+# Column names
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.jsonl", "x.json", "x.parquet"])
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+def test_column_names_compare_by_unicode_form(
+    read_file: Read, name: str, stored: Literal["NFC", "NFD"]
+) -> None:
+    columns = [
+        unicodedata.normalize(stored, column) for column in (" título", "categoría", "división")
+    ]
+    table = pd.DataFrame([["a", "A", "train"], ["b", "B", "test"]], columns=columns)
+    for form in ("NFC", "NFD"):
+        title, category, split = (
+            unicodedata.normalize(form, column) for column in ("título", "categoría ", "división")
+        )
+        raw = read_file(
+            table, name, title_column=title, category_column=category, split_column=split
+        )
+        assert all_rows(raw) == [("a", "A"), ("b", "B")]
+        assert list(raw.table["split"]) == ["train", "test"]
 
 
 # Columns for language, label quality and split
@@ -425,9 +464,10 @@ def test_optional_columns_can_be_renamed_and_switched_off(
     assert raw.quarantine.empty
 
 
-def test_a_column_that_is_set_but_missing_is_an_error(read_file: Read) -> None:
-    with pytest.raises(DataError, match=r"no column 'lang' .*; set data\.language_column"):
-        read_file(TABLE, language_column="lang")
+@pytest.mark.parametrize("name", ["x.csv", "x.json", "x.jsonl", "x.parquet"])
+def test_a_column_that_is_set_but_missing_is_an_error(read_file: Read, name: str) -> None:
+    with pytest.raises(DataError, match=r"no (column|row has) 'lang'.*; set data\.language_column"):
+        read_file(frame(), name, language_column="lang")
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.json", "x.parquet"])
@@ -468,6 +508,13 @@ def test_a_parquet_column_that_python_cannot_hold_is_an_error_only_if_it_is_used
         return
     with pytest.raises(DataError, match=r"x\.parquet: not a readable parquet file"):
         read(tmp_path)
+
+
+def test_text_stored_as_bytes_in_parquet_is_read(read_file: Read) -> None:
+    table = pd.DataFrame({"title": ["ñandú".encode(), b"caf\xe9"], "category": [b"A", b"B"]})
+    raw = read_file(table, "x.parquet")
+    assert rows(raw) == [("ñandú", "A")]
+    assert reasons(raw) == [(2, "title_not_text")]
 
 
 def test_categorical_columns_of_parquet_are_text(read_file: Read) -> None:
@@ -619,14 +666,27 @@ def test_a_parquet_file_with_more_rows_than_bytes_is_refused(
 ) -> None:
     column = pyarrow.array(["a"]).dictionary_encode()
     many = pyarrow.DictionaryArray.from_arrays(
-        pyarrow.array(np.zeros(2**24 + 1, np.int8)), column.dictionary
+        pyarrow.array(np.zeros(2**20 + 1, np.int8)), column.dictionary
     )
     path = tmp_path / "x.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"title": many, "category": many}), path)
-    assert path.stat().st_size < 2**20
     megabytes, outcome = measured(project_root, path)
-    assert "x.parquet: 16777217 rows in fewer bytes" in outcome
+    assert "x.parquet: 1048577 rows" in outcome
     assert megabytes < 40
+
+
+def test_a_parquet_file_that_repeats_long_titles_is_refused(
+    tmp_path: Path, project_root: Path
+) -> None:
+    titles = pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array(np.zeros(2**19, np.int32)), pyarrow.array(["g" * 900])
+    )
+    pyarrow.parquet.write_table(
+        pyarrow.table({"title": titles, "category": titles}), tmp_path / "x.parquet"
+    )
+    megabytes, outcome = measured(project_root, tmp_path / "x.parquet")
+    assert "more than 100 times its size" in outcome
+    assert megabytes < 200
 
 
 def test_a_header_of_several_lines_is_an_error(read_file: Read) -> None:

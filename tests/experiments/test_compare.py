@@ -5,17 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from rubro.base.errors import ParamsError
+from rubro.base.params import Params
+from rubro.base.params_file import flat, with_settings
 from rubro.base.yaml_files import load_yaml
 from rubro.experiments.compare import expand_metrics
-from rubro.experiments.dvc_experiments import METRIC_FILES, experiment_name, setting_in_name
+from rubro.experiments.dvc_experiments import (
+    METRIC_FILES,
+    experiment_name,
+    format_setting,
+    numbers_in,
+    setting_in_name,
+)
 from support.tiny_project import GRAPH, ROOT, run_in
-from support.toy_pipeline import compared, names_of
+from support.toy_pipeline import add_experiment, compared, names_of
 
 pytest_plugins = ["support.toy_pipeline"]
 
@@ -80,6 +91,17 @@ def test_the_printed_command_applies_the_best_experiment(explored_copy: Path) ->
     run_in(explored_copy, *command.partition(": ")[2].split())
     params = load_yaml(explored_copy / "params.yaml")
     assert (params["train_mlp"]["dropout"], params["seed"]) == (0.5, 1)
+
+
+@pytest.mark.slow
+def test_the_printed_command_keeps_uncommitted_changes(explored_copy: Path) -> None:
+    code = explored_copy / "stages" / "evaluate.py"
+    code.write_text(edited := code.read_text() + "# edited\n")
+    *_, advice = run_in(explored_copy, "rubro", "compare").stderr.splitlines()
+    assert "stages/evaluate.py" in advice
+    run_in(explored_copy, *advice.rpartition(": ")[2].split())
+    assert code.read_text() == edited
+    assert load_yaml(explored_copy / "params.yaml")["train_mlp"]["dropout"] == 0.5
 
 
 @pytest.mark.slow
@@ -201,3 +223,80 @@ def test_json_has_null_for_missing_metrics(toy: Path) -> None:
     run_in(toy, "git", "commit", "--quiet", "--message", "no metrics")
     [row] = json.loads(run_in(toy, "rubro", "compare", "--format", "json").stdout)
     assert set(row["metrics"].values()) == {None}
+
+
+# Experiments that cannot be read
+
+EVALUATED = "metrics/evaluate.json"
+DAMAGED: dict[str, tuple[str, bytes | None]] = {
+    "conflict": (EVALUATED, b"<<<<<<< HEAD\n{}"),
+    "cut": (EVALUATED, b'{"test": {"mlp"'),
+    "bytes": (EVALUATED, b"\xff\xfe\x00"),
+    "numbers": (EVALUATED, b"[1, 2]"),
+    "nested": (EVALUATED, b"[" * 100_000),
+    "lock-conflict": ("dvc.lock", b"<<<<<<< HEAD\nstages: {}\n"),
+    "lock-list": ("dvc.lock", b"stages: [evaluate]\n"),
+    "lock-stage": ("dvc.lock", b"stages:\n  evaluate:\n"),
+    "lock-files": ("dvc.lock", b"stages:\n  evaluate: {outs: [a]}\n"),
+}
+FOREIGN: dict[str, tuple[str, bytes | None]] = {
+    "other-project": ("params.yaml", b"x: 1\n"),
+    "list-project": ("params.yaml", b"- 1\n"),
+    "broken-project": ("params.yaml", b"seed: [\n"),
+    "no-params": ("params.yaml", None),
+    "date-key": ("params.yaml", b"seed: 1\n2020-01-01: 2\n"),
+    "cyclic": ("params.yaml", b"seed: 1\na: &a {b: *a}\n"),
+}
+
+
+def test_damaged_and_foreign_experiments_do_not_hide_the_others(toy: Path) -> None:
+    add_experiment(toy, "sound", {"stages/evaluate.py": b""})
+    for name, (path, content) in (DAMAGED | FOREIGN).items():
+        add_experiment(toy, name, {path: content})
+    done = run_in(toy, "rubro", "compare", "--all-commits", "--each", "--format", "json")
+    metrics = {row["experiments"][0]: row["metrics"] for row in json.loads(done.stdout)}
+    assert metrics.keys() == {"last commit", "sound", *DAMAGED}
+    assert metrics["sound"] == metrics["last commit"]
+    for name in DAMAGED:
+        assert set(metrics[name].values()) == {None}
+    for name, (path, _) in (DAMAGED | FOREIGN).items():
+        assert re.search(rf"^(.*, )?{name}(,.*)?: {path}: ", done.stderr, re.MULTILINE), name
+
+
+def test_a_last_commit_of_another_project_is_an_error(toy: Path) -> None:
+    (toy / "params.yaml").write_text("x: 1\n")
+    run_in(toy, "git", "commit", "--all", "--quiet", "--message", "another project")
+    done = run_in(toy, "rubro", "compare", ok=False)
+    assert done.returncode == 2
+    assert re.match(r"error: last commit: params\.yaml: ", done.stderr)
+
+
+def test_numbers_that_are_not_finite_are_missing_metrics() -> None:
+    text = '{"a": NaN, "b": 1e999, "c": -Infinity, "d": 1%s, "e": 2}' % ("0" * 400)
+    assert numbers_in(json.loads(text)) == {"e": 2}
+
+
+def test_changed_files_have_their_own_names(toy: Path) -> None:
+    name = "data/catálogo nuevo.csv.dvc"
+    add_experiment(toy, "own-titles", {name: b"outs: []\n"})
+    [row] = compared(toy, "own-titles", "--each")[1:]
+    assert row["changed_files"] == [name]
+
+
+# Parameters that are null
+
+
+def test_every_null_parameter_that_dvc_writes_is_null(tmp_path: Path) -> None:
+    keys = [
+        f"{section}.{key}"
+        for section, block in Params.model_fields.items()
+        for key, field in getattr(block.annotation, "model_fields", {}).items()
+        if type(None) in get_args(field.annotation)
+    ]
+    assert {"subset.language", "networks.embedding_scale", "data.split_column"} <= set(keys)
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    apply_overrides(str(path), [format_setting(key, None) for key in keys])
+    values = dict(flat(load_yaml(path)))
+    assert [values[key] for key in keys] == [None] * len(keys)
+    assert values == dict(flat(with_settings(path, []).model_dump(mode="json")))

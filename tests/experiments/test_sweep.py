@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -24,6 +28,7 @@ train_mlp.dropout: {low: 0.1, high: 0.7}
 train_mlp.batch_size: {low: 16, high: 256, log: true}
 train_mlp.hidden_sizes: {choices: [[], [64, 32]]}
 """
+SCORE = "validation.mlp.balanced_accuracy"
 FAILURE = "failed: the loss is NaN or infinite"
 FAILED_LOG = Path(".rubro/logs/train_mlp.learning_rate=5.0.log")
 
@@ -142,6 +147,58 @@ def test_a_missing_package_is_an_error(
     assert f"pip install 'rubro[{extras}]'" in done.stderr
 
 
+@pytest.mark.slow
+def test_experiments_with_null_are_not_repeated(toy: Path) -> None:
+    command = ["rubro", "sweep", "subset.language=null,spanish", "-S", "train_mlp.dropout=0.4"]
+    run_in(toy, *command)
+    names = [f"subset.language={value},train_mlp.dropout=0.4" for value in ("null", "spanish")]
+    assert experiments_in(toy) == names
+    row, *_ = compared(toy, names[0], "-m", SCORE)
+    assert row["changed"] == {"subset.language": None, "train_mlp.dropout": 0.4}
+    assert row["metrics"][SCORE]["mean"] == 0.85
+    assert "2 experiments, 0 to run" in run_in(toy, *command).stderr
+    # The same as the setting of a last commit, which DVC wrote.
+    run_in(toy, "dvc", "exp", "run", "-S", "subset.language=null")
+    run_in(toy, "git", "commit", "--all", "--quiet", "--message", "every language")
+    [row] = compared(toy, "-m", SCORE)
+    assert row["metrics"][SCORE]["mean"] == 0.8
+    (toy / "space.yaml").write_text(
+        "subset.language: {choices: [null, spanish]}\ntrain_mlp.dropout: {choices: [0.4]}\n"
+    )
+    done = run_in(toy, "rubro", "search", "space.yaml", "--trials", "3", "-m", SCORE)
+    assert done.stdout.count("subset.language=") >= 1
+    assert "not every stage has run" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_setting_of_a_whole_block_is_a_setting_of_its_keys(toy: Path) -> None:
+    run_in(toy, "rubro", "sweep", "seed=1", "-S", "subset={language: ~, max_rows: 5}")
+    [name] = experiments_in(toy)
+    [row] = [row for row in compared(toy) if name in row["experiments"]]
+    assert row["changed"] == {"seed": 1, "subset.language": None, "subset.max_rows": 5}
+
+
+@pytest.mark.slow
+def test_experiments_run_in_a_folder_with_accents(committed_toy: Path, tmp_path: Path) -> None:
+    toy = Path(shutil.copytree(committed_toy, tmp_path / "Catálogo Año 2025 ☕", symlinks=True))
+    run_in(toy, "git", "config", "user.name", "José Ñandú")
+    with open(toy / "stages" / "evaluate.py", "a") as file:
+        file.write("sys.stdout.buffer.write(b'a\\xf1o in Latin-1\\n')\n")
+    run_in(toy, "rubro", "sweep", "seed=1")
+    assert experiments_in(toy) == ["seed=1"]
+
+
+@pytest.mark.parametrize("name", ["toy#1", "toy%20s", "toy?"])
+def test_a_path_with_which_dvc_fails_is_an_error(
+    name: str, committed_toy: Path, tmp_path: Path
+) -> None:
+    toy = Path(shutil.copytree(committed_toy, tmp_path / name, symlinks=True))
+    done = run_in(toy, "rubro", "sweep", "seed=1", ok=False)
+    assert done.returncode == 2
+    assert re.search(f"error: .*/{re.escape(name)}: ", done.stderr)
+    assert experiments_in(toy) == []
+
+
 # Searches
 
 
@@ -234,3 +291,43 @@ def test_the_spaces_of_the_project_are_valid(
     assert spaces
     for path in spaces:
         assert read_space(path)
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(b"This is not a database, " * 100)
+
+
+def empty_tables(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        for table in ("studies", "version_info", "trials"):
+            database.execute(f"CREATE TABLE {table} (other)")
+
+
+def of_a_newer_version(path: Path) -> None:
+    optuna.create_study(storage=f"sqlite:///{path}")
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'v99.0.0.a'")
+
+
+@pytest.mark.parametrize("change", [damage, empty_tables, of_a_newer_version, Path.mkdir])
+def test_an_unusable_database_of_a_search_is_an_error(
+    toy: Path, space: Path, change: Callable[[Path], None]
+) -> None:
+    path = toy / ".rubro" / "search.db"
+    path.parent.mkdir()
+    change(path)
+    done = run_in(toy, "rubro", "search", space.name, ok=False)
+    assert done.returncode == 2
+    assert re.match(r"error: \.rubro/search\.db: ", done.stderr)
+    assert experiments_in(toy) == []
+
+
+@pytest.mark.slow
+def test_a_locked_database_of_a_search_is_an_error(toy: Path, space: Path) -> None:
+    path = toy / ".rubro" / "search.db"
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        done = run_in(toy, "rubro", "search", space.name, ok=False)
+    assert done.returncode == 2
+    assert re.match(r"error: \.rubro/search\.db: .*locked", done.stderr)

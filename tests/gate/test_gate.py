@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -13,12 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from rubro.base.console import printable
 from rubro.cli import app
 from rubro.experiments.dvc_experiments import numbers_in
-from rubro.gate.metric_changes import MIN_TOLERANCE, Verdict, changes_between
+from rubro.gate.metric_changes import (
+    MIN_TOLERANCE,
+    Change,
+    Comparison,
+    Verdict,
+    changes_between,
+)
+from rubro.gate.report import format_markdown
 from support.tiny_project import ROOT, commit, environment, run_in
 
 NOISE = Path("benchmarks/results/noise.json")
@@ -367,7 +377,10 @@ def test_an_unknown_revision_is_an_error(repository: Path, revision: str) -> Non
         ("metrics/evaluate.json", '{"test": ', ["line 1", "`git checkout metrics/evaluate.json`"]),
         ("metrics/evaluate.json", '{"test": NaN}', ["NaN", "`git checkout metrics/evaluate.json`"]),
         ("metrics/evaluate.json", "", ["line 1"]),
+        ("metrics/evaluate.json", "[" * 100_000, ["`git checkout metrics/evaluate.json`"]),
         ("dvc.lock", "<<<<<<< HEAD\n- a: [\n", ["line 2", "`git checkout dvc.lock`"]),
+        ("dvc.lock", "stages: [embed]\n", ["stages", "`git checkout dvc.lock`"]),
+        ("dvc.lock", "stages: {embed: {outs: [models]}}\n", ["embed.outs.0"]),
         ("params.yaml", "a: [", ["line 2", "`git checkout params.yaml`"]),
         (str(NOISE), "[1]", ["`make noise`"]),
         (str(NOISE), '{"data": "", "factor": "2", "deviations": {"a": 1.5}}', ["`make noise`"]),
@@ -409,10 +422,40 @@ def test_markdown_folds_unimportant_changes(repository: Path) -> None:
     unimportant, _, rest = unimportant.partition("</details>")
     assert unimportant.startswith("<summary>1 not judged</summary>\n\n| verdict |")
     assert "`train_cnn.parameters` | 31,673,584 | 3 |" in unimportant
-    assert '| `networks.schedule` | `"cosine"` | `"a\\|b\'c"` |\n' in rest
+    assert '| `networks.schedule` | `"cosine"` | <code>&#34;a&#124;b&#96;c&#34;</code> |\n' in rest
     for table in re.findall(r"(?:^\|.*\n)+", output, re.MULTILINE):
         counts = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(counts) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`<img src=x>`",
+        r"a\|<img src=x> b",
+        "a\\",
+        "",
+        " ",
+        "``` <b>x</b>",
+        "[x](https://e.example) **b** ~~s~~",
+        "@team #1 https://e.example www.e.example",
+        "\n\n# title\n\n<details>",
+        "&lt;img&gt; | --- |",
+    ],
+)
+def test_no_text_can_add_markup_to_markdown(text: str) -> None:
+    def page(name: str) -> str:
+        change = Change(f"evaluate.{name}", 0.9, 0.8, 0.1, Verdict.worse)
+        stages = {name: [name], "embed": []}
+        notes = [f"{name} differs", name]
+        comparison = Comparison(name, [change], {name: (name, name)}, stages, notes)
+        return str(MarkdownIt("commonmark").enable("table").render(format_markdown(comparison)))
+
+    def markup(page: str) -> str:
+        return re.sub(r"<code>.*?</code>", "<code>", page, flags=re.DOTALL)
+
+    assert markup(page(text)) == markup(page("name"))
+    assert html.unescape(page(text)).count(printable(text)) >= 6
 
 
 def test_reports_and_errors_go_to_different_streams(repository: Path) -> None:
@@ -446,7 +489,8 @@ def test_the_workflow_writes_a_summary_and_a_comment_unless_there_is_an_error(
     variables = environment() | {"GITHUB_STEP_SUMMARY": "summary.md", "NUMBER": "7"}
     variables["PATH"] = f"{gh.parent}{os.pathsep}{variables['PATH']}"
     workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "ci.yml")
-    scripts = {step.get("name"): step.get("run") for step in workflow["jobs"]["gate"]["steps"]}
+    steps = [step for job in ("gate", "comment") for step in workflow["jobs"][job]["steps"]]
+    scripts = {step.get("name"): step.get("run") for step in steps}
 
     def exit_code(name: str) -> int:
         script = ["bash", "-e", "-c", scripts[name]]

@@ -36,6 +36,12 @@ def jsonl(count: int = 60, **extra: Any) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
 
 
+def parquet(**columns: Any) -> bytes:
+    buffer = BytesIO()
+    pd.DataFrame(columns).to_parquet(buffer)
+    return buffer.getvalue()
+
+
 @dataclass
 class Project:
     """A folder with params.yaml and raw data, in which the stage runs."""
@@ -213,7 +219,26 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
     ),
     "a header with an open quote": ({"x.csv": '"' + GOOD}, {}, ["raw/x.csv:1: "]),
     "a header with a stray quote": ({"x.csv": '"ti"tle,category\n' + BODY}, {}, ["raw/x.csv:1: "]),
-    "only carriage returns": ({"x.csv": GOOD.replace("\n", "\r")}, {}, ["raw/x.csv:1: "]),
+    "JSON with other keys": (
+        {"x.json": json.dumps([{"descripcion": "Mesa", "rubro": "A"}] * 60)},
+        {},
+        ["descripcion, rubro", "set data.title_column"],
+    ),
+    "JSON with categories that are objects": (
+        {"x.json": json.dumps([{"title": "Mesa", "category": {"id": 7, "name": "A"}}] * 60)},
+        {},
+        ["'name': 'A'", "write the name instead of an object"],
+    ),
+    "bytes that are not text in parquet": (
+        {"x.parquet": parquet(title=[b"caf\xe9"] * 60, category=["A"] * 60)},
+        {},
+        ["b'caf\\xe9'", "as UTF-8 text"],
+    ),
+    "the answer of an API": (
+        {"x.json": json.dumps({"paging": 1, "results": [{"title": "Mesa", "category": "A"}]})},
+        {},
+        ["paging, results", '[{"title": "...", "category": "..."}, ...]'],
+    ),
     "a header of nine megabytes": ({"x.csv": "x" * 9_000_000 + GOOD}, {}, ["raw/x.csv:1: "]),
 }
 

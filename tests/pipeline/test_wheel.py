@@ -53,8 +53,12 @@ def test_wheel_contains_templates_of_report_and_cards(programs: Path) -> None:
         assert {path.name for path in (installed / folder).iterdir()} == names
 
 
-def test_command_that_needs_an_extra_names_it(programs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    ["evaluate labelled.csv", "check", "overrides tiny.yaml", "fresh", "gate", "sample folder"],
+)
+def test_command_that_needs_an_extra_names_it(command: str, programs: Path, tmp_path: Path) -> None:
     (tmp_path / "labelled.csv").write_text("title,category\na,b\n")
-    done = run_in(tmp_path, str(programs / "rubro"), "evaluate", "labelled.csv", ok=False)
+    done = run_in(tmp_path, str(programs / "rubro"), *command.split(), ok=False)
     assert done.returncode == 2
     assert "rubro[train]" in done.stderr

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import copy
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -115,10 +122,104 @@ def test_member_logits_are_those_of_the_scorers_for_the_tokens_of_the_titles(
         np.testing.assert_allclose(found[name], logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["predict", "top", "member_logits", "out_of_vocabulary"])
-def test_a_single_string_is_rejected(method: str, classifier: Classifier) -> None:
-    with pytest.raises(TypeError, match=r"\[title\]"):
-        getattr(classifier, method)("apple drill")
+METHODS = ["predict", "predict_proba", "top", "logits", "member_logits", "out_of_vocabulary"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("titles", "fact"),
+    [
+        ("apple drill", r"\[title\]"),
+        (b"apple drill", r"\[title\]"),
+        (None, "NoneType"),
+        (5, "int"),
+        (pd.DataFrame({"title": ["apple"]}), r"DataFrame.*\[\"title\"\]"),
+        (pa.table({"title": ["apple"], "b": ["c"]}), r"Table.*\[\"title\"\]"),
+        ({"title": ["apple"]}, r"dict.*\[\"title\"\]"),
+        ({"apple", "boot"}, "set"),
+        (np.array([["apple"]]), "ndarray"),
+        (np.array("apple"), "ndarray"),
+        (["apple", None], "position 1 is None"),
+        (["apple", b"drill"], "position 1 is b'drill'"),
+        (pd.Series(["apple", np.nan]), "position 1 is nan"),
+        (pd.Series(["apple", pd.NA], dtype="string"), "position 1 is <NA>"),
+        (np.array([1.5]), "position 0 is 1.5"),
+        ([["apple"]], "position 0"),
+    ],
+)
+def test_anything_but_a_sequence_of_texts_is_rejected(
+    method: str, titles: Any, fact: str, classifier: Classifier
+) -> None:
+    with pytest.raises(TypeError, match=fact):
+        getattr(classifier, method)(titles)
+
+
+@pytest.mark.parametrize("title", [None, 5, ["apple"], b"apple"])
+def test_only_a_text_is_explained(title: Any, classifier: Classifier) -> None:
+    with pytest.raises(TypeError, match="not a string"):
+        classifier.explain(title)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        tuple,
+        iter,
+        np.array,
+        pd.Index,
+        pa.array,
+        lambda titles: pa.chunked_array([titles]),
+        lambda titles: np.array(titles, dtype=object),
+        lambda titles: pd.Series(titles, index=range(len(titles), 0, -1)),
+        lambda titles: pd.Series(titles, dtype="string[pyarrow]"),
+        lambda titles: pd.Series(titles, dtype="category"),
+    ],
+)
+def test_every_sequence_of_texts_has_the_same_answers(
+    make: Callable[[list[str]], Any], classifier: Classifier
+) -> None:
+    titles = ["apple pear", "drill", "boot apple", "drill"]
+    for method in METHODS:
+        ask = getattr(classifier, method)
+        np.testing.assert_equal(ask(make(titles)), ask(titles))
+
+
+@pytest.mark.parametrize(("k", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError)])
+def test_the_number_of_categories_must_be_at_least_one(
+    k: Any, error: type[Exception], classifier: Classifier
+) -> None:
+    with pytest.raises(error):
+        classifier.top(["apple"], k)
+    with pytest.raises(error):
+        classifier.top([], k)
+
+
+def test_the_number_of_nearest_titles_cannot_be_negative(classifier: Classifier) -> None:
+    with pytest.raises(ValueError, match="-1"):
+        classifier.explain("apple", nearest=-1)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda classifier: pickle.loads(pickle.dumps(classifier))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+def test_a_copy_predicts_the_same(
+    copied: Callable[[Classifier], Classifier], model: Model, titles: list[str]
+) -> None:
+    used = Classifier(model)
+    expected = used.logits(titles)
+    twin = copied(used)
+    np.testing.assert_array_equal(twin.logits(titles), expected)
+    assert twin.explain("apple drill") == used.explain("apple drill")
+
+
+@pytest.mark.slow
+def test_a_classifier_is_sent_to_another_process(classifier: Classifier) -> None:
+    titles = ["apple pear", "drill", "boot apple"]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as pool:
+        assert pool.submit(classifier.predict, titles).result() == classifier.predict(titles)
 
 
 def test_an_empty_sequence_has_an_empty_result(classifier: Classifier) -> None:

@@ -15,9 +15,9 @@ from rubro.base.text import tokenise
 from rubro.features.subwords import Subwords
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.explanation import Explanation
-from rubro.prediction.folder import Model, fingerprint
+from rubro.prediction.folder import Model
 from rubro.prediction.nearest import title_tensors
-from support.tiny_models import LABELS, MakeModel
+from support.tiny_models import LABELS, MakeModel, rehash
 
 pytest_plugins = ["support.tiny_models"]
 
@@ -199,7 +199,7 @@ def test_training_titles_in_the_folder_do_not_change_predictions(
     found = indexed.explain("apple drill", nearest=3).nearest
     assert len(found) == 3
     assert found == classifier.explain("apple drill", nearest=3).nearest
-    assert fingerprint(tmp_path / "with") == fingerprint(tmp_path / "without")
+    assert indexed.description.fingerprint == bare.description.fingerprint
     with pytest.raises(DataError, match="contains no training titles"):
         bare.explain("apple", nearest=1)
 
@@ -225,16 +225,28 @@ def test_damaged_training_titles_are_rejected(
     tensors = load_file(path)
     assert callable(change)
     save_file({**tensors, name: change(tensors[name])}, path)
+    rehash(tmp_path)
     with pytest.raises(DataError, match=problem) as caught:
         Classifier.load(tmp_path)
     assert str(path) in str(caught.value)
 
 
-def test_the_fingerprint_depends_on_every_file(model: Model, tmp_path: Path) -> None:
-    model.save(tmp_path)
-    found = {fingerprint(tmp_path)}
-    for name in ("model.json", "vocabulary.json", "mlp.safetensors", "svm.safetensors"):
-        with open(tmp_path / name, "ab") as file:
-            file.write(b" ")
-        found.add(fingerprint(tmp_path))
+def test_the_fingerprint_depends_on_everything_that_determines_predictions(
+    model: Model, tmp_path: Path
+) -> None:
+    def changed(name: str) -> Model:
+        bias = {"mlp": "dense.0.bias", "svm": "bias"}[name]
+        tensors = {**model.tensors[name], bias: model.tensors[name][bias] + 1}
+        return replace(model, tensors={**model.tensors, name: tensors})
+
+    labels = model.description.model_copy(update={"labels": LABELS[::-1]})
+    words = {word: count + 1 for word, count in model.vocabulary.items()}
+    models = [
+        *(model, replace(model, description=labels), replace(model, vocabulary=words)),
+        *(changed("mlp"), changed("svm")),
+    ]
+    found = set()
+    for number, each in enumerate(models):
+        each.save(tmp_path / str(number))
+        found.add(Classifier.load(tmp_path / str(number)).description.fingerprint)
     assert len(found) == 5

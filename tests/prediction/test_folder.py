@@ -8,6 +8,7 @@ import pickle
 import resource
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from rubro.base.errors import DataError, FileError
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
-from support.tiny_models import MakeModel
+from support.tiny_models import MakeModel, rehash
 
 pytest_plugins = ["support.tiny_models"]
 
@@ -82,8 +83,10 @@ def test_a_saved_model_is_loaded_and_saved_again_in_the_same_bytes(
     model.save(tmp_path / "twice")
     loaded = Model.load(tmp_path / "deep" / "once")
     loaded.save(tmp_path / "again")
-    loaded.save(tmp_path / "deep" / "once")  # overwrites the files that it is mapped from
-    assert loaded.description == model.description
+    loaded.save(tmp_path / "deep" / "once")
+    written = {path.name for path in (tmp_path / "twice").iterdir()}
+    assert written == {"model.json", *loaded.description.files}
+    assert loaded.description.model_copy(update={"files": {}}) == model.description
     assert list(loaded.vocabulary.items()) == list(model.vocabulary.items())
     for name, tensors in model.tensors.items():
         assert loaded.tensors[name].keys() == tensors.keys()
@@ -124,10 +127,62 @@ def test_other_or_truncated_content_is_rejected(
     if isinstance(damage, float):
         damage = content[: int(len(content) * damage)]
     (folder / name).write_bytes(damage)
+    if name != "model.json":
+        rehash(folder)
     if (name, damage) == ("vocabulary.json", b"{}"):
         assert_rejected(folder / "model.json", "subwords: the vocabulary is empty")
     else:
         assert_rejected(folder / name)
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_a_file_of_another_model_is_rejected(folder: Path, model: Model, name: str) -> None:
+    """The other file is valid and fits the model, as if the folder changed while it was read."""
+    other = folder.with_name("other")
+    tensors = {key: {k: v.copy() for k, v in value.items()} for key, value in model.tensors.items()}
+    for arrays in tensors.values():
+        for array in arrays.values():
+            if array.dtype == np.float32:
+                array += np.float32(0.5)
+    words = {word: count + 1 for word, count in model.vocabulary.items()}
+    replace(model, vocabulary=words, tensors=tensors).save(other)
+    shutil.copy(other / name, folder / name)
+    assert_rejected(folder / name, "SHA-256")
+    Classifier.load(other)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_sparse_file_of_100_gigabytes_is_rejected_by_its_size(folder: Path, name: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    os.truncate(folder / name, 10**11)
+    assert_rejected(folder / name)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+def test_files_that_are_overwritten_later_do_not_change_a_loaded_model(folder: Path) -> None:
+    loaded = Classifier.load(folder)
+    expected = Classifier.load(folder).logits(TITLES)
+    for name in FILES:
+        (folder / name).write_bytes(b"")
+    np.testing.assert_array_equal(loaded.logits(TITLES), expected)
+
+
+@pytest.mark.parametrize("member", ["mlp", "cnn", "svm"])
+@pytest.mark.filterwarnings("error")
+def test_finite_weights_whose_sums_overflow_are_an_error(folder: Path, member: str) -> None:
+    path = folder / f"{member}.safetensors"
+    tensors = load_file(path)
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind == "f" and name != SCALE and not name.startswith("bigrams"):
+            tensors[name] = np.sign(tensor) * np.finfo(tensor.dtype).max
+    save_file(tensors, path)
+    rehash(folder)
+    classifier = Classifier.load(folder)
+    for ask in (classifier.predict, classifier.predict_proba, classifier.top):
+        with pytest.raises(DataError, match=f"member {member} overflow"):
+            ask(TITLES)
+    with pytest.raises(DataError, match=f"member {member} overflow"):
+        classifier.explain(TITLES[0])
 
 
 class _Payload:
@@ -146,6 +201,8 @@ def test_a_pickle_is_rejected_and_not_executed(folder: Path, name: str, form: st
         path.write_bytes(pickle.dumps(payload))
     else:
         torch.save(payload, path)
+    if name != "model.json":
+        rehash(folder)
     assert_rejected(path)
     assert not payload.mark.exists()
     pickle.loads(pickle.dumps(payload))  # proves that the payload works
@@ -161,6 +218,8 @@ def test_flipped_bits_are_rejected_or_harmless(folder: Path, name: str) -> None:
         for place in random.integers(0, min(len(content), 2000), 2):
             flipped[place] ^= 1 << random.integers(8)
         (folder / name).write_bytes(flipped)
+        if name != "model.json":
+            rehash(folder)
         try:
             classifier = Classifier.load(folder)
         except DataError as error:
@@ -190,7 +249,7 @@ def put(path: Path, keys: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "fragment"),
     [
-        ("format", "rubro-2", "format: Input should be 'rubro-1'"),
+        ("format", "rubro-1", "format: Input should be 'rubro-2'"),
         ("name", None, "name: Field required"),
         ("author", "x", "author: Extra inputs are not permitted"),
         ("labels", [], "labels: List should have at least 1 item"),
@@ -224,6 +283,9 @@ def put(path: Path, keys: str, value: Any) -> None:
         ("members/cnn/linear_path", "yes", "linear_path: "),
         ("members/svm/weights", -1, "weights: Input should be greater than or equal to 0"),
         ("calibration/low", 0, "calibration: low: Input should be greater than or equal to 0.001"),
+        ("files", {}, "files: no SHA-256 of vocabulary.json"),
+        ("files/svm.safetensors", None, "files: no SHA-256 of svm.safetensors"),
+        ("files/svm.safetensors", "0" * 63, "files: svm.safetensors: String should match pattern"),
     ],
 )
 def test_an_invalid_model_json_is_rejected(
@@ -278,7 +340,7 @@ def test_sizes_that_do_not_fit_the_weights_are_rejected_without_allocating_memor
 @pytest.mark.parametrize(
     ("text", "again", "key"),
     [
-        ('"format": "rubro-1"', '"format": "rubro-1", "format": "rubro-1"', "format"),
+        ('"format": "rubro-2"', '"format": "rubro-2", "format": "rubro-2"', "format"),
         ('"kind": "mlp"', '"kind": "mlp", "kind": "mlp"', "kind"),
         ('"apple":', '"apple": 1, "apple":', "apple"),
     ],
@@ -288,6 +350,8 @@ def test_a_repeated_key_is_rejected(folder: Path, text: str, again: str, key: st
     content = path.read_text()
     assert text in content
     path.write_text(content.replace(text, again))
+    if key == "apple":
+        rehash(folder)
     assert_rejected(path, f"'{key}' ")
 
 
@@ -306,6 +370,7 @@ def test_a_vocabulary_of_another_size_than_the_tables_is_rejected(folder: Path) 
     fewer = dict(list(words.items())[:-1])
     for changed in (fewer, {**words, "another": 1}):
         path.write_text(json.dumps(changed))
+        rehash(folder)
         assert_rejected(folder / "mlp.safetensors", f"tensor {TABLE} is F32 [61, 8]")
 
 
@@ -324,6 +389,7 @@ def test_an_impossible_number_of_titles_with_a_word_is_rejected(
     path = folder / "vocabulary.json"
     words = json.loads(path.read_text())
     path.write_text(json.dumps({**words, "apple": count}))
+    rehash(folder)
     assert_rejected(folder / f"{file}.json", fragment)
 
 
@@ -373,6 +439,7 @@ def test_changed_weights_are_rejected(
     if new is not None:
         tensors[tensor] = np.array(new, order="C")
     save_file(tensors, path)
+    rehash(folder)
     assert_rejected(path, fragment)
 
 

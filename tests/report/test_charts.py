@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rubro.report.charts import COLOURS, Chart, charts_of, sorted_by_recall
+from rubro.report.charts import COLOURS, INK, SERIES, Chart, charts_of, sorted_by_recall
 from rubro.report.content import CURVE_METRICS, NETWORKS, CategoryMetrics, read_content
 from support.report_metrics import HOSTILE, MODELS, write_metrics
 
@@ -43,6 +43,25 @@ def test_names_are_drawn_as_text(charts: dict[str, Chart]) -> None:
     for name in (HOSTILE, "A & B", "$x_1$", 'a"onmouseover="b', "漢字"):
         assert any(text.startswith(name) for text in texts), name
     assert "<script" not in charts["worst_categories"].svg
+
+
+def test_names_of_categories_change_neither_colours_nor_ids(tmp_path: Path) -> None:
+    names = [
+        INK,
+        f"fill: {SERIES[0]}",
+        ' id="a_1"',
+        "\x1b[31m=1+1",
+        "\x07\x9b\u202ebell",
+        "$\\frac{$",
+    ]
+    write_metrics(tmp_path, names, titles=60)
+    chart = charts_of(read_content(tmp_path, "test"))["worst_categories"]
+    for svg in (chart.svg, chart.inline_svg()):
+        shown = {text.rpartition(" (")[0] for text in text_of(svg)}
+        assert shown >= {INK, f"fill: {SERIES[0]}", ' id="a_1"', "·[31m=1+1", "$\\frac{$"}
+        assert "\x1b" not in svg
+    styles = "".join(re.findall(r' style="([^"]*)"', chart.inline_svg()))
+    assert "var(--ink)" in styles and "#" not in styles.replace("url(#", "")
 
 
 def test_inline_charts_have_unique_ids_themed_colours_and_a_text_alternative(

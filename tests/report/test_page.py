@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
@@ -111,6 +112,15 @@ def test_the_page_shows_the_metrics(page: Page, original_metrics: Path) -> None:
     assert "coverage of 90.0 %" in page.text
     assert "optimistic" not in page.text
     assert "optimistic" in page_of(original_metrics, "validation").text
+
+
+def test_the_page_says_how_many_categories_were_measured(metrics: Path) -> None:
+    complete = "Only 8 of the"
+    assert complete not in page_of(metrics).text
+    path = metrics / "subset.json"
+    subset = json.loads(path.read_text())
+    path.write_text(json.dumps({**subset, "classes": 1200}))
+    assert f"{complete} 1,200 categories" in page_of(metrics).text
 
 
 def test_missing_files_are_named_in_their_section(metrics: Path) -> None:

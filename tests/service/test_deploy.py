@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
 
+from support.keyword_model import environment, write_model
 from support.serving import Server
+from support.tiny_project import wait_until
 
-pytest_plugins = ["support.keyword_model"]
+pytest_plugins = ["support.keyword_model", "support.serving"]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+LOCK = ROOT / "deploy" / "requirements.lock"
 UNIT = ROOT / "deploy" / "rubro.service"
+# From seccomp.h.
+KILL_PROCESS, ALLOW = 0x80000000, 0x7FFF0000
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -36,6 +45,51 @@ def copied_files() -> set[str]:
     return {name for words in copies for name in words.split()[:-1]} - {"models/ensemble"}
 
 
+def locked_packages(lock: Path) -> set[str]:
+    """Return the packages of a lock file, each with its version and hashes, without markers."""
+    return set(re.split(r"\n(?=\w)", re.sub(r" ;[^\\]*", " ", lock.read_text().rstrip())))
+
+
+def unit_settings(name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", UNIT.read_text(), re.MULTILINE)
+
+
+def system_calls(name: str) -> set[str]:
+    """Return the system calls of a group of systemd, or the one of this name."""
+    if not name.startswith("@"):
+        return {name}
+    command = ["systemd-analyze", "syscall-filter", name]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    members = re.findall(r"^ +(@?\w[\w-]*)$", listed, re.MULTILINE)
+    return set().union(*map(system_calls, members))
+
+
+def allowed_system_calls() -> set[str]:
+    """Return the system calls that the unit allows."""
+    allowed = system_calls("@default")  # systemd always allows these
+    for value in unit_settings("SystemCallFilter"):
+        named = set().union(*map(system_calls, value.removeprefix("~").split()))
+        allowed = allowed - named if value.startswith("~") else allowed | named
+    return allowed
+
+
+def system_call_filter(names: Iterable[str]) -> Callable[[], None]:
+    """Return a function after which any other system call kills the process."""
+    library = ctypes.CDLL(find_library("seccomp"))
+    library.seccomp_init.restype = ctypes.c_void_p
+    context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(KILL_PROCESS)))
+    for name in names:
+        number = library.seccomp_syscall_resolve_name(name.encode())
+        if number >= 0:  # this CPU has it
+            allow = ctypes.c_uint32(ALLOW), number, 0, None
+            assert library.seccomp_rule_add_array(context, *allow) == 0
+
+    def load() -> None:
+        assert library.seccomp_load(context) == 0
+
+    return load
+
+
 def test_hadolint_accepts_the_dockerfile() -> None:
     if (hadolint := shutil.which("hadolint")) is None:
         pytest.skip("hadolint is not installed")
@@ -53,6 +107,46 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     subprocess.run(command, capture_output=True, check=True)
 
 
+def test_the_service_needs_only_the_system_calls_of_the_unit(model: Path, tmp_path: Path) -> None:
+    if not (shutil.which("systemd-analyze") and find_library("seccomp")):
+        pytest.skip("systemd or libseccomp is not installed")
+    link = tmp_path / "model"
+    link.symlink_to(model)
+    (start,) = unit_settings("ExecStart")
+    _, *words = start.replace("/srv/rubro/model", str(link)).split()
+    variables = dict(setting.split("=") for setting in unit_settings("Environment"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "rubro.cli", *words, "--port", "0"],
+        env=environment(**variables),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=system_call_filter(allowed_system_calls()),  # noqa: PLW1509
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert "http://" in line, process.wait()  # -31: ended by SIGSYS
+        server = Server(process, int(line.rstrip().rpartition(":")[2]))
+        answer = server.ask("/predict", {"titles": "Mesa"}).json
+        assert answer["answers"][0]["category"] == "TABLES"
+        new = tmp_path / "model.new"
+        new.symlink_to(write_model(tmp_path / "model-2", title_column="name"))
+        new.rename(link)
+        old = answer["model"]["hash"]
+        assert wait_until(lambda: server.ask("/version").json["model"]["hash"] != old)
+        process.terminate()
+    assert process.returncode == 0
+
+
+def test_base_images_have_a_digest() -> None:
+    images = [argument.split()[0] for argument in arguments_of("FROM")]
+    assert all(re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", image) for image in images)
+    assert len(set(images)) == 1
+
+
+def test_the_image_contains_packages_of_the_lock_file() -> None:
+    assert locked_packages(LOCK) < locked_packages(ROOT / "requirements.lock")
+
+
 def test_copied_files_exist_and_are_not_ignored() -> None:
     ignored = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
     kept = {line.removeprefix("!") for line in ignored if line.startswith("!")}
@@ -64,9 +158,9 @@ def test_copied_files_exist_and_are_not_ignored() -> None:
 def test_the_steps_of_the_image_give_a_service_that_answers(model: Path, tmp_path: Path) -> None:
     build, opt = tmp_path / "build", tmp_path / "opt"
     build.mkdir()
-    for name in copied_files():
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, build / name)
+    for source in (ROOT / name for name in copied_files()):
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, build / source.name)
     for script in arguments_of("RUN"):
         if "venv" in script:
             words = ["sh", "-euc", script.replace("/opt/", f"{opt}/")]
@@ -83,8 +177,20 @@ def test_the_steps_of_the_image_give_a_service_that_answers(model: Path, tmp_pat
         port = int(process.stderr.readline().rstrip().rpartition(":")[2])
         answer = Server(process, port).ask("/predict", {"titles": "Mesa"})
         assert answer.json["answers"][0]["category"] == "TABLES"
-        check = arguments_of("HEALTHCHECK")[0].partition("CMD ")[2]
-        words = json.loads(check.replace("/opt/", f"{opt}/").replace(":8000", f":{port}"))
-        subprocess.run(words, check=True)
         process.terminate()
     assert process.returncode == 0
+
+
+def test_the_health_check_ignores_proxies(server: Server) -> None:
+    check = arguments_of("HEALTHCHECK")[0].partition("CMD ")[2]
+    proxy = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:9")
+
+    def exit_code(port: int) -> int:
+        _, *words = json.loads(check.replace("8000", str(port)))
+        command = [sys.executable, *words]
+        return subprocess.run(
+            command, env=environment(**proxy), stderr=subprocess.DEVNULL, check=False
+        ).returncode
+
+    assert exit_code(server.port) == 0
+    assert exit_code(9) != 0

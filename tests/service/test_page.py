@@ -56,6 +56,18 @@ def opened(browser: Any, server: Server, **settings: Any) -> Iterator[Any]:
     assert all(url.startswith((origin, "data:", "blob:")) for url in requested)
 
 
+@contextmanager
+def two_tabs(page: Any, has_locks: bool = True) -> Iterator[Any]:
+    """Open the page in a second tab; locks exist only with HTTPS and on localhost."""
+    other = page.context.new_page()
+    other.goto(page.url)
+    for each in (page, other):
+        if not has_locks:
+            each.evaluate("delete Navigator.prototype.locks")
+    yield other
+    other.close()
+
+
 def type_title(page: Any, title: str, category: str) -> None:
     """Type a title and wait for an answer with this first category."""
     page.get_by_role("textbox").first.fill(title)
@@ -121,6 +133,83 @@ def test_corrections_are_stored_downloaded_and_read_by_the_pipeline(
     corrections = table[table["split"] == CORRECTIONS]
     expected = [[title, "MUGS"] for title in titles[1:]] + [[titles[0], "Something, else"]]
     assert corrections[["title", "category"]].to_numpy().tolist() == expected
+
+
+def stored_titles(page: Any) -> list[str]:
+    found = page.evaluate("JSON.parse(localStorage.getItem('rubro.corrections'))")
+    return [each["title"] for each in found]
+
+
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_two_tabs_keep_the_corrections_of_each_other(
+    browser: Any, server: Server, has_locks: bool
+) -> None:
+    with opened(browser, server) as one, two_tabs(one, has_locks) as two:
+        for page, title in ((one, "mesa a"), (one, "mesa b"), (two, "mesa c"), (one, "mesa d")):
+            type_title(page, title, "TABLES")
+            page.get_by_role("button", name="Right: MUGS").click()
+            playwright.expect(page.get_by_text(f"{title}MUGS")).to_be_visible()
+        assert stored_titles(one) == ["mesa a", "mesa b", "mesa c", "mesa d"]
+        for page in (one, two):
+            playwright.expect(page.locator("#corrections li")).to_have_count(4)
+        two.get_by_role("button", name="Remove the correction of mesa b").click()
+        playwright.expect(one.locator("#corrections li")).to_have_count(3)
+        two.get_by_role("button", name="Remove all").click()
+        playwright.expect(one.locator("#corrections li")).to_have_count(0)
+        one.get_by_role("button", name="Right: LAMPS").click()
+        playwright.expect(two.locator("#corrections li")).to_have_count(1)
+        assert stored_titles(two) == ["mesa d"]
+
+
+def test_two_tabs_can_change_corrections_at_the_same_time(browser: Any, server: Server) -> None:
+    with opened(browser, server) as one, two_tabs(one) as two:
+        for page, name in ((one, "mesa one"), (two, "mesa two")):
+            type_title(page, name, "TABLES")
+        start = """name => setTimeout(async () => {
+            for (let number = 0; number < 20; number++) {
+                shown = {...shown, title: `${name} ${number}`};
+                document.querySelector("#answers button").click();
+                await new Promise((resume) => setTimeout(resume));
+            }
+        }, 100) && undefined"""
+        for page, name in ((one, "one"), (two, "two")):
+            page.evaluate(start, name)
+        for page in (one, two):
+            playwright.expect(page.locator("#corrections li")).to_have_count(40)
+        expected = {f"{name} {number}" for name in ("one", "two") for number in range(20)}
+        assert set(stored_titles(one)) == expected
+
+
+def test_corrections_that_cannot_be_stored_are_kept_and_stored_later(
+    browser: Any, server: Server
+) -> None:
+    with opened(browser, server) as page, two_tabs(page) as other:
+        page.evaluate(
+            """() => {
+                localStorage.setItem("rubro.corrections", "[]");
+                for (let size = 2 ** 22; size; size = Math.floor(size / 2)) {
+                    try {
+                        localStorage.setItem(`fill ${size}`, "x".repeat(size));
+                    } catch {}
+                }
+            }"""
+        )
+        for title in ("mesa a", "mesa b"):
+            type_title(page, title, "TABLES")
+            page.get_by_role("button", name="Right: MUGS").click()
+            playwright.expect(page.get_by_role("alert")).to_contain_text("cannot store")
+        playwright.expect(page.locator("#corrections li")).to_have_count(2)
+        page.evaluate(
+            "Object.keys(localStorage).filter((key) => key.startsWith('fill'))"
+            ".forEach((key) => localStorage.removeItem(key))"
+        )
+        type_title(other, "mesa c", "TABLES")
+        other.get_by_role("button", name="Right: MUGS").click()
+        playwright.expect(page.locator("#corrections li")).to_have_count(3)
+        type_title(page, "mesa d", "TABLES")
+        page.get_by_role("button", name="Right: MUGS").click()
+        playwright.expect(page.get_by_role("alert")).to_have_text("")
+        playwright.expect(other.locator("#corrections li")).to_have_count(4)
 
 
 def test_the_page_is_available_in_spanish(browser: Any, server: Server) -> None:

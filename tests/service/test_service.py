@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from rubro import Classifier, __version__
-from rubro.prediction.folder import fingerprint
 from rubro.prediction.thresholds import (
     AcceptedCounts,
     CategoryThreshold,
@@ -89,7 +88,7 @@ def test_every_answer_names_its_model(server: Server) -> None:
     version = server.ask("/version").json
     assert version["rubro"] == __version__
     model = version["model"]
-    assert (model["name"], model["format"], len(model["hash"])) == ("svm", "rubro-1", 64)
+    assert (model["name"], model["format"], len(model["hash"])) == ("svm", "rubro-2", 64)
     categories = server.ask("/categories").json
     assert categories == {"model": model, "categories": list(CATEGORIES.values())}
     for path, content in (("/predict", {"titles": "Mesa"}), ("/explain", {"title": "Mesa"})):
@@ -241,7 +240,7 @@ def test_the_category_is_null_if_the_thresholds_do_not_accept_it(tmp_path: Path)
     own: dict[str, Any] = {"basis": "own", **kept}
     thresholds = Thresholds(
         model="svm",
-        fingerprint=fingerprint(folder),
+        fingerprint=Classifier.load(folder).description.fingerprint,
         precision=0.9,
         coverage=0.9,
         least_titles=1,
@@ -251,6 +250,7 @@ def test_the_category_is_null_if_the_thresholds_do_not_accept_it(tmp_path: Path)
             name: CategoryThreshold(confidence=value, **own) for name, value in minimum.items()
         },
         all=AcceptedCounts(**kept),
+        unknown=AcceptedCounts(**kept),
     )
     file.write_text(thresholds.model_dump_json())
     titles = ["mesa", "silla", "lampara", "taza", "taza de otras cosas", "mesa"]
@@ -262,8 +262,7 @@ def test_the_category_is_null_if_the_thresholds_do_not_accept_it(tmp_path: Path)
         asked = {"titles": "mesa", "min_confidence": 1.0}
         assert server.ask("/predict", asked).json["answers"][0]["category"] is None
         assert server.ask("/explain", {"title": "taza de otras cosas"}).json["foreign"]
-    with (folder / "vocabulary.json").open("a") as vocabulary:
-        vocabulary.write(" ")
+    write_model(folder, "name")
     assert "another model" in refused(folder, "--thresholds", str(file))
 
 

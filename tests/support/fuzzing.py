@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -319,10 +320,12 @@ def _row_counts(content: bytes, kind: str, encoding: str) -> tuple[int, int]:
         return rows, rows
     if kind.endswith(".gz"):
         content = gzip.decompress(content)
-    lines = content.decode(encoding, "surrogateescape").removeprefix("\ufeff").split("\n")
+    text = content.decode(encoding, "surrogateescape").removeprefix("\ufeff")
+    lines = text.split("\n")
+    maximum = len(re.split("\r\n?|\n", text))
     if kind.startswith("jsonl"):
         rows = sum(bool(line.strip()) or len(line) >= MAX_LINE for line in lines)
-        return rows, rows
+        return rows, rows if "\r" not in text else maximum
     delimiter = "\t" if kind.startswith("tsv") else ","
     csv.field_size_limit(2**27)
     records = csv.reader([line + "\n" for line in lines], delimiter=delimiter)
@@ -334,4 +337,4 @@ def _row_counts(content: bytes, kind: str, encoding: str) -> tuple[int, int]:
             minimum += bool(record)
         except csv.Error:
             minimum += 1
-    return minimum, len(lines) - 1
+    return minimum, maximum - 1

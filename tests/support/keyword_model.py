@@ -29,9 +29,14 @@ CATEGORIES = {"mesa": "TABLES", "silla": "CHAIRS", "lampara": "LAMPS", "taza": "
 Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
-def write_model(folder: Path, title_column: str = "title") -> Path:
+def write_model(
+    folder: Path,
+    title_column: str = "title",
+    name: str = "svm",
+    labels: Sequence[str] = tuple(CATEGORIES.values()),
+) -> Path:
     """Write a linear model that knows one keyword of each category, and return its folder."""
-    words, labels = list(CATEGORIES), list(CATEGORIES.values())
+    words = list(CATEGORIES)
     tensors: dict[str, np.ndarray] = {
         "idf": np.ones(len(words), dtype=np.float32),
         "starts": np.arange(len(words) + 1, dtype=np.int32),
@@ -40,8 +45,8 @@ def write_model(folder: Path, title_column: str = "title") -> Path:
         "bias": np.array([0.3, 0.2, 0.1, 0.0], dtype=np.float32),
     }
     description = ModelDescription(
-        name="svm",
-        labels=labels,
+        name=name,
+        labels=[*labels],
         text=TextParams(
             title_column=title_column,
             category_column="category",

@@ -5,7 +5,10 @@ A test file imports them with `pytest_plugins = ["support.tiny_models"]`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -251,6 +254,15 @@ def make_model(
         return Model(description, subwords.vocabulary, tensors)
 
     return make
+
+
+def rehash(folder: Path) -> None:
+    """Write the SHA-256 of changed files to model.json, so that the files are read."""
+    path = folder / "model.json"
+    content = json.loads(path.read_text())
+    for name in content["files"]:
+        content["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    path.write_text(json.dumps(content))
 
 
 def batch_of(titles: LabelledTitles, tokens: Tokens, chosen: list[int] | None = None) -> Batch:

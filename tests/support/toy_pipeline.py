@@ -105,3 +105,25 @@ def kill_when(
 def names_of(rows: list[dict[str, Any]]) -> list[str]:
     """Return the names of the experiments in the rows of `rubro compare`, in order."""
     return [name for row in rows for name in row["experiments"]]
+
+
+def add_experiment(folder: Path, name: str, files: dict[str, bytes | None]) -> None:
+    """Add an experiment of the last commit without running it, as if DVC had stored it.
+
+    Args:
+        folder: Repository without uncommitted changes.
+        name: Name of the experiment.
+        files: Content of each file that differs from the last commit; None = the file is deleted.
+    """
+    for path, content in files.items():
+        if content is None:
+            (folder / path).unlink()
+        else:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+    run_in(folder, "git", "add", "--all")
+    head = run_in(folder, "git", "rev-parse", "HEAD").stdout.strip()
+    tree = run_in(folder, "git", "write-tree").stdout.strip()
+    made = run_in(folder, "git", "commit-tree", tree, "-p", head, "-m", name).stdout.strip()
+    run_in(folder, "git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", made)
+    run_in(folder, "git", "reset", "--quiet", "--hard")

@@ -36,6 +36,8 @@ def table(separator: str = ",", end: str = "\n") -> str:
         *((name, ";", "cp1252") for name in ("X.CSV", "x.tsv", "x.txt", "x", "x.csv.gz")),
         *(("x.dat", separator, "utf-8") for separator in ",;\t|"),
         *(("x.csv", separator, "utf-16") for separator in ",;\t|"),
+        ("x.csv", ",", "utf-32"),
+        ("x", "\t", "utf-32"),
         *((name, ",", "utf-8-sig") for name in ("x.csv", "x.tsv", "x")),
     ],
 )
@@ -47,7 +49,7 @@ def test_the_separator_and_the_encoding_are_detected(
     assert all_rows(raw) == ROWS
     notices = " ".join(raw.notices)
     assert {";": "semicolon", "|": "pipe"}.get(separator, "") in notices
-    assert (f"{encoding} text" in notices) == (encoding in ("utf-16", "cp1252"))
+    assert (f"{encoding} text" in notices) == (encoding in ("utf-16", "utf-32", "cp1252"))
 
 
 @pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;"])
@@ -166,6 +168,8 @@ def test_a_large_array_is_read_piece_by_piece(read_file: Read) -> None:
         (json.dumps({"products": RECORDS}, indent=2), r"x\.json holds one JSON object"),
         (pd.DataFrame(RECORDS).to_json(), r"x\.json holds one JSON object"),
         (pd.DataFrame(RECORDS).to_json(indent=2), r"x\.json holds one JSON object"),
+        (pd.DataFrame(RECORDS).to_json(orient="split"), "columns, index, data"),
+        (pd.DataFrame(RECORDS).to_json(orient="table"), "schema, data"),
     ],
 )
 def test_json_that_is_damaged_or_not_a_list_of_rows_is_an_error(

@@ -6,7 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from base64 import b64encode
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -73,16 +76,17 @@ with tracked(Path("curves"), "train_mlp", {"seed": 1}) as tracker:
 
 
 def run_script(code: str, **environment: str) -> str:
-    """Run code in a new interpreter and return its messages."""
+    """Run code in a new interpreter and return its output and messages."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | environment,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 @pytest.mark.parametrize("environment", [{}, {"MLFLOW_TRACKING_URI": ""}])
@@ -121,3 +125,41 @@ def test_a_repository_without_a_commit_is_an_error(
         tracked(tmp_path / "curves", "train_mlp", {}),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://alicia:s3creta@127.0.0.1:9/",
+        "http://alicia:x/s3creta@127.0.0.1:9",
+        "http://s3creta:@127.0.0.1:9",
+        "nonsense://alicia:s3creta@nowhere",
+    ],
+)
+def test_credentials_of_a_server_are_not_printed(address: str, elsewhere: Path) -> None:
+    printed = run_script(TRACK, MLFLOW_TRACKING_URI=address, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert "MLflow at " in printed
+    assert "s3creta" not in printed
+    assert "alicia" not in printed
+
+
+class _Recorder(BaseHTTPRequestHandler):
+    """Server that records the credentials of each request and refuses it."""
+
+    def do_GET(self) -> None:
+        self.server.received.add(self.headers["Authorization"])  # type: ignore[attr-defined]
+        self.send_error(403)
+
+    do_POST = do_GET
+
+
+def test_credentials_in_the_address_are_sent(elsewhere: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Recorder) as server:
+        server.received = set()  # type: ignore[attr-defined]
+        Thread(target=server.serve_forever, daemon=True).start()
+        run_script(
+            TRACK, MLFLOW_TRACKING_URI=f"http://alicia:s3%40creta@127.0.0.1:{server.server_port}"
+        )
+        server.shutdown()
+    expected = b64encode(b"alicia:s3@creta").decode()
+    assert server.received == {f"Basic {expected}"}  # type: ignore[attr-defined]

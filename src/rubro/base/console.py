@@ -7,12 +7,13 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from rubro.base.errors import RubroError
 from rubro.base.memory import free_reserve, limit_memory
@@ -24,21 +25,105 @@ if TYPE_CHECKING:
 EXIT_BAD_INPUT = 2
 _MOST_CHARACTERS = 300
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 # Libraries have errors of their own for memory, most of them RuntimeError or ImportError.
 _NO_MEMORY = re.compile(
     r"(can't|cannot|failed to) allocate memory|(out of|not enough) memory|\(os error 12\)|bad_alloc|"
     "failed to map segment|can't start new thread|failed to launch worker thread",
     re.IGNORECASE,
 )
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EBADF)
+_KEPT = "\n\t\u200c\u200d"  # the last two join letters and emoji
+_LINE_START = re.compile(r"\n(?=\S)")
+
+
+class _Visible(dict[int, str]):
+    """Table for str.translate that replaces control and format characters, filled on demand."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        is_hidden = unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        self[code] = "·" if is_hidden and char not in _KEPT else char
+        return self[code]
+
+
+_VISIBLE = _Visible()
+
+
+def visible(text: str) -> str:
+    """Replace characters that control the terminal or hide text with a dot.
+
+    These are control characters, such as the start of an escape sequence, text direction marks,
+    invisible characters and halves of surrogate pairs. Line breaks and tabs are kept.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        Text of the same length.
+    """
+    return text if text.isascii() and text.isprintable() else text.translate(_VISIBLE)
+
+
+def printable(text: str) -> str:
+    """Make text visible on one line, and cut long text.
+
+    Args:
+        text: Any text; only its first 300 characters are kept.
+    """
+    shown = visible(text[:_MOST_CHARACTERS]).replace("\n", "·").replace("\t", "·")
+    return shown + "…" * (len(text) > _MOST_CHARACTERS)
+
+
+class _VisibleStream:
+    """Stream that shows control characters in the text, or UTF-8 bytes, that it passes on.
+
+    Args:
+        stream: Stream that receives the text. rich writes to it directly.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.rich_proxied_file = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+    @property
+    def buffer(self) -> _VisibleStream:
+        return self  # so that the bytes get the encoding of the terminal
+
+    def write(self, text: str | bytes) -> int:
+        shown = text if isinstance(text, str) else bytes(text).decode("utf-8", "replace")
+        self.rich_proxied_file.write(visible(shown))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str | bytes]) -> None:
+        for line in lines:
+            self.write(line)
+
+
+def show_control_characters() -> None:
+    """Show control characters in all text that this process prints for people.
+
+    They are replaced on standard error, and on standard output if it is a terminal. This includes
+    usage errors, warnings, tracebacks and logs. Programs that read standard output get exact text.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)  # None if it is closed
+        if stream is None or isinstance(stream, _VisibleStream):
+            continue
+        if name == "stdout" and stream.isatty():
+            stream.reconfigure(errors="replace")  # it may have an old encoding
+        if name == "stderr" or stream.isatty():
+            setattr(sys, name, _VisibleStream(stream))
 
 
 @cache
 def console() -> Console:
-    """Return a rich console that writes to standard error."""
-    from rich.console import Console  # slow to import, and not every command prints messages
+    """Return a console that writes to standard error."""
+    # Slow to import, and not every command prints messages.
+    from rubro.base.rich_console import PlainConsole
 
-    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    return PlainConsole(stderr=True, soft_wrap=True)
 
 
 @contextmanager
@@ -57,7 +142,7 @@ def reported_errors() -> Iterator[None]:
         _refuse(str(error))
     except KeyboardInterrupt as end:
         with suppress(OSError):  # the terminal may be gone
-            console().print("interrupted; run the same command again to resume", style="yellow")
+            say("interrupted; run the same command again to resume", style="yellow")
         sys.exit(exit_code(end))
     except Exception as error:
         end_if_machine_error(error)
@@ -94,6 +179,8 @@ def _machine_error(error: BaseException | None) -> str | None:
         # safetensors reports an error number in its text; torch.save gives no reason.
         if number in _FULL or "(os error 28)" in text or "inline_container.cc" in text:
             return f"No space left ({text}). Free some disk space, then run the same command again."
+        if number == errno.EFBIG:
+            return f"{text}. Raise the limit of file sizes (ulimit -f), or write a smaller file."
         if "(os error " in text or number in _NOT_WRITABLE:
             return text
         if isinstance(error, FileNotFoundError) and "temporary directory" in text:
@@ -107,18 +194,22 @@ def _machine_error(error: BaseException | None) -> str | None:
 
 
 def _refuse(message: str) -> NoReturn:
-    # A message may quote bytes that cannot be printed.
-    message = message.encode("utf-8", "backslashreplace").decode("utf-8")
     try:
-        console().print(f"error: {message}", style="red", markup=False)
+        say(f"error: {message}", style="red")
     except (ImportError, MemoryError):  # too little memory for rich
-        os.write(2, f"error: {message}\n".encode())
+        os.write(2, f"error: {visible(message)}\n".encode("utf-8", "backslashreplace"))
     sys.exit(EXIT_BAD_INPUT)
 
 
-def say(message: str) -> None:
-    """Print a message to standard error."""
-    console().print(message, markup=False)
+def say(message: str, style: str | None = None) -> None:
+    """Print a message to standard error, with its second and later lines indented.
+
+    Args:
+        message: Message, which may quote any text. Its lines are indented, so that a name with a
+            line break cannot look like another message.
+        style: Style of rich, such as a colour.
+    """
+    console().print(_LINE_START.sub("\n  ", message), style=style)
 
 
 @contextmanager
@@ -128,30 +219,23 @@ def file_progress(path: Path) -> Iterator[BufferedReader]:
     Args:
         path: Path of an existing file.
     """
-    from rich.progress import Progress
+    from rich.progress import Progress, TextColumn
 
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, *Progress.get_default_columns()[1:])
+    hidden = not console().is_terminal
     with (
-        Progress(console=console(), disable=not console().is_terminal, transient=True) as progress,
+        Progress(*columns, console=console(), disable=hidden, transient=True) as progress,
         progress.open(path, "rb", description=path.name) as file,
     ):
         yield BufferedReader(cast(RawIOBase, file))
 
 
-def printable(text: str) -> str:
-    """Replace unprintable characters, such as terminal escapes, and cut long text.
-
-    Args:
-        text: Any text; only its first 300 characters are kept.
-    """
-    shown = "".join(char if char.isprintable() else "·" for char in text[:_MOST_CHARACTERS])
-    return shown + "…" * (len(text) > _MOST_CHARACTERS)
-
-
 def output_console() -> Console:
     """Return a console for standard output that replaces characters it cannot encode."""
-    # Terminals with an old encoding cannot print every title.
+    # Files and terminals with an old encoding cannot hold every title.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
-    from rich.console import Console
+    from rubro.base.rich_console import PlainConsole
 
-    return Console(highlight=False, markup=False, emoji=False)
+    return PlainConsole()

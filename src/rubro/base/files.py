@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rubro.base.errors import FileError
+from rubro.base.outputs import replacing
 
 T = TypeVar("T")
+_HASHED_BYTES = 2**18
+MAX_JSON_BYTES = 2**29  # larger files would fill the memory before their content is checked
 _Layout = Mapping[str, tuple[str, tuple[int | None, ...]]]
 _NUMPY_TYPES = {
     "BOOL": "?",
@@ -28,27 +32,6 @@ _NUMPY_TYPES = {
     "I32": "<i4",
     "I64": "<i8",
 }
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Replace a file atomically, after the body of the `with` statement has written a new one.
-
-    If the path is a link into DVC's cache, the link is replaced and the cached file stays unchanged.
-
-    Args:
-        path: Path of the file to replace; its folder is created if missing.
-
-    Yields:
-        Path of a temporary file in the same folder, to be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -95,18 +78,39 @@ def require_file(path: Path) -> None:
         pass
 
 
-def read_json(path: Path, kind: type[T]) -> T:
+def _read_hashed(path: Path, sha256: str) -> np.ndarray:
+    """Return the bytes of a file, uint8 (size,), after comparing their SHA-256 with a given one."""
+    digest, done = hashlib.sha256(), 0
+    with open(path, "rb", buffering=0) as file:
+        content = np.empty(os.fstat(file.fileno()).st_size, dtype=np.uint8)
+        # Each part is hashed while it is in the cache of the processor.
+        while count := file.readinto(content.data[done : done + _HASHED_BYTES]):
+            digest.update(content.data[done : done + count])
+            done += count
+    if digest.hexdigest() != sha256:
+        raise damaged(
+            path,
+            "its SHA-256 differs from the one in model.json, because the folder mixes files of two "
+            "models or the file is damaged",
+        )
+    content.flags.writeable = False
+    return content[:done]
+
+
+def read_json(path: Path, kind: type[T], sha256: str | None = None) -> T:
     """Read and validate a JSON file.
 
     Args:
         path: Path of the file.
         kind: Type that pydantic validates the content against, such as a model or list[str].
+        sha256: Expected SHA-256 of the file, in hexadecimal digits; None = do not check it.
 
     Returns:
         Validated content.
 
     Raises:
-        FileError: The file is missing, is not JSON, does not match the type or repeats a key.
+        FileError: The file is missing, is too large, has another SHA-256, is not JSON, does not
+            match the type or repeats a key.
     """
 
     def without_repeats(pairs: list[tuple[str, Any]]) -> None:
@@ -115,7 +119,9 @@ def read_json(path: Path, kind: type[T]) -> T:
             raise damaged(path, f"key {key[:100]!a} is listed twice")
 
     require_file(path)
-    content = path.read_bytes()
+    if (size := path.stat().st_size) > MAX_JSON_BYTES:
+        raise damaged(path, f"it has {size:,} bytes, but may have at most {MAX_JSON_BYTES:,}")
+    content = path.read_bytes() if sha256 is None else _read_hashed(path, sha256).tobytes()
     try:
         checked = TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
@@ -131,19 +137,24 @@ def first_problem(error: ValidationError) -> str:
     return ": ".join([*(key if key.isprintable() else ascii(key) for key in keys), first["msg"]])
 
 
-def read_tensors(path: Path, layout: _Layout) -> dict[str, np.ndarray]:
-    """Map the tensors of a safetensors file into memory and check them.
+def read_tensors(path: Path, layout: _Layout, sha256: str | None = None) -> dict[str, np.ndarray]:
+    """Read the tensors of a safetensors file and check them.
+
+    With a hash, the file is read into memory, so that later changes of the file have no effect.
+    Without a hash, it is mapped into memory.
 
     Args:
         path: Path of the file.
         layout: Data type (in safetensors notation) and shape of each tensor by name; None in a
             shape allows any size.
+        sha256: Expected SHA-256 of the file, in hexadecimal digits; None = do not check it.
 
     Returns:
         Read-only tensors by name.
 
     Raises:
-        FileError: The file is missing or damaged, has another layout, or contains NaN or infinity.
+        FileError: The file is missing or damaged, has another layout or SHA-256, or contains NaN or
+            infinity.
     """
     require_file(path)
     try:
@@ -153,7 +164,11 @@ def read_tensors(path: Path, layout: _Layout) -> dict[str, np.ndarray]:
     except SafetensorError as error:
         raise damaged(path, f"not a complete safetensors file ({error})") from None
     _check_layout(path, found, layout)
-    tensors = _mapped(path)
+    if sha256 is None:
+        content = np.asarray(np.memmap(path, mode="r"))
+    else:
+        content = _read_hashed(path, sha256)
+    tensors = _tensors_in(content)
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise damaged(path, f"tensor {name} contains NaN or infinity")
@@ -162,9 +177,8 @@ def read_tensors(path: Path, layout: _Layout) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _mapped(path: Path) -> dict[str, np.ndarray]:
-    """Map the tensors of a safetensors file with a valid header into memory."""
-    content = np.asarray(np.memmap(path, mode="r"))
+def _tensors_in(content: np.ndarray) -> dict[str, np.ndarray]:
+    """Return views of the tensors in the bytes of a safetensors file with a valid header."""
     size = int.from_bytes(content[:8].tobytes(), "little")
     header = json.loads(content[8 : 8 + size].tobytes())
     tensors = {}

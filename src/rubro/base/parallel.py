@@ -24,6 +24,7 @@ from rubro.base.signals import ENDING
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+_RANGES_PER_THREAD = 4
 THREADS_VARIABLE = "RUBRO_THREADS"
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,6 +56,8 @@ def _number_in(variable: str) -> int | None:
 def in_parts(work: Callable[[int, int], object], count: int) -> None:
     """Call a function in several threads, once for each of consecutive ranges from 0 to count.
 
+    Each thread takes the next range when it has finished one, so no thread waits long for another.
+
     Args:
         work: Function of the start and the end (exclusive) of a range. Its result for an index must
             not depend on the range. Threads run in parallel only while it releases the GIL.
@@ -64,13 +67,20 @@ def in_parts(work: Callable[[int, int], object], count: int) -> None:
     if threads <= 1:
         work(0, count)
         return
-    first, *others = pairwise(count * i // threads for i in range(threads + 1))
-    futures = [_pool().submit(work, *part) for part in others]
+    parts = min(threads * _RANGES_PER_THREAD, count)
+    ranges = iter(list(pairwise(count * i // parts for i in range(parts + 1))))
+
+    def take_ranges() -> None:
+        for start, end in ranges:
+            work(start, end)
+
+    futures = [_pool().submit(take_ranges) for _ in range(threads - 1)]
     try:
-        work(*first)
+        take_ranges()
     finally:
-        wait(futures)
-    for future in futures:
+        started = [future for future in futures if not future.cancel()]
+        wait(started)
+    for future in started:
         future.result()
 
 

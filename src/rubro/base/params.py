@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from functools import partial
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
@@ -9,8 +11,12 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from rubro.base.schema import NotNegative, Positive, Section, Share
 from rubro.base.text_encoding import known_encoding
 
-# White space around column names is ignored, in params.yaml as in files.
-_ColumnName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+# White space around column names and their Unicode form are ignored, in params.yaml as in files.
+_ColumnName = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1),
+    AfterValidator(partial(unicodedata.normalize, "NFC")),
+]
 # Larger integers do not fit into the 32 bits that many arrays and libraries use.
 _Positive = Annotated[Positive, Field(lt=2**31)]
 _NotNegative = Annotated[NotNegative, Field(lt=2**31)]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from rubro.base.console import reported_errors
+from rubro.base.console import reported_errors, show_control_characters
 from rubro.base.errors import remedied_by
 from rubro.base.params import Params
 from rubro.base.params_file import load_params
@@ -22,6 +22,7 @@ def run_stage(stage: Callable[[Params], None]) -> None:
     Args:
         stage: Function that runs the stage with the validated parameters.
     """
+    show_control_characters()
     name = Path(sys.argv[0]).stem
     argparse.ArgumentParser(
         description=sys.modules["__main__"].__doc__,

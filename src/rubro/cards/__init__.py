@@ -31,6 +31,7 @@ class Facts:
         models: Test metrics of each model by its name, including "ensemble".
         slices: Accuracy of the ensemble on groups of titles: rows of its slices.csv.
         automation: Coverage of the ensemble at required precisions: rows of its automation.csv.
+        measured_categories: Number of categories that have test titles.
     """
 
     description: dict[str, Any]
@@ -38,6 +39,7 @@ class Facts:
     models: Mapping[str, Mapping[str, float]]
     slices: list[dict[Any, Any]]
     automation: list[dict[Any, Any]]
+    measured_categories: int
 
 
 def model_card(facts: Facts) -> str:

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from rubro.base.console import show_control_characters
+
 # Without this, pydantic searches the metadata of every installed package for plugins.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 # Starting one thread per core takes longer than the matrix products of a title.
@@ -30,6 +32,11 @@ _OPTIONS: dict[str, Any] = {"pretty_exceptions_enable": False, "rich_markup_mode
 
 class _Group(TyperGroup):
     """Command group that turns errors and signals into messages and exit codes."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command, and show control characters in all of its messages."""
+        show_control_characters()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> None:
         from rubro.cli.runtime import exit_codes

@@ -1,6 +1,8 @@
 """Measure a model on labelled titles.
 
-Rows that cannot be read and rows whose category the model does not know are skipped and counted.
+Rows that cannot be read are skipped and counted. Rows whose category the model does not know are
+measured separately: they count as errors in a second accuracy, and in the tables coverage and
+automation.
 
 \b
 rubro evaluate labelled.csv --title-column nombre --category-column rubro
@@ -62,23 +64,40 @@ def main(
     import numpy as np
 
     from rubro.base.files import write_json
+    from rubro.base.outputs import output_path
     from rubro.base.params import EvaluateParams
     from rubro.cli.terminal import show_table
     from rubro.data.splits import write_csv
-    from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
+    from rubro.evaluation.metrics import accuracy
+    from rubro.evaluation.tables import (
+        HeldOut,
+        automation_table,
+        coverage_curve,
+        detail_tables,
+        model_metrics,
+    )
     from rubro.prediction.calibration import softmax
 
     params = EvaluateParams()
+    if json is not None and json != Path("-"):
+        json = output_path(json, makes_folder=True)
+    if tables is not None:
+        output_path(tables / "slices.csv", makes_folder=True)
     classifier = load_model(model)
     labelled = read_labelled(
         file, classifier, title_column, category_column, input_format, encoding, separator
     )
-    logits, targets = np.concatenate(labelled.logits), np.array(labelled.targets)
-    probabilities = classifier.description.calibration.probabilities(logits)
-    uncalibrated = softmax(logits)
+    all_logits, all_targets = np.concatenate(labelled.logits), np.array(labelled.targets)
+    all_probabilities = classifier.description.calibration.probabilities(all_logits)
+    known = np.flatnonzero(all_targets >= 0)
+    targets, probabilities = all_targets[known], all_probabilities[known]
+    uncalibrated = softmax(all_logits[known])
     metrics = model_metrics(probabilities, uncalibrated, targets, params, _SEED)
-    held_out = HeldOut(labelled.titles, targets, classifier.classes_, classifier.vocabulary)
+    titles = [labelled.titles[index] for index in known]
+    held_out = HeldOut(titles, targets, classifier.classes_, classifier.vocabulary)
     details = detail_tables(probabilities, uncalibrated, held_out, params)
+    details["coverage"] = coverage_curve(all_probabilities, all_targets)
+    details["automation"] = automation_table(details["coverage"])
     if tables is not None:
         for name, table in details.items():
             write_csv(tables / f"{name}.csv", table)
@@ -89,7 +108,15 @@ def main(
         "without_category": labelled.uncategorised,
         "of_unknown_category": labelled.unknown.total(),
     }
-    summary = {"model": classifier.name, "rows": rows, "metrics": metrics}
+    with_unknown = round(accuracy(all_targets, all_probabilities.argmax(axis=1)), 6)
+    categories = {"known": len(classifier.classes_), "measured": len(np.unique(targets))}
+    summary = {
+        "model": classifier.name,
+        "rows": rows,
+        "categories": categories,
+        "metrics": metrics,
+        "accuracy_with_unknown_categories": with_unknown,
+    }
     if json == Path("-"):
         print(dumps(summary, ensure_ascii=False, indent=1, allow_nan=False))
         return
@@ -98,7 +125,11 @@ def main(
     low, high = metrics["balanced_accuracy_low"], metrics["balanced_accuracy_high"]
     notes = {"balanced_accuracy": f"{params.confidence:.0%} interval {low:.4f} to {high:.4f}"}
     shown = [(text, metrics[key], notes.get(key, "")) for key, text in CAPTIONS.items()]
-    show_table(f"{classifier.name} on {len(targets):,} titles", shown)
+    if unknown := labelled.unknown.total():
+        note = f"{unknown:,} more titles count as errors"
+        shown.append(("accuracy with unknown categories", with_unknown, note))
+    measured = "{measured:,} of {known:,} categories".format(**categories)
+    show_table(f"{classifier.name} on {len(targets):,} titles of {measured}", shown)
     for name, columns in _SHOWN_COLUMNS.items():
         first = details[name].loc[:, list(columns)].head(_MAX_TABLE_ROWS)
         if not first.empty:

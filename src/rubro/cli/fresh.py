@@ -3,16 +3,21 @@
 If they differ, the stages with new inputs are listed, and so are the stages whose outputs changed
 although their inputs did not.
 
-Exit codes: 0 if they match, 1 if they differ, 2 if dvc.lock is missing or not in the last commit.
+Exit codes: 0 if they match, 1 if they differ, 2 if dvc.lock is missing, damaged or not in the last commit.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rubro.base.console import say
-from rubro.base.errors import DataError
+from rubro.base.errors import DataError, ParamsError, RubroError
+
+if TYPE_CHECKING:
+    from rubro.experiments.dvc_lock import Stages
 
 _EXIT_DIFFERENT = 1
 _LOCK = Path("dvc.lock")
@@ -33,7 +38,7 @@ def main(
 
     try:
         before, now = _stages_before_and_now()
-    except DataError:
+    except RubroError:
         if exit_zero:
             return 0
         raise
@@ -58,14 +63,21 @@ def main(
     return _EXIT_DIFFERENT if files and not exit_zero else 0
 
 
-def _stages_before_and_now() -> tuple[dict[str, Any], dict[str, Any]]:
+def _stages_before_and_now() -> tuple[Stages, Stages]:
     """Return the stages in dvc.lock, first of the last commit, then of the working tree."""
-    from rubro.base.yaml_files import load_yaml, parse_yaml
+    from rubro.experiments.dvc_lock import parse_stages
     from rubro.experiments.git import git
 
     if not _LOCK.is_file():
         raise DataError(f"{_LOCK}: no such file; `dvc repro` writes it")
     committed = git("show", f"HEAD:./{_LOCK}", check=False)
     if not committed:
-        raise DataError(f"{_LOCK}: not in the last commit; commit it first")
-    return parse_yaml(committed, _LOCK)["stages"], load_yaml(_LOCK)["stages"]
+        raise DataError(f"{_LOCK}: not in the last commit, or empty there; commit it first")
+    before = parse_stages(committed, f"{_LOCK} in the last commit")
+    try:
+        now = parse_stages(_LOCK.read_text(encoding="utf-8", errors="replace"), str(_LOCK))
+        if not now:
+            raise ParamsError(f"{_LOCK}: contains no stages")
+    except ParamsError as error:
+        raise DataError(f"{error}; `git checkout {_LOCK}` restores the committed file") from None
+    return before, now

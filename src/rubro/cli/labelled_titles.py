@@ -26,13 +26,12 @@ _QUALITY_COLUMN = "label_quality"
 
 @dataclass
 class Labelled:
-    """Usable rows of a file of labelled titles, and the numbers of skipped rows.
+    """Rows of a file that have a title and a category, and the numbers of other rows.
 
     Attributes:
-        titles: Title of each usable row.
-        targets: Class index of each usable row, (n,).
-        reliable: False for each usable row that the column label_quality marks as unreliable,
-            bool (n,).
+        titles: Title of each row.
+        targets: Class index of each row, (n,); -1 if the model does not know the category.
+        reliable: False for each row that the column label_quality marks as unreliable, bool (n,).
         logits: Logits of the titles, float32 (n, classes), in one array per batch.
         rows: Number of rows read.
         unreadable: Number of rows that cannot be read.
@@ -61,7 +60,7 @@ def read_labelled(
 ) -> Labelled:
     """Read the labelled titles of a file and compute their logits with a model.
 
-    Rows that cannot be read and rows whose category the model does not know are skipped and counted.
+    Rows that cannot be read and rows without a category are skipped and counted.
 
     Args:
         file: Path of the file, or "-" for standard input.
@@ -73,7 +72,8 @@ def read_labelled(
         separator: Name of the character between fields, such as "comma".
 
     Raises:
-        DataError: The file is missing or damaged, or none of its rows is usable.
+        DataError: The file is missing or damaged, or none of its rows has a title and a category
+            that the model knows.
     """
     if file != "-" and not Path(file).exists():
         raise DataError(f"{file}: no such file")
@@ -102,16 +102,16 @@ def read_labelled(
                     labelled.unreadable += 1
                 elif not name:
                     labelled.uncategorised += 1
-                elif name not in index_of:
-                    labelled.unknown[name] += 1
                 else:
+                    if name not in index_of:
+                        labelled.unknown[name] += 1
                     titles.append(title)
-                    labelled.targets.append(index_of[name])
+                    labelled.targets.append(index_of.get(name, -1))
                     labelled.reliable.append(_name(quality) != "unreliable")
             labelled.rows += len(chunk.titles)
             labelled.titles += titles
             labelled.logits.append(classifier.logits(titles))
-    _report_skipped_rows(source.name, column, labelled)
+    _report_odd_rows(source.name, column, labelled)
     return labelled
 
 
@@ -147,7 +147,7 @@ def _name(category: Any) -> str:
         return ""
 
 
-def _report_skipped_rows(file: str, column: str, labelled: Labelled) -> None:
+def _report_odd_rows(file: str, column: str, labelled: Labelled) -> None:
     if labelled.unreadable:
         say(f"{labelled.unreadable:,} of {labelled.rows:,} rows cannot be read")
     if labelled.uncategorised:
@@ -160,7 +160,7 @@ def _report_skipped_rows(file: str, column: str, labelled: Labelled) -> None:
             f"{labelled.unknown.total():,} of {labelled.rows:,} rows have a category that the model "
             f"does not know ({len(labelled.unknown):,} categories): {frequent}"
         )
-    if not labelled.targets:
+    if max(labelled.targets, default=-1) < 0:
         raise DataError(
             f"{file}: none of {labelled.rows:,} rows has a title and a category that the model "
             "knows; set --title-column and --category-column, or another --model"

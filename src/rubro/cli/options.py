@@ -32,6 +32,15 @@ Encoding = Annotated[
         help="Encoding of the input, such as latin-1. Default: detected from the content.",
     ),
 ]
+OutputEncoding = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        parser=_checked_encoding,
+        help="Encoding of a csv or tsv output; utf-8-sig has a byte order mark. Default: the encoding "
+        "of the input.",
+    ),
+]
 Separator = Annotated[
     Literal["comma", "semicolon", "tab", "pipe"] | None,
     typer.Option(

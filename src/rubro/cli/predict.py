@@ -31,10 +31,11 @@ import typer
 
 from rubro.base.console import console, say
 from rubro.base.errors import DataError
+from rubro.base.outputs import output_path
 from rubro.base.parallel import cores_to_use
 from rubro.cli import options
 from rubro.cli.runtime import load_model, progress_bar
-from rubro.tables.detection import kind_of
+from rubro.tables.detection import kind_of, unreadable_by_name
 from rubro.tables.inputs import Chunk, Reading, given_titles, open_input, with_columns
 from rubro.tables.writers import Answers, open_output, output_kind
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from rubro.prediction.thresholds import Thresholds
 
 EXIT_ROWS_WITH_ERRORS = 3
+# Suffixes of documents, which predict does not read.
+_DOCUMENTS = (".dat", ".doc", ".docx", ".odt", ".pdf", ".rtf", ".yaml", ".yml")
 # A terminal shows up to this many rows as a table, and more rows as csv.
 _MAX_TABLE_ROWS = 50
 _PROMPT_TOP = 5
@@ -113,6 +116,15 @@ def main(
     ] = None,
     encoding: options.Encoding = None,
     separator: options.Separator = None,
+    output_encoding: options.OutputEncoding = None,
+    escape_formulas: Annotated[
+        bool,
+        typer.Option(
+            "--escape-formulas",
+            help="Write an apostrophe before csv and tsv cells that a spreadsheet would take for a "
+            "formula, because they begin with =, +, -, @, a tab or a line break.",
+        ),
+    ] = False,
     prefix: Annotated[
         str,
         typer.Option(
@@ -136,6 +148,10 @@ def main(
 ) -> int:
     titles = titles or []
     path = _input_path(titles, output is not None or format is not None)
+    if output is None:
+        _require_other_output(path)
+    else:
+        output_path(output)
     kind: str | None = format
     if kind is None and output is not None:
         kind = output_kind(output)
@@ -155,7 +171,7 @@ def main(
     if thresholds is not None:
         from rubro.prediction.thresholds import Thresholds
 
-        loaded = Thresholds.load(thresholds, model)
+        loaded = Thresholds.load(thresholds, model, classifier.description)
     columns = _NewColumns(
         classifier, min(top or 1, len(classifier.classes_)), min_confidence, loaded, details, prefix
     )
@@ -170,10 +186,9 @@ def main(
                 say(source.guess)
         if kind is None and sys.stdout.isatty():
             first = list(itertools.islice(source.chunks, 2))
-            chunk = first[0] if first else Chunk()
-            if len(first) < 2 and len(chunk.titles) <= _MAX_TABLE_ROWS:
-                columns.show(chunk)
-                return EXIT_ROWS_WITH_ERRORS if any(chunk.errors) else 0
+            if len(first) == 1 and len(first[0].titles) <= _MAX_TABLE_ROWS:
+                columns.show(first[0])
+                return EXIT_ROWS_WITH_ERRORS if any(first[0].errors) else 0
             source.chunks = itertools.chain(first, source.chunks)
         kind = kind or (source.kind if source.kind in ("csv", "tsv", "jsonl") else "csv")
         # Another program may write to the terminal if the output goes to a pipe.
@@ -182,15 +197,23 @@ def main(
         if source.columns is None and kind != "jsonl":
             source = replace(source, chunks=progress(source, "reading"))
             source = stack.enter_context(with_columns(source))
-        writer = stack.enter_context(open_output(output, kind, source, columns.types))
+        if kind in ("csv", "tsv") and output is None and sys.stdout.isatty():
+            output_encoding = "utf-8"  # the terminal gets its own encoding
+        writer = stack.enter_context(
+            open_output(output, kind, source, columns.types, output_encoding, escape_formulas)
+        )
         processes = processes or (1 if path == "-" else cores_to_use())
         rows = errors = 0
         for chunk, values in _answered(columns, progress(source, "predicting"), processes):
             writer.write(chunk, values)
             rows += len(chunk.errors)
             errors += sum(map(bool, chunk.errors))
+    if not rows:
+        say(f"{source.name}: the input has no rows")
     if output is not None:
         say(f"{output}: {rows:,} rows")
+    for note in writer.notes:
+        say(note)
     if errors:
         column = f"{prefix}error"
         say(f"{errors:,} of {rows:,} rows have no answer; column {column!r} gives the reasons")
@@ -200,14 +223,11 @@ def main(
 def _input_path(titles: Sequence[str], is_written: bool) -> str | None:
     """Return the input file ("-" for standard input), or None if titles are given or typed."""
     if not titles:
-        is_prompt = sys.stdin.isatty() and sys.stdout.isatty() and not is_written
+        is_prompt = not is_written and sys.stdin.isatty() and sys.stdout.isatty()
         return None if is_prompt else "-"
-    files = [title for title in titles if title == "-" or _exists(title)]
+    files = [title for title in titles if title == "-" or os.path.lexists(title)]
     if files and len(titles) == 1:
-        if Path(files[0]).is_dir():
-            raise DataError(
-                f"{files[0]}: this is a folder; name a file in it, or pipe the title in"
-            )
+        _require_readable(files[0])
         return files[0]
     if files:
         raise DataError(
@@ -215,16 +235,42 @@ def _input_path(titles: Sequence[str], is_written: bool) -> str | None:
             "titles in"
         )
     for title in titles:
-        if " " not in title and kind_of(Path(title)) is not None:
-            raise DataError(f"{title}: no such file")
+        if _looks_like_a_path(title):
+            raise DataError(f"{title}: no such file; if it is meant as a title, pipe the title in")
     return None
 
 
-def _exists(text: str) -> bool:
+def _require_readable(file: str) -> None:
+    if file == "-":
+        return
     try:
-        return bool(text) and Path(text).exists()
-    except (OSError, ValueError):  # too long for a file name, or contains a NUL
-        return False
+        is_folder = stat.S_ISDIR(Path(file).stat().st_mode)
+    except OSError as error:  # a link that leads nowhere
+        raise DataError(f"{file}: {error.strerror}; name another file") from None
+    if is_folder:
+        raise DataError(f"{file}: this is a folder; name a file in it, or pipe the title in")
+
+
+def _looks_like_a_path(text: str) -> bool:
+    """Return whether a text is rather a path than a title, such as data/new or my catalogue.csv."""
+    path = Path(text.strip())
+    for name in (path, Path(path.stem)):  # the second one of catalogue.csv.part
+        if kind_of(name) or unreadable_by_name(name) or name.suffix.lower() in _DOCUMENTS:
+            return True
+    is_word = not any(map(str.isspace, text))
+    return "/" in text and (is_word or text[0] == "~" or os.path.lexists(path.parent))
+
+
+def _require_other_output(path: str | None) -> None:
+    """Raise DataError if standard output is the input file, which would then grow for ever."""
+    if path is None:
+        return
+    source = os.fstat(0) if path == "-" else Path(path).stat()
+    if stat.S_ISREG(source.st_mode) and os.path.samestat(source, os.fstat(1)):
+        raise DataError(
+            "standard output is the input file; write to another file, or name it with --output, "
+            "which replaces it when all rows are answered"
+        )
 
 
 def _answered(

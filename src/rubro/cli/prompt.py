@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.output import create_output
 
 from rubro.base.signals import Ended
 from rubro.cli.terminal import show_title
@@ -20,7 +22,9 @@ def ask_for_titles(classifier: Classifier, top: int) -> None:
         classifier: Classifier that predicts the categories.
         top: Number of categories for each title.
     """
-    session: PromptSession[str] = PromptSession(history=_history())
+    # prompt_toolkit shows control characters itself, and moves the cursor with its own.
+    output = create_output(sys.__stdout__)
+    session: PromptSession[str] = PromptSession(history=_history(), output=output)
     print(
         f"{classifier.name}: {len(classifier.classes_)} categories. Type a title, or q, Ctrl-D or "
         "Ctrl-C to quit."

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import typer
 
 from rubro.base.console import say
-from rubro.tables.writers import appearing
+from rubro.base.outputs import output_path, replacing
 
 _METRICS = Path("metrics")
 
@@ -49,6 +49,7 @@ def main(
     from rubro.report.content import read_content
     from rubro.report.page import render
 
+    target = output_path(output)
     content = read_content(_METRICS, split)
     if content.missing:
         first, others = content.missing[0], len(content.missing) - 1
@@ -58,14 +59,14 @@ def main(
         )
     if images is not None:
         images.mkdir(parents=True, exist_ok=True)
-    with appearing(output) as file:
+    with replacing(target) as partial:
         charts = charts_of(content)
         page = render(content, charts)
-        file.write(page.encode("utf-8", "backslashreplace"))
+        partial.write_bytes(page.encode("utf-8", "backslashreplace"))
     say(f"{output}: {len(page) / 1e6:.1f} MB, opens in a browser without a network")
     if images is not None:
         for name, chart in charts.items():
             for kind, picture in (("svg", chart.svg.encode()), ("png", chart.png())):
-                with appearing(images / f"{name}.{kind}") as file:
-                    file.write(picture)
+                with replacing(output_path(images / f"{name}.{kind}")) as partial:
+                    partial.write_bytes(picture)
         say(f"{images}: {len(charts)} charts, each as svg and png")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rubro.base.console import console, reported_errors, say
 from rubro.base.errors import DataError, RubroError, remedied_by
 from rubro.base.signals import Ended, exit_code
+from rubro.cli.standard_streams import prepare_standard_streams
 
 if TYPE_CHECKING:
     from rubro.prediction.classifier import Classifier
@@ -36,16 +37,22 @@ def exit_codes(ctx: Any) -> Iterator[None]:
     """
     with reported_errors():
         try:
+            prepare_standard_streams()
             yield
+            sys.stdout.flush()
         except KeyboardInterrupt as end:
             if isinstance(end, Ended) and end.number != signal.SIGINT:
                 with suppress(OSError):  # the terminal may be gone
                     say(f"ended by {signal.Signals(end.number).name}")
             sys.exit(exit_code(end))
-        except BrokenPipeError:
-            # Without this, Python would flush the buffered output when it exits, and fail.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(EXIT_BROKEN_PIPE)
+        except OSError as error:
+            try:
+                sys.stdout.flush()
+            except OSError:  # Python would flush again when it exits, and fail again
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):
+                sys.exit(EXIT_BROKEN_PIPE)
+            raise
         except ModuleNotFoundError as error:
             command, package = ctx.invoked_subcommand, str(error.name).partition(".")[0]
             raise RubroError(

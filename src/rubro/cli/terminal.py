@@ -37,7 +37,7 @@ def show_answers(rows: Sequence[tuple[str, str, RankedCategories, bool, str]]) -
         if error:
             table.add_row(shown, Text(printable(error), style="red"))
         for category, confidence in answer:
-            name = Text(category, style="" if is_accepted else "dim")
+            name = Text(printable(category), style="" if is_accepted else "dim")
             table.add_row(shown, name, _bar(confidence, console), *[note] * has_notes)
             shown = note = ""
     console.print(table)
@@ -48,7 +48,7 @@ def show_title(answer: RankedCategories) -> None:
     console = output_console()
     table = Table(box=None, pad_edge=False, show_header=False)
     for category, confidence in answer:
-        table.add_row(_bar(confidence, console), category)
+        table.add_row(_bar(confidence, console), printable(category))
     console.print(table)
 
 
@@ -81,9 +81,9 @@ def show_explanation(explanation: Explanation) -> None:
     console.print(title)
     console.print(
         Text.assemble(
-            (explanation.category, "bold green"),
+            (printable(explanation.category), "bold green"),
             f" {explanation.confidence:.1%}, against ",
-            (explanation.other, "bold red"),
+            (printable(explanation.other), "bold red"),
             f" {explanation.other_confidence:.1%}: {explanation.lead:+.2f} in logits",
         )
     )
@@ -96,7 +96,7 @@ def show_explanation(explanation: Explanation) -> None:
     if explanation.nearest:
         table = _table("nearest training titles", "category", "similarity")
         for near in explanation.nearest:
-            table.add_row(printable(near.title), near.category, f"{near.similarity:.2f}")
+            table.add_row(printable(near.title), printable(near.category), f"{near.similarity:.2f}")
         console.print(table, "")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +14,6 @@ from rubro.cli.labelled_titles import Labelled
 from rubro.evaluation.thresholds import choose_threshold, estimate_precision, minimum_titles
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.explanation import FOREIGN_SHARE
-from rubro.prediction.folder import fingerprint
 from rubro.prediction.thresholds import (
     AcceptedCounts,
     CategoryThreshold,
@@ -37,12 +35,15 @@ class Predictions:
         categories: Predicted category of each title, object (n,).
         confidences: Confidence of each prediction, float (n,); -1 if the model
             does not know most of the title's words.
-        right: Whether each prediction is right, bool (n,).
+        right: Whether each prediction is right, bool (n,); False if the model does not know the
+            category of the title.
+        known: Whether the model knows the category of each title, bool (n,).
     """
 
     categories: np.ndarray
     confidences: np.ndarray
     right: np.ndarray
+    known: np.ndarray
 
 
 def predictions_for(labelled: Labelled, classifier: Classifier, file: str) -> Predictions:
@@ -66,20 +67,21 @@ def predictions_for(labelled: Labelled, classifier: Classifier, file: str) -> Pr
     classes = probabilities.argmax(axis=1)
     confidences = probabilities.max(axis=1).astype(float)
     confidences[classifier.out_of_vocabulary(labelled.titles) > FOREIGN_SHARE] = -1
-    right = classes == np.array(labelled.targets)
+    targets = np.array(labelled.targets)
+    right = classes == targets
     names = np.array(classifier.classes_, dtype=object)[classes]
-    return Predictions(names[reliable], confidences[reliable], right[reliable])
+    arrays = names, confidences, right, targets >= 0
+    return Predictions(*(array[reliable] for array in arrays))
 
 
 def chosen_thresholds(
-    predictions: Predictions, classifier: Classifier, folder: Path, precision: float
+    predictions: Predictions, classifier: Classifier, precision: float
 ) -> Thresholds:
     """Choose thresholds for a promised precision.
 
     Args:
         predictions: Predictions for titles that the model was not trained on.
         classifier: Classifier that made the predictions.
-        folder: Folder of the classifier's model.
         precision: Promised precision of the accepted answers, between 0 and 1.
 
     Returns:
@@ -105,7 +107,7 @@ def chosen_thresholds(
         )
     thresholds = Thresholds(
         model=classifier.name,
-        fingerprint=fingerprint(folder),
+        fingerprint=classifier.description.fingerprint,
         precision=precision,
         coverage=_COVERAGE,
         least_titles=minimum,
@@ -113,6 +115,7 @@ def chosen_thresholds(
         together=ConfidenceThreshold(confidence=together, **_NOT_MEASURED),
         categories=categories,
         all=AcceptedCounts(**_NOT_MEASURED),
+        unknown=AcceptedCounts(**_NOT_MEASURED),
     )
     return measured(thresholds, predictions)
 
@@ -145,6 +148,7 @@ def measured(thresholds: Thresholds, predictions: Predictions) -> Thresholds:
                 for name, threshold in thresholds.categories.items()
             },
             "all": counted(thresholds.all, everything),
+            "unknown": counted(thresholds.unknown, ~predictions.known),
         }
     )
 

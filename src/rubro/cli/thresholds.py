@@ -1,8 +1,9 @@
 """Choose confidence thresholds that keep a promised precision.
 
 Each category gets the lowest threshold whose precision is at least the promised one, with 95 %
-confidence. Categories with too few titles share one threshold. Foreign titles, in which the model does
-not know most of the words, are never accepted.
+confidence. Categories with too few titles share one threshold. Titles whose category the model does not
+know count as errors. Foreign titles, in which the model does not know most of the words, are never
+accepted.
 
 \b
 rubro thresholds --precision 0.95
@@ -71,11 +72,14 @@ def main(
     separator: options.Separator = None,
 ) -> None:
     from rubro.base.files import write_json
+    from rubro.base.outputs import output_path
     from rubro.cli.threshold_choice import chosen_thresholds, measured, predictions_for
     from rubro.prediction.thresholds import Thresholds
 
+    if check is None:
+        target = output_path(output, makes_folder=True)
     classifier = load_model(model)
-    thresholds = None if check is None else Thresholds.load(check, model)
+    thresholds = None if check is None else Thresholds.load(check, model, classifier.description)
     labelled = read_labelled(
         file, classifier, title_column, category_column, input_format, encoding, separator
     )
@@ -83,14 +87,15 @@ def main(
     if thresholds is not None:
         _show(measured(thresholds, predictions), file)
         return
-    thresholds = chosen_thresholds(predictions, classifier, model, precision)
+    thresholds = chosen_thresholds(predictions, classifier, precision)
     if not thresholds.all.kept:
         raise DataError(
             f"{file}: no threshold guarantees a precision of {precision:g}: "
             f"{len(predictions.right):,} reliable titles, {predictions.right.mean():.1%} of them "
-            "predicted right; lower --precision, or use a file with more titles"
+            f"predicted right and {thresholds.unknown.titles:,} of a category that the model does not "
+            "know; lower --precision, or use a file with more titles"
         )
-    write_json(output, thresholds.model_dump())
+    write_json(target, thresholds.model_dump())
     _show(thresholds, file)
     say(f"{output}: use it with rubro predict --thresholds")
 
@@ -100,6 +105,8 @@ def _show(thresholds: Thresholds, file: str) -> None:
 
     few = sum(each.basis == "together" for each in thresholds.categories.values())
     lines = [("all categories", "", *_cells(thresholds.all))]
+    if thresholds.unknown.titles:
+        lines.append(("titles of unknown categories", "", *_cells(thresholds.unknown)))
     if few:
         name = f"categories with fewer than {thresholds.least_titles:,} titles ({few:,})"
         lines.append((name, _bound(thresholds.together), *_cells(thresholds.together)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from rubro.base.console import file_progress
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import normalise
-from rubro.tables.cells import category_name, text_of
+from rubro.tables.cells import category_name, column_name, text_of
 from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
 from rubro.tables.readers import Record
 from rubro.tables.streams import Origin, is_unicode, read_errors_reported
@@ -40,13 +40,13 @@ REMEDY_BY_REASON = {
     "not_utf8": "set data.encoding, for instance to latin-1",
     "line_too_long": "break the line, or remove the text that does not belong to a title",
     "title_missing": "set data.title_column",
-    "title_not_text": "keep one title in each cell, not a list or an object",
+    "title_not_text": "keep one title in each cell, as UTF-8 text instead of a list or an object",
     "title_empty": "fill in the titles or remove these rows",
     "title_too_long": "raise data.max_title_length",
     "category_missing": "set data.category_column",
     "category_empty": "fill in the categories or remove these rows",
-    "category_not_text": "keep one category in each cell, not a list or an object; pandas' explode "
-    "makes a row of each",
+    "category_not_text": "keep one category in each cell, as UTF-8 text: write the name instead of "
+    "an object, and a row for each value of a list",
     "unknown_split": "write train, validation or test, or set data.split_column to null",
     "unknown_label_quality": "write reliable or unreliable, or set data.label_quality_column to null",
 }
@@ -309,7 +309,10 @@ def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], li
         return [SourceFile(path)], []
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; set data.path in params.yaml")
-    files = sorted(file for file in path.iterdir() if file.is_file())
+    # macOS keeps metadata of a file in a hidden file with the same suffix.
+    files = sorted(
+        file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")
+    )
     named: list[SourceFile] = []
     for pattern in (_FILE_NAME, _PREFIXED_FILE_NAME):  # the latter matches shop_train.csv
         named = named or [source for file in files if (source := _source_file(file, pattern))]
@@ -408,14 +411,18 @@ def _checked_row(
     """
     texts = []
     for name, column in (("title", params.title_column), ("category", params.category_column)):
+        value = values.get(column)
         try:
-            texts.append(text_of(values.get(column)))
-        except TypeError as error:
-            return _Rejection(f"{name}_not_text", f"a {error} in column '{column}'")
+            texts.append(text_of(value))
+        except TypeError:
+            problem = f"not text in column '{column}': {ascii(value)[:100]}"
+            return _Rejection(f"{name}_not_text", problem)
     title, category = texts
     has_columns = params.title_column in values and params.category_column in values
     if has_columns and not (title and title.strip()) and not (category and category.strip()):
         return None
+    if params.title_column not in values:
+        return _Rejection("title_missing", _missing(params.title_column, values))
     if title is None:
         return _Rejection("title_missing", f"nothing in column '{params.title_column}'")
     if len(title) > params.max_title_length:
@@ -423,7 +430,7 @@ def _checked_row(
         problem = f"a title of {len(title)} characters, the limit is {limit}"
         return _Rejection("title_too_long", problem)
     if category is None and params.category_column not in values:
-        return _Rejection("category_missing", f"no '{params.category_column}'")
+        return _Rejection("category_missing", _missing(params.category_column, values))
     if not (is_unicode(title) and is_unicode(category or "")):
         return _Rejection("not_utf8", "text in another encoding")
     if not normalise(title):
@@ -440,6 +447,14 @@ def _checked_row(
         return _Rejection("unknown_split", f"split {split[:50]!a}")
     language = _optional_value(values, params.language_column) or source.language or ""
     return title.strip(), category, language, quality, SPLIT_NAMES.get(split, split)
+
+
+def _missing(column: str, found: Iterable[str]) -> str:
+    return f"no '{column}' (found: {_listed(found)})"
+
+
+def _listed(columns: Iterable[str]) -> str:
+    return ascii(", ".join(columns))[1:200].rstrip("'") or "none"
 
 
 def _optional_value(values: dict[str, Any], column: str | None) -> str:
@@ -467,7 +482,7 @@ def _records(
         )
     no_categories = f"{source.path.name} has no column '{params.category_column}': skipped"
     if file.columns is not None:
-        header = [name.strip() for name in file.columns]
+        header = [column_name(name) for name in file.columns]
         if source.split == "test" and params.category_column not in header:
             notices.append(no_categories)
             return
@@ -478,7 +493,13 @@ def _records(
         return
     # JSON has no header, so rows wait until one of them has a category.
     waiting: list[Record] | None = [] if source.split == "test" else None
-    for record in file.records:
+    renamed = {key for key in _OPTIONAL_COLUMNS if _is_renamed(key, params)}
+    unseen: set[str] | None = None  # until a row can be read
+    for record in file.rows([]):
+        if record.reason is None and unseen != set():
+            unseen = {
+                key for key in unseen or renamed if getattr(params, key) not in record.content
+            }
         if record.reason is None and waiting is not None:
             if params.category_column not in record.content:
                 waiting.append(record)
@@ -488,17 +509,25 @@ def _records(
         yield record
     if waiting:
         notices.append(no_categories)
+        return
+    for key in sorted(unseen or ()):
+        raise DataError(
+            f"{source.path}: no row has '{getattr(params, key)}'; set data.{key} in params.yaml"
+        )
+
+
+def _is_renamed(key: str, params: DataParams) -> bool:
+    return getattr(params, key) not in (None, _OPTIONAL_COLUMNS[key])
 
 
 def _require_columns(file: TitleFile, params: DataParams, found: list[str]) -> None:
     path = file.origin.path
-    names = ascii(", ".join(found))[1:200].rstrip("'") or "none"
     for key in ("title_column", "category_column", *_OPTIONAL_COLUMNS):
         column = getattr(params, key)
         count = found.count(column)
         if count > 1:
             raise DataError(f"{path}: column {column[:100]!a} is listed twice; rename one of them")
-        if count or column is None or column == _OPTIONAL_COLUMNS.get(key):
+        if count or (key in _OPTIONAL_COLUMNS and not _is_renamed(key, params)):
             continue
         hint = f"set data.{key} in params.yaml"
         if any(not name.isprintable() for name in found):
@@ -509,4 +538,4 @@ def _require_columns(file: TitleFile, params: DataParams, found: list[str]) -> N
                 "no header? The first line looks like a row: put the column names in a line before "
                 f"it, such as {header}"
             )
-        raise DataError(f"{path}: no column '{column}' (found: {names}); {hint}")
+        raise DataError(f"{path}: no column '{column}' (found: {_listed(found)}); {hint}")

@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
-from rubro.base.files import damaged, read_json, replacing, require_file, write_json
+from rubro.base.files import damaged, read_json, require_file, write_json
+from rubro.base.outputs import replacing
 from rubro.base.parallel import mapped, thread_count
 from rubro.base.schema import Positive, Section
 from rubro.base.text import tokenise

@@ -24,11 +24,14 @@ from rubro.experiments.dvc_experiments import (
     read_experiments,
     setting_in_name,
 )
+from rubro.experiments.git import git
 
 VALIDATION_METRIC = "validation.ensemble.balanced_accuracy"
 DEFAULT_METRICS = (VALIDATION_METRIC, "test.ensemble.balanced_accuracy")
-_MAX_CHANGES = 6
+_MAX_CHANGES, _MAX_NAMES = 6, 6
 _MIN_WIDTH = 20
+# Files that an experiment replaces; their changes are another experiment, or `dvc repro` made them.
+_NOT_APPLIED = ":!params.yaml", ":!dvc.lock", ":!metrics"
 
 
 @dataclass(frozen=True)
@@ -78,21 +81,23 @@ def compare(
         DataError: There is no Git repository here.
         ParamsError: An experiment or a metric does not exist.
     """
-    last, experiments = read_experiments(all_commits)
-    if not experiments:
+    last, found = read_experiments(all_commits)
+    if not found:
         say(
             "The last commit has no experiments (--all-commits shows experiments of other commits). "
             "To run one: dvc exp run -S train_cnn.dropout=0.4"
         )
     if patterns is not None:
-        names = [experiment.name for experiment in experiments]
+        names = [experiment.name for experiment in found]
         wanted: set[str] = set()
         for pattern in patterns:
-            found = {name for name in names if fnmatchcase(name, pattern)}
-            if not found:
+            matching = {name for name in names if fnmatchcase(name, pattern)}
+            if not matching:
                 raise ParamsError(f"{pattern}: no such experiment; {_hint(pattern, names)}")
-            wanted |= found
-        experiments = [experiment for experiment in experiments if experiment.name in wanted]
+            wanted |= matching
+        found = [experiment for experiment in found if experiment.name in wanted]
+    _say_problems([last, *found])
+    experiments = [experiment for experiment in found if experiment.params]
     known = list(dict.fromkeys(name for one in (last, *experiments) for name in one.metrics))
     shown = expand_metrics(metrics, known) if metrics else list(DEFAULT_METRICS)
     sort_metric = expand_metrics([sort], known)[0] if sort else shown[0]
@@ -111,25 +116,69 @@ def compare(
         _write_csv(groups, shown)
     else:
         _print_table(groups, shown)
-        if any(not group.values(metric) for group in groups for metric in shown):
-            say("\n-: not every stage has run with these settings")
+        complete = [group for group in groups if not group.experiments[0].problem]
+        if any(not group.values(metric) for group in complete for metric in shown):
+            say("")
+            say("-: not every stage has run with these settings")
         best = groups[0].experiments[0]
         on_validation = sort_metric.startswith("validation.") and sort_metric in best.metrics
         if len(groups) > 1 and on_validation:
             if best is last:
-                say("\nNo experiment is better on validation than the last commit.")
+                say("")
+                say("No experiment is better on validation than the last commit.")
             else:
-                say(f"\nThe best on validation: dvc exp apply {shlex.quote(best.name)}")
+                say("")
+                say(f"The best on validation: {_how_to_apply(groups[0])}")
+
+
+def _say_problems(experiments: Sequence[Experiment]) -> None:
+    """Print the problems of experiments, and which experiments have them."""
+    names: dict[str, list[str]] = {}
+    for experiment in experiments:
+        if experiment.problem:
+            omitted = "" if experiment.params else "; left out"
+            names.setdefault(experiment.problem + omitted, []).append(experiment.name)
+    for problem, own in names.items():
+        more = f" and {len(own) - _MAX_NAMES} more" if len(own) > _MAX_NAMES else ""
+        say(f"{', '.join(own[:_MAX_NAMES])}{more}: {problem}")
+
+
+def _how_to_apply(group: SeedGroup) -> str:
+    """Return the command that applies the first experiment of a group and keeps all local changes.
+
+    `dvc exp apply` replaces all files, so uncommitted changes of other files would be lost.
+    """
+    best = group.experiments[0]
+    changed, different = (
+        set(git("diff", "--name-only", revision, "--", ":/", *_NOT_APPLIED).splitlines())
+        for revision in ("HEAD", best.revision)
+    )
+    command = f"dvc exp apply {shlex.quote(best.name)}"
+    if not changed & different:
+        return command
+    options = " ".join(f"-S {shlex.quote(format_setting(*item))}" for item in group.params.items())
+    is_by_params = options and not group.files
+    return (
+        f"{best.name}. `{command}` would discard the uncommitted changes in "
+        f"{', '.join(sorted(changed & different))}. To keep them, "
+        + (f"run: dvc exp run {options}" if is_by_params else "copy them to another folder first")
+    )
 
 
 def _group_by_seed(
     last: Experiment, experiments: Sequence[Experiment], each: bool
 ) -> list[SeedGroup]:
-    """Group the experiments that differ only in their seed; if `each`, make groups of one."""
+    """Group the experiments that differ only in their seed.
+
+    Damaged experiments have a group of their own, and so has every experiment if `each`.
+    """
 
     def all_but_seed(experiment: Experiment) -> str:
         params = {key: value for key, value in experiment.params.items() if key != "seed"}
-        return json.dumps([params, experiment.files], sort_keys=True) + experiment.name * each
+        alone = each or experiment.problem
+        return json.dumps(
+            [params, experiment.files, experiment.name if alone else ""], sort_keys=True
+        )
 
     groups = []
     for _, members in groupby(sorted(experiments, key=all_but_seed), key=all_but_seed):

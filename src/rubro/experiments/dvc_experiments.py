@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
 
+from rubro.base.errors import DataError, ParamsError
 from rubro.base.params_file import flat, override_value
 from rubro.base.yaml_files import parse_yaml
-from rubro.experiments.dvc_lock import ran_with
+from rubro.experiments.dvc_lock import parse_stages, ran_with
 from rubro.experiments.git import git
 
 # Metrics files, without folder and suffix. The names of metrics begin with the name of their file,
@@ -26,6 +28,7 @@ METRIC_FILES = (
 # Files that change the outcome of an experiment, in addition to params.yaml.
 CODE = ("src", "stages", "dvc.yaml", "data")
 LAST_COMMIT = "last commit"
+_PARAMS, _LOCK = "params.yaml", "dvc.lock"
 _EXPERIMENTS = "refs/exps"
 # DVC also keeps references to running and stashed experiments, which this pattern excludes.
 _REFERENCE = re.compile(_EXPERIMENTS + r"/[0-9a-f]{2}/[0-9a-f]{38}/([^/]+)")
@@ -39,10 +42,11 @@ class Experiment:
     Attributes:
         name: Name of the experiment in DVC.
         revision: Hash of the commit of the experiment.
-        params: Values of params.yaml, by dotted key.
+        params: Values of params.yaml, by dotted key; empty if the file is not of this project.
         metrics: Metrics by name, such as test.mlp.accuracy or train_cnn.best.epoch; empty if any
-            stage has not run.
+            stage has not run or a file is damaged.
         files: Path and hash of each code or data file that differs from the last commit.
+        problem: Description of a file that is damaged or of another project, or "".
     """
 
     name: str
@@ -50,6 +54,7 @@ class Experiment:
     params: dict[str, Any]
     metrics: dict[str, float]
     files: tuple[tuple[str, str], ...] = ()
+    problem: str = ""
 
     @property
     def seed(self) -> int:
@@ -67,7 +72,7 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
         The last commit, and the experiments sorted by name.
 
     Raises:
-        DataError: There is no Git repository with a commit here.
+        DataError: There is no Git repository here, or its last commit is not of this project.
     """
     head = git("rev-parse", "HEAD")
     prefix = _EXPERIMENTS if all_commits else f"{_EXPERIMENTS}/{head[:2]}/{head[2:]}"
@@ -80,9 +85,16 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
     revisions = [revision for _, revision in names]
     files = _changed_files(head, revisions[1:])
     last, *experiments = (
-        Experiment(name, revision, params, metrics, files.get(revision, ()))
-        for (name, revision), (params, metrics) in zip(names, _contents(revisions), strict=True)
+        Experiment(name, revision, params, metrics, files.get(revision, ()), problem)
+        for (name, revision), (params, metrics, problem) in zip(
+            names, _contents(revisions), strict=True
+        )
     )
+    if not last.params:
+        raise DataError(
+            f"{LAST_COMMIT}: {last.problem}; run this in the folder of the project, and commit "
+            f"{_PARAMS} first"
+        )
     return last, sorted(experiments, key=lambda experiment: experiment.name)
 
 
@@ -92,13 +104,17 @@ def numbers_in(values: dict[str, Any]) -> dict[str, float]:
     >>> numbers_in({"test": {"mlp": {"accuracy": 0.9, "best": None}}})
     {'test.mlp.accuracy': 0.9}
 
+    Infinite numbers and NaN are left out.
+
     Args:
         values: Nested dictionaries, such as the content of a metrics file.
     """
     return {
         name: value
         for name, value in flat(values)
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
     }
 
 
@@ -137,17 +153,46 @@ def format_setting(key: str, value: Any) -> str:
     return f"{key}={override_value(value)}"
 
 
-def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
-    """Yield the parameters and the metrics in each of the given commits."""
-    names = ["params.yaml", "dvc.lock", *(f"metrics/{name}.json" for name in METRIC_FILES)]
+def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, float], str]]:
+    """Yield the parameters, the metrics and the problem of each commit."""
+    names = [_PARAMS, _LOCK, *(f"metrics/{name}.json" for name in METRIC_FILES)]
     blobs = _blobs([f"{revision}:./{name}" for revision in revisions for name in names])
     for _ in revisions:
-        params, lock = (parse_yaml(next(blobs), name) or {} for name in names[:2])
-        files = {name: json.loads(next(blobs) or "{}") for name in METRIC_FILES}
-        evaluated, stages = files.pop(METRIC_FILES[0]), lock.get("stages", {})
-        # The metrics belong to other settings if only a part of the pipeline has run.
-        measured = "evaluate" in stages and ran_with(params, stages)
-        yield dict(flat(params)), numbers_in({**evaluated, **files}) if measured else {}
+        texts = {name: next(blobs) for name in names}
+        params: dict[str, Any] = {}
+        try:
+            nested = _parse_params(texts.pop(_PARAMS))
+            params = dict(flat(nested))
+            stages = parse_stages(texts.pop(_LOCK), _LOCK)
+            evaluated, *others = (_parse_metrics(*file) for file in texts.items())
+            metrics = numbers_in({**evaluated, **dict(zip(METRIC_FILES[1:], others, strict=True))})
+            # The metrics belong to other settings if only a part of the pipeline has run.
+            measured = "evaluate" in stages and ran_with(nested, stages)
+            yield params, metrics if measured else {}, ""
+        except (ParamsError, DataError, RecursionError) as error:
+            yield params, {}, str(error)
+
+
+def _parse_params(text: str) -> dict[str, Any]:
+    """Return the content of params.yaml as values of JSON."""
+    try:
+        params = json.loads(json.dumps(parse_yaml(text, _PARAMS), default=str))
+    except (ValueError, TypeError, RecursionError) as error:  # such as a key that is a date
+        raise ParamsError(f"{_PARAMS}: {error}") from None
+    if not isinstance(params, dict) or type(params.get("seed")) is not int:
+        raise ParamsError(f"{_PARAMS}: missing, or not of this project, because it has no seed")
+    return params
+
+
+def _parse_metrics(name: str, text: str) -> dict[str, Any]:
+    """Return the content of a metrics file, which is empty if the file does not exist."""
+    try:
+        values = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name}: not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{name}: not a metrics file, because it contains no JSON object")
+    return values
 
 
 def _blobs(names: list[str]) -> Iterator[str]:
@@ -164,7 +209,7 @@ def _blobs(names: list[str]) -> Iterator[str]:
         *_, kind, size = output[start:end].split(b" ")  # NAME missing, or HASH blob SIZE
         start = end + 1
         if kind == b"blob":
-            yield output[start : start + int(size)].decode()
+            yield output[start : start + int(size)].decode(errors="replace")
             start += int(size) + 1
         else:
             yield ""

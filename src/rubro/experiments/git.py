@@ -20,7 +20,7 @@ def git(*arguments: str, stdin: str | None = None, check: bool = True) -> str:
     """
     try:
         done = subprocess.run(
-            ["git", *arguments],
+            ["git", "-c", "core.quotePath=false", *arguments],
             input=stdin,
             capture_output=True,
             encoding="utf-8",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from rubro.base.console import say
-from rubro.base.errors import ParamsError, TrainingError
+from rubro.base.errors import DataError, ParamsError, TrainingError
 from rubro.base.metric_names import lower_is_better
 from rubro.base.params_file import load_params
 from rubro.base.schema import Section
@@ -94,7 +95,7 @@ def search(space_file: Path, trials: int, metric: str, settings: Sequence[str]) 
         Exit code: 0, or 3 if a trial of this call failed.
 
     Raises:
-        DataError: There is no Git repository here.
+        DataError: There is no Git repository here, or the database of the search is not usable.
         ParamsError: The search space, a setting or the metric is wrong; no trial has run.
         TrainingError: Another search is running, or somebody committed while a trial ran.
     """
@@ -112,7 +113,7 @@ def search(space_file: Path, trials: int, metric: str, settings: Sequence[str]) 
     FOLDER.mkdir(exist_ok=True)
     try:
         # A second search would resume the unfinished trials of the first one.
-        with FileLock(FOLDER / "search.lock", timeout=0):
+        with FileLock(FOLDER / "search.lock", timeout=0), _database_errors():
             study = _open_study(space, space_file.stem, metric, settings)
             failed = _run_trials(study, space, trials, metric, settings)
             _print_trials(study, space, metric, settings)
@@ -156,6 +157,23 @@ def read_space(path: Path, settings: Sequence[str] = ()) -> Space:
     return space
 
 
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    """Turn the errors of a database that is damaged, locked or of a newer Optuna into DataError."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        reason = str(cause).partition("\n")[0]
+        raise DataError(
+            f"{_DATABASE}: {reason}. Close other programs that use the file. If it is damaged, delete "
+            "it: a new study repeats the search, and experiments that have already run are skipped"
+        ) from None
+
+
 def _open_study(space: Space, name: str, metric: str, settings: Sequence[str]) -> Study:
     """Open the Optuna study of earlier calls with the same arguments and commit, or create one."""
     import optuna
@@ -164,12 +182,15 @@ def _open_study(space: Space, name: str, metric: str, settings: Sequence[str]) -
     described = {key: dimension.model_dump() for key, dimension in space.items()}
     code = git("rev-parse", "HEAD"), git("diff", "HEAD", "--", *CODE, "params.yaml")
     facts = json.dumps([described, metric, list(settings), *code])
-    return optuna.create_study(
-        study_name=f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}",
-        storage=f"sqlite:///{_DATABASE}",
-        direction="minimize" if lower_is_better(metric) else "maximize",
-        load_if_exists=True,
-    )
+    try:
+        return optuna.create_study(
+            study_name=f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}",
+            storage=f"sqlite:///{_DATABASE}",
+            direction="minimize" if lower_is_better(metric) else "maximize",
+            load_if_exists=True,
+        )
+    except RuntimeError as error:  # the tables are of another version of Optuna
+        raise DataError(f"{_DATABASE}: {error}") from None
 
 
 def _run_trials(

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from rubro.base.console import console, say
-from rubro.base.errors import ParamsError, TrainingError
+from rubro.base.errors import DataError, ParamsError, TrainingError
 from rubro.base.params_file import flat, with_settings
 from rubro.experiments.compare import expand_metrics
-from rubro.experiments.dvc_experiments import CODE, Experiment, experiment_name, read_experiments
+from rubro.experiments.dvc_experiments import (
+    CODE,
+    Experiment,
+    experiment_name,
+    format_setting,
+    read_experiments,
+)
 from rubro.experiments.git import git
 
 EXIT_SOME_FAILED = 3
@@ -20,13 +29,25 @@ FOLDER = Path(".rubro")  # ignored by Git
 _LOGS = FOLDER / "logs"
 _PARAMS = "params.yaml"
 _STAGE = "Running stage '"
+# The command dvc. It writes the configuration of the copy, which contains the path of the cache and
+# the name of the Git user, and its library for that only writes ASCII by default.
+_DVC = """
+import sys
+from functools import partialmethod
+from configobj import ConfigObj
+from dvc.cli import main
+ConfigObj.__init__ = partialmethod(ConfigObj.__init__, default_encoding="utf-8")
+sys.exit(main(sys.argv[1:]))
+"""
+# DVC gives Git the path of the copy in a URL, where these characters mean something else.
+_NOT_IN_URLS = re.compile(r"[#?]|%[0-9a-f]{2}", re.IGNORECASE)
 
 
 class Plan:
     """An experiment to run, with its parameters.
 
     Attributes:
-        settings: Changed parameters KEY=VALUE, in the order of the experiment's name.
+        settings: Changed parameters by dotted key, in the order of the experiment's name.
         params: All parameters of the experiment, by dotted key.
 
     Raises:
@@ -34,9 +55,16 @@ class Plan:
     """
 
     def __init__(self, settings: list[str]) -> None:
-        self.settings = settings
         params = with_settings(_PARAMS, settings)
         self.params = dict(flat(params.model_dump(mode="json")))
+        keys = [setting.partition("=")[0] for setting in settings]
+        # A setting of a whole block, such as train_mlp={dropout: 0.1}, changes all of its keys.
+        self.settings = {
+            name: value
+            for key in keys
+            for name, value in self.params.items()
+            if name == key or name.startswith(f"{key}.")
+        }
 
 
 def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
@@ -97,6 +125,7 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
         The experiment with its metrics, or None if it failed. The log of a failed run is kept.
 
     Raises:
+        DataError: The path of the folder contains characters with which DVC fails.
         ParamsError: A metric does not exist.
         TrainingError: Somebody committed while the experiment ran.
     """
@@ -104,9 +133,14 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
     if found := find_experiment(plan, experiments):
         say(f"{position} {found.name}: has already run")
         return found
+    folder = git("rev-parse", "--show-toplevel")
+    if wrong := _NOT_IN_URLS.search(folder):
+        raise DataError(
+            f"{folder}: DVC cannot run an experiment in a copy of this folder, because its path contains "
+            f"{wrong[0]}; rename or move the folder"
+        )
     _, everywhere = read_experiments(all_commits=True)
-    keys = [setting.partition("=")[0] for setting in plan.settings]
-    name = experiment_name([(key, plan.params[key]) for key in keys], [e.name for e in everywhere])
+    name = experiment_name(plan.settings.items(), [one.name for one in everywhere])
     log = _LOGS / f"{name}.log"
     start = time.monotonic()
     if _run_logged(plan, name, position, log):
@@ -130,14 +164,25 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
 
 def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
     """Run DVC, write its output to a log, show the stage in a terminal; return the exit code."""
-    settings = [argument for setting in plan.settings for argument in ("-S", setting)]
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings]
+    from rich.text import Text
+
+    # The validated values, because YAML and Hydra read texts such as ~ and "" differently.
+    settings = chain.from_iterable(
+        ("-S", format_setting(*setting)) for setting in plan.settings.items()
+    )
+    command = [sys.executable, "-c", _DVC, "exp", "run", "--temp", "--name", name, *settings]
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         console().status(f"{position} begins") as status,
         open(log, "w", encoding="utf-8") as file,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", bufsize=1
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONUTF8": "1"},
+            encoding="utf-8",
+            errors="replace",
+            bufsize=1,
         ) as process,
     ):
         assert process.stdout
@@ -146,7 +191,7 @@ def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
             if line.startswith(_STAGE):
                 stage = line.removeprefix(_STAGE).rstrip()[:-2]
                 shown = f"{position} {stage}: {name}"
-                status.update(shown[: console().width - len("⠋  ")])
+                status.update(Text(shown[: console().width - len("⠋  ")]))
     return process.returncode
 
 

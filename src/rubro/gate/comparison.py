@@ -10,7 +10,7 @@ from rubro.base.errors import DataError, ParamsError
 from rubro.base.params_file import flat
 from rubro.base.yaml_files import parse_yaml
 from rubro.experiments.dvc_experiments import numbers_in
-from rubro.experiments.dvc_lock import changed_stages, ran_with
+from rubro.experiments.dvc_lock import Stages, changed_stages, parse_stages, ran_with
 from rubro.experiments.git import git
 from rubro.gate.metric_changes import Comparison, changes_between
 
@@ -35,9 +35,9 @@ def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
             f"{_METRICS}: no metrics here or in {name}; run this in the folder of {_PARAMS}, after "
             "`dvc repro`"
         )
-    params, params_before = _read_yaml(None, _PARAMS), _read_yaml(commit, _PARAMS)
+    params, params_before = _read_params(None), _read_params(commit)
     flat_params, flat_before = dict(flat(params)), dict(flat(params_before))
-    stages, stages_before = (_read_yaml(of, _LOCK).get("stages", {}) for of in (None, commit))
+    stages, stages_before = _read_stages(None), _read_stages(commit)
     noise_data, tolerances = _read_noise(noise)
     changes = changes_between(metrics_before, metrics, tolerances)
     notes = []
@@ -116,12 +116,19 @@ def _read(commit: str | None, file: str) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def _read_yaml(commit: str | None, file: str) -> dict[str, Any]:
+def _read_params(commit: str | None) -> dict[str, Any]:
     try:
-        values = parse_yaml(_read(commit, file), file)
+        values = parse_yaml(_read(commit, _PARAMS), _PARAMS)
     except ParamsError as error:
-        raise _damaged(file, str(error).removeprefix(f"{file}: ")) from None
+        raise _damaged(commit, _PARAMS, str(error)) from None
     return values if isinstance(values, dict) else {}
+
+
+def _read_stages(commit: str | None) -> Stages:
+    try:
+        return parse_stages(_read(commit, _LOCK), _LOCK)
+    except ParamsError as error:
+        raise _damaged(commit, _LOCK, str(error)) from None
 
 
 def _read_metrics(commit: str | None) -> dict[str, float]:
@@ -131,20 +138,25 @@ def _read_metrics(commit: str | None) -> dict[str, float]:
         files = [name for name in listed.splitlines() if name.endswith(".json")]
     else:
         files = sorted(path.as_posix() for path in Path(_METRICS).glob("*.json"))
-    return numbers_in({Path(file).stem: _parse_json(file, _read(commit, file)) for file in files})
+    return numbers_in(
+        {Path(file).stem: _parse_json(commit, file, _read(commit, file)) for file in files}
+    )
 
 
-def _parse_json(file: str, text: str) -> Any:
+def _parse_json(commit: str | None, file: str, text: str) -> Any:
     def refuse(constant: str) -> NoReturn:
-        raise _damaged(file, f"{constant} is not valid in JSON")
+        raise ValueError(f"{constant} is not valid in JSON")
 
     try:
         return json.loads(text, parse_constant=refuse)
-    except json.JSONDecodeError as error:
-        raise _damaged(file, str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(commit, file, str(error)) from None
 
 
-def _damaged(file: str, problem: str) -> DataError:
+def _damaged(commit: str | None, file: str, problem: str) -> DataError:
+    problem = problem.removeprefix(f"{file}: ")
+    if commit:
+        return DataError(f"{file} in commit {commit[:7]}: {problem}; compare with another revision")
     return DataError(f"{file}: {problem}; `git checkout {file}` restores the committed file")
 
 
@@ -152,7 +164,7 @@ def _read_noise(file: Path) -> tuple[str, dict[str, float]]:
     """Return the hash of the titles used to measure noise, and the tolerance of each metric."""
     if not file.is_file():
         raise DataError(f"{file}: no such file; `make noise` writes it")
-    content = _parse_json(str(file), file.read_text(encoding="utf-8"))
+    content = _parse_json(None, str(file), file.read_text(encoding="utf-8"))
     try:
         factor, deviations = content["factor"], content["deviations"]
         tolerances = {name: float(factor * value) for name, value in deviations.items()}
@@ -161,7 +173,7 @@ def _read_noise(file: Path) -> tuple[str, dict[str, float]]:
         raise DataError(f"{file}: not a file of `make noise`; run it again") from None
 
 
-def _titles_hash(stages: dict[str, Any]) -> str | None:
+def _titles_hash(stages: Stages) -> str | None:
     """Return the hash of the titles that the models were trained and evaluated on."""
-    outs = stages.get("subset", {}).get("outs", [])
-    return next((out["md5"] for out in outs if out["path"] == _TITLES), None)
+    outs = stages["subset"].outs if "subset" in stages else []
+    return next((out.md5 for out in outs if out.path == _TITLES), None)

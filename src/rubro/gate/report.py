@@ -30,7 +30,7 @@ def print_report(comparison: Comparison, all_changes: bool) -> None:
     console = output_console()
     if not console.is_terminal:
         console.width = max(console.width, _MIN_WIDTH)
-    console.print(f"working tree compared with {comparison.revision}")
+    console.print(printable(f"working tree compared with {comparison.revision}"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position, name in enumerate(_HEADINGS):
         justify: Literal["left", "right"] = "left" if position < _TEXT_COLUMNS else "right"
@@ -85,7 +85,7 @@ def format_markdown(comparison: Comparison) -> str:
             for stage, inputs in comparison.stages.items()
         ]
         parts.append("\n".join(["Reran:", "", *stages]))
-    parts += [f"> {printable(note)}" for note in comparison.notes]
+    parts += [f"> {_code(note)}" for note in comparison.notes]
     return "\n\n".join(parts) + "\n"
 
 
@@ -130,6 +130,9 @@ def _to_json(value: Any) -> str:
 
 
 def _code(text: str) -> str:
-    """Format text as Markdown code that can stand in a table cell."""
-    escaped = printable(text).replace("`", "'").replace("|", r"\|")
-    return f"`{escaped}`"
+    """Format text as Markdown code; no text can end the code or the cell of a table."""
+    text = printable(text)
+    if text.strip() and not set(text) & set("`|\\"):
+        return f"`{text}`"
+    entities = (char if char.isalnum() else f"&#{ord(char)};" for char in text)
+    return f"<code>{''.join(entities)}</code>"

@@ -180,7 +180,10 @@ def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     occurs = np.zeros(values.max(initial=-1) + 1, dtype=bool)
     occurs[values] = True
-    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[values]
+    distinct = np.flatnonzero(occurs)
+    positions = np.empty(len(occurs), dtype=np.int32)
+    positions[distinct] = np.arange(len(distinct), dtype=np.int32)
+    return distinct, positions[values]
 
 
 def _int64(values: np.ndarray) -> torch.Tensor:

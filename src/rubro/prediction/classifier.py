@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 
@@ -27,15 +28,18 @@ from rubro.prediction.networks import SvmScorer
 _BATCH_TITLES = 512
 _CACHE_BYTES = 96 * 2**20
 _MIN_CACHED_TOKENS = 1024
+# The weights and temperatures of a model cannot turn smaller logits into infinity.
+_MAX_LOGIT = np.float32(1e30)
 
 
 class Classifier:
     """Predict the categories of product titles with a trained model.
 
-    The methods follow the conventions of scikit-learn. They take a sequence of titles and raise a
-    TypeError if they are given a single string. A title may be any text, but only its first
-    characters and tokens are read (max_title_length and max_tokens in model.json). Several threads
-    may share a classifier.
+    The methods follow the conventions of scikit-learn. They take a sequence of titles, such as a list
+    or a column of a table, and raise a TypeError if they are given a single string, a whole table or
+    a value that is not text. A title may be any text, but only its first characters and tokens are
+    read (max_title_length and max_tokens in model.json). Several threads may share a classifier.
+    Copied and pickled classifiers start with an empty cache.
 
     >>> classifier = Classifier.load("models/ensemble")
     >>> classifier.predict(["Procesador Intel 1151 8g Core I5 8400"])
@@ -50,6 +54,7 @@ class Classifier:
     """
 
     def __init__(self, model: Model) -> None:
+        self._model = model
         self.description: ModelDescription = model.description
         self.classes_: list[str] = list(model.description.labels)
         self._subwords = Subwords(model.vocabulary, self.description.subwords)
@@ -81,6 +86,9 @@ class Classifier:
         """
         return cls(Model.load(Path(folder)))
 
+    def __reduce__(self) -> tuple[type[Classifier], tuple[Model]]:
+        return type(self), (self._model,)
+
     @property
     def name(self) -> str:
         """Name of the model."""
@@ -96,12 +104,12 @@ class Classifier:
         """Known words, each with the number of training titles that contain it."""
         return self._subwords.vocabulary
 
-    def predict(self, titles: Sequence[str]) -> list[str]:
+    def predict(self, titles: Iterable[str]) -> list[str]:
         """Return the most probable category of each title."""
         best = [logits.argmax(axis=1) for logits in self._logits(titles)]
         return [self.classes_[index] for indices in best for index in indices]
 
-    def predict_proba(self, titles: Sequence[str]) -> np.ndarray:
+    def predict_proba(self, titles: Iterable[str]) -> np.ndarray:
         """Return the calibrated probability of each category for each title.
 
         Returns:
@@ -111,7 +119,7 @@ class Classifier:
         calibrated = map(self.description.calibration.probabilities, self._logits(titles))
         return np.concatenate([self._no_logits, *calibrated])
 
-    def top(self, titles: Sequence[str], k: int = 5) -> list[list[tuple[str, float]]]:
+    def top(self, titles: Iterable[str], k: int = 5) -> list[list[tuple[str, float]]]:
         """Return the k most probable categories of each title with their probabilities.
 
         If probabilities are equal, the category that comes first in classes_ ranks higher, as in
@@ -123,7 +131,12 @@ class Classifier:
 
         Returns:
             Pairs of category and probability for each title, most probable first.
+
+        Raises:
+            ValueError: k is smaller than 1.
         """
+        if operator.index(k) < 1:
+            raise ValueError(f"k is {k}, but must be at least 1")
         probabilities = self.predict_proba(titles)
         k = min(k, len(self.classes_))
         # Sorting all classes of each row would take longer than the prediction itself, so only the
@@ -141,14 +154,14 @@ class Classifier:
             for row in zip(best.tolist(), highest.tolist(), strict=True)
         ]
 
-    def logits(self, titles: Sequence[str]) -> np.ndarray:
+    def logits(self, titles: Iterable[str]) -> np.ndarray:
         """Return the logits of each title before calibration, float32 (titles, classes).
 
         The logits of a model are the weighted sum of the logits of its members.
         """
         return np.concatenate([self._no_logits, *self._logits(titles)])
 
-    def member_logits(self, titles: Sequence[str]) -> dict[str, np.ndarray]:
+    def member_logits(self, titles: Iterable[str]) -> dict[str, np.ndarray]:
         """Return the unweighted logits of each member of the model, float32 (titles, classes).
 
         The keys are the names of the members.
@@ -166,7 +179,7 @@ class Classifier:
             total += np.float32(member.weight) * logits[name]
         return total
 
-    def out_of_vocabulary(self, titles: Sequence[str]) -> np.ndarray:
+    def out_of_vocabulary(self, titles: Iterable[str]) -> np.ndarray:
         """Return the share of out-of-vocabulary tokens of each title.
 
         The category of a title with a share above explanation.FOREIGN_SHARE is a guess: the title
@@ -175,8 +188,7 @@ class Classifier:
         Returns:
             Shares from 0 to 1, float64 (titles,); 1 for a title without tokens.
         """
-        _check_titles(titles)
-        return np.array([self._unknown_share(self._tokens(title)) for title in titles])
+        return np.array([self._unknown_share(self._tokens(title)) for title in _texts(titles)])
 
     def explain(self, title: str, against: str | None = None, nearest: int = 0) -> Explanation:
         """Explain why the predicted category of a title wins over another category.
@@ -196,7 +208,11 @@ class Classifier:
         Raises:
             DataError: The model has only one category, does not know the category to compare with,
                 or does not contain its training titles.
+            ValueError: nearest is negative.
         """
+        _texts([title])
+        if operator.index(nearest) < 0:
+            raise ValueError(f"nearest is {nearest}, but must be at least 0")
         text = self.description.text
         tokens = tokenise_with_spans(title[: text.max_title_length])[: text.max_tokens]
         words = [token for token, _ in tokens]
@@ -275,12 +291,12 @@ class Classifier:
         """
         self._frozen_tokens = len(self._featurizer)
 
-    def _logits(self, titles: Sequence[str]) -> Iterator[np.ndarray]:
+    def _logits(self, titles: Iterable[str]) -> Iterator[np.ndarray]:
         return map(self.weighted_sum, self._batches(titles))
 
-    def _batches(self, titles: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+    def _batches(self, titles: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the logits of each member of the model, one batch of titles after another."""
-        _check_titles(titles)
+        titles = _texts(titles)
         if self._frozen_tokens is not None:
             self._featurizer.forget(self._frozen_tokens)
         for start in range(0, len(titles), _BATCH_TITLES):
@@ -307,10 +323,20 @@ class Classifier:
                         states = np.zeros((size, scorer.state_size), dtype=np.float32)
                         states[:before] = self._states[name][:before]
                         self._states[name] = states
-                    states[before:now] = scorer.token_states(tokens)
+                    with np.errstate(over="ignore", invalid="ignore"):
+                        states[before:now] = scorer.token_states(tokens)
             cached = dict(self._states)
-        scorers = self._scorers.items()
-        return features, {name: each.logits(features, cached[name]) for name, each in scorers}
+        with np.errstate(over="ignore", invalid="ignore"):
+            scorers = self._scorers.items()
+            logits = {name: each.logits(features, cached[name]) for name, each in scorers}
+        for name, values in logits.items():
+            # NaN, which is neither larger nor smaller than the limits, does not pass either.
+            if not -_MAX_LOGIT <= values.min(initial=0) <= values.max(initial=0) <= _MAX_LOGIT:
+                raise DataError(
+                    f"{self.name}: the logits of member {name} overflow, because its weights are too "
+                    "large; train it again with a lower learning rate"
+                )
+        return features, logits
 
     def _empty_cache(self) -> None:
         text = self.description.text
@@ -328,6 +354,22 @@ class Classifier:
         return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
 
 
-def _check_titles(titles: Sequence[str]) -> None:
-    if isinstance(titles, str):
+def _texts(titles: Iterable[str]) -> list[str]:
+    """Return titles as a list, after checking that they are a sequence of texts."""
+    if isinstance(titles, str | bytes):
         raise TypeError("titles must be a sequence of strings, not a single string; pass [title]")
+    is_ordered = isinstance(titles, Iterable) and not isinstance(titles, Mapping | set | frozenset)
+    if not is_ordered or len(getattr(titles, "shape", (0,))) != 1:
+        raise TypeError(
+            f"titles must be a sequence of strings, not a {type(titles).__name__}; pass a list, or a "
+            'single column of a table, such as table["title"]'
+        )
+    to_list = getattr(titles, "tolist", None) or getattr(titles, "to_pylist", None)
+    texts: list[str] = list(titles) if to_list is None else to_list()
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"the title at position {place} is {text!r:.50}, not a string; replace missing titles "
+                'by "", and other values by their text'
+            )
+    return texts

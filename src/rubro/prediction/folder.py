@@ -2,7 +2,8 @@
 
 model.json describes the model, vocabulary.json contains its words, and MEMBER.safetensors contains
 the weights of each member. A single model has one member, an ensemble has several. If requested in
-params.yaml, training.titles.safetensors contains the training titles.
+params.yaml, training.titles.safetensors contains the training titles. model.json also contains the
+SHA-256 of each of the other files, so that a folder that mixes the files of two models is rejected.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ _DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
 _LARGEST_INT8 = np.float32(128)
 # The dot distinguishes this file from a member's file, because MemberName does not allow dots.
 _TITLES = "training.titles.safetensors"
+_VOCABULARY = "vocabulary.json"
 # Data type (in the notation of safetensors) and shape of each tensor of a file, by name.
 Layout = dict[str, tuple[str, tuple[int | None, ...]]]
 MemberName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class TextParams(Section):
@@ -177,15 +180,27 @@ class ModelDescription(Section):
         subwords: Sizes that define the embedding rows of a token.
         members: Members by name.
         calibration: Temperatures for turning logits into probabilities.
+        files: SHA-256 of each other file of the folder, in hexadecimal digits, by the name of the
+            file; empty before the model is saved.
     """
 
-    format: Literal["rubro-1"] = "rubro-1"
+    format: Literal["rubro-2"] = "rubro-2"
     name: str
     labels: Annotated[list[str], Field(min_length=1)]
     text: TextParams
     subwords: SubwordParams
     members: Annotated[dict[MemberName, AnyMember], Field(min_length=1)]
     calibration: Calibration = Calibration()
+    files: dict[str, _Sha256] = Field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that determines the predictions of a saved model.
+
+        The training titles are not included.
+        """
+        content = self.model_dump_json(exclude={"files": {_TITLES}})
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -210,24 +225,35 @@ class Model:
         Args:
             folder: Path of the folder, created if missing.
         """
-        for name, tensors in self.tensors.items():
-            write_tensors(folder / f"{name}.safetensors", tensors)
+        tensors = {f"{name}.safetensors": tensors for name, tensors in self.tensors.items()}
         if self.titles is not None:
-            write_tensors(folder / _TITLES, self.titles)
-        write_json(folder / "vocabulary.json", self.vocabulary)
-        write_json(folder / "model.json", self.description.model_dump())
+            tensors[_TITLES] = self.titles
+        for name, content in tensors.items():
+            write_tensors(folder / name, content)
+        write_json(folder / _VOCABULARY, self.vocabulary)
+        files = {}
+        for name in (*tensors, _VOCABULARY):
+            with open(folder / name, "rb") as file:
+                files[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        description = self.description.model_copy(update={"files": files})
+        write_json(folder / "model.json", description.model_dump())
 
     @classmethod
     def load(cls, folder: Path) -> Model:
         """Read a model folder.
 
         Raises:
-            DataError: A file is missing, damaged, of an unknown format or does not fit the other
-                files.
+            DataError: A file is missing, damaged, of an unknown format or belongs to another model.
         """
+
+        def sha256(name: str) -> str:
+            if name not in description.files:
+                raise damaged(path, f"files: no SHA-256 of {name}")
+            return description.files[name]
+
         path = folder / "model.json"
         description = read_json(path, ModelDescription)
-        vocabulary = read_json(folder / "vocabulary.json", dict[str, Positive])
+        vocabulary = read_json(folder / _VOCABULARY, dict[str, Positive], sha256(_VOCABULARY))
         if problem := description.subwords.problem(vocabulary):
             raise damaged(path, f"subwords: {problem}")
         if len(set(description.labels)) < len(description.labels):
@@ -237,34 +263,17 @@ class Model:
         for name, member in description.members.items():
             file = folder / f"{name}.safetensors"
             layout = member.layout(rows, description.text.bigram_buckets, len(description.labels))
-            tensors[name] = read_tensors(file, layout)
+            tensors[name] = read_tensors(file, layout, sha256(file.name))
             if isinstance(member, SvmMember):
                 limits = {"categories": len(description.labels)}
                 check_ranges(file, tensors[name], {"starts": "categories"}, limits)
             else:
                 _check_scales(file, tensors[name])
-        path, titles = folder / _TITLES, None
-        if path.exists():
-            titles = load_title_tensors(path, len(vocabulary), len(description.labels))
+        titles = None
+        if _TITLES in description.files:
+            sizes = len(vocabulary), len(description.labels)
+            titles = load_title_tensors(folder / _TITLES, *sizes, sha256(_TITLES))
         return cls(description, vocabulary, tensors, titles)
-
-
-def fingerprint(folder: Path) -> str:
-    """Return a hash of the files that determine the predictions of a model.
-
-    Args:
-        folder: Path of a model folder.
-
-    Returns:
-        SHA-256 of model.json, vocabulary.json and the members' files, in hexadecimal digits. The
-        training titles are not included.
-    """
-    members = read_json(folder / "model.json", ModelDescription).members
-    digests = []
-    for name in ("model.json", "vocabulary.json", *(f"{name}.safetensors" for name in members)):
-        with open(folder / name, "rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _dense(name: str, sizes: list[int]) -> Layout:

@@ -83,13 +83,14 @@ def _length(subwords: Subwords, words: Iterable[str]) -> float:
     return float(np.sqrt(sum(subwords.weight_of(word) ** 2 for word in sorted(words))))
 
 
-def load_title_tensors(path: Path, words: int, classes: int) -> dict[str, np.ndarray]:
+def load_title_tensors(path: Path, words: int, classes: int, sha256: str) -> dict[str, np.ndarray]:
     """Read and check an index of training titles.
 
     Args:
         path: Path of the safetensors file.
         words: Number of words in the vocabulary of the model.
         classes: Number of categories of the model.
+        sha256: Expected SHA-256 of the file, in hexadecimal digits.
 
     Returns:
         Tensors as title_tensors returns them.
@@ -98,7 +99,7 @@ def load_title_tensors(path: Path, words: int, classes: int) -> dict[str, np.nda
         DataError: The file is missing, damaged or does not fit the model.
     """
     layout = {name: (dtype, (None,)) for name, dtype in _DTYPES.items()}
-    tensors = read_tensors(path, layout)
+    tensors = read_tensors(path, layout, sha256)
     titles = len(tensors["categories"])
     if len(tensors["lengths"]) != titles or len(tensors["text_starts"]) != titles + 1:
         raise damaged(path, "its tensors differ in the number of titles")

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from rubro.base.errors import DataError
-from rubro.base.files import first_problem, read_json
+from rubro.base.files import MAX_JSON_BYTES, first_problem
 from rubro.base.schema import NotNegative, Section
 from rubro.prediction.explanation import FOREIGN_SHARE
-from rubro.prediction.folder import ModelDescription, fingerprint
+from rubro.prediction.folder import ModelDescription
 
 _Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -61,7 +61,7 @@ class Thresholds(Section):
     Attributes:
         format: Version of the file format.
         model: Name of the model.
-        fingerprint: Hash of the model folder; see folder.fingerprint.
+        fingerprint: Hash of the model folder; see ModelDescription.fingerprint.
         precision: Promised precision of the accepted predictions.
         coverage: Probability with which each promise holds.
         least_titles: Minimum number of titles for a category to have a threshold of its own.
@@ -69,6 +69,8 @@ class Thresholds(Section):
         together: Threshold chosen on all titles predicted as categories with too few titles.
         categories: Threshold of each category.
         all: Predictions accepted by the thresholds of the categories.
+        unknown: Accepted predictions for titles whose category the model does not know. They are
+            wrong, and also count in all other figures.
     """
 
     format: Literal["rubro-thresholds-1"] = "rubro-thresholds-1"
@@ -81,14 +83,16 @@ class Thresholds(Section):
     together: ConfidenceThreshold
     categories: dict[str, CategoryThreshold]
     all: AcceptedCounts
+    unknown: AcceptedCounts
 
     @classmethod
-    def load(cls, path: Path, folder: Path) -> Thresholds:
+    def load(cls, path: Path, folder: Path, description: ModelDescription) -> Thresholds:
         """Read a thresholds file.
 
         Args:
             path: Path of the file.
-            folder: Folder of the model that the thresholds were chosen for.
+            folder: Folder of the model that the thresholds must have been chosen for.
+            description: Content of model.json in this folder.
 
         Raises:
             DataError: The file is missing, damaged or belongs to another model.
@@ -96,13 +100,15 @@ class Thresholds(Section):
         remedy = f"create it with `rubro thresholds --model {folder} --output {path}`"
         if not path.is_file():
             raise DataError(f"{path}: no such file; {remedy}")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise DataError(f"{path}: too large for a thresholds file; {remedy}")
         try:
             found = cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             problem = f"not a valid thresholds file: {first_problem(error)}; {remedy}"
             raise DataError(f"{path}: {problem}") from None
-        labels = read_json(folder / "model.json", ModelDescription).labels
-        if found.fingerprint != fingerprint(folder) or found.categories.keys() != set(labels):
+        is_same = found.fingerprint == description.fingerprint
+        if not is_same or found.categories.keys() != set(description.labels):
             raise DataError(f"{path}: belongs to another model than the one in {folder}; {remedy}")
         return found
 

@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
+from rubro.base.console import printable, visible
 from rubro.base.metric_names import CAPTIONS
 from rubro.report.content import CategoryMetrics, Content
 
@@ -32,6 +33,7 @@ COLOURS = {
     PAPER: "paper",
     **{colour: f"series-{number}" for number, colour in enumerate(SERIES, start=1)},
 }
+_TAG = re.compile(r"<[^<>]*>")
 _MARKERS = ("o", "s", "D", "^")
 _DASHES = ("-", "--", "-.", ":")
 _WORST, _BEST = 30, 10
@@ -87,15 +89,13 @@ class Chart:
     def svg(self) -> str:
         """The chart as SVG with selectable text; equal charts give identical text."""
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        return self._saved(format="svg", metadata=nothing).decode()
+        # XML does not allow control characters.
+        return visible(self._saved(format="svg", metadata=nothing).decode())
 
     def inline_svg(self) -> str:
         """Return the chart as an SVG element whose colours the style sheet of the web page sets."""
         _, _, svg = self.svg.partition("<svg ")
-        for colour, name in COLOURS.items():
-            svg = svg.replace(colour, f"var(--{name})")
-        # Remove the ids that all charts have; ids that are referred to contain a hash of the chart.
-        svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
+        svg = _TAG.sub(_in_page, svg)  # names are outside the tags, and stay as they are
         label = escape(f"{self.title}: {self.alternative}")
         return f'<svg role="img" aria-label="{label}" {svg}'
 
@@ -114,6 +114,15 @@ class Chart:
             self.draw(figure)
             figure.savefig(file, **options)
         return file.getvalue()
+
+
+def _in_page(tag: re.Match[str]) -> str:
+    """Return a tag of a chart with the colours of the web page."""
+    shown = tag[0]
+    for colour, name in COLOURS.items():
+        shown = shown.replace(colour, f"var(--{name})")
+    # Remove the ids that all charts have; ids that are referred to contain a hash of the chart.
+    return re.sub(r' id="[\w.]+_\d+"', "", shown)
 
 
 def charts_of(content: Content) -> dict[str, Chart]:
@@ -319,7 +328,7 @@ def _categories(content: Content) -> Iterator[Chart]:
                 f"Categories of {adjective} recall on {content.split} (titles)",
                 "recall",
                 rows,
-                "; ".join(f"{row.category} {row.recall:.2f}" for row in categories),
+                "; ".join(f"{printable(row.category)} {row.recall:.2f}" for row in categories),
                 0.22,
                 lambda axes: axes.set_xlim(-0.02, 1.02),
             )
@@ -357,7 +366,7 @@ def _confusions(content: Content) -> Iterator[Chart]:
         "confusions",
         f"Titles of the most confused categories on {content.split}",
         "; ".join(
-            f"{cell.titles} of {cell.category} predicted as {cell.predicted}"
+            f"{cell.titles} of {printable(cell.category)} predicted as {printable(cell.predicted)}"
             for cell in content.confusions
             if cell.titles and cell.category != cell.predicted
         ),
@@ -379,5 +388,5 @@ def _line(axes: Axes, number: int, x: Sequence[float], y: Sequence[float], label
 
 
 def _short(name: str) -> str:
-    text = "".join(c if c.isprintable() else "\ufffd" for c in name)
+    text = printable(name)
     return text if len(text) <= _MAX_NAME_LENGTH else text[: _MAX_NAME_LENGTH - 1] + "…"

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import gzip
 import json
-import tempfile
 import zlib
 from array import array
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import accumulate, chain
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from rubro.base.outputs import replacing
 from rubro.sample.titles import TitleMaker, strip_accents, tokenize_title
 from rubro.sample.words import LexiconEntry, Shared, load_words
 
@@ -297,16 +298,13 @@ def write_catalogue(folder: Path, rows: int = 20_000, seed: int = 20_190) -> dic
         ValueError: `rows` is below 1,000.
         OSError: A file cannot be written.
     """
-    sizes = file_sizes(rows)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".catalogue-", dir=folder) as scratch:
+    with ExitStack() as stack:
         for name, lines in catalogue_files(rows, seed):
+            partial = stack.enter_context(replacing(folder / name))
             # Without name and time in the header, the same lines give the same bytes.
             with (
-                (Path(scratch) / name).open("wb") as raw,
+                open(partial, "wb") as raw,
                 gzip.GzipFile("", "wb", compresslevel=_COMPRESSION, fileobj=raw, mtime=0) as packed,
             ):
                 packed.writelines(line + b"\n" for line in lines)
-        for name in sizes:
-            (Path(scratch) / name).replace(folder / name)
-    return sizes
+    return file_sizes(rows)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from rubro.base.errors import RubroError
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.folder import Model, fingerprint
+from rubro.prediction.folder import Model
 from rubro.prediction.thresholds import Thresholds
 
 _LOG = logging.getLogger("rubro.service")
 _WATCH_SECONDS = 1.0
+_MAX_RETRY_SECONDS = 60.0
 _GIT_SECONDS = 5.0
-Stamp = list[tuple[str, int, int, int]]
+Stamp = list[tuple[str, int, int, int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Served:
     Attributes:
         folder: Model folder.
         thresholds_file: File with minimum confidences; None = accept every prediction.
-        stamp: Inode, size and modification time of each file before it was read.
+        stamp: Device, inode, size and times of each file before it was read.
         classifier: Model of the folder.
         thresholds: Content of the thresholds file; None = accept every prediction.
         identity: Name, format, commit and hash of the model folder. The commit is the value of
@@ -56,20 +57,20 @@ def read_model(folder: Path, thresholds_file: Path | None = None) -> Served:
         DataError: A file is missing, damaged or of an unknown format, or the thresholds belong to
             another model.
     """
-    stamp = _stamp(folder, thresholds_file)
-    model = Model.load(folder)
-    # Copied, because overwriting a memory-mapped file would crash this process.
-    tensors = {
-        name: {key: np.array(tensor) for key, tensor in arrays.items()}
-        for name, arrays in model.tensors.items()
-    }
-    classifier = Classifier(replace(model, tensors=tensors, titles=None))
-    thresholds = Thresholds.load(thresholds_file, folder) if thresholds_file else None
+    # If the folder is a link, it may be switched meanwhile. All files are read from one folder.
+    opened = folder.resolve()
+    stamp = _stamp(opened, thresholds_file)
+    classifier = Classifier(replace(Model.load(opened), titles=None))
+    description = classifier.description
+    classifier.predict([" ".join(classifier.vocabulary)])  # refuses weights that overflow
+    thresholds = None
+    if thresholds_file is not None:
+        thresholds = Thresholds.load(thresholds_file, folder, description)
     identity = {
-        "name": classifier.description.name,
-        "format": classifier.description.format,
+        "name": description.name,
+        "format": description.format,
         "commit": _commit(folder),
-        "hash": fingerprint(folder),
+        "hash": description.fingerprint,
     }
     return Served(folder, thresholds_file, stamp, classifier, thresholds, identity)
 
@@ -91,34 +92,56 @@ def _commit(folder: Path) -> str | None:
 
 
 def _stamp(folder: Path, thresholds_file: Path | None) -> Stamp:
-    """Return the inode, size and modification time of each file; [] if a file cannot be read."""
+    """Return the device, inode, size and times of each file; [] if a file cannot be found."""
     try:
         files = sorted(path for path in folder.iterdir() if path.is_file())
         files += [thresholds_file] if thresholds_file else []
         stats = [(path.name, path.stat()) for path in files]
     except OSError:
         return []
-    return [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    # The status change time also shows new permissions, and new content of the same size whose
+    # modification time was set to the old one.
+    return [
+        (name, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        for name, stat in stats
+    ]
 
 
 async def watch(served: Served, on_change: Callable[[Served | None], None]) -> None:
     """Reload the model whenever its files have changed and then stayed the same for a second.
 
+    A model that cannot be read is read again after 1, 2, 4, ... seconds, at most a minute, because
+    the cause may disappear without a change of its files, such as a lack of memory.
+
     Args:
         served: Model in use at the start.
-        on_change: Function that is called with the new model, or with None if it cannot be read.
+        on_change: Function that is called with the new model, or with None if changed files cannot
+            be read.
     """
     files = (served.folder, served.thresholds_file)
     before = read = served.stamp
+    wait, retry_at = 0.0, math.inf
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
         now = await asyncio.to_thread(_stamp, *files)
         is_stable, before = now == before, now  # files that still change may be incomplete
-        if now == read or not is_stable:
+        is_new = now != read
+        if not is_stable or not (is_new or time.monotonic() >= retry_at):
             continue
         read = now
         try:
-            on_change(await asyncio.to_thread(read_model, *files))
-        except (RubroError, OSError) as error:
-            _LOG.error("the model in use is kept, because the new model cannot be read: %s", error)
-            on_change(None)
+            new = await asyncio.to_thread(read_model, *files)
+        except Exception as error:  # noqa: BLE001 (also a MemoryError must not end this loop)
+            wait = _WATCH_SECONDS if is_new else min(2 * wait, _MAX_RETRY_SECONDS)
+            retry_at = time.monotonic() + wait
+            if is_new:
+                reason = str(error) or type(error).__name__
+                _LOG.error(
+                    "the model in use is kept, because the new model cannot be read: %s",
+                    reason,
+                    exc_info=not isinstance(error, RubroError | OSError | MemoryError),
+                )
+                on_change(None)
+        else:
+            read, retry_at = new.stamp, math.inf
+            on_change(new)

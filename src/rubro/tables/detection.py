@@ -14,7 +14,14 @@ from pathlib import Path
 from rubro.base.text import normalise
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+# The marks of UTF-32 come first, because one of them begins with a mark of UTF-16.
+BYTE_ORDER_MARKS = {
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xef\xbb\xbf": "utf-8",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 _SUFFIX = re.compile(r"\.(csv|tsv|jsonl|ndjson|json|txt)(\.gz)?$|\.(parquet)$", re.IGNORECASE)
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 _SAMPLE_ROWS = 200
@@ -22,6 +29,9 @@ _HIGH_BYTES = re.compile(b"[\x80-\xff]+")
 # Signs that occur in Western European titles in cp1252; letters are checked separately.
 _WESTERN_SIGNS = "€…‘’“”•–—™\xa0¡©ª«®°²³´·º»¼½¾¿×"  # noqa: RUF001
 _MIN_WESTERN_SHARE = 0.9
+# Numbers with three digits after each separator may be whole numbers with thousands separators.
+_DECIMAL_COMMA = re.compile(r"[-+]?(?![1-9]\d{0,2}(?:,\d{3})+$)[\d.]+,\d+")
+_DECIMAL_POINT = re.compile(r"[-+]?(?![1-9]\d{0,2}(?:\.\d{3})+$)[\d,]+\.\d+")
 
 _UNPACK = "Unpack it first."
 _CONVERT = "Convert it to CSV, JSON Lines or parquet."
@@ -41,6 +51,12 @@ _UNREADABLE_FORMATS = (
     ("an XML file", _CONVERT, "xml", None),
     ("a web page", _CONVERT, "html", None),
     ("a database", "Export its titles as CSV.", "sqlite db", b"SQLite format 3"),
+    (
+        "the macOS metadata of another file",
+        "Use the file of the same name without ._ at its beginning.",
+        "appledouble",
+        b"\0\x05\x16\x07",
+    ),
 )
 _DESCRIPTIONS = {
     suffix: f"{format_name}, which rubro does not read. {remedy}"
@@ -203,3 +219,21 @@ def _fitting_share(layout: TableLayout) -> float:
         len(row) >= count and not any(field.strip() for field in row[count:]) for row in layout.rows
     )
     return fitting / len(layout.rows)
+
+
+def has_decimal_comma(separator: str, rows: Iterable[Sequence[str]]) -> bool:
+    """Return whether the numbers of a table have a decimal comma.
+
+    A spreadsheet separates fields by semicolons if its numbers have decimal commas, so such a table
+    has them unless its numbers show the opposite. A number such as 1.500 shows nothing.
+
+    Args:
+        separator: Character between fields.
+        rows: Fields of the first rows.
+    """
+    if separator == ",":
+        return False
+    fields = [field.strip() for row in rows for field in row]
+    if any(map(_DECIMAL_COMMA.fullmatch, fields)):
+        return True
+    return separator == ";" and not any(map(_DECIMAL_POINT.fullmatch, fields))

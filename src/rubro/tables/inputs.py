@@ -17,22 +17,22 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
-from rubro.tables.cells import text_of
-from rubro.tables.detection import SEPARATORS, find_column
-from rubro.tables.readers import Record, parquet_errors_reported
+from rubro.tables.cells import column_name, text_of
+from rubro.tables.detection import SEPARATORS, find_column, has_decimal_comma
+from rubro.tables.parquet import ParquetRows, parquet_errors_reported
+from rubro.tables.readers import Record
 from rubro.tables.streams import Origin, is_unicode, read_errors_reported, without_surrogates
 from rubro.tables.title_files import TitleFile, open_title_file
 
 if TYPE_CHECKING:
     import pyarrow
-    from pyarrow.parquet import ParquetFile
 
 TITLE_NAMES = ("title", "titulo", "nombre", "name", "product title")
 CATEGORY_NAMES = ("category", "categoria", "rubro")
-Row = tuple[Any, str, str]  # values, title, error
+Row = tuple[Any, str, str, int]  # values, title, error, number of characters
 
-# A chunk ends early if its titles have more characters than this, to limit its memory.
-_CHUNK_CHARACTERS = 2**22
+# A chunk ends early if its rows have more characters than this, to limit its memory.
+_CHUNK_CHARACTERS = 2**21
 # A more deeply nested object can be read, but not written, because writing it is recursive.
 _MAX_DEPTH = 100
 # Objects with more different keys than this are not rows of one table.
@@ -75,6 +75,8 @@ class Input:
         schema: Column types of a parquet file, or of objects after with_columns.
         total: Number of rows, or of bytes if bytes_read is set; None if it is unknown.
         bytes_read: Function that returns how many bytes of the file have been read.
+        encoding: Python's name of the encoding of the text.
+        decimal_comma: Whether numbers have a decimal comma, as in a Spanish spreadsheet.
     """
 
     name: str
@@ -88,6 +90,8 @@ class Input:
     schema: pyarrow.Schema | None = None
     total: int | None = None
     bytes_read: Callable[[], int] | None = None
+    encoding: str = "utf-8"
+    decimal_comma: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def given_titles(titles: Sequence[str], chunk_rows: int) -> Input:
             text, error = _title("title", title)
             if not is_unicode(title):
                 text, error = "", "the title is not text in the encoding of the terminal"
-            yield [without_surrogates(title)], text, error
+            yield [without_surrogates(title)], text, error, len(title)
 
     chunks = _chunks(rows(), chunk_rows)
     return Input("command line", "txt", ["title"], "title", chunks)
@@ -188,7 +192,7 @@ def _input(file: TitleFile, how: Reading) -> Input:
         if columns.count(column) > 1:
             raise DataError(f"{origin.path}: column {column!r} is listed twice; rename one")
     else:
-        first = list(itertools.islice(records, how.chunk_rows))
+        first = _beginning(records, how.chunk_rows)
         records = itertools.chain(first, records)
         keys = {key: None for record in first if record.reason is None for key in record.content}
         if keys:
@@ -199,7 +203,10 @@ def _input(file: TitleFile, how: Reading) -> Input:
     elif columns is None:
         chunks = _chunks(_object_rows(file, records, column), how.chunk_rows)
     else:
-        chunks = _chunks(_field_rows(file, columns.index(column), len(columns)), how.chunk_rows)
+        # Short rows are filled up, and jsonl output repeats the names of the columns in each row.
+        width = len(columns) + len("".join(columns))
+        chunk_rows = max(min(how.chunk_rows, _CHUNK_CHARACTERS // width), 1)
+        chunks = _chunks(_field_rows(file, columns.index(column), len(columns)), chunk_rows)
     return Input(
         str(origin.path),
         "jsonl" if columns is None else file.kind,
@@ -209,8 +216,10 @@ def _input(file: TitleFile, how: Reading) -> Input:
         guess,
         file.separator,
         file.has_mark,
-        schema=file.parquet and file.parquet.schema_arrow,
-        total=file.parquet and file.parquet.metadata.num_rows,
+        schema=None if file.parquet is None else file.parquet.schema,
+        total=None if file.parquet is None else file.parquet.count,
+        encoding=origin.encoding,
+        decimal_comma=has_decimal_comma(file.separator, file.first_rows),
     )
 
 
@@ -218,13 +227,14 @@ def _title_column(file: TitleFile, columns: list[str], how: Reading) -> tuple[st
     """Return the name of the title column, and a message about what was detected in the file."""
     path, detected = file.origin.path, ", ".join(file.detected)
     if how.column is not None:
-        names = [column.strip() for column in columns]
-        if how.column not in columns and how.column not in names:
+        names = [column_name(column) for column in columns]
+        wanted = column_name(how.column)
+        if wanted not in names:
             raise DataError(
                 f"{path}: no column {how.column!r} (found: {listed(columns)}); "
                 f"set {how.column_option} to one of them"
             )
-        column = how.column if how.column in columns else columns[names.index(how.column)]
+        column = how.column if how.column in columns else columns[names.index(wanted)]
         return column, f"{path}: {detected}" if detected else ""
     title = find_column(columns, (how.model_column, *TITLE_NAMES))
     if title is None:
@@ -240,6 +250,18 @@ def _title_column(file: TitleFile, columns: list[str], how: Reading) -> tuple[st
     return title, f"{path}: {', '.join([*file.detected, f'titles from column {title!r}'])}"
 
 
+def _beginning(records: Iterator[Record], max_rows: int) -> list[Record]:
+    """Return the first rows, as many as fit into a chunk."""
+    first: list[Record] = []
+    characters = 0
+    for record in records:
+        first.append(record)
+        characters += record.characters
+        if len(first) >= max_rows or characters > _CHUNK_CHARACTERS:
+            break
+    return first
+
+
 def listed(columns: Iterable[str]) -> str:
     """Join column names for a message, and truncate a long list."""
     names = ", ".join(itertools.islice(columns, 20))[:200]
@@ -247,11 +269,11 @@ def listed(columns: Iterable[str]) -> str:
 
 
 def _parquet_chunks(
-    file: TitleFile, parquet: ParquetFile, column: str, chunk_rows: int
+    file: TitleFile, parquet: ParquetRows, column: str, chunk_rows: int
 ) -> Iterator[Chunk]:
-    place = parquet.schema_arrow.names.index(column)
+    place = parquet.schema.names.index(column)
     with parquet_errors_reported(file.origin):
-        for batch in parquet.iter_batches(chunk_rows):
+        for batch in parquet.batches(chunk_rows):
             titles = [_title(column, value) for value in batch.column(place).to_pylist()]
             yield Chunk([], [title for title, _ in titles], [error for _, error in titles], batch)
 
@@ -262,7 +284,7 @@ def _field_rows(file: TitleFile, place: int, columns: int) -> Iterator[Row]:
         for record in file.records:
             values = record.content
             if record.reason not in _READABLE:
-                yield [""] * columns, "", _error(file, record)
+                yield [""] * columns, "", _error(file, record), record.characters
                 continue
             error = "" if record.reason is None else _error(file, record)
             if not is_unicode("".join(values)):
@@ -271,7 +293,8 @@ def _field_rows(file: TitleFile, place: int, columns: int) -> Iterator[Row]:
             title = ""
             if not error:
                 title, error = _title("title", values[place])
-            yield [*values[:columns], *[""] * (columns - len(values))], title, error
+            values = [*values[:columns], *[""] * (columns - len(values))]
+            yield values, title, error, record.characters
 
 
 def _object_rows(file: TitleFile, records: Iterable[Record], column: str) -> Iterator[Row]:
@@ -280,17 +303,19 @@ def _object_rows(file: TitleFile, records: Iterable[Record], column: str) -> Ite
         for record in records:
             values = record.content
             if record.reason is not None:
-                yield {}, "", _error(file, record)
+                yield {}, "", _error(file, record), record.characters
                 continue
             if _depth(values) > _MAX_DEPTH:
-                yield {}, "", f"line {record.lines.start}: nested more than {_MAX_DEPTH} deep"
+                error = f"line {record.lines.start}: nested more than {_MAX_DEPTH} deep"
+                yield {}, "", error, record.characters
                 continue
-            text = json.dumps(values, ensure_ascii=False)
+            text = json.dumps(values, ensure_ascii=False, default=str)
             if is_unicode(text):
-                yield values, *_title(column, values.get(column))
+                yield values, *_title(column, values.get(column)), record.characters
             else:
                 values = json.loads(without_surrogates(text))
-                yield values, "", _error(file, record._replace(reason="not_utf8"))
+                error = _error(file, record._replace(reason="not_utf8"))
+                yield values, "", error, record.characters
 
 
 def _depth(values: dict[str, Any]) -> int:
@@ -327,11 +352,11 @@ def _error(file: TitleFile, record: Record) -> str:
 
 def _chunks(rows: Iterable[Row], chunk_rows: int) -> Iterator[Chunk]:
     chunk, characters = Chunk(), 0
-    for values, title, error in rows:
+    for values, title, error, length in rows:
         chunk.rows.append(values)
         chunk.titles.append(title)
         chunk.errors.append(error)
-        characters += len(title)
+        characters += length
         if len(chunk.titles) >= chunk_rows or characters > _CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = Chunk(), 0

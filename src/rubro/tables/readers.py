@@ -8,16 +8,14 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from io import TextIOWrapper
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rubro.base.errors import DataError
 from rubro.tables.detection import TableLayout, find_column
 from rubro.tables.streams import Origin, empty_file, is_unicode
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile
 
 # A CSV record of more lines than this has a quote that was never closed.
 _MAX_CSV_LINES = 1000
@@ -28,8 +26,6 @@ MAX_LINE = 2**20
 _MAX_CSV_RECORD = 8 * MAX_LINE
 _EXCERPT = 200
 _ARRAY_CHARACTERS = 2**16
-# A larger parquet file with more rows than bytes repeats the same values over and over.
-_ALWAYS_ALLOWED_ROWS = 2**24
 _BLANKS = re.compile("[ \t\r\n]*")
 
 
@@ -41,11 +37,13 @@ class Record(NamedTuple):
         content: Object in JSON and parquet, list of fields in csv and text. For a rejected row, its
             fields if their number is wrong, otherwise an excerpt or a list with an error message.
         reason: Reason for rejecting the row, such as "not_json"; None for a valid row.
+        characters: Number of characters of the row in the file.
     """
 
     lines: range
     content: Any
     reason: str | None
+    characters: int = 0
 
 
 class _Lines:
@@ -110,34 +108,43 @@ def _numbered_lines(text: TextIOWrapper) -> Iterator[tuple[range, str, str | Non
 def line_records(text: TextIOWrapper) -> Iterator[Record]:
     """Yield one row with a single field for each line, including blank lines."""
     for lines, line, reason in _numbered_lines(text):
-        line = line.removesuffix("\n").removesuffix("\r")
-        if reason is None and not is_unicode(line):
+        title = line.removesuffix("\n").removesuffix("\r")
+        if reason is None and not is_unicode(title):
             reason = "not_utf8"
-        yield Record(lines, [line], reason)
+        yield Record(lines, [title], reason, len(line))
 
 
 def json_records(text: TextIOWrapper) -> Iterator[Record]:
     """Yield one row for the JSON object in each line; blank lines are skipped."""
     for lines, line, reason in _numbered_lines(text):
         if reason is not None:
-            yield Record(lines, line, reason)
+            yield Record(lines, line, reason, len(line))
             continue
         if not line.strip():
             continue
         line = line.rstrip("\n")
         try:
-            value = json.loads(line)
+            value = json.loads(line, parse_float=_number)
         except (ValueError, RecursionError):
             reason = "not_json" if is_unicode(line) else "not_utf8"
-            yield Record(lines, line[:_EXCERPT], reason)
+            yield Record(lines, line[:_EXCERPT], reason, len(line))
             continue
         yield _object_record(lines, value, line)
 
 
+def _number(text: str) -> float | Decimal:
+    """Return the number in a JSON text; a Decimal if it is too large for a float."""
+    number = float(text)
+    if math.isinf(number):
+        with suppress(InvalidOperation):  # too large for a Decimal, too
+            return Decimal(text)
+    return number
+
+
 def _object_record(lines: range, value: Any, text: str) -> Record:
     if isinstance(value, dict):
-        return Record(lines, value, None)
-    return Record(lines, text[:_EXCERPT], "not_an_object")
+        return Record(lines, value, None, len(text))
+    return Record(lines, text[:_EXCERPT], "not_an_object", len(text))
 
 
 def json_array_records(origin: Origin, text: TextIOWrapper) -> Iterator[Record]:
@@ -146,7 +153,7 @@ def json_array_records(origin: Origin, text: TextIOWrapper) -> Iterator[Record]:
     Raises:
         DataError: The array is damaged, or one of its values is too long.
     """
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_float=_number)
     before, _, buffer = text.read(_ARRAY_CHARACTERS).partition("[")
     line, is_first, ended = 1 + before.count("\n"), True, False
 
@@ -197,8 +204,9 @@ def csv_records(
 
     If a field of a wanted column has a line break and its lines look like rows, the row is rejected
     as `open_quote`, because a quote that was left open probably swallowed the rows up to the next
-    quote. Blank lines and blank fields beyond the header are skipped. In text with tabs, fields may
-    be unquoted: a line with the right number of fields is a row.
+    quote. Blank fields beyond the header are skipped. A blank line is a row if only the first column
+    has a name, otherwise it is skipped. In text with tabs, fields may be unquoted: a line with the
+    right number of fields is a row.
 
     Args:
         origin: Path and encoding of the text.
@@ -229,6 +237,7 @@ def csv_records(
         if contents.number < first:
             raise empty_file(origin)
         raise DataError(f"{origin.path}:{first}: no header: the line is blank")
+    origin.check_columns(len(header))
 
     # Rows may omit the fields of unnamed columns at the end of the header.
     required = max((place for place, name in enumerate(header, 1) if name.strip()), default=1)
@@ -260,7 +269,9 @@ def csv_records(
                 fields, reason = [contents.too_long.popitem()[1]], "line_too_long"
                 contents.too_long.clear()
             if not fields:
-                continue
+                if required > 1:
+                    continue
+                fields = [""]
             if reason is None:
                 while len(fields) > len(header) and not fields[-1].strip():
                     fields.pop()
@@ -274,7 +285,7 @@ def csv_records(
                     and _contain_rows(contents.taken, delimiter, len(header))
                 ):
                     reason = "open_quote"
-            yield Record(lines, fields, reason)
+            yield Record(lines, fields, reason, sum(map(len, contents.taken)))
 
     return header, rows()
 
@@ -327,32 +338,3 @@ def _field_count(line: str, delimiter: str) -> int:
         return len(next(csv.reader([line], delimiter=delimiter, strict=True), []))
     except csv.Error:
         return 0
-
-
-@contextmanager
-def parquet_errors_reported(origin: Origin) -> Iterator[None]:
-    """Turn exceptions that occur while a parquet file is read into DataError."""
-    import pyarrow
-
-    try:
-        yield
-    except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
-        raise DataError(f"{origin.path}: not a readable parquet file ({error})") from None
-
-
-def open_parquet(origin: Origin, raw: IO[bytes]) -> ParquetFile:
-    """Open a parquet file.
-
-    Raises:
-        DataError: The file is not parquet, or has far more rows than its size can hold.
-    """
-    import pyarrow.parquet
-
-    with parquet_errors_reported(origin):
-        file = pyarrow.parquet.ParquetFile(raw)
-    rows = file.metadata.num_rows
-    if rows > max(origin.size or 0, _ALWAYS_ALLOWED_ROWS):
-        raise DataError(
-            f"{origin.path}: {rows} rows in fewer bytes cannot be titles; remove the repeated ones"
-        )
-    return file

@@ -17,10 +17,16 @@ from rubro.base.errors import DataError
 
 SAMPLE_BYTES = 2**20
 _BUFFER_BYTES = 2**16
-# gzip shrinks titles to a tenth of their size, but a gzip bomb to a thousandth.
-_MAX_EXPANSION = 100
-_ALWAYS_ALLOWED_BYTES = 2**28
+# Compression shrinks titles to a tenth of their size, but a bomb to a thousandth.
+MAX_EXPANSION = 100
+_ALWAYS_ALLOWED_GZIP_BYTES = 2**28
+# A larger file with more rows than bytes repeats the same values over and over.
+_ALWAYS_ALLOWED_ROWS = 2**20
+# Maximum number of columns, as in Excel: short rows of a wider table would fill the memory.
+_MAX_COLUMNS = 2**14
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# Text up to the end of the first line; line breaks inside quotes do not end it.
+_FIRST_LINE = re.compile(r"""(?>"[^"]*"|[^\r\n])*+(\r\n?|\n)""")
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,22 @@ class Origin:
     size: int | None
     encoding: str
     encoding_setting: str
+
+    def check_rows(self, count: int) -> None:
+        """Raise DataError if there are more rows than a file of this size can plausibly hold."""
+        if self.size is not None and count > max(self.size, _ALWAYS_ALLOWED_ROWS):
+            raise DataError(
+                f"{self.path}: {count} rows or more in {self.size} bytes cannot be titles; remove "
+                "the repeated rows"
+            )
+
+    def check_columns(self, count: int) -> None:
+        """Raise DataError if a table has too many columns."""
+        if count > _MAX_COLUMNS:
+            raise DataError(
+                f"{self.path}: {count} columns, and the limit is {_MAX_COLUMNS}; remove the columns "
+                "that you do not need"
+            )
 
 
 def is_unicode(text: str) -> bool:
@@ -82,14 +104,14 @@ class GzipStream(gzip.GzipFile):
         self._path = origin.path
         self._max_bytes = math.inf
         if origin.size is not None:
-            self._max_bytes = max(_MAX_EXPANSION * origin.size, _ALWAYS_ALLOWED_BYTES)
+            self._max_bytes = max(MAX_EXPANSION * origin.size, _ALWAYS_ALLOWED_GZIP_BYTES)
 
     def read1(self, size: int = -1) -> bytes:
         """Return at most `size` decompressed bytes, or any number of bytes if it is negative."""
         content = super().read1(size)
         if self.tell() > self._max_bytes:
             raise DataError(
-                f"{self._path}: its content is more than {_MAX_EXPANSION} times its size (a gzip "
+                f"{self._path}: its content is more than {MAX_EXPANSION} times its size (a gzip "
                 "bomb?); if that is intended, unpack it with gunzip and read the result"
             )
         return content
@@ -125,7 +147,20 @@ def with_sample(stream: BufferedIOBase, is_pipe: bool) -> tuple[bytes, BufferedR
     return sample, BufferedReader(_Rejoined(sample, stream), _BUFFER_BYTES)
 
 
-def open_text(origin: Origin, stream: BufferedReader) -> TextIOWrapper:
-    """Decode a byte stream as text, with lone surrogates in place of undecodable bytes."""
+def ends_lines_with_cr(text: str) -> bool:
+    """Return whether the lines of a text end with a bare carriage return, as in old Mac files."""
+    first = _FIRST_LINE.match(text)
+    return first is not None and first[1] == "\r" and first.end() < len(text)
+
+
+def open_text(origin: Origin, stream: BufferedReader, has_cr_ends: bool) -> TextIOWrapper:
+    """Decode a byte stream as text, with lone surrogates in place of undecodable bytes.
+
+    Args:
+        origin: Path and encoding of the text.
+        stream: Stream at its start.
+        has_cr_ends: Whether bare carriage returns end lines; they are replaced by line feeds.
+    """
     encoding = "utf-8-sig" if origin.encoding == "utf-8" else origin.encoding
-    return TextIOWrapper(stream, encoding, errors="surrogateescape", newline="\n")
+    newline = None if has_cr_ends else "\n"
+    return TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from io import BufferedIOBase, BufferedReader
 from shutil import copyfileobj
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
 from rubro.base.errors import DataError
+from rubro.tables.cells import column_name
 from rubro.tables.detection import (
     BYTE_ORDER_MARKS,
     SEPARATORS,
     detect_encoding,
     detect_layout,
+    find_column,
     kind_of,
     unreadable_format,
 )
+from rubro.tables.parquet import ParquetRows, parquet_errors_reported
 from rubro.tables.readers import (
     MAX_LINE,
     Record,
@@ -28,19 +31,25 @@ from rubro.tables.readers import (
     json_array_records,
     json_records,
     line_records,
-    open_parquet,
-    parquet_errors_reported,
 )
-from rubro.tables.streams import GzipStream, Origin, empty_file, open_text, with_sample
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile
+from rubro.tables.streams import (
+    GzipStream,
+    Origin,
+    empty_file,
+    ends_lines_with_cr,
+    open_text,
+    with_sample,
+)
 
 _ARRAY_START = re.compile(r"\s*\[\s*[{\]]")
 _JSON_KINDS = ("json", "jsonl")
+# Empty files of these formats are damaged, because they lack the header or the brackets.
+_NEVER_EMPTY = ("csv", "tsv", "json", "parquet")
 _GZIP_START = b"\x1f\x8b"
 _PARQUET_START = b"PAR1"
 _LONG_NAME = 40
+_PARQUET_ROWS = 2**14
+_ROWS_PER_CHECK = 2**16
 _NUMBER = re.compile(r"\s*[-+]?\d+([.,]\d+)?\s*")
 _PROBLEMS = {
     "not_json": "not JSON: {content}",
@@ -64,7 +73,7 @@ class TitleFile:
         has_mark: Whether the text begins with a byte order mark.
         detected: Phrases for properties that were detected from the content, such as the encoding.
         first_rows: Some of the first rows of a table.
-        parquet: Open parquet file; None for other formats.
+        parquet: Rows of a parquet file; None for other formats.
     """
 
     kind: str
@@ -75,7 +84,7 @@ class TitleFile:
     has_mark: bool = False
     detected: list[str] = field(default_factory=list)
     first_rows: list[list[str]] = field(default_factory=list)
-    parquet: ParquetFile | None = None
+    parquet: ParquetRows | None = None
 
     def has_no_header(self) -> bool:
         """Return whether the first line of a table looks like a row instead of column names."""
@@ -101,33 +110,39 @@ class TitleFile:
         return text.format(encoding=self.origin.encoding, content=shown)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Record]:
-        """Yield the record of each row, with a dictionary of the given columns as its content.
+        """Yield the record of each row, with a dictionary by normalised column name as its content.
 
         Records of rows that cannot be read have a reason instead and keep their raw content.
 
         Args:
-            columns: Column names without white space around them. JSON rows keep all their keys.
+            columns: Normalised names (column_name) of the columns. JSON rows keep all their keys.
         """
         if self.columns is None:
-            yield from self.records
+            for record in self.records:
+                if record.reason is None:
+                    names = [column_name(key) for key in record.content]
+                    if names != list(record.content):
+                        values = dict(zip(names, record.content.values(), strict=True))
+                        record = record._replace(content=values)
+                yield record
             return
-        header = [name.strip() for name in self.columns]
+        header = [column_name(name) for name in self.columns]
         places = [header.index(name) for name in columns]
         if self.parquet is not None:
             number = 0
+            stored = [self.columns[place] for place in places]
             with parquet_errors_reported(self.origin):
-                for batch in self.parquet.iter_batches(columns=[self.columns[i] for i in places]):
+                for batch in self.parquet.batches(_PARQUET_ROWS, stored):
                     for values in batch.to_pylist():
                         number += 1
-                        values = {name.strip(): value for name, value in values.items()}
+                        values = {column_name(name): value for name, value in values.items()}
                         yield Record(range(number, number + 1), values, None)
             return
         for record in self.records:
             if record.reason is None:
-                values = map(record.content.__getitem__, places)
-                yield Record(record.lines, dict(zip(columns, values, strict=True)), None)
-            else:
-                yield record
+                fields = map(record.content.__getitem__, places)
+                record = record._replace(content=dict(zip(columns, fields, strict=True)))
+            yield record
 
 
 def open_title_file(
@@ -158,22 +173,26 @@ def open_title_file(
     """
     is_pipe = origin.size is None
     sample, stream = with_sample(raw, is_pipe)
-    if origin.path.suffix.lower() == ".gz" or sample.startswith(_GZIP_START):
+    is_gzip = origin.path.suffix.lower() == ".gz" or sample.startswith(_GZIP_START)
+    if is_gzip:
         unzipped = cast(BufferedIOBase, GzipStream(origin, stream))
         sample, stream = with_sample(unzipped, is_pipe)
-    if not sample:
-        raise empty_file(origin)
     given_kind, kind = kind, kind or kind_of(origin.path)
+    if not sample and kind in _NEVER_EMPTY:
+        raise empty_file(origin)
     if kind == "parquet" or (kind is None and sample.startswith(_PARQUET_START)):
         content: IO[bytes] = raw
         if is_pipe:  # parquet is read from its end
             content = stack.enter_context(TemporaryFile())  # noqa: SIM115
             copyfileobj(stream, content)
+            origin = replace(origin, size=content.tell())
         content.seek(0)
-        parquet = open_parquet(origin, content)
-        return TitleFile("parquet", origin, columns=parquet.schema_arrow.names, parquet=parquet)
+        parquet = ParquetRows(origin, content)
+        return TitleFile("parquet", origin, columns=parquet.schema.names, parquet=parquet)
     if description := unreadable_format(origin.path, kind, sample):
         raise DataError(f"{origin.path} is {description}")
+    if not sample:
+        kind = kind or "txt"
     mark = next((mark for mark in BYTE_ORDER_MARKS if sample.startswith(mark)), None)
     detected_encoding = []
     if encoding is None:
@@ -181,12 +200,17 @@ def open_title_file(
         origin = replace(origin, encoding=encoding)
         detected_encoding = [] if encoding == "utf-8" else [f"{encoding} text"]
     beginning = sample.decode(origin.encoding, "replace").removeprefix("\ufeff")
-    text = open_text(origin, stream)
+    has_cr_ends = ends_lines_with_cr(beginning)
+    if has_cr_ends:
+        beginning = beginning.replace("\r", "\n")
+    text = open_text(origin, stream, has_cr_ends)
 
     def opened(
         kind: str, records: Iterator[Record], detected: list[str], **table: Any
     ) -> TitleFile:
         detected = [*detected, *detected_encoding]
+        if is_gzip:  # otherwise, each row takes at least a byte of the file
+            records = _plausible(origin, records)
         return TitleFile(
             kind, origin, records, has_mark=mark is not None, detected=detected, **table
         )
@@ -200,7 +224,7 @@ def open_title_file(
         return opened("json", json_array_records(origin, text), detected)
     if kind in _JSON_KINDS or (kind is None and start == "{"):
         if kind == "json":
-            _require_json_lines(origin, beginning, [name for names in columns for name in names])
+            _require_json_lines(origin, beginning, columns)
         return opened("jsonl", json_records(text), [] if kind else ["jsonl"])
 
     layout = detect_layout(beginning, kind, separator, columns)
@@ -229,10 +253,10 @@ def open_title_file(
     )
 
 
-def _require_json_lines(origin: Origin, sample: str, names: Collection[str]) -> None:
+def _require_json_lines(origin: Origin, sample: str, columns: Sequence[Sequence[str]]) -> None:
     """Raise DataError if text is not JSON, or is one JSON object that contains a whole table.
 
-    An object is a row, not a table, if it has a text or a number in one of the named columns.
+    An object is a row, not a table, if it has a text or a number in one of the wanted columns.
     """
     if sample.lstrip()[:1] != "{":
         raise DataError(f"{origin.path}: not JSON: {sample[:60]!a}; mend or rename the file")
@@ -243,8 +267,20 @@ def _require_json_lines(origin: Origin, sample: str, names: Collection[str]) -> 
             return
     except (ValueError, RecursionError):
         value = {}
-    if not any(isinstance(value.get(name), (str, int, float)) for name in names):
-        raise DataError(
-            f"{origin.path} holds one JSON object instead of rows. Write an array of objects, or "
-            "one object per line, each with a title."
-        )
+    wanted = {find_column(value, [name]) for names in columns for name in names}
+    if any(isinstance(value[key], (str, int, float)) for key in wanted if key is not None):
+        return
+    keys = ascii(", ".join(value))[1:200].rstrip("'")
+    example = json.dumps({names[0]: "..." for names in columns}, ensure_ascii=False)
+    raise DataError(
+        f"{origin.path} holds one JSON object instead of rows (its keys: {keys or 'unknown'}). "
+        f"Write an array of objects, such as [{example}, ...], or one such object per line."
+    )
+
+
+def _plausible(origin: Origin, records: Iterator[Record]) -> Iterator[Record]:
+    """Yield rows; raise DataError if they are more than the compressed file can plausibly hold."""
+    for count, record in enumerate(records):
+        if count % _ROWS_PER_CHECK == 0:
+            origin.check_rows(count)
+        yield record

@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from rubro import __version__
 from rubro.base.console import say
-from rubro.base.files import replacing
+from rubro.base.outputs import replacing
 from rubro.training.data_parallel import rank_and_count
 
 _FOLDER = ".checkpoints"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from rubro.base.console import say
 from rubro.base.errors import DataError
@@ -17,9 +19,10 @@ from rubro.training.mlflow_model import log_model
 if TYPE_CHECKING:
     from dvclive import Live
 
-_MAX_REASON_LENGTH = 200
+_MAX_REASON_LENGTH = 250
 # With MLflow's default limits, a server that does not answer would block a training for 15 minutes.
 _LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+_WITH_CREDENTIALS = re.compile(r"(https?://)([^/?#:]+):([^/?#]+)@(.*)", re.IGNORECASE)
 
 
 class Tracker:
@@ -83,9 +86,10 @@ class Tracker:
             try:
                 message(self._mlflow)
             except Exception as error:  # noqa: BLE001 (network, server or disk)
-                reason = shorten(str(error), _MAX_REASON_LENGTH)
-                address = os.environ["MLFLOW_TRACKING_URI"]
-                say(f"MLflow at {address}: {reason}; the training continues without it")
+                # Errors may contain the address, with its user and password.
+                found = f"MLflow at {os.environ['MLFLOW_TRACKING_URI']}: {error}"
+                reason = shorten(re.sub(r"\S*@", "***@", found), _MAX_REASON_LENGTH)
+                say(f"{reason}; the training continues without it")
                 self._mlflow = None
 
 
@@ -133,9 +137,22 @@ def _import_mlflow() -> Any:
         return None
     for name, limit in _LIMITS.items():
         os.environ.setdefault(name, limit)
+    _move_credentials()
     try:
         import mlflow
     except ImportError:
         say("MLFLOW_TRACKING_URI is set, but mlflow is not installed: pip install -e '.[mlflow]'")
         return None
     return mlflow
+
+
+def _move_credentials() -> None:
+    """Move user and password from the address of the server to variables that MLflow never prints."""
+    address = os.environ["MLFLOW_TRACKING_URI"]
+    if found := _WITH_CREDENTIALS.fullmatch(address):
+        scheme, user, password, server = found.groups()
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user)
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
+        os.environ["MLFLOW_TRACKING_URI"] = scheme + server
+    elif "@" in address:
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

@@ -53,6 +53,8 @@ const MARKED = 0.15;
 const STRONG = 0.6;
 // The answer is announced to screen readers when the user pauses typing.
 const PAUSE_MILLISECONDS = 700;
+// Browsers need some time to show the storage of one tab to another tab.
+const STORAGE_MILLISECONDS = 100;
 const CORRECTIONS = "rubro.corrections";
 const LANGUAGE = "rubro.language";
 
@@ -60,7 +62,8 @@ const byId = (id) => document.getElementById(id);
 const title = byId("title");
 
 let language = "en";
-let corrections = [];
+let corrections = []; // the stored corrections with the unstored changes of this tab
+let unstored = []; // functions that change a list of corrections
 let shown = null; // the title and the answer on the page
 let isAsking = false;
 let announcing = 0;
@@ -106,10 +109,50 @@ function store(key, value) {
 function readCorrections() {
   try {
     const found = JSON.parse(readStored(CORRECTIONS) ?? "[]");
-    return found.filter((each) => typeof each.title === "string" && typeof each.category === "string");
+    return found.filter((each) => typeof each?.title === "string" && typeof each.category === "string");
   } catch {
     return [];
   }
+}
+
+// Other tabs change the stored corrections too, so a change is applied to the corrections stored by then.
+// Changes that cannot be stored are kept, and applied again.
+function currentCorrections() {
+  return unstored.reduce((found, change) => change(found), readCorrections());
+}
+
+function storeCorrections() {
+  corrections = currentCorrections();
+  if (unstored.length && store(CORRECTIONS, JSON.stringify(corrections))) unstored = [];
+  clearTimeout(announcing);
+  showFailure(unstored.length && corrections.length ? text().full : "");
+  showCorrections();
+}
+
+// Only one tab at a time can run this function until its changes have reached the other tabs.
+async function storeLocked(stored) {
+  try {
+    await navigator.locks.request(CORRECTIONS, async () => {
+      const waiting = unstored.length ? STORAGE_MILLISECONDS : 0; // an earlier call may have stored all
+      storeCorrections();
+      stored();
+      await new Promise((resume) => setTimeout(resume, waiting));
+    });
+  } catch {
+    storeCorrections(); // browsers offer locks only with HTTPS and on localhost
+    stored();
+  }
+}
+
+// Returns a promise of the time when the change is stored.
+function changeCorrections(change) {
+  unstored.push(change);
+  return new Promise(storeLocked);
+}
+
+function showStored() {
+  corrections = currentCorrections();
+  showCorrections();
 }
 
 // Answers
@@ -225,19 +268,20 @@ function row({ category, confidence }) {
 
 // Corrections
 
-function correct(category) {
+async function correct(category) {
   const corrected = shown.title.trim();
-  corrections = corrections.filter((each) => each.title !== corrected);
-  corrections.push({ title: corrected, category });
-  storeCorrections();
+  await changeCorrections((found) => [
+    ...found.filter((each) => each.title !== corrected),
+    { title: corrected, category },
+  ]);
   announce(text().saved(corrected, category));
 }
 
-function storeCorrections() {
-  clearTimeout(announcing);
-  const isStored = store(CORRECTIONS, JSON.stringify(corrections));
-  showFailure(isStored || !corrections.length ? "" : text().full);
-  showCorrections();
+// Other tabs may have added corrections that this tab does not show yet, and that stay.
+async function remove(removed) {
+  const key = (each) => JSON.stringify([each.title, each.category]);
+  const keys = new Set(removed.map(key));
+  await changeCorrections((found) => found.filter((each) => !keys.has(key(each))));
 }
 
 function showCorrections() {
@@ -251,9 +295,8 @@ function showCorrections() {
       const label = text().removeOne(each.title);
       node.append(
         words,
-        button(text().remove, label, () => {
-          corrections = corrections.filter((other) => other !== each);
-          storeCorrections();
+        button(text().remove, label, async () => {
+          await remove([each]);
           byId("corrections-heading").focus();
         }),
       );
@@ -269,6 +312,7 @@ function csv() {
 }
 
 function download() {
+  showStored();
   const link = element("a");
   link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv;charset=utf-8" }));
   link.download = "corrections.csv";
@@ -317,11 +361,12 @@ byId("other").addEventListener("submit", (event) => {
   byId("category").value = "";
 });
 byId("download").addEventListener("click", download);
-byId("clear").addEventListener("click", () => {
-  corrections = [];
-  storeCorrections();
+byId("clear").addEventListener("click", async () => {
+  await remove(corrections);
   title.focus();
 });
+addEventListener("storage", showStored); // another tab has changed something
+addEventListener("pageshow", showStored); // the browser may show the page as it was
 
 corrections = readCorrections();
 setLanguage(readStored(LANGUAGE) in TEXTS ? readStored(LANGUAGE) : navigator.language.startsWith("es") ? "es" : "en");
