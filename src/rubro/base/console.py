@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 EXIT_BAD_INPUT = 2
 _MOST_CHARACTERS = 300
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# Libraries have errors of their own for memory, most of them RuntimeError or ImportError.
+# Libraries have errors of their own for memory, such as RuntimeError, ImportError and SystemError.
 _NO_MEMORY = re.compile(
     r"(can't|cannot|failed to) allocate memory|(out of|not enough) memory|\(os error 12\)|bad_alloc|"
-    "failed to map segment|can't start new thread|failed to launch worker thread",
+    "failed to map segment|can't start new thread|failed to launch worker thread|"
+    "error return without exception set",
     re.IGNORECASE,
 )
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EBADF)
