@@ -9,6 +9,7 @@ import process_setup  # noqa: F401
 import numpy as np
 
 from rubro.base.console import say
+from rubro.base.errors import TrainingError
 from rubro.base.files import read_json
 from rubro.base.params import Params
 from rubro.data.splits import SourceInfo, load_labels, load_split
@@ -42,7 +43,16 @@ def save_member(
         member: Description of the member in model.json.
         tensors: Tensors of the member by name.
         params: All parameters of params.yaml.
+
+    Raises:
+        TrainingError: A tensor contains NaN or infinity.
     """
+    for key, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise TrainingError(
+                f"{name}: {key} contains NaN or infinity after the training; lower the learning rates of "
+                "a network, or naive_bayes_weight and C of the SVM"
+            )
     subwords = load_subwords(VOCABULARY)
     text = read_json(SUBSET / "source.json", SourceInfo).model_dump()
     text |= params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})

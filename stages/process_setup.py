@@ -12,6 +12,8 @@ import sys
 from getpass import getuser
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
+from threading import Thread
+from typing import Any
 
 CODE = Path(__file__).resolve().parent.parent / "src" / "rubro"
 sys.path.insert(0, str(CODE.parent))
@@ -20,8 +22,32 @@ LEADER = os.environ.get("RUBRO_LEADER")
 if LEADER not in (None, str(os.getppid())):
     sys.exit(1)  # that process has ended
 
+
+def _end_with_leader() -> None:
+    os.read(0, 1)  # standard input is a pipe that the leader closes when it ends or is killed
+    os._exit(1)
+
+
+if LEADER is not None:
+    Thread(target=_end_with_leader, daemon=True).start()
+
+from rubro.base.console import EXIT_BAD_INPUT, end_if_machine_error
+from rubro.base.memory import limit_memory
 from rubro.base.parallel import THREADS_VARIABLE, cores_to_use
 from rubro.base.signals import ENDING
+
+
+def _reported(kind: Any, error: BaseException, trace: Any) -> None:
+    """Report missing memory during the imports of a stage, as run_stage does later."""
+    try:
+        end_if_machine_error(error)
+    except SystemExit:
+        os._exit(EXIT_BAD_INPUT)
+    sys.__excepthook__(kind, error, trace)
+
+
+limit_memory()
+sys.excepthook = _reported
 
 
 def _interrupted(number: int, _: object) -> None:

@@ -60,7 +60,7 @@ def train_network(
         params: All parameters of params.yaml.
         hyperparameters: Parameters of the network.
     """
-    processes = find_processes(params.nodes, params.devices)
+    processes = find_processes(params.nodes, params.devices, params.accelerator)
     console().quiet = processes.local_rank > 0
     with ExitStack() as stack:
         stack.enter_context(connected(processes, params.accelerator))

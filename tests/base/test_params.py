@@ -8,7 +8,7 @@ import pytest
 
 from rubro.base.errors import ParamsError
 from rubro.base.params import CnnParams, EvaluateParams
-from rubro.base.params_file import load_params, with_settings
+from rubro.base.params_file import flat, load_params, with_settings
 
 DEFAULT = Path(__file__).parents[2] / "params.yaml"
 
@@ -75,10 +75,14 @@ def test_loaded_params_are_frozen() -> None:
         ("evaluate.bootstrap_samples", "0", "greater than or equal to 1"),
         ("evaluate.confidence", "0.0", "greater than 0"),
         ("evaluate.confidence", "1", "less than 1"),
+        ("nodes", "1001", "less than or equal to 1000"),
+        ("embed.vector_size", "10001", "less than or equal to 10000"),
+        ("embed.learning_rate", "1e308", "less than or equal to 1"),
+        ("evaluate.bootstrap_samples", "1000001", "less than or equal to 1000000"),
     ],
 )
 def test_wrong_value_is_reported_with_allowed_values(key: str, value: str, allowed: str) -> None:
-    shown = {"null": "None", "true": "True", "false": "False", "1e1": "10.0"}
+    shown = {"null": "None", "true": "True", "false": "False", "1e1": "10.0", "1e308": "1e+308"}
     shown |= {r'"\0"': r"\x00", "[mlp, cnn, mlp]": "['mlp', 'cnn', 'mlp']"}
     error = refusal(f"{key}={value}")
     assert error.startswith(f"{key}: ")
@@ -152,3 +156,18 @@ def test_a_network_has_the_shared_hyperparameters_and_its_own() -> None:
     params = load_params(DEFAULT)
     merged = CnnParams.merged(params.networks, params.train_cnn).model_dump()
     assert merged == params.networks.model_dump() | params.train_cnn.model_dump()
+
+
+COUNTS = [key for key, value in flat(load_params(DEFAULT).model_dump()) if type(value) is int]
+OTHERS = ["embed.epochs", *(f"train_mlp.{key}" for key in ("max_epochs", "batch_size"))]
+
+
+@pytest.mark.parametrize("key", [*COUNTS, *OTHERS])
+def test_every_integer_has_an_upper_bound(key: str) -> None:
+    assert refusal(f"{key}={2**32}").startswith(f"{key}: ")
+
+
+@pytest.mark.parametrize("key", ["train_mlp.hidden_sizes", "train_cnn.filter_sizes"])
+@pytest.mark.parametrize("value", [f"[{10**6}]", str([1] * 101)])
+def test_lists_of_sizes_have_upper_bounds(key: str, value: str) -> None:
+    assert key in refusal(f"{key}={value}")

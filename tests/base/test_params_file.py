@@ -220,6 +220,23 @@ def test_value_that_contradicts_its_tag_is_reported_with_line(
         with_settings(Path(__file__).parents[2] / "params.yaml", [f"seed={value}"])
 
 
+def bomb(levels: int) -> str:
+    """Return a YAML list whose aliases stand for 10 ** levels values."""
+    lists = ["&l0 [x, x, x, x, x, x, x, x, x, x]"]
+    lists += [f"&l{i} [{', '.join([f'*l{i - 1}'] * 10)}]" for i in range(1, levels)]
+    return f"[{', '.join(lists)}]"
+
+
+@pytest.mark.parametrize("levels", [3, 9, 60])
+def test_aliases_that_stand_for_many_values_are_refused_in_a_short_message(
+    tmp_path: Path, text: str, levels: int
+) -> None:
+    changed, _ = with_value(text, "train_mlp.hidden_sizes", bomb(levels))
+    error = message(tmp_path, changed)
+    assert all(len(line) < 500 for line in error.splitlines())
+    assert ("its aliases" in error) == (levels > 3)
+
+
 ODD_VALUES = [
     *("", "null", "yes", "off", "1e3", "1e999", ".nan", ".inf", "0x10", "1_000", "12:30:45"),
     *("2020-13-45", "!!python/object/apply:os.getcwd []", "!!bool x", "!!timestamp x", "!!set {a}"),

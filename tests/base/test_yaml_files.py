@@ -47,3 +47,10 @@ def test_unreadable_files_are_reported(content: bytes | None, problem: str, tmp_
     with pytest.raises(ParamsError, match=problem) as error:
         load_yaml(path)
     assert str(error.value).startswith(f"{path}: ")
+
+
+def test_aliases_that_stand_for_many_values_are_refused() -> None:
+    lists = [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]" for i in range(1, 9)]
+    with pytest.raises(ParamsError, match="aliases"):
+        parse_yaml("\n".join(["l0: &l0 x", *lists]), "test")
+    assert len(parse_yaml("\n".join(["l0: &l0 x", *lists[:3]]), "test")["l3"]) == 10

@@ -9,9 +9,11 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
+from rubro.base.console import reported_errors
 from rubro.cli import COMMANDS
 from support.keyword_model import (
     Command,
@@ -159,6 +162,34 @@ def test_a_missing_model_gives_one_message_with_remedies(
     done = called(tmp_path, "predict", "mesa", *(["--model", folder] if folder else []))
     assert_refused(done, "--model", "`make repro`", "`dvc pull`", "`dvc artifacts get")
     assert done.stderr.startswith(f"error: {folder or 'models/ensemble'}: ")
+
+
+@pytest.mark.parametrize("arguments", [["predict", "mesa"], ["explain", "mesa"], ["serve"]])
+@pytest.mark.parametrize("damage", [None, b"", b"{}"])
+def test_a_damaged_model_gives_one_message_with_remedies(
+    tmp_path: Path, model: Path, arguments: list[str], damage: bytes | None
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "svm")
+    (folder / "svm.safetensors").unlink()
+    if damage is not None:
+        (folder / "svm.safetensors").write_bytes(damage)
+    done = called(tmp_path, *arguments, "--model", "svm")
+    assert_refused(
+        done, "svm/svm.safetensors: ", "`make repro`", "`dvc pull`", "`dvc artifacts get"
+    )
+    assert "stage" not in done.stderr
+
+
+def test_no_temporary_folder_gives_one_message_with_a_remedy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    with pytest.raises(SystemExit) as stop, reported_errors():
+        tempfile.gettempdir()
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert "TMPDIR" in message and "dvc repro" not in message
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,93 @@ def test_repeated_titles_within_a_split_are_kept(subset: Make) -> None:
     assert counts(subset(rows), "train")["A"] == 4
 
 
+# Titles that are repeated
+
+
+def repeated(titles: dict[str, int], copies: int) -> list[Row]:
+    """Return copies of rows on several days, whose titles differ only in case and spaces."""
+    spellings: list[Callable[[str], str]] = [str, str.upper, "{}  ".format]
+    return [
+        (spellings[day % 3](title), category, "")
+        for day in range(copies)
+        for title, category, _ in many(titles)
+    ]
+
+
+@pytest.mark.parametrize("copies", [2, 5, 30])
+def test_all_rows_of_a_repeated_title_are_drawn_for_one_split(subset: Make, copies: int) -> None:
+    titles = {"A": 60, "B": 30, "RARE": 3}
+    result = subset(repeated(titles, copies))
+    sizes = {name: len(split) / copies for name, split in result.splits.items()}
+    assert sizes == {"train": 93 - 20, "validation": 10, "test": 10}
+    for category in titles:
+        assert all(counts(result, split)[category] >= copies for split in SPLITS)
+    assert dropped(result)["duplicate_of_other_split"] == 0
+    (notice,) = result.notices
+    assert str(93 * (copies - 1)) in notice
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+def test_a_repeated_title_is_drawn_as_often_as_one_that_occurs_once(
+    subset: Make, copies: int
+) -> None:
+    rows = [*many({"A": 500, "B": 500}), *many({"A": 250, "B": 250}) * (copies - 1)]
+    shares = []
+    for seed in range(20):
+        titles = set(subset(rows, seed).splits["test"]["title"])
+        shares.append(np.mean([int(title.split()[1]) < 250 for title in titles]))
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.04)
+
+
+def test_rows_of_a_title_with_several_categories_are_in_one_split(subset: Make) -> None:
+    rows = [*many({"A": 30, "B": 30}), *[(f"A {i}", "B", "") for i in range(30)]]
+    result = subset(rows)
+    assert sum(len(split) for split in result.splits.values()) == 90
+    assert counts(result, "test")["B"] > counts(result, "test")["A"] > 0
+
+
+def test_titles_that_occur_once_are_drawn_as_before(subset: Make) -> None:
+    result = subset(many({"A": 12, "B": 10, "C": 3}), 7)
+    drawn = {name: list(split["title"]) for name, split in result.splits.items()}
+    assert drawn["validation"] == ["A 4", "B 5", "C 1"]
+    assert drawn["test"] == ["A 3", "B 7", "C 2"]
+
+
+# Corrections
+
+
+def test_corrections_that_are_not_used_are_counted_with_the_reason(subset: Make) -> None:
+    rows = [
+        *three({"A": 5, "B": 4}, {"A": 2, "B": 2}),
+        ("A 0", "B", CORRECTIONS),
+        ("a  20000", "B", CORRECTIONS),
+        ("new", "NEW", CORRECTIONS),
+        ("newer", "OTHER", CORRECTIONS),
+    ]
+    changes = {"top_categories": 2}
+    *_, notice, _ = subset(rows, **changes).notices
+    assert "3 of 4 corrections" in notice
+    assert all(fact in notice for fact in ("NEW", "OTHER", "subset.top_categories", "later split"))
+    *_, notice, _ = subset(rows, **changes, conflicting_titles="first").notices
+    assert "4 of 4 corrections" in notice and "subset.conflicting_titles" in notice
+    kept = subset(rows[:-2], conflicting_titles="keep").notices
+    assert "1 of 2 corrections" in kept[-2]
+    assert not any("corrections" in notice for notice in subset(rows[:-3]).notices)
+
+
+def test_categories_that_no_metric_measures_are_counted(subset: Make) -> None:
+    rows = [*many({"A": 30, "B": 30}), *many(dict.fromkeys("CDEF", 1))]
+    notices = subset(rows).notices
+    for notice, split in zip(notices, ("validation", "test"), strict=True):
+        assert notice.startswith(f"{split} has no row of 4 of 6 categories")
+
+
+def test_the_error_of_an_unusable_source_lists_the_dropped_rows(subset: Make) -> None:
+    rows = [*many({"A": 9, "B": 9}, "train"), *many({"A": 9, "B": 8}, "test")]
+    with pytest.raises(DataError, match=r"(?s)17 rows dropped.*later split"):
+        subset([*rows, *many({"A": 2}, "validation", 100)], seed=3)
+
+
 # Categories
 
 
@@ -472,6 +559,7 @@ def test_notices_give_the_reasons_for_dropped_rows(subset: Make) -> None:
         ("4 rows", "subset.max_rows"),
         (f"{not_selected} rows", "subset.top_categories"),
         ("2 rows", "without training rows"),
+        ("1 row repeats", "same split"),
         ("", "español 1; set subset.language=null"),
     ]
     for notice, (count, reason) in zip(result.notices, facts, strict=True):

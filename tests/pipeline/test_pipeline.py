@@ -165,6 +165,7 @@ def test_stages_report_damaged_model(project: Path) -> None:
         code, message = run_here(project, stage)
         assert code == 2, message
         assert "models/svm/svm.safetensors: " in message
+        assert "`dvc repro`" in message
         assert len(message.splitlines()) == 1
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
+from rubro.base.errors import TrainingError
 from rubro.base.params import Params
 from rubro.data.splits import SourceInfo, load_split, save_splits
 from rubro.features.embedding import Embedding
@@ -332,6 +333,24 @@ def three_models(
         train(kind, max_epochs=1, table_precision="int8", learning_rate=1e-3)
     stage("train_svm").main(params_of(min_reliable_titles=1))
     return workspace
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train_svm.naive_bayes_weight": 1e30},
+        {"train_svm.naive_bayes_smoothing": 1e308},
+        {"train_svm.naive_bayes_smoothing": 1e-320},
+        {"train_svm.C": 1e308},
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_an_svm_with_infinite_weights_is_not_written(
+    workspace: Path, stage: Callable[[str], Any], params_of: MakeParams, changes: dict[str, float]
+) -> None:
+    with pytest.raises(TrainingError, match=r"svm: .*naive_bayes_weight"):
+        stage("train_svm").main(params_of(min_reliable_titles=1, **changes))
+    assert not (workspace / "models/svm").exists()
 
 
 def test_the_ensemble_sums_the_weighted_logits_of_three_models(

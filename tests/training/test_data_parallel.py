@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,7 +52,7 @@ def test_the_environment_determines_rank_and_address(
     variables: dict[str, str], address: str, ranks: tuple[int, int]
 ) -> None:
     os.environ |= variables
-    processes = find_processes(2, 2)
+    processes = find_processes(2, 2, "cpu")
     environment = processes.environment
     assert f"{environment.main_address}:{environment.main_port}" == address
     assert (processes.count, processes.rank, processes.local_rank) == (4, *ranks)
@@ -61,7 +64,7 @@ def test_the_environment_determines_rank_and_address(
 def test_one_machine_ignores_the_variables_of_launchers(variables: dict[str, str]) -> None:
     os.environ |= variables
     rank_zero_only.rank = 2  # type: ignore[attr-defined]
-    processes = find_processes(1, 2)
+    processes = find_processes(1, 2, "cpu")
     assert (processes.count, processes.rank) == (2, 0)
     assert not variables.keys() - {"LOCAL_WORLD_SIZE"} & os.environ.keys()
     assert rank_zero_only.rank == 0  # type: ignore[attr-defined]
@@ -88,9 +91,54 @@ def test_an_environment_that_does_not_fit_is_an_error(
 ) -> None:
     os.environ |= variables
     with pytest.raises(ParamsError) as caught:
-        find_processes(2, 2)
+        find_processes(2, 2, "cpu")
     for fact in facts:
         assert fact in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "devices", "changes", "facts"),
+    [
+        (1, 2**31 - 1, {}, ["CPU processes"]),
+        (2, 10**6, {}, ["CPU processes"]),
+        (1, 3, {"memory_limit": lambda: 2**30}, ["2 CPU processes", "memory"]),
+        (1, 9, {"cores": lambda: 2, "memory_limit": lambda: 2**40}, ["8 CPU processes", "core"]),
+        (
+            1,
+            3,
+            {"torch.cuda.is_available": lambda: True, "torch.cuda.device_count": lambda: 2},
+            ["2 GPUs"],
+        ),
+    ],
+)
+def test_more_devices_than_a_machine_can_run_are_an_error(
+    nodes: int,
+    devices: int,
+    changes: dict[str, Any],
+    facts: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in changes.items():
+        monkeypatch.setattr(f"rubro.training.data_parallel.{name}", value)
+    with pytest.raises(ParamsError, match=f"devices: {devices} ") as caught:
+        find_processes(nodes, devices, "auto")
+    assert all(fact in str(caught.value) for fact in facts)
+
+
+def test_a_process_ends_when_its_leader_closes_the_pipe() -> None:
+    script = "import process_setup, time; print('ready', flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2] / "stages",
+        env={**os.environ, LEADER: str(os.getpid())},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout and process.stdin
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.close()
+    assert process.wait(timeout=10) == 1
 
 
 def test_the_interface_to_a_host_is_found() -> None:

@@ -118,3 +118,16 @@ def test_a_process_that_dies_ends_the_training(shared: Path, connected: bool) ->
     assert "Traceback" not in messages
     if connected:
         assert "resuming after epoch" in train(shared, "mlp")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("connected", [True, False])
+def test_processes_end_with_the_killed_process_that_started_them(
+    shared: Path, connected: bool
+) -> None:
+    process = start(shared, until_checkpoint=connected)
+    assert wait_until(lambda: bool(others_of(process)))
+    process.kill()
+    process.wait()
+    assert wait_until(lambda: not others_of(process), seconds=20)
+    process.communicate()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rubro.base.errors import ParamsError
 from rubro.features.titles import Labels
 from rubro.training.loss import AdjustedCrossEntropy, LabelNoiseWeights, _torch_loss, class_shares
 
@@ -121,6 +122,17 @@ def random_batch(titles: int, classes: int) -> tuple[torch.Tensor, torch.Tensor,
     logits = 5 * torch.randn(titles, classes, generator=random) + 100
     shares = torch.rand(classes, generator=random).double().numpy() + 0.01
     return logits, torch.randint(classes, (titles,), generator=random), shares / shares.sum()
+
+
+@pytest.mark.parametrize(("classes", "largest"), [(100, 18.9), (5000, 10.2)])
+def test_an_adjustment_that_loses_a_class_is_an_error(classes: int, largest: float) -> None:
+    shares = np.full(classes, 1 / classes)
+    for adjustment in (largest + 0.2, 1e308):
+        with pytest.raises(ParamsError, match=rf"prior_adjustment: .*at most {largest}"):
+            AdjustedCrossEntropy(shares, adjustment, 0.1)
+    logits, targets, _ = random_batch(9, classes)
+    output = AdjustedCrossEntropy(shares, largest, 0.1)(logits, targets)
+    assert output.loss.isfinite().all()
 
 
 @pytest.mark.parametrize("adjustment", [0.0, 0.5, 1.0])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
+import threading
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from rubro.base.errors import RubroError
+from rubro.base.memory import free_reserve, limit_memory
 from rubro.base.signals import ended_by_signals, exit_code
 
 if TYPE_CHECKING:
@@ -22,6 +25,12 @@ if TYPE_CHECKING:
 EXIT_BAD_INPUT = 2
 _MOST_CHARACTERS = 300
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# Libraries have errors of their own for memory, most of them RuntimeError or ImportError.
+_NO_MEMORY = re.compile(
+    r"(can't|cannot|failed to) allocate memory|(out of|not enough) memory|\(os error 12\)|bad_alloc|"
+    "failed to map segment|can't start new thread|failed to launch worker thread",
+    re.IGNORECASE,
+)
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EBADF)
 _KEPT = "\n\t\u200c\u200d"  # the last two join letters and emoji
 _LINE_START = re.compile(r"\n(?=\S)")
@@ -121,33 +130,52 @@ def console() -> Console:
 def reported_errors() -> Iterator[None]:
     """End the process with a message and an exit code after a signal or a user error.
 
-    Exit codes: 2 for a wrong file, a wrong parameter or a full disk; 128 + N if signal N ended the
-    command (130 for Ctrl-C). Any other exception is a bug and passes through.
+    Exit codes: 2 for a wrong file, a wrong parameter, a full disk or too little memory; 128 + N if
+    signal N ended the command (130 for Ctrl-C). Any other exception is a bug and passes through.
     """
+    limit_memory()
+    threading.excepthook = _thread_ended
     try:
         with ended_by_signals():
             yield
     except RubroError as error:
         _refuse(str(error))
-    except FileNotFoundError as error:
-        missing = error.filename or error
-        _refuse(f"{missing}: no such file. Run `dvc repro`, which writes the inputs of each stage.")
     except KeyboardInterrupt as end:
         with suppress(OSError):  # the terminal may be gone
             say("interrupted; run the same command again to resume", style="yellow")
         sys.exit(exit_code(end))
     except Exception as error:
-        reason = _disk_error(error)
-        if reason is None:
-            raise
+        end_if_machine_error(error)
+        raise
+
+
+def _thread_ended(arguments: threading.ExceptHookArgs) -> None:
+    """End the process if memory or disk ended a thread, for which other threads may wait forever."""
+    try:
+        end_if_machine_error(arguments.exc_value)
+    except SystemExit:
+        os._exit(EXIT_BAD_INPUT)
+    threading.__excepthook__(arguments)
+
+
+def end_if_machine_error(error: BaseException | None) -> None:
+    """End the process with a message and exit code 2 if memory or disk caused an error."""
+    free_reserve()
+    reason = _machine_error(error)
+    if reason is not None:
         _refuse(reason)
 
 
-def _disk_error(error: BaseException | None) -> str | None:
-    """Return a message if the disk caused an error or one of its causes, otherwise None."""
+def _machine_error(error: BaseException | None) -> str | None:
+    """Return a message if memory or disk caused an error or one of its causes, otherwise None."""
     while error is not None:
         text = str(error).partition("\n")[0]
         number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, MemoryError) or number == errno.ENOMEM or _NO_MEMORY.search(text):
+            return (
+                f"Not enough memory{text and f' ({text})'}. Free some memory, raise the memory limit of "
+                "this process or container, or choose smaller sizes."
+            )
         # safetensors reports an error number in its text; torch.save gives no reason.
         if number in _FULL or "(os error 28)" in text or "inline_container.cc" in text:
             return f"No space left ({text}). Free some disk space, then run the same command again."
@@ -155,14 +183,21 @@ def _disk_error(error: BaseException | None) -> str | None:
             return f"{text}. Raise the limit of file sizes (ulimit -f), or write a smaller file."
         if "(os error " in text or number in _NOT_WRITABLE:
             return text
+        if isinstance(error, FileNotFoundError) and "temporary directory" in text:
+            return f"{text}. Set TMPDIR to a folder that you can write to."
+        if isinstance(error, FileNotFoundError):
+            return f"{error.filename}: no such file" if error.filename else text
         if isinstance(error, OSError) and error.filename is not None:
             return text
-        error = error.__cause__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
 
 def _refuse(message: str) -> NoReturn:
-    say(f"error: {message}", style="red")
+    try:
+        say(f"error: {message}", style="red")
+    except (ImportError, MemoryError):  # too little memory for rich
+        os.write(2, f"error: {visible(message)}\n".encode("utf-8", "backslashreplace"))
     sys.exit(EXIT_BAD_INPUT)
 
 

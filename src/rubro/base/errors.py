@@ -1,5 +1,10 @@
 """Exceptions that are shown to the user as a message instead of a traceback."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class RubroError(Exception):
     """An error that the user can correct, such as a wrong file, value or parameter.
@@ -16,5 +21,25 @@ class DataError(RubroError):
     """A data file is missing, is damaged or contains no usable row."""
 
 
+class FileError(DataError):
+    """A file that rubro wrote is missing or damaged; see remedied_by for the remedy."""
+
+
 class TrainingError(RubroError):
     """A training run diverged, lost a process, differs between processes or cannot be tracked."""
+
+
+@contextmanager
+def remedied_by(remedy: str) -> Iterator[None]:
+    """Add a remedy to the message of a FileError, because the remedy depends on the operation.
+
+    Args:
+        remedy: Sentence without a period about how to get the file again.
+
+    Raises:
+        DataError: The block raised a FileError.
+    """
+    try:
+        yield
+    except FileError as error:
+        raise DataError(f"{error}. {remedy}") from None

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from rubro.base.errors import DataError
+from rubro.base.errors import FileError
 from rubro.base.outputs import replacing
 
 T = TypeVar("T")
@@ -60,24 +60,22 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         partial.write_bytes(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}))
 
 
-def damaged(path: Path, problem: str) -> DataError:
-    """Return the error for a file that was changed after its pipeline stage wrote it."""
-    return DataError(
-        f"{path}: {problem}. The file has changed since its stage wrote it; "
-        "run `dvc repro` to write it again."
-    )
+def damaged(path: Path, problem: str) -> FileError:
+    """Return the error for a file that was changed after rubro wrote it."""
+    return FileError(f"{path}: {problem}")
 
 
 def require_file(path: Path) -> None:
-    """Check that an output file of a pipeline stage exists.
+    """Check that a file exists and can be read.
 
     Raises:
-        DataError: The file is missing.
+        FileError: The file is missing.
+        OSError: The file cannot be opened.
     """
     if not path.is_file():
-        raise DataError(
-            f"{path}: no such file. Run `dvc repro`, which writes the inputs of each stage."
-        )
+        raise FileError(f"{path}: no such file")
+    with open(path, "rb"):  # libraries report a file without permission as missing
+        pass
 
 
 def _read_hashed(path: Path, sha256: str) -> np.ndarray:
@@ -90,10 +88,10 @@ def _read_hashed(path: Path, sha256: str) -> np.ndarray:
             digest.update(content.data[done : done + count])
             done += count
     if digest.hexdigest() != sha256:
-        raise DataError(
-            f"{path}: the SHA-256 of this file differs from the one in model.json. The folder mixes "
-            "files of two models, or the file is damaged; copy the whole folder again, or run `dvc "
-            "repro` to write it again."
+        raise damaged(
+            path,
+            "its SHA-256 differs from the one in model.json, because the folder mixes files of two "
+            "models or the file is damaged",
         )
     content.flags.writeable = False
     return content[:done]
@@ -111,7 +109,7 @@ def read_json(path: Path, kind: type[T], sha256: str | None = None) -> T:
         Validated content.
 
     Raises:
-        DataError: The file is missing, is too large, has another SHA-256, is not JSON, does not
+        FileError: The file is missing, is too large, has another SHA-256, is not JSON, does not
             match the type or repeats a key.
     """
 
@@ -155,7 +153,7 @@ def read_tensors(path: Path, layout: _Layout, sha256: str | None = None) -> dict
         Read-only tensors by name.
 
     Raises:
-        DataError: The file is missing or damaged, has another layout or SHA-256, or contains NaN or
+        FileError: The file is missing or damaged, has another layout or SHA-256, or contains NaN or
             infinity.
     """
     require_file(path)

@@ -172,7 +172,10 @@ def _start_worker(work: Callable[[Any], Any], closed_at_end: Connection, held: C
             closed_at_end.recv()
         os._exit(1)
 
-    Thread(target=end_with_parent, daemon=True).start()
+    try:
+        Thread(target=end_with_parent, daemon=True).start()
+    except RuntimeError:  # too little memory; the parent reports that its workers have ended
+        os._exit(1)
 
 
 def _call_work(item: Any) -> Any:

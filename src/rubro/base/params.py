@@ -17,6 +17,12 @@ _ColumnName = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1),
     AfterValidator(partial(unicodedata.normalize, "NFC")),
 ]
+# Larger integers do not fit into the 32 bits that many arrays and libraries use.
+_Positive = Annotated[Positive, Field(lt=2**31)]
+_NotNegative = Annotated[NotNegative, Field(lt=2**31)]
+# No machine has the time or the memory for larger sizes, which libraries do not check.
+_Few = Annotated[Positive, Field(le=1000)]
+_Layer = Annotated[Positive, Field(le=100_000)]
 
 
 class DataParams(Section):
@@ -31,7 +37,7 @@ class DataParams(Section):
     language_column: _ColumnName | None
     label_quality_column: _ColumnName | None
     split_column: _ColumnName | None
-    max_title_length: Positive
+    max_title_length: _Positive
     max_quarantined_share: Annotated[float, Field(ge=0.0, le=1.0)]
 
     @property
@@ -44,11 +50,11 @@ class SubsetParams(Section):
     """Settings that select raw rows and categories, and create splits that are missing."""
 
     language: str | None
-    top_categories: NotNegative
-    max_rows: NotNegative
+    top_categories: _NotNegative
+    max_rows: _NotNegative
     validation_share: Annotated[float, Field(gt=0.0, lt=0.5)]
     test_share: Annotated[float, Field(gt=0.0, lt=0.5)]
-    max_held_out_rows: NotNegative
+    max_held_out_rows: _NotNegative
     similar_categories: Literal["keep", "merge"]
     null_categories: Literal["keep", "drop"]
     conflicting_titles: Literal["keep", "first", "drop"]
@@ -59,13 +65,13 @@ class SubsetParams(Section):
 class FeaturizeParams(Section):
     """Size of the vocabulary, and lengths of the titles that are encoded as token indices."""
 
-    min_count: Positive
-    max_words: NotNegative
-    min_n: Positive
-    max_n: NotNegative
-    ngram_buckets: Positive
-    bigram_buckets: NotNegative
-    max_tokens: Positive
+    min_count: _Positive
+    max_words: _NotNegative
+    min_n: _Positive
+    max_n: _NotNegative
+    ngram_buckets: _Positive
+    bigram_buckets: _NotNegative
+    max_tokens: _Positive
 
     @model_validator(mode="after")
     def _ngram_range(self) -> FeaturizeParams:
@@ -80,12 +86,12 @@ class EmbedParams(Section):
     """Hyperparameters of the word vectors that gensim's FastText trains."""
 
     model: Literal["skipgram", "cbow"]
-    vector_size: Positive
-    window: Positive
-    epochs: Positive | Literal["auto"]
-    negative: Positive
-    learning_rate: Annotated[float, Field(gt=0.0)]
-    workers: Positive
+    vector_size: Annotated[Positive, Field(le=10_000)]
+    window: _Few
+    epochs: _Positive | Literal["auto"]
+    negative: _Few
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)]
+    workers: _Few
 
 
 class TitleWeightParams(Section):
@@ -101,9 +107,9 @@ class SvmParams(TitleWeightParams):
 
     C: Annotated[float, Field(gt=0.0)]
     tolerance: Annotated[float, Field(gt=0.0)]
-    max_iterations: Positive
-    max_titles: NotNegative
-    max_inputs: NotNegative
+    max_iterations: _Positive
+    max_titles: _NotNegative
+    max_inputs: _NotNegative
     naive_bayes_weight: Annotated[float, Field(ge=0.0)]
     naive_bayes_smoothing: Annotated[float, Field(gt=0.0)]
     smallest_weight: Annotated[float, Field(ge=0.0)]
@@ -119,7 +125,7 @@ class NetworksParams(TitleWeightParams):
     weight_decay: Annotated[float, Field(ge=0.0)]
     schedule: Literal["constant", "cosine", "linear"]
     warmup_share: Share
-    early_stopping_patience: NotNegative
+    early_stopping_patience: _NotNegative
     fine_tune_embedding: bool
     pooling: Literal["mean", "sqrt"]
     token_weighting: Literal["none", "idf"]
@@ -133,18 +139,18 @@ class NetworksParams(TitleWeightParams):
 class TrainMlpParams(Section):
     """Hyperparameters of the MLP only."""
 
-    hidden_sizes: list[Positive]
+    hidden_sizes: Annotated[list[_Layer], Field(max_length=100)]
     dropout: Share
-    max_epochs: Positive | Literal["auto"]
-    batch_size: Positive | Literal["auto"]
+    max_epochs: _Positive | Literal["auto"]
+    batch_size: _Positive | Literal["auto"]
     learning_rate: Annotated[float, Field(gt=0.0)]
 
 
 class TrainCnnParams(TrainMlpParams):
     """Hyperparameters of the CNN only."""
 
-    filter_sizes: Annotated[list[Positive], Field(min_length=1)]
-    filters: Positive
+    filter_sizes: Annotated[list[_Few], Field(min_length=1, max_length=100)]
+    filters: _Layer
     linear_path: bool
 
 
@@ -186,12 +192,12 @@ class EvaluateParams(Section):
     The defaults are used outside of a project.
     """
 
-    calibration_bins: Positive = 15
-    bootstrap_samples: Positive = 2000
+    calibration_bins: _Few = 15
+    bootstrap_samples: Annotated[Positive, Field(le=1_000_000)] = 2000
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
-    rare_category_rows: Positive = 50
-    confused_pairs: Positive = 25
-    mistakes: Positive = 100
+    rare_category_rows: _Positive = 50
+    confused_pairs: _Positive = 25
+    mistakes: _Positive = 100
 
 
 class Params(Section):
@@ -199,9 +205,9 @@ class Params(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     accelerator: Literal["auto", "cpu", "gpu"]
-    devices: Positive
-    nodes: Positive
-    min_reliable_titles: Positive
+    devices: _Positive
+    nodes: _Few
+    min_reliable_titles: _Positive
     data: DataParams
     subset: SubsetParams
     featurize: FeaturizeParams

@@ -17,6 +17,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from rubro.base.errors import ParamsError
 from rubro.base.params import NetworksParams, Params
+from rubro.base.yaml_files import check_aliases
 
 _BARE = re.compile(r"[a-z_][\w/.-]*", re.ASCII | re.IGNORECASE)
 _NO_TEXT = ("true", "false", "null", "nan", "inf")
@@ -138,6 +139,7 @@ def _parse(text: str) -> tuple[Any, Node | None]:
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
     root = yaml.compose(text)
+    check_aliases(root)
     return (yaml.constructor.construct_document(root) if root else None), root
 
 
@@ -217,7 +219,7 @@ def _describe(
     message, *others = (problem["msg"].removeprefix("Value error, ") for problem in problems)
     message = message[:1].lower() + message[1:]
     others = [f" or {other.removeprefix('Input should be ')}" for other in others]
-    found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+    found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r:.200})"
     return f"{where}: {message}{''.join(others)}{found}"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rubro.base.console import reported_errors, show_control_characters
+from rubro.base.errors import remedied_by
 from rubro.base.params import Params
 from rubro.base.params_file import load_params
 
@@ -27,5 +28,6 @@ def run_stage(stage: Callable[[Params], None]) -> None:
         description=sys.modules["__main__"].__doc__,
         epilog=f"Parameters are in params.yaml. `dvc repro {name}` also runs the stages that it needs.",
     ).parse_args()
-    with reported_errors():
+    remedy = "Run `dvc repro`, which writes the inputs of each stage"
+    with reported_errors(), remedied_by(remedy):
         stage(load_params())

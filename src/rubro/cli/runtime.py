@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rubro.base.console import console, reported_errors, say
-from rubro.base.errors import DataError, RubroError
+from rubro.base.errors import DataError, RubroError, remedied_by
 from rubro.base.signals import Ended, exit_code
 from rubro.cli.standard_streams import prepare_standard_streams
 
@@ -69,19 +69,28 @@ def load_model(folder: Path) -> Classifier:
     """
     from rubro.prediction.classifier import Classifier
 
-    require_model(folder)
-    return Classifier.load(folder)
+    with model_required(folder):
+        return Classifier.load(folder)
 
 
-def require_model(folder: Path) -> None:
-    """Raise DataError if a folder does not contain a model."""
+@contextmanager
+def model_required(folder: Path) -> Iterator[None]:
+    """Run a block that loads a model, and explain how to get the model if it is not usable.
+
+    Raises:
+        DataError: The folder does not contain a model, or the model is damaged.
+    """
+    get = (
+        "`make repro` trains it, `dvc pull` fetches it from a DVC remote, and `dvc artifacts get "
+        f"REPOSITORY ensemble-classifier --out {folder}` downloads it from another repository"
+    )
     if not (folder / "model.json").is_file():
         raise DataError(
             f"{folder}: no model found in this folder. Set --model to another folder, or get the "
-            "model: `make repro` trains it, `dvc pull` fetches it from a DVC remote, and `dvc "
-            f"artifacts get REPOSITORY ensemble-classifier --out {folder}` downloads it from another "
-            "repository"
+            f"model: {get}"
         )
+    with remedied_by(f"The model is incomplete or has changed; get it again: {get}"):
+        yield
 
 
 @contextmanager

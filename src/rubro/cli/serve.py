@@ -22,7 +22,7 @@ import typer
 from rubro.base.console import say
 from rubro.base.errors import DataError
 from rubro.cli import options
-from rubro.cli.runtime import require_model
+from rubro.cli.runtime import model_required
 
 _PACKAGES = ("fastapi", "httptools", "prometheus_client", "uvicorn")
 
@@ -52,9 +52,8 @@ def main(
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise DataError(f"{', '.join(missing)}: not installed; pip install 'rubro[serve]'")
-    require_model(model)
     # The thread mostly waits for the disk and hashes, so FastAPI can be imported at the same time.
-    with ThreadPoolExecutor(1) as thread:
+    with model_required(model), ThreadPoolExecutor(1) as thread:
         from rubro.service.served import read_model
 
         reading = thread.submit(read_model, model, thresholds)

@@ -35,14 +35,14 @@ class CheckedLabels:
             null_category or conflicting_title), names (the labels or the title) and rows
             (number of rows). Only the 100 most frequent conflicting titles are listed.
         counts: Number of names or titles with each problem.
-        dropped: Number of dropped rows by reason.
+        dropped: Dropped rows by reason.
         notices: Sentences for the user.
     """
 
     table: pd.DataFrame
     problems: pd.DataFrame
     counts: dict[str, int]
-    dropped: dict[str, int]
+    dropped: dict[str, pd.DataFrame]
     notices: list[str]
 
 
@@ -68,23 +68,20 @@ def check_labels(table: pd.DataFrame, titles: pd.Series, params: SubsetParams) -
     names = {merged.get(name, name) for name in rows}
     null_names = sorted(name for name in names if is_null_name(name))
     problems += [("null_category", name, rows[name]) for name in null_names]
-    before = len(table)
+    dropped = {}
     if null_names and params.null_categories == "drop":
-        table = table[~table["category"].isin(null_names)]
-    dropped = {"null_category": before - len(table)}
+        is_null = table["category"].isin(null_names)
+        dropped["null_category"], table = table[is_null], table[~is_null]
 
     is_conflicting = _is_conflicting(table)
     found = table[is_conflicting]
     problems += _title_problems(found.assign(title=titles_at(titles, found.index).to_numpy()))
-    before = len(table)
-    if params.conflicting_titles == "drop":
-        table = table[~is_conflicting]
-    elif params.conflicting_titles == "first":
+    kept = ~is_conflicting
+    if params.conflicting_titles == "first":
         first = found["key"].map(found.drop_duplicates("key").set_index("key")["category"])
-        kept = ~is_conflicting
         kept[found.index] = (found["category"].astype("str") == first.astype("str")).to_numpy()
-        table = table[kept]
-    dropped["conflicting_title"] = before - len(table)
+    if params.conflicting_titles != "keep":
+        dropped["conflicting_title"], table = table[~kept], table[kept]
     counts = {
         "similar_categories": sum(map(len, groups)),
         "null_categories": len(null_names),
@@ -204,7 +201,7 @@ def _notices(
     notices = []
     if groups:
         categories = "category" if len(groups) == 1 else "categories"
-        names = _first_names([" | ".join(group) for group in groups])
+        names = first_names([" | ".join(group) for group in groups])
         is_merged = params.similar_categories == "merge"
         notices.append(
             f"{sum(map(len, groups))} names of {len(groups)} {categories} differ only in case, "
@@ -212,7 +209,7 @@ def _notices(
             + ("merged" if is_merged else "set subset.similar_categories=merge to merge them")
         )
     if null_names:
-        notice = f"categories whose names stand for a missing category: {_first_names(null_names)}"
+        notice = f"categories whose names stand for a missing category: {first_names(null_names)}"
         if params.null_categories == "keep":
             notice += "; set subset.null_categories=drop to drop their rows"
         notices.append(notice)
@@ -227,6 +224,7 @@ def _notices(
     return notices
 
 
-def _first_names(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
+    """Return the first three names, each cut at 80 characters, and dots if there are more."""
     shown = ", ".join(name[:80] for name in names[:_MAX_LISTED_NAMES])
     return shown + (" ..." if len(names) > _MAX_LISTED_NAMES else "")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-from pyarrow.parquet import ParquetWriter, read_schema
+from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from rubro.base.files import damaged, read_json, require_file, write_json
 from rubro.base.outputs import replacing
@@ -92,10 +92,14 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
     path = folder / f"{name}.parquet"
     require_file(path)
     try:
-        schema = read_schema(path)
-        stored = [column for column in columns if column in schema.names]
-        table = pd.read_parquet(path, columns=stored)
-    except Exception as error:  # noqa: BLE001 (pandas trusts the file's metadata)
+        # Not pandas.read_parquet, which waits forever if memory for another thread is missing.
+        with ParquetFile(path) as file:
+            schema = file.schema_arrow
+            stored = [column for column in columns if column in schema.names]
+            table: pd.DataFrame = file.read(stored, use_threads=False).to_pandas(use_threads=False)
+    except Exception as error:
+        if isinstance(error, MemoryError) or "worker thread" in str(error):
+            raise
         raise damaged(path, f"not a readable parquet file ({error})") from None
     texts = (pa.string(), pa.large_string())
     for column in columns:

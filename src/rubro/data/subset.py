@@ -11,7 +11,7 @@ import pandas as pd
 
 from rubro.base.errors import DataError
 from rubro.base.params import SubsetParams
-from rubro.data.labels import check_labels, title_keys, titles_at
+from rubro.data.labels import check_labels, first_names, title_keys, titles_at
 from rubro.data.sources import CORRECTIONS, EMPTY_ROW, REMEDY_BY_REASON, RawTitles
 from rubro.data.splits import SPLITS
 
@@ -55,9 +55,9 @@ class Subset:
 def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     """Select rows and categories, and create the splits that the source does not have.
 
-    The most frequent categories are selected on the training rows only. If titles with the same
-    normal form occur in several splits, only those in the last of train, validation and test are
-    kept. To measure robustness, training rows can be thinned to a Zipf-shaped imbalance, and a share
+    The most frequent categories are selected on the training rows only. Rows whose titles have the
+    same normal form are drawn for the same split. If the source has such titles in several splits,
+    only those in the last of train, validation and test are kept. To measure robustness, training rows can be thinned to a Zipf-shaped imbalance, and a share
     of their labels can be replaced by wrong ones. Validation and test stay unchanged.
 
     Args:
@@ -72,42 +72,60 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     dropped = dict.fromkeys((*REMEDY_BY_REASON, *DROP_REASONS), 0)
     dropped.update(Counter(raw.quarantine["reason"]))
     dropped[EMPTY_ROW] = raw.empty_rows
+    unused_corrections = Counter[str]()
+
+    def count_dropped(reason: str, before: pd.DataFrame, after: pd.DataFrame) -> None:
+        dropped[reason] += len(before) - len(after)
+        corrections = before["is_correction"].sum() - after["is_correction"].sum()
+        unused_corrections[reason] += int(corrections)
+
     random = np.random.default_rng(seed)
     # Titles are added again once their rows are selected, which saves memory.
     columns = raw.table.drop(columns="title").reset_index(drop=True).astype("category")
+    columns["is_correction"] = columns["split"] == CORRECTIONS
     table = _rows_in_language(columns, params.language)
-    dropped["other_language"] = len(columns) - len(table)
+    count_dropped("other_language", columns, table)
     titles = raw.table["title"].astype("str").reset_index(drop=True)
     table = table.assign(key=title_keys(titles)[table.index])
     checked = check_labels(table, titles, params)
-    dropped.update(checked.dropped)
+    for reason, rows in checked.dropped.items():
+        count_dropped(reason, rows, rows[:0])
+    repeats = len(checked.table) - len(np.unique(checked.table["key"]))
     splits = _splits(checked.table, params, random)
 
-    before = _total(splits)
-    splits = _without_shared_titles(splits)
-    dropped["duplicate_of_other_split"] = before - _total(splits)
+    for name, split in _without_shared_titles(splits).items():
+        count_dropped("duplicate_of_other_split", splits[name], split)
+        splits[name] = split
 
     limits = {"train": params.max_rows, **dict.fromkeys(_HELD_OUT, params.max_held_out_rows)}
     for name, split in splits.items():
         splits[name] = _sampled(split, limits[name], random)
         reason = "over_max_held_out_rows" if name in _HELD_OUT else "over_max_rows"
-        dropped[reason] += len(split) - len(splits[name])
+        count_dropped(reason, split, splits[name])
 
     known = splits["train"]["category"].unique()
     labels = _most_frequent(splits["train"], params.top_categories)
+    corrected = splits["train"].loc[splits["train"]["is_correction"], "category"]
+    unused_categories = sorted({str(name) for name in corrected} - {*labels})
     for name, split in splits.items():
-        selected = split["category"].isin(labels)
-        unknown = ~split["category"].isin(known)
-        dropped["category_not_in_train"] += int(unknown.sum())
-        dropped["category_not_selected"] += int((~selected & ~unknown).sum())
-        splits[name] = split[selected]
-    before = len(splits["train"])
-    splits["train"] = _thinned_to_zipf(splits["train"], labels, params.zipf_exponent, random)
-    dropped["thinned_to_zipf"] = before - len(splits["train"])
-    splits["train"] = _with_flipped_labels(
-        splits["train"], labels, params.flipped_label_share, random
-    )
-    _stop_if_unusable(splits)
+        of_known = split[split["category"].isin(known)]
+        splits[name] = of_known[of_known["category"].isin(labels)]
+        count_dropped("category_not_in_train", split, of_known)
+        count_dropped("category_not_selected", of_known, splits[name])
+    train = _thinned_to_zipf(splits["train"], labels, params.zipf_exponent, random)
+    count_dropped("thinned_to_zipf", splits["train"], train)
+    splits["train"] = _with_flipped_labels(train, labels, params.flipped_label_share, random)
+    notices = [
+        f"{dropped[reason]} {'row' if dropped[reason] == 1 else 'rows'} dropped: {description}"
+        for reason, description in DROP_REASONS.items()
+        if dropped[reason]
+    ]
+    if repeats:
+        notices.append(
+            f"{repeats} {'row repeats' if repeats == 1 else 'rows repeat'} the title of another row "
+            "(ignoring case, accents and spaces); rows with the same title are in the same split"
+        )
+    _stop_if_unusable(splits, notices)
     splits = {name: _with_titles(split, titles) for name, split in splits.items()}
     summary = {
         "rows": {**{name: len(split) for name, split in splits.items()}, "total": _total(splits)},
@@ -120,11 +138,6 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         },
         "balance": _balance(splits["train"]),
     }
-    notices = [
-        f"{dropped[reason]} {'row' if dropped[reason] == 1 else 'rows'} dropped: {description}"
-        for reason, description in DROP_REASONS.items()
-        if dropped[reason]
-    ]
     if dropped["other_language"]:
         others = columns["language"].value_counts() - table["language"].value_counts()
         found = ", ".join(f"{name} {n}" for name, n in others.nlargest(5).items() if n)
@@ -132,6 +145,9 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
             f"languages other than subset.language={params.language}: {found}; set "
             "subset.language=null to keep all rows, or data.language_column=null"
         )
+    corrections = int(columns["is_correction"].sum())
+    notices += _corrections_notices(unused_corrections, corrections, unused_categories)
+    notices += _unmeasured_notices(splits, len(labels))
     return Subset(splits, labels, summary, checked.problems, [*notices, *checked.notices])
 
 
@@ -157,9 +173,16 @@ def _splits(
     missing = [name for name in shares if not (column == names.index(name)).any()]
     train = names.index("train")
     column[column == names.index("")] = train
-    rest = random.permutation(np.flatnonzero(column == train))
+    rows = np.flatnonzero(column == train)
+    rest = random.permutation(rows)
+    # The first row of each title is drawn, and its other rows follow it.
+    keys = table["key"].to_numpy()[rows]
+    _, first, title = np.unique(keys, return_index=True, return_inverse=True)
+    is_first = np.zeros(len(column), dtype=bool)
+    is_first[rows[first]] = True
+    rest = rest[is_first[rest]]
     if params.max_held_out_rows:
-        largest = params.max_held_out_rows / max(len(rest), 1)
+        largest = params.max_held_out_rows / max(len(rows), 1)
         shares = {name: min(share, largest) for name, share in shares.items()}
     categories = table["category"].iloc[rest].reset_index(drop=True)
     groups = categories.groupby(categories, observed=True)
@@ -167,15 +190,16 @@ def _splits(
         numbers.to_numpy(np.int32) for numbers in (groups.cumcount(), groups.transform("size"))
     )
     taken = np.zeros(len(rest), dtype=np.int32)
-    # If a category has at least 3 rows, each split gets at least one of them.
+    # If a category has at least 3 titles, each split gets at least one of them.
     minimum = (size > len(missing)).astype(np.int8)
     for position, name in enumerate(missing, start=1):
         maximum = np.maximum(size - 1 - taken - (len(missing) - position) * minimum, 0)
         wanted = np.clip(np.rint(size * shares[name]), minimum, maximum).astype(np.int32)
         column[rest[(place >= taken) & (place < taken + wanted)]] = names.index(name)
         taken += wanted
+    column[rows] = column[rows[first]][title]
     column[column == names.index(CORRECTIONS)] = train
-    kept = table[["category", "label_quality", "key"]]
+    kept = table[["category", "label_quality", "key", "is_correction"]]
     return {name: kept[column == names.index(name)] for name in SPLITS}
 
 
@@ -258,16 +282,47 @@ def _balance(train: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _stop_if_unusable(splits: dict[str, pd.DataFrame]) -> None:
+def _corrections_notices(unused: Counter[str], total: int, categories: list[str]) -> list[str]:
+    """Report how many corrections are not used, and why.
+
+    Args:
+        unused: Number of unused corrections by reason.
+        total: Number of corrections.
+        categories: Categories of corrections that are not selected.
+    """
+    if not unused.total():
+        return []
+    reasons = [f"{count} {DROP_REASONS[reason]}" for reason, count in unused.items() if count]
+    notice = f"{unused.total()} of {total} corrections are not used: {', '.join(reasons)}"
+    if categories:
+        notice += (
+            f"; raise subset.top_categories to use the corrections of {first_names(categories)}"
+        )
+    return [notice]
+
+
+def _unmeasured_notices(splits: dict[str, pd.DataFrame], classes: int) -> list[str]:
+    """Report how many categories no metric measures, because a split has no row of them."""
+    missing = {name: classes - splits[name]["category"].nunique() for name in _HELD_OUT}
+    return [
+        f"{name} has no row of {count} of {classes} categories, so its metrics do not measure them"
+        for name, count in missing.items()
+        if count
+    ]
+
+
+def _stop_if_unusable(splits: dict[str, pd.DataFrame], notices: list[str]) -> None:
+    """Raise DataError, which also contains the notices, if nothing can be trained or measured."""
+    reasons = "".join(f"\n  {notice}" for notice in notices)
     categories = splits["train"]["category"].nunique()
     if categories < 2:
         raise DataError(
             f"{categories} category in the training rows, but a classifier needs at least two; "
-            "raise subset.top_categories or add more data"
+            f"raise subset.top_categories or add more data{reasons}"
         )
     for name, split in splits.items():
         if split.empty:
             raise DataError(
-                f"the {name} split has no row of the selected categories; add more rows of each "
-                f"category, or a {name} file"
+                f"the {name} split has no row of the selected categories; add more different titles "
+                f"of each category, or a {name} file{reasons}"
             )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
-from rubro.base.errors import DataError
+from rubro.base.errors import DataError, remedied_by
 from rubro.base.files import damaged, first_problem, read_json
 
 NETWORKS = ("mlp", "cnn")
@@ -203,8 +203,9 @@ def read_content(folder: Path, split: str) -> Content:
         DataError: The folder contains no metrics, or a file is damaged.
     """
     content = Content(split)
-    _read_summaries(content, folder)
-    _read_tables(content, folder)
+    with remedied_by("Run `dvc repro`, which writes the metrics"):
+        _read_summaries(content, folder)
+        _read_tables(content, folder)
     if not (content.models or content.stages or content.subset):
         raise DataError(
             f"{folder}: the folder contains no metrics; run the command in the folder of a trained "

@@ -32,13 +32,16 @@ from torch import distributed
 
 from rubro.base.console import say
 from rubro.base.errors import ParamsError, TrainingError
-from rubro.base.parallel import THREADS_VARIABLE, interruptibly, thread_count
+from rubro.base.memory import memory_limit
+from rubro.base.parallel import THREADS_VARIABLE, cores, interruptibly, thread_count
 from rubro.training.optimizers import sparse_rows, taken_row_gradient
 
 LEADER = "RUBRO_LEADER"  # variable with the ID of the process that started this one
 _START_TIMEOUT = timedelta(minutes=30)  # until all processes are connected
 _NODE_TIMEOUT = timedelta(minutes=2)  # until a machine that does not answer counts as lost
 _POLL_SECONDS = 0.05
+# Memory of a CPU process before it has loaded any data, and maximum number of processes per core.
+_PROCESS_BYTES, _MAX_PROCESSES_PER_CORE = 2**29, 4
 _GLOO_ERROR = re.compile("/gloo/|Application timeout")  # gloo has no exception class of its own
 
 # Variables that a scheduler or another program's launcher leaves in the environment. Lightning and
@@ -80,7 +83,7 @@ class Processes:
         return self.environment.node_rank() * self.devices + self.local_rank
 
 
-def find_processes(nodes: int, devices: int) -> Processes:
+def find_processes(nodes: int, devices: int, accelerator: str) -> Processes:
     """Find out how many processes train together, and which rank this process has.
 
     On one machine this process starts the other processes, and the environment variables of
@@ -91,12 +94,15 @@ def find_processes(nodes: int, devices: int) -> Processes:
     Args:
         nodes: Number of machines.
         devices: Number of GPUs or CPU processes per machine.
+        accelerator: "auto", "cpu" or "gpu".
 
     Raises:
-        ParamsError: The environment variables do not match the number of processes.
+        ParamsError: This machine has too few devices, or the environment variables do not match the
+            number of processes.
     """
     if LEADER in os.environ:
         return Processes(nodes, devices)
+    _require_devices(devices, accelerator)
     if nodes == 1:
         _clear_environment(_ADDRESS_VARIABLES)
         return Processes(nodes, devices)
@@ -135,6 +141,29 @@ def find_processes(nodes: int, devices: int) -> Processes:
             raise ParamsError(f"{name} is {value!a} in the environment; it must be 0 to {end - 1}")
     _clear_environment(())
     return Processes(nodes, devices)
+
+
+def _require_devices(devices: int, accelerator: str) -> None:
+    """Raise ParamsError if this machine cannot run so many processes."""
+    if _uses_gpu(accelerator):
+        most, reason = torch.cuda.device_count(), "GPUs"
+    else:
+        by_memory = max(memory_limit() // _PROCESS_BYTES, 1)
+        most, reason = (
+            cores() * _MAX_PROCESSES_PER_CORE,
+            f"CPU processes, {_MAX_PROCESSES_PER_CORE} for each core",
+        )
+        if by_memory < most:
+            most, reason = by_memory, "CPU processes, because each needs 0.5 GB of memory"
+    if devices > most:
+        raise ParamsError(
+            f"devices: {devices} is too large; this machine can run {most} {reason}. Set devices to at "
+            f"most {most}"
+        )
+
+
+def _uses_gpu(accelerator: str) -> bool:
+    return accelerator != "cpu" and torch.cuda.is_available()
 
 
 def _clear_environment(names: tuple[str, ...]) -> None:
@@ -196,7 +225,10 @@ def _start_others(processes: Processes) -> list[subprocess.Popen[bytes]]:
     }
     command = [sys.executable, *sys.orig_argv[1:]]
     return [
-        subprocess.Popen(command, env={**variables, "LOCAL_RANK": str(local_rank)})
+        # Each of them ends when this process ends, which closes its standard input.
+        subprocess.Popen(
+            command, env={**variables, "LOCAL_RANK": str(local_rank)}, stdin=subprocess.PIPE
+        )
         for local_rank in range(1, processes.devices)
     ]
 
@@ -213,7 +245,6 @@ def _connect(processes: Processes, accelerator: str, others: list[subprocess.Pop
     serves = processes.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     prefix = f"rubro-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     ranks = [str(rank) for rank in range(processes.count)]
-    use_gpu = accelerator != "cpu" and torch.cuda.is_available()
     try:
         server = interruptibly(
             partial(distributed.TCPStore, host, port, None, serves, _START_TIMEOUT, False)  # type: ignore[attr-defined]
@@ -231,7 +262,7 @@ def _connect(processes: Processes, accelerator: str, others: list[subprocess.Pop
                 raise distributed.DistStoreError(f"not all have started after {_START_TIMEOUT}")
             time.sleep(_POLL_SECONDS)
         distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if use_gpu else "gloo",
+            "cpu:gloo,cuda:nccl" if _uses_gpu(accelerator) else "gloo",
             store=store,
             rank=processes.rank,
             world_size=processes.count,

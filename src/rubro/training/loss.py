@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
+from rubro.base.errors import ParamsError
 from rubro.base.parallel import in_parts
 from rubro.features.titles import Labels
 from rubro.kernels.softmax import softmax_sums
 
 _CLASS_PROBABILITY_STEP = 0.1
 _MIN_RATIO, _MAX_RATIO = 1e-12, 2.0  # of a label's probability to its class mean
+# Below the logarithm of the smallest float32, the factor of a category in the loss would be 0.
+_MIN_ADJUSTMENT = float(np.log(np.finfo(np.float32).tiny))
 
 
 class LossOutput(NamedTuple):
@@ -45,6 +48,9 @@ class AdjustedCrossEntropy(nn.Module):
         prior_adjustment: Factor of the logarithm of a class's share; 0 = no adjustment.
         label_smoothing: Part of the target that is spread over all classes in proportion to their
             shares. An even spread would undo the adjustment for rare classes.
+
+    Raises:
+        ParamsError: The adjustment is too large for the rarest class.
     """
 
     def __init__(
@@ -54,6 +60,13 @@ class AdjustedCrossEntropy(nn.Module):
         self._smoothing = label_smoothing
         self._adjustment: torch.Tensor
         self._shares: torch.Tensor
+        rarest = float(np.log(class_shares.min()))
+        if prior_adjustment * rarest < _MIN_ADJUSTMENT:
+            most = int(10 * _MIN_ADJUSTMENT / rarest) / 10
+            raise ParamsError(
+                f"networks.prior_adjustment: {prior_adjustment} is too large for a category with "
+                f"{class_shares.min():.1g} of the training titles; set it to at most {most}"
+            )
         adjustment = torch.from_numpy(prior_adjustment * np.log(class_shares)).float()
         self.register_buffer("_adjustment", adjustment, persistent=False)
         shares = torch.from_numpy(class_shares).float()

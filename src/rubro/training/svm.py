@@ -17,6 +17,7 @@ from rubro.training.title_weights import title_weights
 _BLOCK = 4096  # inputs whose small weights are removed at once
 
 
+@np.errstate(over="ignore", invalid="ignore")  # infinite weights are refused later
 def fit_svm(
     train: LabelledTitles,
     distinct_tokens: Tokens,

@@ -1,0 +1,96 @@
+"""Memory limits, and the message of a process that needs more memory than it may use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rubro.base import memory
+from support.keyword_model import write_model
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limit"),
+    [
+        ("0::/a/b\n", {"a/memory.max": "9000\n", "a/b/memory.max": "5000\n"}, 5000),
+        ("0::/a/b\n", {"a/memory.max": "7000\n", "a/b/memory.max": "max\n"}, 7000),
+        ("0::/\n", {"memory.max": "6000\n"}, 6000),
+        ("4:memory:/docker/x\n0::/\n", {"memory/memory.limit_in_bytes": "8000\n"}, 8000),
+        ("3:cpu,memory:/x\n", {"memory/x/memory.limit_in_bytes": "9000\n"}, 9000),
+        ("1:cpu:/x\n", {"x/memory.max": "1\n"}, 2**20),
+        (None, {}, 2**20),
+    ],
+)
+def test_the_smallest_limit_of_machine_and_control_groups_counts(
+    groups: str | None,
+    files: dict[str, str],
+    limit: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, path in {"machine": "_MACHINE", "own": "_OWN_GROUPS", "groups": "_GROUPS"}.items():
+        monkeypatch.setattr(memory, path, tmp_path / name)
+    (tmp_path / "machine").write_text("MemTotal: 9 kB\nMemAvailable:  1024 kB\nSwapFree: 3 kB\n")
+    if groups is not None:
+        (tmp_path / "own").write_text(groups)
+    for name, content in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(content)
+    assert memory.memory_limit() == limit + 3 * 1024
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "bytearray(2**30)",
+        "parts = [bytearray(2**20) for _ in range(1000)]",
+        "import numpy; numpy.ones(2**30)",
+        "import pyarrow; pyarrow.nulls(2**30, pyarrow.int64())",
+        "list(mapped(lambda _: bytearray(2**30), [1, 2], 2))",
+        "import io; raise ImportError('x') from OSError(12, 'Cannot allocate memory')",
+        "raise RuntimeError('DefaultCPUAllocator: can\\'t allocate memory: you tried 4 bytes.')",
+    ],
+)
+def test_too_little_memory_is_one_message(work: str) -> None:
+    script = f"""
+from rubro.base import memory
+memory.memory_limit = lambda: 2**28
+from rubro.base.console import reported_errors
+from rubro.base.parallel import mapped
+with reported_errors():
+    {work}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: Not enough memory")
+
+
+@pytest.mark.parametrize("megabytes", [120, 150, 180, 220, 260])
+@pytest.mark.parametrize("command", ["-m rubro.cli predict mesa --model svm", "FEATURIZE"])
+def test_a_limit_of_the_shell_never_ends_in_a_traceback(
+    command: str, megabytes: int, tmp_path: Path, project_root: Path
+) -> None:
+    write_model(tmp_path / "svm")
+    command = command.replace("FEATURIZE", str(project_root / "stages" / "featurize.py"))
+    limited = f"ulimit -v {megabytes * 1024}; exec {sys.executable} {command}"
+    done = subprocess.run(
+        ["bash", "-c", limited],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr
+    if done.returncode:
+        assert done.returncode == 2 or "OpenBLAS error: Memory" in done.stderr
+        *_, line = done.stderr.splitlines()  # jemalloc may print a line before
+        assert line.startswith(("error: Not enough memory", "error: params.yaml", "OpenBLAS error"))
