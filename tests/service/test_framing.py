@@ -111,7 +111,7 @@ def test_no_request_is_answered_twice_or_by_another_body(server: Server) -> None
         for number, (combination, is_inner) in enumerate(requests):
             data = b"".join(head_and_body(number, combination, is_inner))
             forwarded += check_through_proxy(server, proxy, number, data)
-    assert forwarded > len(requests) / 5
+    assert forwarded > 1500
 
 
 @pytest.mark.parametrize("upgrade", UPGRADE[1:])

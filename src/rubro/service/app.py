@@ -82,13 +82,16 @@ class Service:
         served = self.served
         titles = [request.titles] if isinstance(request.titles, str) else request.titles
         choices = 1 + min(request.top, len(served.classifier.classes_))
-        take(_BYTES_PER_CHOICE * len(titles) * choices)
+        estimate = _BYTES_PER_CHOICE * len(titles) * choices
+        take(estimate)
         answers = [
             to_json(await self._answers(served, part, request.top, request.min_confidence))
             for part in parts(served.classifier, titles)
         ]
         joined = b",".join(part[1:-1] for part in answers)
-        return b'{"model":%b,"answers":[%b]}' % (to_json(served.identity), joined)
+        answer = b'{"model":%b,"answers":[%b]}' % (to_json(served.identity), joined)
+        take(len(answer) - estimate)
+        return answer
 
     async def explain(self, request: schemas.ExplainRequest) -> dict[str, Any]:
         """Explain the prediction for a title, and return the content of an `ExplainAnswer`."""

@@ -13,7 +13,7 @@ from rubro.service.problems import problem_response
 MAX_HEAD_BYTES = 2**16
 IDLE_SECONDS = 30
 _HEAD_SECONDS = 10
-_READ_SECONDS = 60
+_READ_SECONDS = 30
 _LAST_SECONDS = 1
 _MAX_CONNECTIONS = 2048
 _RESERVED_FILES = 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,7 +15,6 @@ from rubro.base.errors import DataError
 from rubro.base.signals import ENDING, Ended
 from rubro.service.protocol import IDLE_SECONDS, MAX_HEAD_BYTES, LimitedProtocol
 
-_ACCEPT_SECONDS = 0.1
 _STOP_SECONDS = 30
 _BACKLOG = 2048
 
@@ -50,10 +50,20 @@ class _Server(uvicorn.Server):
         """Accept the connections that wait, and answer the requests in progress."""
         headers = self.server_state.default_headers
         self.server_state.default_headers = [*headers, CLOSE_HEADER]
+        accepted = []
         for each in sockets or []:
-            each.listen(0)  # closing the socket would reset the connections in its queue
-        await asyncio.sleep(_ACCEPT_SECONDS)
+            each.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    accepted.append(each.accept()[0])
+        for server in self.servers:  # at once, because closing resets the connections in the queue
+            server.close()
+        for each in accepted:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, each)
         await super().shutdown(sockets)
+
+    def _protocol(self) -> LimitedProtocol:
+        return LimitedProtocol(self.config, self.server_state, self.lifespan.state)
 
 
 def run_server(app: FastAPI, listening: socket.socket) -> None:
