@@ -475,7 +475,7 @@ def test_no_connection_is_reset_when_the_service_stops(model: Path) -> None:
     request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
     def ask_until_refused(server: Server) -> list[bytes]:
-        found = []
+        found: list[bytes] = []
         while True:
             try:
                 connection = socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS)

@@ -170,8 +170,13 @@ def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str
         root_path: Prefix of the paths, such as "/rubro", if a proxy adds one.
     """
     service = Service(served)
-    budget = Budget(_MEMORY)
-    limits = {"metrics": service.metrics, "budget": budget, "hosts": hosts, "root_path": root_path}
+    guard = Middleware(
+        Guard,
+        metrics=service.metrics,
+        budget=Budget(_MEMORY),
+        hosts=hosts,
+        root_path=root_path,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -188,7 +193,7 @@ def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str
         docs_url=None,  # these pages would load scripts from another server
         redoc_url=None,
         lifespan=lifespan,
-        middleware=[Middleware(Guard, **limits)],
+        middleware=[guard],
         redirect_slashes=False,  # the Guard removes them
         telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers=HANDLERS,

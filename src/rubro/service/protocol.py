@@ -107,14 +107,15 @@ class LimitedProtocol(H11Protocol):
             has_read = each.transport.get_write_buffer_size() == 0
             return each is self, has_read, each._waiting_since
 
+        connections: set[Any] = self.connections  # of this class only
         waiting = [
             each
-            for each in self.connections
+            for each in connections
             if each.timeout_keep_alive_task is not None or each.cycle.more_body
         ]
         # Several, because sorting takes longer than accepting a connection.
         for each in sorted(waiting, key=rank)[: len(waiting) // 16 + 1]:
-            self.connections.discard(each)
+            connections.discard(each)
             each.transport.abort()
 
 
