@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -176,6 +177,21 @@ def test_the_work_on_a_request_is_shared_by_characters(model: Path) -> None:
     assert [dense] in found
     assert sum("ñ" * 1000 in part for part in found) >= 4
     assert list(parts(classifier, ["mesa"])) == [["mesa"]]
+
+
+def test_new_connections_pass_long_requests(server: Server) -> None:
+    request = post({"titles": ["mesa " * 200] * 1000})
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(40):
+            address = ("127.0.0.1", server.port)
+            client = stack.enter_context(socket.create_connection(address, timeout=SECONDS))
+            client.sendall(request)
+            clients.append(client)
+        assert server.ask("/health").status == 200
+        answered = select.select(clients, [], [], 0)[0]
+        refused = [each for each in answered if each.recv(12) == b"HTTP/1.1 503"]
+        assert len(answered) - len(refused) < 10
 
 
 def test_short_requests_pass_a_long_one(server: Server) -> None:

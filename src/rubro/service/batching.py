@@ -22,6 +22,8 @@ Ranking = list[tuple[str, float]]  # categories with their probabilities, best f
 # Longer requests are answered in parts of this size, and other requests are answered in between.
 _MAX_BATCH_TITLES = 128
 _MAX_BATCH_CHARACTERS = 4096
+# The event loop accepts at most one connection in a turn, and a batch takes a whole turn.
+_TURNS = 16
 
 
 def parts(classifier: Classifier, titles: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -81,22 +83,24 @@ class Batcher:
         """
         if not titles:
             return []
-        loop = asyncio.get_running_loop()
         characters = sum(_characters(classifier, title) for title in titles)
-        waiting = _Part(classifier, titles, k, characters, loop.create_future())
-        if not self._waiting:
-            loop.call_soon(self._answer_batch)  # after all requests that have arrived are read
-        self._waiting.append(waiting)
-        return await waiting.answered
+        answered = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Part(classifier, titles, k, characters, answered))
+        if len(self._waiting) == 1:
+            self._wait(_TURNS)
+        rankings: list[Ranking] = await answered
+        return rankings
+
+    def _wait(self, turns: int) -> None:
+        """Answer a batch after some turns of the event loop, in which it reads requests only."""
+        next_turn = (self._wait, turns - 1) if turns else (self._answer_batch,)
+        asyncio.get_running_loop().call_soon(*next_turn)
 
     def _answer_batch(self) -> None:
         """Predict the requests at the front of the queue as one batch; schedule the next batch."""
         batch = [self._waiting.popleft()]
-        classifier, count, characters = (
-            batch[0].classifier,
-            len(batch[0].titles),
-            batch[0].characters,
-        )
+        classifier = batch[0].classifier
+        count, characters = len(batch[0].titles), batch[0].characters
         while self._waiting and self._waiting[0].classifier is classifier:
             count += len(self._waiting[0].titles)
             characters += self._waiting[0].characters
@@ -104,7 +108,7 @@ class Batcher:
                 break
             batch.append(self._waiting.popleft())
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._answer_batch)
+            self._wait(_TURNS)
         batch = [part for part in batch if not part.answered.done()]  # skip cancelled requests
         if not batch:
             return
