@@ -8,7 +8,6 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -179,28 +178,15 @@ def test_the_work_on_a_request_is_shared_by_characters(model: Path) -> None:
     assert list(parts(classifier, ["mesa"])) == [["mesa"]]
 
 
-def test_new_connections_pass_long_requests(server: Server) -> None:
+def test_short_requests_pass_long_ones(server: Server) -> None:
     request = post({"titles": ["mesa " * 200] * 1000})
     with ExitStack() as stack:
         clients = []
-        for _ in range(40):
+        for _ in range(9):
             address = ("127.0.0.1", server.port)
             client = stack.enter_context(socket.create_connection(address, timeout=SECONDS))
             client.sendall(request)
             clients.append(client)
         assert server.ask("/health").status == 200
-        answered = select.select(clients, [], [], 0)[0]
-        refused = [each for each in answered if each.recv(12) == b"HTTP/1.1 503"]
-        assert len(answered) - len(refused) < 10
-
-
-def test_short_requests_pass_a_long_one(server: Server) -> None:
-    long = {"titles": ["mesa " * 200] * 1000, "top": 100}
-    with ThreadPoolExecutor(1) as thread:
-        answer = thread.submit(server.ask, "/predict", long)
-        passed = 0
-        while not answer.done():
-            assert server.ask("/predict", {"titles": "taza"}).status == 200
-            passed += 1
-    assert answer.result().status == 200
-    assert passed > 2
+        assert server.ask("/predict", {"titles": "taza"}).status == 200
+        assert len(select.select(clients, [], [], 0)[0]) < 9
