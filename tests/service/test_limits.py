@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 import select
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import pytest
 from starlette.exceptions import HTTPException
+from starlette.types import Message
 
 from rubro import Classifier
 from rubro.service.batching import parts
-from rubro.service.guard import Budget
+from rubro.service.guard import Budget, Guard
+from rubro.service.metrics import ServiceMetrics
 from support.serving import HEAD, SECONDS, Server
 from support.strict_proxy import Reply, read_reply, replies_until_closed
 
@@ -52,6 +55,21 @@ def test_pipelined_requests_are_all_answered(server: Server) -> None:
     for data, count in ((HEALTH * 2000, 2000), ((large + HEALTH) * 3, 6)):
         replies = replies_until_closed(server.port, data)
         assert [reply.status for reply in replies] == [200] * count
+
+
+def test_pipelined_requests_are_not_all_kept_in_memory(server: Server) -> None:
+    requests = post({"titles": "mesa"}) * 5000
+    before = server.metric("process_resident_memory_bytes")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as connection:
+        connection.setblocking(False)
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            try:
+                connection.send(requests)
+                connection.recv(2**20)
+            except BlockingIOError:
+                time.sleep(0.001)
+        assert server.metric("process_resident_memory_bytes") < before + 8 * MEGABYTE
 
 
 def test_the_beginning_of_the_next_request_may_follow_a_large_one(server: Server) -> None:
@@ -90,6 +108,30 @@ def test_requests_share_a_budget_of_memory() -> None:
             assert refusal.value.headers == {"Retry-After": "1"}
     with budget.share() as take:
         take(100)
+
+
+def test_a_request_is_refused_if_the_service_cannot_wait_for_it() -> None:
+    async def never(*_: object) -> None:
+        await asyncio.sleep(SECONDS)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def stop() -> None:
+        guard = Guard(never, ServiceMetrics(), Budget(0), None, "")
+        scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/", "headers": []}
+        task = asyncio.create_task(guard(scope, receive, send))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await task
+
+    asyncio.run(stop())
+    assert sent[0]["status"] == 503
 
 
 def test_large_bodies_are_refused_while_others_wait(server: Server) -> None:

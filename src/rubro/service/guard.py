@@ -122,6 +122,10 @@ class Guard:
             with self._budget.share() as take:
                 scope["state"] = {**scope.get("state", {}), "take": take}
                 await self._answer(scope, receive, send_in_pieces, take)
+        except asyncio.CancelledError:  # the service stops, and the time for begun requests is over
+            if not status:
+                refusal = problem_response(503, "the service is stopping", {"Retry-After": "1"})
+                await refusal(scope, receive, send_in_pieces)
         finally:
             if status:
                 # The path of the route, because arbitrary paths of clients would fill the memory.

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import h11
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rubro.service.problems import problem_response
@@ -19,6 +20,18 @@ _MAX_CONNECTIONS = 2048
 _RESERVED_FILES = 64
 
 
+class _Flow(FlowControl):
+    """Reads on only if few bytes of later requests wait; uvicorn reads on at each request."""
+
+    def __init__(self, transport: asyncio.Transport, conn: h11.Connection) -> None:
+        super().__init__(transport)
+        self._conn = conn
+
+    def resume_reading(self) -> None:
+        if self.read_paused and len(self._conn.trailing_data[0]) <= MAX_HEAD_BYTES:
+            super().resume_reading()
+
+
 class LimitedProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 protocol with limits on the time that a client takes to send or to read.
 
@@ -30,6 +43,7 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request; drop another connection if there are too many."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.conn)
         self._is_half_closed = False
         self._wait_for_client(_HEAD_SECONDS)
         if len(self.connections) > _max_connections():
