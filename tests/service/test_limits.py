@@ -50,6 +50,16 @@ def test_heads_and_trailers_have_a_maximum_size(
     assert server.metric("process_resident_memory_bytes") < before + 4 * MEGABYTE
 
 
+def test_a_body_of_tiny_chunks_is_limited(server: Server) -> None:
+    head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    body = json.dumps({"titles": ["mesa"] * 100}).encode()
+    tiny = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    (reply,) = replies_until_closed(server.port, head + tiny)
+    assert reply.status == 200
+    replies = replies_until_closed(server.port, head + b"1\r\n \r\n" * 100_000)
+    assert [reply.status for reply in replies] in ([400], [])
+
+
 def test_pipelined_requests_are_all_answered(server: Server) -> None:
     large = post({"titles": ["mesa", *["x" * 100] * 900]})
     for data, count in ((HEALTH * 2000, 2000), ((large + HEALTH) * 3, 6)):

@@ -13,6 +13,8 @@ from rubro.service.problems import problem_response
 
 MAX_HEAD_BYTES = 2**16
 IDLE_SECONDS = 30
+_MAX_OVERHEAD_BYTES = 2**14
+_SLICE_BYTES = 2**12
 _HEAD_SECONDS = 10
 _READ_SECONDS = 30
 _LAST_SECONDS = 1
@@ -45,6 +47,7 @@ class LimitedProtocol(H11Protocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, self.conn)
         self._is_half_closed = False
+        self._overhead = 0
         self._wait_for_client(_HEAD_SECONDS)
         if len(self.connections) > _max_connections():
             self._drop_some()
@@ -56,9 +59,24 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read requests; the timer runs until the head of a request is complete."""
-        if self.conn.their_state is not h11.MUST_CLOSE:  # what follows the last request is ignored
-            self.conn.receive_data(data)
-            self.handle_events()
+        for start in range(0, len(data), _SLICE_BYTES):
+            # Data after the last request is ignored.
+            if self.transport.is_closing() or self.conn.their_state is h11.MUST_CLOSE:
+                break
+            self._read(data[start : start + _SLICE_BYTES])
+
+    def _read(self, data: bytes) -> None:
+        cycle = self.cycle
+        before = len(cycle.body) if cycle is not None else 0
+        self.conn.receive_data(data)
+        self.handle_events()
+        if cycle is not self.cycle or not self._is_answering() or not cycle.more_body:
+            self._overhead = 0
+            return
+        # Parsing a chunk takes long, so the body may not consist of tiny chunks.
+        self._overhead = max(0, self._overhead + len(data) - 2 * (len(cycle.body) - before))
+        if self._overhead > _MAX_OVERHEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("")
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether to keep the connection because a complete request is being answered."""
@@ -81,7 +99,7 @@ class LimitedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that is not valid HTTP/1.1, and close the connection."""
-        detail = "the request is not valid HTTP/1.1, or its headers or trailers are too long"
+        detail = "the request is not valid HTTP/1.1, its headers or trailers are too long, or its chunks too short"
         refusal = problem_response(400, detail, {"Connection": "close"})
         head = h11.Response(status_code=400, headers=refusal.raw_headers, reason=b"Bad Request")
         for event in (head, h11.Data(data=bytes(refusal.body)), h11.EndOfMessage()):
