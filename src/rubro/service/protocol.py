@@ -99,7 +99,10 @@ class LimitedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that is not valid HTTP/1.1, and close the connection."""
-        detail = "the request is not valid HTTP/1.1, its headers or trailers are too long, or its chunks too short"
+        detail = (
+            "the request is not valid HTTP/1.1, its headers or trailers are too long, or its chunks are "
+            "too short"
+        )
         refusal = problem_response(400, detail, {"Connection": "close"})
         head = h11.Response(status_code=400, headers=refusal.raw_headers, reason=b"Bad Request")
         for event in (head, h11.Data(data=bytes(refusal.body)), h11.EndOfMessage()):
