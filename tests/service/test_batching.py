@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.exceptions import HTTPException
 
 from rubro import Classifier
-from rubro.service.batching import Batcher
+from rubro.service.batching import Batcher, parts
 from support.keyword_model import write_model
 
 pytest_plugins = ["support.keyword_model"]
@@ -53,7 +52,8 @@ def test_a_long_request_lets_short_ones_pass(classifier: Classifier) -> None:
     order = []
 
     async def ask(batcher: Batcher, titles: list[str]) -> None:
-        assert await batcher.top(classifier, titles, 1) == classifier.top(titles, 1)
+        for part in parts(classifier, titles):
+            assert await batcher.top(classifier, part, 1) == classifier.top(part, 1)
         order.append(len(titles))
 
     async def ask_both(batcher: Batcher) -> Any:
@@ -63,19 +63,6 @@ def test_a_long_request_lets_short_ones_pass(classifier: Classifier) -> None:
     assert order == [1, 300]
     assert sum(sizes) == 301
     assert max(sizes) <= 128
-
-
-def test_requests_are_refused_if_too_many_are_waiting(classifier: Classifier) -> None:
-    async def ask(batcher: Batcher) -> Any:
-        requests = (batcher.top(classifier, ["mesa"], 1) for _ in range(5000))
-        return await asyncio.gather(*requests, return_exceptions=True)
-
-    _, found = run(ask)
-    refused = [each for each in found if isinstance(each, HTTPException)]
-    assert len(refused) == 5000 - 4096
-    assert refused[0].status_code == 503
-    assert refused[0].headers == {"Retry-After": "1"}
-    assert sum(isinstance(each, list) for each in found) == 4096
 
 
 def test_an_error_of_the_model_reaches_every_request_of_the_batch(classifier: Classifier) -> None:

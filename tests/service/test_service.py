@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +157,9 @@ def test_requests_are_counted_by_route_and_not_by_path(server: Server) -> None:
         ("/predict", {"titles": "x", "top": 0}, 422),
         ("/predict", {"titles": "x", "top": "3"}, 422),
         ("/predict", {"titles": "x", "min_confidence": float("nan")}, 422),
+        ("/predict", b'{"titles": ["Taza"],}', 400),
+        ("/predict", b'{"titles": "Taza"', 400),
+        ("/predict", b"titles", 400),
         ("/predict", b'{"titles": "x", "top": 1' + b"0" * 5000 + b"}", 400),
         ("/predict", {"titles": "x", "\ud800": 1}, 422),
         ("/predict", {"titles": "x", "y" * 10_000: 1}, 422),
@@ -182,10 +188,90 @@ def test_an_error_is_answered_with_a_problem(
 
 
 def test_the_body_must_be_json_in_any_unicode_encoding(server: Server) -> None:
-    answer = server.ask("/predict", {"titles": "x"}, kind="text/plain")
+    answer = server.ask("/predict", {"titles": "x"}, Content_Type="text/plain")
     assert answer.status == 422
     answer = server.ask("/predict", '{"titles": "Mesa"}'.encode("utf-16"))
     assert answer.json["answers"][0]["category"] == "TABLES"
+
+
+@pytest.mark.parametrize("path", ["/predict/", "http://x/predict"])
+def test_a_path_may_end_with_a_slash_or_contain_the_address(server: Server, path: str) -> None:
+    assert server.ask(path, {"titles": "Mesa"}).json["answers"][0]["category"] == "TABLES"
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/categories", "/metrics", "/openapi.json"])
+def test_head_returns_the_headers_of_get(server: Server, path: str) -> None:
+    head, get = server.ask(path, method="HEAD"), server.ask(path)
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["Content-Type"] == get.headers["Content-Type"]
+    assert path == "/metrics" or head.headers["Content-Length"] == str(len(get.body))
+    assert server.ask("/predict", method="HEAD").status == 405
+
+
+def test_an_encoded_body_is_refused(server: Server) -> None:
+    body = gzip.compress(b'{"titles": "Mesa"}')
+    answer = server.ask("/predict", body, Content_Encoding="gzip")
+    assert (answer.status, answer.json["status"]) == (415, 415)
+    assert answer.headers["Accept-Encoding"] == "identity"
+    answer = server.ask("/predict", {"titles": "Mesa"}, Content_Encoding="identity")
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(
+            (name, 200)
+            for name in ("x", "localhost:80", "Shop.localhost", "127.0.0.1:1", "10.0.0.1")
+        ),
+        *((name, 200) for name in ("[::1]", "[::1]:80", "localhost.")),
+        *((name, 421) for name in ("evil.example", "evil.example:80", "127.0.0.1.evil.example.")),
+        *(
+            (name, 421)
+            for name in ("localhost.evil.example", "a@evil.example", "[::1].evil.example")
+        ),
+    ],
+)
+def test_a_foreign_host_is_refused_on_a_local_address(
+    server: Server, host: str, status: int
+) -> None:
+    answer = server.ask("/predict", {"titles": "Mesa"}, Host=host)
+    assert answer.status == status
+    assert status == 200 or "--allowed-host" in answer.json["detail"]
+
+
+def test_a_proxy_may_use_other_names_and_a_prefix(model: Path) -> None:
+    options = ["--allowed-host", "Shop.example", "--root-path", "/rubro/"]
+    with running(model, *options) as server:
+        for path in ("/predict", "/rubro/predict", "/rubro/predict/"):
+            assert server.ask(path, {"titles": "Mesa"}, Host="shop.example:443").status == 200
+        for path in ("/", "/rubro/"):
+            assert server.ask(path).body.startswith(b"<!doctype html>")
+        assert server.ask("/openapi.json").json["servers"] == [{"url": "/rubro"}]
+        assert server.ask("/health", Host="other.example").status == 421
+    assert server.process.returncode == 0
+
+
+def test_all_addresses_of_both_families_accept_any_name(model: Path) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6")
+    with running(model, "--host", "::") as server:
+        assert server.ask("/health", Host="shop.example").status == 200
+        with socket.create_connection(("::1", server.port)) as connection:
+            connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("value", ["", "/nonexistent"])
+def test_the_environment_of_other_servers_is_ignored(
+    model: Path, tmp_path: Path, value: str
+) -> None:
+    names = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+    changes = {**dict.fromkeys(names, value), "WEB_CONCURRENCY": value or "auto"}
+    with running(model, env={**os.environ, **changes}, cwd=tmp_path) as server:
+        assert server.ask("/predict", {"titles": "Mesa"}).status == 200
+        assert server.metric('rubro_requests_total{path="/predict",status="200"}') == 1
+    assert not list(tmp_path.iterdir())
 
 
 def exchange(server: Server, *parts: bytes) -> bytes:
@@ -212,7 +298,10 @@ def exchange(server: Server, *parts: bytes) -> bytes:
         ([HEAD + b"Content-Length: 99999999999999\r\n\r\n"], b"HTTP/1.1 413"),
         ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"zz\r\n"], b"HTTP/1.1 400"),
         ([b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n"], b"HTTP/1.1 400"),
-        ([b"GET / HTTP/1.1\r\nX: ", *[b"x" * 2**14] * 8], b""),
+        ([b"GET / HTTP/1.1\r\nX: ", *[b"x" * 2**14] * 5], b"HTTP/1.1 400"),
+        ([b"GET / HTTP/1.1\r\n\r\n"], b"HTTP/1.1 400"),
+        ([b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n"], b"HTTP/1.1 400"),
+        ([HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"], b"HTTP/1.1 400"),
     ],
 )
 def test_a_broken_request_closes_its_connection(
@@ -348,11 +437,17 @@ def test_the_model_in_use_is_kept_if_the_new_one_is_damaged(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("sent", "code"),
-    [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+    ("sent", "code", "message"),
+    [
+        (signal.SIGTERM, 0, ""),
+        pytest.param(signal.SIGINT, 130, "", marks=pytest.mark.slow),
+        (signal.SIGHUP, 129, "SIGHUP"),
+        pytest.param(signal.SIGUSR1, 138, "SIGUSR1", marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR2, 140, "SIGUSR2", marks=pytest.mark.slow),
+    ],
 )
 def test_requests_that_have_begun_are_answered_before_the_end(
-    model: Path, sent: int, code: int
+    model: Path, sent: int, code: int, message: str
 ) -> None:
     body = b'{"titles": "Mesa"}'
     with start(model) as server:
@@ -370,8 +465,46 @@ def test_requests_that_have_begun_are_answered_before_the_end(
             connection.sendall(body[5:])
             assert connection.recv(2**16).startswith(b"HTTP/1.1 200")
         _, messages = server.process.communicate()
-        assert messages == ""
+    assert (message in messages, messages.count("\n")) == (True, bool(message))
     assert server.process.returncode == code
+
+
+def test_no_connection_is_reset_when_the_service_stops(model: Path) -> None:
+    body = b'{"titles": "Mesa"}'
+    request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+    def ask_until_refused(server: Server) -> list[bytes]:
+        found: list[bytes] = []
+        while True:
+            try:
+                connection = socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS)
+            except ConnectionRefusedError:
+                return found
+            with connection:
+                connection.sendall(request)
+                found.append(connection.recv(2**16)[:12])
+
+    with start(model) as server, ThreadPoolExecutor(8) as threads:
+        asking = [threads.submit(ask_until_refused, server) for _ in range(8)]
+        time.sleep(0.5)
+        server.process.terminate()
+        found = [answer for each in asking for answer in each.result()]
+        assert server.process.wait(SECONDS) == 0
+    assert len(found) > 8
+    assert set(found) == {b"HTTP/1.1 200"}
+
+
+def test_the_next_request_of_a_connection_is_the_last_one_at_the_end(model: Path) -> None:
+    with start(model) as server:
+        client = HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)
+        client.request("GET", "/health")
+        assert client.getresponse().read()
+        server.process.terminate()
+        time.sleep(0.5)
+        client.request("GET", "/health")
+        answer = client.getresponse()
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        assert server.process.wait(SECONDS) == 0
 
 
 def refused(model: Path, *arguments: str) -> str:
@@ -389,4 +522,5 @@ def test_an_unusable_address_or_folder_is_reported_in_one_line(
 ) -> None:
     assert f"127.0.0.1:{server.port}: " in refused(model, "--port", str(server.port))
     assert "choose another address" in refused(model, "--host", "no.such.host.invalid")
+    assert "--host" in refused(model, "--host", "")
     assert "`make repro`" in refused(tmp_path)

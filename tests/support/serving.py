@@ -42,12 +42,16 @@ class Server:
     process: subprocess.Popen[str]
     port: int
 
-    def ask(self, path: str, content: Any = None, kind: str = "application/json") -> Answer:
+    def ask(
+        self, path: str, content: Any = None, method: str | None = None, **headers: str
+    ) -> Answer:
         """Post bytes, or anything else as JSON; without content, send a GET request."""
         body = content if isinstance(content, bytes | None) else json.dumps(content).encode()
-        method = "GET" if body is None else "POST"
+        method = method or ("GET" if body is None else "POST")
+        sent = {"Content-Type": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)) as connection:
-            connection.request(method, path, body, {"Content-Type": kind})
+            connection.request(method, path, body, sent)
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())
 
@@ -59,23 +63,25 @@ class Server:
 
 
 @contextmanager
-def start(model: Path, *arguments: str) -> Iterator[Server]:
-    """Start `rubro serve` on a free port."""
+def start(model: Path, *arguments: str, **options: Any) -> Iterator[Server]:
+    """Start `rubro serve` on a free port, with options of Popen."""
     words = command(model, ["--port", "0", *arguments], "serve")
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, **options) as process:
         assert process.stderr is not None
         try:
             line = process.stderr.readline()
-            assert "http://" in line, line + process.stderr.read()
+            if "http://" not in line:
+                process.terminate()
+                raise AssertionError(line + process.stderr.read())
             yield Server(process, int(line.rstrip().rpartition(":")[2]))
         finally:
             process.terminate()
 
 
 @contextmanager
-def running(model: Path, *arguments: str) -> Iterator[Server]:
+def running(model: Path, *arguments: str, **options: Any) -> Iterator[Server]:
     """Run `rubro serve`, which must exit with 0 and print only its address."""
-    with start(model, *arguments) as server:
+    with start(model, *arguments, **options) as server:
         yield server
         server.process.terminate()
         _, messages = server.process.communicate()

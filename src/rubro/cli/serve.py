@@ -1,7 +1,7 @@
 """Answer requests over HTTP, with a web page at /.
 
-If the model folder changes, the new model is loaded without losing a request. SIGTERM and Ctrl-C stop
-the service after the requests in progress are answered.
+If the model folder changes, the new model is loaded without losing a request. SIGTERM, Ctrl-C
+and other signals stop the service after the requests in progress are answered.
 
 \b
 rubro serve
@@ -9,11 +9,14 @@ curl localhost:8000/predict --json '{"titles": ["Mesa De Pino", "Taza"], "top": 
 
 Requires the service packages: pip install 'rubro[serve]'.
 
-Exit codes: 0 if stopped by SIGTERM, 2 if the model or the address cannot be used, 130 if interrupted.
+Exit codes: 0 if stopped by SIGTERM, 2 if the model or the address cannot be used, 128 + N if stopped by
+another signal N (130 for Ctrl-C).
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +27,7 @@ from rubro.base.errors import DataError
 from rubro.cli import options
 from rubro.cli.runtime import model_required
 
-_PACKAGES = ("fastapi", "httptools", "prometheus_client", "uvicorn")
+_PACKAGES = ("fastapi", "h11", "prometheus_client", "uvicorn")
 
 
 def main(
@@ -48,10 +51,29 @@ def main(
             "is null.",
         ),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name under which a proxy or client may address the service; repeat the option for "
+            "several names. By default, only local names are accepted if --host is a local address, and "
+            "all names otherwise.",
+        ),
+    ] = None,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Prefix that a proxy adds to the paths, such as /rubro, for the OpenAPI description.",
+        ),
+    ] = "",
 ) -> None:
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise DataError(f"{', '.join(missing)}: not installed; pip install 'rubro[serve]'")
+    # The metrics belong to this process; a folder shared by several processes would stay in it.
+    for variable in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        os.environ.pop(variable, None)
     # The thread mostly waits for the disk and hashes, so FastAPI can be imported at the same time.
     with model_required(model), ThreadPoolExecutor(1) as thread:
         from rubro.service.served import read_model
@@ -62,8 +84,12 @@ def main(
 
         served = reading.result()
     listening = open_socket(host, port)
-    app = make_app(served)
     address, used_port = listening.getsockname()[:2]
+    hosts = None
+    if allowed_host or ip_address(address).is_loopback:
+        hosts = frozenset(name.lower() for name in [host, *(allowed_host or [])])
+    prefix = root_path.strip("/")
+    app = make_app(served, hosts, prefix and f"/{prefix}")
     shown = f"[{address}]" if ":" in address else address
     categories = len(served.classifier.classes_)
     say(f"{served.classifier.name}, {categories} categories: http://{shown}:{used_port}")

@@ -11,12 +11,13 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic_core import to_json
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import Response
 
 from rubro import __version__
 from rubro.service import schemas
-from rubro.service.batching import Batcher, Ranking
-from rubro.service.guard import Guard
+from rubro.service.batching import Batcher, Ranking, parts
+from rubro.service.guard import Budget, Guard
 from rubro.service.metrics import ServiceMetrics
 from rubro.service.problems import HANDLERS, RESPONSES
 from rubro.service.served import Served, watch
@@ -33,7 +34,11 @@ _PAGE_HEADERS = {
     ),
     "Referrer-Policy": "no-referrer",
 }
+_JSON_TYPE = "application/json"
 _METRICS_TYPE = "text/plain; version=0.0.4"
+_MEMORY = 2**28  # bytes that requests in progress may use
+_BYTES_PER_CHOICE = 200  # estimated memory of a category in an answer
+Take = Callable[[int], None]
 
 
 class Service:
@@ -67,12 +72,26 @@ class Service:
         if served is not None:
             self._use(served)
 
-    async def predict(self, request: schemas.PredictRequest) -> dict[str, Any]:
-        """Predict the categories of titles, and return the content of a `PredictAnswer`."""
+    async def predict(self, request: schemas.PredictRequest, take: Take) -> bytes:
+        """Predict the categories of titles, and return a `PredictAnswer` as JSON.
+
+        Args:
+            request: Titles.
+            take: Function that takes memory for the answer, or refuses the request.
+        """
         served = self.served
         titles = [request.titles] if isinstance(request.titles, str) else request.titles
-        answers = await self._answers(served, titles, request.top, request.min_confidence)
-        return {"model": served.identity, "answers": answers}
+        choices = 1 + min(request.top, len(served.classifier.classes_))
+        estimate = _BYTES_PER_CHOICE * len(titles) * choices
+        take(estimate)
+        answers = [
+            to_json(await self._answers(served, part, request.top, request.min_confidence))
+            for part in parts(served.classifier, titles)
+        ]
+        joined = b",".join(part[1:-1] for part in answers)
+        answer = b'{"model":%b,"answers":[%b]}' % (to_json(served.identity), joined)
+        take(len(answer) - estimate)
+        return answer
 
     async def explain(self, request: schemas.ExplainRequest) -> dict[str, Any]:
         """Explain the prediction for a title, and return the content of an `ExplainAnswer`."""
@@ -142,13 +161,22 @@ def _title_error(title: Any) -> str | None:
     return None
 
 
-def make_app(served: Served) -> FastAPI:
+def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str = "") -> FastAPI:
     """Return the web application, which reloads the model when its files change.
 
     Args:
         served: Model to start with.
+        hosts: Names that the Host header may contain; see Guard.
+        root_path: Prefix of the paths, such as "/rubro", if a proxy adds one.
     """
     service = Service(served)
+    guard = Middleware(
+        Guard,
+        metrics=service.metrics,
+        budget=Budget(_MEMORY),
+        hosts=hosts,
+        root_path=root_path,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -165,7 +193,9 @@ def make_app(served: Served) -> FastAPI:
         docs_url=None,  # these pages would load scripts from another server
         redoc_url=None,
         lifespan=lifespan,
-        middleware=[Middleware(Guard, metrics=service.metrics)],
+        middleware=[guard],
+        redirect_slashes=False,  # the Guard removes them
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers=HANDLERS,
     )
     _add_routes(app, service)
@@ -177,9 +207,10 @@ def make_app(served: Served) -> FastAPI:
 
 def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/predict", response_model=schemas.PredictAnswer, responses=RESPONSES)
-    async def predict(request: schemas.PredictRequest) -> Response:
+    async def predict(request: schemas.PredictRequest, http: Request) -> Response:
         """Predict the categories of one or more titles."""
-        return _json(await service.predict(request))
+        answer = await service.predict(request, http.state.take)
+        return Response(answer, media_type=_JSON_TYPE)
 
     @app.post("/explain", response_model=schemas.ExplainAnswer, responses=RESPONSES)
     async def explain(request: schemas.ExplainRequest) -> Response:
@@ -216,4 +247,4 @@ def _file_endpoint(content: bytes, media_type: str) -> Callable[[], Coroutine[An
 
 
 def _json(content: Any) -> Response:
-    return Response(to_json(content), media_type="application/json")
+    return Response(to_json(content), media_type=_JSON_TYPE)

@@ -11,18 +11,45 @@ other's interpreter lock.
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-from starlette.exceptions import HTTPException
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from rubro.prediction.classifier import Classifier
 
 Ranking = list[tuple[str, float]]  # categories with their probabilities, best first
 # Longer requests are answered in parts of this size, and other requests are answered in between.
-MAX_BATCH_TITLES = 128
-_MAX_WAITING = 4096
+_MAX_BATCH_TITLES = 128
+_MAX_BATCH_CHARACTERS = 4096
+# The event loop accepts at most one connection in a turn, and a batch takes a whole turn.
+_TURNS = 16
+
+
+def parts(classifier: Classifier, titles: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Split the titles of a request into parts that a model predicts in a few hundredths of a second.
+
+    Args:
+        classifier: Model that will predict the titles.
+        titles: Titles; an item that is not text stays in its place.
+    """
+    start, characters = 0, 0
+    for place, title in enumerate(titles):
+        size = _characters(classifier, title)
+        characters += size
+        is_full = place - start == _MAX_BATCH_TITLES or characters > _MAX_BATCH_CHARACTERS
+        if place > start and is_full:
+            yield titles[start:place]
+            start, characters = place, size
+    yield titles[start:]
+
+
+def _characters(classifier: Classifier, title: Any) -> int:
+    """Return the number of characters of a title that the model reads, after decomposition."""
+    if not isinstance(title, str):
+        return 0
+    read = title[: classifier.description.text.max_title_length]
+    return len(read if read.isascii() else unicodedata.normalize("NFKD", read))
 
 
 class _Part(NamedTuple):
@@ -31,6 +58,7 @@ class _Part(NamedTuple):
     classifier: Classifier
     titles: Sequence[str]
     k: int
+    characters: int
     answered: asyncio.Future[list[Ranking]]
 
 
@@ -49,38 +77,38 @@ class Batcher:
         """Return the most probable categories of each title, best first.
 
         Args:
-            classifier: Model that predicts all titles of the request.
-            titles: Any texts.
+            classifier: Model that predicts the titles.
+            titles: One of the `parts` of a request.
             k: Number of categories per title, >= 1.
-
-        Raises:
-            HTTPException: Too many requests are waiting (status 503).
         """
-        loop = asyncio.get_running_loop()
-        rankings: list[Ranking] = []
-        for start in range(0, len(titles), MAX_BATCH_TITLES):
-            if len(self._waiting) >= _MAX_WAITING:
-                detail = "too many requests are waiting; try again later"
-                raise HTTPException(503, detail, {"Retry-After": "1"})
-            part = titles[start : start + MAX_BATCH_TITLES]
-            waiting = _Part(classifier, part, k, loop.create_future())
-            if not self._waiting:
-                loop.call_soon(self._answer_batch)  # after all requests that have arrived are read
-            self._waiting.append(waiting)
-            rankings += await waiting.answered
+        if not titles:
+            return []
+        characters = sum(_characters(classifier, title) for title in titles)
+        answered = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Part(classifier, titles, k, characters, answered))
+        if len(self._waiting) == 1:
+            self._wait(_TURNS)
+        rankings: list[Ranking] = await answered
         return rankings
+
+    def _wait(self, turns: int) -> None:
+        """Answer a batch after some turns of the event loop, in which it reads requests only."""
+        next_turn = (self._wait, turns - 1) if turns else (self._answer_batch,)
+        asyncio.get_running_loop().call_soon(*next_turn)
 
     def _answer_batch(self) -> None:
         """Predict the requests at the front of the queue as one batch; schedule the next batch."""
         batch = [self._waiting.popleft()]
-        classifier, count = batch[0].classifier, len(batch[0].titles)
+        classifier = batch[0].classifier
+        count, characters = len(batch[0].titles), batch[0].characters
         while self._waiting and self._waiting[0].classifier is classifier:
             count += len(self._waiting[0].titles)
-            if count > MAX_BATCH_TITLES:
+            characters += self._waiting[0].characters
+            if count > _MAX_BATCH_TITLES or characters > _MAX_BATCH_CHARACTERS:
                 break
             batch.append(self._waiting.popleft())
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._answer_batch)
+            self._wait(_TURNS)
         batch = [part for part in batch if not part.answered.done()]  # skip cancelled requests
         if not batch:
             return

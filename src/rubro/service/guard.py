@@ -1,13 +1,16 @@
-"""Limit the size and duration of requests: of their heads (request line, headers) and bodies."""
+"""Limit the size and duration of requests and the memory that they use together."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rubro.service.metrics import ServiceMetrics
 from rubro.service.problems import problem_response
@@ -15,24 +18,78 @@ from rubro.service.problems import problem_response
 MAX_BODY_BYTES = 2**20
 # A client reads the answer only after it has sent the body, so larger bodies are read and discarded.
 _MAX_DISCARDED_BYTES = 2**24
-_MAX_HEAD_BYTES = 2**16
-_HEAD_SECONDS = 10.0
 _BODY_SECONDS = 20.0
+_PIECE_BYTES = 2**16
 _CLOSE = {"Connection": "close"}
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-cache")]
+# Addresses and names that a web page of a stranger cannot have: its name has a dot.
+_LOCAL_HOST = re.compile(r"\[[0-9a-f:.]+\]|[0-9.]+|[^.]*|.*\.localhost", re.IGNORECASE)
+# Estimated memory of a request without its body and answer, and of a byte of JSON as Python objects.
+_REQUEST_BYTES = 2**13
+_BYTES_PER_JSON_BYTE = 24
+
+
+class Budget:
+    """Memory that the requests in progress may use together.
+
+    Args:
+        size: Number of bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Let a request use a part of the memory until the end of the block.
+
+        Yields:
+            Function that takes a number of bytes, or raises an HTTPException (status 503) if fewer
+            are free.
+        """
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            if size > self._free:
+                detail = "too many requests, or too large ones, are waiting; try again later"
+                raise HTTPException(503, detail, {"Retry-After": "1"})
+            self._free -= size
+            taken += size
+
+        try:
+            yield take
+        finally:
+            self._free += taken
 
 
 class Guard:
-    """ASGI middleware that limits the size and duration of request bodies, and counts requests.
+    """ASGI middleware that limits requests and counts them.
+
+    Endpoints take memory for their answers with the function `take` of the request's state.
 
     Args:
         app: ASGI application that answers the requests.
         metrics: Prometheus metrics that count the requests.
+        budget: Memory that the requests may use.
+        hosts: Names in the Host header, in addition to addresses and local names, that are accepted;
+            None = accept every name.
+        root_path: Prefix that a proxy adds to the paths, for the OpenAPI description.
     """
 
-    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: ServiceMetrics,
+        budget: Budget,
+        hosts: frozenset[str] | None,
+        root_path: str,
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._budget = budget
+        self._hosts = hosts
+        self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and record its status and duration in the metrics."""
@@ -40,16 +97,35 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 0
+        # The server does not send the body of an answer to HEAD.
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        path = _path(str(scope["path"]), self._root_path)
+        scope = {**scope, "method": method, "path": path, "root_path": self._root_path}
 
-        async def send_with_headers(message: Message) -> None:
+        async def send_in_pieces(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *_HEADERS]
-            await send(message)
+                return await send(message)
+            # Each piece waits until the client has read the pieces before it, so the memory of the
+            # answer becomes free for other requests only when it is no longer used.
+            body = message.get("body", b"")
+            for start in range(0, max(len(body), 1), _PIECE_BYTES):
+                piece = body[start : start + _PIECE_BYTES]
+                is_last = start + _PIECE_BYTES >= len(body)
+                more_body = message.get("more_body", False) or not is_last
+                await send({**message, "body": piece, "more_body": more_body})
+            return None
 
         try:
-            await self._answer(scope, receive, send_with_headers)
+            with self._budget.share() as take:
+                scope["state"] = {**scope.get("state", {}), "take": take}
+                await self._answer(scope, receive, send_in_pieces, take)
+        except asyncio.CancelledError:  # the service stops, and the time for begun requests is over
+            if not status:
+                refusal = problem_response(503, "the service is stopping", {"Retry-After": "1"})
+                await refusal(scope, receive, send_in_pieces)
         finally:
             if status:
                 # The path of the route, because arbitrary paths of clients would fill the memory.
@@ -57,16 +133,23 @@ class Guard:
                 self._metrics.requests.labels(path, status).inc()
                 self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, take: Callable[[int], None]
+    ) -> None:
+        request = Request(scope, receive)
         try:
+            _check_framing(request)
             async with asyncio.timeout(_BODY_SECONDS):
-                body = await _read_body(Request(scope, receive))
+                body = await _read_body(request, take)
+            if body:  # the health must be answered in any case
+                take(_REQUEST_BYTES + _BYTES_PER_JSON_BYTE * len(body))
+            self._check_headers(request)
         except TimeoutError:
             detail = f"the body did not arrive completely within {_BODY_SECONDS:.0f} seconds"
             return await problem_response(408, detail, _CLOSE)(scope, receive, send)
-        except _TooLarge:
-            detail = f"the body has more than {MAX_BODY_BYTES} bytes"
-            return await problem_response(413, detail, _CLOSE)(scope, receive, send)
+        except HTTPException as error:
+            refusal = problem_response(error.status_code, error.detail, error.headers)
+            return await refusal(scope, receive, send)
         except ClientDisconnect:
             return None
         unread: list[Message] = [{"type": "http.request", "body": body}]
@@ -76,64 +159,58 @@ class Guard:
 
         return await self._app(scope, replay, send)
 
+    def _check_headers(self, request: Request) -> None:
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding.strip().lower() != "identity":
+            detail = f"the body is encoded with {encoding[:100]}; send it without an encoding"
+            raise HTTPException(415, detail, {"Accept-Encoding": "identity"})
+        name = re.sub(r"\.?(:[0-9]*)?$", "", request.headers.get("host", ""))
+        if self._hosts is None or _LOCAL_HOST.fullmatch(name) or name.lower() in self._hosts:
+            return
+        # The page of a stranger could make its name point to this machine (DNS rebinding).
+        detail = f"the service is not known as {name[:100]}; start it with --allowed-host NAME"
+        raise HTTPException(421, detail)
 
-class _TooLarge(Exception):
-    pass
+
+def _path(path: str, root_path: str) -> str:
+    """Return the path of a request without the server's address and without a slash at the end."""
+    if not path.startswith("/"):
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    stripped = path.rstrip("/")
+    return path if stripped in ("", root_path) else stripped
 
 
-async def _read_body(request: Request) -> bytes:
+def _check_framing(request: Request) -> None:
+    """Refuse a request whose end depends on who reads it."""
+    version = request["http_version"]
+    if version not in ("1.0", "1.1"):
+        raise HTTPException(400, f"the service does not know HTTP/{version}", _CLOSE)
+    if "transfer-encoding" in request.headers and (
+        "content-length" in request.headers or version == "1.0"
+    ):
+        detail = "Transfer-Encoding cannot be combined with Content-Length or HTTP/1.0"
+        raise HTTPException(400, detail, _CLOSE)
+
+
+async def _read_body(request: Request, take: Callable[[int], None]) -> bytes:
+    detail = f"the body has more than {MAX_BODY_BYTES} bytes"
     if int(request.headers.get("content-length", 0)) > _MAX_DISCARDED_BYTES:
-        raise _TooLarge
+        raise HTTPException(413, detail, _CLOSE)
     body, size = bytearray(), 0
+    refusal: HTTPException | None = None
     async for piece in request.stream():
         size += len(piece)
-        if size <= MAX_BODY_BYTES:
-            body += piece
         if size > _MAX_DISCARDED_BYTES:
-            raise _TooLarge
-    if size > MAX_BODY_BYTES:
-        raise _TooLarge
+            raise HTTPException(413, detail, _CLOSE)
+        if size > MAX_BODY_BYTES:
+            refusal = HTTPException(413, detail, _CLOSE)
+        if refusal is None:
+            try:
+                take(len(piece))
+            except HTTPException as error:
+                refusal = error
+            else:
+                body += piece
+    if refusal is not None:
+        raise refusal
     return bytes(body)
-
-
-class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, with limits on the size and duration of request headers."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timeout for the headers of the first request."""
-        super().connection_made(transport)
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._begin_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the timeout for request headers."""
-        self._end_head()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Close the connection if the headers of a request are too long."""
-        super().data_received(data)
-        if self._head_timer is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self.transport.close()
-
-    def on_message_begin(self) -> None:
-        """Start the timeout for the headers of the next request."""
-        super().on_message_begin()
-        if self._head_timer is None:
-            self._begin_head()
-
-    def on_headers_complete(self) -> None:
-        """Cancel the timeout because the headers of a request are complete."""
-        self._end_head()
-        super().on_headers_complete()
-
-    def _begin_head(self) -> None:
-        self._head_bytes = 0
-        self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
-
-    def _end_head(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None

@@ -35,11 +35,13 @@ def problem_response(
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    errors = error.errors()
     shown = [
         f"{'.'.join(str(part)[:100] for part in each['loc'])}: {each['msg']}"
-        for each in error.errors()[:_MAX_ERRORS]
+        for each in errors[:_MAX_ERRORS]
     ]
-    return problem_response(422, "; ".join(shown))
+    is_json = all(each["type"] != "json_invalid" for each in errors)
+    return problem_response(422 if is_json else 400, "; ".join(shown))
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
@@ -57,5 +59,5 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": HTTPStatus(status).phrase,
         "content": {_MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
     }
-    for status in (400, 408, 413, 422, 503)
+    for status in (400, 408, 413, 415, 421, 422, 503)
 }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
+from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 
 from rubro.base.errors import DataError
-from rubro.service.guard import GuardedProtocol
+from rubro.base.signals import ENDING, Ended
+from rubro.service.protocol import IDLE_SECONDS, MAX_HEAD_BYTES, LimitedProtocol
 
-_KEEP_ALIVE_SECONDS = 30
 _STOP_SECONDS = 30
 _BACKLOG = 2048
 
@@ -20,43 +23,84 @@ def open_socket(host: str, port: int) -> socket.socket:
     """Open a socket that listens for connections.
 
     Args:
-        host: Name or address of this machine to listen on.
+        host: Name or address of this machine to listen on; :: also accepts IPv4 if the system can.
         port: Port number; 0 = any free port.
 
     Raises:
-        DataError: The address is in use or does not belong to this machine.
+        DataError: The address is empty, is in use or does not belong to this machine.
     """
+    if not host.strip():
+        raise DataError("--host is empty; use 0.0.0.0 to listen on every IPv4 address")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    has_both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        return socket.create_server(
+            (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=has_both
+        )
     except (OSError, UnicodeError) as error:
         raise DataError(
             f"{host}:{port}: {error}; choose another address with --host and --port"
         ) from None
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, which here also answers the connections that wait when it stops."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept the connections that wait, and answer the requests in progress."""
+        headers = self.server_state.default_headers
+        self.server_state.default_headers = [*headers, CLOSE_HEADER]
+        accepted = []
+        for each in sockets or []:
+            each.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    accepted.append(each.accept()[0])
+        for server in self.servers:  # at once, because closing resets the connections in the queue
+            server.close()
+        for each in accepted:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, each)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> LimitedProtocol:
+        return LimitedProtocol(self.config, self.server_state, self.lifespan.state)
+
+
 def run_server(app: FastAPI, listening: socket.socket) -> None:
-    """Answer requests until SIGTERM or Ctrl-C, and finish the requests that have begun.
+    """Answer requests until a signal arrives, and finish the requests that have begun.
 
     Args:
         app: FastAPI application that answers the requests.
         listening: Listening socket, which is closed at the end.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed.
+        Ended: A signal other than SIGTERM stopped the service.
     """
-    # Ignored, because uvicorn has stopped when it raises its signals again.
-    signal.signal(signal.SIGTERM, lambda *_: None)
     config = uvicorn.Config(
         app,
-        http=GuardedProtocol,
+        http=LimitedProtocol,
         ws="none",
+        workers=1,  # otherwise, uvicorn reads WEB_CONCURRENCY
         log_config=None,
         log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=_STOP_SECONDS,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    server = _Server(config)
+    received: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        server.handle_exit(number, None)
+
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    # uvicorn has its own handlers for SIGINT and SIGTERM, and raises them again after it has stopped.
+    server.run(sockets=[listening])
+    if received[0] != signal.SIGTERM:
+        raise Ended(received[0])
