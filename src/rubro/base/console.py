@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EXIT_BAD_INPUT = 2
 _MOST_CHARACTERS = 300
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# Libraries have errors of their own for memory, such as RuntimeError, ImportError and SystemError.
+# If memory is missing, libraries also raise RuntimeError, ImportError, SystemError and other errors.
 _NO_MEMORY = re.compile(
     r"(can't|cannot|failed to) allocate memory|(out of|not enough) memory|\(os error 12\)|bad_alloc|"
     "failed to map segment|can't start new thread|failed to launch worker thread|"
@@ -151,7 +151,10 @@ def reported_errors() -> Iterator[None]:
 
 
 def _thread_ended(arguments: threading.ExceptHookArgs) -> None:
-    """End the process if memory or disk ended a thread, for which other threads may wait forever."""
+    """End the process if a lack of memory or disk space ended a thread.
+
+    Other threads may wait for that thread forever.
+    """
     try:
         end_if_machine_error(arguments.exc_value)
     except SystemExit:
@@ -160,7 +163,7 @@ def _thread_ended(arguments: threading.ExceptHookArgs) -> None:
 
 
 def end_if_machine_error(error: BaseException | None) -> None:
-    """End the process with a message and exit code 2 if memory or disk caused an error."""
+    """End the process with a message and exit code 2 if missing memory or the disk caused an error."""
     free_reserve()
     reason = _machine_error(error)
     if reason is not None:
@@ -168,7 +171,10 @@ def end_if_machine_error(error: BaseException | None) -> None:
 
 
 def _machine_error(error: BaseException | None) -> str | None:
-    """Return a message if memory or disk caused an error or one of its causes, otherwise None."""
+    """Return a message if a lack of memory or the disk caused an error, otherwise None.
+
+    The exceptions that led to the error are checked too.
+    """
     while error is not None:
         text = str(error).partition("\n")[0]
         number = error.errno if isinstance(error, OSError) else None

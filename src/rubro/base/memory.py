@@ -13,14 +13,14 @@ _GPU = Path("/dev/nvidiactl")
 # Memory for reporting errors.
 _RESERVED = 2**24
 _reserve: list[bytes] = []
-# Stacks of threads and other memory that is allocated but hardly used.
+# Allowance for stacks of threads and other memory that is allocated but hardly used.
 _UNUSED = 2**25
 
 
 def memory_limit() -> int:
     """Return the bytes of memory that are available, or that this process's control group allows.
 
-    They include swap space. If the operating system is not Linux, the number is sys.maxsize.
+    The number includes free swap space. On other systems than Linux, it is sys.maxsize.
     """
     if sys.platform != "linux":
         return sys.maxsize

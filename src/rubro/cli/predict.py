@@ -252,7 +252,7 @@ def _require_readable(file: str) -> None:
 
 
 def _looks_like_a_path(text: str) -> bool:
-    """Return whether a text is rather a path than a title, such as data/new or my catalogue.csv."""
+    """Return whether a text, such as data/new or my catalogue.csv, looks more like a path than a title."""
     path = Path(text.strip())
     for name in (path, Path(path.stem)):  # the second one of catalogue.csv.part
         if kind_of(name) or unreadable_by_name(name) or name.suffix.lower() in _DOCUMENTS:
@@ -262,7 +262,7 @@ def _looks_like_a_path(text: str) -> bool:
 
 
 def _require_other_output(path: str | None) -> None:
-    """Raise DataError if standard output is the input file, which would then grow for ever."""
+    """Raise DataError if standard output is the input file, which would then grow forever."""
     if path is None:
         return
     source = os.fstat(0) if path == "-" else Path(path).stat()

@@ -30,7 +30,7 @@ VALIDATION_METRIC = "validation.ensemble.balanced_accuracy"
 DEFAULT_METRICS = (VALIDATION_METRIC, "test.ensemble.balanced_accuracy")
 _MAX_CHANGES, _MAX_NAMES = 6, 6
 _MIN_WIDTH = 20
-# Files that an experiment replaces; their changes are another experiment, or `dvc repro` made them.
+# Files that may be replaced: their changes are other settings to try, or `dvc repro` wrote them.
 _NOT_APPLIED = ":!params.yaml", ":!dvc.lock", ":!metrics"
 
 
@@ -132,7 +132,7 @@ def compare(
 
 
 def _say_problems(experiments: Sequence[Experiment]) -> None:
-    """Print the problems of experiments, and which experiments have them."""
+    """Print each problem after the names of the experiments that have it."""
     names: dict[str, list[str]] = {}
     for experiment in experiments:
         if experiment.problem:
@@ -170,7 +170,7 @@ def _group_by_seed(
 ) -> list[SeedGroup]:
     """Group the experiments that differ only in their seed.
 
-    Damaged experiments have a group of their own, and so has every experiment if `each`.
+    A damaged experiment is a group of its own. If `each` is true, every experiment is.
     """
 
     def all_but_seed(experiment: Experiment) -> str:

@@ -25,7 +25,7 @@ class LockedFile(BaseModel):
 
 
 class LockedStage(BaseModel):
-    """What a stage read and wrote in its last run.
+    """Inputs and outputs of a stage in its last run.
 
     Attributes:
         cmd: Command or commands of the stage.

@@ -159,7 +159,7 @@ def read_space(path: Path, settings: Sequence[str] = ()) -> Space:
 
 @contextmanager
 def _database_errors() -> Iterator[None]:
-    """Turn the errors of a database that is damaged, locked or of a newer Optuna into DataError."""
+    """Raise DataError if the database is damaged, locked or written by a newer Optuna."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -76,8 +76,8 @@ class Service:
         """Predict the categories of titles, and return a `PredictAnswer` as JSON.
 
         Args:
-            request: Titles.
-            take: Function that takes memory for the answer, or refuses the request.
+            request: Titles, and how many categories to return for each.
+            take: Function that reserves bytes of memory for the answer, or refuses the request.
         """
         served = self.served
         titles = [request.titles] if isinstance(request.titles, str) else request.titles
@@ -194,7 +194,7 @@ def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str
         redoc_url=None,
         lifespan=lifespan,
         middleware=[guard],
-        redirect_slashes=False,  # the Guard removes them
+        redirect_slashes=False,  # Guard removes slashes at the end of paths
         telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers=HANDLERS,
     )

@@ -92,7 +92,7 @@ class Batcher:
         return rankings
 
     def _wait(self, turns: int) -> None:
-        """Answer a batch after some turns of the event loop, in which it reads requests only."""
+        """Answer a batch after some turns of the event loop, in which more requests can arrive."""
         next_turn = (self._wait, turns - 1) if turns else (self._answer_batch,)
         asyncio.get_running_loop().call_soon(*next_turn)
 

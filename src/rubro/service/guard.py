@@ -22,7 +22,7 @@ _BODY_SECONDS = 20.0
 _PIECE_BYTES = 2**16
 _CLOSE = {"Connection": "close"}
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-cache")]
-# Addresses and names that a web page of a stranger cannot have: its name has a dot.
+# Addresses and names that no web page of a stranger can have, because its name contains a dot.
 _LOCAL_HOST = re.compile(r"\[[0-9a-f:.]+\]|[0-9.]+|[^.]*|.*\.localhost", re.IGNORECASE)
 # Estimated memory of a request without its body and answer, and of a byte of JSON as Python objects.
 _REQUEST_BYTES = 2**13
@@ -44,8 +44,8 @@ class Budget:
         """Let a request use a part of the memory until the end of the block.
 
         Yields:
-            Function that takes a number of bytes, or raises an HTTPException (status 503) if fewer
-            are free.
+            Function that reserves a number of bytes, or raises an HTTPException (status 503) if
+            fewer bytes are free.
         """
         taken = 0
 
@@ -141,7 +141,7 @@ class Guard:
             _check_framing(request)
             async with asyncio.timeout(_BODY_SECONDS):
                 body = await _read_body(request, take)
-            if body:  # the health must be answered in any case
+            if body:  # /health has no body, and must be answered in any case
                 take(_REQUEST_BYTES + _BYTES_PER_JSON_BYTE * len(body))
             self._check_headers(request)
         except TimeoutError:
@@ -181,7 +181,7 @@ def _path(path: str, root_path: str) -> str:
 
 
 def _check_framing(request: Request) -> None:
-    """Refuse a request whose end depends on who reads it."""
+    """Refuse a request whose end a proxy and this service could find in different places."""
     version = request["http_version"]
     if version not in ("1.0", "1.1"):
         raise HTTPException(400, f"the service does not know HTTP/{version}", _CLOSE)

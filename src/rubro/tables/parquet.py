@@ -18,8 +18,8 @@ _BATCH_BYTES = 2**22
 # Rows and bytes that are read at once. Repeated texts count once.
 _READ_ROWS = 2**14
 _READ_BYTES = 2**24
-# Texts stored as differences cannot be measured before they are decoded. So few rows of them are
-# read at once that they stay below this size even if every text is as long as possible.
+# Texts stored as differences cannot be measured before they are decoded. The number of rows that
+# are read at once keeps them below this size even if every text is as long as possible.
 _UNMEASURED_READ_BYTES = 2**26
 _VALUE_BYTES = 8
 _ALWAYS_ALLOWED_BYTES = 2**26
@@ -120,7 +120,7 @@ class ParquetRows:
             )
 
     def _leaves(self, columns: Sequence[str] | None) -> list[int]:
-        """Return the places of the columns in the file, or of the parts of nested columns."""
+        """Return the numbers of the stored columns (leaves) that belong to the named columns."""
         leaves = range(self._metadata.num_columns)
         if columns is None:
             return list(leaves)
@@ -185,7 +185,7 @@ def _parts(batch: pyarrow.RecordBatch) -> Iterator[pyarrow.RecordBatch]:
 
 
 def _decoded_bytes(values: pyarrow.RecordBatch | pyarrow.Array) -> int:
-    """Return the number of bytes of values in which no text is shared."""
+    """Return the number of bytes that values take when each repeated text is stored each time."""
     import pyarrow
     from pyarrow import compute, types
 

@@ -110,7 +110,7 @@ class TitleFile:
         return text.format(encoding=self.origin.encoding, content=shown)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Record]:
-        """Yield the record of each row, with a dictionary by normalised column name as its content.
+        """Yield the record of each row; its content is a dictionary by normalised column name.
 
         Records of rows that cannot be read have a reason instead and keep their raw content.
 
@@ -169,7 +169,7 @@ def open_title_file(
         is_table: Whether to read text as a table even if its header has none of the columns.
 
     Raises:
-        DataError: The file is empty, damaged or in a format that is not read.
+        DataError: The file is empty, damaged or in a format that rubro does not support.
     """
     is_pipe = origin.size is None
     sample, stream = with_sample(raw, is_pipe)

@@ -35,7 +35,7 @@ _WITH_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"
 _FORMULA = re.compile(
     r"(?![-+]?\d[\d.,]*(e[-+]?\d+)?%?$)[-=+@\t\r\n\uff0b\uff0d\uff1d\uff20]", re.IGNORECASE
 )
-# Text that stands for a number too large for a float until it is written.
+# Placeholder in encoded JSON for a number that is too large for a float.
 _LARGE_NUMBER = os.urandom(16).hex()
 
 Answers = Sequence[Sequence[str | float | None]]  # values of the new columns for each row
@@ -219,7 +219,7 @@ class Output:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences about values of the input that were changed because the output lacks them."""
+        """Sentences about values that were changed because the output format cannot hold them."""
         nulls = self._json.nulls
         return [f"{nulls:,} numbers are NaN or infinite; JSON has null instead"] if nulls else []
 

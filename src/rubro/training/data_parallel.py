@@ -144,7 +144,7 @@ def find_processes(nodes: int, devices: int, accelerator: str) -> Processes:
 
 
 def _require_devices(devices: int, accelerator: str) -> None:
-    """Raise ParamsError if this machine cannot run so many processes."""
+    """Raise ParamsError if this machine cannot run the requested number of processes."""
     if _uses_gpu(accelerator):
         most, reason = torch.cuda.device_count(), "GPUs"
     else:
