@@ -13,7 +13,8 @@ from rubro.base.errors import DataError
 from rubro.cli.runtime import progress_bar
 from rubro.tables.cells import category_name, text_of
 from rubro.tables.detection import find_column
-from rubro.tables.inputs import CATEGORY_NAMES, Chunk, Input, Reading, listed, open_input
+from rubro.tables.inputs import CATEGORY_NAMES, Chunk, Input, Reading, open_input
+from rubro.tables.streams import listed
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,7 +20,7 @@ from rubro.base.text import normalise
 from rubro.tables.cells import category_name, column_name, text_of
 from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
 from rubro.tables.readers import Record
-from rubro.tables.streams import Origin, is_unicode, read_errors_reported
+from rubro.tables.streams import Origin, is_unicode, listed, read_errors_reported
 from rubro.tables.title_files import TitleFile, open_title_file
 
 QUALITIES = ("reliable", "unreliable")
@@ -450,11 +450,7 @@ def _checked_row(
 
 
 def _missing(column: str, found: Iterable[str]) -> str:
-    return f"no '{column}' (found: {_listed(found)})"
-
-
-def _listed(columns: Iterable[str]) -> str:
-    return ascii(", ".join(columns))[1:200].rstrip("'") or "none"
+    return f"no '{column}' (found: {listed(found)})"
 
 
 def _optional_value(values: dict[str, Any], column: str | None) -> str:
@@ -538,4 +534,4 @@ def _require_columns(file: TitleFile, params: DataParams, found: list[str]) -> N
                 "no header? The first line looks like a row: put the column names in a line before "
                 f"it, such as {header}"
             )
-        raise DataError(f"{path}: no column '{column}' (found: {_listed(found)}); {hint}")
+        raise DataError(f"{path}: no column '{column}' (found: {listed(found)}); {hint}")

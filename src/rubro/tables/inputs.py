@@ -21,7 +21,13 @@ from rubro.tables.cells import column_name, text_of
 from rubro.tables.detection import SEPARATORS, find_column, has_decimal_comma
 from rubro.tables.parquet import ParquetRows, parquet_errors_reported
 from rubro.tables.readers import Record
-from rubro.tables.streams import Origin, is_unicode, read_errors_reported, without_surrogates
+from rubro.tables.streams import (
+    Origin,
+    is_unicode,
+    listed,
+    read_errors_reported,
+    without_surrogates,
+)
 from rubro.tables.title_files import TitleFile, open_title_file
 
 if TYPE_CHECKING:
@@ -260,12 +266,6 @@ def _beginning(records: Iterator[Record], max_rows: int) -> list[Record]:
         if len(first) >= max_rows or characters > _CHUNK_CHARACTERS:
             break
     return first
-
-
-def listed(columns: Iterable[str]) -> str:
-    """Join column names for a message, and truncate a long list."""
-    names = ", ".join(itertools.islice(columns, 20))[:200]
-    return without_surrogates(names) or "none"
 
 
 def _parquet_chunks(

@@ -37,6 +37,7 @@ from rubro.tables.streams import (
     Origin,
     empty_file,
     ends_lines_with_cr,
+    listed,
     open_text,
     with_sample,
 )
@@ -270,10 +271,10 @@ def _require_json_lines(origin: Origin, sample: str, columns: Sequence[Sequence[
     wanted = {find_column(value, [name]) for names in columns for name in names}
     if any(isinstance(value[key], (str, int, float)) for key in wanted if key is not None):
         return
-    keys = ascii(", ".join(value))[1:200].rstrip("'")
+    keys = listed(value) if value else "unknown"
     example = json.dumps({names[0]: "..." for names in columns}, ensure_ascii=False)
     raise DataError(
-        f"{origin.path} holds one JSON object instead of rows (its keys: {keys or 'unknown'}). "
+        f"{origin.path} holds one JSON object instead of rows (its keys: {keys}). "
         f"Write an array of objects, such as [{example}, ...], or one such object per line."
     )
 
