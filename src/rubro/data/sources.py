@@ -489,24 +489,23 @@ def _records(
         return
     # JSON has no header, so rows wait until one of them has a category.
     waiting: list[Record] | None = [] if source.split == "test" else None
-    renamed = {key for key in _OPTIONAL_COLUMNS if _is_renamed(key, params)}
-    unseen: set[str] | None = None  # until a row can be read
+    unseen = {key for key in _OPTIONAL_COLUMNS if _is_renamed(key, params)}
+    has_rows = False
     for record in file.rows([]):
-        if record.reason is None and unseen != set():
-            unseen = {
-                key for key in unseen or renamed if getattr(params, key) not in record.content
-            }
-        if record.reason is None and waiting is not None:
-            if params.category_column not in record.content:
-                waiting.append(record)
-                continue
-            yield from waiting
-            waiting = None
+        if record.reason is None:
+            has_rows = True
+            unseen -= {key for key in unseen if getattr(params, key) in record.content}
+            if waiting is not None:
+                if params.category_column not in record.content:
+                    waiting.append(record)
+                    continue
+                yield from waiting
+                waiting = None
         yield record
     if waiting:
         notices.append(no_categories)
-        return
-    for key in sorted(unseen or ()):
+    elif has_rows and unseen:
+        key = min(unseen)
         raise DataError(
             f"{source.path}: no row has '{getattr(params, key)}'; set data.{key} in params.yaml"
         )
