@@ -34,7 +34,7 @@ from rubro.base.errors import DataError
 from rubro.base.outputs import output_path
 from rubro.base.parallel import cores_to_use
 from rubro.cli import options
-from rubro.cli.runtime import load_model, progress_bar
+from rubro.cli.runtime import load_model, progress_bar, require_readable
 from rubro.tables.detection import kind_of, unreadable_by_name
 from rubro.tables.inputs import Chunk, Reading, given_titles, open_input, with_columns
 from rubro.tables.writers import Answers, open_output, output_kind
@@ -227,7 +227,7 @@ def _input_path(titles: Sequence[str], is_written: bool) -> str | None:
         return None if is_prompt else "-"
     files = [title for title in titles if title == "-" or os.path.lexists(title)]
     if files and len(titles) == 1:
-        _require_readable(files[0])
+        require_readable(files[0])
         return files[0]
     if files:
         raise DataError(
@@ -238,17 +238,6 @@ def _input_path(titles: Sequence[str], is_written: bool) -> str | None:
         if _looks_like_a_path(title):
             raise DataError(f"{title}: no such file; if it is meant as a title, pipe the title in")
     return None
-
-
-def _require_readable(file: str) -> None:
-    if file == "-":
-        return
-    try:
-        is_folder = stat.S_ISDIR(Path(file).stat().st_mode)
-    except OSError as error:  # a link that leads nowhere
-        raise DataError(f"{file}: {error.strerror}; name another file") from None
-    if is_folder:
-        raise DataError(f"{file}: this is a folder; name a file in it, or pipe the title in")
 
 
 def _looks_like_a_path(text: str) -> bool:
