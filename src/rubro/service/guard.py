@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rubro.service.metrics import ServiceMetrics
 from rubro.service.problems import problem_response
 
+Take = Callable[[int], None]  # takes a number of bytes of the memory for all requests
 MAX_BODY_BYTES = 2**20
 # A client reads the answer only after it has sent the body, so larger bodies are read and discarded.
 _MAX_DISCARDED_BYTES = 2**24
@@ -40,7 +41,7 @@ class Budget:
         self._free = size
 
     @contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
+    def share(self) -> Iterator[Take]:
         """Let a request use a part of the memory until the end of the block.
 
         Yields:
@@ -133,9 +134,7 @@ class Guard:
                 self._metrics.requests.labels(path, status).inc()
                 self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
-    async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, take: Callable[[int], None]
-    ) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, take: Take) -> None:
         request = Request(scope, receive)
         try:
             _check_framing(request)
@@ -192,25 +191,24 @@ def _check_framing(request: Request) -> None:
         raise HTTPException(400, detail, _CLOSE)
 
 
-async def _read_body(request: Request, take: Callable[[int], None]) -> bytes:
-    detail = f"the body has more than {MAX_BODY_BYTES} bytes"
+async def _read_body(request: Request, take: Take) -> bytes:
+    too_large = HTTPException(413, f"the body has more than {MAX_BODY_BYTES} bytes", _CLOSE)
     if int(request.headers.get("content-length", 0)) > _MAX_DISCARDED_BYTES:
-        raise HTTPException(413, detail, _CLOSE)
+        raise too_large
     body, size = bytearray(), 0
     refusal: HTTPException | None = None
     async for piece in request.stream():
         size += len(piece)
         if size > _MAX_DISCARDED_BYTES:
-            raise HTTPException(413, detail, _CLOSE)
+            raise too_large
         if size > MAX_BODY_BYTES:
-            refusal = HTTPException(413, detail, _CLOSE)
+            refusal = too_large
         if refusal is None:
             try:
                 take(len(piece))
+                body += piece
             except HTTPException as error:
                 refusal = error
-            else:
-                body += piece
     if refusal is not None:
         raise refusal
     return bytes(body)
