@@ -123,11 +123,10 @@ def compare(
         best = groups[0].experiments[0]
         on_validation = sort_metric.startswith("validation.") and sort_metric in best.metrics
         if len(groups) > 1 and on_validation:
+            say("")
             if best is last:
-                say("")
                 say("No experiment is better on validation than the last commit.")
             else:
-                say("")
                 say(f"The best on validation: {_how_to_apply(groups[0])}")
 
 
@@ -138,9 +137,9 @@ def _say_problems(experiments: Sequence[Experiment]) -> None:
         if experiment.problem:
             omitted = "" if experiment.params else "; left out"
             names.setdefault(experiment.problem + omitted, []).append(experiment.name)
-    for problem, own in names.items():
-        more = f" and {len(own) - _MAX_NAMES} more" if len(own) > _MAX_NAMES else ""
-        say(f"{', '.join(own[:_MAX_NAMES])}{more}: {problem}")
+    for problem, affected in names.items():
+        more = f" and {len(affected) - _MAX_NAMES} more" if len(affected) > _MAX_NAMES else ""
+        say(f"{', '.join(affected[:_MAX_NAMES])}{more}: {problem}")
 
 
 def _how_to_apply(group: SeedGroup) -> str:

@@ -121,18 +121,15 @@ class ParquetRows:
 
     def _leaves(self, columns: Sequence[str] | None) -> list[int]:
         """Return the numbers of the stored columns (leaves) that belong to the named columns."""
-        leaves = range(self._metadata.num_columns)
-        if columns is None:
-            return list(leaves)
         return [
             leaf
-            for leaf in leaves
-            if any(f"{self._path(leaf)}.".startswith(f"{name}.") for name in columns)
+            for leaf in range(self._metadata.num_columns)
+            if columns is None
+            or any(f"{self._path(leaf)}.".startswith(f"{name}.") for name in columns)
         ]
 
     def _path(self, leaf: int) -> str:
-        path: str = self._metadata.schema.column(leaf).path
-        return path
+        return str(self._metadata.schema.column(leaf).path)
 
     def _chunks(self, leaf: int) -> list[Any]:
         groups = range(self._metadata.num_row_groups)
