@@ -79,7 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Yields:
         Path of an empty temporary file, or of the device, to be written.
     """
-    if _is_device(path):
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a device or a pipe
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,14 +100,6 @@ def replacing(path: Path) -> Iterator[Path]:
             _lock(file.fileno())
             copyfileobj(content, file)
             file.truncate()
-
-
-def _is_device(path: Path) -> bool:
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 @contextmanager
