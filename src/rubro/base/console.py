@@ -76,7 +76,7 @@ def printable(text: str) -> str:
 
 
 class _VisibleStream:
-    """Stream that shows control characters in the text, or UTF-8 bytes, that it passes on.
+    """Stream that replaces control characters in the text, or UTF-8 bytes, that it passes on.
 
     Args:
         stream: Stream that receives the text. rich writes to it directly.
@@ -103,10 +103,10 @@ class _VisibleStream:
 
 
 def show_control_characters() -> None:
-    """Show control characters in all text that this process prints for people.
+    """Replace control characters by dots in all text that this process prints for people.
 
-    They are replaced on standard error, and on standard output if it is a terminal. This includes
-    usage errors, warnings, tracebacks and logs. Programs that read standard output get exact text.
+    This applies to standard error, including usage errors, warnings, tracebacks and logs, and to
+    standard output if it is a terminal. Programs that read standard output get exact text.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)  # None if it is closed

@@ -99,12 +99,10 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
 
 
 def numbers_in(values: dict[str, Any]) -> dict[str, float]:
-    """Return the numbers in nested dictionaries, by dotted name.
+    """Return the finite numbers in nested dictionaries, by dotted name.
 
     >>> numbers_in({"test": {"mlp": {"accuracy": 0.9, "best": None}}})
     {'test.mlp.accuracy': 0.9}
-
-    Infinite numbers and NaN are left out.
 
     Args:
         values: Nested dictionaries, such as the content of a metrics file.

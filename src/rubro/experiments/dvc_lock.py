@@ -1,4 +1,4 @@
-"""Read dvc.lock, which records what each stage read and wrote, and compare its stages."""
+"""Read dvc.lock, which records the inputs and outputs of each stage, and compare its stages."""
 
 from __future__ import annotations
 

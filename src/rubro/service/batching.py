@@ -22,7 +22,7 @@ Ranking = list[tuple[str, float]]  # categories with their probabilities, best f
 # Longer requests are answered in parts of this size, and other requests are answered in between.
 _MAX_BATCH_TITLES = 128
 _MAX_BATCH_CHARACTERS = 4096
-# The event loop accepts at most one connection in a turn, and a batch takes a whole turn.
+# Turns of the event loop between two batches; in each, it accepts at most one connection.
 _TURNS = 16
 
 

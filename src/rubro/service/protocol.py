@@ -13,13 +13,13 @@ from rubro.service.problems import problem_response
 
 MAX_HEAD_BYTES = 2**16
 IDLE_SECONDS = 30
-_MAX_OVERHEAD_BYTES = 2**14
-_SLICE_BYTES = 2**12
-_HEAD_SECONDS = 10
-_READ_SECONDS = 30
-_LAST_SECONDS = 1
+_MAX_OVERHEAD_BYTES = 2**14  # of chunk sizes, in addition to the length of the body
+_SLICE_BYTES = 2**12  # received data that is parsed at once
+_HEAD_SECONDS = 10  # for the head of the first request
+_READ_SECONDS = 30  # for reading an answer
+_LAST_SECONDS = 1  # for a request that is on its way when the service stops
 _MAX_CONNECTIONS = 2048
-_RESERVED_FILES = 64
+_RESERVED_FILES = 64  # descriptors that are not connections
 
 
 class _Flow(FlowControl):

@@ -29,7 +29,7 @@ _KIND = re.compile(r"\.(csv|tsv|jsonl)(\.gz)?$|\.(parquet)$", re.IGNORECASE)
 # Large row groups make parquet fast to read; small ones are written in little memory.
 _ROW_GROUP_ROWS = 2**16
 _ROW_GROUP_BYTES = 2**25
-# Encodings that begin with a byte order mark, and what follows the mark.
+# Encodings that write a byte order mark, and the same encodings without one.
 _WITH_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 # Cells that a spreadsheet would take for a formula; numbers with a sign are harmless.
 _FORMULA = re.compile(
@@ -163,7 +163,7 @@ def _text(value: Any) -> str:
 
 
 class _Json:
-    """Convert values to JSON, with null in place of NaN and infinity.
+    """Encoder of values as JSON, with null in place of NaN and infinity.
 
     Attributes:
         nulls: Number of values that were replaced by null.
