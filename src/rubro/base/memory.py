@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 _MACHINE, _OWN_GROUPS, _GROUPS = map(Path, ("/proc/meminfo", "/proc/self/cgroup", "/sys/fs/cgroup"))
 _GPU = Path("/dev/nvidiactl")
+_LIMIT_VARIABLE = "RUBRO_MEMORY_LIMIT"
 # Memory for reporting errors.
 _RESERVED = 2**24
 _reserve: list[bytes] = []
@@ -52,16 +54,20 @@ def limit_memory() -> None:
 
     It also reserves memory that free_reserve frees, so that the error can be reported.
     """
-    _reserve[:] = [bytes(_RESERVED)]
+    if _reserve:  # the limit is already set
+        return
+    _reserve.append(bytes(_RESERVED))
     # The driver of a GPU reserves more memory than it uses.
     if sys.platform != "linux" or _GPU.exists():
         return
     import resource
 
     limit, most = resource.getrlimit(resource.RLIMIT_DATA)
-    if limit == resource.RLIM_INFINITY:
+    # Processes inherit limits. If the parent process set this limit, more memory may be free by now.
+    if str(limit) in (str(resource.RLIM_INFINITY), os.environ.get(_LIMIT_VARIABLE)):
         limit = memory_limit() + _UNUSED
         resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+        os.environ[_LIMIT_VARIABLE] = str(limit)
 
 
 def free_reserve() -> None:
