@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -492,6 +494,20 @@ def test_no_connection_is_reset_when_the_service_stops(model: Path) -> None:
         assert server.process.wait(SECONDS) == 0
     assert len(found) > 8
     assert set(found) == {b"HTTP/1.1 200"}
+
+
+def test_the_service_stops_if_more_connections_wait_than_it_may_open(model: Path) -> None:
+    files = (100, 100)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, files)
+    with start(model, preexec_fn=limit) as server, ExitStack() as stack:
+        assert server.ask("/health").status == 200
+        server.process.send_signal(signal.SIGSTOP)
+        for _ in range(3 * files[0]):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        _, messages = server.process.communicate()
+    assert (server.process.returncode, messages) == (0, "")
 
 
 def test_the_next_request_of_a_connection_is_the_last_one_at_the_end(model: Path) -> None:

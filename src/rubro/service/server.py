@@ -53,7 +53,7 @@ class _Server(uvicorn.Server):
         accepted = []
         for each in sockets or []:
             each.setblocking(False)
-            with suppress(BlockingIOError):
+            with suppress(OSError):  # none waits, or no more can be opened
                 while True:
                     accepted.append(each.accept()[0])
         for server in self.servers:  # at once, because closing resets the connections in the queue
