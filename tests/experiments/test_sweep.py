@@ -188,14 +188,14 @@ def test_experiments_run_in_a_folder_with_accents(committed_toy: Path, tmp_path:
     assert experiments_in(toy) == ["seed=1"]
 
 
-@pytest.mark.parametrize("name", ["toy#1", "toy%20s", "toy?"])
+@pytest.mark.parametrize("name", ["toy#1", "toy%20s", "toy?", "{toy}", "toy\t1", "toy\udce9"])
 def test_a_path_with_which_dvc_fails_is_an_error(
     name: str, committed_toy: Path, tmp_path: Path
 ) -> None:
     toy = Path(shutil.copytree(committed_toy, tmp_path / name, symlinks=True))
     done = run_in(toy, "rubro", "sweep", "seed=1", ok=False)
     assert done.returncode == 2
-    assert re.search(f"error: .*/{re.escape(name)}: ", done.stderr)
+    assert re.search("error: .*toy.*rename", done.stderr)
     assert experiments_in(toy) == []
 
 
