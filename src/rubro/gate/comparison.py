@@ -164,12 +164,12 @@ def _read_noise(file: Path) -> tuple[str, dict[str, float]]:
     """Return the hash of the titles used to measure noise, and the tolerance of each metric."""
     if not file.is_file():
         raise DataError(f"{file}: no such file; `make noise` writes it")
-    content = _parse_json(None, str(file), file.read_text(encoding="utf-8"))
+    content = _parse_json(None, str(file), _read(None, str(file)))
     try:
         factor, deviations = content["factor"], content["deviations"]
         tolerances = {name: float(factor * value) for name, value in deviations.items()}
         return content["data"], tolerances
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise DataError(f"{file}: not a file of `make noise`; run it again") from None
 
 
