@@ -239,6 +239,19 @@ def test_a_killed_search_resumes_with_the_same_trials(
 
 
 @pytest.mark.slow
+def test_a_trial_that_was_killed_before_it_had_parameters_is_left_out(
+    toy: Path, space: Path
+) -> None:
+    command = ["rubro", "search", space.name, "--trials", "1"]
+    run_in(toy, *command)
+    with closing(sqlite3.connect(toy / ".rubro" / "search.db")) as database, database:
+        database.execute("UPDATE trials SET state = 'RUNNING'")
+        database.execute("DELETE FROM trial_params WHERE param_name = 'train_mlp.dropout'")
+    assert "0 trials done, 1 to run" in run_in(toy, *command).stderr
+    assert len(experiments_in(toy)) == 2
+
+
+@pytest.mark.slow
 def test_a_search_continues_after_a_failed_trial(toy: Path) -> None:
     (toy / "rates.yaml").write_text("train_mlp.learning_rate: {choices: [0.001, 5.0]}\n")
     done = run_in(toy, "rubro", "search", "rates.yaml", "--trials", "6", ok=False)
