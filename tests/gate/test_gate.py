@@ -385,6 +385,12 @@ def test_an_unknown_revision_is_an_error(repository: Path, revision: str) -> Non
         (str(NOISE), "[1]", ["`make noise`"]),
         (str(NOISE), "\udcff", ["line 1", "git checkout"]),
         (str(NOISE), '{"data": "", "factor": "2", "deviations": {"a": 1.5}}', ["`make noise`"]),
+        (
+            str(NOISE),
+            f'{{"data": "", "factor": {10**400}, "deviations": {{"a": 1}}}}',
+            ["`make noise`"],
+        ),
+        (str(NOISE), "\udcff\udcfe{", ["`git checkout"]),
         (str(NOISE), None, ["no such file", "`make noise`"]),
     ],
 )

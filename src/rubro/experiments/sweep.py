@@ -39,8 +39,9 @@ from dvc.cli import main
 ConfigObj.__init__ = partialmethod(ConfigObj.__init__, default_encoding="utf-8")
 sys.exit(main(sys.argv[1:]))
 """
-# DVC passes the path of the copy to Git as a URL, in which these characters have another meaning.
-_NOT_IN_URLS = re.compile(r"[#?]|%[0-9a-f]{2}", re.IGNORECASE)
+# DVC gives Git the path of the copy in a URL, and formats the path, where these characters mean something
+# else. It also fails with bytes that are not UTF-8, which git() replaces by the last character.
+_UNUSABLE = re.compile(r"[#?{}\x00-\x1f\ufffd]|%[0-9a-f]{2}", re.IGNORECASE)
 
 
 class Plan:
@@ -134,10 +135,10 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
         say(f"{position} {found.name}: has already run")
         return found
     folder = git("rev-parse", "--show-toplevel")
-    if wrong := _NOT_IN_URLS.search(folder):
+    if wrong := _UNUSABLE.search(folder):
         raise DataError(
             f"{folder}: DVC cannot run an experiment in a copy of this folder, because its path contains "
-            f"{wrong[0]}; rename or move the folder"
+            f"{wrong[0]!a}; rename or move the folder"
         )
     _, everywhere = read_experiments(all_commits=True)
     name = experiment_name(plan.settings.items(), [one.name for one in everywhere])

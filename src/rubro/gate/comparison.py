@@ -158,7 +158,7 @@ def _read_noise(file: Path) -> tuple[str, dict[str, float]]:
         factor, deviations = content["factor"], content["deviations"]
         tolerances = {name: float(factor * value) for name, value in deviations.items()}
         return content["data"], tolerances
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise DataError(f"{file}: not a file of `make noise`; run it again") from None
 
 

@@ -110,14 +110,20 @@ class Batcher:
         if self._waiting:
             self._wait(_TURNS)
         batch = [part for part in batch if not part.answered.done()]  # skip cancelled requests
-        if not batch:
-            return
+        if batch:
+            self._predict(classifier, batch)
+
+    def _predict(self, classifier: Classifier, batch: Sequence[_Part]) -> None:
+        """Predict some requests together, or each of them alone if the titles of one fail."""
         titles = [title for part in batch for title in part.titles]
         try:
             rankings = iter(classifier.top(titles, max(part.k for part in batch)))
-        except Exception as error:  # noqa: BLE001 (passed on to the requests)
-            for part in batch:
-                part.answered.set_exception(error)
+        except Exception as error:  # noqa: BLE001 (passed on to the request)
+            if len(batch) == 1:
+                batch[0].answered.set_exception(error)
+            else:
+                for part in batch:
+                    self._predict(classifier, [part])
             return
         self._observe(len(titles))
         for part in batch:

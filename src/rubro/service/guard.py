@@ -160,7 +160,7 @@ class Guard:
 
     def _check_headers(self, request: Request) -> None:
         encoding = request.headers.get("content-encoding", "identity")
-        if encoding.strip().lower() != "identity":
+        if encoding.strip().lower() not in ("", "identity"):
             detail = f"the body is encoded with {encoding[:100]}; send it without an encoding"
             raise HTTPException(415, detail, {"Accept-Encoding": "identity"})
         name = re.sub(r"\.?(:[0-9]*)?$", "", request.headers.get("host", ""))

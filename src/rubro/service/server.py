@@ -53,7 +53,7 @@ class _Server(uvicorn.Server):
         accepted = []
         for each in sockets or []:
             each.setblocking(False)
-            with suppress(BlockingIOError):
+            with suppress(OSError):  # none waits, or no more can be opened
                 while True:
                     accepted.append(each.accept()[0])
         # This follows immediately, because it resets connections that arrive after the loop above.
