@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,33 @@ def test_the_smallest_limit_of_machine_and_control_groups_counts(
         (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "groups" / name).write_text(content)
     assert memory.memory_limit() == limit + 3 * 1024
+
+
+def test_limits_that_are_unknown_or_forbidden_are_not_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in ("_MACHINE", "_OWN_GROUPS", "_GROUPS"):
+        monkeypatch.setattr(memory, path, tmp_path / "missing")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    memory.limit_memory()
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(resource, "setrlimit", forbidden)
+    monkeypatch.setattr(memory, "memory_limit", lambda: 2**40)
+    memory.limit_memory()
+
+
+def test_memory_is_not_limited_if_threads_have_large_stacks() -> None:
+    script = (
+        "import resource; from rubro.base.memory import limit_memory; limit_memory(); "
+        "print(resource.getrlimit(resource.RLIMIT_DATA)[0])"
+    )
+    command = f"ulimit -s 1000000 && exec {sys.executable} -c '{script}'"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "-1"
 
 
 @pytest.mark.parametrize(

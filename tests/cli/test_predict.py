@@ -232,6 +232,11 @@ def test_wrong_input_gives_one_message(
         *(
             "catalogo.csv.bz2",
             "catalogo.csv.part",
+            "catalogo.csv~",
+            "'mi catalogo.csv'",
+            "mi catalogo.gz",
+            "catalogo.numbers",
+            "catalogo.PQ",
             "lista de precios.pdf",
             "data/catalogo",
             "folder/mi catalogo",
@@ -240,7 +245,10 @@ def test_wrong_input_gives_one_message(
         ),
         *(
             "/tmp/no such file",
+            "/no such/my file",
             "~/mi catalogo",
+            "C:\\datos\\mi catalogo",
+            "file:///tmp/mi catalogo",
             "gs://bucket/catalogo",
             "loop",
             "dangling",
@@ -261,7 +269,15 @@ def test_a_path_that_does_not_exist_is_not_classified(
 
 @pytest.mark.parametrize(
     "title",
-    ["Cable 3/4 pulgada", "Auto c/ gnc", "Mesa 1.5 m", "Sr. Mesa", "mesa\0/x y", "a/b " * 99],
+    [
+        "Cable 3/4 pulgada",
+        "Auto c/ gnc",
+        "Mesa 1.5 m",
+        "Sr. Mesa",
+        "mesa\0/x y",
+        "a/b " * 99,
+        "/ 2",
+    ],
 )
 def test_a_title_with_a_slash_or_a_point_is_classified(
     model: Path, tmp_path: Path, title: str

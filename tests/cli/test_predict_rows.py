@@ -334,6 +334,23 @@ def test_a_blank_line_of_one_column_is_a_row(
     assert [bool(error) for error in values(answers, "error")] == [not line for line in lines]
 
 
+@pytest.mark.parametrize(
+    ("source", "content", "titles"),
+    [
+        ("csv", "title\r\r\nmesa\r\r\ntaza\r\r\n", ["mesa", "taza"]),  # csv.writer on Windows
+        ("txt", "mesa\r\r\ntaza\r\r\n", ["mesa", "taza"]),
+        ("txt", "mesa\rratona\ntaza\n", ["mesa\rratona", "taza"]),
+        ("csv", 'title,x\r"mesa\nratona",1\rtaza,2', ["mesa\nratona", "taza"]),
+    ],
+)
+def test_carriage_returns_end_lines_only_if_nothing_else_does(
+    predict: Predict, source: str, content: str, titles: list[str]
+) -> None:
+    answers = predict(content, source, "jsonl")
+    assert [title.rstrip("\r") for title in values(answers, "title")] == titles
+    assert values(answers, "predicted_category") == ["TABLES", "MUGS"]
+
+
 def test_a_blank_line_between_rows_of_several_columns_is_not_a_row(predict: Predict) -> None:
     answers = predict("title,id\n\nmesa,1\n\n\ntaza,2\n\n")
     assert values(answers, "id") == ["1", "2"]

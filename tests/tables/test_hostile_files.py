@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from rubro.base.errors import DataError
-from rubro.tables.parquet import ParquetRows
+from rubro.tables.parquet import ParquetRows, parquet_errors_reported
 from rubro.tables.streams import Origin
 
 MEASURED = """
@@ -204,6 +204,23 @@ def test_every_type_is_read_as_it_is_stored(tmp_path: Path, how: dict[str, objec
     whole = pyarrow.parquet.read_table(tmp_path / "x.parquet")
     assert found.schema == whole.schema
     assert found.to_pylist() == whole.to_pylist()
+
+
+def test_a_table_of_many_flags_and_empty_columns_is_not_too_large(tmp_path: Path) -> None:
+    flags = pyarrow.array([False] * 20_000)
+    nulls = pyarrow.nulls(20_000, pyarrow.string())
+    columns = {f"a{n}": flags if n % 2 else nulls for n in range(600)}
+    titles = [f"mesa {random.randbytes(8).hex()}" for _ in range(20_000)]
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"title": titles, **columns}), path)
+    assert sum(batch.num_rows for batch in batches(path)) == 20_000
+
+
+@pytest.mark.parametrize("error", [pyarrow.ArrowMemoryError("no"), OSError(12, "no")])
+def test_missing_memory_is_not_a_damaged_parquet_file(error: Exception) -> None:
+    origin = Origin(Path("x.parquet"), 1, "utf-8", "--encoding")
+    with pytest.raises(type(error)), parquet_errors_reported(origin):
+        raise error
 
 
 def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:

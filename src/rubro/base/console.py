@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from rubro.base.errors import RubroError
-from rubro.base.memory import free_reserve, limit_memory
+from rubro.base.memory import free_reserve, is_memory_error, limit_memory
 from rubro.base.signals import ended_by_signals, exit_code
 
 if TYPE_CHECKING:
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 EXIT_BAD_INPUT = 2
 _MOST_CHARACTERS = 300
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# If memory is missing, libraries also raise RuntimeError, ImportError, SystemError and other errors.
-_NO_MEMORY = re.compile(
-    r"(can't|cannot|failed to) allocate memory|(out of|not enough) memory|\(os error 12\)|bad_alloc|"
-    "failed to map segment|can't start new thread|failed to launch worker thread|"
-    "error return without exception set",
-    re.IGNORECASE,
-)
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EBADF)
 _KEPT = "\n\t\u200c\u200d"  # the last two join letters and emoji
 _LINE_START = re.compile(r"\n(?=\S)")
@@ -178,7 +171,7 @@ def _machine_error(error: BaseException | None) -> str | None:
     while error is not None:
         text = str(error).partition("\n")[0]
         number = error.errno if isinstance(error, OSError) else None
-        if isinstance(error, MemoryError) or number == errno.ENOMEM or _NO_MEMORY.search(text):
+        if is_memory_error(error):
             return (
                 f"Not enough memory{text and f' ({text})'}. Free some memory, raise the memory limit of "
                 "this process or container, or choose smaller sizes."

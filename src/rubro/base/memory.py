@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -10,13 +11,34 @@ from contextlib import suppress
 from pathlib import Path
 
 _MACHINE, _OWN_GROUPS, _GROUPS = map(Path, ("/proc/meminfo", "/proc/self/cgroup", "/sys/fs/cgroup"))
-_GPU = Path("/dev/nvidiactl")
 _LIMIT_VARIABLE = "RUBRO_MEMORY_LIMIT"
+# NVIDIA, also in WSL, and AMD.
+_GPUS = [Path("/dev", name) for name in ("nvidiactl", "dxg", "kfd")]
 # Memory for reporting errors.
 _RESERVED = 2**24
 _reserve: list[bytes] = []
 # Allowance for stacks of threads and other memory that is allocated but hardly used.
 _UNUSED = 2**25
+# If the stacks of threads may be larger, a few threads would exceed any limit.
+_MAX_STACK = 2**26
+# Libraries have errors of their own for memory, such as RuntimeError, ImportError and SystemError.
+_NO_MEMORY = re.compile(
+    r"(can't|cannot|failed to) allocate memory|(out of|not enough) memory|\(os error 12\)|bad_alloc|"
+    "failed to map segment|can't start new thread|failed to launch worker thread|"
+    "error return without exception set",
+    re.IGNORECASE,
+)
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Return whether missing memory caused an error of Python or of a library."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error).partition("\n")[0]
+    return (
+        isinstance(error, MemoryError)
+        or number == errno.ENOMEM
+        or _NO_MEMORY.search(text) is not None
+    )
 
 
 def memory_limit() -> int:
@@ -26,7 +48,9 @@ def memory_limit() -> int:
     """
     if sys.platform != "linux":
         return sys.maxsize
-    sizes = dict(re.findall(r"(\w+): +(\d+) kB", _MACHINE.read_text()))
+    sizes = {}
+    with suppress(OSError):  # a sandbox may hide the file
+        sizes = dict(re.findall(r"(\w+): +(\d+) kB", _MACHINE.read_text()))
     memory, swap = (int(sizes.get(name, 0)) * 1024 for name in ("MemAvailable", "SwapFree"))
     return min([memory or sys.maxsize, *_limits_of_groups()]) + swap
 
@@ -58,16 +82,19 @@ def limit_memory() -> None:
         return
     _reserve.append(bytes(_RESERVED))
     # The driver of a GPU reserves more memory than it uses.
-    if sys.platform != "linux" or _GPU.exists():
+    if sys.platform != "linux" or any(gpu.exists() for gpu in _GPUS):
         return
     import resource
 
     limit, most = resource.getrlimit(resource.RLIMIT_DATA)
+    stack, _ = resource.getrlimit(resource.RLIMIT_STACK)  # -1 = unlimited, but small for threads
     # Processes inherit limits. If the parent process set this limit, more memory may be free by now.
-    if str(limit) in (str(resource.RLIM_INFINITY), os.environ.get(_LIMIT_VARIABLE)):
+    is_own = str(limit) in (str(resource.RLIM_INFINITY), os.environ.get(_LIMIT_VARIABLE))
+    if is_own and stack <= _MAX_STACK:
         limit = memory_limit() + _UNUSED
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
-        os.environ[_LIMIT_VARIABLE] = str(limit)
+        with suppress(OSError, ValueError, OverflowError):  # forbidden, or the limit is unknown
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+            os.environ[_LIMIT_VARIABLE] = str(limit)
 
 
 def free_reserve() -> None:

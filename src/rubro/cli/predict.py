@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 import sys
 from collections import deque
@@ -44,8 +45,14 @@ if TYPE_CHECKING:
     from rubro.prediction.thresholds import Thresholds
 
 EXIT_ROWS_WITH_ERRORS = 3
-# Suffixes of documents, which predict does not read.
-_DOCUMENTS = (".dat", ".doc", ".docx", ".odt", ".pdf", ".rtf", ".yaml", ".yml")
+# Suffixes of other files, which predict does not read.
+_OTHER_SUFFIX = re.compile(
+    r"\.(accdb|avro|bak|dat|dbf|docx?|dta|gz|h5|ini|jpe?g|log|lz4|lzma|md|mdb|np[yz]|numbers|od[pt]|"
+    r"parq|pdf|png|pptx?|pq|psv|rds|rtf|sav|sql|tab|toml|xltx?|ya?ml|zstd)$",
+    re.IGNORECASE,
+)
+# Beginnings of absolute and relative paths and of addresses.
+_PATH_START = re.compile(r"(/|~/|\.{1,2}/|[a-z]:\\|\w+://)\S", re.IGNORECASE)
 # A terminal shows up to this many rows as a table, and more rows as csv.
 _MAX_TABLE_ROWS = 50
 _PROMPT_TOP = 5
@@ -242,12 +249,16 @@ def _input_path(titles: Sequence[str], is_written: bool) -> str | None:
 
 def _looks_like_a_path(text: str) -> bool:
     """Return whether a text, such as data/new or my catalogue.csv, looks more like a path than a title."""
-    path = Path(text.strip())
+    text = text.strip().strip("\"'")
+    path = Path(text.rstrip("~"))
     for name in (path, Path(path.stem)):  # the second one of catalogue.csv.part
-        if kind_of(name) or unreadable_by_name(name) or name.suffix.lower() in _DOCUMENTS:
+        if kind_of(name) or unreadable_by_name(name) or _OTHER_SUFFIX.search(name.name):
             return True
+    if _PATH_START.match(text):
+        return True
     is_word = not any(map(str.isspace, text))
-    return "/" in text and (is_word or text[0] == "~" or os.path.lexists(path.parent))
+    folder = str(path.parent)
+    return "/" in text and (is_word or (folder != "/" and os.path.lexists(folder)))
 
 
 def _require_other_output(path: str | None) -> None:

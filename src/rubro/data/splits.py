@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from rubro.base.files import damaged, read_json, require_file, write_json
+from rubro.base.memory import is_memory_error
 from rubro.base.outputs import replacing
 from rubro.base.parallel import mapped, thread_count
 from rubro.base.schema import Positive, Section
@@ -98,7 +99,7 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
             stored = [column for column in columns if column in schema.names]
             table: pd.DataFrame = file.read(stored, use_threads=False).to_pandas(use_threads=False)
     except Exception as error:
-        if isinstance(error, MemoryError) or "worker thread" in str(error):
+        if is_memory_error(error):
             raise
         raise damaged(path, f"not a readable parquet file ({error})") from None
     texts = (pa.string(), pa.large_string())

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from rubro.base.errors import DataError
+from rubro.base.memory import is_memory_error
 from rubro.tables.streams import MAX_EXPANSION, Origin
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def parquet_errors_reported(origin: Origin) -> Iterator[None]:
     try:
         yield
     except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
+        if is_memory_error(error):
+            raise
         raise DataError(f"{origin.path}: not a readable parquet file ({error})") from None
 
 
@@ -96,7 +99,7 @@ class ParquetRows:
             for encoded in chain.from_iterable(
                 self._file.iter_batches(rows, groups, columns) for groups in self._groups
             ):
-                size += _decoded_bytes(encoded)
+                size += _decoded_bytes(encoded, 1)
                 self._check_size(size)
                 fields = list(self.schema)
                 if columns is not None:
@@ -181,24 +184,29 @@ def _parts(batch: pyarrow.RecordBatch) -> Iterator[pyarrow.RecordBatch]:
     yield from _parts(batch.slice(half))
 
 
-def _decoded_bytes(values: pyarrow.RecordBatch | pyarrow.Array) -> int:
-    """Return the number of bytes that values take when each repeated text is stored each time."""
+def _decoded_bytes(
+    values: pyarrow.RecordBatch | pyarrow.Array, value_bytes: int = _VALUE_BYTES
+) -> int:
+    """Return the number of bytes that values take when each repeated text is stored each time.
+
+    Each value counts as at least `value_bytes` bytes.
+    """
     import pyarrow
     from pyarrow import compute, types
 
     if isinstance(values, pyarrow.RecordBatch):
-        return sum(map(_decoded_bytes, values.columns))
+        return sum(_decoded_bytes(column, value_bytes) for column in values.columns)
     if isinstance(values, pyarrow.ExtensionArray):
-        return _decoded_bytes(values.storage)
+        return _decoded_bytes(values.storage, value_bytes)
     if isinstance(values, pyarrow.StructArray):
-        return sum(map(_decoded_bytes, values.flatten()))
-    size = _VALUE_BYTES * len(values)
+        return sum(_decoded_bytes(field, value_bytes) for field in values.flatten())
+    size = value_bytes * len(values)
     if isinstance(values, pyarrow.MapArray):
         start, stop = values.offsets[0].as_py(), values.offsets[-1].as_py()
         items = (part.slice(start, stop - start) for part in (values.keys, values.items))
-        return size + sum(map(_decoded_bytes, items))
+        return size + sum(_decoded_bytes(item, value_bytes) for item in items)
     if isinstance(values, (pyarrow.ListArray, pyarrow.LargeListArray, pyarrow.FixedSizeListArray)):
-        return size + _decoded_bytes(values.flatten())
+        return size + _decoded_bytes(values.flatten(), value_bytes)
     if not isinstance(values, pyarrow.DictionaryArray):
         return max(size, int(values.nbytes))
     kind = values.type.value_type

@@ -27,7 +27,8 @@ _ALWAYS_ALLOWED_ROWS = 2**20
 _MAX_COLUMNS = 2**14
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # Text up to the end of the first line; line breaks inside quotes do not end it.
-_FIRST_LINE = re.compile(r"""(?>"[^"]*"|[^\r\n])*+(\r\n?|\n)""")
+_FIRST_LINE = re.compile(r"""(?>"[^"]*"|[^\r\n])*+(\r+\n|\r|\n)""")
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,11 @@ def with_sample(stream: BufferedIOBase, is_pipe: bool) -> tuple[bytes, BufferedR
 
 
 def ends_lines_with_cr(text: str) -> bool:
-    """Return whether the lines of a text end with a bare carriage return, as in old Mac files."""
+    """Return whether all lines of a text end with a bare carriage return, as in old Mac files."""
     first = _FIRST_LINE.match(text)
-    return first is not None and first[1] == "\r" and first.end() < len(text)
+    if first is None or first[1] != "\r" or first.end() == len(text):
+        return False
+    return "\n" not in text or "\n" not in _QUOTED.sub("", text)
 
 
 def open_text(origin: Origin, stream: BufferedReader, has_cr_ends: bool) -> TextIOWrapper:
