@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -60,6 +61,18 @@ def test_limits_that_are_unknown_or_forbidden_are_not_set(
     monkeypatch.setattr(resource, "setrlimit", forbidden)
     monkeypatch.setattr(memory, "memory_limit", lambda: 2**40)
     memory.limit_memory()
+
+
+def test_arrow_reserves_little_memory() -> None:
+    script = (
+        "from rubro.base.memory import limit_memory; limit_memory(); import pyarrow; "
+        "pyarrow.array(range(10)); print(open('/proc/self/status').read())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    (kilobytes,) = re.findall(r"VmData:\s+(\d+) kB", done.stdout)
+    assert int(kilobytes) < 500_000
 
 
 def test_memory_is_not_limited_if_threads_have_large_stacks() -> None:

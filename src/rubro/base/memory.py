@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,8 @@ def limit_memory() -> None:
 
     limit, most = resource.getrlimit(resource.RLIMIT_DATA)
     stack, _ = resource.getrlimit(resource.RLIMIT_STACK)  # -1 = unlimited, but small for threads
+    # Otherwise, Arrow reserves a gigabyte that it hardly uses, and that counts as used.
+    os.environ.setdefault("MIMALLOC_ARENA_EAGER_COMMIT", "0")
     if limit == resource.RLIM_INFINITY and stack <= _MAX_STACK:
         limit = memory_limit() + _UNUSED
         with suppress(OSError, ValueError, OverflowError):  # forbidden, or the limit is unknown
