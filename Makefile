@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Settings of pip for other installations, which a virtual environment cannot use.
+# Ignore settings of pip that do not work in a virtual environment.
 export PIP_USER := no
 unexport PIP_PREFIX PIP_REQUIRE_HASHES PIP_ROOT PIP_TARGET
 # DVC needs the name of the user; in a container, the user may have none.

@@ -38,7 +38,7 @@ from rubro.base.signals import ENDING
 
 
 def _reported(kind: Any, error: BaseException, trace: Any) -> None:
-    """Report missing memory during the imports of a stage, as run_stage does later."""
+    """Report a lack of memory during the imports of a stage, as run_stage does later."""
     try:
         end_if_machine_error(error)
     except SystemExit:

@@ -1,4 +1,4 @@
-"""Code of others is used in versions that cannot change and have no published vulnerability."""
+"""Third-party code is pinned to versions without published vulnerabilities."""
 
 from __future__ import annotations
 

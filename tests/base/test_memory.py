@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import subprocess
@@ -112,6 +113,31 @@ with reported_errors():
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: Not enough memory")
+
+
+LIMIT = """
+import resource, subprocess, sys
+from pathlib import Path
+from rubro.base import memory
+size, *other = sys.argv[1:]
+memory._GPU, memory.memory_limit = Path("/nowhere"), lambda: int(size)
+memory.limit_memory()
+print(resource.getrlimit(resource.RLIMIT_DATA)[0] - memory._UNUSED, flush=True)
+if other:
+    subprocess.run([*sys.orig_argv[:3], *other], check=True)
+"""
+
+
+@pytest.mark.parametrize(("shell", "own"), [("", 2**29), ("ulimit -S -d 1000000; ", None)])
+def test_a_process_does_not_keep_the_limit_of_its_parent(shell: str, own: int | None) -> None:
+    script = f'{shell}exec "$@"'
+    command = ["bash", "-c", script, "bash", sys.executable, "-c", LIMIT, str(2**29), str(2**30)]
+    environment = {
+        name: value for name, value in os.environ.items() if name != "RUBRO_MEMORY_LIMIT"
+    }
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    limits = [int(line) for line in done.stdout.splitlines()]
+    assert limits == ([own, 2**30] if own else [1_024_000_000 - memory._UNUSED] * 2)
 
 
 @pytest.mark.parametrize("megabytes", [120, 150, 180, 220, 260])

@@ -37,7 +37,7 @@ def partial_files(folder: Path) -> list[Path]:
 
 
 def start_as_process_1(work: Callable[[], None]) -> int:
-    """Run a function in a process that has the number 1, as in a container."""
+    """Run a function in a process with the id 1, as in a container."""
     outer = os.fork()
     if outer:
         return outer
@@ -85,7 +85,7 @@ def test_runs_with_the_same_process_number_write_only_their_own_rows(
 
 @contextmanager
 def writing(path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a process that has begun to replace a file and does not end by itself."""
+    """Start a process that begins to replace a file, and then waits until it is killed."""
     code = (
         "import sys, time; from pathlib import Path; from rubro.base.outputs import replacing\n"
         "with replacing(Path(sys.argv[1])): print('started', flush=True); time.sleep(600)"
@@ -100,7 +100,7 @@ def writing(path: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def test_the_next_run_removes_leftovers_of_a_killed_run_but_not_of_a_living_one(
+def test_the_next_run_removes_leftovers_of_killed_but_not_of_running_processes(
     tmp_path: Path,
 ) -> None:
     with writing(tmp_path / "a.csv") as process:
@@ -123,7 +123,7 @@ def test_leftovers_of_other_machines_are_removed_after_a_day(tmp_path: Path) -> 
     assert partial_files(tmp_path) == [fresh]
 
 
-def test_leftovers_that_are_no_plain_files_are_left_alone(tmp_path: Path) -> None:
+def test_leftovers_that_are_not_plain_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("mine")
     (tmp_path / ".rubro-link.partial").symlink_to("mine.csv")
     os.mkfifo(tmp_path / ".rubro-pipe.partial")
@@ -199,7 +199,7 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path, name: str, 
         output_path(tmp_path / name)
 
 
-def test_a_missing_folder_is_no_error_if_it_will_be_created(tmp_path: Path) -> None:
+def test_a_missing_folder_that_will_be_created_is_not_an_error(tmp_path: Path) -> None:
     path = tmp_path / "new/folder/a.csv"
     assert output_path(path, makes_folder=True) == path
     assert list(tmp_path.iterdir()) == []

@@ -70,7 +70,7 @@ def test_the_model_card_has_the_metrics_of_the_ensemble_on_test(facts: Facts) ->
     assert "minimum confidence" not in model_card(replace(facts, automation=[]))
 
 
-def test_the_cards_say_how_many_categories_were_measured(facts: Facts) -> None:
+def test_the_cards_show_how_many_categories_were_measured(facts: Facts) -> None:
     classes = facts.subset["classes"]
     fact = f"Only 2 of the {classes} categories"
     for card in (model_card, data_card):

@@ -117,7 +117,8 @@ def test_standard_input_is_read(model: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
-        (["none.csv"], ["none.csv"]),
+        (["none.csv"], ["none.csv", "name another file"]),
+        (["."], [".: ", "folder", "name a file in it"]),
         (["a.csv", "--title-column", "x"], ["a.csv", "'x'", "set --title-column"]),
         (
             ["a.csv", "--category-column", "x"],

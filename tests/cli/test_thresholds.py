@@ -108,7 +108,7 @@ def test_the_promise_holds_on_other_titles(folder: Path, model: Path) -> None:
 
 
 def test_titles_of_unknown_categories_count_as_errors(folder: Path, model: Path) -> None:
-    """A tenth of the tables are of a category that the model does not know."""
+    """A tenth of the titles for tables belong to a category that the model does not know."""
     random = np.random.default_rng(4)
     known = pd.DataFrame(titles(random, 4000))
     unknown = pd.DataFrame({"title": ["mesa"] * 150 + ["taza"] * 10, "category": "DESKS"})

@@ -383,7 +383,14 @@ def test_an_unknown_revision_is_an_error(repository: Path, revision: str) -> Non
         ("dvc.lock", "stages: {embed: {outs: [models]}}\n", ["embed.outs.0"]),
         ("params.yaml", "a: [", ["line 2", "`git checkout params.yaml`"]),
         (str(NOISE), "[1]", ["`make noise`"]),
+        (str(NOISE), "\udcff", ["line 1", "git checkout"]),
         (str(NOISE), '{"data": "", "factor": "2", "deviations": {"a": 1.5}}', ["`make noise`"]),
+        (
+            str(NOISE),
+            f'{{"data": "", "factor": {10**400}, "deviations": {{"a": 1}}}}',
+            ["`make noise`"],
+        ),
+        (str(NOISE), "\udcff\udcfe{", ["`git checkout"]),
         (str(NOISE), None, ["no such file", "`make noise`"]),
     ],
 )
@@ -392,7 +399,7 @@ def test_a_damaged_file_is_an_error(
 ) -> None:
     (repository / file).unlink()
     if content is not None:
-        (repository / file).write_text(content)
+        (repository / file).write_text(content, errors="surrogateescape")
     code, output = gate(repository)
     assert code == 2
     assert output.startswith(f"error: {file}: ")

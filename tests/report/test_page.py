@@ -114,7 +114,7 @@ def test_the_page_shows_the_metrics(page: Page, original_metrics: Path) -> None:
     assert "optimistic" in page_of(original_metrics, "validation").text
 
 
-def test_the_page_says_how_many_categories_were_measured(metrics: Path) -> None:
+def test_the_page_shows_how_many_categories_were_measured(metrics: Path) -> None:
     complete = "Only 8 of the"
     assert complete not in page_of(metrics).text
     path = metrics / "subset.json"

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import gzip
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rubro import Classifier, __version__
+from rubro.prediction.folder import Model
 from rubro.prediction.thresholds import (
     AcceptedCounts,
     CategoryThreshold,
@@ -187,6 +191,32 @@ def test_an_error_is_answered_with_a_problem(
     assert "Traceback" not in problem["detail"]
 
 
+def test_a_model_whose_sums_overflow_for_a_title_spoils_no_other_request(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    model = Model.load(folder)
+    # Not all words fit into a title, so reading the model does not find the last one.
+    words = {**{f"palabra{number}": 1 for number in range(30)}, **model.vocabulary}
+    tensors = dict(model.tensors["svm"])
+    tensors["idf"] = np.array([1] * 33 + [3e38], dtype=np.float32)
+    tensors["starts"] = np.concatenate([np.zeros(30, np.int32), tensors["starts"]])
+    Model(model.description, words, {"svm": tensors}).save(folder)
+    with running(folder) as server, ThreadPoolExecutor(8) as threads:
+        asked = ["Mesa", "Taza"] * 50
+        found = [*threads.map(lambda title: server.ask("/predict", {"titles": title}), asked)]
+        found.append(server.ask("/explain", {"title": "Taza"}))
+    assert [answer.status for answer in found] == [200, 503] * 50 + [503]
+    assert "overflow" in found[-1].json["detail"]
+
+
+def test_a_request_with_many_unknown_fields_holds_up_nobody(server: Server) -> None:
+    content = {"titles": "Mesa", **dict.fromkeys(map(str, range(80_000)), 1)}
+    started = time.monotonic()
+    answer = server.ask("/predict", content)
+    assert answer.status == 422
+    assert "fields" in answer.json["detail"]
+    assert time.monotonic() - started < 0.5
+
+
 def test_the_body_must_be_json_in_any_unicode_encoding(server: Server) -> None:
     answer = server.ask("/predict", {"titles": "x"}, Content_Type="text/plain")
     assert answer.status == 422
@@ -213,8 +243,9 @@ def test_an_encoded_body_is_refused(server: Server) -> None:
     answer = server.ask("/predict", body, Content_Encoding="gzip")
     assert (answer.status, answer.json["status"]) == (415, 415)
     assert answer.headers["Accept-Encoding"] == "identity"
-    answer = server.ask("/predict", {"titles": "Mesa"}, Content_Encoding="identity")
-    assert answer.status == 200
+    for name in ("identity", ""):
+        answer = server.ask("/predict", {"titles": "Mesa"}, Content_Encoding=name)
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize(
@@ -492,6 +523,20 @@ def test_no_connection_is_reset_when_the_service_stops(model: Path) -> None:
         assert server.process.wait(SECONDS) == 0
     assert len(found) > 8
     assert set(found) == {b"HTTP/1.1 200"}
+
+
+def test_the_service_stops_if_more_connections_wait_than_it_may_open(model: Path) -> None:
+    files = (100, 100)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, files)
+    with start(model, preexec_fn=limit) as server, ExitStack() as stack:
+        assert server.ask("/health").status == 200
+        server.process.send_signal(signal.SIGSTOP)
+        for _ in range(3 * files[0]):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        _, messages = server.process.communicate()
+    assert (server.process.returncode, messages) == (0, "")
 
 
 def test_the_next_request_of_a_connection_is_the_last_one_at_the_end(model: Path) -> None:

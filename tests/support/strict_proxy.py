@@ -1,7 +1,8 @@
 """Forward HTTP/1.1 requests strictly, over one connection that all clients share.
 
-The proxy frames requests by the rules of RFC 9112 and refuses those that the rules do not allow. If
-the server read a request in another way, the next response on the shared connection would be wrong.
+The proxy frames requests by the rules of RFC 9112 and refuses requests that the rules do not
+allow. If the server read a request in another way, the next response on the shared connection would
+be wrong.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def read_reply(file: BufferedReader) -> Reply | None:
 
 
 def replies_until_closed(port: int, data: bytes) -> list[Reply]:
-    """Send bytes on a connection of their own, and return all responses."""
+    """Send bytes on a new connection, and return all responses."""
     replies = []
     with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
         file = connection.makefile("rb")

@@ -69,7 +69,7 @@ def printable(text: str) -> str:
 
 
 class _VisibleStream:
-    """Stream that shows control characters in the text, or UTF-8 bytes, that it passes on.
+    """Stream that replaces control characters in the text, or UTF-8 bytes, that it passes on.
 
     Args:
         stream: Stream that receives the text. rich writes to it directly.
@@ -96,10 +96,10 @@ class _VisibleStream:
 
 
 def show_control_characters() -> None:
-    """Show control characters in all text that this process prints for people.
+    """Replace control characters by dots in all text that this process prints for people.
 
-    They are replaced on standard error, and on standard output if it is a terminal. This includes
-    usage errors, warnings, tracebacks and logs. Programs that read standard output get exact text.
+    This applies to standard error, including usage errors, warnings, tracebacks and logs, and to
+    standard output if it is a terminal. Programs that read standard output get exact text.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)  # None if it is closed
@@ -144,7 +144,10 @@ def reported_errors() -> Iterator[None]:
 
 
 def _thread_ended(arguments: threading.ExceptHookArgs) -> None:
-    """End the process if memory or disk ended a thread, for which other threads may wait forever."""
+    """End the process if a lack of memory or disk space ended a thread.
+
+    Other threads may wait for that thread forever.
+    """
     try:
         end_if_machine_error(arguments.exc_value)
     except SystemExit:
@@ -153,7 +156,7 @@ def _thread_ended(arguments: threading.ExceptHookArgs) -> None:
 
 
 def end_if_machine_error(error: BaseException | None) -> None:
-    """End the process with a message and exit code 2 if memory or disk caused an error."""
+    """End the process with a message and exit code 2 if missing memory or the disk caused an error."""
     free_reserve()
     reason = _machine_error(error)
     if reason is not None:
@@ -161,7 +164,10 @@ def end_if_machine_error(error: BaseException | None) -> None:
 
 
 def _machine_error(error: BaseException | None) -> str | None:
-    """Return a message if memory or disk caused an error or one of its causes, otherwise None."""
+    """Return a message if a lack of memory or the disk caused an error, otherwise None.
+
+    The exceptions that led to the error are checked too.
+    """
     while error is not None:
         text = str(error).partition("\n")[0]
         number = error.errno if isinstance(error, OSError) else None

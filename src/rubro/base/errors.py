@@ -31,7 +31,7 @@ class TrainingError(RubroError):
 
 @contextmanager
 def remedied_by(remedy: str) -> Iterator[None]:
-    """Add a remedy to the message of a FileError, because the remedy depends on the operation.
+    """Add a remedy for the operation to the message of a FileError that the block raises.
 
     Args:
         remedy: Sentence without a period about how to get the file again.

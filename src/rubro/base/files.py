@@ -20,7 +20,7 @@ from rubro.base.outputs import replacing
 
 T = TypeVar("T")
 _HASHED_BYTES = 2**18
-MAX_JSON_BYTES = 2**29  # larger files would fill the memory before their content is checked
+_MAX_JSON_BYTES = 2**29  # larger files would fill the memory before their content is checked
 _Layout = Mapping[str, tuple[str, tuple[int | None, ...]]]
 _NUMPY_TYPES = {
     "BOOL": "?",
@@ -119,8 +119,8 @@ def read_json(path: Path, kind: type[T], sha256: str | None = None) -> T:
             raise damaged(path, f"key {key[:100]!a} is listed twice")
 
     require_file(path)
-    if (size := path.stat().st_size) > MAX_JSON_BYTES:
-        raise damaged(path, f"it has {size:,} bytes, but may have at most {MAX_JSON_BYTES:,}")
+    if (size := path.stat().st_size) > _MAX_JSON_BYTES:
+        raise damaged(path, f"it has {size:,} bytes, but may have at most {_MAX_JSON_BYTES:,}")
     content = path.read_bytes() if sha256 is None else _read_hashed(path, sha256).tobytes()
     try:
         checked = TypeAdapter(kind).validate_json(content, strict=True)

@@ -11,12 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 _MACHINE, _OWN_GROUPS, _GROUPS = map(Path, ("/proc/meminfo", "/proc/self/cgroup", "/sys/fs/cgroup"))
+_LIMIT_VARIABLE = "RUBRO_MEMORY_LIMIT"
 # NVIDIA, also in WSL, and AMD.
 _GPUS = [Path("/dev", name) for name in ("nvidiactl", "dxg", "kfd")]
 # Memory for reporting errors.
 _RESERVED = 2**24
 _reserve: list[bytes] = []
-# Stacks of threads and other memory that is allocated but hardly used.
+# Allowance for stacks of threads and other memory that is allocated but hardly used.
 _UNUSED = 2**25
 # If the stacks of threads may be larger, a few threads would exceed any limit.
 _MAX_STACK = 2**26
@@ -43,7 +44,7 @@ def is_memory_error(error: BaseException) -> bool:
 def memory_limit() -> int:
     """Return the bytes of memory that are available, or that this process's control group allows.
 
-    They include swap space. If the operating system is not Linux, the number is sys.maxsize.
+    The number includes free swap space. On other systems than Linux, it is sys.maxsize.
     """
     if sys.platform != "linux":
         return sys.maxsize
@@ -77,7 +78,9 @@ def limit_memory() -> None:
 
     It also reserves memory that free_reserve frees, so that the error can be reported.
     """
-    _reserve[:] = [bytes(_RESERVED)]
+    if _reserve:  # the limit is already set
+        return
+    _reserve.append(bytes(_RESERVED))
     # The driver of a GPU reserves more memory than it uses.
     if sys.platform != "linux" or any(gpu.exists() for gpu in _GPUS):
         return
@@ -87,10 +90,13 @@ def limit_memory() -> None:
     stack, _ = resource.getrlimit(resource.RLIMIT_STACK)  # -1 = unlimited, but small for threads
     # Otherwise, Arrow reserves a gigabyte that it hardly uses, and that counts as used.
     os.environ.setdefault("MIMALLOC_ARENA_EAGER_COMMIT", "0")
-    if limit == resource.RLIM_INFINITY and stack <= _MAX_STACK:
+    # Processes inherit limits. If the parent process set this limit, more memory may be free by now.
+    is_own = str(limit) in (str(resource.RLIM_INFINITY), os.environ.get(_LIMIT_VARIABLE))
+    if is_own and stack <= _MAX_STACK:
         limit = memory_limit() + _UNUSED
         with suppress(OSError, ValueError, OverflowError):  # forbidden, or the limit is unknown
             resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+            os.environ[_LIMIT_VARIABLE] = str(limit)
 
 
 def free_reserve() -> None:

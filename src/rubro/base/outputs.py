@@ -51,7 +51,7 @@ def output_path(path: Path, makes_folder: bool = False) -> Path:
             raise DataError(f"{folder}: no such folder; create it first") from None
         if not os.access(folder, os.W_OK):
             raise DataError(
-                f"{folder}: this folder is read-only; name a file in another one"
+                f"{folder}: this folder is read-only; name a file in another folder"
             ) from None
         return target
     except OSError as error:
@@ -79,7 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Yields:
         Path of an empty temporary file, or of the device, to be written.
     """
-    if _is_device(path):
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a device or a pipe
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,17 +102,9 @@ def replacing(path: Path) -> Iterator[Path]:
             file.truncate()
 
 
-def _is_device(path: Path) -> bool:
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
-
-
 @contextmanager
 def _temporary_file(path: Path) -> Iterator[Path]:
-    """Create a file of a unique name, locked while this process lives, and remove it at the end."""
+    """Create a locked file with a unique name, and remove it at the end of the block."""
     folder = path.parent
     if path.is_file() and not path.is_symlink() and not os.access(folder, os.W_OK):
         folder = Path(gettempdir())
@@ -128,15 +120,15 @@ def _temporary_file(path: Path) -> Iterator[Path]:
             stack.enter_context(file)
             _lock(file.fileno())
             if partial.exists():
-                break  # else, another run has just removed it as a leftover
+                break  # otherwise, another run has just removed it as a leftover
         yield partial
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed runs, but keep the files of living runs.
+    """Remove the temporary files of killed runs, but keep the files of running processes.
 
-    A living run holds a lock on its file. Runs on other machines may hold locks that cannot be
-    seen here, so their files are removed only after a day.
+    A running process holds a lock on its file. Processes on other machines may hold locks that
+    cannot be seen here, so their files are removed only after a day.
     """
     for leftover in folder.glob(_LEFTOVERS) if fcntl else ():
         with suppress(OSError), open(leftover, "r+b", opener=_open_plain_file) as file:

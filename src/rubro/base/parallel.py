@@ -160,7 +160,13 @@ _work: Callable[[Any], Any]  # in a worker process, the function given to mapped
 
 
 def _start_worker(work: Callable[[Any], Any], closed_at_end: Connection, held: Connection) -> None:
-    """Prepare a worker process, which exits when the parent closes `held` or no longer runs."""
+    """Prepare a worker process that exits when its parent no longer needs it or has ended.
+
+    Args:
+        work: Function that the worker calls for each item.
+        closed_at_end: End of a pipe on which the worker waits for the other end to be closed.
+        held: Other end of the pipe, which the parent closes when it has all results or ends.
+    """
     global _work
     _work = work
     for number in ENDING:  # Ctrl-C reaches all processes; the parent reacts to it

@@ -20,7 +20,7 @@ _ColumnName = Annotated[
 # Larger integers do not fit into the 32 bits that many arrays and libraries use.
 _Positive = Annotated[Positive, Field(lt=2**31)]
 _NotNegative = Annotated[NotNegative, Field(lt=2**31)]
-# No machine has the time or the memory for larger sizes, which libraries do not check.
+# Larger values would take too much time or memory on any machine, and libraries do not check them.
 _Few = Annotated[Positive, Field(le=1000)]
 _Layer = Annotated[Positive, Field(le=100_000)]
 

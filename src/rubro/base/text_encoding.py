@@ -15,7 +15,7 @@ def known_encoding(name: str) -> str:
         ValueError: Python does not have a text encoding of that name.
     """
     try:
-        ("a\n" * 99).encode(name)  # unlike codecs.lookup, refuses codecs of bytes and of host names
+        ("a\n" * 99).encode(name)  # unlike codecs.lookup, refuses codecs for bytes and host names
     except (LookupError, ValueError):
         raise ValueError(
             "Input should be a text encoding such as utf-8, latin-1 or utf-16"

@@ -3,7 +3,8 @@
 If they differ, the stages with new inputs are listed, and so are the stages whose outputs changed
 although their inputs did not.
 
-Exit codes: 0 if they match, 1 if they differ, 2 if dvc.lock is missing, damaged or not in the last commit.
+Exit codes: 0 if they match, 1 if they differ, 2 if dvc.lock is missing, damaged or not in the last
+commit.
 """
 
 from __future__ import annotations

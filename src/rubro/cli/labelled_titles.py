@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rubro.base.console import console, say
 from rubro.base.errors import DataError
-from rubro.cli.runtime import progress_bar
+from rubro.cli.runtime import progress_bar, require_readable
 from rubro.tables.cells import category_name, text_of
 from rubro.tables.detection import find_column
-from rubro.tables.inputs import CATEGORY_NAMES, Chunk, Input, Reading, listed, open_input
+from rubro.tables.inputs import CATEGORY_NAMES, Chunk, Input, Reading, open_input
+from rubro.tables.streams import listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,8 +75,7 @@ def read_labelled(
         DataError: The file is missing or damaged, or none of its rows has a title and a category
             that the model knows.
     """
-    if file != "-" and not Path(file).exists():
-        raise DataError(f"{file}: no such file")
+    require_readable(file)
     trained_on = classifier.title_column
     reading = Reading(kind, encoding, separator, title_column, trained_on, _BATCH, "--title-column")
     labelled = Labelled()

@@ -35,7 +35,7 @@ from rubro.base.errors import DataError
 from rubro.base.outputs import output_path
 from rubro.base.parallel import cores_to_use
 from rubro.cli import options
-from rubro.cli.runtime import load_model, progress_bar
+from rubro.cli.runtime import load_model, progress_bar, require_readable
 from rubro.tables.detection import kind_of, unreadable_by_name
 from rubro.tables.inputs import Chunk, Reading, given_titles, open_input, with_columns
 from rubro.tables.writers import Answers, open_output, output_kind
@@ -234,7 +234,7 @@ def _input_path(titles: Sequence[str], is_written: bool) -> str | None:
         return None if is_prompt else "-"
     files = [title for title in titles if title == "-" or os.path.lexists(title)]
     if files and len(titles) == 1:
-        _require_readable(files[0])
+        require_readable(files[0])
         return files[0]
     if files:
         raise DataError(
@@ -247,19 +247,8 @@ def _input_path(titles: Sequence[str], is_written: bool) -> str | None:
     return None
 
 
-def _require_readable(file: str) -> None:
-    if file == "-":
-        return
-    try:
-        is_folder = stat.S_ISDIR(Path(file).stat().st_mode)
-    except OSError as error:  # a link that leads nowhere
-        raise DataError(f"{file}: {error.strerror}; name another file") from None
-    if is_folder:
-        raise DataError(f"{file}: this is a folder; name a file in it, or pipe the title in")
-
-
 def _looks_like_a_path(text: str) -> bool:
-    """Return whether a text is rather a path than a title, such as data/new or my catalogue.csv."""
+    """Return whether a text, such as data/new or my catalogue.csv, looks more like a path than a title."""
     text = text.strip().strip("\"'")
     path = Path(text.rstrip("~"))
     for name in (path, Path(path.stem)):  # the second one of catalogue.csv.part
@@ -273,7 +262,7 @@ def _looks_like_a_path(text: str) -> bool:
 
 
 def _require_other_output(path: str | None) -> None:
-    """Raise DataError if standard output is the input file, which would then grow for ever."""
+    """Raise DataError if standard output is the input file, which would then grow forever."""
     if path is None:
         return
     source = os.fstat(0) if path == "-" else Path(path).stat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -91,6 +92,20 @@ def model_required(folder: Path) -> Iterator[None]:
         )
     with remedied_by(f"The model is incomplete or has changed; get it again: {get}"):
         yield
+
+
+def require_readable(file: str) -> None:
+    """Raise DataError if an input is missing or a folder.
+
+    Args:
+        file: Path of the file, or "-" for standard input.
+    """
+    try:
+        is_folder = file != "-" and stat.S_ISDIR(Path(file).stat().st_mode)
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}; name another file") from None
+    if is_folder:
+        raise DataError(f"{file}: this is a folder; name a file in it, or pipe the titles in")
 
 
 @contextmanager

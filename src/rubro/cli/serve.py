@@ -71,7 +71,7 @@ def main(
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise DataError(f"{', '.join(missing)}: not installed; pip install 'rubro[serve]'")
-    # The metrics belong to this process; a folder shared by several processes would stay in it.
+    # Metrics are kept in memory; these variables would make prometheus_client write files instead.
     for variable in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
         os.environ.pop(variable, None)
     # The thread mostly waits for the disk and hashes, so FastAPI can be imported at the same time.

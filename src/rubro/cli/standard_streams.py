@@ -11,7 +11,7 @@ from rubro.base.errors import RubroError
 
 
 class _ClosedStream(TextIOBase):
-    """Stand for a closed standard stream, and raise RubroError when a command uses it."""
+    """Replacement for a closed standard stream, which raises RubroError when a command uses it."""
 
     def __init__(self, message: str) -> None:
         self._message = message

@@ -225,6 +225,6 @@ def _notices(
 
 
 def first_names(names: Sequence[str]) -> str:
-    """Return the first three names, each cut at 80 characters, and dots if there are more."""
+    """Join the first three names, each cut at 80 characters, and add dots if there are more."""
     shown = ", ".join(name[:80] for name in names[:_MAX_LISTED_NAMES])
     return shown + (" ..." if len(names) > _MAX_LISTED_NAMES else "")

@@ -20,7 +20,7 @@ from rubro.base.text import normalise
 from rubro.tables.cells import category_name, column_name, text_of
 from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
 from rubro.tables.readers import Record
-from rubro.tables.streams import Origin, is_unicode, read_errors_reported
+from rubro.tables.streams import Origin, is_unicode, listed, read_errors_reported
 from rubro.tables.title_files import TitleFile, open_title_file
 
 QUALITIES = ("reliable", "unreliable")
@@ -450,11 +450,7 @@ def _checked_row(
 
 
 def _missing(column: str, found: Iterable[str]) -> str:
-    return f"no '{column}' (found: {_listed(found)})"
-
-
-def _listed(columns: Iterable[str]) -> str:
-    return ascii(", ".join(columns))[1:200].rstrip("'") or "none"
+    return f"no '{column}' (found: {listed(found)})"
 
 
 def _optional_value(values: dict[str, Any], column: str | None) -> str:
@@ -493,24 +489,23 @@ def _records(
         return
     # JSON has no header, so rows wait until one of them has a category.
     waiting: list[Record] | None = [] if source.split == "test" else None
-    renamed = {key for key in _OPTIONAL_COLUMNS if _is_renamed(key, params)}
-    unseen: set[str] | None = None  # until a row can be read
+    unseen = {key for key in _OPTIONAL_COLUMNS if _is_renamed(key, params)}
+    has_rows = False
     for record in file.rows([]):
-        if record.reason is None and unseen != set():
-            unseen = {
-                key for key in unseen or renamed if getattr(params, key) not in record.content
-            }
-        if record.reason is None and waiting is not None:
-            if params.category_column not in record.content:
-                waiting.append(record)
-                continue
-            yield from waiting
-            waiting = None
+        if record.reason is None:
+            has_rows = True
+            unseen -= {key for key in unseen if getattr(params, key) in record.content}
+            if waiting is not None:
+                if params.category_column not in record.content:
+                    waiting.append(record)
+                    continue
+                yield from waiting
+                waiting = None
         yield record
     if waiting:
         notices.append(no_categories)
-        return
-    for key in sorted(unseen or ()):
+    elif has_rows and unseen:
+        key = min(unseen)
         raise DataError(
             f"{source.path}: no row has '{getattr(params, key)}'; set data.{key} in params.yaml"
         )
@@ -538,4 +533,4 @@ def _require_columns(file: TitleFile, params: DataParams, found: list[str]) -> N
                 "no header? The first line looks like a row: put the column names in a line before "
                 f"it, such as {header}"
             )
-        raise DataError(f"{path}: no column '{column}' (found: {_listed(found)}); {hint}")
+        raise DataError(f"{path}: no column '{column}' (found: {listed(found)}); {hint}")

@@ -57,8 +57,9 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
 
     The most frequent categories are selected on the training rows only. Rows whose titles have the
     same normal form are drawn for the same split. If the source has such titles in several splits,
-    only those in the last of train, validation and test are kept. To measure robustness, training rows can be thinned to a Zipf-shaped imbalance, and a share
-    of their labels can be replaced by wrong ones. Validation and test stay unchanged.
+    only the rows in the last of train, validation and test are kept. To measure robustness,
+    training rows can be thinned to a Zipf-shaped imbalance, and a share of their labels can be
+    replaced by wrong ones. Validation and test stay unchanged.
 
     Args:
         raw: Usable rows of a source.
@@ -302,7 +303,7 @@ def _corrections_notices(unused: Counter[str], total: int, categories: list[str]
 
 
 def _unmeasured_notices(splits: dict[str, pd.DataFrame], classes: int) -> list[str]:
-    """Report how many categories no metric measures, because a split has no row of them."""
+    """Report how many categories a split does not measure, because it contains no row of them."""
     missing = {name: classes - splits[name]["category"].nunique() for name in _HELD_OUT}
     return [
         f"{name} has no row of {count} of {classes} categories, so its metrics do not measure them"

@@ -30,7 +30,7 @@ VALIDATION_METRIC = "validation.ensemble.balanced_accuracy"
 DEFAULT_METRICS = (VALIDATION_METRIC, "test.ensemble.balanced_accuracy")
 _MAX_CHANGES, _MAX_NAMES = 6, 6
 _MIN_WIDTH = 20
-# Files that an experiment replaces; their changes are another experiment, or `dvc repro` made them.
+# Files that may be replaced: their changes are other settings to try, or `dvc repro` wrote them.
 _NOT_APPLIED = ":!params.yaml", ":!dvc.lock", ":!metrics"
 
 
@@ -123,24 +123,23 @@ def compare(
         best = groups[0].experiments[0]
         on_validation = sort_metric.startswith("validation.") and sort_metric in best.metrics
         if len(groups) > 1 and on_validation:
+            say("")
             if best is last:
-                say("")
                 say("No experiment is better on validation than the last commit.")
             else:
-                say("")
                 say(f"The best on validation: {_how_to_apply(groups[0])}")
 
 
 def _say_problems(experiments: Sequence[Experiment]) -> None:
-    """Print the problems of experiments, and which experiments have them."""
+    """Print each problem after the names of the experiments that have it."""
     names: dict[str, list[str]] = {}
     for experiment in experiments:
         if experiment.problem:
             omitted = "" if experiment.params else "; left out"
             names.setdefault(experiment.problem + omitted, []).append(experiment.name)
-    for problem, own in names.items():
-        more = f" and {len(own) - _MAX_NAMES} more" if len(own) > _MAX_NAMES else ""
-        say(f"{', '.join(own[:_MAX_NAMES])}{more}: {problem}")
+    for problem, affected in names.items():
+        more = f" and {len(affected) - _MAX_NAMES} more" if len(affected) > _MAX_NAMES else ""
+        say(f"{', '.join(affected[:_MAX_NAMES])}{more}: {problem}")
 
 
 def _how_to_apply(group: SeedGroup) -> str:
@@ -170,7 +169,7 @@ def _group_by_seed(
 ) -> list[SeedGroup]:
     """Group the experiments that differ only in their seed.
 
-    Damaged experiments have a group of their own, and so has every experiment if `each`.
+    A damaged experiment is a group of its own. If `each` is true, every experiment is.
     """
 
     def all_but_seed(experiment: Experiment) -> str:

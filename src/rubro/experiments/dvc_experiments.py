@@ -42,11 +42,11 @@ class Experiment:
     Attributes:
         name: Name of the experiment in DVC.
         revision: Hash of the commit of the experiment.
-        params: Values of params.yaml, by dotted key; empty if the file is not of this project.
+        params: Values of params.yaml, by dotted key; empty if it belongs to another project.
         metrics: Metrics by name, such as test.mlp.accuracy or train_cnn.best.epoch; empty if any
             stage has not run or a file is damaged.
         files: Path and hash of each code or data file that differs from the last commit.
-        problem: Description of a file that is damaged or of another project, or "".
+        problem: Description of the first file that is damaged or belongs to another project, or "".
     """
 
     name: str
@@ -72,7 +72,7 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
         The last commit, and the experiments sorted by name.
 
     Raises:
-        DataError: There is no Git repository here, or its last commit is not of this project.
+        DataError: There is no Git repository here, or its last commit has no usable params.yaml.
     """
     head = git("rev-parse", "HEAD")
     prefix = _EXPERIMENTS if all_commits else f"{_EXPERIMENTS}/{head[:2]}/{head[2:]}"
@@ -99,12 +99,10 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
 
 
 def numbers_in(values: dict[str, Any]) -> dict[str, float]:
-    """Return the numbers in nested dictionaries, by dotted name.
+    """Return the finite numbers in nested dictionaries, by dotted name.
 
     >>> numbers_in({"test": {"mlp": {"accuracy": 0.9, "best": None}}})
     {'test.mlp.accuracy': 0.9}
-
-    Infinite numbers and NaN are left out.
 
     Args:
         values: Nested dictionaries, such as the content of a metrics file.

@@ -1,4 +1,4 @@
-"""Read dvc.lock, which records what each stage read and wrote, and compare its stages."""
+"""Read dvc.lock, which records the inputs and outputs of each stage, and compare its stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LockedFile(BaseModel):
 
 
 class LockedStage(BaseModel):
-    """What a stage read and wrote in its last run.
+    """Inputs and outputs of a stage in its last run.
 
     Attributes:
         cmd: Command or commands of the stage.

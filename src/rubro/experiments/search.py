@@ -31,6 +31,7 @@ from rubro.experiments.sweep import (
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial, TrialState
 
 _DATABASE = FOLDER / "search.db"
 _DIGITS = 3
@@ -159,7 +160,7 @@ def read_space(path: Path, settings: Sequence[str] = ()) -> Space:
 
 @contextmanager
 def _database_errors() -> Iterator[None]:
-    """Turn the errors of a database that is damaged, locked or of a newer Optuna into DataError."""
+    """Raise DataError if the database is damaged, locked or written by a newer Optuna."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -199,8 +200,8 @@ def _run_trials(
     """Resume interrupted trials, run new ones and return the number of trials that failed."""
     from optuna.trial import TrialState
 
-    done = len(study.get_trials(states=[TrialState.COMPLETE]))
-    unfinished = study.get_trials(states=[TrialState.RUNNING])
+    done = len(_trials(study, space, TrialState.COMPLETE))
+    unfinished = _trials(study, space, TrialState.RUNNING)
     say(
         f"{study.study_name}: {done} trials done, {max(trials - done, 0)} to run; Ctrl-C stops, "
         "the same command resumes"
@@ -217,6 +218,12 @@ def _run_trials(
             name, *_ = expand_metrics([metric], list(experiment.metrics))
             study.tell(trial.number, experiment.metrics[name])
     return failed
+
+
+def _trials(study: Study, space: Space, state: TrialState) -> list[FrozenTrial]:
+    """Return the trials in a state, except those whose parameters a kill left incomplete."""
+    trials = study.get_trials(states=[state])
+    return [trial for trial in trials if trial.params.keys() == space.keys()]
 
 
 def _ask(study: Study, space: Space) -> Trial:
@@ -240,10 +247,8 @@ def _print_trials(study: Study, space: Space, metric: str, settings: Sequence[st
     from optuna.trial import TrialState
 
     _, experiments = read_experiments()
-    plans = [
-        _plan(trial.params, space, settings)
-        for trial in study.get_trials(states=[TrialState.COMPLETE])
-    ]
+    trials = _trials(study, space, TrialState.COMPLETE)
+    plans = [_plan(trial.params, space, settings) for trial in trials]
     names = [found.name for plan in plans if (found := find_experiment(plan, experiments))]
     say("")
     compare(names, list(dict.fromkeys([metric, *DEFAULT_METRICS])), each=True)

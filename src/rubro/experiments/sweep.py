@@ -29,8 +29,8 @@ FOLDER = Path(".rubro")  # ignored by Git
 _LOGS = FOLDER / "logs"
 _PARAMS = "params.yaml"
 _STAGE = "Running stage '"
-# The command dvc. It writes the configuration of the copy, which contains the path of the cache and
-# the name of the Git user, and its library for that only writes ASCII by default.
+# A script that runs dvc. In the copy, dvc writes a configuration with the path of the cache and the
+# name of the Git user, and by default the library that it uses can only write ASCII.
 _DVC = """
 import sys
 from functools import partialmethod
@@ -39,8 +39,9 @@ from dvc.cli import main
 ConfigObj.__init__ = partialmethod(ConfigObj.__init__, default_encoding="utf-8")
 sys.exit(main(sys.argv[1:]))
 """
-# DVC gives Git the path of the copy in a URL, where these characters mean something else.
-_NOT_IN_URLS = re.compile(r"[#?]|%[0-9a-f]{2}", re.IGNORECASE)
+# DVC gives Git the path of the copy in a URL, and formats the path, where these characters mean something
+# else. It also fails with bytes that are not UTF-8, which git() replaces by the last character.
+_UNUSABLE = re.compile(r"[#?{}\x00-\x1f\ufffd]|%[0-9a-f]{2}", re.IGNORECASE)
 
 
 class Plan:
@@ -125,7 +126,7 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
         The experiment with its metrics, or None if it failed. The log of a failed run is kept.
 
     Raises:
-        DataError: The path of the folder contains characters with which DVC fails.
+        DataError: The path of the folder contains characters that DVC cannot handle.
         ParamsError: A metric does not exist.
         TrainingError: Somebody committed while the experiment ran.
     """
@@ -134,10 +135,10 @@ def run_experiment(plan: Plan, position: str, metrics: Sequence[str]) -> Experim
         say(f"{position} {found.name}: has already run")
         return found
     folder = git("rev-parse", "--show-toplevel")
-    if wrong := _NOT_IN_URLS.search(folder):
+    if wrong := _UNUSABLE.search(folder):
         raise DataError(
             f"{folder}: DVC cannot run an experiment in a copy of this folder, because its path contains "
-            f"{wrong[0]}; rename or move the folder"
+            f"{wrong[0]!a}; rename or move the folder"
         )
     _, everywhere = read_experiments(all_commits=True)
     name = experiment_name(plan.settings.items(), [one.name for one in everywhere])
@@ -166,7 +167,7 @@ def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
     """Run DVC, write its output to a log, show the stage in a terminal; return the exit code."""
     from rich.text import Text
 
-    # The validated values, because YAML and Hydra read texts such as ~ and "" differently.
+    # The values are validated ones, because YAML and Hydra read texts such as ~ and "" differently.
     settings = chain.from_iterable(
         ("-S", format_setting(*setting)) for setting in plan.settings.items()
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from rubro.base.errors import DataError, ParamsError
 from rubro.base.params_file import flat
@@ -14,6 +15,7 @@ from rubro.experiments.dvc_lock import Stages, changed_stages, parse_stages, ran
 from rubro.experiments.git import git
 from rubro.gate.metric_changes import Comparison, changes_between
 
+T = TypeVar("T")
 _METRICS, _LOCK, _PARAMS, _TITLES = "metrics", "dvc.lock", "params.yaml", "data/subset"
 _MAIN_BRANCHES = ("origin/HEAD", "origin/main", "main", "origin/master", "master")
 
@@ -37,7 +39,7 @@ def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
         )
     params, params_before = _read_params(None), _read_params(commit)
     flat_params, flat_before = dict(flat(params)), dict(flat(params_before))
-    stages, stages_before = _read_stages(None), _read_stages(commit)
+    stages, stages_before = (_read(of, _LOCK, parse_stages) for of in (None, commit))
     noise_data, tolerances = _read_noise(noise)
     changes = changes_between(metrics_before, metrics, tolerances)
     notes = []
@@ -108,27 +110,26 @@ def _hash_of(revision: str) -> str:
 # The functions below read from a commit, or from the working tree if the commit is None.
 
 
-def _read(commit: str | None, file: str) -> str:
-    """Return the text of a file, or "" if the file does not exist."""
+def _read(commit: str | None, file: str, parse: Callable[[str, str], T]) -> T:
+    """Return a file, parsed from its text and its name; a file that does not exist has no text."""
+    path, text = Path(file), ""
     if commit:
-        return git("show", f"{commit}:./{file}", check=False)
-    path = Path(file)
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        text = git("show", f"{commit}:./{file}", check=False)
+    elif path.is_file():
+        text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return parse(text, file)
+    except (ParamsError, ValueError, RecursionError) as error:
+        problem = str(error).removeprefix(f"{file}: ")
+        where, remedy = file, f"`git checkout {file}` restores the committed file"
+        if commit:
+            where, remedy = f"{file} in commit {commit[:7]}", "compare with another revision"
+        raise DataError(f"{where}: {problem}; {remedy}") from None
 
 
 def _read_params(commit: str | None) -> dict[str, Any]:
-    try:
-        values = parse_yaml(_read(commit, _PARAMS), _PARAMS)
-    except ParamsError as error:
-        raise _damaged(commit, _PARAMS, str(error)) from None
+    values = _read(commit, _PARAMS, parse_yaml)
     return values if isinstance(values, dict) else {}
-
-
-def _read_stages(commit: str | None) -> Stages:
-    try:
-        return parse_stages(_read(commit, _LOCK), _LOCK)
-    except ParamsError as error:
-        raise _damaged(commit, _LOCK, str(error)) from None
 
 
 def _read_metrics(commit: str | None) -> dict[str, float]:
@@ -138,38 +139,26 @@ def _read_metrics(commit: str | None) -> dict[str, float]:
         files = [name for name in listed.splitlines() if name.endswith(".json")]
     else:
         files = sorted(path.as_posix() for path in Path(_METRICS).glob("*.json"))
-    return numbers_in(
-        {Path(file).stem: _parse_json(commit, file, _read(commit, file)) for file in files}
-    )
+    return numbers_in({Path(file).stem: _read(commit, file, _parse_json) for file in files})
 
 
-def _parse_json(commit: str | None, file: str, text: str) -> Any:
+def _parse_json(text: str, _: str) -> Any:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not valid in JSON")
 
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(commit, file, str(error)) from None
-
-
-def _damaged(commit: str | None, file: str, problem: str) -> DataError:
-    problem = problem.removeprefix(f"{file}: ")
-    if commit:
-        return DataError(f"{file} in commit {commit[:7]}: {problem}; compare with another revision")
-    return DataError(f"{file}: {problem}; `git checkout {file}` restores the committed file")
+    return json.loads(text, parse_constant=refuse)
 
 
 def _read_noise(file: Path) -> tuple[str, dict[str, float]]:
     """Return the hash of the titles used to measure noise, and the tolerance of each metric."""
     if not file.is_file():
         raise DataError(f"{file}: no such file; `make noise` writes it")
-    content = _parse_json(None, str(file), file.read_text(encoding="utf-8"))
+    content = _read(None, str(file), _parse_json)
     try:
         factor, deviations = content["factor"], content["deviations"]
         tolerances = {name: float(factor * value) for name, value in deviations.items()}
         return content["data"], tolerances
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise DataError(f"{file}: not a file of `make noise`; run it again") from None
 
 

@@ -130,7 +130,7 @@ def _to_json(value: Any) -> str:
 
 
 def _code(text: str) -> str:
-    """Format text as Markdown code; no text can end the code or the cell of a table."""
+    """Format text as Markdown code that the text itself cannot end, not even in a table cell."""
     text = printable(text)
     if text.strip() and not set(text) & set("`|\\"):
         return f"`{text}`"

@@ -303,6 +303,7 @@ class Classifier:
             batch = titles[start : start + _BATCH_TITLES]
             yield self._score(list(map(self._tokens, batch)))[1]
 
+    @np.errstate(over="ignore", invalid="ignore")  # overflow is reported at the end
     def _score(
         self, titles: Sequence[Sequence[str]]
     ) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
@@ -323,12 +324,10 @@ class Classifier:
                         states = np.zeros((size, scorer.state_size), dtype=np.float32)
                         states[:before] = self._states[name][:before]
                         self._states[name] = states
-                    with np.errstate(over="ignore", invalid="ignore"):
-                        states[before:now] = scorer.token_states(tokens)
+                    states[before:now] = scorer.token_states(tokens)
             cached = dict(self._states)
-        with np.errstate(over="ignore", invalid="ignore"):
-            scorers = self._scorers.items()
-            logits = {name: each.logits(features, cached[name]) for name, each in scorers}
+        scorers = self._scorers.items()
+        logits = {name: each.logits(features, cached[name]) for name, each in scorers}
         for name, values in logits.items():
             # NaN, which is neither larger nor smaller than the limits, does not pass either.
             if not -_MAX_LOGIT <= values.min(initial=0) <= values.max(initial=0) <= _MAX_LOGIT:

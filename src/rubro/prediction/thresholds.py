@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from rubro.base.errors import DataError
-from rubro.base.files import MAX_JSON_BYTES, first_problem
+from rubro.base.errors import remedied_by
+from rubro.base.files import damaged, read_json
 from rubro.base.schema import NotNegative, Section
 from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.prediction.folder import ModelDescription
@@ -97,19 +97,11 @@ class Thresholds(Section):
         Raises:
             DataError: The file is missing, damaged or belongs to another model.
         """
-        remedy = f"create it with `rubro thresholds --model {folder} --output {path}`"
-        if not path.is_file():
-            raise DataError(f"{path}: no such file; {remedy}")
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise DataError(f"{path}: too large for a thresholds file; {remedy}")
-        try:
-            found = cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            problem = f"not a valid thresholds file: {first_problem(error)}; {remedy}"
-            raise DataError(f"{path}: {problem}") from None
-        is_same = found.fingerprint == description.fingerprint
-        if not is_same or found.categories.keys() != set(description.labels):
-            raise DataError(f"{path}: belongs to another model than the one in {folder}; {remedy}")
+        with remedied_by(f"Create it with `rubro thresholds --model {folder} --output {path}`"):
+            found = read_json(path, cls)
+            is_same = found.fingerprint == description.fingerprint
+            if not is_same or found.categories.keys() != set(description.labels):
+                raise damaged(path, f"belongs to another model than the one in {folder}")
         return found
 
     def accepts(self, category: str, confidence: float, out_of_vocabulary: float) -> bool:

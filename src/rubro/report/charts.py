@@ -117,7 +117,7 @@ class Chart:
 
 
 def _in_page(tag: re.Match[str]) -> str:
-    """Return a tag of a chart with the colours of the web page."""
+    """Replace the colours in an SVG tag with variables of the style sheet, and remove its id."""
     shown = tag[0]
     for colour, name in COLOURS.items():
         shown = shown.replace(colour, f"var(--{name})")

@@ -35,7 +35,7 @@ class Kind(_Strict):
     portuguese_patterns: Words | None = None
 
     def spellings(self, portuguese: bool) -> list[str]:
-        """Return every value in every pattern; in Portuguese if asked for and available."""
+        """Return each value inserted into each pattern, in Portuguese if requested and available."""
         values = self.portuguese if portuguese and self.portuguese else self.values
         patterns = self.patterns
         if portuguese:

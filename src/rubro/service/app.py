@@ -17,7 +17,7 @@ from starlette.responses import Response
 from rubro import __version__
 from rubro.service import schemas
 from rubro.service.batching import Batcher, Ranking, parts
-from rubro.service.guard import Budget, Guard
+from rubro.service.guard import Budget, Guard, Take
 from rubro.service.metrics import ServiceMetrics
 from rubro.service.problems import HANDLERS, RESPONSES
 from rubro.service.served import Served, watch
@@ -38,7 +38,6 @@ _JSON_TYPE = "application/json"
 _METRICS_TYPE = "text/plain; version=0.0.4"
 _MEMORY = 2**28  # bytes that requests in progress may use
 _BYTES_PER_CHOICE = 200  # estimated memory of a category in an answer
-Take = Callable[[int], None]
 
 
 class Service:
@@ -76,8 +75,8 @@ class Service:
         """Predict the categories of titles, and return a `PredictAnswer` as JSON.
 
         Args:
-            request: Titles.
-            take: Function that takes memory for the answer, or refuses the request.
+            request: Titles, and how many categories to return for each.
+            take: Function that reserves bytes of memory for the answer, or refuses the request.
         """
         served = self.served
         titles = [request.titles] if isinstance(request.titles, str) else request.titles
@@ -170,13 +169,7 @@ def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str
         root_path: Prefix of the paths, such as "/rubro", if a proxy adds one.
     """
     service = Service(served)
-    guard = Middleware(
-        Guard,
-        metrics=service.metrics,
-        budget=Budget(_MEMORY),
-        hosts=hosts,
-        root_path=root_path,
-    )
+    guard = Middleware(Guard, service.metrics, Budget(_MEMORY), hosts, root_path)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -194,7 +187,7 @@ def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str
         redoc_url=None,
         lifespan=lifespan,
         middleware=[guard],
-        redirect_slashes=False,  # the Guard removes them
+        redirect_slashes=False,  # Guard removes slashes at the end of paths
         telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers=HANDLERS,
     )

@@ -22,7 +22,7 @@ Ranking = list[tuple[str, float]]  # categories with their probabilities, best f
 # Longer requests are answered in parts of this size, and other requests are answered in between.
 _MAX_BATCH_TITLES = 128
 _MAX_BATCH_CHARACTERS = 4096
-# The event loop accepts at most one connection in a turn, and a batch takes a whole turn.
+# Turns of the event loop between two batches; in each, it accepts at most one connection.
 _TURNS = 16
 
 
@@ -92,7 +92,7 @@ class Batcher:
         return rankings
 
     def _wait(self, turns: int) -> None:
-        """Answer a batch after some turns of the event loop, in which it reads requests only."""
+        """Answer a batch after some turns of the event loop, in which more requests can arrive."""
         next_turn = (self._wait, turns - 1) if turns else (self._answer_batch,)
         asyncio.get_running_loop().call_soon(*next_turn)
 
@@ -110,14 +110,20 @@ class Batcher:
         if self._waiting:
             self._wait(_TURNS)
         batch = [part for part in batch if not part.answered.done()]  # skip cancelled requests
-        if not batch:
-            return
+        if batch:
+            self._predict(classifier, batch)
+
+    def _predict(self, classifier: Classifier, batch: Sequence[_Part]) -> None:
+        """Predict some requests together, or each of them alone if the titles of one fail."""
         titles = [title for part in batch for title in part.titles]
         try:
             rankings = iter(classifier.top(titles, max(part.k for part in batch)))
-        except Exception as error:  # noqa: BLE001 (passed on to the requests)
-            for part in batch:
-                part.answered.set_exception(error)
+        except Exception as error:  # noqa: BLE001 (passed on to the request)
+            if len(batch) == 1:
+                batch[0].answered.set_exception(error)
+            else:
+                for part in batch:
+                    self._predict(classifier, [part])
             return
         self._observe(len(titles))
         for part in batch:

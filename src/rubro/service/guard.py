@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rubro.service.metrics import ServiceMetrics
 from rubro.service.problems import problem_response
 
+Take = Callable[[int], None]  # takes a number of bytes of the memory for all requests
 MAX_BODY_BYTES = 2**20
 # A client reads the answer only after it has sent the body, so larger bodies are read and discarded.
 _MAX_DISCARDED_BYTES = 2**24
@@ -22,7 +23,7 @@ _BODY_SECONDS = 20.0
 _PIECE_BYTES = 2**16
 _CLOSE = {"Connection": "close"}
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-cache")]
-# Addresses and names that a web page of a stranger cannot have: its name has a dot.
+# Addresses and names that no web page of a stranger can have, because its name contains a dot.
 _LOCAL_HOST = re.compile(r"\[[0-9a-f:.]+\]|[0-9.]+|[^.]*|.*\.localhost", re.IGNORECASE)
 # Estimated memory of a request without its body and answer, and of a byte of JSON as Python objects.
 _REQUEST_BYTES = 2**13
@@ -40,12 +41,12 @@ class Budget:
         self._free = size
 
     @contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
+    def share(self) -> Iterator[Take]:
         """Let a request use a part of the memory until the end of the block.
 
         Yields:
-            Function that takes a number of bytes, or raises an HTTPException (status 503) if fewer
-            are free.
+            Function that reserves a number of bytes, or raises an HTTPException (status 503) if
+            fewer bytes are free.
         """
         taken = 0
 
@@ -133,15 +134,13 @@ class Guard:
                 self._metrics.requests.labels(path, status).inc()
                 self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
-    async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, take: Callable[[int], None]
-    ) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, take: Take) -> None:
         request = Request(scope, receive)
         try:
             _check_framing(request)
             async with asyncio.timeout(_BODY_SECONDS):
                 body = await _read_body(request, take)
-            if body:  # the health must be answered in any case
+            if body:  # /health has no body, and must be answered in any case
                 take(_REQUEST_BYTES + _BYTES_PER_JSON_BYTE * len(body))
             self._check_headers(request)
         except TimeoutError:
@@ -161,7 +160,7 @@ class Guard:
 
     def _check_headers(self, request: Request) -> None:
         encoding = request.headers.get("content-encoding", "identity")
-        if encoding.strip().lower() != "identity":
+        if encoding.strip().lower() not in ("", "identity"):
             detail = f"the body is encoded with {encoding[:100]}; send it without an encoding"
             raise HTTPException(415, detail, {"Accept-Encoding": "identity"})
         name = re.sub(r"\.?(:[0-9]*)?$", "", request.headers.get("host", ""))
@@ -181,7 +180,7 @@ def _path(path: str, root_path: str) -> str:
 
 
 def _check_framing(request: Request) -> None:
-    """Refuse a request whose end depends on who reads it."""
+    """Refuse a request whose end a proxy and this service could find in different places."""
     version = request["http_version"]
     if version not in ("1.0", "1.1"):
         raise HTTPException(400, f"the service does not know HTTP/{version}", _CLOSE)
@@ -192,25 +191,24 @@ def _check_framing(request: Request) -> None:
         raise HTTPException(400, detail, _CLOSE)
 
 
-async def _read_body(request: Request, take: Callable[[int], None]) -> bytes:
-    detail = f"the body has more than {MAX_BODY_BYTES} bytes"
+async def _read_body(request: Request, take: Take) -> bytes:
+    too_large = HTTPException(413, f"the body has more than {MAX_BODY_BYTES} bytes", _CLOSE)
     if int(request.headers.get("content-length", 0)) > _MAX_DISCARDED_BYTES:
-        raise HTTPException(413, detail, _CLOSE)
+        raise too_large
     body, size = bytearray(), 0
     refusal: HTTPException | None = None
     async for piece in request.stream():
         size += len(piece)
         if size > _MAX_DISCARDED_BYTES:
-            raise HTTPException(413, detail, _CLOSE)
+            raise too_large
         if size > MAX_BODY_BYTES:
-            refusal = HTTPException(413, detail, _CLOSE)
+            refusal = too_large
         if refusal is None:
             try:
                 take(len(piece))
+                body += piece
             except HTTPException as error:
                 refusal = error
-            else:
-                body += piece
     if refusal is not None:
         raise refusal
     return bytes(body)

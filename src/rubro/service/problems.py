@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from rubro.base.errors import DataError
 from rubro.service.schemas import Problem
 
 _MEDIA_TYPE = "application/problem+json"
@@ -48,12 +49,21 @@ async def _refused(request: Request, error: HTTPException) -> Response:
     return problem_response(error.status_code, error.detail, error.headers)
 
 
+async def _not_predicted(request: Request, error: DataError) -> Response:
+    return problem_response(503, str(error))
+
+
 async def _failed(request: Request, error: Exception) -> Response:
     return problem_response(500, "the service has a bug; see its log for details")
 
 
 # Handlers of all errors, and the OpenAPI description of the errors of a request with titles.
-HANDLERS: Any = {RequestValidationError: _invalid, HTTPException: _refused, Exception: _failed}
+HANDLERS: Any = {
+    RequestValidationError: _invalid,
+    HTTPException: _refused,
+    DataError: _not_predicted,
+    Exception: _failed,
+}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {
         "description": HTTPStatus(status).phrase,

@@ -13,17 +13,20 @@ from rubro.service.problems import problem_response
 
 MAX_HEAD_BYTES = 2**16
 IDLE_SECONDS = 30
-_MAX_OVERHEAD_BYTES = 2**14
-_SLICE_BYTES = 2**12
-_HEAD_SECONDS = 10
-_READ_SECONDS = 30
-_LAST_SECONDS = 1
+_MAX_OVERHEAD_BYTES = 2**14  # of chunk sizes, in addition to the length of the body
+_SLICE_BYTES = 2**12  # received data that is parsed at once
+_HEAD_SECONDS = 10  # for the head of the first request
+_READ_SECONDS = 30  # for reading an answer
+_LAST_SECONDS = 1  # for a request that is on its way when the service stops
 _MAX_CONNECTIONS = 2048
-_RESERVED_FILES = 64
+_RESERVED_FILES = 64  # descriptors that are not connections
 
 
 class _Flow(FlowControl):
-    """Reads on only if few bytes of later requests wait; uvicorn reads on at each request."""
+    """Flow control that resumes reading only if few bytes of later requests are waiting.
+
+    uvicorn resumes reading after each request.
+    """
 
     def __init__(self, transport: asyncio.Transport, conn: h11.Connection) -> None:
         super().__init__(transport)
@@ -38,12 +41,12 @@ class LimitedProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 protocol with limits on the time that a client takes to send or to read.
 
     uvicorn closes idle connections with a timer. Here, the timer also runs while the client sends
-    the head of a request (request line and headers) or reads an answer, and its end drops the
-    connection together with the data that the client has not read.
+    the head of a request (request line and headers) or reads an answer. When the timer expires, the
+    connection is dropped together with the data that the client has not read.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request; drop another connection if there are too many."""
+        """Wait for the first request; drop other connections if there are too many."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.conn)
         self._is_half_closed = False
@@ -73,7 +76,7 @@ class LimitedProtocol(H11Protocol):
         if cycle is not self.cycle or not self._is_answering() or not cycle.more_body:
             self._overhead = 0
             return
-        # Parsing a chunk takes long, so the body may not consist of tiny chunks.
+        # Parsing a chunk takes a long time, so the body must not consist of tiny chunks.
         self._overhead = max(0, self._overhead + len(data) - 2 * (len(cycle.body) - before))
         if self._overhead > _MAX_OVERHEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("")
@@ -84,7 +87,7 @@ class LimitedProtocol(H11Protocol):
         return self._is_answering() and not self.cycle.more_body
 
     def pause_writing(self) -> None:
-        """Start the timer for reading the answer."""
+        """Start the timer within which the client must read the answer."""
         super().pause_writing()
         self._wait_for_client(_READ_SECONDS)
 
@@ -114,7 +117,7 @@ class LimitedProtocol(H11Protocol):
             self.cycle.message_event.set()
 
     def shutdown(self) -> None:
-        """Answer the request in progress, or one that is on its way, as the last one."""
+        """Close the connection after the current request, or one that arrives within a second."""
         if self._is_answering():
             self.cycle.default_headers = self.server_state.default_headers
             self.cycle.keep_alive = False
@@ -136,7 +139,7 @@ class LimitedProtocol(H11Protocol):
             self.timeout_keep_alive_task = self.loop.call_later(seconds, end)
 
     def _drop_some(self) -> None:
-        """Drop connections that have waited longest, first those with unread answers."""
+        """Drop the connections that have waited longest for their clients, unread answers first."""
 
         def rank(each: Any) -> tuple[bool, bool, float]:
             has_read = each.transport.get_write_buffer_size() == 0
@@ -148,7 +151,7 @@ class LimitedProtocol(H11Protocol):
             for each in connections
             if each.timeout_keep_alive_task is not None or each.cycle.more_body
         ]
-        # Several, because sorting takes longer than accepting a connection.
+        # Several connections are dropped, because sorting takes longer than accepting a connection.
         for each in sorted(waiting, key=rank)[: len(waiting) // 16 + 1]:
             connections.discard(each)
             each.transport.abort()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from rubro.base.schema import Section
 
 MAX_REQUEST_TITLES = 1000
+_MAX_FIELDS = 100
 
 
 def _whole(value: Any) -> Any:
@@ -31,6 +32,14 @@ class Message(Section):
     """Base class of requests, answers and the objects in them."""
 
     model_config = ConfigDict(defer_build=False)  # FastAPI warns about deferred models
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_size(cls, content: Any) -> Any:
+        # Each unknown field is an error, and listing many errors takes long.
+        if isinstance(content, dict) and len(content) > _MAX_FIELDS:
+            raise ValueError(f"there are more than {_MAX_FIELDS} fields")
+        return content
 
 
 class PredictRequest(Message):

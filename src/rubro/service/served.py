@@ -62,7 +62,7 @@ def read_model(folder: Path, thresholds_file: Path | None = None) -> Served:
     stamp = _stamp(opened, thresholds_file)
     classifier = Classifier(replace(Model.load(opened), titles=None))
     description = classifier.description
-    classifier.predict([" ".join(classifier.vocabulary)])  # refuses weights that overflow
+    classifier.predict([" ".join(classifier.vocabulary)])  # raises DataError if weights overflow
     thresholds = None
     if thresholds_file is not None:
         thresholds = Thresholds.load(thresholds_file, folder, description)

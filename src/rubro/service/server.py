@@ -44,19 +44,20 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which here also answers the connections that wait when it stops."""
+    """uvicorn's server, which also answers connections that are not yet accepted when it stops."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept the connections that wait, and answer the requests in progress."""
+        """Accept the waiting connections, and answer all requests that have begun."""
         headers = self.server_state.default_headers
         self.server_state.default_headers = [*headers, CLOSE_HEADER]
         accepted = []
         for each in sockets or []:
             each.setblocking(False)
-            with suppress(BlockingIOError):
+            with suppress(OSError):  # none waits, or no more can be opened
                 while True:
                     accepted.append(each.accept()[0])
-        for server in self.servers:  # at once, because closing resets the connections in the queue
+        # This follows immediately, because it resets connections that arrive after the loop above.
+        for server in self.servers:
             server.close()
         for each in accepted:
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, each)

@@ -21,7 +21,13 @@ from rubro.tables.cells import column_name, text_of
 from rubro.tables.detection import SEPARATORS, find_column, has_decimal_comma
 from rubro.tables.parquet import ParquetRows, parquet_errors_reported
 from rubro.tables.readers import Record
-from rubro.tables.streams import Origin, is_unicode, read_errors_reported, without_surrogates
+from rubro.tables.streams import (
+    Origin,
+    is_unicode,
+    listed,
+    read_errors_reported,
+    without_surrogates,
+)
 from rubro.tables.title_files import TitleFile, open_title_file
 
 if TYPE_CHECKING:
@@ -262,12 +268,6 @@ def _beginning(records: Iterator[Record], max_rows: int) -> list[Record]:
     return first
 
 
-def listed(columns: Iterable[str]) -> str:
-    """Join column names for a message, and truncate a long list."""
-    names = ", ".join(itertools.islice(columns, 20))[:200]
-    return without_surrogates(names) or "none"
-
-
 def _parquet_chunks(
     file: TitleFile, parquet: ParquetRows, column: str, chunk_rows: int
 ) -> Iterator[Chunk]:
@@ -282,15 +282,12 @@ def _field_rows(file: TitleFile, place: int, columns: int) -> Iterator[Row]:
     """Yield the values, title and error of each csv, tsv or txt row; field `place` is the title."""
     with read_errors_reported(file.origin):
         for record in file.records:
-            values = record.content
-            if record.reason not in _READABLE:
-                yield [""] * columns, "", _error(file, record), record.characters
-                continue
+            values = record.content if record.reason in _READABLE else []
+            title = ""
             error = "" if record.reason is None else _error(file, record)
             if not is_unicode("".join(values)):
                 values = [without_surrogates(value) for value in values]
                 error = error or _error(file, record._replace(reason="not_utf8"))
-            title = ""
             if not error:
                 title, error = _title("title", values[place])
             values = [*values[:columns], *[""] * (columns - len(values))]
@@ -301,21 +298,17 @@ def _object_rows(file: TitleFile, records: Iterable[Record], column: str) -> Ite
     """Yield the values, title and error of each JSON object."""
     with read_errors_reported(file.origin):
         for record in records:
-            values = record.content
+            values, title = record.content, ""
             if record.reason is not None:
-                yield {}, "", _error(file, record), record.characters
-                continue
-            if _depth(values) > _MAX_DEPTH:
-                error = f"line {record.lines.start}: nested more than {_MAX_DEPTH} deep"
-                yield {}, "", error, record.characters
-                continue
-            text = json.dumps(values, ensure_ascii=False, default=str)
-            if is_unicode(text):
-                yield values, *_title(column, values.get(column)), record.characters
+                values, error = {}, _error(file, record)
+            elif _depth(values) > _MAX_DEPTH:
+                values, error = {}, f"line {record.lines.start}: nested more than {_MAX_DEPTH} deep"
+            elif is_unicode(text := json.dumps(values, ensure_ascii=False, default=str)):
+                title, error = _title(column, values.get(column))
             else:
                 values = json.loads(without_surrogates(text))
                 error = _error(file, record._replace(reason="not_utf8"))
-                yield values, "", error, record.characters
+            yield values, title, error, record.characters
 
 
 def _depth(values: dict[str, Any]) -> int:

@@ -19,8 +19,8 @@ _BATCH_BYTES = 2**22
 # Rows and bytes that are read at once. Repeated texts count once.
 _READ_ROWS = 2**14
 _READ_BYTES = 2**24
-# Texts stored as differences cannot be measured before they are decoded. So few rows of them are
-# read at once that they stay below this size even if every text is as long as possible.
+# Texts stored as differences cannot be measured before they are decoded. The number of rows that
+# are read at once keeps them below this size even if every text is as long as possible.
 _UNMEASURED_READ_BYTES = 2**26
 _VALUE_BYTES = 8
 _ALWAYS_ALLOWED_BYTES = 2**26
@@ -123,19 +123,16 @@ class ParquetRows:
             )
 
     def _leaves(self, columns: Sequence[str] | None) -> list[int]:
-        """Return the places of the columns in the file, or of the parts of nested columns."""
-        leaves = range(self._metadata.num_columns)
-        if columns is None:
-            return list(leaves)
+        """Return the numbers of the stored columns (leaves) that belong to the named columns."""
         return [
             leaf
-            for leaf in leaves
-            if any(f"{self._path(leaf)}.".startswith(f"{name}.") for name in columns)
+            for leaf in range(self._metadata.num_columns)
+            if columns is None
+            or any(f"{self._path(leaf)}.".startswith(f"{name}.") for name in columns)
         ]
 
     def _path(self, leaf: int) -> str:
-        path: str = self._metadata.schema.column(leaf).path
-        return path
+        return str(self._metadata.schema.column(leaf).path)
 
     def _chunks(self, leaf: int) -> list[Any]:
         groups = range(self._metadata.num_row_groups)
@@ -190,7 +187,10 @@ def _parts(batch: pyarrow.RecordBatch) -> Iterator[pyarrow.RecordBatch]:
 def _decoded_bytes(
     values: pyarrow.RecordBatch | pyarrow.Array, value_bytes: int = _VALUE_BYTES
 ) -> int:
-    """Return the number of bytes of values in which no text is shared, at least some per value."""
+    """Return the number of bytes that values take when each repeated text is stored each time.
+
+    Each value counts as at least `value_bytes` bytes.
+    """
     import pyarrow
     from pyarrow import compute, types
 

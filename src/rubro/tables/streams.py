@@ -6,10 +6,11 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase, BufferedReader, BytesIO, RawIOBase, TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,6 +72,11 @@ def is_unicode(text: str) -> bool:
 def without_surrogates(text: str) -> str:
     """Return text with each lone surrogate replaced by the Unicode replacement character."""
     return _LONE_SURROGATE.sub("\ufffd", text)
+
+
+def listed(columns: Iterable[str]) -> str:
+    """Join column names for a message, and truncate a long list."""
+    return without_surrogates(", ".join(islice(columns, 20))[:200]) or "none"
 
 
 @contextmanager

@@ -37,6 +37,7 @@ from rubro.tables.streams import (
     Origin,
     empty_file,
     ends_lines_with_cr,
+    listed,
     open_text,
     with_sample,
 )
@@ -110,7 +111,7 @@ class TitleFile:
         return text.format(encoding=self.origin.encoding, content=shown)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Record]:
-        """Yield the record of each row, with a dictionary by normalised column name as its content.
+        """Yield the record of each row; its content is a dictionary by normalised column name.
 
         Records of rows that cannot be read have a reason instead and keep their raw content.
 
@@ -169,7 +170,7 @@ def open_title_file(
         is_table: Whether to read text as a table even if its header has none of the columns.
 
     Raises:
-        DataError: The file is empty, damaged or in a format that is not read.
+        DataError: The file is empty, damaged or in a format that rubro does not support.
     """
     is_pipe = origin.size is None
     sample, stream = with_sample(raw, is_pipe)
@@ -270,10 +271,10 @@ def _require_json_lines(origin: Origin, sample: str, columns: Sequence[Sequence[
     wanted = {find_column(value, [name]) for names in columns for name in names}
     if any(isinstance(value[key], (str, int, float)) for key in wanted if key is not None):
         return
-    keys = ascii(", ".join(value))[1:200].rstrip("'")
+    keys = listed(value) if value else "unknown"
     example = json.dumps({names[0]: "..." for names in columns}, ensure_ascii=False)
     raise DataError(
-        f"{origin.path} holds one JSON object instead of rows (its keys: {keys or 'unknown'}). "
+        f"{origin.path} holds one JSON object instead of rows (its keys: {keys}). "
         f"Write an array of objects, such as [{example}, ...], or one such object per line."
     )
 

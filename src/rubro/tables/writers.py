@@ -29,13 +29,13 @@ _KIND = re.compile(r"\.(csv|tsv|jsonl)(\.gz)?$|\.(parquet)$", re.IGNORECASE)
 # Large row groups make parquet fast to read; small ones are written in little memory.
 _ROW_GROUP_ROWS = 2**16
 _ROW_GROUP_BYTES = 2**25
-# Encodings that begin with a byte order mark, and what follows the mark.
+# Encodings that write a byte order mark, and the same encodings without one.
 _WITH_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 # Cells that a spreadsheet would take for a formula; numbers with a sign are harmless.
 _FORMULA = re.compile(
     r"(?![-+]?\d[\d.,]*(e[-+]?\d+)?%?$)[-=+@\t\r\n\uff0b\uff0d\uff1d\uff20]", re.IGNORECASE
 )
-# Text that stands for a number too large for a float until it is written.
+# Placeholder in encoded JSON for a number that is too large for a float.
 _LARGE_NUMBER = os.urandom(16).hex()
 
 Answers = Sequence[Sequence[str | float | None]]  # values of the new columns for each row
@@ -163,7 +163,7 @@ def _text(value: Any) -> str:
 
 
 class _Json:
-    """Convert values to JSON, with null in place of NaN and infinity.
+    """Encoder of values as JSON, with null in place of NaN and infinity.
 
     Attributes:
         nulls: Number of values that were replaced by null.
@@ -219,7 +219,7 @@ class Output:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences about values of the input that were changed because the output lacks them."""
+        """Sentences about values that were changed because the output format cannot hold them."""
         nulls = self._json.nulls
         return [f"{nulls:,} numbers are NaN or infinite; JSON has null instead"] if nulls else []
 

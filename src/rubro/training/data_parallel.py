@@ -144,17 +144,15 @@ def find_processes(nodes: int, devices: int, accelerator: str) -> Processes:
 
 
 def _require_devices(devices: int, accelerator: str) -> None:
-    """Raise ParamsError if this machine cannot run so many processes."""
+    """Raise ParamsError if this machine cannot run the requested number of processes."""
     if _uses_gpu(accelerator):
         most, reason = torch.cuda.device_count(), "GPUs"
     else:
-        by_memory = max(memory_limit() // _PROCESS_BYTES, 1)
-        most, reason = (
-            cores() * _MAX_PROCESSES_PER_CORE,
-            f"CPU processes, {_MAX_PROCESSES_PER_CORE} for each core",
+        per_core, by_memory = _MAX_PROCESSES_PER_CORE, max(memory_limit() // _PROCESS_BYTES, 1)
+        most, reason = min(
+            (cores() * per_core, f"CPU processes, {per_core} for each core"),
+            (by_memory, "CPU processes, because each needs 0.5 GB of memory"),
         )
-        if by_memory < most:
-            most, reason = by_memory, "CPU processes, because each needs 0.5 GB of memory"
     if devices > most:
         raise ParamsError(
             f"devices: {devices} is too large; this machine can run {most} {reason}. Set devices to at "

@@ -227,7 +227,7 @@ def _trainer(**options: Any) -> L.Trainer:
 def _fit(
     trainer: L.Trainer, classifier: TitleClassifier, batches: _EpochBatches, checkpoint: Path | None
 ) -> None:
-    """Train the classifier; raise KeyboardInterrupt after a signal, where Lightning would exit."""
+    """Train the classifier; after a signal, raise KeyboardInterrupt, although Lightning would exit."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(classifier, datamodule=batches, ckpt_path=checkpoint, weights_only=True)

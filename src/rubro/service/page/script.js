@@ -115,7 +115,7 @@ function readCorrections() {
   }
 }
 
-// Other tabs change the stored corrections too, so a change is applied to the corrections stored by then.
+// Other tabs change the stored corrections too, so a change is applied to the corrections that are stored at the time.
 // Changes that cannot be stored are kept, and applied again.
 function currentCorrections() {
   return unstored.reduce((found, change) => change(found), readCorrections());
@@ -144,7 +144,7 @@ async function storeLocked(stored) {
   }
 }
 
-// Returns a promise of the time when the change is stored.
+// Returns a promise that is fulfilled when the change is stored.
 function changeCorrections(change) {
   unstored.push(change);
   return new Promise(storeLocked);
