@@ -206,6 +206,7 @@ def test_wrong_file_is_reported_although_settings_are_right(tmp_path: Path, text
         ("!!timestamp x", "timestamp"),
         ("2020-13-45", "timestamp"),
         ("!!int x", "int"),
+        pytest.param(f"0x{'f' * 5000}", "int", id="hexadecimal"),
         ("!!float x", "float"),
     ],
 )

@@ -351,6 +351,12 @@ def test_carriage_returns_end_lines_only_if_nothing_else_does(
     assert values(answers, "predicted_category") == ["TABLES", "MUGS"]
 
 
+def test_keys_of_json_rows_may_have_different_unicode_forms(predict: Predict) -> None:
+    content = '{"ti\u0301tulo": "mesa"}\n{"t\u00edtulo": "taza"}\n{"x": 1}\n'
+    answers = predict(content, "jsonl", "jsonl")
+    assert values(answers, "predicted_category") == ["TABLES", "MUGS", None]
+
+
 def test_a_blank_line_between_rows_of_several_columns_is_not_a_row(predict: Predict) -> None:
     answers = predict("title,id\n\nmesa,1\n\n\ntaza,2\n\n")
     assert values(answers, "id") == ["1", "2"]

@@ -88,6 +88,8 @@ def limit_memory() -> None:
 
     limit, most = resource.getrlimit(resource.RLIMIT_DATA)
     stack, _ = resource.getrlimit(resource.RLIMIT_STACK)  # -1 = unlimited, but small for threads
+    # Otherwise, Arrow reserves a gigabyte that it hardly uses, and that counts as used.
+    os.environ.setdefault("MIMALLOC_ARENA_EAGER_COMMIT", "0")
     # Processes inherit limits. If the parent process set this limit, more memory may be free by now.
     is_own = str(limit) in (str(resource.RLIM_INFINITY), os.environ.get(_LIMIT_VARIABLE))
     if is_own and stack <= _MAX_STACK:
@@ -95,6 +97,22 @@ def limit_memory() -> None:
         with suppress(OSError, ValueError, OverflowError):  # forbidden, or the limit is unknown
             resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
             os.environ[_LIMIT_VARIABLE] = str(limit)
+
+
+def end_memory_limit() -> None:
+    """End the limit that limit_memory has set, for a process that runs for long.
+
+    The memory that is free at its start says little about later, and it is better killed and
+    restarted than kept waiting for memory.
+    """
+    limit = os.environ.pop(_LIMIT_VARIABLE, None)
+    if limit is None:
+        return
+    import resource
+
+    now, most = resource.getrlimit(resource.RLIMIT_DATA)
+    if str(now) == limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def free_reserve() -> None:

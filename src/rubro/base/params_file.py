@@ -28,7 +28,10 @@ class _Constructor(SafeConstructor):
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            if isinstance(value, int):
+                str(value)  # Python refuses this for thousands of digits, which messages would show
+            return value
         except (ValueError, LookupError, AttributeError, TypeError):  # `!!bool x`, `2020-13-45`
             problem = f"{str(node.value)[:100]!a} is not a valid {node.tag.rpartition(':')[2]}"
             raise ConstructorError(problem=problem, problem_mark=node.start_mark) from None

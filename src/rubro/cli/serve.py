@@ -24,6 +24,7 @@ import typer
 
 from rubro.base.console import say
 from rubro.base.errors import DataError
+from rubro.base.memory import end_memory_limit
 from rubro.cli import options
 from rubro.cli.runtime import model_required
 
@@ -83,6 +84,7 @@ def main(
         from rubro.service.server import open_socket, run_server
 
         served = reading.result()
+    end_memory_limit()
     listening = open_socket(host, port)
     address, used_port = listening.getsockname()[:2]
     hosts = None

@@ -304,11 +304,19 @@ def _object_rows(file: TitleFile, records: Iterable[Record], column: str) -> Ite
             elif _depth(values) > _MAX_DEPTH:
                 values, error = {}, f"line {record.lines.start}: nested more than {_MAX_DEPTH} deep"
             elif is_unicode(text := json.dumps(values, ensure_ascii=False, default=str)):
-                title, error = _title(column, values.get(column))
+                title, error = _title(column, _value(values, column))
             else:
                 values = json.loads(without_surrogates(text))
                 error = _error(file, record._replace(reason="not_utf8"))
             yield values, title, error, record.characters
+
+
+def _value(values: dict[str, Any], column: str) -> Any:
+    """Return the value of a key, whose Unicode form may differ from the form in other rows."""
+    if column in values:
+        return values[column]
+    name = column_name(column)
+    return next((values[key] for key in values if column_name(key) == name), None)
 
 
 def _depth(values: dict[str, Any]) -> int:
