@@ -180,6 +180,18 @@ def test_two_tabs_can_change_corrections_at_the_same_time(browser: Any, server: 
         assert set(stored_titles(one)) == expected
 
 
+def test_a_correction_is_stored_if_the_page_is_left_at_once(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page, two_tabs(page) as other:
+        type_title(page, "mesa", "TABLES")
+        # A tab that the browser has suspended may keep the lock.
+        other.evaluate(
+            "navigator.locks.request('rubro.corrections', () => new Promise(() => {})) && null"
+        )
+        page.get_by_role("button", name="Right: MUGS").click()
+        page.reload()
+        playwright.expect(page.locator("#corrections li")).to_have_count(1)
+
+
 def test_corrections_that_cannot_be_stored_are_kept_and_stored_later(
     browser: Any, server: Server
 ) -> None:

@@ -365,6 +365,7 @@ byId("clear").addEventListener("click", async () => {
   await remove(corrections);
   title.focus();
 });
+addEventListener("pagehide", storeCorrections); // without waiting for a lock
 addEventListener("storage", showStored); // another tab has changed something
 addEventListener("pageshow", showStored); // the browser may show the page as it was
 
