@@ -100,7 +100,7 @@ def test_shop_trains_classifies_serves_and_corrects(
     assert "catalogue.csv" not in run_in(project, "git", "ls-files").stdout.split()
 
     run_in(project, "bash", "-ec", decide)
-    with open(project / "answers.csv", newline="", encoding="utf-8") as file:
+    with open(project / "answers.csv", newline="", encoding="cp1252") as file:
         answers = list(csv.DictReader(file, delimiter=";"))
     assert [answer["sku"] for answer in answers] == list(new["sku"])
     named = [answer for answer in answers if answer["predicted_category"]]
