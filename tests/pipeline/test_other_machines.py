@@ -32,8 +32,8 @@ for stage in sys.argv[1:]:
 """
 WITHOUT_TORCH = ("subset", "featurize", "embed", "train_svm")
 PACKAGES = [
-    *("gensim", "numba", "pandas", "pyarrow", "pydantic", "rich", "ruamel-yaml", "safetensors"),
-    *("scikit-learn", "typer"),
+    *("gensim", "numba", "pandas", "pyarrow", "pydantic", "pyyaml", "rich", "ruamel-yaml"),
+    *("safetensors", "scikit-learn", "typer"),
 ]
 
 
