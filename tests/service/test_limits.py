@@ -100,7 +100,7 @@ def test_the_beginning_of_the_next_request_may_follow_a_large_one(server: Server
 def test_an_incomplete_request_ends_with_its_connection(server: Server, data: bytes) -> None:
     started = time.monotonic()
     assert replies_until_closed(server.port, HEALTH + data)[0].status == 200
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9  # it did not wait for a time limit of 10 or 30 seconds
 
 
 # Memory and work

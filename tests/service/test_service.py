@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from rubro import Classifier, __version__
 from rubro.prediction.folder import Model
@@ -27,6 +28,7 @@ from rubro.prediction.thresholds import (
     ConfidenceThreshold,
     Thresholds,
 )
+from rubro.service.schemas import PredictRequest
 from rubro.service.served import read_model
 from support.keyword_model import CATEGORIES, command, write_model
 from support.serving import HEAD, SECONDS, Server, running, start
@@ -208,13 +210,13 @@ def test_a_model_whose_sums_overflow_for_a_title_spoils_no_other_request(tmp_pat
     assert "overflow" in found[-1].json["detail"]
 
 
-def test_a_request_with_many_unknown_fields_holds_up_nobody(server: Server) -> None:
+def test_many_unknown_fields_of_a_request_are_one_error(server: Server) -> None:
     content = {"titles": "Mesa", **dict.fromkeys(map(str, range(80_000)), 1)}
-    started = time.monotonic()
-    answer = server.ask("/predict", content)
-    assert answer.status == 422
-    assert "fields" in answer.json["detail"]
-    assert time.monotonic() - started < 0.5
+    assert server.ask("/predict", content).status == 422
+    # Listing each field as an error takes long and would hold up other requests.
+    with pytest.raises(ValidationError) as caught:
+        PredictRequest.model_validate(content)
+    assert caught.value.error_count() == 1
 
 
 def test_the_body_must_be_json_in_any_unicode_encoding(server: Server) -> None:
