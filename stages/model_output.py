@@ -51,7 +51,7 @@ def save_member(
         if not np.isfinite(tensor).all():
             raise TrainingError(
                 f"{name}: {key} contains NaN or infinity after the training; lower the learning rates of "
-                "a network, or naive_bayes_weight and C of the SVM"
+                "a network, or C of the SVM"
             )
     subwords = load_subwords(VOCABULARY)
     text = read_json(SUBSET / "source.json", SourceInfo).model_dump()

@@ -1,4 +1,4 @@
-"""train_svm: fit a linear SVM, combined with naive Bayes, to the features of titles."""
+"""train_svm: fit a linear SVM to the features of titles."""
 
 import sys
 from pathlib import Path

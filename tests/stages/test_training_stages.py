@@ -335,21 +335,12 @@ def three_models(
     return workspace
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"train_svm.naive_bayes_weight": 1e30},
-        {"train_svm.naive_bayes_smoothing": 1e308},
-        {"train_svm.naive_bayes_smoothing": 1e-320},
-        {"train_svm.C": 1e308},
-    ],
-)
 @pytest.mark.filterwarnings("error")
 def test_an_svm_with_infinite_weights_is_not_written(
-    workspace: Path, stage: Callable[[str], Any], params_of: MakeParams, changes: dict[str, float]
+    workspace: Path, stage: Callable[[str], Any], params_of: MakeParams
 ) -> None:
-    with pytest.raises(TrainingError, match=r"svm: .*naive_bayes_weight"):
-        stage("train_svm").main(params_of(min_reliable_titles=1, **changes))
+    with pytest.raises(TrainingError, match=r"svm: .*C of the SVM"):
+        stage("train_svm").main(params_of(min_reliable_titles=1, **{"train_svm.C": 1e308}))
     assert not (workspace / "models/svm").exists()
 
 

@@ -1,4 +1,4 @@
-"""The linear SVM with naive Bayes: scores, weights, options and special cases."""
+"""The linear SVM: scores, weights, options and special cases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
 
 from rubro.base.files import read_tensors, write_tensors
@@ -49,7 +48,7 @@ Fit = Callable[..., Svm]
 
 @pytest.fixture
 def fit(subwords: Subwords, make_params: MakeParams) -> Fit:
-    """Function that fits an SVM exactly, without naive Bayes and with all weights by default."""
+    """Function that fits an SVM exactly, with all weights by default."""
 
     def make(
         titles: LabelledTitles,
@@ -64,7 +63,6 @@ def fit(subwords: Subwords, make_params: MakeParams) -> Fit:
             "tolerance": 1e-4,
             "max_iterations": 1000,
             "smallest_weight": 0.0,
-            "naive_bayes_weight": 0.0,
             "class_weights": "off",
             **changes,
         }
@@ -152,35 +150,12 @@ def test_only_small_weights_are_removed(fit: Fit, learnable: Learnable) -> None:
     np.testing.assert_array_equal(whole[np.abs(whole) >= 0.05], pruned)
 
 
-def test_naive_bayes_equals_scikit_learn_for_a_title_of_mean_length(
-    fit: Fit, learnable: Learnable, subwords: Subwords
-) -> None:
-    train, validation, tokens = learnable
-    smoothing = 0.2
-    without = fit(train, tokens)
-    svm = fit(train, tokens, naive_bayes_weight=1.0, naive_bayes_smoothing=smoothing)
-    added = scores_of(svm, train, tokens) - scores_of(without, train, tokens)
-    inputs = inputs_of(train, tokens, subwords)
-    reference = MultinomialNB(alpha=smoothing, fit_prior=False).fit(inputs, train.labels.targets)
-    whole = np.log(reference.feature_count_.sum(axis=1) + smoothing * inputs.shape[1])
-    lengths = inputs.sum(axis=1, keepdims=True)
-    expected = inputs @ reference.feature_log_prob_.T - lengths * math.log(smoothing)
-    np.testing.assert_allclose(added, expected + (lengths - lengths.mean()) * whole, atol=0.02)
-    right = scores_of(svm, validation, tokens).argmax(1) == validation.labels.targets
-    assert right.mean() > 0.95
-
-
-@pytest.mark.parametrize(
-    "options", [{"naive_bayes_weight": 100.0}, {"C": 0.1}], ids=["naive Bayes", "SVM"]
-)
-def test_unreliable_titles_have_less_influence(
-    options: dict[str, float], fit: Fit, make_titles: MakeTitles
-) -> None:
+def test_unreliable_titles_have_less_influence(fit: Fit, make_titles: MakeTitles) -> None:
     texts = ["apple", "drill", "boot", "nokia", "apple"]
     titles, tokens = make_titles(texts, [0, 1, 2, 3, 3], [True] * 4 + [False])
     leads = []
     for weight in (0.1, 0.5, 1.0):
-        svm = fit(titles, tokens, label_quality="weight", unreliable_weight=weight, **options)
+        svm = fit(titles, tokens, label_quality="weight", unreliable_weight=weight, C=0.1)
         scores = scores_of(svm, titles, tokens)[0]
         leads.append(scores[0] - scores[3])
     assert leads[0] > leads[1] > leads[2] - 1e-6

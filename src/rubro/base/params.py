@@ -103,15 +103,13 @@ class TitleWeightParams(Section):
 
 
 class SvmParams(TitleWeightParams):
-    """Hyperparameters of the linear SVM with naive Bayes."""
+    """Hyperparameters of the linear SVM."""
 
     C: Annotated[float, Field(gt=0.0)]
     tolerance: Annotated[float, Field(gt=0.0)]
     max_iterations: _Positive
     max_titles: _NotNegative
     max_inputs: _NotNegative
-    naive_bayes_weight: Annotated[float, Field(ge=0.0)]
-    naive_bayes_smoothing: Annotated[float, Field(gt=0.0)]
     smallest_weight: Annotated[float, Field(ge=0.0)]
 
 

@@ -1,4 +1,4 @@
-"""Fit a linear SVM, combined with naive Bayes, to titles."""
+"""Fit a linear SVM to titles."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ def fit_svm(
 ) -> dict[str, np.ndarray]:
     """Fit a linear SVM to the TF-IDF values of words, word bigrams and character n-grams.
 
-    The SVM is fitted by fit_crammer_singer. The weights of a naive Bayes classifier with the same
-    inputs are added (Wang and Manning 2012, Baselines and Bigrams), and weights near zero are then
-    set to zero (Babbar and Schoelkopf 2017, DiSMEC).
+    The SVM is fitted by fit_crammer_singer. Weights near zero are then set to zero (Babbar and
+    Schoelkopf 2017, DiSMEC).
 
     An input of the SVM is a word, a bucket of bigrams or a bucket of n-grams. Only inputs that
     occur in titles get weights, and only the params.max_inputs most frequent ones if there are
@@ -74,7 +73,6 @@ def fit_svm(
     targets = train.labels.targets[titles]
     say(f"fitting a linear SVM to {len(titles)} titles")
     coefficients, bias = _fit(inputs, targets, weights[titles], classes, params, seed)
-    _add_naive_bayes(coefficients, bias, inputs, targets, weights[titles], params, len(frequencies))
     kept = _without_small(coefficients, params.smallest_weight)
     lengths = np.zeros(len(frequencies), dtype=np.int64)
     lengths[weighted] = np.diff(kept.indptr)
@@ -156,32 +154,3 @@ def _without_small(coefficients: np.ndarray, minimum: float) -> sparse.csr_matri
         block[(block < minimum) & (block > -minimum)] = 0
         kept.append(sparse.csr_matrix(block))
     return sparse.vstack(kept, format="csr")
-
-
-def _add_naive_bayes(
-    coefficients: np.ndarray,
-    bias: np.ndarray,
-    inputs: sparse.csr_matrix,
-    targets: np.ndarray,
-    weights: np.ndarray,
-    params: SvmParams,
-    total_inputs: int,
-) -> None:
-    """Add naive Bayes weights to the coefficients and the bias, in place.
-
-    The multinomial model has no class prior. As in Rennie et al. 2003, Tackling the Poor
-    Assumptions of Naive Bayes Text Classifiers, the counts are TF-IDF values. An input's weight is
-    log(mass + smoothing) - log(smoothing), where mass is the sum of its values in a category, so
-    that it is zero if the input never occurs there. The logarithm of the category's total mass,
-    with smoothing added once per input, is multiplied by the mean mass of a title and subtracted
-    from the bias.
-    """
-    membership = sparse.csr_matrix(
-        (weights, (targets, np.arange(len(targets)))), shape=(len(bias), len(targets))
-    )
-    mass = (membership @ inputs).tocsr()
-    smoothing, weight = params.naive_bayes_smoothing, params.naive_bayes_weight
-    categories = np.repeat(np.arange(len(bias)), np.diff(mass.indptr))
-    coefficients[mass.indices, categories] += weight * np.log1p(mass.data / smoothing)
-    total = mass.sum(axis=1).A1 + smoothing * total_inputs
-    bias -= weight * inputs.sum() / inputs.shape[0] * np.log(total)
