@@ -145,4 +145,4 @@ deploy/requirements.lock: requirements.lock
 
 .PHONY: clean
 clean: ## Remove the outputs of the pipeline but keep the DVC cache
-	rm -rf data/subset data/features data/vocabulary models metrics/curves metrics/evaluation dvc_plots report.html report_charts
+	rm -rf data/subset data/validation_logits data/features data/vocabulary models metrics/curves metrics/evaluation dvc_plots report.html report_charts

@@ -1,4 +1,4 @@
-"""ensemble: combine the models, with weights and a calibration fitted to validation titles."""
+"""ensemble: combine the models, with weights and decisions fitted to validation titles."""
 
 import sys
 from dataclasses import replace
@@ -8,32 +8,37 @@ sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import process_setup  # noqa: F401
 
 import numpy as np
-from model_output import SUBSET, log_outcome, save, validation_titles
+from model_output import SUBSET, decide, log_outcome, save, selection
+from validation import read_validation_logits
 
+from rubro.base.console import say
 from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.splits import load_split
 from rubro.features.subwords import Subwords
-from rubro.features.titles import labels_of
-from rubro.prediction.classifier import Classifier
+from rubro.features.titles import labels_of, log_shares
 from rubro.prediction.folder import Model
 from rubro.prediction.nearest import title_tensors
-from rubro.training.ensemble import combined, fit_weights
+from rubro.training.ensemble import combined, member_weights
 from rubro.training.tracking import tracked
 
 
 def main(params: Params) -> None:
     members = [Model.load(Path("models") / name) for name in params.ensemble.members]
-    titles, targets = validation_titles(params)
-    together = combined("ensemble", members)
+    logits = read_validation_logits(params.ensemble.members)
+    chosen, targets = selection(params)
     with tracked(None, "ensemble", {"ensemble": params.ensemble.model_dump()}) as tracker:
-        weights = fit_weights(Classifier(together).member_logits(titles), targets)
-        together = combined("ensemble", members, weights)
+        shares = log_shares(np.array(members[0].description.category_titles))
+        on_chosen = {name: each[chosen] for name, each in logits.items()}
+        weights = member_weights(on_chosen, targets, shares, params.objective)
+        for name in logits.keys() - weights.keys():
+            say(f"the ensemble is better without the {name}, so it is left out")
+        together, summary = decide(combined("ensemble", members, weights), logits, params)
         if params.ensemble.training_titles:
             together = replace(together, titles=training_titles(together))
-        summary = save(together, titles, targets)
-        write_json(Path("metrics/ensemble.json"), {"weights": weights, **summary})
+        summary = {"weights": weights, **summary, **save(together)}
+        write_json(Path("metrics/ensemble.json"), summary)
         log_outcome(tracker, "ensemble", summary)
 
 

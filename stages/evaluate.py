@@ -11,6 +11,7 @@ import process_setup  # noqa: F401
 
 import numpy as np
 import pandas as pd
+from validation import read_validation_logits
 
 from rubro import __version__
 from rubro.base.console import say
@@ -26,7 +27,7 @@ from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
 from rubro.features.titles import labels_of
 from rubro.prediction.calibration import softmax
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.parallel import logits_of
+from rubro.prediction.parallel import member_logits_of
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 FOLDER, PARAMS = Path("metrics/evaluation"), Path("metrics/params")
@@ -52,9 +53,13 @@ def main(params: Params) -> None:
             train_counts,
         )
         measured, right, tables = {}, {}, {}
-        for name, logits in logits_of(classifiers, held_out.titles, thread_count()).items():
-            classifier = classifiers[name]
-            p = classifier.description.calibration.probabilities(logits)
+        if split == "validation":  # a final fit has seen these titles
+            members = read_validation_logits(MODELS[1:])
+        else:
+            members = member_logits_of(classifiers.values(), held_out.titles, thread_count())
+        for name, classifier in classifiers.items():
+            logits = classifier.combine(members)
+            p = classifier.calibration.probabilities(logits)
             right[name] = p.argmax(axis=1) == held_out.targets
             uncalibrated = softmax(logits)
             measured[name] = model_metrics(

@@ -1,4 +1,4 @@
-"""Calibrate, save and measure a model, for all stages that write one."""
+"""Fit the decisions of a model, measure and save it, for all stages that write one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,36 +7,40 @@ from typing import Any
 import process_setup  # noqa: F401
 
 import numpy as np
+from validation import write_validation_logits
 
 from rubro.base.console import say
 from rubro.base.errors import TrainingError
 from rubro.base.files import read_json
+from rubro.base.metric_names import CAPTIONS
+from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.data.splits import SourceInfo, load_labels, load_split
-from rubro.evaluation.metrics import accuracy, balanced_accuracy
-from rubro.features.titles import labels_of
+from rubro.evaluation.metrics import MEASURES
+from rubro.features.titles import labels_of, log_shares
 from rubro.features.vocabulary import load_subwords
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import AnyMember, Model, ModelDescription, TextParams
-from rubro.training.calibration import fit_calibration
+from rubro.prediction.parallel import member_logits_of
+from rubro.training.decisions import fit_decisions
 from rubro.training.title_weights import selection_titles
 from rubro.training.tracking import Tracker
 
 SUBSET, FEATURES, VOCABULARY = map(Path, ("data/subset", "data/features", "data/vocabulary"))
+FINAL_FIT_TITLES = 20_000  # number of training titles below which final_fit: auto is true
 
 
-def validation_titles(params: Params) -> tuple[list[str], np.ndarray]:
-    """Return validation titles for fitting weights and calibration, and their class indices."""
-    table = load_split(SUBSET, "validation")
-    labels = labels_of(table["category"], table["label_quality"], load_labels(SUBSET))
-    chosen = selection_titles(labels, params.min_reliable_titles)
-    return table["title"].iloc[chosen].to_list(), labels.targets[chosen]
+def wants_final_fit(params: Params, training_titles: int) -> bool:
+    """Return whether models are trained once more, on training and validation titles together."""
+    if params.final_fit == "auto":
+        return training_titles < FINAL_FIT_TITLES
+    return params.final_fit
 
 
-def save_member(
+def single_model(
     name: str, member: AnyMember, tensors: dict[str, np.ndarray], params: Params
-) -> dict[str, Any]:
-    """Calibrate a model with a single member, save it as models/NAME and return its metrics.
+) -> Model:
+    """Return a model with a single member.
 
     Args:
         name: Name of the model and of its member.
@@ -51,51 +55,87 @@ def save_member(
         if not np.isfinite(tensor).all():
             raise TrainingError(
                 f"{name}: {key} contains NaN or infinity after the training; lower the learning rates of "
-                "a network, or C of the SVM"
+                "a network, or naive_bayes_weight and C of the SVM"
             )
     subwords = load_subwords(VOCABULARY)
     text = read_json(SUBSET / "source.json", SourceInfo).model_dump()
     text |= params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
+    labels = load_labels(SUBSET)
+    counts = load_split(SUBSET, "train", ("category",))["category"].value_counts()
     description = ModelDescription(
         name=name,
-        labels=load_labels(SUBSET),
+        labels=labels,
         text=TextParams(**text),
         subwords=subwords.params,
         members={name: member},
+        objective=params.objective,
+        category_titles=[int(counts.get(label, 0)) for label in labels],
     )
-    model = Model(description, subwords.vocabulary, {name: tensors})
-    return save(model, *validation_titles(params))
+    return Model(description, subwords.vocabulary, {name: tensors})
 
 
-def save(model: Model, titles: list[str], targets: np.ndarray) -> dict[str, Any]:
-    """Calibrate a model, save it as models/NAME and return its metrics.
+def refitted(
+    model: Model, member: AnyMember, tensors: dict[str, np.ndarray], params: Params
+) -> Model:
+    """Return a model with the tensors of its final fit, which keeps its decisions."""
+    again = single_model(model.description.name, member, tensors, params)
+    kept = {"decisions": model.description.decisions, "final_fit": True}
+    return replace(again, description=again.description.model_copy(update=kept))
+
+
+def validate(model: Model, params: Params) -> tuple[Model, dict[str, Any]]:
+    """Fit the decisions of a single model, whose validation logits are written to a file.
 
     Args:
-        model: Model, whose own calibration is ignored.
-        titles: Validation titles.
-        targets: Class indices, (titles,).
+        model: Model that was not trained on validation titles.
+        params: All parameters of params.yaml.
 
     Returns:
-        Validation metrics, calibration and folder size, for JSON.
+        Model with decisions, and its metrics; see decide.
     """
-    logits = Classifier(model).logits(titles)
-    calibration = fit_calibration(logits, targets)
-    description = model.description.model_copy(update={"calibration": calibration})
+    titles = load_split(SUBSET, "validation", ("title",))["title"].to_list()
+    logits = member_logits_of([Classifier(model)], titles, thread_count())
+    write_validation_logits(model.description.name, logits[model.description.name])
+    return decide(model, logits, params)
+
+
+def selection(params: Params) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of the validation titles that models are chosen by, and their classes."""
+    table = load_split(SUBSET, "validation", ("category", "label_quality"))
+    labels = labels_of(table["category"], table["label_quality"], load_labels(SUBSET))
+    chosen = selection_titles(labels, params.min_reliable_titles)
+    return chosen, labels.targets[chosen]
+
+
+def decide(
+    model: Model, members: dict[str, np.ndarray], params: Params
+) -> tuple[Model, dict[str, Any]]:
+    """Fit the decisions of a model to its members' logits for the validation titles.
+
+    Returns:
+        Model with decisions; its validation metrics and its decisions, for JSON.
+    """
+    chosen, targets = selection(params)
+    logits = model.description.weighted_sum(members)[chosen]
+    shares = log_shares(np.array(model.description.category_titles))
+    decisions = fit_decisions(logits, targets, shares)
+    description = model.description.model_copy(update={"decisions": decisions})
     model = replace(model, description=description)
+    predictions = (logits + (description.decision.shift * shares).astype(np.float32)).argmax(axis=1)
+    measured = {name: round(of(targets, predictions), 6) for name, of in MEASURES.items()}
+    objective = params.objective
+    say(f"{description.name}: {CAPTIONS[objective]} {measured[objective]:.4f} on validation")
+    return model, {
+        "validation": {"titles": len(targets), **measured},
+        "decisions": {name: each.model_dump() for name, each in decisions.items()},
+    }
+
+
+def save(model: Model) -> dict[str, float]:
+    """Write models/NAME and return its size in megabytes, for JSON."""
     folder = Path("models") / model.description.name
     model.save(folder)
-    predictions = logits.argmax(axis=1)
-    measured = {
-        "titles": len(titles),
-        "accuracy": round(accuracy(targets, predictions), 6),
-        "balanced_accuracy": round(balanced_accuracy(targets, predictions), 6),
-    }
-    say(f"{model.description.name}: balanced accuracy {measured['balanced_accuracy']:.4f}")
-    return {
-        "validation": measured,
-        "calibration": model.description.calibration.model_dump(),
-        "model_megabytes": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6, 1),
-    }
+    return {"model_megabytes": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6, 1)}
 
 
 def log_outcome(

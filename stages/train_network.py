@@ -1,6 +1,8 @@
 """Train a network for the stages train_mlp and train_cnn."""
 
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -8,14 +10,25 @@ from typing import Any
 import process_setup
 
 import lightning as L
-from model_output import FEATURES, SUBSET, log_outcome, save_member
+import numpy as np
+import torch
+from model_output import (
+    FEATURES,
+    SUBSET,
+    log_outcome,
+    refitted,
+    save,
+    single_model,
+    validate,
+    wants_final_fit,
+)
 
 from rubro.base.console import console
 from rubro.base.files import write_json
 from rubro.base.params import Params, TrainParams
 from rubro.data.splits import load_labels
 from rubro.features.embedding import Embedding
-from rubro.features.titles import load_features
+from rubro.features.titles import LabelledTitles, load_features
 from rubro.models.layers import ModelShape, Network, stored
 from rubro.prediction.folder import CnnMember, MlpMember
 from rubro.training.callbacks import LOGGED_SPLITS
@@ -69,10 +82,10 @@ def train_network(
         chosen = selection_titles(validation.labels, params.min_reliable_titles)
         classes = len(load_labels(SUBSET))
         data = TrainingData(train_titles, validation.take(chosen), tokens, classes)
-        network = initial_network(kind, params, hyperparameters, classes)
         training: dict[str, Any] = {"seed": params.seed, **hyperparameters.model_dump()}
         settings = {
             **training,
+            "objective": params.objective,
             "accelerator": params.accelerator,
             "devices": processes.count,
             "min_reliable_titles": params.min_reliable_titles,
@@ -85,25 +98,42 @@ def train_network(
             tracker = stack.enter_context(tracked(curves, f"train_{name}", values))
         else:
             checkpoints = Path(stack.enter_context(TemporaryDirectory()))
-        result = train(
-            network,
-            data,
-            hyperparameters,
-            tracker.log_epoch if processes.rank == 0 else lambda *_: None,
+        fit = partial(
+            train,
+            params=hyperparameters,
             seed=params.seed,
+            objective=params.objective,
             accelerator=params.accelerator,
-            checkpoints=checkpoints,
             processes=processes,
         )
+        network = initial_network(kind, params, hyperparameters, classes)
+        log_epoch = tracker.log_epoch if processes.rank == 0 else lambda *_: None
+        result = fit(network, data, report=log_epoch, checkpoints=checkpoints)
+        final = None
+        if wants_final_fit(params, len(train_titles)):
+            together = LabelledTitles.concatenated([train_titles, validation])
+            data = replace(data, train=together)
+            epoch = result.summary["best"]["epoch"]
+            again = initial_network(kind, params, hyperparameters, classes)
+            folder = checkpoints / "final"
+            folder.mkdir(exist_ok=True)
+            final = fit(again, data, report=None, checkpoints=folder, last_epoch=epoch)
         if processes.rank > 0:
             return
-        network.load_state_dict(result.state)
-        tensors = stored(network, hyperparameters.table_precision)
+
+        def stored_as(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+            network.load_state_dict(state)
+            return stored(network, hyperparameters.table_precision)
+
         own = {key: value for key, value in training.items() if key in member.model_fields}
         size = network.token_vectors.table.embedding_dim
         entry = member(**own, vector_size=size, training=training | result.origin)
-        summary = save_member(name, entry, tensors, params)
-        write_json(Path(f"metrics/train_{name}.json"), {**result.summary, **summary})
+        model = single_model(name, entry, stored_as(result.state), params)
+        model, summary = validate(model, params)
+        if final is not None:
+            model = refitted(model, entry, stored_as(final.state), params)
+        summary = {**result.summary, **summary, **save(model)}
+        write_json(Path(f"metrics/train_{name}.json"), summary)
         best = result.summary["best"]
         best_metrics = {
             f"best/{split}/{k}": v for split in LOGGED_SPLITS for k, v in best[split].items()

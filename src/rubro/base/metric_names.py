@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+Objective = Literal["balanced_accuracy", "accuracy", "macro_f1"]  # metrics that models can serve
+
 CAPTIONS = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",

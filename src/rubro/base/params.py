@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from rubro.base.metric_names import Objective
 from rubro.base.schema import NotNegative, Positive, Section, Share
 from rubro.base.text_encoding import known_encoding
 
@@ -103,13 +104,15 @@ class TitleWeightParams(Section):
 
 
 class SvmParams(TitleWeightParams):
-    """Hyperparameters of the linear SVM."""
+    """Hyperparameters of the linear SVM with naive Bayes."""
 
     C: Annotated[float, Field(gt=0.0)]
     tolerance: Annotated[float, Field(gt=0.0)]
     max_iterations: _Positive
     max_titles: _NotNegative
     max_inputs: _NotNegative
+    naive_bayes_weight: Annotated[float, Field(ge=0.0)] | Literal["auto"]
+    naive_bayes_smoothing: Annotated[float, Field(gt=0.0)]
     smallest_weight: Annotated[float, Field(ge=0.0)]
 
 
@@ -202,6 +205,8 @@ class Params(Section):
     """All parameters in params.yaml."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+    objective: Objective
+    final_fit: Literal["auto"] | bool
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: _Positive
     nodes: _Few

@@ -88,7 +88,7 @@ def main(
         file, classifier, title_column, category_column, input_format, encoding, separator
     )
     all_logits, all_targets = np.concatenate(labelled.logits), np.array(labelled.targets)
-    all_probabilities = classifier.description.calibration.probabilities(all_logits)
+    all_probabilities = classifier.calibration.probabilities(all_logits)
     known = np.flatnonzero(all_targets >= 0)
     targets, probabilities = all_targets[known], all_probabilities[known]
     uncalibrated = softmax(all_logits[known])

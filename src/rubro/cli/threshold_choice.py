@@ -62,7 +62,7 @@ def predictions_for(labelled: Labelled, classifier: Classifier, file: str) -> Pr
         raise DataError(f"{file}: all rows are unreliable; use a file with reliable rows")
     if not reliable.all():
         say(f"{file}: {reliable.sum():,} of {len(reliable):,} titles are reliable")
-    calibration = classifier.description.calibration
+    calibration = classifier.calibration
     probabilities = calibration.probabilities(np.concatenate(labelled.logits))
     classes = probabilities.argmax(axis=1)
     confidences = probabilities.max(axis=1).astype(float)

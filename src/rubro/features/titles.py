@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,17 @@ class Labels:
     def take(self, titles: np.ndarray) -> Labels:
         """Return the labels of the titles at the given positions, integers (n,)."""
         return Labels(self.targets[titles], self.reliable[titles])
+
+
+def log_shares(counts: np.ndarray) -> np.ndarray:
+    """Return the logarithm of each category's share of the titles, float64 (classes,).
+
+    Args:
+        counts: Number of titles of each category, at least one of them positive, (classes,). A
+            category without titles gets half of the smallest share.
+    """
+    counts = np.maximum(counts, counts[counts > 0].min() / 2)
+    return np.asarray(np.log(counts / counts.sum()))
 
 
 def labels_of(categories: Iterable[str], qualities: Iterable[str], classes: list[str]) -> Labels:
@@ -77,6 +88,15 @@ class LabelledTitles:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[LabelledTitles]) -> LabelledTitles:
+        """Concatenate several groups of titles with the same distinct tokens."""
+        labels = Labels(
+            np.concatenate([part.labels.targets for part in parts]),
+            np.concatenate([part.labels.reliable for part in parts]),
+        )
+        return cls(TitleFeatures.concatenated([part.features for part in parts]), labels)
 
     def take(self, titles: np.ndarray) -> LabelledTitles:
         """Return the titles at the given positions, integers (n,)."""

@@ -10,9 +10,12 @@ from threading import Lock
 import numpy as np
 
 from rubro.base.errors import DataError
+from rubro.base.metric_names import Objective
 from rubro.base.text import tokenise, tokenise_with_spans
 from rubro.features.featurizer import Featurizer, TitleFeatures
 from rubro.features.subwords import Subwords
+from rubro.features.titles import log_shares
+from rubro.prediction.calibration import Calibration
 from rubro.prediction.explanation import (
     FOREIGN_SHARE,
     Explanation,
@@ -68,6 +71,9 @@ class Classifier:
             else TitleIndex(model.titles, self._subwords, self.classes_)
         )
         self._no_logits = np.zeros((0, len(self.classes_)), dtype=np.float32)
+        shift = self.description.decision.shift
+        counts = np.array(self.description.category_titles)
+        self._shift = (shift * log_shares(counts)).astype(np.float32) if shift else None
         self._lock = Lock()
         token_bytes = 4 * sum(scorer.state_size for scorer in self._scorers.values())
         self._max_cached_tokens = max(_CACHE_BYTES // token_bytes, _MIN_CACHED_TOKENS)
@@ -75,16 +81,20 @@ class Classifier:
         self._empty_cache()
 
     @classmethod
-    def load(cls, folder: str | Path) -> Classifier:
+    def load(cls, folder: str | Path, objective: Objective | None = None) -> Classifier:
         """Load a model folder, such as models/ensemble.
 
         Args:
             folder: Path of the model folder.
+            objective: Metric for which the classifier answers: "balanced_accuracy", "accuracy" or
+                "macro_f1"; None = the objective that the model was trained for.
 
         Raises:
-            DataError: A file is missing, damaged or of an unknown format.
+            DataError: A file is missing, damaged or of an unknown format, or the model has no
+                decision for the objective.
         """
-        return cls(Model.load(Path(folder)))
+        model = Model.load(Path(folder))
+        return cls(model if objective is None else model.serving(objective))
 
     def __reduce__(self) -> tuple[type[Classifier], tuple[Model]]:
         return type(self), (self._model,)
@@ -93,6 +103,11 @@ class Classifier:
     def name(self) -> str:
         """Name of the model."""
         return self.description.name
+
+    @property
+    def calibration(self) -> Calibration:
+        """Calibration of the logits for the objective of the classifier."""
+        return self.description.decision.calibration
 
     @property
     def title_column(self) -> str:
@@ -116,7 +131,7 @@ class Classifier:
             Probabilities, float32 (titles, classes), with columns in the order of classes_. Each row
             sums to 1.
         """
-        calibrated = map(self.description.calibration.probabilities, self._logits(titles))
+        calibrated = map(self.calibration.probabilities, self._logits(titles))
         return np.concatenate([self._no_logits, *calibrated])
 
     def top(self, titles: Iterable[str], k: int = 5) -> list[list[tuple[str, float]]]:
@@ -157,7 +172,8 @@ class Classifier:
     def logits(self, titles: Iterable[str]) -> np.ndarray:
         """Return the logits of each title before calibration, float32 (titles, classes).
 
-        The logits of a model are the weighted sum of the logits of its members.
+        The logits of a model are the weighted sum of the logits of its members, plus the shift for
+        its objective.
         """
         return np.concatenate([self._no_logits, *self._logits(titles)])
 
@@ -172,11 +188,11 @@ class Classifier:
             for name in self._scorers
         }
 
-    def weighted_sum(self, logits: Mapping[str, np.ndarray]) -> np.ndarray:
+    def combine(self, logits: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the logits of the model, float32 (titles, classes), given its members' logits."""
-        total = np.zeros_like(next(iter(logits.values())))
-        for name, member in self.description.members.items():
-            total += np.float32(member.weight) * logits[name]
+        total = self.description.weighted_sum(logits)
+        if self._shift is not None:
+            total += self._shift
         return total
 
     def out_of_vocabulary(self, titles: Iterable[str]) -> np.ndarray:
@@ -218,15 +234,17 @@ class Classifier:
         words = [token for token, _ in tokens]
         without_each = [words[:place] + words[place + 1 :] for place in range(len(words))]
         features, scores = self._score([words, *without_each])
-        total = self.weighted_sum(scores)[0]
+        total = self.combine(scores)[0]
         best = int(total.argmax())
         other = self._other(total, best, against)
-        probabilities = self.description.calibration.probabilities(total[None])[0]
+        probabilities = self.calibration.probabilities(total[None])[0]
         leads = {}
         for name, logits in scores.items():
             logits = np.float32(self.description.members[name].weight) * logits
             leads[name] = logits[:, best] - logits[:, other]
         linear, bias = self._linear(tokens, features.bigrams[0], best, other)
+        if self._shift is not None:
+            bias += float(self._shift[best] - self._shift[other])
         unknown = self._unknown_share(words)
         return Explanation(
             title=title,
@@ -292,7 +310,7 @@ class Classifier:
         self._frozen_tokens = len(self._featurizer)
 
     def _logits(self, titles: Iterable[str]) -> Iterator[np.ndarray]:
-        return map(self.weighted_sum, self._batches(titles))
+        return map(self.combine, self._batches(titles))
 
     def _batches(self, titles: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the logits of each member of the model, one batch of titles after another."""

@@ -81,7 +81,7 @@ class Explanation:
             contributions do not sum up to the lead.
         linear: Words, bigrams and n-grams with nonzero contributions to linear members, largest
             absolute contribution first; empty if the model has no linear member.
-        linear_bias: Lead that linear members give to a title without tokens; together with the
+        linear_bias: Lead that linear members and the shift give to a title without tokens; together with the
             contributions in linear, it sums up to the lead that these members contribute.
         out_of_vocabulary: Share of out-of-vocabulary tokens, 0 to 1.
         foreign: Whether out_of_vocabulary is above FOREIGN_SHARE, so the prediction is a guess.

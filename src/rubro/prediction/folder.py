@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +18,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from rubro.base.errors import DataError
 from rubro.base.files import damaged, read_json, read_tensors, write_json, write_tensors
+from rubro.base.metric_names import Objective
 from rubro.base.schema import NotNegative, Positive, Section
 from rubro.features.ragged import check_ranges
 from rubro.features.subwords import SubwordParams, Subwords
@@ -169,6 +171,22 @@ class SvmMember(Member):
 AnyMember = Annotated[MlpMember | CnnMember | SvmMember, Field(discriminator="kind")]
 
 
+class Decision(Section):
+    """How a model turns logits into an answer for one objective.
+
+    Attributes:
+        shift: Factor of the logarithm of a category's share of the training titles, which is added
+            to the category's logit. A positive one favours common categories, a negative one rare
+            ones. Sources: Saerens, Latinne and Decaestecker 2002, Adjusting the Outputs of a
+            Classifier to New a Priori Probabilities; Menon et al. 2021, Long-tail Learning via
+            Logit Adjustment.
+        calibration: Calibration of the shifted logits.
+    """
+
+    shift: Annotated[float, Field(ge=-1000.0, le=1000.0)] = 0.0
+    calibration: Calibration = Calibration()
+
+
 class ModelDescription(Section):
     """Content of model.json.
 
@@ -179,7 +197,11 @@ class ModelDescription(Section):
         text: Settings for splitting titles into tokens and bigrams.
         subwords: Sizes that define the embedding rows of a token.
         members: Members by name.
-        calibration: Temperatures for turning logits into probabilities.
+        objective: Metric that the model is used for.
+        decisions: Decision for each objective that the model can be used for.
+        final_fit: Whether the members were trained on the validation titles too, after the decisions
+            had been fitted.
+        category_titles: Number of training titles of each category; needed for decisions with a shift.
         files: SHA-256 of each other file of the folder, in hexadecimal digits, by the name of the
             file; empty before the model is saved.
     """
@@ -190,8 +212,23 @@ class ModelDescription(Section):
     text: TextParams
     subwords: SubwordParams
     members: Annotated[dict[MemberName, AnyMember], Field(min_length=1)]
-    calibration: Calibration = Calibration()
+    objective: Objective = "balanced_accuracy"
+    decisions: dict[Objective, Decision] = Field(default_factory=dict)
+    final_fit: bool = False
+    category_titles: list[NotNegative] = Field(default_factory=list)
     files: dict[str, _Sha256] = Field(default_factory=dict)
+
+    @property
+    def decision(self) -> Decision:
+        """Decision for the objective of the model."""
+        return self.decisions.get(self.objective, Decision())
+
+    def weighted_sum(self, logits: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the weighted sum of the logits of the members, float32 (titles, classes)."""
+        total = np.zeros_like(next(iter(logits.values())))
+        for name, member in self.members.items():
+            total += np.float32(member.weight) * logits[name]
+        return total
 
     @property
     def fingerprint(self) -> str:
@@ -218,6 +255,21 @@ class Model:
     vocabulary: dict[str, int]
     tensors: dict[str, dict[str, np.ndarray]]
     titles: dict[str, np.ndarray] | None = None
+
+    def serving(self, objective: Objective) -> Model:
+        """Return the same model, used for another objective.
+
+        Raises:
+            DataError: The model has no decision for the objective.
+        """
+        if objective not in self.description.decisions:
+            raise DataError(
+                f"{self.description.name}: the model has no decision for the objective {objective}; "
+                "train it again with `dvc repro`"
+            )
+        return replace(
+            self, description=self.description.model_copy(update={"objective": objective})
+        )
 
     def save(self, folder: Path) -> None:
         """Write the model folder.
@@ -258,6 +310,10 @@ class Model:
             raise damaged(path, f"subwords: {problem}")
         if len(set(description.labels)) < len(description.labels):
             raise damaged(path, "a label is listed twice")
+        if any(decision.shift for decision in description.decisions.values()):
+            counts = description.category_titles
+            if len(counts) != len(description.labels) or not any(counts):
+                raise damaged(path, "category_titles: not a number for each label, or only zeros")
         rows = len(vocabulary) + description.subwords.buckets
         tensors = {}
         for name, member in description.members.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -40,35 +40,29 @@ def answered(
     yield from mapped(answer, chunks, processes)
 
 
-def logits_of(
-    classifiers: Mapping[str, Classifier], titles: Sequence[str], processes: int
+def member_logits_of(
+    classifiers: Iterable[Classifier], titles: Sequence[str], processes: int
 ) -> dict[str, np.ndarray]:
-    """Return the logits of an ensemble and of single models, float32 (titles, classes), by name.
+    """Return the unweighted logits of the members of classifiers, float32 (titles, classes).
 
-    The logits of a model that is a member of the ensemble are computed only once. Each classifier
-    caches only the tokens of the first titles.
+    Members with the same name must be the same; their logits are computed only once. Each
+    classifier caches only the tokens of the first titles.
 
     Args:
-        classifiers: Classifiers by name: "ensemble", and the names of single models.
+        classifiers: Classifiers, those with the most members first.
         titles: Any texts.
         processes: Number of processes.
+
+    Returns:
+        Logits by the name of the member.
     """
-    ensemble = classifiers["ensemble"]
-    members = _member_logits(ensemble, titles, processes)
-    found = {}
-    for name, classifier in classifiers.items():
-        if classifier is ensemble:
-            found[name] = ensemble.weighted_sum(members)
-        elif name in members:
-            found[name] = members[name]
-        else:
-            found |= _member_logits(classifier, titles, processes)
-    return found
-
-
-def _member_logits(
-    classifier: Classifier, titles: Sequence[str], processes: int
-) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
     chunks = [titles[start : start + _CHUNK] for start in range(0, max(len(titles), 1), _CHUNK)]
-    parts = [part for _, part in answered(classifier, chunks, classifier.member_logits, processes)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for classifier in classifiers:
+        if classifier.description.members.keys() <= found.keys():
+            continue
+        parts = [
+            part for _, part in answered(classifier, chunks, classifier.member_logits, processes)
+        ]
+        found |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return found

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import lightning as L
 import torch
@@ -15,12 +15,12 @@ from rich.progress import Progress
 
 from rubro.base.console import console, say
 from rubro.base.errors import TrainingError
+from rubro.base.metric_names import CAPTIONS, Objective
 from rubro.training.data_parallel import rank_and_count
 
-SELECTION_METRIC = "validation/balanced_accuracy"
 LOGGED_SPLITS = ("train", "validation")
 _METRICS = [
-    f"{s}/{metric}" for s in LOGGED_SPLITS for metric in ("loss", "accuracy", "balanced_accuracy")
+    f"{split}/{metric}" for split in LOGGED_SPLITS for metric in ("loss", *get_args(Objective))
 ]
 
 
@@ -28,23 +28,31 @@ class EpochLog(Callback):
     """Report and record the metrics of each epoch, and keep the network's best weights.
 
     Args:
-        report: Function called with the number of an epoch, from 0, and its metrics.
+        report: Function called with the number of an epoch, from 0, and its metrics; None = this is
+            a final fit, whose validation titles are also training titles.
+        objective: Metric that the best epoch has on validation. In a final fit, the last epoch
+            counts as the best one.
 
     Attributes:
         history: Metrics of each epoch.
-        best_state: Tensors of the network by name, on the CPU, after the epoch with the best
-            balanced accuracy on validation. Only process 0 keeps them.
+        best_state: Tensors of the network by name, on the CPU, after the best epoch. Only process 0
+            keeps them.
     """
 
-    def __init__(self, report: Callable[[int, dict[str, float]], None]) -> None:
+    def __init__(
+        self, report: Callable[[int, dict[str, float]], None] | None, objective: Objective
+    ) -> None:
         self._report = report
+        self._objective = objective
         self.history: list[dict[str, float]] = []
         self.best_state: dict[str, torch.Tensor] = {}
 
     @property
     def best_epoch(self) -> int:
-        """Number of the first epoch with the best balanced accuracy on validation titles."""
-        scores = [metrics[SELECTION_METRIC] for metrics in self.history]
+        """Number of the first of the best epochs."""
+        if self._report is None:
+            return len(self.history) - 1
+        scores = [metrics[f"validation/{self._objective}"] for metrics in self.history]
         return scores.index(max(scores))
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,7 +68,8 @@ class EpochLog(Callback):
             say(f"resuming after epoch {len(self.history)}/{trainer.max_epochs}")
 
     def _report_rounded(self, epoch: int, metrics: dict[str, float]) -> None:
-        self._report(epoch, {name: round(value, 6) for name, value in metrics.items()})
+        if self._report is not None:
+            self._report(epoch, {name: round(value, 6) for name, value in metrics.items()})
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         metrics = {name: float(trainer.callback_metrics[name]) for name in _METRICS}
@@ -76,11 +85,15 @@ class EpochLog(Callback):
             state = network.state_dict()
             self.best_state = {name: value.cpu().clone() for name, value in state.items()}
         self._report_rounded(trainer.current_epoch, metrics)
+        place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        loss = f"train loss {metrics['train/loss']:.4f}"
+        if self._report is None:
+            say(f"final fit, {place}: {loss}")
+            return
+        score = metrics[f"validation/{self._objective}"]
         say(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
-            f"train loss {metrics['train/loss']:.4f}, "
-            f"validation loss {metrics['validation/loss']:.4f}, "
-            f"balanced accuracy {metrics[SELECTION_METRIC]:.4f}"
+            f"{place}: {loss}, validation loss {metrics['validation/loss']:.4f}, "
+            f"{CAPTIONS[self._objective]} {score:.4f}"
         )
 
 

@@ -1,59 +1,70 @@
-"""Combine trained models in an ensemble, with fitted weights."""
+"""Combine trained models in an ensemble."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import log_softmax
 
 from rubro.base.errors import DataError
+from rubro.base.metric_names import Objective
 from rubro.prediction.folder import Model, ModelDescription
+from rubro.training.decisions import fit_scale, fit_shift
 
-_MAX_WEIGHT = 20.0
+_NOISE = 2.0  # standard errors by which a smaller ensemble must be better than a larger one
 
 
-def fit_weights(logits: dict[str, np.ndarray], targets: np.ndarray) -> dict[str, float]:
-    """Fit the weights that minimise the cross-entropy of the weighted sum of the members' logits.
+def member_weights(
+    logits: dict[str, np.ndarray], targets: np.ndarray, shares: np.ndarray, objective: Objective
+) -> dict[str, float]:
+    """Choose the members of an ensemble, and weights that give all of them the same influence.
 
-    The softmax of a weighted sum of logits is a product of experts: Hinton 2002, Training Products
-    of Experts by Minimizing Contrastive Divergence.
+    A weight is the scale that makes the member's logits log-probabilities, divided by the number of
+    members, so that the ensemble is the geometric mean of its members' probabilities (Hinton 2002,
+    Training Products of Experts by Minimizing Contrastive Divergence). Weights fitted to validation
+    titles were not better, see benchmarks/TRIED.md. A member is left out only if the ensemble is
+    better without it by more than noise.
 
     Args:
-        logits: Logits, float (n, classes), by the name of the member.
+        logits: Logits for validation titles, float (n, classes), by the name of the member.
         targets: Class indices, (n,).
+        shares: Logarithm of each category's share of the training titles, (classes,).
+        objective: Metric that the ensemble is used for.
 
     Returns:
-        Weights from 0 to 20, rounded to 4 decimal places, by name; 1 for a single member.
+        Weights of the chosen members by name, rounded to 4 decimal places.
     """
-    if len(logits) == 1:
-        return dict.fromkeys(logits, 1.0)
-    stacked = np.stack([log_softmax(each.astype(np.float64), axis=1) for each in logits.values()])
-    rows = np.arange(len(targets))
-    target_means = stacked[:, rows, targets].mean(axis=1)
+    scales = {name: fit_scale(each, targets, shares) or 1.0 for name, each in logits.items()}
 
-    def cross_entropy(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the cross-entropy of the weighted ensemble and its gradient."""
-        summed = np.tensordot(weights, stacked, axes=1)
-        log_probabilities = log_softmax(summed, axis=1)
-        expected = np.einsum("nc,mnc->m", np.exp(log_probabilities), stacked) / len(targets)
-        return float(-log_probabilities[rows, targets].mean()), expected - target_means
+    def evaluated(members: tuple[str, ...]) -> tuple[float, np.ndarray]:
+        """Return the metric of the ensemble of some members, and which predictions are right."""
+        mean = np.mean([scales[name] * logits[name] for name in members], axis=0)
+        shift, score = fit_shift(mean, targets, shares, objective)
+        return score, (mean + shift * shares).argmax(axis=1) == targets
 
-    start = np.full(len(logits), 1 / len(logits))
-    bounds = [(0.0, _MAX_WEIGHT)] * len(logits)
-    found = minimize(cross_entropy, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return {name: round(float(weight), 4) for name, weight in zip(logits, found, strict=True)}
+    counts = np.bincount(targets)[targets]
+    title_weights = np.ones(len(targets)) if objective == "accuracy" else 1 / counts
+    members = tuple(logits)
+    best, right = evaluated(members)
+    chosen = members
+    for size in range(1, len(members)):
+        for fewer in combinations(members, size):
+            score, fewer_right = evaluated(fewer)
+            gains = title_weights * (fewer_right.astype(float) - right)
+            if score > best and gains.sum() > _NOISE * np.sqrt(np.square(gains).sum()):
+                best, chosen = score, fewer
+    return {name: round(scales[name] / len(chosen), 4) for name in chosen}
 
 
-def combined(name: str, models: Sequence[Model], weights: dict[str, float] | None = None) -> Model:
+def combined(name: str, models: Sequence[Model], weights: dict[str, float]) -> Model:
     """Return a model that contains the members of several models.
 
     Args:
         name: Name of the new model.
         models: Models with the same titles, categories and embedding.
-        weights: Weights by the name of the member; None = 1 for all members.
+        weights: Weights by the name of the member; members without a weight are left out.
 
     Raises:
         DataError: The models do not have the same categories, vocabulary or text settings.
@@ -67,17 +78,23 @@ def combined(name: str, models: Sequence[Model], weights: dict[str, float] | Non
                     "`dvc repro` trains both on the same titles"
                 )
     members = {
-        key: member.model_copy(update={"weight": weights[key] if weights else 1.0})
+        key: member.model_copy(update={"weight": weights[key]})
         for model in models
         for key, member in model.description.members.items()
+        if key in weights
     }
-    tensors = {key: value for model in models for key, value in model.tensors.items()}
+    tensors = {
+        key: value for model in models for key, value in model.tensors.items() if key in weights
+    }
     description = ModelDescription(
         name=name,
         labels=first.description.labels,
         text=first.description.text,
         subwords=first.description.subwords,
         members=members,
+        objective=first.description.objective,
+        final_fit=first.description.final_fit,
+        category_titles=first.description.category_titles,
     )
     return Model(description, first.vocabulary, tensors)
 

@@ -23,12 +23,13 @@ from torch import nn
 from rubro import __version__
 from rubro.base.console import console
 from rubro.base.errors import ParamsError
+from rubro.base.metric_names import Objective
 from rubro.base.params import TrainParams
 from rubro.features.featurizer import Tokens
 from rubro.features.titles import LabelledTitles
 from rubro.models.batches import Batches
 from rubro.training.budget import EpochRule, batch_size_for, learning_rate_factor
-from rubro.training.callbacks import SELECTION_METRIC, EpochLog, EpochProgress, RestoreSigterm
+from rubro.training.callbacks import EpochLog, EpochProgress, RestoreSigterm
 from rubro.training.checkpoints import ResumeCheckpoint
 from rubro.training.data_parallel import Processes, check_same_start, rank_and_count, shared_file
 from rubro.training.loss import class_shares
@@ -101,14 +102,16 @@ def train(
     network: nn.Module,
     data: TrainingData,
     params: TrainParams,
-    report: Callable[[int, dict[str, float]], None],
+    report: Callable[[int, dict[str, float]], None] | None,
     *,
     seed: int,
+    objective: Objective,
     accelerator: str,
     checkpoints: Path,
     processes: Processes | None = None,
+    last_epoch: int | None = None,
 ) -> TrainingResult:
-    """Train a network and keep the epoch with the best balanced accuracy on validation titles.
+    """Train a network and keep the epoch with the best value of a metric on validation titles.
 
     If batch_size is "auto", it is 256 below 32,000 training titles, 512 below 128,000 and 1,024
     otherwise, and the learning rates, which are meant for batches of 256 titles, are multiplied by
@@ -122,11 +125,15 @@ def train(
         network: Module that maps a Batch to logits, trained in place.
         data: Training and validation titles.
         params: Training parameters and hyperparameters of the network.
-        report: Function called after each epoch with its number, from 0, and its metrics.
+        report: Function called after each epoch with its number, from 0, and its metrics; None = a
+            final fit, which keeps the last epoch.
         seed: Seed of the order of the titles and of the dropout.
+        objective: Metric.
         accelerator: "auto", "cpu" or "gpu".
         checkpoints: Folder for the checkpoints of this training run.
         processes: Connected processes that share each batch; None = only this process.
+        last_epoch: Number of the epoch, from 0, after which the training ends early, with the
+            learning rates of a training with all epochs; None = after all epochs.
 
     Raises:
         DataError: All training titles have weight 0.
@@ -149,12 +156,12 @@ def train(
         share=rank_and_count(),  # connected processes share each training batch
     )
     batches = _EpochBatches(train_batches, Batches(data.validation, data.tokens, batch_size), seed)
-    log, resume = EpochLog(report), ResumeCheckpoint(checkpoints)
+    log, resume = EpochLog(report, objective), ResumeCheckpoint(checkpoints)
     progress: list[Callback] = [EpochProgress()] if console().is_terminal else []
     callbacks = [*progress, log, RestoreSigterm()]
-    if params.early_stopping_patience:
+    if params.early_stopping_patience and report is not None:
         patience = params.early_stopping_patience
-        callbacks.append(EarlyStopping(SELECTION_METRIC, mode="max", patience=patience))
+        callbacks.append(EarlyStopping(f"validation/{objective}", mode="max", patience=patience))
     checkpoint = resume.checkpoint
     if processes.count > 1:
         check_same_start(_facts(network, data, params, seed))
@@ -166,7 +173,7 @@ def train(
         plugins=[processes.environment],  # keeps Lightning from looking for a launcher itself
         default_root_dir=checkpoints,
         use_distributed_sampler=False,
-        max_epochs=epochs,
+        max_epochs=epochs if last_epoch is None else min(last_epoch + 1, epochs),
         deterministic=True,
         logger=False,
         callbacks=[*callbacks, resume],
@@ -178,7 +185,7 @@ def train(
     shares = class_shares(data.train.labels, weights, data.classes)
     steps = epochs * len(batches.train_dataloader())
     factor = learning_rate_factor(batch_size) if params.batch_size == "auto" else 1.0
-    classifier = TitleClassifier(network, params, steps, shares, seed, factor)
+    classifier = TitleClassifier(network, params, steps, shares, seed, objective, factor)
     _fit(trainer, classifier, batches, checkpoint)
     summary = {
         "best": {"epoch": log.best_epoch, **_by_split(log.history[log.best_epoch])},

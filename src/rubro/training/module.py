@@ -10,13 +10,18 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
+from rubro.base.metric_names import Objective
 from rubro.base.params import TrainParams
-from rubro.evaluation.metrics import accuracy, balanced_accuracy
+from rubro.evaluation.metrics import MEASURES
 from rubro.models.batches import Batch
 from rubro.models.layers import RowTable
 from rubro.training.data_parallel import average_gradients, averaged, rank_and_count
 from rubro.training.loss import AdjustedCrossEntropy, LabelNoiseWeights, LossOutput
 from rubro.training.optimizers import RowWiseAdam
+
+# Usual factors of the logarithm of a category's share that is added to the logits of a network that
+# was trained with a prior adjustment of 1.
+_SHIFTS: dict[Objective, float] = {"balanced_accuracy": 0.0, "accuracy": 0.5, "macro_f1": 0.25}
 
 
 class TitleClassifier(L.LightningModule):
@@ -30,6 +35,8 @@ class TitleClassifier(L.LightningModule):
         steps: Number of optimiser steps in all epochs together.
         class_shares: Share of each class in the sum of all title weights, > 0, (classes,).
         seed: Seed of the dropout.
+        objective: Metric that the epoch is chosen by. Predictions for validation titles have a
+            shift that suits it, see _SHIFTS; the final shift is fitted later.
         learning_rate_factor: Factor of both learning rates.
     """
 
@@ -40,6 +47,7 @@ class TitleClassifier(L.LightningModule):
         steps: int,
         class_shares: np.ndarray,
         seed: int,
+        objective: Objective,
         learning_rate_factor: float = 1.0,
     ) -> None:
         super().__init__()
@@ -53,6 +61,10 @@ class TitleClassifier(L.LightningModule):
         self._cross_entropy = AdjustedCrossEntropy(
             class_shares, params.prior_adjustment, params.label_smoothing
         )
+        factor = _SHIFTS[objective] * params.prior_adjustment
+        shift = torch.from_numpy(factor * np.log(class_shares)).float() if factor else None
+        self._shift: torch.Tensor | None
+        self.register_buffer("_shift", shift, persistent=False)
         self._noise_weights = LabelNoiseWeights(len(class_shares), params.label_doubt)
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._train_metrics: dict[str, float] = {}
@@ -94,8 +106,12 @@ class TitleClassifier(L.LightningModule):
 
     def _output(self, batch: Batch) -> LossOutput:
         """Return the losses and predictions for a batch, and record them for the metrics."""
-        output: LossOutput = self._cross_entropy(self.network(batch), batch.targets)
-        self._seen.append((output.cross_entropy, output.predictions, batch.targets))
+        logits = self.network(batch)
+        output: LossOutput = self._cross_entropy(logits, batch.targets)
+        predictions = output.predictions
+        if self._shift is not None and not self.training:
+            predictions = (logits + self._shift).argmax(1)
+        self._seen.append((output.cross_entropy, predictions, batch.targets))
         return output
 
     def _metrics(self, split: str) -> dict[str, float]:
@@ -103,11 +119,8 @@ class TitleClassifier(L.LightningModule):
             torch.cat(values).cpu().numpy() for values in zip(*self._seen, strict=True)
         )
         self._seen = []
-        return {
-            f"{split}/loss": float(loss.mean()),
-            f"{split}/accuracy": accuracy(targets, predictions),
-            f"{split}/balanced_accuracy": balanced_accuracy(targets, predictions),
-        }
+        scores = {f"{split}/{name}": of(targets, predictions) for name, of in MEASURES.items()}
+        return {f"{split}/loss": float(loss.mean()), **scores}
 
     def configure_optimizers(self) -> Any:
         params = self._params

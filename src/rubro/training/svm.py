@@ -1,36 +1,45 @@
-"""Fit a linear SVM to titles."""
+"""Fit a linear SVM, combined with naive Bayes, to titles."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from rubro.base.console import say
+from rubro.base.metric_names import Objective
 from rubro.base.params import SvmParams
 from rubro.features.featurizer import TitleFeatures, Tokens
 from rubro.features.ragged import Ragged
 from rubro.features.subwords import Subwords, inverse_document_frequency
-from rubro.features.titles import LabelledTitles
+from rubro.features.titles import LabelledTitles, log_shares
 from rubro.training.crammer_singer import fit_crammer_singer
+from rubro.training.decisions import fit_scale, fit_shift
 from rubro.training.title_weights import title_weights
 
+_WEIGHTS = (0.0, 0.01, 0.02, 0.04, 0.08)  # of naive Bayes
+_MAX_TITLES = 4000  # on which the weight of naive Bayes is chosen
 _BLOCK = 4096  # inputs whose small weights are removed at once
 
 
 @np.errstate(over="ignore", invalid="ignore")  # infinite weights are refused later
 def fit_svm(
     train: LabelledTitles,
+    validation: LabelledTitles,
     distinct_tokens: Tokens,
     subwords: Subwords,
     bigram_buckets: int,
     classes: int,
     params: SvmParams,
+    objective: Objective,
     seed: int,
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], float]:
     """Fit a linear SVM to the TF-IDF values of words, word bigrams and character n-grams.
 
-    The SVM is fitted by fit_crammer_singer. Weights near zero are then set to zero (Babbar and
-    Schoelkopf 2017, DiSMEC).
+    The SVM is fitted by fit_crammer_singer. The weights of a naive Bayes classifier with the same
+    inputs are added (Wang and Manning 2012, Baselines and Bigrams), and weights near zero are then
+    set to zero (Babbar and Schoelkopf 2017, DiSMEC).
 
     An input of the SVM is a word, a bucket of bigrams or a bucket of n-grams. Only inputs that
     occur in titles get weights, and only the params.max_inputs most frequent ones if there are
@@ -38,16 +47,19 @@ def fit_svm(
 
     Args:
         train: Training titles.
+        validation: Titles on which the weight of naive Bayes is chosen if it is "auto"; see
+            _chosen_weight.
         distinct_tokens: Distinct tokens of all splits.
         subwords: Vocabulary and n-grams of the tokens.
         bigram_buckets: Number of hash buckets of word bigrams.
         classes: Number of categories; a category without titles gets no weights and the lowest
             bias.
         params: Parameters of the fit.
+        objective: Metric that the weight of naive Bayes is chosen by.
         seed: Seed of the sample of titles and of the solver.
 
     Returns:
-        Tensors of prediction.networks.SvmScorer, by name.
+        Tensors of prediction.networks.SvmScorer, by name, and the weight of naive Bayes.
 
     Raises:
         DataError: All training titles have weight 0.
@@ -58,7 +70,8 @@ def fit_svm(
         chosen = np.random.default_rng(seed).choice(titles, params.max_titles, replace=False)
         titles = np.sort(chosen)
     features = train.features.take(titles)
-    counts = _counts(features, distinct_tokens, subwords.row_count, bigram_buckets)
+    sizes = subwords.row_count, bigram_buckets
+    counts = _counts(features, distinct_tokens, *sizes)
     frequencies = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = np.array(
         [inverse_document_frequency(int(n), len(titles)) for n in frequencies], dtype=np.float32
@@ -73,16 +86,31 @@ def fit_svm(
     targets = train.labels.targets[titles]
     say(f"fitting a linear SVM to {len(titles)} titles")
     coefficients, bias = _fit(inputs, targets, weights[titles], classes, params, seed)
+    bayes = _naive_bayes(inputs, targets, classes, params.naive_bayes_smoothing, len(frequencies))
+    weight = params.naive_bayes_weight
+    if weight == "auto":
+        sample = validation.take(np.arange(0, len(validation), len(validation) // _MAX_TITLES + 1))
+        held_out = _counts(sample.features, distinct_tokens, *sizes)
+        held_out = _normalised(held_out, idf, is_ngram)[:, weighted]
+        scores = held_out @ coefficients + bias
+        bayes_scores = (held_out @ bayes.weights).toarray() + bayes.bias
+        shares = log_shares(np.bincount(train.labels.targets, minlength=classes))
+        weight = _chosen_weight(scores, bayes_scores, sample.labels.targets, shares, objective)
+    if weight:
+        rows = np.repeat(np.arange(bayes.weights.shape[0]), np.diff(bayes.weights.indptr))
+        coefficients[rows, bayes.weights.indices] += weight * bayes.weights.data
+        bias += weight * bayes.bias
     kept = _without_small(coefficients, params.smallest_weight)
     lengths = np.zeros(len(frequencies), dtype=np.int64)
     lengths[weighted] = np.diff(kept.indptr)
-    return {
+    tensors = {
         "idf": idf,
         "starts": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
         "categories": kept.indices.astype(np.int16 if classes <= 2**15 else np.int32),
         "weights": kept.data.astype(np.float16),
         "bias": bias.astype(np.float32),
     }
+    return tensors, weight
 
 
 def _counts(
@@ -154,3 +182,67 @@ def _without_small(coefficients: np.ndarray, minimum: float) -> sparse.csr_matri
         block[(block < minimum) & (block > -minimum)] = 0
         kept.append(sparse.csr_matrix(block))
     return sparse.vstack(kept, format="csr")
+
+
+class _NaiveBayes(NamedTuple):
+    """Scores of naive Bayes: sparse weights, float (inputs, classes), and a bias, (classes,)."""
+
+    weights: sparse.csr_matrix
+    bias: np.ndarray
+
+
+def _naive_bayes(
+    inputs: sparse.csr_matrix, targets: np.ndarray, classes: int, smoothing: float, total: int
+) -> _NaiveBayes:
+    """Fit a multinomial naive Bayes classifier without class priors.
+
+    As in Rennie et al. 2003, Tackling the Poor Assumptions of Naive Bayes Text Classifiers, the
+    counts are TF-IDF values. All categories have the same weight. An input's weight is
+    log(mass + smoothing) - log(smoothing), where mass is the sum of its values in a category, so
+    that it is zero if the input never occurs there. The logarithm of the category's total mass,
+    with smoothing added once per input, is multiplied by the mean mass of a title and subtracted
+    from the bias.
+
+    Args:
+        inputs: TF-IDF values, float (titles, inputs).
+        targets: Class indices, (titles,).
+        classes: Number of categories.
+        smoothing: Value added to the mass of each input in each category.
+        total: Number of inputs, including those without a column.
+    """
+    weights = 1 / np.bincount(targets, minlength=classes)[targets]
+    weights *= len(targets) / classes
+    membership = sparse.csr_matrix(
+        (weights, (targets, np.arange(len(targets)))), shape=(classes, len(targets))
+    )
+    mass = (membership @ inputs).tocsr()
+    bias = np.log(mass.sum(axis=1).A1 + smoothing * total) * (-inputs.sum() / inputs.shape[0])
+    mass.data = np.log1p(mass.data / smoothing)
+    return _NaiveBayes(mass.T.tocsr(), bias)
+
+
+def _chosen_weight(
+    scores: np.ndarray,
+    bayes_scores: np.ndarray,
+    targets: np.ndarray,
+    shares: np.ndarray,
+    objective: Objective,
+) -> float:
+    """Return the weight of naive Bayes with the best metric on validation, after a shift.
+
+    Naive Bayes helps if the categories have similar numbers of titles, and harms if some have most
+    of them.
+
+    Args:
+        scores: Scores of the SVM, float (titles, classes).
+        bayes_scores: Scores of naive Bayes, float (titles, classes).
+        targets: Class indices, (titles,).
+        shares: Logarithm of each category's share of the training titles, (classes,).
+        objective: Metric.
+    """
+    reached = {}
+    for weight in _WEIGHTS:
+        summed = scores + weight * bayes_scores
+        scale = fit_scale(summed, targets, shares) or 1.0
+        reached[weight] = fit_shift(scale * summed, targets, shares, objective)[1]
+    return max(_WEIGHTS, key=reached.__getitem__)
