@@ -79,11 +79,16 @@ class EpochLog(Callback):
                 "lower learning_rate and embedding_learning_rate"
             )
         self.history.append(metrics)
-        if self.best_epoch == trainer.current_epoch and rank_and_count()[0] == 0:
+        is_best = self.best_epoch == trainer.current_epoch
+        if self._report is None:  # only the last state counts; copying each one would take long
+            is_best = trainer.current_epoch + 1 == trainer.max_epochs
+        if is_best and rank_and_count()[0] == 0:
             network = module.network
             assert isinstance(network, torch.nn.Module)
-            state = network.state_dict()
-            self.best_state = {name: value.cpu().clone() for name, value in state.items()}
+            for name, value in network.state_dict().items():
+                if name not in self.best_state:
+                    self.best_state[name] = torch.empty_like(value, device="cpu")
+                self.best_state[name].copy_(value)  # into the same memory, which is faster
         self._report_rounded(trainer.current_epoch, metrics)
         place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         loss = f"train loss {metrics['train/loss']:.4f}"
