@@ -115,12 +115,12 @@ def main(
 def _show(thresholds: Thresholds, file: str) -> None:
     from rubro.cli.terminal import show_table
 
-    own = sum(each.basis == "own" for each in thresholds.categories.values())
+    common = sum(each.basis == "together" for each in thresholds.categories.values())
     lines = [("all categories", "", *_cells(thresholds.all))]
     if thresholds.unknown.titles:
         lines.append(("titles of unknown categories", "", *_cells(thresholds.unknown)))
-    if own:
-        name = f"{len(thresholds.categories) - own:,} categories with a common threshold"
+    if 0 < common < len(thresholds.categories):
+        name = f"{common:,} categories with a common threshold"
         lines.append((name, _bound(thresholds.together), *_cells(thresholds.together)))
     lines.append(("one threshold for all", _bound(thresholds.single), *_cells(thresholds.single)))
     columns = ("threshold", "titles", "kept", "right", f"{thresholds.coverage:.0%} interval")
