@@ -3,8 +3,8 @@
 With 95 % confidence, at least the promised share of all accepted answers is right, and also of the
 accepted answers of each category that has a threshold of its own. The other categories, for example
 those with too few titles, share a threshold that keeps the promise for them together. A category only has
-a threshold of its own if this does not reduce the number of accepted answers below that of one threshold
-for all. Titles whose category the model does not know count as errors. Foreign titles, in which the model
+a threshold of its own if all thresholds together still accept at least as many answers as one threshold
+for all does. Titles whose category the model does not know count as errors. Foreign titles, in which the model
 does not know most of the words, are never accepted.
 
 \b

@@ -62,7 +62,7 @@ class ChosenThresholds:
 def labelled_predictions(
     probabilities: np.ndarray, targets: np.ndarray, foreign: np.ndarray, reliable: np.ndarray
 ) -> Predictions:
-    """Return the predictions for the reliable titles, from which thresholds are chosen.
+    """Return the predictions for the reliable titles. Thresholds are chosen from them.
 
     Args:
         probabilities: Calibrated probabilities, float (titles, classes).
@@ -166,7 +166,7 @@ def choose_thresholds(predictions: Predictions, precision: float) -> ChosenThres
 
     A category has a threshold of its own if its predictions reach the precision by themselves. The
     level of these tests is corrected with the procedure of Benjamini and Hochberg, because
-    otherwise most promises could be broken if only a few of many categories pass by chance. The
+    categories may pass by chance. If only a few of many do, most of their promises would be broken. The
     other categories share a threshold that reaches the precision for them together.
 
     The own thresholds must not accept fewer predictions than a single threshold for all categories
@@ -179,7 +179,8 @@ def choose_thresholds(predictions: Predictions, precision: float) -> ChosenThres
         predictions: Predictions for titles that the model was not trained on.
         precision: Promised precision, between 0 and 1.
     """
-    classes, confidences, right = predictions.classes, predictions.confidences, predictions.right
+    ranked = predictions.selected(np.argsort(-predictions.confidences, kind="stable"))
+    classes, confidences, right = ranked.classes, ranked.confidences, ranked.right
 
     def chosen(titles: np.ndarray, level: float = _LEVEL) -> float:
         return choose_threshold(confidences[titles], right[titles], precision, level)
@@ -196,11 +197,15 @@ def choose_thresholds(predictions: Predictions, precision: float) -> ChosenThres
         if len(own) == expected:
             break
         expected = len(own)
-    accepted_by_single = confidences >= single
+    gains = {}
+    for index, threshold in own.items():
+        accepted, by_single = (confidences[classes == index] >= t for t in (threshold, single))
+        gains[index] = int(accepted.sum() - by_single.sum())
     while True:
-        thresholds = ChosenThresholds(single, chosen(~np.isin(classes, list(own))), own)
-        lost = accepted_by_single.astype(int) - thresholds.accepts(predictions)
-        if not own or lost.sum() <= 0:
-            return thresholds
-        worst = max(own, key=lambda index: lost[classes == index].sum())
-        own = {index: threshold for index, threshold in own.items() if index != worst}
+        rest = ~np.isin(classes, list(own))
+        common = chosen(rest)
+        gain = sum(map(gains.__getitem__, own))
+        gain += int((confidences[rest] >= common).sum() - (confidences[rest] >= single).sum())
+        if not own or gain >= 0:
+            return ChosenThresholds(single, common, own)
+        del own[min(own, key=gains.__getitem__)]
