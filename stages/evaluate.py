@@ -23,10 +23,18 @@ from rubro.base.stage import run_stage
 from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_split, write_csv
 from rubro.evaluation.significance import compare_classifiers
-from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
+from rubro.evaluation.tables import (
+    HeldOut,
+    automation_table,
+    coverage_curve,
+    detail_tables,
+    model_metrics,
+)
+from rubro.evaluation.thresholds import labelled_predictions
 from rubro.features.titles import labels_of
 from rubro.prediction.calibration import softmax
 from rubro.prediction.classifier import Classifier
+from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.prediction.parallel import member_logits_of
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
@@ -52,6 +60,7 @@ def main(params: Params) -> None:
             labels.reliable,
             train_counts,
         )
+        foreign = classifiers["ensemble"].out_of_vocabulary(held_out.titles) > FOREIGN_SHARE
         measured, right, tables = {}, {}, {}
         if split == "validation":  # a final fit has seen these titles
             members = read_validation_logits(MODELS[1:])
@@ -67,7 +76,12 @@ def main(params: Params) -> None:
             )
             say(f"{split} {name}: balanced accuracy {measured[name]['balanced_accuracy']:.4f}")
             folder = FOLDER / split / name
-            tables[name] = detail_tables(p, uncalibrated, held_out, params.evaluate)
+            predictions = labelled_predictions(p, held_out.targets, foreign, labels.reliable)
+            tables[name] = {
+                **detail_tables(p, uncalibrated, held_out, params.evaluate),
+                "coverage": coverage_curve(predictions),
+                "automation": automation_table(predictions),
+            }
             for title, frame in tables[name].items():
                 write_csv(folder / f"{title}.csv", frame)
         differences = {

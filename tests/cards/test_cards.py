@@ -26,7 +26,7 @@ def facts(first_project: Path) -> Facts:
     models = read("evaluate.json")["test"]
     del models["differences"]
     slices = [{"slice": "all", "titles": 1000, "accuracy": 0.5}]
-    automation = [{"goal": 0.95, "confidence": 0.75, "coverage": 0.5, "precision": 0.96}]
+    automation = [{"goal": 0.95, "coverage": 0.5, "precision": 0.97, "low": 0.96, "high": 0.98}]
     description = read("evaluation/description.json")
     subset = read("subset.json")
     return Facts(description, subset, models, slices, automation, subset["classes"])
@@ -65,9 +65,8 @@ def test_the_model_card_has_the_metrics_of_the_ensemble_on_test(facts: Facts) ->
     }
     assert f"| svm | {facts.models['svm']['balanced_accuracy']:.4f} |" in card
     assert "| all | 1,000 | 0.5000 |" in card
-    assert "| 0.95 | 0.75 | 50.0 % |" in card
-    assert "minimum confidence" in card
-    assert "minimum confidence" not in model_card(replace(facts, automation=[]))
+    assert "| 0.95 | 50.0 % | 0.9700 | 0.9600 to 0.9800 |" in card
+    assert "promised precision" not in model_card(replace(facts, automation=[]))
 
 
 def test_the_cards_show_how_many_categories_were_measured(facts: Facts) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import softmax
+from scipy.stats import binomtest
 
 from rubro.base.params import EvaluateParams, Params
 from rubro.evaluation.metrics import classification_metrics, expected_calibration_error
@@ -24,6 +24,7 @@ from rubro.evaluation.tables import (
     slice_masks,
     worst_mistakes,
 )
+from rubro.evaluation.thresholds import Predictions, labelled_predictions
 
 ABC = ["a", "b", "c"]
 #        predicted  true
@@ -186,10 +187,14 @@ def test_the_confusion_block_is_limited_to_the_most_frequent_pairs() -> None:
     assert table["titles"][1] == 4
 
 
+def predictions(probabilities: np.ndarray, targets: np.ndarray) -> Predictions:
+    return labelled_predictions(probabilities, targets, targets < -1, targets >= -1)
+
+
 def test_the_coverage_curve_shows_coverage_and_precision_of_each_threshold() -> None:
     confidence = np.array([0.9, 0.8, 0.8, 0.6])
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    table = coverage_curve(probabilities, np.array([0, 1, 0, 0]))
+    table = coverage_curve(predictions(probabilities, np.array([0, 1, 0, 0])))
     assert table.to_dict("list") == {
         "confidence": [0.9, 0.8, 0.6],
         "coverage": [0.25, 0.75, 1.0],
@@ -200,26 +205,39 @@ def test_the_coverage_curve_shows_coverage_and_precision_of_each_threshold() -> 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_thresholds_of_the_coverage_curve_are_rounded_down(dtype: type[np.floating]) -> None:
     probabilities = np.array([[1 - 4e-7, 4e-7], [0.7777777, 0.2222223]], dtype=dtype)
-    table = coverage_curve(probabilities, np.array([0, 0]))
+    table = coverage_curve(predictions(probabilities, np.array([0, 0])))
     assert table["confidence"].tolist() == [0.999999, 0.777777]
     assert table["coverage"].tolist() == [0.5, 1.0]
 
 
-def test_the_automation_table_has_the_highest_coverage_at_each_precision() -> None:
-    curve = pd.DataFrame(
-        {
-            "confidence": [0.9, 0.8, 0.7, 0.6],
-            "coverage": [0.25, 0.5, 0.75, 1.0],
-            "precision": [0.96, 0.94, 0.95, 0.7],
-        }
-    )
-    assert automation_table(curve).to_dict("list") == {
+def test_foreign_titles_are_not_covered_and_unreliable_titles_are_left_out() -> None:
+    confidence = np.array([0.9, 0.8, 0.8, 0.6])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    foreign, reliable = np.arange(4) == 0, np.arange(4) != 3
+    table = coverage_curve(labelled_predictions(probabilities, np.zeros(4), foreign, reliable))
+    assert table["confidence"].tolist() == [0.8]
+    assert table["coverage"].tolist() == [0.666667]
+    none = labelled_predictions(probabilities, np.zeros(4), foreign, np.zeros(4, dtype=bool))
+    assert coverage_curve(none).empty
+    assert automation_table(none).empty
+
+
+def test_the_automation_table_has_the_coverage_at_each_promised_precision() -> None:
+    confidence = np.repeat([0.99, 0.9, 0.8, 0.6], 100)
+    right = np.repeat([100, 97, 85, 40], 100) > np.tile(np.arange(100), 4)
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    found = predictions(probabilities, np.where(right, 0, 1))
+    intervals = [
+        binomtest(*counts).proportion_ci(0.95, method="exact")
+        for counts in ((282, 300), (197, 200))
+    ]
+    assert automation_table(found).to_dict("list") == {
         "goal": [0.9, 0.95],
-        "confidence": [0.7, 0.7],
-        "coverage": [0.75, 0.75],
-        "precision": [0.95, 0.95],
+        "coverage": [0.75, 0.5],
+        "precision": [0.94, 0.985],
+        "low": pytest.approx([low for low, _ in intervals], abs=1e-6),
+        "high": pytest.approx([high for _, high in intervals], abs=1e-6),
     }
-    assert automation_table(curve.tail(1)).empty
 
 
 def test_the_worst_mistakes_come_first() -> None:
@@ -256,7 +274,6 @@ def test_the_detail_tables_cover_all_titles_and_respect_the_limits(
         "accuracy": [0.5],
         "titles": [6],
     }
-    assert tables["coverage"]["coverage"].iloc[-1] == 1.0
     assert len(tables["mistakes"]) == len(tables["confused_pairs"]) == 1
     assert tables["mistakes"]["probability"].tolist() == [0.1]
     for name in ("classes", "reliability"):

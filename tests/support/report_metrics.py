@@ -15,7 +15,14 @@ import pytest
 from rubro.base.files import write_json
 from rubro.base.params import EvaluateParams
 from rubro.evaluation.significance import compare_classifiers
-from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
+from rubro.evaluation.tables import (
+    HeldOut,
+    automation_table,
+    coverage_curve,
+    detail_tables,
+    model_metrics,
+)
+from rubro.evaluation.thresholds import labelled_predictions
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 HOSTILE = "<script>alert(1)</script>"
@@ -48,7 +55,11 @@ def write_metrics(folder: Path, labels: list[str], titles: int = 200) -> None:
             measured[name] = model_metrics(p, raw, targets, PARAMS, 1)
             own = folder / "evaluation" / split / name
             own.mkdir(parents=True)
-            for title, table in detail_tables(p, raw, held_out, PARAMS).items():
+            tables = detail_tables(p, raw, held_out, PARAMS)
+            predictions = labelled_predictions(p, targets, targets < 0, targets >= 0)
+            tables["coverage"] = coverage_curve(predictions)
+            tables["automation"] = automation_table(predictions)
+            for title, table in tables.items():
                 table.to_csv(own / f"{title}.csv", index=False)
         difference = compare_classifiers(
             targets, right["mlp"], right["cnn"], PARAMS.bootstrap_samples, PARAMS.confidence, 1

@@ -30,7 +30,7 @@ class Facts:
         subset: Content of metrics/subset.json: sizes and classes of the splits.
         models: Test metrics of each model by its name, including "ensemble".
         slices: Accuracy of the ensemble on groups of titles: rows of its slices.csv.
-        automation: Coverage of the ensemble at required precisions: rows of its automation.csv.
+        automation: Coverage of the ensemble at promised precisions: rows of its automation.csv.
         measured_categories: Number of categories that have test titles.
     """
 

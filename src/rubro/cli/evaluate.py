@@ -2,7 +2,7 @@
 
 Rows that cannot be read are skipped and counted. Rows whose category the model does not know are
 measured separately: they count as errors in a second accuracy, and in the tables coverage and
-automation.
+automation. These two tables leave out titles that are marked as unreliable, as rubro thresholds does.
 
 \b
 rubro evaluate labelled.csv --title-column nombre --category-column rubro
@@ -26,6 +26,7 @@ _SEED = 20190
 _MAX_TABLE_ROWS = 10
 _SHOWN_COLUMNS = {
     "slices": ("slice", "titles", "accuracy", "balanced_accuracy"),
+    "automation": ("goal", "coverage", "precision", "low", "high"),
     "confused_pairs": ("category", "predicted", "titles", "share"),
 }
 
@@ -67,6 +68,7 @@ def main(
     from rubro.base.outputs import output_path
     from rubro.base.params import EvaluateParams
     from rubro.cli.terminal import show_table
+    from rubro.cli.threshold_choice import predictions_for
     from rubro.data.splits import write_csv
     from rubro.evaluation.metrics import accuracy
     from rubro.evaluation.tables import (
@@ -96,8 +98,9 @@ def main(
     titles = [labelled.titles[index] for index in known]
     held_out = HeldOut(titles, targets, classifier.classes_, classifier.vocabulary)
     details = detail_tables(probabilities, uncalibrated, held_out, params)
-    details["coverage"] = coverage_curve(all_probabilities, all_targets)
-    details["automation"] = automation_table(details["coverage"])
+    predictions = predictions_for(labelled, classifier, all_probabilities)
+    details["coverage"] = coverage_curve(predictions)
+    details["automation"] = automation_table(predictions)
     if tables is not None:
         for name, table in details.items():
             write_csv(tables / f"{name}.csv", table)

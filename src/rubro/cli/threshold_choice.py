@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+import math
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +10,14 @@ import numpy as np
 from rubro.base.console import say
 from rubro.base.errors import DataError
 from rubro.cli.labelled_titles import Labelled
-from rubro.evaluation.thresholds import choose_threshold, estimate_precision, minimum_titles
+from rubro.evaluation.thresholds import (
+    COVERAGE,
+    Predictions,
+    choose_thresholds,
+    estimate_precision,
+    labelled_predictions,
+    minimum_titles,
+)
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.prediction.thresholds import (
@@ -23,55 +29,39 @@ from rubro.prediction.thresholds import (
 
 T = TypeVar("T", bound=AcceptedCounts)
 
-_COVERAGE = 0.95
 _NOT_MEASURED: dict[str, Any] = {"titles": 0, "kept": 0, "right": 0, "low": 0.0, "high": 1.0}
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """Predictions for reliable labelled titles.
-
-    Attributes:
-        categories: Predicted category of each title, object (n,).
-        confidences: Confidence of each prediction, float (n,); -1 if the model
-            does not know most of the title's words.
-        right: Whether each prediction is right, bool (n,); False if the model does not know the
-            category of the title.
-        known: Whether the model knows the category of each title, bool (n,).
-    """
-
-    categories: np.ndarray
-    confidences: np.ndarray
-    right: np.ndarray
-    known: np.ndarray
-
-
-def predictions_for(labelled: Labelled, classifier: Classifier, file: str) -> Predictions:
+def predictions_for(
+    labelled: Labelled, classifier: Classifier, probabilities: np.ndarray
+) -> Predictions:
     """Return the predictions for the reliable titles of a file.
 
     Args:
-        labelled: Labelled titles with the logits of the classifier.
-        classifier: Classifier that computed the logits.
+        labelled: Labelled titles of the file.
+        classifier: Classifier that made the predictions.
+        probabilities: Calibrated probabilities of the titles, float (titles, classes).
+    """
+    foreign = classifier.out_of_vocabulary(labelled.titles) > FOREIGN_SHARE
+    targets, reliable = np.array(labelled.targets), np.array(labelled.reliable)
+    return labelled_predictions(probabilities, targets, foreign, reliable)
+
+
+def require_reliable(labelled: Labelled, file: str) -> None:
+    """Report how many titles of a file are reliable, and stop if none is.
+
+    Args:
+        labelled: Labelled titles of the file.
         file: Name of the file, for messages.
 
     Raises:
         DataError: All titles are marked as unreliable.
     """
-    reliable = np.array(labelled.reliable)
-    if not reliable.any():
+    reliable = sum(labelled.reliable)
+    if not reliable:
         raise DataError(f"{file}: all rows are unreliable; use a file with reliable rows")
-    if not reliable.all():
-        say(f"{file}: {reliable.sum():,} of {len(reliable):,} titles are reliable")
-    calibration = classifier.calibration
-    probabilities = calibration.probabilities(np.concatenate(labelled.logits))
-    classes = probabilities.argmax(axis=1)
-    confidences = probabilities.max(axis=1).astype(float)
-    confidences[classifier.out_of_vocabulary(labelled.titles) > FOREIGN_SHARE] = -1
-    targets = np.array(labelled.targets)
-    right = classes == targets
-    names = np.array(classifier.classes_, dtype=object)[classes]
-    arrays = names, confidences, right, targets >= 0
-    return Predictions(*(array[reliable] for array in arrays))
+    if reliable < len(labelled.reliable):
+        say(f"{file}: {reliable:,} of {len(labelled.reliable):,} titles are reliable")
 
 
 def chosen_thresholds(
@@ -87,65 +77,59 @@ def chosen_thresholds(
     Returns:
         Thresholds with the counts of the predictions that they accept.
     """
-
-    def chosen(selected: np.ndarray) -> float | None:
-        confidences, right = predictions.confidences[selected], predictions.right[selected]
-        return choose_threshold(confidences, right, precision, _COVERAGE)
-
-    minimum = minimum_titles(precision, _COVERAGE)
-    # Categories are grouped by their number of titles only. Grouping them by precision would weaken
-    # the promise.
-    counts = Counter(predictions.categories)
-    few = np.array([counts[name] < minimum for name in predictions.categories])
-    together = chosen(few)
-    categories = {}
-    for name in classifier.classes_:
-        is_own = counts[name] >= minimum
-        confidence = chosen(predictions.categories == name) if is_own else together
-        categories[name] = CategoryThreshold(
-            confidence=confidence, basis="own" if is_own else "together", **_NOT_MEASURED
-        )
+    chosen = choose_thresholds(predictions, precision)
+    together = _finite(chosen.common)
     thresholds = Thresholds(
         model=classifier.name,
         fingerprint=classifier.description.fingerprint,
         precision=precision,
-        coverage=_COVERAGE,
-        least_titles=minimum,
-        single=ConfidenceThreshold(confidence=chosen(np.ones_like(few)), **_NOT_MEASURED),
+        coverage=COVERAGE,
+        least_titles=minimum_titles(precision),
+        single=ConfidenceThreshold(confidence=_finite(chosen.single), **_NOT_MEASURED),
         together=ConfidenceThreshold(confidence=together, **_NOT_MEASURED),
-        categories=categories,
+        categories={
+            name: CategoryThreshold(
+                confidence=chosen.own.get(index, together),
+                basis="own" if index in chosen.own else "together",
+                **_NOT_MEASURED,
+            )
+            for index, name in enumerate(classifier.classes_)
+        },
         all=AcceptedCounts(**_NOT_MEASURED),
         unknown=AcceptedCounts(**_NOT_MEASURED),
     )
-    return measured(thresholds, predictions)
+    return measured(thresholds, predictions, classifier)
 
 
-def measured(thresholds: Thresholds, predictions: Predictions) -> Thresholds:
+def measured(
+    thresholds: Thresholds, predictions: Predictions, classifier: Classifier
+) -> Thresholds:
     """Return a copy of thresholds with new counts of the predictions that they accept.
 
     Args:
         thresholds: Thresholds, whose own counts are replaced.
         predictions: Predictions of the model that the thresholds are for.
+        classifier: Classifier that made the predictions.
     """
-    names = predictions.categories
-    own = [thresholds.categories[name] for name in names]
+    own = [thresholds.categories[name] for name in classifier.classes_]
     bounds = np.array([_bound(threshold) for threshold in own])
-    few = np.array([threshold.basis == "together" for threshold in own])
-    everything = np.ones(len(names), dtype=bool)
+    shares_threshold = np.array([threshold.basis == "together" for threshold in own])
+    classes, confidences = predictions.classes, predictions.confidences
+    accepted = confidences >= bounds[classes]
+    everything = np.ones(len(classes), dtype=bool)
 
-    def counted(counts: T, selected: np.ndarray, bounds: np.ndarray = bounds) -> T:
-        is_kept, right = predictions.confidences >= bounds, predictions.right
-        found = estimate_precision(is_kept[selected], right[selected], thresholds.coverage)
+    def counted(counts: T, titles: np.ndarray, accepted: np.ndarray = accepted) -> T:
+        found = estimate_precision(accepted[titles], predictions.right[titles])
         return counts.model_copy(update={key: round(value, 6) for key, value in found.items()})
 
-    single_bounds = np.full(len(names), _bound(thresholds.single))
+    accepted_by_single = confidences >= _bound(thresholds.single)
     return thresholds.model_copy(
         update={
-            "single": counted(thresholds.single, everything, single_bounds),
-            "together": counted(thresholds.together, few),
+            "single": counted(thresholds.single, everything, accepted_by_single),
+            "together": counted(thresholds.together, shares_threshold[classes]),
             "categories": {
-                name: counted(threshold, names == name)
-                for name, threshold in thresholds.categories.items()
+                name: counted(thresholds.categories[name], classes == index)
+                for index, name in enumerate(classifier.classes_)
             },
             "all": counted(thresholds.all, everything),
             "unknown": counted(thresholds.unknown, ~predictions.known),
@@ -154,4 +138,8 @@ def measured(thresholds: Thresholds, predictions: Predictions) -> Thresholds:
 
 
 def _bound(threshold: ConfidenceThreshold) -> float:
-    return np.inf if threshold.confidence is None else threshold.confidence
+    return math.inf if threshold.confidence is None else threshold.confidence
+
+
+def _finite(threshold: float) -> float | None:
+    return None if threshold == math.inf else threshold

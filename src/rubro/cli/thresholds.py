@@ -1,9 +1,11 @@
 """Choose confidence thresholds that keep a promised precision.
 
-Each category gets the lowest threshold whose precision is at least the promised one, with 95 %
-confidence. Categories with too few titles share one threshold. Titles whose category the model does not
-know count as errors. Foreign titles, in which the model does not know most of the words, are never
-accepted.
+With 95 % confidence, at least the promised share of all accepted answers is right, and also of the
+accepted answers of each category that has a threshold of its own. The other categories, for example
+those with too few titles, share a threshold that keeps the promise for them together. A category only has
+a threshold of its own if all thresholds together still accept at least as many answers as one threshold
+for all does. Titles whose category the model does not know count as errors. Foreign titles, in which the model
+does not know most of the words, are never accepted.
 
 \b
 rubro thresholds --precision 0.95
@@ -71,9 +73,16 @@ def main(
     encoding: options.Encoding = None,
     separator: options.Separator = None,
 ) -> None:
+    import numpy as np
+
     from rubro.base.files import write_json
     from rubro.base.outputs import output_path
-    from rubro.cli.threshold_choice import chosen_thresholds, measured, predictions_for
+    from rubro.cli.threshold_choice import (
+        chosen_thresholds,
+        measured,
+        predictions_for,
+        require_reliable,
+    )
     from rubro.prediction.thresholds import Thresholds
 
     if check is None:
@@ -83,9 +92,12 @@ def main(
     labelled = read_labelled(
         file, classifier, title_column, category_column, input_format, encoding, separator
     )
-    predictions = predictions_for(labelled, classifier, file)
+    require_reliable(labelled, file)
+    logits = np.concatenate(labelled.logits)
+    probabilities = classifier.calibration.probabilities(logits)
+    predictions = predictions_for(labelled, classifier, probabilities)
     if thresholds is not None:
-        _show(measured(thresholds, predictions), file)
+        _show(measured(thresholds, predictions, classifier), file)
         return
     thresholds = chosen_thresholds(predictions, classifier, precision)
     if not thresholds.all.kept:
@@ -103,12 +115,12 @@ def main(
 def _show(thresholds: Thresholds, file: str) -> None:
     from rubro.cli.terminal import show_table
 
-    few = sum(each.basis == "together" for each in thresholds.categories.values())
+    common = sum(each.basis == "together" for each in thresholds.categories.values())
     lines = [("all categories", "", *_cells(thresholds.all))]
     if thresholds.unknown.titles:
         lines.append(("titles of unknown categories", "", *_cells(thresholds.unknown)))
-    if few:
-        name = f"categories with fewer than {thresholds.least_titles:,} titles ({few:,})"
+    if 0 < common < len(thresholds.categories):
+        name = f"{common:,} categories with a common threshold"
         lines.append((name, _bound(thresholds.together), *_cells(thresholds.together)))
     lines.append(("one threshold for all", _bound(thresholds.single), *_cells(thresholds.single)))
     columns = ("threshold", "titles", "kept", "right", f"{thresholds.coverage:.0%} interval")

@@ -21,6 +21,7 @@ from rubro.base.params import EvaluateParams
 from rubro.base.text import tokenise
 from rubro.evaluation.metrics import classification_metrics, expected_calibration_error
 from rubro.evaluation.significance import balanced_accuracy_interval
+from rubro.evaluation.thresholds import Predictions, choose_thresholds, estimate_precision
 
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
 _BLOCK_CATEGORIES = 20
@@ -213,7 +214,7 @@ def _named_predictions(
     )
 
 
-def coverage_curve(probabilities: np.ndarray, targets: np.ndarray) -> pd.DataFrame:
+def coverage_curve(predictions: Predictions) -> pd.DataFrame:
     """Return the coverage and precision that result from different confidence thresholds.
 
     Source: El-Yaniv and Wiener 2010, On the Foundations of Noise-free Selective Classification.
@@ -223,12 +224,11 @@ def coverage_curve(probabilities: np.ndarray, targets: np.ndarray) -> pd.DataFra
         threshold) and precision (share of right predictions among these titles); about one row for
         each hundredth of the titles, highest threshold first.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == targets
-    highest_first = np.sort(confidence)[::-1]
-    last = np.ceil(len(targets) * np.arange(1, 101) / 100).astype(int) - 1
-    thresholds = np.unique(np.floor(highest_first[last] * 1e6) / 1e6)[::-1]
-    accepted = [confidence >= threshold for threshold in thresholds]
+    confidences, right = predictions.confidences, predictions.right
+    highest_first = np.sort(confidences[confidences >= 0])[::-1]
+    last = np.ceil(len(highest_first) * np.arange(1, 101) / 100).astype(int) - 1
+    thresholds = np.unique(np.floor(highest_first[last[last >= 0]] * 1e6) / 1e6)[::-1]
+    accepted = [confidences >= threshold for threshold in thresholds]
     return pd.DataFrame(
         {
             "confidence": thresholds,
@@ -238,19 +238,24 @@ def coverage_curve(probabilities: np.ndarray, targets: np.ndarray) -> pd.DataFra
     ).round(6)
 
 
-def automation_table(curve: pd.DataFrame) -> pd.DataFrame:
-    """Return the highest coverage at which a model reaches each of several precisions.
+def automation_table(predictions: Predictions) -> pd.DataFrame:
+    """Return the share of titles that can be sorted automatically at several promised precisions.
 
-    Args:
-        curve: Table of coverage_curve.
+    The thresholds are those that `rubro thresholds` chooses for the same predictions.
 
     Returns:
-        Columns goal (minimum precision), confidence, coverage and precision; one row for each goal
-        that the curve reaches.
+        Columns goal (promised precision), coverage (share of accepted predictions), precision (of
+        the accepted predictions), low and high (ends of its 95 % confidence interval); one row for
+        each goal that can be promised.
     """
-    reached = {goal: curve[curve["precision"] >= goal].tail(1) for goal in _PRECISIONS}
-    rows = [row.assign(goal=goal) for goal, row in reached.items()]
-    return pd.concat(rows)[["goal", *curve.columns]]
+    rows = []
+    for goal in _PRECISIONS:
+        accepted = choose_thresholds(predictions, goal).accepts(predictions)
+        if accepted.any():
+            found = estimate_precision(accepted, predictions.right)
+            coverage, precision = accepted.mean(), predictions.right[accepted].mean()
+            rows.append((goal, coverage, precision, found["low"], found["high"]))
+    return pd.DataFrame(rows, columns=["goal", "coverage", "precision", "low", "high"]).round(6)
 
 
 def detail_tables(
@@ -266,8 +271,8 @@ def detail_tables(
 
     Returns:
         Tables slices (metrics of each group of titles), classes, confused_pairs, confusions,
-        mistakes, reliability (accuracy in bins of confidence), reliability_before (the same before
-        calibration), coverage and automation, by name.
+        mistakes, reliability (accuracy in bins of confidence) and reliability_before (the same
+        before calibration), by name.
     """
     targets, bins = held_out.targets, params.calibration_bins
     slices = [
@@ -280,7 +285,6 @@ def detail_tables(
         for each in (probabilities, uncalibrated)
     )
     pairs = confused_pairs(probabilities, targets, held_out.labels, params.confused_pairs)
-    coverage = coverage_curve(probabilities, targets)
     return {
         "slices": pd.DataFrame(slices),
         "classes": class_table(probabilities, held_out),
@@ -289,6 +293,4 @@ def detail_tables(
         "mistakes": worst_mistakes(probabilities, held_out, params.mistakes),
         "reliability": reliability,
         "reliability_before": reliability_before,
-        "coverage": coverage,
-        "automation": automation_table(coverage),
     }

@@ -274,7 +274,10 @@ def _coverage(content: Content) -> Iterator[Chart]:
         axes.set(xlim=(0, 1.02), ylabel="precision: share of right predictions")
         axes.legend()
 
-    steps = [f"{row.coverage:.0%} at precision {row.goal:.0%}" for row in content.automation]
+    steps = [
+        f"{row.coverage:.0%} at a promised precision of {row.goal:.0%}"
+        for row in content.automation
+    ]
     yield Chart(
         "coverage",
         f"Coverage against precision on {content.split}",

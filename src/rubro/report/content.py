@@ -114,10 +114,14 @@ class CoveragePoint:
 
 
 @dataclass(frozen=True)
-class Automation(CoveragePoint):
-    """Highest coverage at which the precision reaches a goal, and the confidence it needs."""
+class Automation:
+    """Coverage at a promised precision (goal), and measured precision with its interval."""
 
     goal: _Share
+    coverage: _Share
+    precision: _Share
+    low: _Share
+    high: _Share
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class Content:
         curves: Points of each learning curve, by model, metric and split.
         reliability_before: Reliability bins before calibration.
         coverage: Coverage curve of each model, highest confidence first.
-        automation: Highest coverage at each of several required precisions.
+        automation: Coverage at each of several promised precisions.
         pairs: Most confused pairs of categories.
         confusions: Cells of the confusion matrix of the most confused categories, row by row.
         mistakes: Wrongly predicted titles with the lowest probability of the true category.
