@@ -19,6 +19,11 @@ CAPTIONS = {
 _LOWER_IS_BETTER = ("loss", "ece", "ece_before_calibration", "model_megabytes", "parameters")
 
 
+def captions_for(objective: Objective) -> dict[str, str]:
+    """Return CAPTIONS with the metric of an objective first."""
+    return {objective: CAPTIONS[objective], **CAPTIONS}
+
+
 def lower_is_better(metric: str) -> bool:
     """Return whether lower values of a metric are better.
 

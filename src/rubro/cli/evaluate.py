@@ -17,9 +17,10 @@ from typing import Annotated
 
 import typer
 
-from rubro.base.metric_names import CAPTIONS
+from rubro.base.console import say
+from rubro.base.metric_names import captions_for
 from rubro.cli import options
-from rubro.cli.labelled_titles import read_labelled
+from rubro.cli.labelled_titles import is_split, read_labelled
 from rubro.cli.runtime import load_model
 
 _SEED = 20190
@@ -41,6 +42,7 @@ def main(
         ),
     ],
     model: options.ModelFolder = options.DEFAULT_MODEL,
+    objective: options.ServedObjective = None,
     title_column: options.TitleColumn = None,
     category_column: options.CategoryColumn = None,
     input_format: options.InputFormat = None,
@@ -85,7 +87,11 @@ def main(
         json = output_path(json, makes_folder=True)
     if tables is not None:
         output_path(tables / "slices.csv", makes_folder=True)
-    classifier = load_model(model)
+    classifier = load_model(model, objective)
+    objective = classifier.description.objective
+    seen = ["train", "validation"] if classifier.description.final_fit else ["train"]
+    if any(is_split(file, split) for split in seen):
+        say(f"{file}: the model was trained on these titles, so its metrics for them are too good")
     labelled = read_labelled(
         file, classifier, title_column, category_column, input_format, encoding, separator
     )
@@ -115,6 +121,7 @@ def main(
     categories = {"known": len(classifier.classes_), "measured": len(np.unique(targets))}
     summary = {
         "model": classifier.name,
+        "objective": objective,
         "rows": rows,
         "categories": categories,
         "metrics": metrics,
@@ -127,7 +134,9 @@ def main(
         write_json(json, summary)
     low, high = metrics["balanced_accuracy_low"], metrics["balanced_accuracy_high"]
     notes = {"balanced_accuracy": f"{params.confidence:.0%} interval {low:.4f} to {high:.4f}"}
-    shown = [(text, metrics[key], notes.get(key, "")) for key, text in CAPTIONS.items()]
+    shown = [
+        (text, metrics[key], notes.get(key, "")) for key, text in captions_for(objective).items()
+    ]
     if unknown := labelled.unknown.total():
         note = f"{unknown:,} more titles count as errors"
         shown.append(("accuracy with unknown categories", with_unknown, note))

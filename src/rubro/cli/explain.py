@@ -30,6 +30,7 @@ _DIGITS = 6
 def main(
     titles: Annotated[list[str], typer.Argument(metavar="TITLE...", help="Titles to explain.")],
     model: options.ModelFolder = options.DEFAULT_MODEL,
+    objective: options.ServedObjective = None,
     against: Annotated[
         str | None,
         typer.Option(
@@ -50,7 +51,7 @@ def main(
         for title, error in zip(titles, chunk.errors, strict=True):
             if error:
                 raise DataError(f"title {title!a}: {error}")
-    classifier = load_model(model)
+    classifier = load_model(model, objective)
     for title in titles:
         explanation = classifier.explain(title, against, nearest)
         if sys.stdout.isatty():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rubro.base.console import console, say
-from rubro.base.errors import DataError
+from rubro.base.errors import DataError, remedied_by
+from rubro.base.files import damaged, read_json, read_tensors
 from rubro.cli.runtime import progress_bar, require_readable
 from rubro.tables.cells import category_name, text_of
 from rubro.tables.detection import find_column
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _BATCH = 1024
 _QUALITY_COLUMN = "label_quality"
+_SUBSET, _VALIDATION_LOGITS = Path("data/subset"), Path("data/validation_logits")
 
 
 @dataclass
@@ -112,6 +115,55 @@ def read_labelled(
             labelled.logits.append(classifier.logits(titles))
     _report_odd_rows(source.name, column, labelled)
     return labelled
+
+
+def is_split(file: str, name: str) -> bool:
+    """Return whether a file is a split of the project in the working directory.
+
+    Args:
+        file: Path of the file, or "-" for standard input.
+        name: Name of the split.
+    """
+    try:
+        return Path(file).samefile(_SUBSET / f"{name}.parquet")
+    except OSError:  # one of the files does not exist
+        return False
+
+
+def logits_before_final_fit(classifier: Classifier, titles: int) -> np.ndarray:
+    """Return the logits of a model for the validation titles of the project.
+
+    The stages of the project store the logits of each member before its final fit on training and
+    validation titles. Afterwards, its logits for these titles would be too good.
+
+    Args:
+        classifier: Classifier of a model that was trained by the project.
+        titles: Number of validation titles.
+
+    Returns:
+        Logits, float32 (titles, classes).
+
+    Raises:
+        DataError: The stored logits are missing or damaged, or belong to other titles or models.
+    """
+    from rubro.prediction.folder import ModelDescription
+
+    members = {}
+    with remedied_by(
+        "The model was finally trained on validation titles too, so it needs its logits from before. Run "
+        "`dvc repro`, or name a file of labelled titles that the model was not trained on"
+    ):
+        for name in classifier.description.members:
+            file = f"{name}.safetensors"
+            path = _VALIDATION_LOGITS / file
+            layout = {"logits": ("F32", (titles, len(classifier.classes_)))}
+            members[name] = read_tensors(path, layout)["logits"]
+            trained = read_json(Path("models") / name / "model.json", ModelDescription)
+            if trained.files.get(file) != classifier.description.files.get(file):
+                raise damaged(
+                    path, f"belongs to models/{name}, which differs from the model's {name}"
+                )
+    return classifier.combine(members)
 
 
 def _category_column(

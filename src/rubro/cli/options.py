@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from rubro.base.metric_names import Objective
 from rubro.base.text_encoding import known_encoding
 
 DEFAULT_MODEL = Path("models/ensemble")
@@ -18,6 +19,14 @@ def _checked_encoding(name: str) -> str:
 
 
 ModelFolder = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the model to use.")]
+ServedObjective = Annotated[
+    Objective | None,
+    typer.Option(
+        "--objective",
+        help="Metric for which the model chooses categories. Default: the parameter objective of its "
+        "training.",
+    ),
+]
 InputFormat = Annotated[
     Literal["csv", "tsv", "json", "jsonl", "parquet", "txt"] | None,
     typer.Option(
@@ -70,7 +79,7 @@ Metrics = Annotated[
         "-m",
         metavar="NAME",
         help="Metric to show, such as test.cnn.accuracy or validation.*.balanced_accuracy; may be "
-        "repeated. Default: balanced accuracy of the ensemble on validation and test.",
+        "repeated. Default: the objective, measured for the ensemble on validation and test.",
     ),
 ]
 FixedSettings = Annotated[

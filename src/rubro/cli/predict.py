@@ -112,6 +112,7 @@ def main(
         ),
     ] = False,
     model: options.ModelFolder = options.DEFAULT_MODEL,
+    objective: options.ServedObjective = None,
     column: options.TitleColumn = None,
     input_format: options.InputFormat = None,
     format: Annotated[
@@ -168,7 +169,7 @@ def main(
         raise DataError(
             "--thresholds and --min-confidence cannot be combined; give only one of them"
         )
-    classifier = load_model(model)
+    classifier = load_model(model, objective)
     if path is None and not titles:
         from rubro.cli.prompt import ask_for_titles
 

@@ -18,6 +18,7 @@ from rubro.base.signals import Ended, exit_code
 from rubro.cli.standard_streams import prepare_standard_streams
 
 if TYPE_CHECKING:
+    from rubro.base.metric_names import Objective
     from rubro.prediction.classifier import Classifier
     from rubro.tables.inputs import Chunk, Input
 
@@ -62,16 +63,21 @@ def exit_codes(ctx: Any) -> Iterator[None]:
             ) from None
 
 
-def load_model(folder: Path) -> Classifier:
+def load_model(folder: Path, objective: Objective | None) -> Classifier:
     """Load the model of a folder.
 
+    Args:
+        folder: Model folder.
+        objective: Metric for which the model chooses categories; None = the one it was trained for.
+
     Raises:
-        DataError: The folder does not contain a model, or the model is damaged.
+        DataError: The folder does not contain a model, the model is damaged, or it cannot serve the
+            objective.
     """
     from rubro.prediction.classifier import Classifier
 
     with model_required(folder):
-        return Classifier.load(folder)
+        return Classifier.load(folder, objective)
 
 
 @contextmanager

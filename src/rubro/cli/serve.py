@@ -33,6 +33,7 @@ _PACKAGES = ("fastapi", "h11", "prometheus_client", "uvicorn")
 
 def main(
     model: options.ModelFolder = options.DEFAULT_MODEL,
+    objective: options.ServedObjective = None,
     host: Annotated[
         str,
         typer.Option(
@@ -79,7 +80,7 @@ def main(
     with model_required(model), ThreadPoolExecutor(1) as thread:
         from rubro.service.served import read_model
 
-        reading = thread.submit(read_model, model, thresholds)
+        reading = thread.submit(read_model, model, thresholds, objective)
         from rubro.service.app import make_app
         from rubro.service.server import open_socket, run_server
 

@@ -28,7 +28,7 @@ import typer
 from rubro.base.console import say
 from rubro.base.errors import DataError
 from rubro.cli import options
-from rubro.cli.labelled_titles import read_labelled
+from rubro.cli.labelled_titles import is_split, logits_before_final_fit, read_labelled
 from rubro.cli.runtime import load_model
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def main(
         typer.Argument(
             metavar="FILE | -",
             help="Labelled titles that the model was not trained on, read as by rubro evaluate. "
-            "Rows with unreliable in a column label_quality are skipped.",
+            "Rows with unreliable in a column label_quality are skipped. For the default, the stages "
+            "have stored predictions of the model before its final fit on these titles.",
         ),
     ] = "data/subset/validation.parquet",
     precision: Annotated[
@@ -56,6 +57,7 @@ def main(
         ),
     ] = 0.98,
     model: options.ModelFolder = options.DEFAULT_MODEL,
+    objective: options.ServedObjective = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="JSON file to write.")
     ] = Path("thresholds.json"),
@@ -87,13 +89,20 @@ def main(
 
     if check is None:
         target = output_path(output, makes_folder=True)
-    classifier = load_model(model)
+    classifier = load_model(model, objective)
     thresholds = None if check is None else Thresholds.load(check, model, classifier.description)
+    if is_split(file, "train"):
+        raise DataError(
+            f"{file}: models are trained on these titles, so their confidences are too high for them; "
+            "use labelled titles that the model was not trained on"
+        )
     labelled = read_labelled(
         file, classifier, title_column, category_column, input_format, encoding, separator
     )
     require_reliable(labelled, file)
     logits = np.concatenate(labelled.logits)
+    if classifier.description.final_fit and is_split(file, "validation"):
+        logits = logits_before_final_fit(classifier, len(labelled.titles))
     probabilities = classifier.calibration.probabilities(logits)
     predictions = predictions_for(labelled, classifier, probabilities)
     if thresholds is not None:

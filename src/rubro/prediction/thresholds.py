@@ -49,7 +49,7 @@ class CategoryThreshold(ConfidenceThreshold):
 
     Attributes:
         basis: Titles that the threshold was chosen on: titles predicted as this category ("own"),
-            or titles predicted as any category that has too few titles of its own ("together").
+            or titles predicted as any category without a threshold of its own ("together").
     """
 
     basis: Literal["own", "together"]
@@ -66,7 +66,8 @@ class Thresholds(Section):
         coverage: Probability with which each promise holds.
         least_titles: Minimum number of titles for a category to have a threshold of its own.
         single: Threshold chosen on all titles, for users who want the same one for all categories.
-        together: Threshold chosen on all titles predicted as categories with too few titles.
+        together: Threshold of the categories without one of their own, chosen on all titles predicted
+            as any of them.
         categories: Threshold of each category.
         all: Predictions accepted by the thresholds of the categories.
         unknown: Accepted predictions for titles whose category the model does not know. They are
@@ -95,13 +96,19 @@ class Thresholds(Section):
             description: Content of model.json in this folder.
 
         Raises:
-            DataError: The file is missing, damaged or belongs to another model.
+            DataError: The file is missing, damaged or belongs to another model or objective.
         """
-        with remedied_by(f"Create it with `rubro thresholds --model {folder} --output {path}`"):
+        objective = description.objective
+        options = f"--model {folder} --objective {objective} --output {path}"
+        with remedied_by(f"Create it with `rubro thresholds {options}`"):
             found = read_json(path, cls)
             is_same = found.fingerprint == description.fingerprint
             if not is_same or found.categories.keys() != set(description.labels):
-                raise damaged(path, f"belongs to another model than the one in {folder}")
+                raise damaged(
+                    path,
+                    f"does not belong to the model in {folder} with the objective {objective}, but to "
+                    "another model or objective",
+                )
         return found
 
     def accepts(self, category: str, confidence: float, out_of_vocabulary: float) -> bool:

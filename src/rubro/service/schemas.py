@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from rubro.base.metric_names import Objective
 from rubro.base.schema import Section
 
 MAX_REQUEST_TITLES = 1000
@@ -62,12 +63,15 @@ class ExplainRequest(Message):
 
 
 class ModelIdentity(Message):
-    """Name, file format, commit and hash of the model in use."""
+    """Name, file format, objective, commit and hash of the model in use."""
 
     name: str
     format: str
+    objective: Annotated[Objective, Field(description="Metric for which it chooses categories.")]
     commit: Annotated[str | None, Field(description="Git commit of the model's repository.")]
-    hash: Annotated[str, Field(description="SHA-256 of the model folder.")]
+    hash: Annotated[
+        str, Field(description="SHA-256 of everything that determines the predictions.")
+    ]
 
 
 class Choice(Message):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rubro.base.errors import RubroError
+from rubro.base.metric_names import Objective
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
 from rubro.prediction.thresholds import Thresholds
@@ -31,36 +32,42 @@ class Served:
     Attributes:
         folder: Model folder.
         thresholds_file: File with minimum confidences; None = accept every prediction.
+        objective: Metric for which the model must answer; None = the one it was trained for.
         stamp: Device, inode, size and times of each file before it was read.
         classifier: Model of the folder.
         thresholds: Content of the thresholds file; None = accept every prediction.
-        identity: Name, format, commit and hash of the model folder. The commit is the value of
+        identity: Name, format, objective, commit and hash of the model. The commit is the value of
             RUBRO_COMMIT or of the Git repository that contains the folder; None = unknown.
     """
 
     folder: Path
     thresholds_file: Path | None
+    objective: Objective | None
     stamp: Stamp
     classifier: Classifier
     thresholds: Thresholds | None
     identity: dict[str, str | None]
 
 
-def read_model(folder: Path, thresholds_file: Path | None = None) -> Served:
+def read_model(
+    folder: Path, thresholds_file: Path | None = None, objective: Objective | None = None
+) -> Served:
     """Read a model into memory.
 
     Args:
         folder: Model folder.
         thresholds_file: File with minimum confidences; None = accept every prediction.
+        objective: Metric for which the model must answer; None = the one it was trained for.
 
     Raises:
-        DataError: A file is missing, damaged or of an unknown format, or the thresholds belong to
-            another model.
+        DataError: A file is missing, damaged or of an unknown format, the model cannot serve the
+            objective, or the thresholds belong to another model or objective.
     """
     # If the folder is a link, it may be switched meanwhile. All files are read from one folder.
     opened = folder.resolve()
     stamp = _stamp(opened, thresholds_file)
-    classifier = Classifier(replace(Model.load(opened), titles=None))
+    model = replace(Model.load(opened), titles=None)
+    classifier = Classifier(model if objective is None else model.serving(objective))
     description = classifier.description
     classifier.predict([" ".join(classifier.vocabulary)])  # raises DataError if weights overflow
     thresholds = None
@@ -69,10 +76,11 @@ def read_model(folder: Path, thresholds_file: Path | None = None) -> Served:
     identity = {
         "name": description.name,
         "format": description.format,
+        "objective": description.objective,
         "commit": _commit(folder),
         "hash": description.fingerprint,
     }
-    return Served(folder, thresholds_file, stamp, classifier, thresholds, identity)
+    return Served(folder, thresholds_file, objective, stamp, classifier, thresholds, identity)
 
 
 def _commit(folder: Path) -> str | None:
@@ -118,7 +126,7 @@ async def watch(served: Served, on_change: Callable[[Served | None], None]) -> N
         on_change: Function that is called with the new model, or with None if changed files cannot
             be read.
     """
-    files = (served.folder, served.thresholds_file)
+    files = served.folder, served.thresholds_file
     before = read = served.stamp
     wait, retry_at = 0.0, math.inf
     while True:
@@ -130,7 +138,7 @@ async def watch(served: Served, on_change: Callable[[Served | None], None]) -> N
             continue
         read = now
         try:
-            new = await asyncio.to_thread(read_model, *files)
+            new = await asyncio.to_thread(read_model, *files, served.objective)
         except Exception as error:  # noqa: BLE001 (also a MemoryError must not end this loop)
             wait = _WATCH_SECONDS if is_new else min(2 * wait, _MAX_RETRY_SECONDS)
             retry_at = time.monotonic() + wait
