@@ -31,6 +31,7 @@ from support.toy_pipeline import add_experiment, compared, names_of
 pytest_plugins = ["support.toy_pipeline"]
 
 SCORE = "validation.mlp.balanced_accuracy"
+SPLITS = "validation", "test"
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +262,30 @@ def test_damaged_and_foreign_experiments_do_not_hide_the_others(toy: Path) -> No
         assert set(metrics[name].values()) == {None}
     for name, (path, _) in (DAMAGED | FOREIGN).items():
         assert re.search(rf"^(.*, )?{name}(,.*)?: {path}: ", done.stderr, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "macro_f1"])
+def test_the_objective_in_params_yaml_is_shown_and_sorts(toy: Path, objective: str) -> None:
+    values = {"good": 0.9, "medium": 0.6, "bad": 0.3}
+    for name, value in values.items():
+        metrics = {"ensemble": {objective: value, "balanced_accuracy": 1 - value}}
+        content = json.dumps({"validation": metrics, "test": metrics})
+        add_experiment(toy, name, {"metrics/evaluate.json": content.encode()})
+    params = toy / "params.yaml"
+    params.write_text(re.sub("(?m)^objective: .*", f"objective: {objective}", params.read_text()))
+    compared_rows = compared(toy, "--each")
+    assert names_of(compared_rows) == [*values, "last commit"]
+    for row in compared_rows:
+        assert list(row["metrics"]) == [f"{split}.ensemble.{objective}" for split in SPLITS]
+
+
+def test_an_experiment_with_another_objective_shows_it(toy: Path) -> None:
+    text = (toy / "params.yaml").read_text()
+    text = re.sub("(?m)^objective: .*", "objective: accuracy", text)
+    add_experiment(toy, "other", {"params.yaml": text.encode()})
+    [row] = [row for row in compared(toy) if row["experiments"] == ["other"]]
+    assert row["changed"] == {"objective": "accuracy"}
+    assert "objective=accuracy" in run_in(toy, "rubro", "compare").stdout
 
 
 def test_a_last_commit_of_another_project_is_an_error(toy: Path) -> None:

@@ -114,6 +114,14 @@ def test_fixed_settings_apply_to_every_experiment(toy: Path) -> None:
         (["search", "space.yaml", "-m", "test.mlp.loss"], "--metric test.mlp.loss: .*validation."),
         (["search", "space.yaml", "-m", "validation.mpl.loss"], "validation.mpl.loss: .*.mlp.loss"),
         (["search", "space.yaml", "-S", "seed=many"], "seed: .* integer"),
+        (
+            ["search", "space.yaml", "-S", "objective=accuracy"],
+            "validation.ensemble.accuracy: no such metric",
+        ),
+        (
+            ["sweep", "seed=1", "-S", "objective=macro_f1"],
+            "validation.ensemble.macro_f1: no such metric",
+        ),
     ],
 )
 def test_a_wrong_setting_is_an_error_before_anything_runs(

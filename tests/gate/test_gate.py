@@ -171,7 +171,7 @@ def test_every_model_is_judged_on_both_splits() -> None:
         if name.startswith("evaluate.") and ".differences." not in name
     }
     now = {name: value + 1 for name, value in before.items()}
-    changes = changes_between(before, now, {})
+    changes = changes_between(before, now, {}, "accuracy")
     assert len(changes) == len(before)
     for change in changes:
         metric = change.name.rpartition(".")[2]
@@ -185,8 +185,35 @@ def test_every_model_is_judged_on_both_splits() -> None:
 
 def test_a_deviation_of_zero_still_has_a_tolerance() -> None:
     for now, verdict in ((0.898, Verdict.noise), (0.8979, Verdict.worse)):
-        (change,) = changes_between({NAME: 0.9}, {NAME: now}, {NAME: 0.0})
+        (change,) = changes_between({NAME: 0.9}, {NAME: now}, {NAME: 0.0}, "accuracy")
         assert (change.verdict, change.tolerance) == (verdict, MIN_TOLERANCE)
+
+
+def test_metrics_of_the_objective_come_first_among_equal_verdicts() -> None:
+    names = ["accuracy", "balanced_accuracy", "macro_f1"]
+    before = {
+        f"evaluate.{split}.mlp.{name}": 0.5 for split in ("test", "validation") for name in names
+    }
+    now = {name: 0.9 if name.startswith("evaluate.test.") else 0.1 for name in before}
+    for objective in names:
+        found = [change.name for change in changes_between(before, now, {}, objective)]
+        others = [name for name in names if name != objective]
+        assert found == [
+            f"evaluate.{split}.mlp.{name}"
+            for split in ("validation", "test")  # worse first
+            for name in (objective, *others)
+        ]
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "macro_f1"])
+def test_the_report_begins_with_the_objective_of_params_yaml(
+    repository: Path, objective: str
+) -> None:
+    replace(repository, "params.yaml", "(?m)^objective: .*", f"objective: {objective}")
+    names = ["accuracy", "balanced_accuracy", "macro_f1"]
+    changed = dict.fromkeys(names, 0.1)
+    edit(repository, "evaluate", lambda values: values["test"]["cnn"].update(changed))
+    assert next(iter(rows(gate(repository)[1]))) == f"evaluate.test.cnn.{objective}"
 
 
 def test_a_removed_metric_fails_and_a_new_one_passes(repository: Path) -> None:
@@ -525,5 +552,7 @@ def test_the_committed_noise_covers_every_judged_metric() -> None:
     assert noise["seeds"] >= 5
     before = committed_metrics()
     now = {name: value + 1 for name, value in before.items()}
-    judged = {change.name for change in changes_between(before, now, {}) if change.tolerance}
+    judged = {
+        change.name for change in changes_between(before, now, {}, "accuracy") if change.tolerance
+    }
     assert judged <= noise["deviations"].keys()

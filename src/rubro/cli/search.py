@@ -36,8 +36,14 @@ def main(
         ),
     ] = 20,
     metric: Annotated[
-        str, typer.Option("--metric", "-m", metavar="NAME", help="Validation metric to improve.")
-    ] = "validation.ensemble.balanced_accuracy",
+        str | None,
+        typer.Option(
+            "--metric",
+            "-m",
+            metavar="NAME",
+            help="Validation metric to improve. Default: the objective, measured for the ensemble.",
+        ),
+    ] = None,
     fixed: options.FixedSettings = None,
 ) -> int:
     from rubro.experiments.search import search

@@ -33,7 +33,8 @@ def main(
     fixed: options.FixedSettings = None,
     metric: options.Metrics = None,
 ) -> int:
-    from rubro.experiments.compare import DEFAULT_METRICS, compare, expand_metrics
+    from rubro.base.params_file import with_settings
+    from rubro.experiments.compare import compare, default_metrics, expand_metrics
     from rubro.experiments.dvc_experiments import read_experiments
     from rubro.experiments.sweep import (
         EXIT_SOME_FAILED,
@@ -44,7 +45,7 @@ def main(
 
     plans = make_plans(settings, fixed or [])
     last, experiments = read_experiments()
-    shown = metric or DEFAULT_METRICS
+    shown = metric or default_metrics(with_settings("params.yaml", fixed or []).objective)
     if last.metrics:
         expand_metrics(shown, list(last.metrics))
     waiting = sum(find_experiment(plan, experiments) is None for plan in plans)
@@ -55,5 +56,5 @@ def main(
         if (experiment := run_experiment(plan, f"{number}/{len(plans)}", shown))
     ]
     say("")
-    compare([experiment.name for experiment in found], metric)
+    compare([experiment.name for experiment in found], shown if found else metric)
     return EXIT_SOME_FAILED if len(found) < len(plans) else 0

@@ -17,7 +17,8 @@ from typing import Any
 
 from rubro.base.console import say
 from rubro.base.errors import ParamsError
-from rubro.base.metric_names import lower_is_better
+from rubro.base.metric_names import Objective, lower_is_better
+from rubro.base.params_file import load_params
 from rubro.experiments.dvc_experiments import (
     Experiment,
     format_setting,
@@ -26,8 +27,6 @@ from rubro.experiments.dvc_experiments import (
 )
 from rubro.experiments.git import git
 
-VALIDATION_METRIC = "validation.ensemble.balanced_accuracy"
-DEFAULT_METRICS = (VALIDATION_METRIC, "test.ensemble.balanced_accuracy")
 _MAX_CHANGES, _MAX_NAMES = 6, 6
 _MIN_WIDTH = 20
 # Files that may be replaced: their changes are other settings to try, or `dvc repro` wrote them.
@@ -71,7 +70,8 @@ def compare(
 
     Args:
         patterns: Names of experiments to print, with wildcards; None = all.
-        metrics: Names of metrics to print, with wildcards; None = DEFAULT_METRICS.
+        metrics: Names of metrics to print, with wildcards; None = default_metrics of the objective in
+            params.yaml.
         sort: Name of the metric to sort by; None = the first one shown.
         output_format: "table", "csv" or "json".
         each: Whether to print experiments that differ only in their seed separately.
@@ -79,7 +79,7 @@ def compare(
 
     Raises:
         DataError: There is no Git repository here.
-        ParamsError: An experiment or a metric does not exist.
+        ParamsError: An experiment or a metric does not exist, or params.yaml is wrong.
     """
     last, found = read_experiments(all_commits)
     if not found:
@@ -99,7 +99,7 @@ def compare(
     _say_problems([last, *found])
     experiments = [experiment for experiment in found if experiment.params]
     known = list(dict.fromkeys(name for one in (last, *experiments) for name in one.metrics))
-    shown = expand_metrics(metrics, known) if metrics else list(DEFAULT_METRICS)
+    shown = expand_metrics(metrics, known) if metrics else default_metrics(load_params().objective)
     sort_metric = expand_metrics([sort], known)[0] if sort else shown[0]
 
     def rank(group: SeedGroup) -> tuple[bool, float]:
@@ -128,6 +128,11 @@ def compare(
                 say("No experiment is better on validation than the last commit.")
             else:
                 say(f"The best on validation: {_how_to_apply(groups[0])}")
+
+
+def default_metrics(objective: Objective) -> list[str]:
+    """Return the names of an objective's metrics of the ensemble, on validation and on test."""
+    return [f"{split}.ensemble.{objective}" for split in ("validation", "test")]
 
 
 def _say_problems(experiments: Sequence[Experiment]) -> None:

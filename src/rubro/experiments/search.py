@@ -14,10 +14,10 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from rubro.base.console import say
 from rubro.base.errors import DataError, ParamsError, TrainingError
 from rubro.base.metric_names import lower_is_better
-from rubro.base.params_file import load_params
+from rubro.base.params_file import load_params, with_settings
 from rubro.base.schema import Section
 from rubro.base.yaml_files import load_yaml
-from rubro.experiments.compare import DEFAULT_METRICS, VALIDATION_METRIC, compare, expand_metrics
+from rubro.experiments.compare import compare, default_metrics, expand_metrics
 from rubro.experiments.dvc_experiments import CODE, format_setting, read_experiments
 from rubro.experiments.git import git
 from rubro.experiments.sweep import (
@@ -83,13 +83,13 @@ class Dimension(Section):
 Space = dict[str, Dimension]
 
 
-def search(space_file: Path, trials: int, metric: str, settings: Sequence[str]) -> int:
+def search(space_file: Path, trials: int, metric: str | None, settings: Sequence[str]) -> int:
     """Run trials of a search until enough have succeeded, and print all trials.
 
     Args:
         space_file: Path of the search space.
         trials: Number of successful trials, including trials of earlier calls.
-        metric: Name of the validation metric to optimize.
+        metric: Name of the validation metric to optimize; None = the objective.
         settings: Parameters KEY=VALUE that are fixed in every trial.
 
     Returns:
@@ -102,10 +102,12 @@ def search(space_file: Path, trials: int, metric: str, settings: Sequence[str]) 
     """
     from filelock import FileLock, Timeout
 
+    defaults = default_metrics(with_settings("params.yaml", [*settings]).objective)
+    metric = metric or defaults[0]
     if not metric.startswith("validation."):
         raise ParamsError(
             f"--metric {metric}: a search selects settings, so its metric must be on validation, "
-            f"such as {VALIDATION_METRIC}"
+            f"such as {defaults[0]}"
         )
     space = read_space(space_file, settings)
     last, _ = read_experiments()
@@ -117,7 +119,7 @@ def search(space_file: Path, trials: int, metric: str, settings: Sequence[str]) 
         with FileLock(FOLDER / "search.lock", timeout=0), _database_errors():
             study = _open_study(space, space_file.stem, metric, settings)
             failed = _run_trials(study, space, trials, metric, settings)
-            _print_trials(study, space, metric, settings)
+            _print_trials(study, space, [metric, *defaults], settings)
     except Timeout:
         raise TrainingError(
             "another rubro search is running in this folder; wait until it ends"
@@ -242,7 +244,9 @@ def _plan(suggested: dict[str, Any], space: Space, settings: Sequence[str]) -> P
     return Plan([*own, *settings])
 
 
-def _print_trials(study: Study, space: Space, metric: str, settings: Sequence[str]) -> None:
+def _print_trials(
+    study: Study, space: Space, metrics: Sequence[str], settings: Sequence[str]
+) -> None:
     """Print the experiments of a study, and the command that applies the best experiment."""
     from optuna.trial import TrialState
 
@@ -251,4 +255,4 @@ def _print_trials(study: Study, space: Space, metric: str, settings: Sequence[st
     plans = [_plan(trial.params, space, settings) for trial in trials]
     names = [found.name for plan in plans if (found := find_experiment(plan, experiments))]
     say("")
-    compare(names, list(dict.fromkeys([metric, *DEFAULT_METRICS])), each=True)
+    compare(names, list(dict.fromkeys(metrics)), each=True)

@@ -41,7 +41,8 @@ def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
     flat_params, flat_before = dict(flat(params)), dict(flat(params_before))
     stages, stages_before = (_read(of, _LOCK, parse_stages) for of in (None, commit))
     noise_data, tolerances = _read_noise(noise)
-    changes = changes_between(metrics_before, metrics, tolerances)
+    objective = str(params.get("objective", ""))
+    changes = changes_between(metrics_before, metrics, tolerances, objective)
     notes = []
     if not metrics_before:
         notes.append(f"{name} has no {_METRICS}, so all metrics are new")

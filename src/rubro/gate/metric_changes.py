@@ -12,7 +12,7 @@ from rubro.base.metric_names import lower_is_better
 # Only these metrics are judged, not counts, sizes, weights, bounds or metrics on training titles.
 JUDGED_METRICS = re.compile(
     r"evaluate\.\w+\.\w+\.((balanced_|top\d_)?accuracy|macro_f1|loss|ece)"
-    r"|(ensemble|train_\w+)\.validation\.(balanced_)?accuracy"
+    r"|(ensemble|train_\w+)\.validation\.((balanced_)?accuracy|macro_f1)"
 )
 # A few seeds can agree by chance, so that smaller changes are noise even if no noise was measured.
 MIN_TOLERANCE = 0.002
@@ -77,7 +77,7 @@ class Comparison:
 
 
 def changes_between(
-    before: dict[str, float], now: dict[str, float], noise: dict[str, float]
+    before: dict[str, float], now: dict[str, float], noise: dict[str, float], objective: str
 ) -> list[Change]:
     """Return the metrics whose values differ between two revisions, each with a verdict.
 
@@ -85,9 +85,11 @@ def changes_between(
         before: Metrics of the earlier revision, by name.
         now: Metrics of the later revision, by name.
         noise: Largest change of each metric that another seed explains, by name.
+        objective: Metric that the models are trained for, such as accuracy.
 
     Returns:
-        Changes, ordered by verdict (see Verdict); equal verdicts keep the order of the metrics.
+        Changes, ordered by verdict (see Verdict). For equal verdicts, changes of the objective come
+        first; otherwise the order of the metrics is kept.
     """
     changes = [
         _judge(name, before.get(name), now.get(name), noise.get(name, 0.0))
@@ -95,7 +97,11 @@ def changes_between(
         if before.get(name) != now.get(name)
     ]
     order = list(Verdict)
-    return sorted(changes, key=lambda change: order.index(change.verdict))
+
+    def rank(change: Change) -> tuple[int, bool]:
+        return order.index(change.verdict), change.name.rpartition(".")[2] != objective
+
+    return sorted(changes, key=rank)
 
 
 def _judge(name: str, before: float | None, now: float | None, noise: float) -> Change:
