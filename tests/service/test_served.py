@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from rubro.base.errors import DataError
-from rubro.prediction.folder import Model
+from rubro.prediction.folder import Decision, Model
 from rubro.service import served as module
 from rubro.service.served import Served, read_model, watch
 from support.keyword_model import write_model
@@ -78,6 +79,18 @@ def test_new_content_with_the_old_sizes_and_times_is_read(folder: Path, other: P
 
     (new,) = outcomes(read_model(folder), overwrite)
     assert categories(new) == read_model(other).classifier.classes_
+
+
+def test_a_reloaded_model_keeps_the_objective_of_the_service(folder: Path, other: Path) -> None:
+    for each in (folder, other):
+        model = Model.load(each)
+        changes = {"decisions": {"macro_f1": Decision()}}
+        replace(model, description=model.description.model_copy(update=changes)).save(each)
+    served = read_model(folder, objective="macro_f1")
+    (new,) = outcomes(served, lambda: shutil.copytree(other, folder, dirs_exist_ok=True))
+    assert categories(new) == read_model(other).classifier.classes_
+    assert new is not None
+    assert new.identity["objective"] == new.classifier.description.objective == "macro_f1"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), PermissionError(13, "denied"), ValueError("x")])

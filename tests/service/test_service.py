@@ -12,6 +12,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import pytest
 from pydantic import ValidationError
 
 from rubro import Classifier, __version__
-from rubro.prediction.folder import Model
+from rubro.prediction.folder import Decision, Model
 from rubro.prediction.thresholds import (
     AcceptedCounts,
     CategoryThreshold,
@@ -98,11 +99,29 @@ def test_every_answer_names_its_model(server: Server) -> None:
     assert version["rubro"] == __version__
     model = version["model"]
     assert (model["name"], model["format"], len(model["hash"])) == ("svm", "rubro-2", 64)
+    assert model["objective"] == "balanced_accuracy"
     categories = server.ask("/categories").json
     assert categories == {"model": model, "categories": list(CATEGORIES.values())}
     for path, content in (("/predict", {"titles": "Mesa"}), ("/explain", {"title": "Mesa"})):
         assert server.ask(path, content).json["model"] == model
     assert server.ask("/health").json == {"status": "ok"}
+
+
+def test_the_service_answers_for_another_objective(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    model = Model.load(folder)
+    decisions: dict[Any, Decision] = {"accuracy": Decision(shift=1.0), "macro_f1": Decision()}
+    changes = {"category_titles": [1, 1, 1, 1000], "decisions": decisions}
+    replace(model, description=model.description.model_copy(update=changes)).save(folder)
+    hashes = set()
+    for objective, category in (("accuracy", "MUGS"), ("macro_f1", "CHAIRS")):
+        with running(folder, "--objective", objective) as server:
+            answer = server.ask("/predict", {"titles": "silla taza"}).json
+            assert answer["model"]["objective"] == objective
+            assert answer["answers"][0]["category"] == category
+            assert server.ask("/version").json["model"] == answer["model"]
+            hashes.add(answer["model"]["hash"])
+    assert len(hashes) == 2
 
 
 def test_the_commit_is_read_from_git_or_from_the_environment(
