@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 _CONFUSED = 3  # wrong classes that are predicted for each class
 
-SIZES = {
+_Draw = Callable[[np.random.Generator, int], np.ndarray]
+SIZES: dict[str, _Draw] = {
     "1 to 100": lambda random, count: np.exp(random.uniform(0, np.log(101), count)).astype(int),
     "uniform": lambda random, count: random.integers(1, 101, count),
     "1": lambda random, count: np.full(count, 1),
@@ -16,7 +18,7 @@ SIZES = {
     "50": lambda random, count: np.full(count, 50),
     "Zipf": lambda random, count: 2 * count // np.arange(1, count + 1),
 }
-RECALLS = {
+RECALLS: dict[str, _Draw] = {
     "near 0.9": lambda random, count: random.beta(45, 5, count),
     "Beta(2, 1)": lambda random, count: random.beta(2, 1, count),
     "a third near 0": lambda random, count: np.where(

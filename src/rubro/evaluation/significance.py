@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +11,11 @@ from scipy.stats import binomtest, t
 from rubro.evaluation.metrics import accuracy, balanced_accuracy, macro_f1
 
 Metric = Literal["balanced_accuracy", "accuracy", "macro_f1"]
-_METRICS = {"balanced_accuracy": balanced_accuracy, "accuracy": accuracy, "macro_f1": macro_f1}
+METRICS: dict[Metric, Callable[[np.ndarray, np.ndarray], float]] = {
+    "balanced_accuracy": balanced_accuracy,
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+}
 _PSEUDO_TITLES = 2.0  # titles with the mean covariance that are added to each class
 
 
@@ -20,7 +25,7 @@ class _Linearised(NamedTuple):
     Attributes:
         bias: Expected difference from the metric of infinitely many titles.
         effects: How much one more right prediction in each class adds to the metric, (classes,).
-        rest: Deviation of each wrong prediction from the mean effect in its class, (n,).
+        rest: Deviation of each wrong prediction from the mean effect of a wrong prediction, (n,).
     """
 
     bias: float
@@ -73,7 +78,7 @@ def metric_interval(
         known = classes[np.minimum(place, len(classes) - 1)] == each
         predicted = np.where(known, place, len(classes))
         part = _linearise(metric, own, sizes, predicted, covariances[:, index, index])
-        estimate += sign * _METRICS[metric](targets, each)
+        estimate += sign * METRICS[metric](targets, each)
         bias += sign * part.bias
         effects[:, index] = sign * part.effects
         rest += sign * part.rest
@@ -123,7 +128,8 @@ def _shrunk_covariances(right: np.ndarray, own: np.ndarray, sizes: np.ndarray) -
     several = sizes > 1
     known = squares[several] / freedom[several]
     mean = (known.sum(axis=0) + all_titles.reshape(count, count)) / (len(known) + 1)
-    return (squares + _PSEUDO_TITLES * mean) / (freedom + _PSEUDO_TITLES)
+    shrunk: np.ndarray = (squares + _PSEUDO_TITLES * mean) / (freedom + _PSEUDO_TITLES)
+    return shrunk
 
 
 def _linearise(
@@ -153,23 +159,23 @@ def _linearise(
     expected = sizes * rate
 
     def f1(rights: np.ndarray, false: np.ndarray) -> np.ndarray:
-        return 2 * rights / (sizes + rights + false)
+        score: np.ndarray = 2 * rights / (sizes + rights + false)
+        return score
 
     before = np.maximum(false - 1, 0)  # without one of the false positives
     gain = f1(expected - rate + 1, false) - f1(expected - rate, false)
+    # The gain is convex in the number of right predictions, so its mean is above the gain at the mean.
+    gain *= 1 + 3 * (sizes - 1) * variances / (sizes + expected + false) ** 2
     loss = np.append(f1(expected, false) - f1(expected, before), 0.0)[predicted]
     loss[is_right] = 0.0
-    wrong = ~is_right
-    mean_loss = (np.bincount(own, loss) + loss[wrong].sum() / max(wrong.sum(), 1)) / (
-        sizes - rights + 1
-    )
+    mean_loss = loss.sum() / max(len(own) - rights.sum(), 1)
     total = sizes + expected + false
     bias = 2 * expected * false / (total * (sizes + expected + before) ** 2)
     bias -= 2 * sizes * variances / (total * (total + 1 - rate))
     return _Linearised(
         bias.mean(),
         (gain - mean_loss) / len(sizes),
-        np.where(is_right, 0.0, loss - mean_loss[own]) / len(sizes),
+        np.where(is_right, 0.0, loss - mean_loss) / len(sizes),
     )
 
 
@@ -194,7 +200,7 @@ def compare_classifiers(
     right, other_right = predictions == targets, other_predictions == targets
     only, only_other = int((right & ~other_right).sum()), int((other_right & ~right).sum())
     compared: dict[str, float] = {}
-    for metric, function in _METRICS.items():
+    for metric, function in METRICS.items():
         prefix = "" if metric == "balanced_accuracy" else f"{metric}_"
         compared[metric] = function(targets, predictions) - function(targets, other_predictions)
         compared[f"{prefix}low"], compared[f"{prefix}high"] = metric_interval(
