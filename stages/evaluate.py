@@ -20,6 +20,7 @@ from rubro.base.outputs import replacing
 from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
+from rubro.base.text import first_names
 from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_split, write_csv
 from rubro.evaluation.significance import compare_classifiers
@@ -29,6 +30,7 @@ from rubro.evaluation.tables import (
     coverage_curve,
     detail_tables,
     model_metrics,
+    unmeasured_categories,
 )
 from rubro.evaluation.thresholds import labelled_predictions
 from rubro.features.titles import labels_of
@@ -61,7 +63,7 @@ def main(params: Params) -> None:
             train_counts,
         )
         foreign = classifiers["ensemble"].out_of_vocabulary(held_out.titles) > FOREIGN_SHARE
-        measured, right, tables = {}, {}, {}
+        measured, predictions, tables = {}, {}, {}
         if split == "validation":  # a final fit has seen these titles
             members = read_validation_logits(MODELS[1:])
         else:
@@ -69,36 +71,35 @@ def main(params: Params) -> None:
         for name, classifier in classifiers.items():
             logits = classifier.combine(members)
             p = classifier.calibration.probabilities(logits)
-            right[name] = p.argmax(axis=1) == held_out.targets
+            predictions[name] = p.argmax(axis=1)
             uncalibrated = softmax(logits)
-            measured[name] = model_metrics(
-                p, uncalibrated, held_out.targets, params.evaluate, params.seed
-            )
+            measured[name] = model_metrics(p, uncalibrated, held_out.targets, params.evaluate)
             say(f"{split} {name}: balanced accuracy {measured[name]['balanced_accuracy']:.4f}")
             folder = FOLDER / split / name
-            predictions = labelled_predictions(p, held_out.targets, foreign, labels.reliable)
+            labelled = labelled_predictions(p, held_out.targets, foreign, labels.reliable)
             tables[name] = {
                 **detail_tables(p, uncalibrated, held_out, params.evaluate),
-                "coverage": coverage_curve(predictions),
-                "automation": automation_table(predictions),
+                "coverage": coverage_curve(labelled),
+                "automation": automation_table(labelled),
             }
             for title, frame in tables[name].items():
                 write_csv(folder / f"{title}.csv", frame)
         differences = {
             f"{one}_minus_{other}": compare_classifiers(
                 held_out.targets,
-                right[one],
-                right[other],
-                params.evaluate.bootstrap_samples,
+                predictions[one],
+                predictions[other],
                 params.evaluate.confidence,
-                params.seed,
             )
             for one, other in combinations(MODELS, 2)
         }
-        if (found := len(tables["ensemble"]["classes"])) < len(classes):
+        missing = unmeasured_categories(held_out)
+        write_csv(FOLDER / split / "unmeasured.csv", missing)
+        if len(missing):
             say(
-                f"{split}: only {found:,} of {len(classes):,} categories have titles in this split; "
-                "the metrics do not describe the other categories"
+                f"{split}: {len(missing):,} of {len(classes):,} categories have no titles in this "
+                "split, so the metrics do not describe them: "
+                + first_names(missing["category"].to_list())
             )
         metrics[split] = {**measured, "differences": differences}
         if split == "test":
@@ -131,7 +132,10 @@ def write_descriptions(
             **trained,
             "evaluate": params.evaluate.model_dump(),
         },
+        "objective": params.objective,
         "weights": {name: member.weight for name, member in members.items()},
+        "left_out": [name for name in params.ensemble.members if name not in members],
+        "final_fit": classifiers["ensemble"].description.final_fit,
     }
     write_json(FOLDER / "description.json", description)
     facts = Facts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
@@ -96,7 +97,7 @@ def test_tables_headings_charts_and_scrolling_regions_are_accessible(page: Page)
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
     charts = page.all("svg")
-    assert len(charts) == 17
+    assert len(charts) == 19
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
     regions = [region for region in page.all("div") if "scroll" in (region.get("class") or "")]
     assert regions
@@ -115,12 +116,17 @@ def test_the_page_shows_the_metrics(page: Page, original_metrics: Path) -> None:
 
 
 def test_the_page_shows_how_many_categories_were_measured(metrics: Path) -> None:
-    complete = "Only 8 of the"
-    assert complete not in page_of(metrics).text
+    assert "no titles" not in page_of(metrics).text
     path = metrics / "subset.json"
     subset = json.loads(path.read_text())
     path.write_text(json.dumps({**subset, "classes": 1200}))
-    assert f"{complete} 1,200 categories" in page_of(metrics).text
+    names = ["BOATS", HOSTILE, *(f"CARS {number}" for number in range(1190))]
+    rows = "".join(f"{name},{5000 - number}\n" for number, name in enumerate(names))
+    path = metrics / "evaluation/test/unmeasured.csv"
+    path.write_text(f"category,train_titles\n{rows}", encoding="utf-8")
+    text = page_of(metrics).text
+    assert "1,192 of the 1,200 categories have no titles" in text
+    assert f"BOATS, {HOSTILE}, CARS 0 and 1,189 more" in text
 
 
 def test_missing_files_are_named_in_their_section(metrics: Path) -> None:
@@ -130,7 +136,7 @@ def test_missing_files_are_named_in_their_section(metrics: Path) -> None:
     assert "Missing: " in page.text
     curves, classes = page.text.split("Missing: ")[1:]
     assert "curves/mlp/plots" in curves
-    assert "and 9 more. " in curves and "dvc pull" in curves and "dvc repro" in curves
+    assert "and 13 more. " in curves and "dvc pull" in curves and "dvc repro" in curves
     assert classes.partition(" ")[0].endswith("classes.csv.")
     assert page.all("svg")
 
@@ -153,3 +159,34 @@ def test_the_page_of_632_categories_is_small_and_complete(tmp_path: Path) -> Non
     page = page_of(tmp_path)
     assert len(page.html.encode()) < 3_000_000
     assert all(name in page.text for name in names)
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "macro_f1", "balanced_accuracy"])
+def test_the_objective_comes_first(tmp_path: Path, objective: str) -> None:
+    write_metrics(tmp_path, HOSTILE_NAMES, objective=objective)
+    html = page_of(tmp_path).html
+    caption = objective.replace("_", " ").replace("f1", "F1")
+    for first in ("<dl", '<th scope="col">model</th>', "<svg"):
+        names = re.findall(r"balanced accuracy|\baccuracy|macro F1", html.partition(first)[2], re.IGNORECASE)
+        assert names[0].casefold() == caption.casefold(), first
+    content = read_content(tmp_path, "test")
+    charts = charts_of(content)
+    curves = [name for name in charts if name.startswith("curve_mlp_")]
+    assert curves[0] == f"curve_mlp_{objective}"
+    best, [difference] = content.models["ensemble"], content.differences.values()
+    for name, values in (("models", best), ("differences", difference)):
+        for end in ("", "_low", "_high"):
+            assert f"{getattr(values, objective + end):.3f}" in charts[name].alternative
+    assert f"{getattr(difference, objective + '_low'):+.4f}" in html
+
+
+def test_the_page_shows_models_left_out_and_a_final_fit(metrics: Path) -> None:
+    path = metrics / "evaluation" / "description.json"
+    description = json.loads(path.read_text())
+    for left_out, final_fit in ((["svm"], True), (["mlp", "cnn"], False), ([], True)):
+        changed = description | {"left_out": left_out, "final_fit": final_fit}
+        path.write_text(json.dumps(changed))
+        header = page_of(metrics).html.partition("</header>")[0]
+        assert ("does not contain" in header) == bool(left_out)
+        assert " and ".join(left_out) in header
+        assert ("trained once more" in header) == final_fit

@@ -21,15 +21,16 @@ from rubro.evaluation.tables import (
     coverage_curve,
     detail_tables,
     model_metrics,
+    unmeasured_categories,
 )
 from rubro.evaluation.thresholds import labelled_predictions
+from rubro.report.content import CURVE_METRICS
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 HOSTILE = "<script>alert(1)</script>"
 HOSTILE_NAMES = [HOSTILE, "A & B", "$x_1$", 'a"onmouseover="b', "ÑANDÚ", "NA", "漢字", "\u202eABC"]
 PARAMS = EvaluateParams(
     calibration_bins=5,
-    bootstrap_samples=100,
     confidence=0.9,
     rare_category_rows=50,
     confused_pairs=10,
@@ -37,7 +38,9 @@ PARAMS = EvaluateParams(
 )
 
 
-def write_metrics(folder: Path, labels: list[str], titles: int = 200) -> None:
+def write_metrics(
+    folder: Path, labels: list[str], titles: int = 200, objective: str = "accuracy"
+) -> None:
     """Write the folder metrics of a pipeline whose models make some mistakes."""
     random = np.random.default_rng(1)
     targets = np.arange(titles) % len(labels)
@@ -46,31 +49,34 @@ def write_metrics(folder: Path, labels: list[str], titles: int = 200) -> None:
     held_out = HeldOut(texts, targets, labels, {"script"}, ~unreliable, np.full(len(labels), 40))
     metrics: dict[str, Any] = {}
     for split in ("test", "validation"):
-        measured, right = {}, {}
+        measured, predictions = {}, {}
         for name in MODELS:
             logits = 3 * np.eye(len(labels))[targets] + random.normal(size=(titles, len(labels)))
             raw = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
             p = raw**2 / (raw**2).sum(axis=1, keepdims=True)
-            right[name] = p.argmax(axis=1) == targets
-            measured[name] = model_metrics(p, raw, targets, PARAMS, 1)
+            predictions[name] = p.argmax(axis=1)
+            measured[name] = model_metrics(p, raw, targets, PARAMS)
             own = folder / "evaluation" / split / name
             own.mkdir(parents=True)
             tables = detail_tables(p, raw, held_out, PARAMS)
-            predictions = labelled_predictions(p, targets, targets < 0, targets >= 0)
-            tables["coverage"] = coverage_curve(predictions)
-            tables["automation"] = automation_table(predictions)
+            labelled = labelled_predictions(p, targets, targets < 0, targets >= 0)
+            tables["coverage"] = coverage_curve(labelled)
+            tables["automation"] = automation_table(labelled)
             for title, table in tables.items():
                 table.to_csv(own / f"{title}.csv", index=False)
+        unmeasured_categories(held_out).to_csv(
+            folder / "evaluation" / split / "unmeasured.csv", index=False
+        )
         difference = compare_classifiers(
-            targets, right["mlp"], right["cnn"], PARAMS.bootstrap_samples, PARAMS.confidence, 1
+            targets, predictions["mlp"], predictions["cnn"], PARAMS.confidence
         )
         metrics[split] = {**measured, "differences": {"mlp_minus_cnn": difference}}
     write_json(folder / "evaluate.json", metrics)
-    _write_summaries(folder, len(labels), titles)
+    _write_summaries(folder, len(labels), titles, objective)
     _write_curves(folder / "curves")
 
 
-def _write_summaries(folder: Path, classes: int, titles: int) -> None:
+def _write_summaries(folder: Path, classes: int, titles: int, objective: str) -> None:
     splits = ("train", "validation", "test")
     subset = {
         "rows": dict.fromkeys((*splits, "total"), titles),
@@ -86,7 +92,10 @@ def _write_summaries(folder: Path, classes: int, titles: int) -> None:
     description = {
         "versions": {"rubro": "0", "torch": "1"},
         "params": {"seed": 1, "data": {"path": HOSTILE}, "evaluate": PARAMS.model_dump()},
+        "objective": objective,
         "weights": {"mlp": 0.5},
+        "left_out": ["svm"],
+        "final_fit": True,
     }
     write_json(folder / "evaluation" / "description.json", description)
 
@@ -96,7 +105,7 @@ def _write_curves(folder: Path) -> None:
         for split in ("train", "validation"):
             own = folder / model / "plots" / "metrics" / split
             own.mkdir(parents=True)
-            for metric in ("loss", "accuracy", "balanced_accuracy"):
+            for metric in CURVE_METRICS:
                 (own / f"{metric}.tsv").write_text(f"step\t{metric}\n0\t0.5\n1\t0.75\n2\t0.8\n")
 
 

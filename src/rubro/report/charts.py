@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
 from rubro.base.console import printable, visible
-from rubro.base.metric_names import CAPTIONS
-from rubro.report.content import CategoryMetrics, Content
+from rubro.base.metric_names import CAPTIONS, captions_for
+from rubro.report.content import CategoryMetrics, Content, Difference, ModelMetrics
 
 # Colours in the SVG. The page replaces each of them by a variable of its style sheet.
 INK, MUTED, GRID, PAPER = "#1f2329", "#5d6670", "#d5dae1", "#fefefe"
@@ -181,18 +181,19 @@ def _interval_chart(
 
 
 def _models(content: Content) -> Iterator[Chart]:
-    rows = [
-        _Interval(name, m.balanced_accuracy, m.balanced_accuracy_low, m.balanced_accuracy_high)
-        for name, m in content.models.items()
-    ]
+    metric = content.objective
+    caption = CAPTIONS[metric]
+
+    def ends(values: ModelMetrics | Difference) -> tuple[float, ...]:
+        return tuple(getattr(values, f"{metric}{end}") for end in ("", "_low", "_high"))
+
+    rows = [_Interval(name, *ends(values)) for name, values in content.models.items()]
     if rows:
         words = _in_words(rows, ".3f")
-        title = f"Balanced accuracy on {content.split}"
-        yield _interval_chart("models", title, "balanced accuracy", rows, words, 0.35)
-    rows = [
-        _Interval(f"{one} - {other}", v.balanced_accuracy, v.low, v.high)
-        for (one, other), v in content.differences.items()
-    ]
+        title = f"{caption[0].upper()}{caption[1:]} on {content.split}"
+        yield _interval_chart("models", title, caption, rows, words, 0.35)
+    pairs = content.differences.items()
+    rows = [_Interval(f"{one} - {other}", *ends(values)) for (one, other), values in pairs]
 
     def adjust(axes: Axes) -> None:
         axes.axvline(0, color=MUTED, linewidth=1)
@@ -201,13 +202,14 @@ def _models(content: Content) -> Iterator[Chart]:
     if rows:
         words = _in_words(rows, "+.3f")
         title = f"Differences between models on {content.split}"
-        x_label = "difference of balanced accuracies"
+        x_label = f"difference in {caption}"
         yield _interval_chart("differences", title, x_label, rows, words, 0.35, adjust)
 
 
 def _curves(content: Content) -> Iterator[Chart]:
     for model, metrics in content.curves.items():
-        for metric, splits in metrics.items():
+        for metric in filter(metrics.__contains__, captions_for(content.objective)):
+            splits = metrics[metric]
             label = CAPTIONS[metric]
 
             def draw(figure: Figure, splits: dict[str, Any] = splits, label: str = label) -> None:

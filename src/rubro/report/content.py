@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from rubro.base.errors import DataError, remedied_by
 from rubro.base.files import damaged, first_problem, read_json
+from rubro.base.metric_names import Objective
 
 NETWORKS = ("mlp", "cnn")
-CURVE_METRICS = ("balanced_accuracy", "accuracy", "loss")
+CURVE_METRICS = (*get_args(Objective), "loss")
 REPORTED_MODEL = "ensemble"
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -34,15 +35,25 @@ class ModelMetrics:
     ece_before_calibration: _Share
     balanced_accuracy_low: _Share
     balanced_accuracy_high: _Share
+    accuracy_low: _Share
+    accuracy_high: _Share
+    macro_f1_low: _Share
+    macro_f1_high: _Share
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference between the balanced accuracies of two models, its interval and p-value."""
+    """Differences between the metrics of two models, their intervals and a p-value."""
 
     balanced_accuracy: _Number
-    low: _Number
-    high: _Number
+    balanced_accuracy_low: _Number
+    balanced_accuracy_high: _Number
+    accuracy: _Number
+    accuracy_low: _Number
+    accuracy_high: _Number
+    macro_f1: _Number
+    macro_f1_low: _Number
+    macro_f1_high: _Number
     p_value: _Share
 
 
@@ -66,6 +77,14 @@ class CategoryMetrics:
     precision: _Share
     recall: _Share
     f1: _Share
+
+
+@dataclass(frozen=True)
+class UnmeasuredCategory:
+    """A category without titles in the split, and its number of training titles."""
+
+    category: str
+    train_titles: int
 
 
 @dataclass(frozen=True)
@@ -146,11 +165,23 @@ class SubsetSummary:
 
 @dataclass(frozen=True)
 class RunDescription:
-    """Versions, parameters and ensemble weights of a run, from description.json."""
+    """Content of description.json: how the models of a run were made.
+
+    Attributes:
+        versions: Version of each package.
+        params: Parameters, by section.
+        objective: Metric that the models were chosen by.
+        weights: Weight of each member of the ensemble.
+        left_out: Models without which the ensemble was better on validation.
+        final_fit: Whether the models were trained on validation titles too, after they were chosen.
+    """
 
     versions: dict[str, str]
     params: dict[str, Any]
     weights: dict[str, float]
+    objective: Objective
+    left_out: list[str]
+    final_fit: bool
 
 
 @dataclass
@@ -168,6 +199,7 @@ class Content:
         reliability_before: Reliability bins before calibration.
         coverage: Coverage curve of each model, highest confidence first.
         automation: Coverage at each of several promised precisions.
+        unmeasured: Categories that have no titles in the split.
         pairs: Most confused pairs of categories.
         confusions: Cells of the confusion matrix of the most confused categories, row by row.
         mistakes: Wrongly predicted titles with the lowest probability of the true category.
@@ -187,10 +219,16 @@ class Content:
     automation: list[Automation] = field(default_factory=list)
     slices: list[Slice] = field(default_factory=list)
     categories: list[CategoryMetrics] = field(default_factory=list)
+    unmeasured: list[UnmeasuredCategory] = field(default_factory=list)
     pairs: list[ConfusedPair] = field(default_factory=list)
     confusions: list[ConfusionCell] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     missing: list[Path] = field(default_factory=list)
+
+    @property
+    def objective(self) -> Objective:
+        """Metric that the models were chosen by."""
+        return self.description.objective if self.description else "balanced_accuracy"
 
 
 def read_content(folder: Path, split: str) -> Content:
@@ -251,6 +289,7 @@ def _read_tables(content: Content, folder: Path) -> None:
         content.reliability[model] = _rows(content, own / "reliability.csv", ReliabilityBin)
         content.reliability_before[model] = _rows(content, before, ReliabilityBin)
         content.coverage[model] = _rows(content, own / "coverage.csv", CoveragePoint)
+    content.unmeasured = _rows(content, evaluation / "unmeasured.csv", UnmeasuredCategory)
     own = evaluation / REPORTED_MODEL
     content.automation = _rows(content, own / "automation.csv", Automation)
     content.slices = _rows(content, own / "slices.csv", Slice)

@@ -12,8 +12,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from rubro.base.metric_names import CAPTIONS
+from rubro.base.metric_names import CAPTIONS, captions_for
 from rubro.base.params_file import flat
+from rubro.base.text import first_names
 from rubro.report.charts import Chart, share_interval, sorted_by_recall
 from rubro.report.content import REPORTED_MODEL, Content
 
@@ -37,6 +38,7 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     environment.filters["thousands"] = lambda count: f"{count:,}"
     environment.filters["breakable"] = _breakable
+    environment.filters["first_names"] = lambda rows: first_names([row.category for row in rows])
     environment.filters["digits"] = lambda value: f"{value:.4f}"
     script = _resource("search.js")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -47,7 +49,8 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
         content=content,
         best=content.models.get(REPORTED_MODEL),
         titles=sum(row.titles for row in content.categories),
-        metrics=CAPTIONS,
+        metrics=captions_for(content.objective),
+        objective=CAPTIONS[content.objective],
         charts=charts,
         chart=lambda name: Markup(charts[name].inline_svg()),
         interval=share_interval,
