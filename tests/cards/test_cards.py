@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,29 @@ def test_the_model_card_has_the_metrics_of_the_ensemble_on_test(facts: Facts) ->
     assert "| all | 1,000 | 0.5000 |" in card
     assert "| 0.95 | 50.0 % | 0.9700 | 0.9600 to 0.9800 |" in card
     assert "promised precision" not in model_card(replace(facts, automation=[]))
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "macro_f1"])
+def test_the_objective_comes_first(facts: Facts, objective: str) -> None:
+    card = model_card(replace(facts, description={**facts.description, "objective": objective}))
+    [result] = front_of(card)["model-index"][0]["results"]
+    values = facts.models["svm"]
+    assert result["metrics"][0]["value"] == facts.models["ensemble"][objective]
+    low, high = values[f"{objective}_low"], values[f"{objective}_high"]
+    assert f"| svm | {values[objective]:.4f} | {low:.4f} to {high:.4f} | " in card
+    header, rule, row = re.findall(
+        r"^\| (?:model|svm) \|.*$|^\| --- \| ---: \| --- \|.*$", card, re.MULTILINE
+    )
+    assert header.count("|") == rule.count("|") == row.count("|")
+
+
+def test_the_model_card_shows_models_left_out_and_a_final_fit(facts: Facts) -> None:
+    assert facts.description["final_fit"] and not facts.description["left_out"]
+    card = model_card(facts)
+    assert "trained once more" in card and "Left out" not in card
+    changed = facts.description | {"final_fit": False, "left_out": ["cnn"]}
+    card = model_card(replace(facts, description=changed))
+    assert "trained once more" not in card and "**Left out:** cnn" in card
 
 
 def test_the_cards_show_how_many_categories_were_measured(facts: Facts) -> None:

@@ -167,7 +167,9 @@ def test_the_objective_comes_first(tmp_path: Path, objective: str) -> None:
     html = page_of(tmp_path).html
     caption = objective.replace("_", " ").replace("f1", "F1")
     for first in ("<dl", '<th scope="col">model</th>', "<svg"):
-        names = re.findall(r"balanced accuracy|\baccuracy|macro F1", html.partition(first)[2], re.IGNORECASE)
+        names = re.findall(
+            r"balanced accuracy|\baccuracy|macro F1", html.partition(first)[2], re.IGNORECASE
+        )
         assert names[0].casefold() == caption.casefold(), first
     content = read_content(tmp_path, "test")
     charts = charts_of(content)

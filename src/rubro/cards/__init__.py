@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from rubro.base.metric_names import CAPTIONS
+
 _LANGUAGES = {"english": "en", "french": "fr", "italian": "it", "portuguese": "pt", "spanish": "es"}
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
 _SIZE_LIMITS = (10**3, 10**4, 10**5, 10**6, 10**7, 10**8)
@@ -19,6 +21,8 @@ _METRICS = {  # type and name on the Hub
     "macro_f1": ("f1", "macro F1"),
     "ece": ("ece", "expected calibration error"),
 }
+
+_COLUMNS = ("balanced_accuracy", "accuracy", "macro_f1", "top3_accuracy", "ece")
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,13 @@ class Facts:
 def model_card(facts: Facts) -> str:
     """Return the model card of the ensemble: Markdown with YAML front matter."""
     data = facts.description["params"]["data"]["path"]
-    metrics = facts.models["ensemble"]
+    metrics, objective = facts.models["ensemble"], facts.description["objective"]
     result = {
         "task": {"type": "text-classification"},
         "dataset": {"name": data, "type": data, "split": "test"},
         "metrics": [
             {"type": kind, "name": name, "value": metrics[key]}
-            for key, (kind, name) in _METRICS.items()
+            for key, (kind, name) in ({objective: _METRICS[objective]} | _METRICS).items()
         ],
     }
     front = {
@@ -89,5 +93,8 @@ def _card(template: str, front: dict[str, Any], facts: Facts) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    body = environment.get_template(template).render(**vars(facts), **facts.description)
+    columns = {key: CAPTIONS[key] for key in _COLUMNS}
+    body = environment.get_template(template).render(
+        **vars(facts), **facts.description, columns=columns
+    )
     return f"---\n{header}---\n\n{body}"
