@@ -28,7 +28,7 @@ from rubro.experiments.git import git
 # The metrics file of each model, without suffix.
 MODELS = {"ensemble": "ensemble", "mlp": "train_mlp", "cnn": "train_cnn", "svm": "train_svm"}
 INPUTS = ("src", "stages", "dvc.yaml", "params.yaml", "data")
-FIGURES = ("balanced_accuracy", "accuracy", "top5_accuracy", "ece")
+FIGURES = ("balanced_accuracy", "accuracy", "macro_f1", "top5_accuracy", "ece")
 
 app = typer.Typer(pretty_exceptions_enable=False)
 

@@ -1,7 +1,8 @@
 """Train other classifiers on the same splits and measure them with the same metrics.
 
-All peers are trained on the tokens of this project, with the same weight for every training row. Of the
-settings of a peer, the one with the best balanced accuracy on validation titles is measured on test titles.
+All peers are trained on the tokens of this project. Their settings include class weights, and every training
+row of a category has the same weight. Of the settings of a peer, the one with the best objective on
+validation titles is measured on test titles.
 
     python benchmarks/peers.py --set data.path=data/sample --out benchmarks/results/peers.json
 """
@@ -28,13 +29,14 @@ from sklearn.svm import LinearSVC
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import ParamsError
 from rubro.base.files import write_json
+from rubro.base.metric_names import CAPTIONS
 from rubro.base.params import Params
 from rubro.base.params_file import with_settings
 from rubro.base.text import tokenise
 from rubro.data.sources import read_titles
 from rubro.data.splits import SPLITS
 from rubro.data.subset import make_subset
-from rubro.evaluation.metrics import accuracy, balanced_accuracy
+from rubro.evaluation.metrics import MEASURES
 
 Setting = dict[str, Any]
 Splits = dict[str, tuple[list[str], np.ndarray]]
@@ -106,6 +108,11 @@ def words_and_characters() -> FeatureUnion:
     return FeatureUnion([("words", _words(2)), ("characters", characters)])
 
 
+def _with_class_weights(grid: list[Setting]) -> list[Setting]:
+    """Return a grid in which each setting occurs without and with balanced class weights."""
+    return [*grid, *({**setting, "class_weight": "balanced"} for setting in grid)]
+
+
 def _svc(params: Params, setting: Setting) -> LinearSVC:
     return LinearSVC(**setting, random_state=params.seed)
 
@@ -116,24 +123,29 @@ def _sgd(params: Params, setting: Setting) -> SGDClassifier:
 
 PEERS = {
     "word_svc": Peer(
-        "TF-IDF of words + LinearSVC", _words, _svc, [{"C": 0.3}, {"C": 1.0}, {"C": 3.0}]
+        "TF-IDF of words + LinearSVC",
+        _words,
+        _svc,
+        _with_class_weights([{"C": 0.3}, {"C": 1.0}, {"C": 3.0}]),
     ),
     "word_char_svc": Peer(
         "TF-IDF of words and characters + LinearSVC",
         words_and_characters,
         _svc,
-        [{"C": 1.0}, {"C": 3.0}],
+        _with_class_weights([{"C": 1.0}, {"C": 3.0}]),
     ),
     "word_char_sgd": Peer(
         "TF-IDF of words and characters + SGD",
         words_and_characters,
         _sgd,
-        [
-            {"loss": "log_loss", "alpha": 3e-6},
-            {"loss": "log_loss", "alpha": 1e-5},
-            {"loss": "hinge", "alpha": 3e-5},
-            {"loss": "hinge", "alpha": 1e-4},
-        ],
+        _with_class_weights(
+            [
+                {"loss": "log_loss", "alpha": 3e-6},
+                {"loss": "log_loss", "alpha": 1e-5},
+                {"loss": "hinge", "alpha": 3e-5},
+                {"loss": "hinge", "alpha": 1e-4},
+            ]
+        ),
     ),
     "fasttext": Peer(
         "fastText supervised",
@@ -198,22 +210,19 @@ def choose(key: str, peer: Peer, grid: list[Setting], splits: Splits, params: Pa
         classifier.fit(train, targets)
         seconds = vectorised + perf_counter() - started
         scores = scores_of(splits["validation"][1], classifier.predict(validation))
-        score = scores["balanced_accuracy"]
-        tried.append({"setting": setting, "validation_balanced_accuracy": score})
+        score = scores[params.objective]
+        tried.append({"setting": setting, f"validation_{params.objective}": score})
         shown = ", ".join(f"{name} {value}" for name, value in setting.items())
-        say(f"{key}: {shown}: validation balanced accuracy {score:.4f}, {seconds:.1f} s")
-        if best is None or score > best.validation["balanced_accuracy"]:
+        say(f"{key}: {shown}: validation {CAPTIONS[params.objective]} {score:.4f}, {seconds:.1f} s")
+        if best is None or score > best.validation[params.objective]:
             best = Chosen(setting, vectoriser, classifier, seconds, scores, tried)
     assert best is not None
     return best
 
 
 def scores_of(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
-    """Return the balanced accuracy and the accuracy of predictions, rounded, by name."""
-    return {
-        "balanced_accuracy": round(balanced_accuracy(targets, predictions), 6),
-        "accuracy": round(accuracy(targets, predictions), 6),
-    }
+    """Return the metric of each objective, rounded, by name."""
+    return {name: round(of(targets, predictions), 6) for name, of in MEASURES.items()}
 
 
 def _compare(params: Params, keys: list[str]) -> dict[str, Any]:
@@ -240,7 +249,7 @@ def _compare(params: Params, keys: list[str]) -> dict[str, Any]:
             "test": scores_of(targets, chosen.predict(titles)),
             "tried": chosen.tried,
         }
-    settings = params.model_dump(include={"seed", "data", "subset"})
+    settings = params.model_dump(include={"seed", "objective", "data", "subset"})
     settings["data"]["path"] = Path(params.data.path).name
     rows = subset.summary["rows"]
     return {"settings": settings, "rows": rows, "classes": len(subset.labels), "peers": peers}
