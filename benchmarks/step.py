@@ -73,7 +73,9 @@ def prepared(model: Model) -> tuple[TitleClassifier, Batches]:
     size = batch_size_for(len(titles), own.batch_size)
     batches = Batches(titles, tokens, size, weights, own.row_dropout, seed=(params.seed, 0))
     shares = class_shares(titles.labels, weights, classes)
-    return TitleClassifier(network, own, len(batches), shares, params.seed, params.objective), batches
+    return TitleClassifier(
+        network, own, len(batches), shares, params.seed, params.objective
+    ), batches
 
 
 def timed_steps(
