@@ -34,7 +34,7 @@ def member_weights(
         objective: Metric that the ensemble is used for.
 
     Returns:
-        Weights of the chosen members by name, rounded to 4 decimal places.
+        Weights of the chosen members by name, rounded to 4 decimal places; 1 for a single member.
     """
     scales = {name: fit_scale(each, targets, shares) or 1.0 for name, each in logits.items()}
 
@@ -56,6 +56,8 @@ def member_weights(
             is_better = gains.sum() > _NOISE * np.sqrt(np.square(gains).sum())
             if (score > best and is_better) or (score == best and not gains.any()):
                 best, chosen = score, fewer
+    if len(chosen) == 1:
+        return dict.fromkeys(chosen, 1.0)
     return {name: round(scales[name] / len(chosen), 4) for name in chosen}
 
 
