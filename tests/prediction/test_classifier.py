@@ -26,7 +26,7 @@ from rubro.features.subwords import Subwords
 from rubro.prediction import classifier as module
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.folder import Model
+from rubro.prediction.folder import Decision, Model
 from support.tiny_models import COMMON, LABELS, WORDS, MakeModel
 
 pytest_plugins = ["support.tiny_models"]
@@ -51,7 +51,14 @@ ODD_TITLES = [
 def model(make_model: MakeModel) -> Model:
     """An ensemble of all three kinds with different weights."""
     model = make_model(*MEMBERS, weights=WEIGHTS, table_precision="int8")
-    changes = {"calibration": Calibration(low=0.5, high=3.0, low_share=0.7)}
+    calibration = Calibration(low=0.5, high=3.0, low_share=0.7)
+    changes = {
+        "decisions": {
+            "balanced_accuracy": Decision(calibration=calibration),
+            "accuracy": Decision(shift=0.7, calibration=calibration),
+        },
+        "category_titles": [40, 1, 3, 0][: len(model.description.labels)],
+    }
     return replace(model, description=model.description.model_copy(update=changes))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from rubro.prediction import parallel
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.parallel import answered, logits_of
+from rubro.prediction.parallel import answered, member_logits_of
 from support.tiny_models import MakeModel
 
 pytest_plugins = ["support.tiny_models"]
@@ -24,15 +24,16 @@ def titles() -> list[str]:
     ]
 
 
+def combined_logits(classifier: Classifier, titles: list[str], processes: int) -> np.ndarray:
+    return classifier.combine(member_logits_of([classifier], titles, processes))
+
+
 def test_the_bytes_of_logits_do_not_depend_on_the_number_of_processes(
     make_model: MakeModel, titles: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "_CHUNK", 32)
     model = make_model("mlp", "cnn", "svm")
-    one, *others = (
-        logits_of({"ensemble": Classifier(model)}, titles, number)["ensemble"]
-        for number in (1, 2, 3, 1)
-    )
+    one, *others = (combined_logits(Classifier(model), titles, number) for number in (1, 2, 3, 1))
     for other in others:
         np.testing.assert_array_equal(other, one)
     np.testing.assert_allclose(one, Classifier(model).logits(titles), atol=1e-4)
@@ -43,7 +44,7 @@ def test_logits_of_no_titles_and_of_a_second_call_are_correct(
 ) -> None:
     classifier = Classifier(make_model("mlp"))
     for texts in ([], titles, titles):
-        found = logits_of({"ensemble": classifier}, texts, 2)["ensemble"]
+        found = combined_logits(classifier, texts, 2)
         np.testing.assert_allclose(found, classifier.logits(texts), atol=1e-4)
 
 
@@ -65,13 +66,15 @@ def test_a_settled_classifier_caches_only_the_tokens_of_the_first_chunk(
     assert len(classifier._featurizer) == 2
 
 
-def test_single_models_use_the_logits_of_the_ensemble_or_their_own(
+def test_the_logits_of_a_member_that_several_models_have_are_computed_once(
     make_model: MakeModel, titles: list[str]
 ) -> None:
-    models = {"ensemble": ("mlp", "cnn"), "mlp": ("mlp",), "cnn": ("cnn",), "svm": ("svm",)}
-    classifiers = {name: Classifier(make_model(*members)) for name, members in models.items()}
-    found = logits_of(classifiers, titles, 2)
-    assert list(found) == list(models)
-    for name, members in models.items():
-        expected = Classifier(make_model(*members)).logits(titles)
-        np.testing.assert_allclose(found[name], expected, atol=1e-4)
+    both, mlp, svm = (
+        Classifier(make_model(*names)) for names in (("mlp", "cnn"), ["mlp"], ["svm"])
+    )
+    found = member_logits_of([both, mlp, svm], titles, 2)
+    assert list(found) == ["mlp", "cnn", "svm"]
+    assert len(mlp._featurizer) == 0
+    for classifier in (both, mlp, svm):
+        expected = classifier.logits(titles)
+        np.testing.assert_allclose(classifier.combine(found), expected, atol=1e-4)

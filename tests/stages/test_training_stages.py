@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from rubro.base.errors import TrainingError
 from rubro.base.params import Params
 from rubro.data.splits import SourceInfo, load_split, save_splits
 from rubro.features.embedding import Embedding
-from rubro.features.titles import LabelledTitles, Labels, save_features
+from rubro.features.titles import LabelledTitles, Labels, log_shares, save_features
 from rubro.features.vocabulary import save_subwords
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
 from rubro.prediction.networks import Table
 from rubro.training.calibration import fit_calibration
-from rubro.training.ensemble import fit_weights
+from rubro.training.ensemble import member_weights
 from support.curves import CURVES, curve, curves_on_disk, post, runs_of, serving
 from support.tiny_models import (
     BIGRAM_BUCKETS,
@@ -106,7 +106,7 @@ def workspace(
 def params_of(make_params: MakeParams) -> MakeParams:
     def make(**changes: Any) -> Params:
         sizes = {"featurize.bigram_buckets": BIGRAM_BUCKETS, "featurize.max_tokens": MAX_TOKENS}
-        return make_params({"accelerator": "cpu", **sizes, **changes})
+        return make_params({"accelerator": "cpu", "final_fit": False, **sizes, **changes})
 
     return make
 
@@ -144,7 +144,7 @@ def table_of(folder: Path, kind: str) -> np.ndarray:
 
 
 @both
-def test_a_training_writes_six_curves_with_a_point_per_epoch(
+def test_a_training_writes_curves_with_a_point_per_epoch(
     kind: str, workspace: Path, train: Train
 ) -> None:
     summary = train(kind, max_epochs=3)
@@ -172,6 +172,7 @@ def test_a_training_writes_only_the_declared_files(workspace: Path, train: Train
         *(f"metrics/curves/mlp/plots/metrics/{name}.tsv" for name in CURVES),
         "metrics/curves/mlp/metrics.json",
         "metrics/train_mlp.json",
+        "data/validation_logits/mlp.safetensors",
         "models/mlp/model.json",
         "models/mlp/mlp.safetensors",
         "models/mlp/vocabulary.json",
@@ -226,8 +227,10 @@ def test_a_training_saves_its_best_epoch_calibrated_on_validation(
     summary = train(kind, max_epochs=9, table_precision=precision, **rates)
     assert summary["best"]["epoch"] < summary["last"]["epoch"]
     classifier = Classifier.load(workspace / "models" / kind)
-    calibration = classifier.description.calibration
-    assert calibration.model_dump() == summary["calibration"]
+    calibration = classifier.calibration
+    decision = classifier.description.decision
+    assert decision.model_dump() == summary["decisions"]["balanced_accuracy"]
+    assert decision.shift == 0
     assert calibration != Calibration()
     logits = classifier.logits(texts[160:])
     assert calibration == fit_calibration(logits, targets)
@@ -242,6 +245,7 @@ def test_a_training_saves_its_best_epoch_calibrated_on_validation(
         "titles": 80,
         "accuracy": pytest.approx(accuracy_score(targets, predictions), abs=1e-6),
         "balanced_accuracy": pytest.approx(balanced_accuracy_score(targets, predictions), abs=1e-6),
+        "macro_f1": pytest.approx(f1_score(targets, predictions, average="macro"), abs=1e-6),
     }
     if precision == "float32":
         best = summary["best"]["validation"]
@@ -270,7 +274,34 @@ def test_only_reliable_titles_are_used_for_selection_if_there_are_enough(
     chosen = reliable if titles == 40 else np.ones(80, dtype=bool)
     classifier = Classifier.load(workspace / "models/mlp")
     logits = classifier.logits([text for text, own in zip(texts[160:], chosen, strict=True) if own])
-    assert classifier.description.calibration == fit_calibration(logits, targets[chosen])
+    assert classifier.calibration == fit_calibration(logits, targets[chosen])
+
+
+@both
+def test_a_final_fit_uses_validation_titles_and_keeps_the_decisions(
+    workspace: Path,
+    stage: Callable[[str], Any],
+    params_of: MakeParams,
+    hyperparameters: MakeHyperparameters,
+    kind: str,
+) -> None:
+    chosen = hyperparameters(kind, max_epochs=6)
+    models, summaries = {}, {}
+    for final in (False, True):
+        params = params_of(min_reliable_titles=1, final_fit=final)
+        stage("train_network").train_network(kind, NETWORKS[kind], MEMBERS[kind], params, chosen)
+        stage("train_svm").main(params)
+        for name in (kind, "svm"):
+            models[name, final] = Model.load(workspace / "models" / name)
+            summaries[name, final] = metrics_of(workspace, f"train_{name}")
+    for name in (kind, "svm"):
+        before, after = (models[name, final] for final in (False, True))
+        assert (before.description.final_fit, after.description.final_fit) == (False, True)
+        assert before.description.decisions == after.description.decisions
+        for key in ("validation", "decisions"):
+            assert summaries[name, False][key] == summaries[name, True][key]
+        left, right = (each.tensors[name] for each in (before, after))
+        assert any(not np.array_equal(left[key], right[key]) for key in left)
 
 
 def test_curves_end_with_the_training_and_replace_longer_curves(
@@ -362,14 +393,19 @@ def test_the_ensemble_sums_the_weighted_logits_of_three_models(
         name: Classifier.load(folder / "models" / name).logits(texts[160:])
         for name in ("mlp", "cnn", "svm")
     }
-    assert written["weights"] == fit_weights(logits, targets)
-    assert written["weights"]["svm"] > 1
+    counts = np.bincount(learnable_texts[1][:160])
+    assert written["weights"] == member_weights(
+        logits, targets, log_shares(counts), "balanced_accuracy"
+    )
+    assert "svm" in written["weights"]
     assert written["validation"]["accuracy"] > 0.9
     together = Classifier.load(folder / "models/ensemble")
     summed = sum(weight * logits[name] for name, weight in written["weights"].items())
     np.testing.assert_allclose(together.logits(texts[160:]), summed, atol=1e-4)
-    assert together.description.calibration.model_dump() == written["calibration"]
-    for name in logits:
+    decisions = together.description.decisions
+    assert {name: each.model_dump() for name, each in decisions.items()} == written["decisions"]
+    assert decisions.keys() == {"balanced_accuracy", "accuracy", "macro_f1"}
+    for name in written["weights"]:
         own_file = folder / "models" / name / f"{name}.safetensors"
         assert (folder / "models/ensemble" / own_file.name).read_bytes() == own_file.read_bytes()
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -25,7 +25,7 @@ import pytest
 CURVES = [
     f"{split}/{metric}"
     for split in ("train", "validation")
-    for metric in ("accuracy", "balanced_accuracy", "loss")
+    for metric in ("accuracy", "balanced_accuracy", "loss", "macro_f1")
 ]
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from rubro.base.metric_names import Objective
 from rubro.base.params import TrainParams
 from rubro.features.embedding import Embedding
 from rubro.models.batches import Batch
@@ -43,6 +44,7 @@ def run(
     params: TrainParams,
     seed: int = 1,
     *,
+    objective: Objective = "balanced_accuracy",
     accelerator: str = "cpu",
     folder: Path | None = None,
     report: Report | None = None,
@@ -62,6 +64,7 @@ def run(
         params,
         remember,
         seed=seed,
+        objective=objective,
         accelerator=accelerator,
         checkpoints=folder or Path(tempfile.mkdtemp()),
     )

@@ -1,25 +1,24 @@
-"""Weights of the members of an ensemble, and the combination of models."""
+"""Members of an ensemble with their weights, and the combination of models."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.special import log_softmax
 
 from rubro.base.errors import DataError
+from rubro.base.metric_names import Objective
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.folder import Model
-from rubro.training.ensemble import combined, fit_weights
+from rubro.prediction.folder import Decision, Model
+from rubro.training.ensemble import combined, member_weights
 from support.tiny_models import MakeModel
 
 pytest_plugins = ["support.tiny_models"]
 
 CLASSES = 5
+WEIGHTS = {"svm": 1.0, "mlp": 1.0}
 TITLES = ["apple drill", "", "zzz red boot", "new saw", "cherry"]
 
 
@@ -33,113 +32,72 @@ def member(seed: int, targets: np.ndarray, strength: float) -> np.ndarray:
     return np.asarray(noise + strength * np.eye(CLASSES)[targets])
 
 
-def cross_entropy(
-    weights: dict[str, float], logits: dict[str, np.ndarray], targets: np.ndarray
-) -> float:
-    summed = sum(weights[name] * logits[name] for name in logits)
-    return float(-log_softmax(summed, axis=1)[np.arange(len(targets)), targets].mean())
+EVEN = np.full(CLASSES, -np.log(CLASSES))
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    strengths=st.lists(st.sampled_from([-2.0, 0.0, 0.3, 2.0, 30.0]), min_size=2, max_size=4),
-)
-def test_weights_are_within_bounds_and_no_member_is_better_than_the_ensemble(
-    seed: int, strengths: list[float]
-) -> None:
-    targets = targets_of(seed, 100)
-    logits = {str(i): member(seed + i, targets, s) for i, s in enumerate(strengths)}
-    weights = fit_weights(logits, targets)
-    assert list(weights) == list(logits)
-    assert all(0 <= weight <= 20 for weight in weights.values())
-    assert all(weight == round(weight, 4) for weight in weights.values())
-    best = cross_entropy(weights, logits, targets)
-    for name in logits:
-        single = {other: float(other == name) for other in logits}
-        assert best <= cross_entropy(single, logits, targets) + 1e-3
-    assert best <= np.log(CLASSES) + 1e-3
+def test_members_have_the_same_influence_whatever_the_scale_of_their_logits() -> None:
+    targets = targets_of(1, 2000)
+    logits = {"a": member(1, targets, 2.0), "b": 5 * member(2, targets, 2.0)}
+    weights = member_weights(logits, targets, EVEN, "accuracy")
+    # With noise of standard deviation 1, the scale is the strength; it is shared by two members.
+    assert weights["a"] == pytest.approx(2.0 / 2, abs=0.2)
+    assert weights["b"] == pytest.approx(2.0 / 2 / 5, abs=0.04)
+    shifted = {name: each + 500 for name, each in logits.items()}
+    assert member_weights(shifted, targets, EVEN, "accuracy") == pytest.approx(weights, abs=0.01)
 
 
-def test_no_weights_of_a_fine_grid_are_better() -> None:
-    targets = targets_of(1)
-    logits = {"a": member(1, targets, 2.0), "b": member(2, targets, 1.0)}
-    grid = np.arange(0, 4, 0.05)
-    best = min(cross_entropy({"a": a, "b": b}, logits, targets) for a in grid for b in grid)
-    found = fit_weights(logits, targets)
-    assert cross_entropy(found, logits, targets) <= best + 1e-6
-    # With noise of standard deviation 1, the best weight is the strength.
-    assert found["a"] == pytest.approx(2.0, abs=0.4)
-    assert found["b"] == pytest.approx(1.0, abs=0.3)
+@pytest.mark.parametrize("objective", get_args(Objective))
+def test_members_that_harm_are_left_out(objective: Objective) -> None:
+    targets = targets_of(2, 2000)
+    is_hard, place = np.arange(2000) % 10 == 0, np.arange(2000)
+    wrong = (targets + 1) % CLASSES
+    right = np.where(place % 200 == 1, wrong, targets)
+    good = np.where(is_hard, 1, 8)[:, None] * np.eye(CLASSES)[right]
+    harmful = 5 * np.eye(CLASSES)[np.where(is_hard, wrong, right)]  # more confident in hard cases
+    for other in (harmful, np.zeros((2000, CLASSES))):
+        found = member_weights({"good": good, "other": other}, targets, EVEN, objective)
+        assert found == {"good": 1.0}
 
 
-def test_uninformative_and_misleading_members_get_no_weight() -> None:
-    targets = targets_of(2, 4000)
-    logits = {
-        "good": member(1, targets, 3.0),
-        "noise": member(2, targets, 0.0),
-        "misleading": member(3, targets, -1.0),
-        "constant": np.ones((4000, CLASSES)),
-    }
-    weights = fit_weights(logits, targets)
-    assert weights["good"] > 2
-    assert weights["noise"] < 0.1
-    assert weights["misleading"] == 0
-    assert cross_entropy({**weights, "constant": 0}, logits, targets) == pytest.approx(
-        cross_entropy(weights, logits, targets)
-    )
+@pytest.mark.parametrize("seed", range(5))
+def test_a_member_that_is_not_better_by_more_than_noise_is_not_preferred(seed: int) -> None:
+    targets = targets_of(seed, 300)
+    logits = {name: member(seed + place, targets, 2.0) for place, name in enumerate("abc")}
+    assert member_weights(logits, targets, EVEN, "balanced_accuracy").keys() == set("abc")
 
 
-def test_a_duplicated_member_shares_its_weight() -> None:
-    targets = targets_of(3)
-    one, other = member(1, targets, 2.0), member(2, targets, 1.0)
-    two = fit_weights({"one": one, "other": other}, targets)
-    three = fit_weights({"one": one, "copy": one, "other": other}, targets)
-    assert three["one"] + three["copy"] == pytest.approx(two["one"], abs=0.01)
-    assert three["other"] == pytest.approx(two["other"], abs=0.01)
-
-
-def test_a_single_member_has_weight_1() -> None:
+def test_a_single_member_is_the_ensemble() -> None:
     targets = targets_of(4)
-    assert fit_weights({"mlp": member(1, targets, 0.0)}, targets) == {"mlp": 1.0}
+    found = member_weights({"mlp": member(1, targets, 0.0)}, targets, EVEN, "accuracy")
+    assert found == {"mlp": 1.0}
 
 
-@pytest.mark.parametrize("shift", [0.0, 500.0])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_constant_added_to_the_logits_of_a_title_changes_nothing(
-    shift: float, dtype: type
-) -> None:
-    targets = targets_of(5)
-    logits = {"a": member(1, targets, 2.0), "b": member(2, targets, 1.0)}
-    shifts = shift * np.random.default_rng(0).normal(size=(len(targets), 1))
-    shifted: dict[str, np.ndarray] = {
-        name: (own + shifts).astype(dtype) for name, own in logits.items()
-    }
-    expected = fit_weights(logits, targets)
-    assert fit_weights(shifted, targets) == pytest.approx(expected, abs=2e-3)
-
-
-@pytest.mark.parametrize("weights", [None, {"mlp": 0.25, "cnn": 0.0, "svm": 3.5}])
+@pytest.mark.parametrize(
+    "weights", [{"mlp": 1.0, "cnn": 1.0, "svm": 1.0}, {"mlp": 0.25, "svm": 3.5}]
+)
 def test_an_ensemble_sums_the_weighted_logits_of_its_members(
-    weights: dict[str, float] | None, make_model: MakeModel
+    weights: dict[str, float], make_model: MakeModel
 ) -> None:
     models = {name: make_model(name) for name in ("mlp", "cnn", "svm")}
     logits = {name: Classifier(model).logits(TITLES) for name, model in models.items()}
     together = Classifier(combined("both", list(models.values()), weights))
     assert together.name == "both"
-    summed = sum((weights[name] if weights else 1.0) * own for name, own in logits.items())
+    summed = sum(weight * logits[name] for name, weight in weights.items())
     np.testing.assert_allclose(together.logits(TITLES), summed, atol=1e-5)
+    assert together.member_logits(TITLES).keys() == weights.keys()
+    for name, found in together.member_logits(TITLES).items():
+        np.testing.assert_array_equal(found, logits[name])
     for name, model in models.items():
-        np.testing.assert_array_equal(together.member_logits(TITLES)[name], logits[name])
         assert model.description.members[name].weight == 1.0
 
 
 def test_an_ensemble_does_not_inherit_a_calibration(make_model: MakeModel) -> None:
-    model = make_model("svm")
-    calibration = model.description.calibration.model_copy(update={"low": 0.3})
-    description = model.description.model_copy(update={"calibration": calibration})
-    found = combined("ensemble", [replace(model, description=description), make_model("mlp")])
-    assert found.description.calibration.low == 1.0
+    decisions = {"accuracy": Decision(shift=0.5)}
+    model = changed(make_model("svm"), decisions=decisions, objective="accuracy")
+    weights = {"svm": 1.0, "mlp": 1.0}
+    found = combined("ensemble", [model, make_model("mlp")], weights)
+    assert found.description.decisions == {}
+    assert found.description.objective == "accuracy"
 
 
 def changed(model: Model, **changes: Any) -> Model:
@@ -155,10 +113,10 @@ def test_models_with_different_properties_are_an_error(make_model: MakeModel) ->
         "subwords": changed(mlp, subwords=mlp.description.subwords.model_copy(update={"min_n": 2})),
         "vocabulary": replace(mlp, vocabulary=dict(words[::-1])),
     }
-    combined("ensemble", [svm, mlp])
+    combined("ensemble", [svm, mlp], WEIGHTS)
     for key, other in others.items():
         with pytest.raises(DataError, match=f"mlp.*svm.*{key}.*dvc repro"):
-            combined("ensemble", [svm, other])
+            combined("ensemble", [svm, other], WEIGHTS)
     another_count = replace(mlp, vocabulary={**mlp.vocabulary, words[0][0]: 50})
     with pytest.raises(DataError, match="vocabulary"):
-        combined("ensemble", [svm, another_count])
+        combined("ensemble", [svm, another_count], WEIGHTS)

@@ -19,7 +19,6 @@ from rubro.features.featurizer import TitleFeatures
 from rubro.features.ragged import Ragged
 from rubro.features.titles import LabelledTitles, Labels
 from rubro.models.batches import Batch
-from rubro.training.callbacks import SELECTION_METRIC
 from rubro.training.loop import TrainingData, TrainingResult, train
 from support.tiny_models import (
     LABELS,
@@ -125,7 +124,8 @@ def test_each_epoch_shows_each_title_once_in_new_batches(
     model = Numbered([0] * 3, steps_per_epoch=3)
     params = hyperparameters("mlp", max_epochs=3, batch_size=4)
     data = TrainingData(titles, titles, tokens, 12)
-    train(model, data, params, lambda *_: None, seed=1, accelerator="cpu", checkpoints=Path.cwd())
+    options: dict[str, Any] = {"seed": 1, "objective": "accuracy", "accelerator": "cpu"}
+    train(model, data, params, lambda *_: None, checkpoints=Path.cwd(), **options)
     assert [sorted(chain.from_iterable(epoch)) for epoch in model.shown] == [list(range(12))] * 3
     neighbours = {frozenset(frozenset(batch) for batch in epoch) for epoch in model.shown}
     assert len(neighbours) == 3
@@ -139,7 +139,7 @@ def test_the_first_epoch_with_the_best_balanced_accuracy_is_kept(
 ) -> None:
     params = hyperparameters("mlp", max_epochs=len(right), batch_size=10)
     trained, history = run(Scripted(right), same_titles(10, make_titles), params)
-    assert [metrics[SELECTION_METRIC] for metrics in history] == pytest.approx(
+    assert [metrics["validation/balanced_accuracy"] for metrics in history] == pytest.approx(
         [n / 10 for n in right]
     )
     assert trained.summary["best"]["epoch"] == best

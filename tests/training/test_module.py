@@ -84,7 +84,7 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(
     params = hyperparameters("mlp", schedule=schedule, warmup_share=warmup / 100, **initial)
     rows, size = embedding.table.shape
     model = NETWORKS["mlp"](ModelShape(rows, size, BIGRAM_BUCKETS, CLASSES), params)
-    classifier = TitleClassifier(model, params, 100, EVEN_SHARES, seed=0)
+    classifier = TitleClassifier(model, params, 100, EVEN_SHARES, 0, "balanced_accuracy")
     optimizers, schedules = classifier.configure_optimizers()
     assert len(optimizers) == 2
     rates = []
@@ -113,7 +113,7 @@ def test_without_trained_tables_there_is_one_optimizer(
     rows, size = embedding.table.shape
     model = NETWORKS["cnn"](ModelShape(rows, size, 0, CLASSES), params)
     model.token_vectors.start_from(embedding, None, False)
-    classifier = TitleClassifier(model, params, 10, EVEN_SHARES, seed=0)
+    classifier = TitleClassifier(model, params, 10, EVEN_SHARES, 0, "balanced_accuracy")
     optimizers, schedules = classifier.configure_optimizers()
     assert len(optimizers) == len(schedules) == 1
     optimised = {id(p) for group in optimizers[0].param_groups for p in group["params"]}

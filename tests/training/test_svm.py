@@ -1,4 +1,4 @@
-"""The linear SVM: scores, weights, options and special cases."""
+"""The linear SVM with naive Bayes: scores, weights, options and special cases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
+from sklearn.utils.class_weight import compute_sample_weight
 
 from rubro.base.files import read_tensors, write_tensors
 from rubro.base.text import tokenise
@@ -20,7 +22,7 @@ from rubro.features.subwords import Subwords
 from rubro.features.titles import LabelledTitles
 from rubro.prediction.folder import SvmMember
 from rubro.prediction.networks import SvmScorer
-from rubro.training.svm import fit_svm
+from rubro.training.svm import _chosen_weight, fit_svm
 from support.tiny_models import (
     BIGRAM_BUCKETS,
     LABELS,
@@ -48,7 +50,7 @@ Fit = Callable[..., Svm]
 
 @pytest.fixture
 def fit(subwords: Subwords, make_params: MakeParams) -> Fit:
-    """Function that fits an SVM exactly, with all weights by default."""
+    """Function that fits an SVM exactly, without naive Bayes and with all weights by default."""
 
     def make(
         titles: LabelledTitles,
@@ -57,6 +59,7 @@ def fit(subwords: Subwords, make_params: MakeParams) -> Fit:
         buckets: int = BIGRAM_BUCKETS,
         seed: int = 1,
         known: Subwords = subwords,
+        validation: LabelledTitles | None = None,
         **changes: Any,
     ) -> Svm:
         values = {
@@ -64,10 +67,21 @@ def fit(subwords: Subwords, make_params: MakeParams) -> Fit:
             "max_iterations": 1000,
             "smallest_weight": 0.0,
             "class_weights": "off",
+            "naive_bayes_weight": 0.0,
             **changes,
         }
         params = make_params({f"train_svm.{key}": value for key, value in values.items()})
-        tensors = fit_svm(titles, tokens, known, buckets, classes, params.train_svm, seed)
+        tensors, _ = fit_svm(
+            titles,
+            validation or titles,
+            tokens,
+            known,
+            buckets,
+            classes,
+            params.train_svm,
+            "accuracy",
+            seed,
+        )
         return Svm(tensors, SvmScorer(tensors, len(known.vocabulary), known.row_count))
 
     return make
@@ -148,6 +162,36 @@ def test_only_small_weights_are_removed(fit: Fit, learnable: Learnable) -> None:
     assert 0 < len(pruned) < len(whole)
     assert np.abs(pruned).min() >= 0.0499
     np.testing.assert_array_equal(whole[np.abs(whole) >= 0.05], pruned)
+
+
+def test_naive_bayes_equals_scikit_learn_for_a_title_of_mean_length(
+    fit: Fit, learnable: Learnable, subwords: Subwords
+) -> None:
+    train, validation, tokens = learnable
+    smoothing = 0.2
+    without = fit(train, tokens)
+    svm = fit(train, tokens, naive_bayes_weight=1.0, naive_bayes_smoothing=smoothing)
+    added = scores_of(svm, train, tokens) - scores_of(without, train, tokens)
+    inputs, targets = inputs_of(train, tokens, subwords), train.labels.targets
+    reference = MultinomialNB(alpha=smoothing, fit_prior=False)
+    reference.fit(inputs, targets, compute_sample_weight("balanced", targets))
+    whole = np.log(reference.feature_count_.sum(axis=1) + smoothing * inputs.shape[1])
+    lengths = inputs.sum(axis=1, keepdims=True)
+    expected = inputs @ reference.feature_log_prob_.T - lengths * math.log(smoothing)
+    np.testing.assert_allclose(added, expected + (lengths - lengths.mean()) * whole, atol=0.02)
+    right = scores_of(svm, validation, tokens).argmax(1) == validation.labels.targets
+    assert right.mean() > 0.95
+
+
+def test_the_weight_of_naive_bayes_is_the_best_one_on_validation() -> None:
+    random = np.random.default_rng(1)
+    targets = random.integers(0, 4, 600)
+    even = np.full(4, math.log(1 / 4))
+    informative = np.eye(4)[targets]
+    misleading = np.eye(4)[(targets + 1) % 4]
+    scores = informative + 0.5 * random.normal(size=(600, 4))
+    for added, expected in ((misleading * 30, 0.0), (informative * 6, 0.08)):
+        assert _chosen_weight(scores, added, targets, even, "accuracy") == expected
 
 
 def test_unreliable_titles_have_less_influence(fit: Fit, make_titles: MakeTitles) -> None:

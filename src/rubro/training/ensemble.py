@@ -25,7 +25,7 @@ def member_weights(
     members, so that the ensemble is the geometric mean of its members' probabilities (Hinton 2002,
     Training Products of Experts by Minimizing Contrastive Divergence). Weights fitted to validation
     titles were not better, see benchmarks/TRIED.md. A member is left out only if the ensemble is
-    better without it by more than noise.
+    better without it by more than noise, or has the same right predictions.
 
     Args:
         logits: Logits for validation titles, float (n, classes), by the name of the member.
@@ -34,7 +34,7 @@ def member_weights(
         objective: Metric that the ensemble is used for.
 
     Returns:
-        Weights of the chosen members by name, rounded to 4 decimal places.
+        Weights of the chosen members by name, rounded to 4 decimal places; 1 for a single member.
     """
     scales = {name: fit_scale(each, targets, shares) or 1.0 for name, each in logits.items()}
 
@@ -53,8 +53,11 @@ def member_weights(
         for fewer in combinations(members, size):
             score, fewer_right = evaluated(fewer)
             gains = title_weights * (fewer_right.astype(float) - right)
-            if score > best and gains.sum() > _NOISE * np.sqrt(np.square(gains).sum()):
+            is_better = gains.sum() > _NOISE * np.sqrt(np.square(gains).sum())
+            if (score > best and is_better) or (score == best and not gains.any()):
                 best, chosen = score, fewer
+    if len(chosen) == 1:
+        return dict.fromkeys(chosen, 1.0)
     return {name: round(scales[name] / len(chosen), 4) for name in chosen}
 
 
