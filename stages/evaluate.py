@@ -16,6 +16,7 @@ from validation import read_validation_logits
 from rubro import __version__
 from rubro.base.console import say
 from rubro.base.files import read_json, write_json
+from rubro.base.metric_names import CAPTIONS
 from rubro.base.outputs import replacing
 from rubro.base.parallel import thread_count
 from rubro.base.params import Params
@@ -74,7 +75,8 @@ def main(params: Params) -> None:
             predictions[name] = p.argmax(axis=1)
             uncalibrated = softmax(logits)
             measured[name] = model_metrics(p, uncalibrated, held_out.targets, params.evaluate)
-            say(f"{split} {name}: balanced accuracy {measured[name]['balanced_accuracy']:.4f}")
+            score = measured[name][params.objective]
+            say(f"{split} {name}: {CAPTIONS[params.objective]} {score:.4f}")
             folder = FOLDER / split / name
             labelled = labelled_predictions(p, held_out.targets, foreign, labels.reliable)
             tables[name] = {

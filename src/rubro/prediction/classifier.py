@@ -84,6 +84,9 @@ class Classifier:
     def load(cls, folder: str | Path, objective: Objective | None = None) -> Classifier:
         """Load a model folder, such as models/ensemble.
 
+        >>> Classifier.load("models/ensemble", objective="accuracy").description.objective
+        'accuracy'
+
         Args:
             folder: Path of the model folder.
             objective: Metric for which the classifier answers: "balanced_accuracy", "accuracy" or
