@@ -27,7 +27,7 @@ ALLOWED = {
     "evaluation": {"base", "features"},
     "training": {"base", "features", "kernels", "models", "prediction", "evaluation"},
     "sample": {"base"},
-    "cards": set(),
+    "cards": {"base"},
     "report": {"base"},
     "service": {"base", "prediction"},
     "experiments": {"base"},
