@@ -51,7 +51,7 @@ ODD_TITLES = [
 def model(make_model: MakeModel) -> Model:
     """An ensemble of all three kinds with different weights."""
     model = make_model(*MEMBERS, weights=WEIGHTS, table_precision="int8")
-    changes = {"calibration": Calibration(low=0.5, high=3.0, low_share=0.7)}
+    changes = {"calibration": Calibration(temperature=0.5, decay=1.0, slope_above=0.7)}
     return replace(model, description=model.description.model_copy(update=changes))
 
 
@@ -78,7 +78,8 @@ def test_all_methods_agree(model: Model, classifier: Classifier, titles: list[st
         assert array.dtype == np.float32
     summed = sum(WEIGHTS[name] * members[name].astype(float) for name in MEMBERS)
     np.testing.assert_allclose(logits, summed, atol=1e-5)
-    expected = 0.7 * softmax(logits / 0.5, axis=1) + 0.3 * softmax(logits / 3.0, axis=1)
+    assert np.abs(probabilities - softmax(logits, axis=1)).max() > 0.1
+    expected = model.description.calibration.probabilities(logits)
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
     best = probabilities.argmax(axis=1)

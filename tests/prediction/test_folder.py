@@ -282,7 +282,12 @@ def put(path: Path, keys: str, value: Any) -> None:
         ("members/cnn/filter_sizes", [0], "filter_sizes: 0: "),
         ("members/cnn/linear_path", "yes", "linear_path: "),
         ("members/svm/weights", -1, "weights: Input should be greater than or equal to 0"),
-        ("calibration/low", 0, "calibration: low: Input should be greater than or equal to 0.001"),
+        (
+            "calibration/temperature",
+            0,
+            "calibration: temperature: Input should be greater than or ",
+        ),
+        ("calibration/slope_above", 0, "slope_above: Input should be greater than 0"),
         ("files", {}, "files: no SHA-256 of vocabulary.json"),
         ("files/svm.safetensors", None, "files: no SHA-256 of svm.safetensors"),
         ("files/svm.safetensors", "0" * 63, "files: svm.safetensors: String should match pattern"),

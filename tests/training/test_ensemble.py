@@ -136,10 +136,10 @@ def test_an_ensemble_sums_the_weighted_logits_of_its_members(
 
 def test_an_ensemble_does_not_inherit_a_calibration(make_model: MakeModel) -> None:
     model = make_model("svm")
-    calibration = model.description.calibration.model_copy(update={"low": 0.3})
+    calibration = model.description.calibration.model_copy(update={"temperature": 0.3})
     description = model.description.model_copy(update={"calibration": calibration})
     found = combined("ensemble", [replace(model, description=description), make_model("mlp")])
-    assert found.description.calibration.low == 1.0
+    assert found.description.calibration.temperature == 1.0
 
 
 def changed(model: Model, **changes: Any) -> Model:
