@@ -71,7 +71,7 @@ class Calibration(Section):
     calibration with one slope for uncertain and one for certain predictions. The confidence therefore
     ranks titles in the same order as the score and has no maximum, even if labels are inconsistent.
     The other categories share the remaining probability by a softmax. Calibration does not change the
-    order of the categories. The defaults are the plain softmax.
+    order of the categories, and no probability is rounded to 0 or 1. The defaults are the softmax.
 
     Source: logistic calibration: Platt 1999, Probabilistic Outputs for Support Vector Machines; two
     slopes of the log odds: Kull, Silva Filho and Flach 2017, Beta Calibration; temperature: Guo et
