@@ -49,8 +49,8 @@ def rival_weights(
 def prediction_score(margin: np.ndarray, total: np.ndarray, decay: float) -> np.ndarray:
     """Return the score of each prediction, which increases with the confidence, float64 (n,).
 
-    The score is the negative logarithm of the total weight of the other categories relative to the
-    predicted one, where the weights beyond the second category decay as the margin grows.
+    The score is the margin minus a penalty for categories that are close to the second one. The
+    penalty decays exponentially as the margin grows.
 
     Args:
         margin: Margin from rival_weights, float (n,).
