@@ -31,7 +31,15 @@ pytest_plugins = ["support.tiny_project"]
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 METRICS = {
     *("accuracy", "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"),
-    *("macro_f1", "top3_accuracy", "top5_accuracy", "loss", "ece", "ece_before_calibration"),
+    *(
+        "macro_f1",
+        "top3_accuracy",
+        "top5_accuracy",
+        "loss",
+        "ece",
+        "top3_ece",
+        "ece_before_calibration",
+    ),
 }
 
 
