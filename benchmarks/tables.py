@@ -123,6 +123,26 @@ def scale() -> dict[str, str]:
     }
 
 
+def catalogues() -> dict[str, str]:
+    """Return the table of catalogues.json in Markdown.
+
+    A cell has accuracy, balanced accuracy and macro F1, each from the answers for this objective.
+    """
+    models = ("ensemble", "mlp", "cnn", "svm", "LinearSVC")
+    objectives = ("accuracy", "balanced_accuracy", "macro_f1")
+    rows = [
+        [
+            name,
+            f"{each['rows']['train']:,}",
+            f"{each['categories']:,}",
+            *(" / ".join(f"{each[model][o][o]:.3f}" for o in objectives) for model in models),
+        ]
+        for name, each in _result("catalogues").items()
+    ]
+    head = ["catalogue", "training titles", "categories", *OURS["en"].values(), "LinearSVC"]
+    return {"catalogues": _markdown(head, rows)}
+
+
 def _measured(classifier: dict[str, Any]) -> list[str]:
     """Return the cells of a classifier's row in the table of scale.json."""
     name, memory = classifier["name"], f"{classifier['megabytes']:,}"
@@ -216,7 +236,7 @@ def main(
     stale = False
     with reported_errors():
         made = {language: tables(language) for language in ("en", "es")}
-        common = pipeline() | scale()
+        common = pipeline() | scale() | catalogues()
         for name, language in PAGES.items():
             page = ROOT / name
             before = page.read_text(encoding="utf-8")

@@ -22,8 +22,8 @@ from rubro.prediction.folder import Decision, Model
 from support.keyword_model import CATEGORIES, assert_refused, called, write_model
 
 DECISIONS: dict[Any, Decision] = {
-    "balanced_accuracy": Decision(calibration=Calibration(low=2.0)),
-    "accuracy": Decision(shift=0.5, calibration=Calibration(low=3.0)),
+    "balanced_accuracy": Decision(calibration=Calibration(temperature=2.0)),
+    "accuracy": Decision(shift=0.5, calibration=Calibration(temperature=3.0)),
 }
 TITLE = "silla taza"  # the logit of CHAIRS is a little larger, and most training titles are MUGS
 WORDS = list(CATEGORIES)

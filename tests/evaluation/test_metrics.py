@@ -48,7 +48,7 @@ def test_metrics_agree_with_scikit_learn(seed: int, classes: int, absent: int) -
         assert found[name] == pytest.approx(value, abs=1e-6), name
     recalls = [(predictions == index)[targets == index].mean() for index in np.unique(targets)]
     assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls), abs=1e-6)
-    assert found.keys() == expected.keys() | {"balanced_accuracy", "ece"}
+    assert found.keys() == expected.keys() | {"balanced_accuracy", "ece", "top3_ece"}
 
 
 def test_classes_without_titles_do_not_change_the_accuracies() -> None:
@@ -93,6 +93,21 @@ def test_calibration_errors_cancel_within_a_bin_but_not_across_bins() -> None:
     targets = np.array([0, 1])  # mean confidence 0.75, accuracy 0.5
     assert expected_calibration_error(probabilities, targets, 1)[0] == pytest.approx(0.25)
     assert expected_calibration_error(probabilities, targets, 10)[0] == pytest.approx(0.7)
+
+
+def test_the_top3_calibration_error_compares_three_probabilities_with_the_top3_accuracy() -> None:
+    # The confidence is 0.91; the target is the third, the second, the fourth and the first category.
+    probabilities = np.tile([0.11, 0.5, 0.3, 0.09], (4, 1))
+    targets = np.array([0, 2, 3, 1])
+    found, curve = expected_calibration_error(probabilities, targets, 10, k=3)
+    assert found == pytest.approx(0.91 - 0.75)
+    assert curve == [{"confidence": pytest.approx(0.91), "accuracy": 0.75, "titles": 4}]
+    assert classification_metrics(probabilities, targets, 10)["top3_ece"] == pytest.approx(0.16)
+
+
+def test_three_of_three_categories_have_no_top3_calibration_error() -> None:
+    found = classification_metrics(np.array([[0.2, 0.8], [0.6, 0.4]]), np.array([1, 1]), 5)
+    assert found["top3_ece"] == pytest.approx(0)
 
 
 @pytest.mark.parametrize("bins", [1, 5, 15])

@@ -32,7 +32,7 @@ MODELS = ("ensemble", "mlp", "cnn", "svm")
 HEADLINES = ("balanced_accuracy", "accuracy", "macro_f1")
 METRICS = {
     *(f"{name}{end}" for name in HEADLINES for end in ("", "_low", "_high")),
-    *("top3_accuracy", "top5_accuracy", "loss", "ece", "ece_before_calibration"),
+    *("top3_accuracy", "top5_accuracy", "loss", "ece", "top3_ece", "ece_before_calibration"),
 }
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 import rubro
+from rubro.base.errors import DataError
 from rubro.base.text import tokenise
 from rubro.features.featurizer import Featurizer
 from rubro.features.subwords import Subwords
@@ -51,7 +52,7 @@ ODD_TITLES = [
 def model(make_model: MakeModel) -> Model:
     """An ensemble of all three kinds with different weights."""
     model = make_model(*MEMBERS, weights=WEIGHTS, table_precision="int8")
-    calibration = Calibration(low=0.5, high=3.0, low_share=0.7)
+    calibration = Calibration(temperature=0.5, decay=1.0, slope_above=0.7)
     changes = {
         "decisions": {
             "balanced_accuracy": Decision(calibration=calibration),
@@ -85,7 +86,8 @@ def test_all_methods_agree(model: Model, classifier: Classifier, titles: list[st
         assert array.dtype == np.float32
     summed = sum(WEIGHTS[name] * members[name].astype(float) for name in MEMBERS)
     np.testing.assert_allclose(logits, summed, atol=1e-5)
-    expected = 0.7 * softmax(logits / 0.5, axis=1) + 0.3 * softmax(logits / 3.0, axis=1)
+    assert np.abs(probabilities - softmax(logits, axis=1)).max() > 0.1
+    expected = classifier.calibration.probabilities(logits)
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
     best = probabilities.argmax(axis=1)
@@ -338,3 +340,21 @@ def test_the_package_exports_the_classifier() -> None:
     assert rubro.__all__ == ["Classifier"]
     with pytest.raises(AttributeError, match="no attribute 'Clasifier'"):
         _ = rubro.Clasifier
+
+
+def test_another_objective_shifts_the_logits_by_the_shares_of_the_categories(
+    model: Model, classifier: Classifier, titles: list[str]
+) -> None:
+    other = Classifier(model.serving("accuracy"))
+    counts = np.maximum(model.description.category_titles, 0.5)
+    shift = 0.7 * np.log(counts / counts.sum())
+    np.testing.assert_allclose(other.logits(titles), classifier.logits(titles) + shift, atol=1e-5)
+    assert other.description.fingerprint != classifier.description.fingerprint
+    found = np.bincount([LABELS.index(name) for name in other.predict(titles)], minlength=4)
+    before = np.bincount([LABELS.index(name) for name in classifier.predict(titles)], minlength=4)
+    assert found[0] > before[0]
+    explanation = other.explain("apple drill")
+    logits = np.sort(other.logits(["apple drill"])[0])
+    assert explanation.lead == pytest.approx(logits[-1] - logits[-2], abs=1e-4)
+    with pytest.raises(DataError, match=r"macro_f1.*dvc repro"):
+        model.serving("macro_f1")

@@ -285,6 +285,16 @@ def put(path: Path, keys: str, value: Any) -> None:
         ("objective", "recall", "objective: Input should be 'balanced_accuracy', 'accuracy' or "),
         ("decisions", {"accuracy": {"shift": "1"}}, "decisions: accuracy: shift: "),
         ("decisions", {"accuracy": {"shift": 1.0}}, "category_titles: "),
+        (
+            "decisions",
+            {"accuracy": {"calibration": {"temperature": 0}}},
+            "temperature: Input should be greater than or ",
+        ),
+        (
+            "decisions",
+            {"accuracy": {"calibration": {"slope_above": 0}}},
+            "slope_above: Input should be greater than 0",
+        ),
         ("files", {}, "files: no SHA-256 of vocabulary.json"),
         ("files/svm.safetensors", None, "files: no SHA-256 of svm.safetensors"),
         ("files/svm.safetensors", "0" * 63, "files: svm.safetensors: String should match pattern"),

@@ -14,9 +14,13 @@ CAPTIONS = {
     "top5_accuracy": "top-5 accuracy",
     "loss": "loss (cross-entropy)",
     "ece": "calibration error",
+    "top3_ece": "top-3 calibration error",
     "ece_before_calibration": "calibration error before calibration",
 }
-_LOWER_IS_BETTER = ("loss", "ece", "ece_before_calibration", "model_megabytes", "parameters")
+_LOWER_IS_BETTER = (
+    *("loss", "ece", "top3_ece", "ece_before_calibration"),
+    *("model_megabytes", "parameters"),
+)
 
 
 def captions_for(objective: Objective) -> dict[str, str]:

@@ -22,7 +22,7 @@ _METRICS = {  # type and name on the Hub
     "ece": ("ece", "expected calibration error"),
 }
 
-_COLUMNS = ("balanced_accuracy", "accuracy", "macro_f1", "top3_accuracy", "ece")
+_COLUMNS = ("balanced_accuracy", "accuracy", "macro_f1", "top3_accuracy", "ece", "top3_ece")
 
 
 @dataclass(frozen=True)

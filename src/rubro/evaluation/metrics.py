@@ -46,24 +46,41 @@ MEASURES: dict[Objective, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
-def expected_calibration_error(
-    probabilities: np.ndarray, targets: np.ndarray, bins: int
-) -> tuple[float, list[dict[str, float]]]:
-    """Return the mean absolute difference between confidence and accuracy in bins of confidence.
+def ranks(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the rank of each target among the classes by probability, from 0, int64 (n,).
 
-    Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
+    If probabilities are equal, the first class ranks higher, as in argmax.
+    """
+    own = probabilities[np.arange(len(targets)), targets][:, None]
+    earlier = np.arange(probabilities.shape[1]) < targets[:, None]
+    higher = (probabilities > own) | ((probabilities == own) & earlier)
+    rank: np.ndarray = higher.sum(axis=1)
+    return rank
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, targets: np.ndarray, bins: int, k: int = 1
+) -> tuple[float, list[dict[str, float]]]:
+    """Return the mean absolute difference between confidence and top-k accuracy in bins.
+
+    The confidence is the sum of the k highest probabilities.
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks; k above 1: Gupta et al. 2021,
+    Calibration of Neural Networks using Splines.
 
     Args:
         probabilities: Probability of each class for each title, float (n, classes).
         targets: Class indices, (n,).
         bins: Number of bins of equal width.
+        k: Number of most probable classes that may contain the target.
 
     Returns:
         Expected calibration error, 0 to 1, and the mean confidence, accuracy and number of titles
         of each bin that contains titles.
     """
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == targets
+    k = min(k, probabilities.shape[1])
+    confidence = np.partition(probabilities, -k, axis=1)[:, -k:].sum(axis=1)
+    right = ranks(probabilities, targets) < k
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     curve = [
         {
@@ -89,13 +106,12 @@ def classification_metrics(
 
     Returns:
         Values of accuracy, balanced_accuracy, macro_f1, top3_accuracy, top5_accuracy, loss
-        (cross-entropy in nats) and ece (expected calibration error).
+        (cross-entropy in nats), and ece and top3_ece (expected calibration errors of the best
+        category and of the three best categories).
     """
     predictions = probabilities.argmax(axis=1)
     own = probabilities[np.arange(len(targets)), targets]
-    # If probabilities are equal, the first class ranks higher, as in argmax.
-    earlier = np.arange(probabilities.shape[1]) < targets[:, None]
-    rank = ((probabilities > own[:, None]) | ((probabilities == own[:, None]) & earlier)).sum(1)
+    rank = ranks(probabilities, targets)
     metrics = {
         "accuracy": accuracy(targets, predictions),
         "balanced_accuracy": balanced_accuracy(targets, predictions),
@@ -104,5 +120,6 @@ def classification_metrics(
         "top5_accuracy": float((rank < 5).mean()),
         "loss": float(-np.log(np.maximum(own, 1e-12)).mean()),
         "ece": expected_calibration_error(probabilities, targets, bins)[0],
+        "top3_ece": expected_calibration_error(probabilities, targets, bins, k=3)[0],
     }
     return {name: round(value, 6) for name, value in metrics.items()}

@@ -11,7 +11,7 @@ from rubro.base.metric_names import lower_is_better
 
 # Only these metrics are judged, not counts, sizes, weights, bounds or metrics on training titles.
 JUDGED_METRICS = re.compile(
-    r"evaluate\.\w+\.\w+\.((balanced_|top\d_)?accuracy|macro_f1|loss|ece)"
+    r"evaluate\.\w+\.\w+\.((balanced_|top\d_)?accuracy|macro_f1|loss|(top3_)?ece)"
     r"|(ensemble|train_\w+)\.validation\.((balanced_)?accuracy|macro_f1)"
 )
 # A few seeds can agree by chance, so that smaller changes are noise even if no noise was measured.

@@ -32,6 +32,7 @@ class ModelMetrics:
     top5_accuracy: _Share
     loss: _Number
     ece: _Share
+    top3_ece: _Share
     ece_before_calibration: _Share
     balanced_accuracy_low: _Share
     balanced_accuracy_high: _Share

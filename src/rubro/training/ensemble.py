@@ -13,7 +13,7 @@ from rubro.base.metric_names import Objective
 from rubro.prediction.folder import Model, ModelDescription
 from rubro.training.decisions import fit_scale, fit_shift
 
-_NOISE = 2.0  # standard errors by which a smaller ensemble must be better than a larger one
+_NOISE = 3.0  # standard errors by which a smaller ensemble must be better than a larger one
 
 
 def member_weights(
