@@ -153,7 +153,11 @@ def test_thresholds_are_chosen_before_the_final_fit(project: Path) -> None:
     tables = written["categories"]["TABLES"]
     assert tables["titles"] == 300
     assert tables["right"] == tables["kept"] == 200
-    assert thresholds(project, "data/subset/validation.parquet").stdout == done.stdout
+    (project / "elsewhere").mkdir()
+    for folder, file in ((".", "data/subset"), ("data", "subset"), ("elsewhere", "../data/subset")):
+        path, model = f"{file}/validation.parquet", str(project / "models/svm")
+        again = thresholds(project / folder, path, model=model)
+        assert again.stdout.splitlines()[1:] == done.stdout.splitlines()[1:]
     options = "data/subset/test.parquet", "-o", "test.json"
     assert thresholds(project, *options).returncode == 0  # the model is always right there
     right = json.loads((project / "test.json").read_text())["all"]

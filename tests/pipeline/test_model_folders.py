@@ -97,7 +97,7 @@ def test_classifier_agrees_with_torch_module(
 ) -> None:
     classifier = Classifier.load(first_project / "models" / name)
     titles = [*titles, "", "?", "ñandú 3090 ti sin stock", " ".join(titles)]
-    logits = logits_in_torch(first_project, name, titles)
+    logits = classifier.combine({name: logits_in_torch(first_project, name, titles)})
     expected = classifier.calibration.probabilities(logits)
     found = classifier.predict_proba(titles)
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)

@@ -20,7 +20,7 @@ import typer
 from rubro.base.console import say
 from rubro.base.metric_names import captions_for
 from rubro.cli import options
-from rubro.cli.labelled_titles import is_split, read_labelled
+from rubro.cli.labelled_titles import project_of_split, read_labelled
 from rubro.cli.runtime import load_model
 
 _MAX_TABLE_ROWS = 10
@@ -91,7 +91,7 @@ def main(
     classifier = load_model(model, objective)
     objective = classifier.description.objective
     seen = ["train", "validation"] if classifier.description.final_fit else ["train"]
-    if any(is_split(file, split) for split in seen):
+    if any(project_of_split(file, split) for split in seen):
         say(f"{file}: the model was trained on these titles, so its metrics for them are too good")
     labelled = read_labelled(
         file, classifier, title_column, category_column, input_format, encoding, separator

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _BATCH = 1024
 _QUALITY_COLUMN = "label_quality"
-_SUBSET, _VALIDATION_LOGITS = Path("data/subset"), Path("data/validation_logits")
 
 
 @dataclass
@@ -117,27 +116,27 @@ def read_labelled(
     return labelled
 
 
-def is_split(file: str, name: str) -> bool:
-    """Return whether a file is a split of the project in the working directory.
+def project_of_split(file: str, split: str) -> Path | None:
+    """Return the folder of the project whose split a file is, or None if it is another file.
 
     Args:
         file: Path of the file, or "-" for standard input.
-        name: Name of the split.
+        split: Name of the split.
     """
-    try:
-        return Path(file).samefile(_SUBSET / f"{name}.parquet")
-    except OSError:  # one of the files does not exist
-        return False
+    path = Path(file).absolute()
+    is_split = path.parts[-3:] == ("data", "subset", f"{split}.parquet")
+    return path.parents[2] if is_split else None
 
 
-def logits_before_final_fit(classifier: Classifier, titles: int) -> np.ndarray:
-    """Return the logits of a model for the validation titles of the project.
+def logits_before_final_fit(classifier: Classifier, project: Path, titles: int) -> np.ndarray:
+    """Return the logits of a model for the validation titles of a project.
 
-    The stages of the project store the logits of each member before its final fit on training and
+    The stages of a project store the logits of each member before its final fit on training and
     validation titles. Afterwards, its logits for these titles would be too good.
 
     Args:
         classifier: Classifier of a model that was trained by the project.
+        project: Folder of the project.
         titles: Number of validation titles.
 
     Returns:
@@ -155,10 +154,10 @@ def logits_before_final_fit(classifier: Classifier, titles: int) -> np.ndarray:
     ):
         for name in classifier.description.members:
             file = f"{name}.safetensors"
-            path = _VALIDATION_LOGITS / file
+            path = project / "data" / "validation_logits" / file
             layout = {"logits": ("F32", (titles, len(classifier.classes_)))}
             members[name] = read_tensors(path, layout)["logits"]
-            trained = read_json(Path("models") / name / "model.json", ModelDescription)
+            trained = read_json(project / "models" / name / "model.json", ModelDescription)
             if trained.files.get(file) != classifier.description.files.get(file):
                 raise damaged(
                     path, f"belongs to models/{name}, which differs from the model's {name}"

@@ -28,7 +28,7 @@ import typer
 from rubro.base.console import say
 from rubro.base.errors import DataError
 from rubro.cli import options
-from rubro.cli.labelled_titles import is_split, logits_before_final_fit, read_labelled
+from rubro.cli.labelled_titles import logits_before_final_fit, project_of_split, read_labelled
 from rubro.cli.runtime import load_model
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def main(
         target = output_path(output, makes_folder=True)
     classifier = load_model(model, objective)
     thresholds = None if check is None else Thresholds.load(check, model, classifier.description)
-    if is_split(file, "train"):
+    if project_of_split(file, "train"):
         raise DataError(
             f"{file}: models are trained on these titles, so their confidences are too high for them; "
             "use labelled titles that the model was not trained on"
@@ -101,8 +101,9 @@ def main(
     )
     require_reliable(labelled, file)
     logits = np.concatenate(labelled.logits)
-    if classifier.description.final_fit and is_split(file, "validation"):
-        logits = logits_before_final_fit(classifier, len(labelled.titles))
+    project = project_of_split(file, "validation")
+    if classifier.description.final_fit and project:
+        logits = logits_before_final_fit(classifier, project, len(labelled.titles))
     probabilities = classifier.calibration.probabilities(logits)
     predictions = predictions_for(labelled, classifier, probabilities)
     if thresholds is not None:
