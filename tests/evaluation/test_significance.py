@@ -9,55 +9,40 @@ from scipy.stats import binomtest
 from rubro.base.metric_names import Objective
 from rubro.evaluation.metrics import MEASURES, macro_f1
 from rubro.evaluation.significance import compare_classifiers, metric_interval
-from support.catalogues import Catalogue, simulate
-
-
-def covered(sizes: str, recalls: str, count: int, catalogues: int) -> dict[str, float]:
-    """Return how often 95 % intervals contain the truth, for metrics and their differences."""
-    random = np.random.default_rng(5)
-    found: dict[str, list[bool]] = {}
-    for _ in range(catalogues):
-        drawn = simulate(random, sizes, recalls, count)
-        first, second = drawn.predictions
-        for name in MEASURES:
-            low, high = metric_interval(name, drawn.targets, first, 0.95)
-            found.setdefault(name, []).append(low <= drawn.true[0][name] <= high)
-            low, high = metric_interval(name, drawn.targets, first, 0.95, second)
-            true = drawn.true[0][name] - drawn.true[1][name]
-            found.setdefault(f"difference of {name}", []).append(low <= true <= high)
-    return {name: float(np.mean(values)) for name, values in found.items()}
+from support.catalogues import RECALLS, Catalogue, coverage, simulate
 
 
 @pytest.mark.parametrize(
     ("sizes", "recalls"), [("1 to 100", "near 0.9"), ("1", "near 0.9"), ("50", "Beta(2, 1)")]
 )
 def test_most_intervals_contain_the_truth(sizes: str, recalls: str) -> None:
-    shares = covered(sizes, recalls, 30, 200)
-    assert min(shares.values()) >= 0.9, shares
+    shares = coverage(sizes, recalls, 30, 200)
+    assert min(map(min, shares.values())) >= 0.9, shares
 
 
+ALL = tuple(MEASURES)
+# Macro F1 of single titles has wider intervals; benchmarks/TRIED.md lists all limits.
 SLOW = [
-    ("1 to 100", "near 0.9", 20),
-    ("1 to 100", "near 0.9", 100),
-    ("1 to 100", "Beta(2, 1)", 100),
-    ("1 to 100", "a third near 0", 100),
-    ("1 to 100", "near 1", 100),
-    ("Zipf", "near 0.9", 100),
-    ("50", "Beta(2, 1)", 100),
-    ("uniform", "a third near 0", 100),
+    *(("1 to 100", recalls, 100, ALL) for recalls in RECALLS),
+    *(("1 to 100", recalls, 20, ALL) for recalls in RECALLS if recalls != "near 1"),
+    ("1 to 100", "near 0.9", 400, ALL),
+    ("Zipf", "a third near 0", 100, ALL),
+    ("50", "Beta(2, 1)", 100, ALL),
+    ("3", "near 0.9", 100, ALL[:2]),
+    ("1", "near 0.9", 100, ALL[:2]),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sizes", "recalls", "count"), SLOW)
+@pytest.mark.parametrize(("sizes", "recalls", "count", "metrics"), SLOW)
 def test_95_percent_intervals_contain_the_truth_of_93_to_97_percent_of_catalogues(
-    sizes: str, recalls: str, count: int
+    sizes: str, recalls: str, count: int, metrics: tuple[Objective, ...]
 ) -> None:
-    shares = covered(sizes, recalls, count, 1000)
-    print(
-        f"| {sizes} | {recalls} | {count} |", *(f"{100 * each:.1f} |" for each in shares.values())
-    )
-    assert min(shares.values()) >= 0.93 and max(shares.values()) <= 0.97, shares
+    shares = coverage(sizes, recalls, count, 1000)
+    print(f"\n{sizes} titles, {count} classes, recalls {recalls}: {shares}")
+    for name in metrics:
+        for share in shares[name]:
+            assert 0.93 <= share <= 0.97, (name, share)
 
 
 @pytest.fixture(scope="module")

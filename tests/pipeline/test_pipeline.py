@@ -74,6 +74,12 @@ def test_evaluate_json_contains_all_metrics(first_project: Path) -> None:
         assert metrics["test"][name]["balanced_accuracy"] > 3 / 12  # chance: 1 / 12
 
 
+def test_categories_without_titles_are_listed_for_each_split(first_project: Path) -> None:
+    for split in ("test", "validation"):
+        path = first_project / "metrics" / "evaluation" / split / "unmeasured.csv"
+        assert path.read_text().split() == ["category,train_titles"]
+
+
 def test_subset_json_counts_every_row(first_project: Path) -> None:
     summary = read(first_project, "subset")
     lines = 0

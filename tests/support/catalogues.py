@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rubro.evaluation.metrics import MEASURES
+from rubro.evaluation.significance import metric_interval
+
 _CONFUSED = 3  # wrong classes that are predicted for each class
 
 _Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -85,3 +88,28 @@ def simulate(random: np.random.Generator, sizes: str, recalls: str, count: int) 
             }
         )
     return Catalogue(targets, np.array(predictions), true)
+
+
+def coverage(
+    sizes: str, recalls: str, count: int, catalogues: int
+) -> dict[str, tuple[float, float]]:
+    """Return how often 95 % intervals contain the true metric, and the true difference.
+
+    Args:
+        sizes: Key of SIZES.
+        recalls: Key of RECALLS.
+        count: Number of classes.
+        catalogues: Number of simulated catalogues.
+    """
+    random = np.random.default_rng(5)
+    hits: dict[str, list[tuple[bool, bool]]] = {name: [] for name in MEASURES}
+    for _ in range(catalogues):
+        drawn = simulate(random, sizes, recalls, count)
+        first, second = drawn.predictions
+        for name in MEASURES:
+            true, other = (each[name] for each in drawn.true)
+            low, high = metric_interval(name, drawn.targets, first, 0.95)
+            least, most = metric_interval(name, drawn.targets, first, 0.95, second)
+            hits[name].append((low <= true <= high, least <= true - other <= most))
+    shares = {name: np.mean(found, axis=0).round(3).tolist() for name, found in hits.items()}
+    return {name: (own, difference) for name, (own, difference) in shares.items()}
