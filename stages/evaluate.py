@@ -19,10 +19,16 @@ from rubro.base.outputs import replacing
 from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
+from rubro.base.text import first_names
 from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_split, write_csv
 from rubro.evaluation.significance import compare_classifiers
-from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
+from rubro.evaluation.tables import (
+    HeldOut,
+    detail_tables,
+    model_metrics,
+    unmeasured_categories,
+)
 from rubro.features.titles import labels_of
 from rubro.prediction.calibration import softmax
 from rubro.prediction.classifier import Classifier
@@ -51,15 +57,13 @@ def main(params: Params) -> None:
             labels.reliable,
             train_counts,
         )
-        measured, right, tables = {}, {}, {}
+        measured, predictions, tables = {}, {}, {}
         for name, logits in logits_of(classifiers, held_out.titles, thread_count()).items():
             classifier = classifiers[name]
             p = classifier.description.calibration.probabilities(logits)
-            right[name] = p.argmax(axis=1) == held_out.targets
+            predictions[name] = p.argmax(axis=1)
             uncalibrated = softmax(logits)
-            measured[name] = model_metrics(
-                p, uncalibrated, held_out.targets, params.evaluate, params.seed
-            )
+            measured[name] = model_metrics(p, uncalibrated, held_out.targets, params.evaluate)
             say(f"{split} {name}: balanced accuracy {measured[name]['balanced_accuracy']:.4f}")
             folder = FOLDER / split / name
             tables[name] = detail_tables(p, uncalibrated, held_out, params.evaluate)
@@ -68,18 +72,19 @@ def main(params: Params) -> None:
         differences = {
             f"{one}_minus_{other}": compare_classifiers(
                 held_out.targets,
-                right[one],
-                right[other],
-                params.evaluate.bootstrap_samples,
+                predictions[one],
+                predictions[other],
                 params.evaluate.confidence,
-                params.seed,
             )
             for one, other in combinations(MODELS, 2)
         }
-        if (found := len(tables["ensemble"]["classes"])) < len(classes):
+        missing = unmeasured_categories(held_out)
+        write_csv(FOLDER / split / "unmeasured.csv", missing)
+        if len(missing):
             say(
-                f"{split}: only {found:,} of {len(classes):,} categories have titles in this split; "
-                "the metrics do not describe the other categories"
+                f"{split}: {len(missing):,} of {len(classes):,} categories have no titles in this "
+                "split, so the metrics do not describe them: "
+                + first_names(missing["category"].to_list())
             )
         metrics[split] = {**measured, "differences": differences}
         if split == "test":

@@ -72,13 +72,11 @@ def test_loaded_params_are_frozen() -> None:
         ("train_cnn.linear_path", "1", "boolean"),
         ("ensemble.members", "[]", "at least 1 item"),
         ("ensemble.members", "[mlp, cnn, mlp]", "mlp"),
-        ("evaluate.bootstrap_samples", "0", "greater than or equal to 1"),
         ("evaluate.confidence", "0.0", "greater than 0"),
         ("evaluate.confidence", "1", "less than 1"),
         ("nodes", "1001", "less than or equal to 1000"),
         ("embed.vector_size", "10001", "less than or equal to 10000"),
         ("embed.learning_rate", "1e308", "less than or equal to 1"),
-        ("evaluate.bootstrap_samples", "1000001", "less than or equal to 1000000"),
     ],
 )
 def test_wrong_value_is_reported_with_allowed_values(key: str, value: str, allowed: str) -> None:
@@ -107,7 +105,6 @@ def test_wrong_value_is_reported_with_allowed_values(key: str, value: str, allow
         ("networks.prior_adjustment", 2.5),
         *(("networks.initial_embedding", value) for value in ("fasttext", "random")),
         *(("networks.table_precision", value) for value in ("float32", "float16", "int8")),
-        ("evaluate.bootstrap_samples", 1),
         ("evaluate.confidence", 0.001),
         ("evaluate.confidence", 0.999),
     ],

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rubro.base.text import normalise, tokenise, tokenise_with_spans
+from rubro.base.text import first_names, normalise, tokenise, tokenise_with_spans
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPANISH_TITLES = sorted((ROOT.parent / "shared/data/meli-es-2019").glob("spanish.*.jsonl.gz"))
@@ -260,3 +260,10 @@ def test_tokens_of_real_titles_have_places_of_their_text() -> None:
         for token, places in tokenise_with_spans(title):
             written = title[places[0][0] : places[-1][1]]
             assert token in "".join(tokenise(written))
+
+
+def test_a_few_names_are_listed_and_the_others_are_counted() -> None:
+    assert first_names([]) == ""
+    assert first_names(["a", "b", "c"]) == "a, b, c"
+    assert first_names(["a" * 100, *"bcd"]) == f"{'a' * 80}, b, c and 1 more"
+    assert first_names(["a"] * 2003).endswith("a and 2,000 more")

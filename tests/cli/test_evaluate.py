@@ -52,10 +52,11 @@ def test_skipped_and_unknown_rows_are_counted_and_reported(
     (tmp_path / "a.csv").write_text("title,category\nmesa,TABLES\n" + more)
     done = evaluate("a.csv", "--json", "metrics.json")
     assert done.returncode == 0
-    unreadable, uncategorised, unknown = done.stderr.splitlines()[1:]
+    unreadable, uncategorised, unknown, unmeasured = done.stderr.splitlines()[1:]
     assert "2 of 7 rows" in unreadable
     assert "1 of 7 rows" in uncategorised and "'category'" in uncategorised
     assert "3 of 7 rows" in unknown and "BOATS 2, CARS 1" in unknown
+    assert "3 of 4 categories" in unmeasured and "CHAIRS" in unmeasured
     assert json.loads((tmp_path / "metrics.json").read_text())["rows"] == {
         "read": 7,
         "measured": 1,
@@ -88,8 +89,10 @@ def test_tables_are_shown_and_written(tmp_path: Path, evaluate: Evaluate) -> Non
     done = evaluate("a.csv", "--tables", "new/details")
     for text in ("svm on 4 titles", "balanced accuracy", "CHAIRS"):
         assert text in done.stdout
+    assert done.stdout.count("95% interval") == 3
+    assert "1 of 4 categories have no titles" in done.stderr
     names = "automation classes confused_pairs confusions coverage mistakes reliability"
-    names += " reliability_before slices"
+    names += " reliability_before slices unmeasured"
     written = sorted(path.name for path in (tmp_path / "new/details").iterdir())
     assert written == [f"{name}.csv" for name in names.split()]
     mistakes = pd.read_csv(tmp_path / "new/details/mistakes.csv")

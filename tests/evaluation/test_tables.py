@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from rubro.base.params import EvaluateParams, Params
 from rubro.evaluation.metrics import classification_metrics, expected_calibration_error
-from rubro.evaluation.significance import balanced_accuracy_interval
+from rubro.evaluation.significance import METRICS, metric_interval
 from rubro.evaluation.tables import (
     HeldOut,
     automation_table,
@@ -22,6 +22,7 @@ from rubro.evaluation.tables import (
     detail_tables,
     model_metrics,
     slice_masks,
+    unmeasured_categories,
     worst_mistakes,
 )
 
@@ -56,7 +57,7 @@ def test_metrics_are_rounded() -> None:
 
 @pytest.fixture
 def params(make_params: Callable[..., Params]) -> EvaluateParams:
-    changes = {"calibration_bins": 5, "bootstrap_samples": 500, "confidence": 0.9}
+    changes = {"calibration_bins": 5, "confidence": 0.9}
     return make_params({f"evaluate.{key}": value for key, value in changes.items()}).evaluate
 
 
@@ -68,20 +69,30 @@ def noisy(seed: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
     return softmax(logits, axis=1), targets
 
 
-def test_the_metrics_of_a_model_include_its_interval_and_the_error_before_calibration(
+def test_the_metrics_of_a_model_include_its_intervals_and_the_error_before_calibration(
     params: EvaluateParams,
 ) -> None:
     probabilities, targets = noisy(1, 2.0)
     uncalibrated = softmax(3 * np.log(probabilities), axis=1)
-    measured = model_metrics(probabilities, uncalibrated, targets, params, 7)
-    right = probabilities.argmax(axis=1) == targets
-    low, high = balanced_accuracy_interval(targets, right, 500, 0.9, 7)
+    measured = model_metrics(probabilities, uncalibrated, targets, params)
+    predictions = probabilities.argmax(axis=1)
+    ends: dict[str, float] = {}
+    for name in METRICS:
+        low, high = metric_interval(name, targets, predictions, 0.9)
+        ends |= {f"{name}_low": round(low, 6), f"{name}_high": round(high, 6)}
     assert measured == {
         **classification_metrics(probabilities, targets, 5),
         "ece_before_calibration": round(expected_calibration_error(uncalibrated, targets, 5)[0], 6),
-        "balanced_accuracy_low": round(low, 6),
-        "balanced_accuracy_high": round(high, 6),
+        **ends,
     }
+
+
+def test_categories_without_titles_are_listed_with_most_training_titles_first() -> None:
+    table = unmeasured_categories(held_out_of(np.array([1, 1]), train_counts=[3, 5, 9]))
+    assert table.to_dict("list") == {"category": ["c", "a"], "train_titles": [9, 3]}
+    table = unmeasured_categories(held_out_of(np.array([1, 1])))
+    assert table.to_dict("list") == {"category": ["a", "c"]}
+    assert unmeasured_categories(held_out_of(np.array([0, 1, 2]))).empty
 
 
 FOUR_TITLES = ["", "Apple, new drill", "zzz apple red new drill", "apple " * 9]

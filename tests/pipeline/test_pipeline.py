@@ -29,9 +29,10 @@ from support.tiny_project import (
 pytest_plugins = ["support.tiny_project"]
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
+HEADLINES = ("balanced_accuracy", "accuracy", "macro_f1")
 METRICS = {
-    *("accuracy", "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"),
-    *("macro_f1", "top3_accuracy", "top5_accuracy", "loss", "ece", "ece_before_calibration"),
+    *(f"{name}{end}" for name in HEADLINES for end in ("", "_low", "_high")),
+    *("top3_accuracy", "top5_accuracy", "loss", "ece", "ece_before_calibration"),
 }
 
 
@@ -56,18 +57,27 @@ def test_evaluate_json_contains_all_metrics(first_project: Path) -> None:
             assert set(values) == METRICS
             assert all(isinstance(value, float) for value in values.values())
             assert values["top3_accuracy"] <= values["top5_accuracy"]
-            low, high = values["balanced_accuracy_low"], values["balanced_accuracy_high"]
-            assert low < values["balanced_accuracy"] < high
+            for name in HEADLINES:
+                assert values[f"{name}_low"] <= values[name] <= values[f"{name}_high"]
+                assert values[f"{name}_low"] < values[f"{name}_high"]
         assert len(differences) == 6
         for one, other in combinations(MODELS, 2):
             difference = differences[f"{one}_minus_{other}"]
-            assert set(difference) == {"balanced_accuracy", "low", "high", "p_value"}
-            assert difference["low"] <= difference["balanced_accuracy"] <= difference["high"]
-            assert difference["balanced_accuracy"] == pytest.approx(
-                split[one]["balanced_accuracy"] - split[other]["balanced_accuracy"], abs=2e-6
-            )
+            for name in HEADLINES:
+                prefix = "" if name == "balanced_accuracy" else f"{name}_"
+                value = difference.pop(name)
+                low, high = (difference.pop(f"{prefix}{end}") for end in ("low", "high"))
+                assert low <= value <= high
+                assert value == pytest.approx(split[one][name] - split[other][name], abs=2e-6)
+            assert set(difference) == {"p_value"}
     for name in MODELS:
         assert metrics["test"][name]["balanced_accuracy"] > 3 / 12  # chance: 1 / 12
+
+
+def test_categories_without_titles_are_listed_for_each_split(first_project: Path) -> None:
+    for split in ("test", "validation"):
+        path = first_project / "metrics" / "evaluation" / split / "unmeasured.csv"
+        assert path.read_text().split() == ["category,train_titles"]
 
 
 def test_subset_json_counts_every_row(first_project: Path) -> None:

@@ -15,14 +15,18 @@ import pytest
 from rubro.base.files import write_json
 from rubro.base.params import EvaluateParams
 from rubro.evaluation.significance import compare_classifiers
-from rubro.evaluation.tables import HeldOut, detail_tables, model_metrics
+from rubro.evaluation.tables import (
+    HeldOut,
+    detail_tables,
+    model_metrics,
+    unmeasured_categories,
+)
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 HOSTILE = "<script>alert(1)</script>"
 HOSTILE_NAMES = [HOSTILE, "A & B", "$x_1$", 'a"onmouseover="b', "ÑANDÚ", "NA", "漢字", "\u202eABC"]
 PARAMS = EvaluateParams(
     calibration_bins=5,
-    bootstrap_samples=100,
     confidence=0.9,
     rare_category_rows=50,
     confused_pairs=10,
@@ -39,19 +43,22 @@ def write_metrics(folder: Path, labels: list[str], titles: int = 200) -> None:
     held_out = HeldOut(texts, targets, labels, {"script"}, ~unreliable, np.full(len(labels), 40))
     metrics: dict[str, Any] = {}
     for split in ("test", "validation"):
-        measured, right = {}, {}
+        measured, predictions = {}, {}
         for name in MODELS:
             logits = 3 * np.eye(len(labels))[targets] + random.normal(size=(titles, len(labels)))
             raw = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
             p = raw**2 / (raw**2).sum(axis=1, keepdims=True)
-            right[name] = p.argmax(axis=1) == targets
-            measured[name] = model_metrics(p, raw, targets, PARAMS, 1)
+            predictions[name] = p.argmax(axis=1)
+            measured[name] = model_metrics(p, raw, targets, PARAMS)
             own = folder / "evaluation" / split / name
             own.mkdir(parents=True)
             for title, table in detail_tables(p, raw, held_out, PARAMS).items():
                 table.to_csv(own / f"{title}.csv", index=False)
+        unmeasured_categories(held_out).to_csv(
+            folder / "evaluation" / split / "unmeasured.csv", index=False
+        )
         difference = compare_classifiers(
-            targets, right["mlp"], right["cnn"], PARAMS.bootstrap_samples, PARAMS.confidence, 1
+            targets, predictions["mlp"], predictions["cnn"], PARAMS.confidence
         )
         metrics[split] = {**measured, "differences": {"mlp_minus_cnn": difference}}
     write_json(folder / "evaluate.json", metrics)

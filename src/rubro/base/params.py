@@ -193,7 +193,6 @@ class EvaluateParams(Section):
     """
 
     calibration_bins: _Few = 15
-    bootstrap_samples: Annotated[Positive, Field(le=1_000_000)] = 2000
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     rare_category_rows: _Positive = 50
     confused_pairs: _Positive = 25

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _ACCENTED = ("LATIN ", "GREEK ", "CYRILLIC ", "MODIFIER LETTER ", "CARON")
 _WITHOUT_SPACES = (
@@ -15,7 +16,15 @@ _ASCII_TOKEN = re.compile(r"[a-z]+|0+|\S")
 _TOKEN_KINDS = re.compile("[awm]+|cm*|0+|s")
 _DIGIT = re.compile(r"\d")
 _CONTROL_TO_SPACE = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")
+_MAX_LISTED_NAMES = 3
 _DIGITS_TO_ZERO = str.maketrans("123456789", "000000000")
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Join the first three names, each cut at 80 characters, and count the other names."""
+    shown = ", ".join(name[:80] for name in names[:_MAX_LISTED_NAMES])
+    more = len(names) - _MAX_LISTED_NAMES
+    return shown + (f" and {more:,} more" if more > 0 else "")
 
 
 class _Kinds(dict[int, str]):

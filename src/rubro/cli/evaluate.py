@@ -22,7 +22,6 @@ from rubro.cli import options
 from rubro.cli.labelled_titles import read_labelled
 from rubro.cli.runtime import load_model
 
-_SEED = 20190
 _MAX_TABLE_ROWS = 10
 _SHOWN_COLUMNS = {
     "slices": ("slice", "titles", "accuracy", "balanced_accuracy"),
@@ -57,24 +56,28 @@ def main(
         typer.Option(
             metavar="FOLDER",
             help="Folder for slices, classes, confused_pairs, confusions, mistakes, reliability, "
-            "reliability_before, coverage and automation, as csv.",
+            "reliability_before, coverage, automation and unmeasured, as csv.",
         ),
     ] = None,
 ) -> None:
     import numpy as np
 
+    from rubro.base.console import say
     from rubro.base.files import write_json
     from rubro.base.outputs import output_path
     from rubro.base.params import EvaluateParams
+    from rubro.base.text import first_names
     from rubro.cli.terminal import show_table
     from rubro.data.splits import write_csv
     from rubro.evaluation.metrics import accuracy
+    from rubro.evaluation.significance import METRICS
     from rubro.evaluation.tables import (
         HeldOut,
         automation_table,
         coverage_curve,
         detail_tables,
         model_metrics,
+        unmeasured_categories,
     )
     from rubro.prediction.calibration import softmax
 
@@ -92,12 +95,18 @@ def main(
     known = np.flatnonzero(all_targets >= 0)
     targets, probabilities = all_targets[known], all_probabilities[known]
     uncalibrated = softmax(all_logits[known])
-    metrics = model_metrics(probabilities, uncalibrated, targets, params, _SEED)
+    metrics = model_metrics(probabilities, uncalibrated, targets, params)
     titles = [labelled.titles[index] for index in known]
     held_out = HeldOut(titles, targets, classifier.classes_, classifier.vocabulary)
     details = detail_tables(probabilities, uncalibrated, held_out, params)
     details["coverage"] = coverage_curve(all_probabilities, all_targets)
     details["automation"] = automation_table(details["coverage"])
+    details["unmeasured"] = unmeasured_categories(held_out)
+    if len(missing := details["unmeasured"]["category"].to_list()):
+        say(
+            f"{len(missing):,} of {len(classifier.classes_):,} categories have no titles in {file}, "
+            f"so the metrics do not describe them: {first_names(missing)}"
+        )
     if tables is not None:
         for name, table in details.items():
             write_csv(tables / f"{name}.csv", table)
@@ -122,8 +131,10 @@ def main(
         return
     if json is not None:
         write_json(json, summary)
-    low, high = metrics["balanced_accuracy_low"], metrics["balanced_accuracy_high"]
-    notes = {"balanced_accuracy": f"{params.confidence:.0%} interval {low:.4f} to {high:.4f}"}
+    interval = f"{params.confidence:.0%} interval {{:.4f}} to {{:.4f}}"
+    notes: dict[str, str] = {
+        name: interval.format(metrics[f"{name}_low"], metrics[f"{name}_high"]) for name in METRICS
+    }
     shown = [(text, metrics[key], notes.get(key, "")) for key, text in CAPTIONS.items()]
     if unknown := labelled.unknown.total():
         note = f"{unknown:,} more titles count as errors"

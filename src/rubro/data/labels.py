@@ -14,14 +14,13 @@ import pandas as pd
 
 from rubro.base.parallel import mapped, thread_count
 from rubro.base.params import SubsetParams
-from rubro.base.text import normalise
+from rubro.base.text import first_names, normalise
 
 _NULL_NAMES = {
     "", "-", "--", "?", ".", "#n/a", "<na>", "n/a", "na", "nan", "nil", "none", "null", "undefined"
 }  # fmt: skip
 _MIN_PLURAL_LENGTH = 4
 _MAX_LISTED_TITLES = 100
-_MAX_LISTED_NAMES = 3
 _TITLES_PER_CHUNK = 2**16
 
 
@@ -222,9 +221,3 @@ def _notices(
             )
         notices.append(notice)
     return notices
-
-
-def first_names(names: Sequence[str]) -> str:
-    """Join the first three names, each cut at 80 characters, and add dots if there are more."""
-    shown = ", ".join(name[:80] for name in names[:_MAX_LISTED_NAMES])
-    return shown + (" ..." if len(names) > _MAX_LISTED_NAMES else "")

@@ -11,7 +11,8 @@ import pandas as pd
 
 from rubro.base.errors import DataError
 from rubro.base.params import SubsetParams
-from rubro.data.labels import check_labels, first_names, title_keys, titles_at
+from rubro.base.text import first_names
+from rubro.data.labels import check_labels, title_keys, titles_at
 from rubro.data.sources import CORRECTIONS, EMPTY_ROW, REMEDY_BY_REASON, RawTitles
 from rubro.data.splits import SPLITS
 

@@ -20,7 +20,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from rubro.base.params import EvaluateParams
 from rubro.base.text import tokenise
 from rubro.evaluation.metrics import classification_metrics, expected_calibration_error
-from rubro.evaluation.significance import balanced_accuracy_interval
+from rubro.evaluation.significance import METRICS, metric_interval
 
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
 _BLOCK_CATEGORIES = 20
@@ -66,32 +66,30 @@ def model_metrics(
     uncalibrated: np.ndarray,
     targets: np.ndarray,
     params: EvaluateParams,
-    seed: int,
 ) -> dict[str, float]:
-    """Return the metrics of a model with a confidence interval, rounded to 6 digits.
+    """Return the metrics of a model with confidence intervals, rounded to 6 digits.
 
     Args:
         probabilities: Calibrated probabilities.
         uncalibrated: Probabilities before calibration, float (titles, classes).
         targets: Class indices.
-        params: Number of bins; samples and coverage of the bootstrap.
-        seed: Seed of the bootstrap.
+        params: Number of bins and coverage of the intervals.
 
     Returns:
-        Metrics of classification_metrics, ece_before_calibration, and balanced_accuracy_low and
-        balanced_accuracy_high, the ends of the confidence interval.
+        Metrics of classification_metrics, ece_before_calibration, and the ends of the confidence
+        intervals, such as accuracy_low and accuracy_high, of balanced accuracy, accuracy and
+        macro F1.
     """
-    bins = params.calibration_bins
-    right = probabilities.argmax(axis=1) == targets
-    low, high = balanced_accuracy_interval(
-        targets, right, params.bootstrap_samples, params.confidence, seed
-    )
+    bins, predictions = params.calibration_bins, probabilities.argmax(axis=1)
+    ends: dict[str, float] = {}
+    for name in METRICS:
+        low, high = metric_interval(name, targets, predictions, params.confidence)
+        ends |= {f"{name}_low": round(low, 6), f"{name}_high": round(high, 6)}
     before, _ = expected_calibration_error(uncalibrated, targets, bins)
     return {
         **classification_metrics(probabilities, targets, bins),
         "ece_before_calibration": round(before, 6),
-        "balanced_accuracy_low": round(low, 6),
-        "balanced_accuracy_high": round(high, 6),
+        **ends,
     }
 
 
@@ -144,6 +142,21 @@ def class_table(probabilities: np.ndarray, held_out: HeldOut) -> pd.DataFrame:
     if held_out.train_counts is not None:
         table.insert(2, "train_titles", held_out.train_counts[present])
     return table
+
+
+def unmeasured_categories(held_out: HeldOut) -> pd.DataFrame:
+    """Return the categories that have no held-out titles, so that no metric describes them.
+
+    Returns:
+        Columns category and train_titles (if known), most training titles first; one row for each
+        category.
+    """
+    missing = np.setdiff1d(np.arange(len(held_out.labels)), held_out.targets)
+    table = pd.DataFrame({"category": [held_out.labels[index] for index in missing]}, dtype=object)
+    if held_out.train_counts is None:
+        return table
+    table["train_titles"] = held_out.train_counts[missing]
+    return table.sort_values("train_titles", ascending=False, kind="stable")
 
 
 def confused_pairs(

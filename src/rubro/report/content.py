@@ -34,6 +34,10 @@ class ModelMetrics:
     ece_before_calibration: _Share
     balanced_accuracy_low: _Share
     balanced_accuracy_high: _Share
+    accuracy_low: _Share
+    accuracy_high: _Share
+    macro_f1_low: _Share
+    macro_f1_high: _Share
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,14 @@ class CategoryMetrics:
     precision: _Share
     recall: _Share
     f1: _Share
+
+
+@dataclass(frozen=True)
+class UnmeasuredCategory:
+    """A category without titles in the split, and its number of training titles."""
+
+    category: str
+    train_titles: int
 
 
 @dataclass(frozen=True)
@@ -164,6 +176,7 @@ class Content:
         reliability_before: Reliability bins before calibration.
         coverage: Coverage curve of each model, highest confidence first.
         automation: Highest coverage at each of several required precisions.
+        unmeasured: Categories that have no titles in the split.
         pairs: Most confused pairs of categories.
         confusions: Cells of the confusion matrix of the most confused categories, row by row.
         mistakes: Wrongly predicted titles with the lowest probability of the true category.
@@ -183,6 +196,7 @@ class Content:
     automation: list[Automation] = field(default_factory=list)
     slices: list[Slice] = field(default_factory=list)
     categories: list[CategoryMetrics] = field(default_factory=list)
+    unmeasured: list[UnmeasuredCategory] = field(default_factory=list)
     pairs: list[ConfusedPair] = field(default_factory=list)
     confusions: list[ConfusionCell] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
@@ -247,6 +261,7 @@ def _read_tables(content: Content, folder: Path) -> None:
         content.reliability[model] = _rows(content, own / "reliability.csv", ReliabilityBin)
         content.reliability_before[model] = _rows(content, before, ReliabilityBin)
         content.coverage[model] = _rows(content, own / "coverage.csv", CoveragePoint)
+    content.unmeasured = _rows(content, evaluation / "unmeasured.csv", UnmeasuredCategory)
     own = evaluation / REPORTED_MODEL
     content.automation = _rows(content, own / "automation.csv", Automation)
     content.slices = _rows(content, own / "slices.csv", Slice)

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from rubro.base.metric_names import CAPTIONS
 from rubro.base.params_file import flat
+from rubro.base.text import first_names
 from rubro.report.charts import Chart, share_interval, sorted_by_recall
 from rubro.report.content import REPORTED_MODEL, Content
 
@@ -37,6 +38,7 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     environment.filters["thousands"] = lambda count: f"{count:,}"
     environment.filters["breakable"] = _breakable
+    environment.filters["first_names"] = lambda rows: first_names([row.category for row in rows])
     environment.filters["digits"] = lambda value: f"{value:.4f}"
     script = _resource("search.js")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
