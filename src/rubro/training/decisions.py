@@ -13,7 +13,7 @@ from rubro.evaluation.metrics import MEASURES
 from rubro.prediction.folder import Decision
 from rubro.training.calibration import fit_calibration
 
-_MAX_TITLES = 10_000
+_MAX_SCALE_TITLES, _MAX_SHIFT_TITLES = 2000, 10_000  # that are used, to save time
 _MAX_SCALE, _MAX_PRIOR = 50.0, 5.0
 # Shifts of logits that have the scale of fit_scale: 1 adds the logarithm of a category's share.
 _SHIFTS = np.linspace(-1.5, 1.5, 31)
@@ -35,7 +35,7 @@ def fit_scale(logits: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> fl
     Returns:
         Factor from 0 to 50, rounded to 4 decimal places.
     """
-    logits, targets = _sample(logits, targets)
+    logits, targets = _sample(logits, targets, _MAX_SCALE_TITLES)
     rows = np.arange(len(targets))
 
     def cross_entropy(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -62,7 +62,7 @@ def fit_shift(
         shares: Logarithm of each category's share of the training titles, (classes,).
         objective: Metric.
     """
-    logits, targets = _sample(logits, targets)
+    logits, targets = _sample(logits, targets, _MAX_SHIFT_TITLES)
     measure = MEASURES[objective]
     scores = np.array(
         [measure(targets, (logits + shift * shares).argmax(axis=1)) for shift in _SHIFTS]
@@ -96,7 +96,7 @@ def fit_decisions(
     return decisions
 
 
-def _sample(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return at most 10,000 evenly spaced titles, with logits as float64."""
-    chosen = np.unique(np.linspace(0, len(targets) - 1, _MAX_TITLES).astype(int))
+def _sample(logits: np.ndarray, targets: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a maximum number of evenly spaced titles, with logits as float64."""
+    chosen = np.unique(np.linspace(0, len(targets) - 1, most).astype(int))
     return logits[chosen].astype(np.float64), targets[chosen]
