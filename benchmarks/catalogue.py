@@ -17,7 +17,7 @@ import sys
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import numpy as np
 import typer
@@ -32,7 +32,7 @@ from rubro.base.metric_names import Objective
 from rubro.base.params_file import with_settings
 from rubro.base.text import tokenise
 from rubro.data.splits import SPLITS, load_labels, load_split
-from rubro.evaluation.metrics import MEASURES
+from rubro.evaluation.metrics import MEASURES, objective_metrics
 from rubro.prediction.classifier import Classifier
 
 STAGES = ("subset", "featurize", "embed", "train_svm", "train_mlp", "train_cnn", "ensemble")
@@ -79,7 +79,7 @@ def measured(folder: Path, splits: Splits) -> dict[str, Scores]:
     for model, objective in product(MODELS, get_args(Objective)):
         classifier = Classifier.load(folder / "models" / model, objective)
         predictions = classifier.logits(titles).argmax(axis=1)
-        found.setdefault(model, {})[objective] = scores(targets, predictions)
+        found.setdefault(model, {})[objective] = objective_metrics(targets, predictions)
     return found
 
 
@@ -98,7 +98,8 @@ def peers_of(splits: Splits) -> dict[str, Scores]:
     for setting in SETTINGS:
         model = LinearSVC(**setting, random_state=0).fit(inputs["train"], splits["train"][1])
         validation, test = (
-            scores(splits[name][1], model.predict(inputs[name])) for name in ("validation", "test")
+            objective_metrics(splits[name][1], model.predict(inputs[name]))
+            for name in ("validation", "test")
         )
         say(f"LinearSVC {setting}: {validation}")
         tried.append((validation, test, setting))
@@ -111,13 +112,8 @@ def peers_of(splits: Splits) -> dict[str, Scores]:
         model = LinearSVC(**setting, random_state=0).fit(together, targets)
         predictions = model.predict(vectoriser.transform(texts["test"]))
         found["LinearSVC"][objective] = test
-        found["LinearSVC, final fit"][objective] = scores(splits["test"][1], predictions)
+        found["LinearSVC, final fit"][objective] = objective_metrics(splits["test"][1], predictions)
     return found
-
-
-def scores(targets: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:
-    """Return the metrics of all objectives, rounded."""
-    return {name: round(of(targets, predictions), 6) for name, of in MEASURES.items()}
 
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)

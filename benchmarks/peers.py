@@ -36,7 +36,7 @@ from rubro.base.text import tokenise
 from rubro.data.sources import read_titles
 from rubro.data.splits import SPLITS
 from rubro.data.subset import make_subset
-from rubro.evaluation.metrics import MEASURES
+from rubro.evaluation.metrics import objective_metrics
 
 Setting = dict[str, Any]
 Splits = dict[str, tuple[list[str], np.ndarray]]
@@ -209,7 +209,7 @@ def choose(key: str, peer: Peer, grid: list[Setting], splits: Splits, params: Pa
         classifier = peer.classifier(params, setting)
         classifier.fit(train, targets)
         seconds = vectorised + perf_counter() - started
-        scores = scores_of(splits["validation"][1], classifier.predict(validation))
+        scores = objective_metrics(splits["validation"][1], classifier.predict(validation))
         score = scores[params.objective]
         tried.append({"setting": setting, f"validation_{params.objective}": score})
         shown = ", ".join(f"{name} {value}" for name, value in setting.items())
@@ -218,11 +218,6 @@ def choose(key: str, peer: Peer, grid: list[Setting], splits: Splits, params: Pa
             best = Chosen(setting, vectoriser, classifier, seconds, scores, tried)
     assert best is not None
     return best
-
-
-def scores_of(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
-    """Return the metric of each objective, rounded, by name."""
-    return {name: round(of(targets, predictions), 6) for name, of in MEASURES.items()}
 
 
 def _compare(params: Params, keys: list[str]) -> dict[str, Any]:
@@ -246,7 +241,7 @@ def _compare(params: Params, keys: list[str]) -> dict[str, Any]:
             "validation": chosen.validation,
             "setting": chosen.setting,
             "fit_seconds": round(chosen.seconds, 1),
-            "test": scores_of(targets, chosen.predict(titles)),
+            "test": objective_metrics(targets, chosen.predict(titles)),
             "tried": chosen.tried,
         }
     settings = params.model_dump(include={"seed", "objective", "data", "subset"})

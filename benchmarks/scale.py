@@ -34,13 +34,14 @@ from prove import STAGES
 from ruamel.yaml import YAML
 
 import xr_linear
-from peers import PEERS, Overrides, choose, scores_of
+from peers import PEERS, Overrides, choose
 from rubro.base.console import reported_errors, say
 from rubro.base.files import read_json, write_json
 from rubro.base.outputs import replacing
 from rubro.base.parallel import cores
 from rubro.base.params_file import with_settings
 from rubro.data.splits import SPLITS, load_labels, load_split
+from rubro.evaluation.metrics import balanced_accuracy
 from rubro.features.titles import labels_of
 from rubro.sample import write_catalogue
 
@@ -266,7 +267,7 @@ def peer(key: str, setting: int = -1) -> None:
         "name": ALL_PEERS[key].name,
         "setting": chosen.setting,
         "seconds": round(read + chosen.seconds, 1),
-        "balanced_accuracy": scores_of(targets, chosen.predict(titles))["balanced_accuracy"],
+        "balanced_accuracy": round(balanced_accuracy(targets, chosen.predict(titles)), 6),
         "model_megabytes": round(_size(chosen.vectoriser, chosen.classifier) / 1e6, 1),
         "titles_per_second": round(len(rated) / seconds_of(lambda: chosen.predict(rated))),
     }

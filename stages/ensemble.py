@@ -9,7 +9,6 @@ import process_setup  # noqa: F401
 
 import numpy as np
 from model_output import SUBSET, decide, log_outcome, save, selection
-from validation import read_validation_logits
 
 from rubro.base.console import say
 from rubro.base.files import write_json
@@ -20,13 +19,14 @@ from rubro.features.subwords import Subwords
 from rubro.features.titles import labels_of, log_shares
 from rubro.prediction.folder import Model
 from rubro.prediction.nearest import title_tensors
+from rubro.prediction.validation_logits import load_validation_logits
 from rubro.training.ensemble import combined, member_weights
 from rubro.training.tracking import tracked
 
 
 def main(params: Params) -> None:
     members = [Model.load(Path("models") / name) for name in params.ensemble.members]
-    logits = read_validation_logits(params.ensemble.members)
+    logits = load_validation_logits(params.ensemble.members)
     chosen, targets = selection(params)
     with tracked(None, "ensemble", {"ensemble": params.ensemble.model_dump()}) as tracker:
         shares = log_shares(np.array(members[0].description.category_titles))

@@ -11,7 +11,6 @@ import process_setup  # noqa: F401
 
 import numpy as np
 import pandas as pd
-from validation import read_validation_logits
 
 from rubro import __version__
 from rubro.base.console import say
@@ -39,6 +38,7 @@ from rubro.prediction.calibration import softmax
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.prediction.parallel import member_logits_of
+from rubro.prediction.validation_logits import load_validation_logits
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 FOLDER, PARAMS = Path("metrics/evaluation"), Path("metrics/params")
@@ -66,7 +66,7 @@ def main(params: Params) -> None:
         foreign = classifiers["ensemble"].out_of_vocabulary(held_out.titles) > FOREIGN_SHARE
         measured, predictions, tables = {}, {}, {}
         if split == "validation":  # a final fit has seen these titles
-            members = read_validation_logits(MODELS[1:])
+            members = load_validation_logits(MODELS[1:])
         else:
             members = member_logits_of(classifiers.values(), held_out.titles, thread_count())
         for name, classifier in classifiers.items():

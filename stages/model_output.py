@@ -7,7 +7,6 @@ from typing import Any
 import process_setup  # noqa: F401
 
 import numpy as np
-from validation import write_validation_logits
 
 from rubro.base.console import say
 from rubro.base.errors import TrainingError
@@ -16,12 +15,13 @@ from rubro.base.metric_names import CAPTIONS
 from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.data.splits import SourceInfo, load_labels, load_split
-from rubro.evaluation.metrics import MEASURES
+from rubro.evaluation.metrics import objective_metrics
 from rubro.features.titles import labels_of, log_shares
 from rubro.features.vocabulary import load_subwords
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import AnyMember, Model, ModelDescription, TextParams
 from rubro.prediction.parallel import member_logits_of
+from rubro.prediction.validation_logits import save_validation_logits
 from rubro.training.decisions import fit_decisions
 from rubro.training.title_weights import selection_titles
 from rubro.training.tracking import Tracker
@@ -95,7 +95,7 @@ def validate(model: Model, params: Params) -> tuple[Model, dict[str, Any]]:
     """
     titles = load_split(SUBSET, "validation", ("title",))["title"].to_list()
     logits = member_logits_of([Classifier(model)], titles, thread_count())
-    write_validation_logits(model.description.name, logits[model.description.name])
+    save_validation_logits(model.description.name, logits[model.description.name])
     return decide(model, logits, params)
 
 
@@ -121,8 +121,8 @@ def decide(
     decisions = fit_decisions(logits, targets, shares)
     description = model.description.model_copy(update={"decisions": decisions})
     model = replace(model, description=description)
-    predictions = (logits + (description.decision.shift * shares).astype(np.float32)).argmax(axis=1)
-    measured = {name: round(of(targets, predictions), 6) for name, of in MEASURES.items()}
+    predictions = (logits + description.category_shifts).argmax(axis=1)
+    measured = objective_metrics(targets, predictions)
     objective = params.objective
     say(f"{description.name}: {CAPTIONS[objective]} {measured[objective]:.4f} on validation")
     return model, {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-Objective = Literal["balanced_accuracy", "accuracy", "macro_f1"]  # metrics that models can serve
+Objective = Literal[
+    "balanced_accuracy", "accuracy", "macro_f1"
+]  # metrics that a model can optimise
 
 CAPTIONS = {
     "balanced_accuracy": "balanced accuracy",
@@ -17,10 +19,6 @@ CAPTIONS = {
     "top3_ece": "top-3 calibration error",
     "ece_before_calibration": "calibration error before calibration",
 }
-_LOWER_IS_BETTER = (
-    *("loss", "ece", "top3_ece", "ece_before_calibration"),
-    *("model_megabytes", "parameters"),
-)
 
 
 def captions_for(objective: Objective) -> dict[str, str]:
@@ -34,4 +32,5 @@ def lower_is_better(metric: str) -> bool:
     Args:
         metric: Dotted name, such as test.mlp.loss; only the part after the last dot counts.
     """
-    return metric.rpartition(".")[2] in _LOWER_IS_BETTER
+    name = metric.rpartition(".")[2]
+    return name in ("loss", "model_megabytes", "parameters") or "ece" in name.split("_")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rubro.base.console import console, say
 from rubro.base.errors import DataError, remedied_by
-from rubro.base.files import damaged, read_json, read_tensors
+from rubro.base.files import damaged, read_json
 from rubro.cli.runtime import progress_bar, require_readable
 from rubro.tables.cells import category_name, text_of
 from rubro.tables.detection import find_column
@@ -146,21 +146,23 @@ def logits_before_final_fit(classifier: Classifier, project: Path, titles: int) 
         DataError: The stored logits are missing or damaged, or belong to other titles or models.
     """
     from rubro.prediction.folder import ModelDescription
+    from rubro.prediction.validation_logits import load_validation_logits
 
-    members = {}
+    names = classifier.description.members
     with remedied_by(
-        "The model was finally trained on validation titles too, so it needs its logits from before. Run "
-        "`dvc repro`, or name a file of labelled titles that the model was not trained on"
+        "The final fit trained the model on validation titles too, so the command needs its logits "
+        "from before the final fit. Run `dvc repro`, or name a file of labelled titles that the model "
+        "was not trained on"
     ):
-        for name in classifier.description.members:
-            file = f"{name}.safetensors"
-            path = project / "data" / "validation_logits" / file
-            layout = {"logits": ("F32", (titles, len(classifier.classes_)))}
-            members[name] = read_tensors(path, layout)["logits"]
-            trained = read_json(project / "models" / name / "model.json", ModelDescription)
+        members = load_validation_logits(names, project, titles, len(classifier.classes_))
+        for name in names:
+            file, path = f"{name}.safetensors", project / "models" / name / "model.json"
+            trained = read_json(path, ModelDescription)
             if trained.files.get(file) != classifier.description.files.get(file):
                 raise damaged(
-                    path, f"belongs to models/{name}, which differs from the model's {name}"
+                    path,
+                    f"its {file} differs from the file in the model folder, so the stored validation "
+                    "logits belong to another model",
                 )
     return classifier.combine(members)
 

@@ -46,6 +46,11 @@ MEASURES: dict[Objective, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
+def objective_metrics(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """Return the metric of each objective, rounded to 6 digits."""
+    return {name: round(metric(targets, predictions), 6) for name, metric in MEASURES.items()}
+
+
 def ranks(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the rank of each target among the classes by probability, from 0, int64 (n,).
 

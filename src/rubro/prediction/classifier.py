@@ -14,7 +14,6 @@ from rubro.base.metric_names import Objective
 from rubro.base.text import tokenise, tokenise_with_spans
 from rubro.features.featurizer import Featurizer, TitleFeatures
 from rubro.features.subwords import Subwords
-from rubro.features.titles import log_shares
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.explanation import (
     FOREIGN_SHARE,
@@ -71,9 +70,7 @@ class Classifier:
             else TitleIndex(model.titles, self._subwords, self.classes_)
         )
         self._no_logits = np.zeros((0, len(self.classes_)), dtype=np.float32)
-        shift = self.description.decision.shift
-        counts = np.array(self.description.category_titles)
-        self._shift = (shift * log_shares(counts)).astype(np.float32) if shift else None
+        self._shifts = self.description.category_shifts
         self._lock = Lock()
         token_bytes = 4 * sum(scorer.state_size for scorer in self._scorers.values())
         self._max_cached_tokens = max(_CACHE_BYTES // token_bytes, _MIN_CACHED_TOKENS)
@@ -96,8 +93,7 @@ class Classifier:
             DataError: A file is missing, damaged or of an unknown format, or the model has no
                 decision for the objective.
         """
-        model = Model.load(Path(folder))
-        return cls(model if objective is None else model.serving(objective))
+        return cls(Model.load(Path(folder)).serving(objective))
 
     def __reduce__(self) -> tuple[type[Classifier], tuple[Model]]:
         return type(self), (self._model,)
@@ -194,8 +190,7 @@ class Classifier:
     def combine(self, logits: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the logits of the model, float32 (titles, classes), given its members' logits."""
         total = self.description.weighted_sum(logits)
-        if self._shift is not None:
-            total += self._shift
+        total += self._shifts
         return total
 
     def out_of_vocabulary(self, titles: Iterable[str]) -> np.ndarray:
@@ -246,8 +241,7 @@ class Classifier:
             logits = np.float32(self.description.members[name].weight) * logits
             leads[name] = logits[:, best] - logits[:, other]
         linear, bias = self._linear(tokens, features.bigrams[0], best, other)
-        if self._shift is not None:
-            bias += float(self._shift[best] - self._shift[other])
+        bias += float(self._shifts[best] - self._shifts[other])
         unknown = self._unknown_share(words)
         return Explanation(
             title=title,

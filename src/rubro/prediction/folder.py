@@ -24,6 +24,7 @@ from rubro.base.metric_names import Objective
 from rubro.base.schema import NotNegative, Positive, Section
 from rubro.features.ragged import check_ranges
 from rubro.features.subwords import SubwordParams, Subwords
+from rubro.features.titles import log_shares
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.nearest import load_title_tensors
 from rubro.prediction.networks import CnnScorer, MlpScorer, Scorer, SvmScorer
@@ -223,6 +224,14 @@ class ModelDescription(Section):
         """Decision for the objective of the model."""
         return self.decisions.get(self.objective, Decision())
 
+    @property
+    def category_shifts(self) -> np.ndarray:
+        """Values that the decision adds to the logits of the categories, float32 (classes,)."""
+        if not self.decision.shift:
+            return np.zeros(len(self.labels), dtype=np.float32)
+        shares = log_shares(np.array(self.category_titles))
+        return np.asarray(self.decision.shift * shares, dtype=np.float32)
+
     def weighted_sum(self, logits: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the weighted sum of the logits of the members, float32 (titles, classes)."""
         total = np.zeros_like(next(iter(logits.values())))
@@ -256,12 +265,14 @@ class Model:
     tensors: dict[str, dict[str, np.ndarray]]
     titles: dict[str, np.ndarray] | None = None
 
-    def serving(self, objective: Objective) -> Model:
-        """Return the same model, used for another objective.
+    def serving(self, objective: Objective | None) -> Model:
+        """Return the same model, used for another objective; None = do not change it.
 
         Raises:
             DataError: The model has no decision for the objective.
         """
+        if objective is None:
+            return self
         if objective not in self.description.decisions:
             raise DataError(
                 f"{self.description.name}: the model has no decision for the objective {objective}; "

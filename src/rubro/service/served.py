@@ -66,8 +66,7 @@ def read_model(
     # If the folder is a link, it may be switched meanwhile. All files are read from one folder.
     opened = folder.resolve()
     stamp = _stamp(opened, thresholds_file)
-    model = replace(Model.load(opened), titles=None)
-    classifier = Classifier(model if objective is None else model.serving(objective))
+    classifier = Classifier(replace(Model.load(opened), titles=None).serving(objective))
     description = classifier.description
     classifier.predict([" ".join(classifier.vocabulary)])  # raises DataError if weights overflow
     thresholds = None

@@ -42,7 +42,7 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
     """
     if logits.shape[1] == 1:
         return Calibration()
-    chosen = _evenly_spaced(len(targets), _MAX_TITLES)
+    chosen = evenly_spaced(len(targets), _MAX_TITLES)
     logits, targets = logits[chosen].astype(np.float64), targets[chosen]
     temperature = _rival_temperature(logits, targets)
     predicted, weights, margin = rival_weights(logits, temperature)
@@ -95,7 +95,7 @@ def _fit_confidence(distance: np.ndarray, right: np.ndarray) -> tuple[float, dic
 
 def _rival_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     """Return the temperature that fits wrong predictions, near the one that fits all titles."""
-    chosen = _evenly_spaced(len(targets), _MAX_TITLES_OF_PRIOR)
+    chosen = evenly_spaced(len(targets), _MAX_TITLES_OF_PRIOR)
     prior = _fit_temperature(logits[chosen], targets[chosen])
     predicted = logits.argmax(axis=1)
     wrong = np.flatnonzero(predicted != targets)
@@ -125,7 +125,7 @@ def _fit_temperature(logits: np.ndarray, targets: np.ndarray, prior: float | Non
     )
 
 
-def _evenly_spaced(count: int, limit: int) -> np.ndarray:
+def evenly_spaced(count: int, limit: int) -> np.ndarray:
     """Return at most `limit` evenly spaced positions below `count`, int64 (n,)."""
     return np.unique(np.linspace(0, count - 1, limit).astype(int))
 

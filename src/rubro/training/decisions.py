@@ -11,14 +11,14 @@ from scipy.special import log_softmax
 from rubro.base.metric_names import Objective
 from rubro.evaluation.metrics import MEASURES
 from rubro.prediction.folder import Decision
-from rubro.training.calibration import fit_calibration
+from rubro.training.calibration import evenly_spaced, fit_calibration
 
-_MAX_SCALE_TITLES, _MAX_SHIFT_TITLES = 2000, 10_000  # that are used, to save time
+_MAX_SCALE_TITLES, _MAX_SHIFT_TITLES = 2000, 10_000  # used to fit a scale or a shift, to save time
 _MAX_SCALE, _MAX_PRIOR = 50.0, 5.0
 # Shifts of logits that have the scale of fit_scale: 1 adds the logarithm of a category's share.
 _SHIFTS = np.linspace(-1.5, 1.5, 31)
 _SMOOTHED = 3  # neighbouring shifts whose scores are averaged, because validation titles are few
-_INDIFFERENCE = 0.1  # standard errors of the best score, within which a smaller shift is preferred
+_INDIFFERENCE = 0.1  # standard errors; scores this close to the best count as equal
 
 
 def fit_scale(logits: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> float:
@@ -35,7 +35,8 @@ def fit_scale(logits: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> fl
     Returns:
         Factor from 0 to 50, rounded to 4 decimal places.
     """
-    logits, targets = _sample(logits, targets, _MAX_SCALE_TITLES)
+    chosen = evenly_spaced(len(targets), _MAX_SCALE_TITLES)
+    logits, targets = logits[chosen].astype(np.float64), targets[chosen]
     rows = np.arange(len(targets))
 
     def cross_entropy(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -56,13 +57,16 @@ def fit_shift(
 ) -> tuple[float, float]:
     """Return the shift with the best value of a metric, and this value.
 
+    If several shifts are about as good, the one closest to 0 is chosen.
+
     Args:
         logits: Logits in the scale of fit_scale, float (n, classes), n >= 1.
         targets: Class indices, (n,).
         shares: Logarithm of each category's share of the training titles, (classes,).
         objective: Metric.
     """
-    logits, targets = _sample(logits, targets, _MAX_SHIFT_TITLES)
+    titles = evenly_spaced(len(targets), _MAX_SHIFT_TITLES)
+    logits, targets = logits[titles].astype(np.float64), targets[titles]
     measure = MEASURES[objective]
     scores = np.array(
         [measure(targets, (logits + shift * shares).argmax(axis=1)) for shift in _SHIFTS]
@@ -94,9 +98,3 @@ def fit_decisions(
         shifted = logits + (shift * shares).astype(np.float32)
         decisions[objective] = Decision(shift=shift, calibration=fit_calibration(shifted, targets))
     return decisions
-
-
-def _sample(logits: np.ndarray, targets: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a maximum number of evenly spaced titles, with logits as float64."""
-    chosen = np.unique(np.linspace(0, len(targets) - 1, most).astype(int))
-    return logits[chosen].astype(np.float64), targets[chosen]
