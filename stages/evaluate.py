@@ -26,8 +26,6 @@ from rubro.data.splits import load_labels, load_split, write_csv
 from rubro.evaluation.significance import compare_classifiers
 from rubro.evaluation.tables import (
     HeldOut,
-    automation_table,
-    coverage_curve,
     detail_tables,
     model_metrics,
     unmeasured_categories,
@@ -79,11 +77,7 @@ def main(params: Params) -> None:
             say(f"{split} {name}: {CAPTIONS[params.objective]} {score:.4f}")
             folder = FOLDER / split / name
             labelled = labelled_predictions(p, held_out.targets, foreign, labels.reliable)
-            tables[name] = {
-                **detail_tables(p, uncalibrated, held_out, params.evaluate),
-                "coverage": coverage_curve(labelled),
-                "automation": automation_table(labelled),
-            }
+            tables[name] = detail_tables(p, uncalibrated, held_out, labelled, params.evaluate)
             for title, frame in tables[name].items():
                 write_csv(folder / f"{title}.csv", frame)
         differences = {

@@ -279,7 +279,9 @@ def test_the_detail_tables_cover_all_titles_and_respect_the_limits(
     titles = ["title", "drill zzz", "boot", "saw", "", "red"]
     params = make_params({"evaluate.mistakes": 1, "evaluate.confused_pairs": 1}).evaluate
     held_out = held_out_of(TARGETS, titles, [9, 9, 9])
-    tables = detail_tables(PROBABILITIES, np.full((6, 3), 1 / 3), held_out, params)
+    predictions = labelled_predictions(PROBABILITIES, TARGETS, TARGETS < 0, TARGETS >= 0)
+    uncalibrated = np.full((6, 3), 1 / 3)
+    tables = detail_tables(PROBABILITIES, uncalibrated, held_out, predictions, params)
     assert tables["reliability_before"].to_dict("list") == {
         "confidence": [0.333333],
         "accuracy": [0.5],

@@ -17,8 +17,6 @@ from rubro.base.params import EvaluateParams
 from rubro.evaluation.significance import compare_classifiers
 from rubro.evaluation.tables import (
     HeldOut,
-    automation_table,
-    coverage_curve,
     detail_tables,
     model_metrics,
     unmeasured_categories,
@@ -58,10 +56,8 @@ def write_metrics(
             measured[name] = model_metrics(p, raw, targets, PARAMS)
             own = folder / "evaluation" / split / name
             own.mkdir(parents=True)
-            tables = detail_tables(p, raw, held_out, PARAMS)
             labelled = labelled_predictions(p, targets, targets < 0, targets >= 0)
-            tables["coverage"] = coverage_curve(labelled)
-            tables["automation"] = automation_table(labelled)
+            tables = detail_tables(p, raw, held_out, labelled, PARAMS)
             for title, table in tables.items():
                 table.to_csv(own / f"{title}.csv", index=False)
         unmeasured_categories(held_out).to_csv(

@@ -75,8 +75,6 @@ def main(
     from rubro.evaluation.metrics import MEASURES, accuracy
     from rubro.evaluation.tables import (
         HeldOut,
-        automation_table,
-        coverage_curve,
         detail_tables,
         model_metrics,
         unmeasured_categories,
@@ -104,10 +102,8 @@ def main(
     metrics = model_metrics(probabilities, uncalibrated, targets, params)
     titles = [labelled.titles[index] for index in known]
     held_out = HeldOut(titles, targets, classifier.classes_, classifier.vocabulary)
-    details = detail_tables(probabilities, uncalibrated, held_out, params)
     predictions = predictions_for(labelled, classifier, all_probabilities)
-    details["coverage"] = coverage_curve(predictions)
-    details["automation"] = automation_table(predictions)
+    details = detail_tables(probabilities, uncalibrated, held_out, predictions, params)
     details["unmeasured"] = unmeasured_categories(held_out)
     if len(missing := details["unmeasured"]["category"].to_list()):
         say(

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy.stats import binomtest, t
 
 from rubro.base.metric_names import Objective
 from rubro.evaluation.metrics import MEASURES
 
-_PSEUDO_TITLES = 2.0  # titles with the mean covariance that are added to each class
-
-
-class _Linearised(NamedTuple):
-    """First-order effects of titles on a metric.
-
-    Attributes:
-        bias: Expected difference from the metric of infinitely many titles.
-        effects: How much one more right prediction in each class adds to the metric, (classes,).
-        rest: Deviation of each wrong prediction from the mean effect of a wrong prediction, (n,).
-    """
-
-    bias: float
-    effects: np.ndarray
-    rest: np.ndarray
+_PSEUDO_TITLES = 2.0  # with the mean covariance of all classes, added to each class
 
 
 def metric_interval(
@@ -66,18 +50,18 @@ def metric_interval(
     covariances = _shrunk_covariances(right, own, sizes)
     signs = (1.0, -1.0)[: len(compared)]
     estimate, bias = 0.0, 0.0
-    effects, rest = np.zeros((len(sizes), len(compared))), np.zeros(len(own))
+    effects, deviations = np.zeros((len(sizes), len(compared))), np.zeros(len(own))
     for index, (each, sign) in enumerate(zip(compared, signs, strict=True)):
         place = np.searchsorted(classes, each)
         known = classes[np.minimum(place, len(classes) - 1)] == each
         predicted = np.where(known, place, len(classes))
-        part = _linearise(metric, own, sizes, predicted, covariances[:, index, index])
+        linearised = _linearise(metric, own, sizes, predicted, covariances[:, index, index])
         estimate += sign * MEASURES[metric](targets, each)
-        bias += sign * part.bias
-        effects[:, index] = sign * part.effects
-        rest += sign * part.rest
+        bias += sign * linearised[0]
+        effects[:, index] = sign * linearised[1]
+        deviations += sign * linearised[2]
     variances = sizes * np.einsum("ci,cij,cj->c", effects, covariances, effects)
-    variances += np.bincount(own, rest**2)
+    variances += np.bincount(own, deviations**2)
     variance = variances.sum()
     freedom = variance**2 / (variances**2 / (sizes - 1 + _PSEUDO_TITLES)).sum()
     quantile = float(t.ppf((1 + confidence) / 2, freedom))
@@ -90,17 +74,18 @@ def metric_interval(
         centre = (centre + added / 2) / (1 + added)
     else:
         centre, width = estimate - bias, quantile * np.sqrt(variance)
-    least = 0.0 if other_predictions is None else -1.0
+    lowest = 0.0 if other_predictions is None else -1.0
     low, high = min(centre - width, estimate), max(centre + width, estimate)
-    return float(max(low, least)), float(min(high, 1.0))
+    return float(max(low, lowest)), float(min(high, 1.0))
 
 
 def _shrunk_covariances(right: np.ndarray, own: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return the covariances of right predictions in each class, shrunk towards their mean.
 
-    The mean is taken over the classes with two or more titles and, as one more class, all titles.
-    One title that only one classifier gets right is added for each (two outcomes if there is only
-    one classifier), so that the mean is never 0 (Agresti and Min 2005).
+    The mean is taken over the classes with two or more titles and over one more class that contains
+    all titles. To this class, one title is added for each of two classifiers, which only this
+    classifier gets right; for one classifier, one right and one wrong prediction are added. So the
+    mean is never 0 (Agresti and Min 2005).
 
     Args:
         right: Whether each prediction of each classifier is right, float (n, classifiers).
@@ -132,8 +117,8 @@ def _linearise(
     sizes: np.ndarray,
     predicted: np.ndarray,
     variances: np.ndarray,
-) -> _Linearised:
-    """Return the first-order effects of titles on a metric.
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the bias of a metric and the first-order effects of titles on it.
 
     Args:
         metric: Name of the metric.
@@ -142,10 +127,15 @@ def _linearise(
         predicted: Position of the predicted class of each title, (n,); classes without titles
             have the position len(sizes).
         variances: Variance of right predictions in each class, (classes,).
+
+    Returns:
+        Expected difference from the metric of infinitely many titles; how much one more right
+        prediction in each class adds to the metric, (classes,); and how much the effect of each wrong
+        prediction deviates from the mean effect of wrong predictions, (n,).
     """
     if metric != "macro_f1":
         share = 1 / sizes / len(sizes) if metric == "balanced_accuracy" else 1 / len(own)
-        return _Linearised(0.0, np.broadcast_to(share, sizes.shape), np.zeros(len(own)))
+        return 0.0, np.broadcast_to(share, sizes.shape), np.zeros(len(own))
     is_right = predicted == own
     rights = np.bincount(own, is_right)
     false = np.bincount(predicted, minlength=len(sizes) + 1)[:-1] - rights
@@ -158,7 +148,7 @@ def _linearise(
 
     before = np.maximum(false - 1, 0)  # without one of the false positives
     gain = f1(expected - rate + 1, false) - f1(expected - rate, false)
-    # The gain is convex in the number of right predictions, so its mean is above the gain at the mean.
+    # The gain is convex in the number of right predictions, so its mean exceeds the gain at the mean.
     gain *= 1 + 3 * (sizes - 1) * variances / (sizes + expected + false) ** 2
     loss = np.append(f1(expected, false) - f1(expected, before), 0.0)[predicted]
     loss[is_right] = 0.0
@@ -166,11 +156,8 @@ def _linearise(
     total = sizes + expected + false
     bias = 2 * expected * false / (total * (sizes + expected + before) ** 2)
     bias -= 2 * sizes * variances / (total * (total + 1 - rate))
-    return _Linearised(
-        bias.mean(),
-        (gain - mean_loss) / len(sizes),
-        np.where(is_right, 0.0, loss - mean_loss) / len(sizes),
-    )
+    deviations = np.where(is_right, 0.0, loss - mean_loss) / len(sizes)
+    return bias.mean(), (gain - mean_loss) / len(sizes), deviations
 
 
 def compare_classifiers(

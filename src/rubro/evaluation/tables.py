@@ -272,7 +272,11 @@ def automation_table(predictions: Predictions) -> pd.DataFrame:
 
 
 def detail_tables(
-    probabilities: np.ndarray, uncalibrated: np.ndarray, held_out: HeldOut, params: EvaluateParams
+    probabilities: np.ndarray,
+    uncalibrated: np.ndarray,
+    held_out: HeldOut,
+    predictions: Predictions,
+    params: EvaluateParams,
 ) -> dict[str, pd.DataFrame]:
     """Return tables that show on which titles and categories a model is right or wrong.
 
@@ -280,12 +284,13 @@ def detail_tables(
         probabilities: Calibrated probabilities.
         uncalibrated: Probabilities before calibration, float (titles, classes).
         held_out: Labelled titles.
+        predictions: Predictions that coverage and automation describe.
         params: Number of bins and limits on the number of rows.
 
     Returns:
         Tables slices (metrics of each group of titles), classes, confused_pairs, confusions,
-        mistakes, reliability (accuracy in bins of confidence) and reliability_before (the same
-        before calibration), by name.
+        mistakes, reliability (accuracy in bins of confidence), reliability_before (the same before
+        calibration), coverage and automation, by name.
     """
     targets, bins = held_out.targets, params.calibration_bins
     slices = [
@@ -306,4 +311,6 @@ def detail_tables(
         "mistakes": worst_mistakes(probabilities, held_out, params.mistakes),
         "reliability": reliability,
         "reliability_before": reliability_before,
+        "coverage": coverage_curve(predictions),
+        "automation": automation_table(predictions),
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy import sparse
 
@@ -18,8 +16,8 @@ from rubro.training.crammer_singer import fit_crammer_singer
 from rubro.training.decisions import fit_scale, fit_shift
 from rubro.training.title_weights import title_weights
 
-_WEIGHTS = (0.0, 0.01, 0.02, 0.04, 0.08)  # of naive Bayes
-_MAX_TITLES = 4000  # on which the weight of naive Bayes is chosen
+_BAYES_WEIGHTS = (0.0, 0.01, 0.02, 0.04, 0.08)  # candidates for the weight of naive Bayes
+_MAX_TITLES = 4000  # validation titles on which this weight is chosen
 _BLOCK = 4096  # inputs whose small weights are removed at once
 
 
@@ -86,20 +84,22 @@ def fit_svm(
     targets = train.labels.targets[titles]
     say(f"fitting a linear SVM to {len(titles)} titles")
     coefficients, bias = _fit(inputs, targets, weights[titles], classes, params, seed)
-    bayes = _naive_bayes(inputs, targets, classes, params.naive_bayes_smoothing, len(frequencies))
+    bayes, bayes_bias = _naive_bayes(
+        inputs, targets, classes, params.naive_bayes_smoothing, len(frequencies)
+    )
     weight = params.naive_bayes_weight
     if weight == "auto":
         sample = validation.take(np.arange(0, len(validation), len(validation) // _MAX_TITLES + 1))
         held_out = _counts(sample.features, distinct_tokens, *sizes)
         held_out = _normalised(held_out, idf, is_ngram)[:, weighted]
         scores = held_out @ coefficients + bias
-        bayes_scores = (held_out @ bayes.weights).toarray() + bayes.bias
+        bayes_scores = (held_out @ bayes).toarray() + bayes_bias
         shares = log_shares(np.bincount(train.labels.targets, minlength=classes))
         weight = _chosen_weight(scores, bayes_scores, sample.labels.targets, shares, objective)
     if weight:
-        rows = np.repeat(np.arange(bayes.weights.shape[0]), np.diff(bayes.weights.indptr))
-        coefficients[rows, bayes.weights.indices] += weight * bayes.weights.data
-        bias += weight * bayes.bias
+        rows = np.repeat(np.arange(bayes.shape[0]), np.diff(bayes.indptr))
+        coefficients[rows, bayes.indices] += weight * bayes.data
+        bias += weight * bayes_bias
     kept = _without_small(coefficients, params.smallest_weight)
     lengths = np.zeros(len(frequencies), dtype=np.int64)
     lengths[weighted] = np.diff(kept.indptr)
@@ -184,16 +184,9 @@ def _without_small(coefficients: np.ndarray, minimum: float) -> sparse.csr_matri
     return sparse.vstack(kept, format="csr")
 
 
-class _NaiveBayes(NamedTuple):
-    """Scores of naive Bayes: sparse weights, float (inputs, classes), and a bias, (classes,)."""
-
-    weights: sparse.csr_matrix
-    bias: np.ndarray
-
-
 def _naive_bayes(
     inputs: sparse.csr_matrix, targets: np.ndarray, classes: int, smoothing: float, total: int
-) -> _NaiveBayes:
+) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Fit a multinomial naive Bayes classifier without class priors.
 
     As in Rennie et al. 2003, Tackling the Poor Assumptions of Naive Bayes Text Classifiers, the
@@ -209,6 +202,9 @@ def _naive_bayes(
         classes: Number of categories.
         smoothing: Value added to the mass of each input in each category.
         total: Number of inputs, including those without a column.
+
+    Returns:
+        Weights, sparse float (inputs, classes), and bias, (classes,).
     """
     weights = 1 / np.bincount(targets, minlength=classes)[targets]
     weights *= len(targets) / classes
@@ -218,7 +214,7 @@ def _naive_bayes(
     mass = (membership @ inputs).tocsr()
     bias = np.log(mass.sum(axis=1).A1 + smoothing * total) * (-inputs.sum() / inputs.shape[0])
     mass.data = np.log1p(mass.data / smoothing)
-    return _NaiveBayes(mass.T.tocsr(), bias)
+    return mass.T.tocsr(), bias
 
 
 def _chosen_weight(
@@ -240,9 +236,9 @@ def _chosen_weight(
         shares: Logarithm of each category's share of the training titles, (classes,).
         objective: Metric.
     """
-    reached = {}
-    for weight in _WEIGHTS:
+    values = {}
+    for weight in _BAYES_WEIGHTS:
         summed = scores + weight * bayes_scores
         scale = fit_scale(summed, targets, shares) or 1.0
-        reached[weight] = fit_shift(scale * summed, targets, shares, objective)[1]
-    return max(_WEIGHTS, key=reached.__getitem__)
+        values[weight] = fit_shift(scale * summed, targets, shares, objective)[1]
+    return max(values, key=values.__getitem__)
