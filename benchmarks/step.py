@@ -33,14 +33,13 @@ from rubro.base.parallel import in_parts, thread_count
 from rubro.base.params import CnnParams, MlpParams
 from rubro.base.params_file import load_params
 from rubro.data.splits import load_labels
-from rubro.features.titles import load_features
+from rubro.features.titles import class_shares, load_features
 from rubro.kernels.linear import Linear, linear
 from rubro.models.batches import Batch, Batches
 from rubro.models.cnn import Cnn
 from rubro.models.layers import Network, RowTable
 from rubro.models.mlp import Mlp
 from rubro.training.budget import batch_size_for
-from rubro.training.loss import class_shares
 from rubro.training.memory import keep_freed_memory
 from rubro.training.module import TitleClassifier
 
@@ -72,7 +71,7 @@ def prepared(model: Model) -> tuple[TitleClassifier, Batches]:
     network = initial_network(kind, params, own, classes).train()
     size = batch_size_for(len(titles), own.batch_size)
     batches = Batches(titles, tokens, size, weights, own.row_dropout, seed=(params.seed, 0))
-    shares = class_shares(titles.labels, weights, classes)
+    shares = class_shares(np.bincount(titles.labels.targets, weights, minlength=classes))
     return TitleClassifier(
         network, own, len(batches), shares, params.seed, params.objective
     ), batches

@@ -16,7 +16,7 @@ from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.splits import load_split
 from rubro.features.subwords import Subwords
-from rubro.features.titles import labels_of, log_shares
+from rubro.features.titles import class_shares, labels_of
 from rubro.prediction.folder import Model
 from rubro.prediction.nearest import title_tensors
 from rubro.prediction.validation_logits import load_validation_logits
@@ -29,7 +29,7 @@ def main(params: Params) -> None:
     logits = load_validation_logits(params.ensemble.members)
     chosen, targets = selection(params)
     with tracked(None, "ensemble", {"ensemble": params.ensemble.model_dump()}) as tracker:
-        shares = log_shares(np.array(members[0].description.category_titles))
+        shares = np.log(class_shares(np.array(members[0].description.category_titles)))
         on_chosen = {name: each[chosen] for name, each in logits.items()}
         weights = member_weights(on_chosen, targets, shares, params.objective)
         for name in logits.keys() - weights.keys():

@@ -16,7 +16,7 @@ from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.data.splits import SourceInfo, load_labels, load_split
 from rubro.evaluation.metrics import objective_metrics
-from rubro.features.titles import labels_of, log_shares
+from rubro.features.titles import class_shares, labels_of
 from rubro.features.vocabulary import load_subwords
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import AnyMember, Model, ModelDescription, TextParams
@@ -117,7 +117,7 @@ def decide(
     """
     chosen, targets = selection(params)
     logits = model.description.weighted_sum(members)[chosen]
-    shares = log_shares(np.array(model.description.category_titles))
+    shares = np.log(class_shares(np.array(model.description.category_titles)))
     decisions = fit_decisions(logits, targets, shares)
     description = model.description.model_copy(update={"decisions": decisions})
     model = replace(model, description=description)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rubro.base.errors import DataError
-from rubro.features.titles import labels_of, load_features, save_features
+from rubro.features.titles import class_shares, labels_of, load_features, save_features
 from support.tiny_models import MakeTitles
 
 pytest_plugins = ["support.tiny_models"]
@@ -64,3 +64,9 @@ def test_splits_are_returned_in_the_requested_order(
     save_features(tmp_path, {"train": one, "test": two}, tokens)
     splits, _ = load_features(tmp_path, "test", "train")
     assert [len(split) for split in splits] == [2, 1]
+
+
+def test_classes_without_titles_get_half_of_the_smallest_share() -> None:
+    shares = class_shares(np.array([2, 0.5, 0, 0]))
+    assert shares.tolist() == pytest.approx([2 / 3, 1 / 6, 1 / 12, 1 / 12])
+    assert class_shares(np.array([2, 2, 0, 2, 0])) == pytest.approx(np.array([2, 2, 1, 2, 1]) / 8)

@@ -19,7 +19,7 @@ from rubro.base.errors import TrainingError
 from rubro.base.params import Params
 from rubro.data.splits import SourceInfo, load_split, save_splits
 from rubro.features.embedding import Embedding
-from rubro.features.titles import LabelledTitles, Labels, log_shares, save_features
+from rubro.features.titles import LabelledTitles, Labels, class_shares, save_features
 from rubro.features.vocabulary import save_subwords
 from rubro.prediction.calibration import Calibration, softmax
 from rubro.prediction.classifier import Classifier
@@ -394,7 +394,7 @@ def test_the_ensemble_sums_the_weighted_logits_of_three_models(
     }
     counts = np.bincount(learnable_texts[1][:160])
     assert written["weights"] == member_weights(
-        logits, targets, log_shares(counts), "balanced_accuracy"
+        logits, targets, np.log(class_shares(counts)), "balanced_accuracy"
     )
     assert "svm" in written["weights"]
     assert written["validation"]["accuracy"] > 0.9

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from rubro.base.errors import ParamsError
-from rubro.features.titles import Labels
-from rubro.training.loss import AdjustedCrossEntropy, LabelNoiseWeights, _torch_loss, class_shares
+from rubro.training.loss import AdjustedCrossEntropy, LabelNoiseWeights, _torch_loss
 
 pytest_plugins = ["support.tiny_models"]
 
@@ -181,17 +180,3 @@ def test_nan_and_infinite_logits_have_no_finite_loss() -> None:
 
 
 # Class shares
-
-
-def labels_of(*targets: int) -> Labels:
-    return Labels(np.array(targets, np.int32), np.ones(len(targets), dtype=bool))
-
-
-def test_classes_without_training_titles_get_half_of_the_smallest_share() -> None:
-    labels = labels_of(0, 0, 0, 1, 1, 3)
-    weights = np.array([1, 0.5, 0.5, 0.25, 0.25, 0], np.float32)
-    # Class 0 has weight 2 and class 1 has 0.5; the others get half of 0.5.
-    shares = class_shares(labels, weights, 4)
-    assert shares.tolist() == pytest.approx([2 / 3, 1 / 6, 1 / 12, 1 / 12])
-    evenly = class_shares(labels, np.array([1, 1, 1, 3, 0, 3], np.float32), 5)
-    assert evenly == pytest.approx(np.array([2, 2, 1, 2, 1]) / 8)

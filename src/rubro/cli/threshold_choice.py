@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rubro.base.console import say
-from rubro.base.errors import DataError
 from rubro.cli.labelled_titles import Labelled
 from rubro.evaluation.thresholds import (
     COVERAGE,
@@ -45,23 +43,6 @@ def predictions_for(
     foreign = classifier.out_of_vocabulary(labelled.titles) > FOREIGN_SHARE
     targets, reliable = np.array(labelled.targets), np.array(labelled.reliable)
     return labelled_predictions(probabilities, targets, foreign, reliable)
-
-
-def require_reliable(labelled: Labelled, file: str) -> None:
-    """Report how many titles of a file are reliable, and stop if none is.
-
-    Args:
-        labelled: Labelled titles of the file.
-        file: Name of the file, for messages.
-
-    Raises:
-        DataError: All titles are marked as unreliable.
-    """
-    reliable = sum(labelled.reliable)
-    if not reliable:
-        raise DataError(f"{file}: all rows are unreliable; use a file with reliable rows")
-    if reliable < len(labelled.reliable):
-        say(f"{file}: {reliable:,} of {len(labelled.reliable):,} titles are reliable")
 
 
 def chosen_thresholds(
@@ -116,9 +97,9 @@ def measured(
     shares_threshold = np.array([threshold.basis == "together" for threshold in own])
     classes, confidences = predictions.classes, predictions.confidences
     accepted = confidences >= bounds[classes]
-    everything = np.ones(len(classes), dtype=bool)
+    everything = slice(None)
 
-    def counted(counts: T, titles: np.ndarray, accepted: np.ndarray = accepted) -> T:
+    def counted(counts: T, titles: np.ndarray | slice, accepted: np.ndarray = accepted) -> T:
         found = estimate_precision(accepted[titles], predictions.right[titles])
         return counts.model_copy(update={key: round(value, 6) for key, value in found.items()})
 

@@ -1,11 +1,11 @@
 """Choose confidence thresholds that keep a promised precision.
 
-With 95 % confidence, at least the promised share of all accepted answers is right, and also of the
-accepted answers of each category that has a threshold of its own. The other categories, for example
-those with too few titles, share a threshold that keeps the promise for them together. A category only has
-a threshold of its own if all thresholds together still accept at least as many answers as one threshold
-for all does. Titles whose category the model does not know count as errors. Foreign titles, in which the model
-does not know most of the words, are never accepted.
+The promise holds with 95 % confidence for all accepted answers together, and for the accepted answers of
+each category that has a threshold of its own. The other categories, for example categories with too few
+titles, share a threshold that keeps the promise for these categories together. All thresholds together
+accept at least as many answers as one threshold for all categories. Titles whose category the model does
+not know count as errors. Foreign titles, in which the model does not know most of the words, are never
+accepted.
 
 \b
 rubro thresholds --precision 0.95
@@ -79,12 +79,7 @@ def main(
 
     from rubro.base.files import write_json
     from rubro.base.outputs import output_path
-    from rubro.cli.threshold_choice import (
-        chosen_thresholds,
-        measured,
-        predictions_for,
-        require_reliable,
-    )
+    from rubro.cli.threshold_choice import chosen_thresholds, measured, predictions_for
     from rubro.prediction.thresholds import Thresholds
 
     if check is None:
@@ -99,7 +94,11 @@ def main(
     labelled = read_labelled(
         file, classifier, title_column, category_column, input_format, encoding, separator
     )
-    require_reliable(labelled, file)
+    reliable = sum(labelled.reliable)
+    if not reliable:
+        raise DataError(f"{file}: all rows are unreliable; use a file with reliable rows")
+    if reliable < len(labelled.reliable):
+        say(f"{file}: {reliable:,} of {len(labelled.reliable):,} titles are reliable")
     logits = np.concatenate(labelled.logits)
     project = project_of_split(file, "validation")
     if classifier.description.final_fit and project:

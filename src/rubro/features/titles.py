@@ -36,15 +36,15 @@ class Labels:
         return Labels(self.targets[titles], self.reliable[titles])
 
 
-def log_shares(counts: np.ndarray) -> np.ndarray:
-    """Return the logarithm of each category's share of the titles, float64 (classes,).
+def class_shares(totals: np.ndarray) -> np.ndarray:
+    """Return the share of each category in a sum, float64 (classes,).
 
     Args:
-        counts: Number of titles of each category, at least one of them positive, (classes,). A
-            category without titles gets half of the smallest share.
+        totals: Number or total weight of the titles of each category, at least one of them positive,
+            (classes,). A category with 0 gets half of the smallest share.
     """
-    counts = np.maximum(counts, counts[counts > 0].min() / 2)
-    return np.asarray(np.log(counts / counts.sum()))
+    totals = np.maximum(totals, totals[totals > 0].min() / 2)
+    return np.asarray(totals / totals.sum())
 
 
 def labels_of(categories: Iterable[str], qualities: Iterable[str], classes: list[str]) -> Labels:

@@ -24,7 +24,7 @@ from rubro.base.metric_names import Objective
 from rubro.base.schema import NotNegative, Positive, Section
 from rubro.features.ragged import check_ranges
 from rubro.features.subwords import SubwordParams, Subwords
-from rubro.features.titles import log_shares
+from rubro.features.titles import class_shares
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.nearest import load_title_tensors
 from rubro.prediction.networks import CnnScorer, MlpScorer, Scorer, SvmScorer
@@ -229,7 +229,7 @@ class ModelDescription(Section):
         """Values that the decision adds to the logits of the categories, float32 (classes,)."""
         if not self.decision.shift:
             return np.zeros(len(self.labels), dtype=np.float32)
-        shares = log_shares(np.array(self.category_titles))
+        shares = np.log(class_shares(np.array(self.category_titles)))
         return np.asarray(self.decision.shift * shares, dtype=np.float32)
 
     def weighted_sum(self, logits: Mapping[str, np.ndarray]) -> np.ndarray:

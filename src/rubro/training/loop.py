@@ -26,13 +26,12 @@ from rubro.base.errors import ParamsError
 from rubro.base.metric_names import Objective
 from rubro.base.params import TrainParams
 from rubro.features.featurizer import Tokens
-from rubro.features.titles import LabelledTitles
+from rubro.features.titles import LabelledTitles, class_shares
 from rubro.models.batches import Batches
 from rubro.training.budget import EpochRule, batch_size_for, learning_rate_factor
 from rubro.training.callbacks import EpochLog, EpochProgress, RestoreSigterm
 from rubro.training.checkpoints import ResumeCheckpoint
 from rubro.training.data_parallel import Processes, check_same_start, rank_and_count, shared_file
-from rubro.training.loss import class_shares
 from rubro.training.memory import keep_freed_memory
 from rubro.training.module import TitleClassifier
 from rubro.training.title_weights import title_weights
@@ -182,7 +181,8 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    shares = class_shares(data.train.labels, weights, data.classes)
+    targets = data.train.labels.targets
+    shares = class_shares(np.bincount(targets, weights, minlength=data.classes))
     steps = epochs * len(batches.train_dataloader())
     factor = learning_rate_factor(batch_size) if params.batch_size == "auto" else 1.0
     classifier = TitleClassifier(network, params, steps, shares, seed, objective, factor)

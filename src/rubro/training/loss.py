@@ -11,7 +11,6 @@ from torch import distributed, nn
 
 from rubro.base.errors import ParamsError
 from rubro.base.parallel import in_parts
-from rubro.features.titles import Labels
 from rubro.kernels.softmax import softmax_sums
 
 _CLASS_PROBABILITY_STEP = 0.1
@@ -183,16 +182,3 @@ class LabelNoiseWeights(nn.Module):
         # torch.pow uses MKL, whose last bits differ between CPUs.
         weights = (ratio.clamp(_MIN_RATIO, _MAX_RATIO).log() * self._exponent).exp()
         return weights / weights.mean()
-
-
-def class_shares(labels: Labels, weights: np.ndarray, classes: int) -> np.ndarray:
-    """Return the share of each class in the sum of all training title weights, (classes,).
-
-    Args:
-        labels: Labels of the training titles.
-        weights: Weight of each training title, (titles,).
-        classes: Number of classes; a class without any weight gets half of the smallest share.
-    """
-    totals = np.bincount(labels.targets, weights=weights, minlength=classes)
-    totals = np.maximum(totals, totals[totals > 0].min() / 2)
-    return np.asarray(totals / totals.sum())

@@ -11,7 +11,7 @@ from rubro.base.params import SvmParams
 from rubro.features.featurizer import TitleFeatures, Tokens
 from rubro.features.ragged import Ragged
 from rubro.features.subwords import Subwords, inverse_document_frequency
-from rubro.features.titles import LabelledTitles, log_shares
+from rubro.features.titles import LabelledTitles, class_shares
 from rubro.training.crammer_singer import fit_crammer_singer
 from rubro.training.decisions import fit_scale, fit_shift
 from rubro.training.title_weights import title_weights
@@ -94,7 +94,7 @@ def fit_svm(
         held_out = _normalised(held_out, idf, is_ngram)[:, weighted]
         scores = held_out @ coefficients + bias
         bayes_scores = (held_out @ bayes).toarray() + bayes_bias
-        shares = log_shares(np.bincount(train.labels.targets, minlength=classes))
+        shares = np.log(class_shares(np.bincount(train.labels.targets, minlength=classes)))
         weight = _chosen_weight(scores, bayes_scores, sample.labels.targets, shares, objective)
     if weight:
         rows = np.repeat(np.arange(bayes.shape[0]), np.diff(bayes.indptr))
