@@ -149,8 +149,8 @@ def unmeasured_categories(held_out: HeldOut) -> pd.DataFrame:
     """Return the categories that have no held-out titles, so that no metric describes them.
 
     Returns:
-        Columns category and train_titles (if known), most training titles first; one row for each
-        category.
+        Columns category and train_titles (if known); one row for each category, ordered by
+        decreasing train_titles.
     """
     missing = np.setdiff1d(np.arange(len(held_out.labels)), held_out.targets)
     table = pd.DataFrame({"category": [held_out.labels[index] for index in missing]}, dtype=object)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta, binom
 
-COVERAGE = 0.95  # of confidence intervals; a promise is kept if the lower end reaches the precision
+COVERAGE = 0.95  # of the confidence intervals whose lower end must reach the promised precision
 _LEVEL = (1 - COVERAGE) / 2  # probability that the lower end is above the true precision
 _CANDIDATES = 50  # quantiles of the confidences
 _FIRST_SHARE = 0.9  # of the level, for the candidate that is most likely to pass
@@ -165,9 +165,9 @@ def choose_thresholds(predictions: Predictions, precision: float) -> ChosenThres
     """Choose thresholds so that the accepted predictions together reach a promised precision.
 
     A category has a threshold of its own if its predictions reach the precision by themselves. The
-    level of these tests is corrected with the procedure of Benjamini and Hochberg, because
-    categories may pass by chance. If only a few of many do, most of their promises would be broken. The
-    other categories share a threshold that reaches the precision for them together.
+    level of these tests is corrected with the procedure of Benjamini and Hochberg, because if only a
+    few of many categories pass, most of them may have passed by chance. The other categories share a
+    threshold that reaches the precision for these categories together.
 
     The own thresholds must not accept fewer predictions than a single threshold for all categories
     does. While they do, the category that loses the most predictions joins the others.

@@ -86,8 +86,8 @@ class Classifier:
 
         Args:
             folder: Path of the model folder.
-            objective: Metric for which the classifier answers: "balanced_accuracy", "accuracy" or
-                "macro_f1"; None = the objective that the model was trained for.
+            objective: Metric to optimise by the choice of categories: "balanced_accuracy",
+                "accuracy" or "macro_f1"; None = the objective that the model was trained for.
 
         Raises:
             DataError: A file is missing, damaged or of an unknown format, or the model has no

@@ -81,8 +81,8 @@ class Explanation:
             contributions do not sum up to the lead.
         linear: Words, bigrams and n-grams with nonzero contributions to linear members, largest
             absolute contribution first; empty if the model has no linear member.
-        linear_bias: Lead that linear members and the shift give to a title without tokens; together with the
-            contributions in linear, it sums up to the lead that these members contribute.
+        linear_bias: Lead in a title without tokens, from the shift and the linear members. With the
+            contributions in linear, it adds up to the lead from the shift and these members.
         out_of_vocabulary: Share of out-of-vocabulary tokens, 0 to 1.
         foreign: Whether out_of_vocabulary is above FOREIGN_SHARE, so the prediction is a guess.
         nearest: Most similar training titles, most similar first; empty unless requested.

@@ -66,8 +66,8 @@ class Thresholds(Section):
         coverage: Probability with which each promise holds.
         least_titles: Minimum number of titles for a category to have a threshold of its own.
         single: Threshold chosen on all titles, for users who want the same one for all categories.
-        together: Threshold of the categories without one of their own, chosen on all titles predicted
-            as any of them.
+        together: Threshold shared by the categories without a threshold of their own, chosen on all
+            titles predicted as one of these categories.
         categories: Threshold of each category.
         all: Predictions accepted by the thresholds of the categories.
         unknown: Accepted predictions for titles whose category the model does not know. They are

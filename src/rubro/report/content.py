@@ -173,7 +173,7 @@ class RunDescription:
         params: Parameters, by section.
         objective: Metric that the models were chosen by.
         weights: Weight of each member of the ensemble.
-        left_out: Models without which the ensemble was better on validation.
+        left_out: Models that the ensemble does not contain because they did not improve it.
         final_fit: Whether the models were trained on validation titles too, after they were chosen.
     """
 

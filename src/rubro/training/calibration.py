@@ -17,7 +17,7 @@ _MIN_RISE = 0.25  # log odds from the 5th to the 95th percentile of the score
 _MAX_RISE = 100.0
 _MAX_LOG_ODDS = 12.0
 _DECAYS = (1.0, 2.0, 0.0)  # the first one is usually the best
-_MIN_GAIN = 0.005  # in AUROC, for another decay than the first one
+_MIN_GAIN = 0.005  # in AUROC; the first decay is used unless another one is better by this
 
 
 def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:

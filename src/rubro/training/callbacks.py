@@ -30,8 +30,8 @@ class EpochLog(Callback):
     Args:
         report: Function called with the number of an epoch, from 0, and its metrics; None = this is
             a final fit, whose validation titles are also training titles.
-        objective: Metric that the best epoch has on validation. In a final fit, the last epoch
-            counts as the best one.
+        objective: Metric on validation titles that selects the best epoch. In a final fit, the last
+            epoch is the best one.
 
     Attributes:
         history: Metrics of each epoch.
@@ -49,7 +49,7 @@ class EpochLog(Callback):
 
     @property
     def best_epoch(self) -> int:
-        """Number of the first of the best epochs."""
+        """Number of the best epoch; if several are equally good, the first one."""
         if self._report is None:
             return len(self.history) - 1
         scores = [metrics[f"validation/{self._objective}"] for metrics in self.history]

@@ -1,4 +1,4 @@
-"""Fit to validation titles how logits are turned into answers for each objective."""
+"""Fit the decision for each objective, a shift and a calibration of logits, to validation titles."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MAX_SCALE_TITLES, _MAX_SHIFT_TITLES = 2000, 10_000  # used to fit a scale or a 
 _MAX_SCALE, _MAX_PRIOR = 50.0, 5.0
 # Shifts of logits that have the scale of fit_scale: 1 adds the logarithm of a category's share.
 _SHIFTS = np.linspace(-1.5, 1.5, 31)
-_SMOOTHED = 3  # neighbouring shifts whose scores are averaged, because validation titles are few
+_SMOOTHED = 3  # neighbouring shifts whose scores are averaged to reduce noise
 _INDIFFERENCE = 0.1  # standard errors; scores this close to the best count as equal
 
 
 def fit_scale(logits: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> float:
-    """Return the factor that makes logits log-probabilities, apart from a shift.
+    """Return the factor that turns logits into log-probabilities, except for a shift.
 
     The factor is the inverse of a temperature (Guo et al. 2017, On Calibration of Modern Neural
-    Networks). It minimises the cross-entropy together with a multiple of the shares that is added.
+    Networks). It is fitted together with a shift, so that both minimise the cross-entropy.
 
     Args:
         logits: Logits, float (n, classes), n >= 1.

@@ -13,7 +13,7 @@ from rubro.base.metric_names import Objective
 from rubro.prediction.folder import Model, ModelDescription
 from rubro.training.decisions import fit_scale, fit_shift
 
-_NOISE = 3.0  # standard errors by which a smaller ensemble must be better than a larger one
+_NOISE = 3.0  # standard errors; a smaller ensemble must be better by more than this
 
 
 def member_weights(
@@ -25,7 +25,7 @@ def member_weights(
     members, so that the ensemble is the geometric mean of its members' probabilities (Hinton 2002,
     Training Products of Experts by Minimizing Contrastive Divergence). Weights fitted to validation
     titles were not better, see benchmarks/TRIED.md. A member is left out only if the ensemble is
-    better without it by more than noise, or has the same right predictions.
+    better without it by more than noise, or if the same predictions are right without it.
 
     Args:
         logits: Logits for validation titles, float (n, classes), by the name of the member.

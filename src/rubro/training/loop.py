@@ -127,12 +127,12 @@ def train(
         report: Function called after each epoch with its number, from 0, and its metrics; None = a
             final fit, which keeps the last epoch.
         seed: Seed of the order of the titles and of the dropout.
-        objective: Metric.
+        objective: Metric that selects the epoch.
         accelerator: "auto", "cpu" or "gpu".
         checkpoints: Folder for the checkpoints of this training run.
         processes: Connected processes that share each batch; None = only this process.
-        last_epoch: Number of the epoch, from 0, after which the training ends early, with the
-            learning rates of a training with all epochs; None = after all epochs.
+        last_epoch: Number of the epoch, from 0, after which the training stops; None = the last one
+            of max_epochs. The learning rates always decay over all epochs.
 
     Raises:
         DataError: All training titles have weight 0.

@@ -19,8 +19,7 @@ from rubro.training.data_parallel import average_gradients, averaged, rank_and_c
 from rubro.training.loss import AdjustedCrossEntropy, LabelNoiseWeights, LossOutput
 from rubro.training.optimizers import RowWiseAdam
 
-# Usual factors of the logarithm of a category's share that is added to the logits of a network that
-# was trained with a prior adjustment of 1.
+# Typical shifts (see prediction.folder.Decision) of a network trained with a prior adjustment of 1.
 _SHIFTS: dict[Objective, float] = {"balanced_accuracy": 0.0, "accuracy": 0.5, "macro_f1": 0.25}
 
 
@@ -35,8 +34,8 @@ class TitleClassifier(L.LightningModule):
         steps: Number of optimiser steps in all epochs together.
         class_shares: Share of each class in the sum of all title weights, > 0, (classes,).
         seed: Seed of the dropout.
-        objective: Metric that the epoch is chosen by. Predictions for validation titles have a
-            shift that suits it, see _SHIFTS; the final shift is fitted later.
+        objective: Metric that selects the epoch. Predictions for validation titles are made with a
+            typical shift for it, because the final shift is fitted after the training.
         learning_rate_factor: Factor of both learning rates.
     """
 

@@ -226,8 +226,8 @@ def _chosen_weight(
 ) -> float:
     """Return the weight of naive Bayes with the best metric on validation, after a shift.
 
-    Naive Bayes helps if the categories have similar numbers of titles, and harms if some have most
-    of them.
+    Naive Bayes helps if the categories have similar numbers of titles, and does harm if a few
+    categories contain most titles.
 
     Args:
         scores: Scores of the SVM, float (titles, classes).

@@ -41,7 +41,7 @@ def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np
 
 
 def selection_titles(labels: Labels, min_reliable_titles: int) -> np.ndarray:
-    """Return the validation titles for selecting an epoch, ensemble weights or a calibration.
+    """Return the validation titles that select epochs, members, shifts and calibrations.
 
     Args:
         labels: Labels of the validation titles.
