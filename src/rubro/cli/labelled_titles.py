@@ -154,7 +154,8 @@ def logits_before_final_fit(classifier: Classifier, project: Path, titles: int) 
         "from before the final fit. Run `dvc repro`, or name a file of labelled titles that the model "
         "was not trained on"
     ):
-        members = load_validation_logits(names, project, titles, len(classifier.classes_))
+        shape = titles, len(classifier.classes_)
+        members = load_validation_logits(names, project, shape)
         for name in names:
             file, path = f"{name}.safetensors", project / "models" / name / "model.json"
             trained = read_json(path, ModelDescription)

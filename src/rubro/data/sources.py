@@ -16,7 +16,7 @@ import pyarrow as pa
 from rubro.base.console import file_progress
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams
-from rubro.base.text import normalise
+from rubro.base.text import first_names, normalise
 from rubro.tables.cells import category_name, column_name, text_of
 from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
 from rubro.tables.readers import Record
@@ -72,7 +72,6 @@ CORRECTIONS = "corrections"
 # Reading stops early if more rows than this, and too large a share of all rows, are unusable.
 _MAX_UNUSABLE = 2**20
 _MAX_LISTED_REASONS = 5
-_MAX_LISTED_FILES = 5
 _ROWS_PER_CHUNK = 2**16
 _REPEATED_TEXT = pa.dictionary(pa.int32(), pa.string())
 _ROW_SCHEMA = pa.schema(
@@ -354,22 +353,17 @@ def _single_file(path: Path, files: Sequence[Path]) -> Path:
     if len(tables) == 1:
         return tables[0]
     if tables:
+        names = first_names([file.name for file in tables])
         raise DataError(
-            f"{path}: {len(tables)} files, and none is named train ({_first_names(tables)}); set "
+            f"{path}: {len(tables)} files, and none is named train ({names}); set "
             "data.path to one of them, or name them train_1, train_2 ... if they are parts of one "
             "table"
         )
     for file in files:
         if description := unreadable_by_name(file):
             raise DataError(f"{file} is {description}")
-    raise DataError(
-        f"{path}: no title files (found {_first_names(files)}); supported: {_SUPPORTED}"
-    )
-
-
-def _first_names(files: Sequence[Path]) -> str:
-    names = ", ".join(file.name for file in files[:_MAX_LISTED_FILES]) or "nothing"
-    return names + (" ..." if len(files) > _MAX_LISTED_FILES else "")
+    names = first_names([file.name for file in files]) or "nothing"
+    raise DataError(f"{path}: no title files (found {names}); supported: {_SUPPORTED}")
 
 
 def _skipped_notices(

@@ -20,20 +20,18 @@ def save_validation_logits(name: str, logits: np.ndarray) -> None:
 def load_validation_logits(
     names: Iterable[str],
     project: Path = Path(),
-    titles: int | None = None,
-    classes: int | None = None,
+    shape: tuple[int | None, int | None] = (None, None),
 ) -> dict[str, np.ndarray]:
     """Read the logits of members, float32 (titles, classes), by name.
 
     Args:
         names: Names of the members.
         project: Folder of the project that the stages ran in.
-        titles: Number of validation titles; None = any number.
-        classes: Number of categories; None = any number.
+        shape: Numbers of titles and categories; None = any number.
 
     Raises:
         DataError: A file is missing or damaged, or contains logits of another shape.
     """
-    layout = {"logits": ("F32", (titles, classes))}
+    layout = {"logits": ("F32", shape)}
     folder = project / _FOLDER
     return {name: read_tensors(folder / f"{name}.safetensors", layout)["logits"] for name in names}

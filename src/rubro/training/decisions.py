@@ -33,7 +33,7 @@ def fit_scale(logits: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> fl
         shares: Logarithm of each category's share of the training titles, (classes,).
 
     Returns:
-        Factor from 0 to 50, rounded to 4 decimal places.
+        Factor above 0 and up to 50, rounded to 4 decimal places; 1 if the best factor is 0.
     """
     chosen = evenly_spaced(len(targets), _MAX_SCALE_TITLES)
     logits, targets = logits[chosen].astype(np.float64), targets[chosen]
@@ -49,7 +49,7 @@ def fit_scale(logits: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> fl
     bounds = [(0.0, _MAX_SCALE), (-_MAX_PRIOR, _MAX_PRIOR)]
     start = [1.0 / max(float(logits.std()), 1e-6), 0.0]
     found = minimize(cross_entropy, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return round(float(found[0]), 4)
+    return round(float(found[0]), 4) or 1.0
 
 
 def fit_shift(
@@ -90,7 +90,7 @@ def fit_decisions(
         targets: Class indices, (n,).
         shares: Logarithm of each category's share of the training titles, (classes,).
     """
-    scale = fit_scale(logits, targets, shares) or 1.0
+    scale = fit_scale(logits, targets, shares)
     decisions = {}
     for objective in get_args(Objective):
         shift, _ = fit_shift(scale * logits, targets, shares, objective)

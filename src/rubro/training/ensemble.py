@@ -36,7 +36,7 @@ def member_weights(
     Returns:
         Weights of the chosen members by name, rounded to 4 decimal places; 1 for a single member.
     """
-    scales = {name: fit_scale(each, targets, shares) or 1.0 for name, each in logits.items()}
+    scales = {name: fit_scale(each, targets, shares) for name, each in logits.items()}
 
     def evaluated(members: tuple[str, ...]) -> tuple[float, np.ndarray]:
         """Return the metric of the ensemble of some members, and which predictions are right."""

@@ -239,6 +239,6 @@ def _chosen_weight(
     values = {}
     for weight in _BAYES_WEIGHTS:
         summed = scores + weight * bayes_scores
-        scale = fit_scale(summed, targets, shares) or 1.0
+        scale = fit_scale(summed, targets, shares)
         values[weight] = fit_shift(scale * summed, targets, shares, objective)[1]
     return max(values, key=values.__getitem__)
