@@ -59,20 +59,22 @@ def chosen_thresholds(
         Thresholds with the counts of the predictions that they accept.
     """
     chosen = choose_thresholds(predictions, precision)
-    together = _finite(chosen.common)
+
+    def unmeasured(threshold: float) -> dict[str, Any]:
+        return {"confidence": None if threshold == math.inf else threshold, **_NOT_MEASURED}
+
     thresholds = Thresholds(
         model=classifier.name,
         fingerprint=classifier.description.fingerprint,
         precision=precision,
         coverage=COVERAGE,
         least_titles=minimum_titles(precision),
-        single=ConfidenceThreshold(confidence=_finite(chosen.single), **_NOT_MEASURED),
-        together=ConfidenceThreshold(confidence=together, **_NOT_MEASURED),
+        single=ConfidenceThreshold(**unmeasured(chosen.single)),
+        together=ConfidenceThreshold(**unmeasured(chosen.common)),
         categories={
             name: CategoryThreshold(
-                confidence=chosen.own.get(index, together),
                 basis="own" if index in chosen.own else "together",
-                **_NOT_MEASURED,
+                **unmeasured(chosen.own.get(index, chosen.common)),
             )
             for index, name in enumerate(classifier.classes_)
         },
@@ -92,22 +94,22 @@ def measured(
         predictions: Predictions of the model that the thresholds are for.
         classifier: Classifier that made the predictions.
     """
-    own = [thresholds.categories[name] for name in classifier.classes_]
-    bounds = np.array([_bound(threshold) for threshold in own])
-    shares_threshold = np.array([threshold.basis == "together" for threshold in own])
+    categories = [thresholds.categories[name] for name in classifier.classes_]
+    bounds = np.array([_bound(threshold) for threshold in categories])
+    is_shared = np.array([threshold.basis == "together" for threshold in categories])
     classes, confidences = predictions.classes, predictions.confidences
     accepted = confidences >= bounds[classes]
+    accepted_by_single = confidences >= _bound(thresholds.single)
     everything = slice(None)
 
     def counted(counts: T, titles: np.ndarray | slice, accepted: np.ndarray = accepted) -> T:
         found = estimate_precision(accepted[titles], predictions.right[titles])
         return counts.model_copy(update={key: round(value, 6) for key, value in found.items()})
 
-    accepted_by_single = confidences >= _bound(thresholds.single)
     return thresholds.model_copy(
         update={
             "single": counted(thresholds.single, everything, accepted_by_single),
-            "together": counted(thresholds.together, shares_threshold[classes]),
+            "together": counted(thresholds.together, is_shared[classes]),
             "categories": {
                 name: counted(thresholds.categories[name], classes == index)
                 for index, name in enumerate(classifier.classes_)
@@ -120,7 +122,3 @@ def measured(
 
 def _bound(threshold: ConfidenceThreshold) -> float:
     return math.inf if threshold.confidence is None else threshold.confidence
-
-
-def _finite(threshold: float) -> float | None:
-    return None if threshold == math.inf else threshold

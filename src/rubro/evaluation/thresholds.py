@@ -185,6 +185,11 @@ def choose_thresholds(predictions: Predictions, precision: float) -> ChosenThres
     def chosen(titles: np.ndarray, level: float = _LEVEL) -> float:
         return choose_threshold(confidences[titles], right[titles], precision, level)
 
+    def gain(titles: np.ndarray, threshold: float) -> int:
+        """Return how many more of some predictions a threshold accepts than the single one."""
+        accepted, by_single = (confidences[titles] >= bound for bound in (threshold, single))
+        return int(accepted.sum() - by_single.sum())
+
     single = chosen(np.ones(len(classes), dtype=bool))
     names, counts = np.unique(classes, return_counts=True)
     large = names[counts >= minimum_titles(precision)]
@@ -197,15 +202,10 @@ def choose_thresholds(predictions: Predictions, precision: float) -> ChosenThres
         if len(own) == expected:
             break
         expected = len(own)
-    gains = {}
-    for index, threshold in own.items():
-        accepted, by_single = (confidences[classes == index] >= t for t in (threshold, single))
-        gains[index] = int(accepted.sum() - by_single.sum())
+    gains = {index: gain(classes == index, threshold) for index, threshold in own.items()}
     while True:
         rest = ~np.isin(classes, list(own))
         common = chosen(rest)
-        gain = sum(map(gains.__getitem__, own))
-        gain += int((confidences[rest] >= common).sum() - (confidences[rest] >= single).sum())
-        if not own or gain >= 0:
+        if not own or gain(rest, common) + sum(gains[index] for index in own) >= 0:
             return ChosenThresholds(single, common, own)
         del own[min(own, key=gains.__getitem__)]
