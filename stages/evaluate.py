@@ -46,9 +46,8 @@ RECORDED = ("subset", "featurize", "embed")  # stages that write their parameter
 def main(params: Params) -> None:
     subset = Path("data/subset")
     classes = load_labels(subset)
-    train_categories = load_split(subset, "train", ("category",))["category"].value_counts()
-    train_counts = np.array([train_categories.get(name, 0) for name in classes])
     classifiers = {name: Classifier.load(Path("models") / name) for name in MODELS}
+    train_counts = np.array(classifiers["ensemble"].description.category_titles)
     metrics: dict[str, dict[str, Any]] = {}
     for split in ("test", "validation"):
         table = load_split(subset, split)
