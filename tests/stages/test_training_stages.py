@@ -229,7 +229,7 @@ def test_a_training_saves_its_best_epoch_calibrated_on_validation(
     classifier = Classifier.load(workspace / "models" / kind)
     calibration = classifier.calibration
     decision = classifier.description.decision
-    assert decision.model_dump() == summary["decisions"]["balanced_accuracy"]
+    assert decision.shift == summary["shift"]["balanced_accuracy"]
     assert decision.shift == 0
     assert calibration != Calibration()
     logits = classifier.logits(texts[160:])
@@ -297,7 +297,7 @@ def test_a_final_fit_uses_validation_titles_and_keeps_the_decisions(
         before, after = (models[name, final] for final in (False, True))
         assert (before.description.final_fit, after.description.final_fit) == (False, True)
         assert before.description.decisions == after.description.decisions
-        for key in ("validation", "decisions"):
+        for key in ("validation", "shift"):
             assert summaries[name, False][key] == summaries[name, True][key]
         left, right = (each.tensors[name] for each in (before, after))
         assert any(not np.array_equal(left[key], right[key]) for key in left)
@@ -402,7 +402,7 @@ def test_the_ensemble_sums_the_weighted_logits_of_three_models(
     summed = sum(weight * logits[name] for name, weight in written["weights"].items())
     np.testing.assert_allclose(together.logits(texts[160:]), summed, atol=1e-4)
     decisions = together.description.decisions
-    assert {name: each.model_dump() for name, each in decisions.items()} == written["decisions"]
+    assert {name: each.shift for name, each in decisions.items()} == written["shift"]
     assert decisions.keys() == {"balanced_accuracy", "accuracy", "macro_f1"}
     for name in written["weights"]:
         own_file = folder / "models" / name / f"{name}.safetensors"
