@@ -17,7 +17,7 @@ TORCH := $(shell sed -n 's/^\# \(torch==.*\)/\1/p' requirements.lock)
 
 .PHONY: help
 help: ## List all commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: .venv/.done ## Create .venv with the locked versions (other targets run this if needed)
@@ -98,6 +98,13 @@ MODELS := models
 bench-predict: setup ## Measure prediction on one core, of MODELS=models on DATA=data/subset (minutes)
 	python benchmarks/predict.py --models $(MODELS) $(if $(DATA),--data $(DATA)) \
 	  --out benchmarks/results/predict.json
+
+NAME = $(notdir $(DATA))
+.PHONY: bench-catalogue
+bench-catalogue: setup ## Compare with LinearSVC for each objective on DATA=path, with SET="--set ..." (minutes)
+	@test -n "$(DATA)" || { echo "error: DATA is not set. Run: make bench-catalogue DATA=path/to/titles" >&2; exit 2; }
+	python benchmarks/catalogue.py "$(NAME)" --set data.path=$(DATA) $(SET) \
+	  --out benchmarks/results/catalogues.json
 
 .PHONY: bench-step
 bench-step: setup ## Measure a training step of each network; run `dvc repro embed` first

@@ -113,7 +113,7 @@ def decide(
     """Fit the decisions of a model to its members' logits for the validation titles.
 
     Returns:
-        Model with decisions; its validation metrics and its decisions, for JSON.
+        Model with decisions; its validation metrics and shifts, for JSON.
     """
     chosen, targets = selection(params)
     logits = model.description.weighted_sum(members)[chosen]
@@ -127,7 +127,7 @@ def decide(
     say(f"{description.name}: {CAPTIONS[objective]} {measured[objective]:.4f} on validation")
     return model, {
         "validation": {"titles": len(targets), **measured},
-        "decisions": {name: each.model_dump() for name, each in decisions.items()},
+        "shift": {name: each.shift for name, each in decisions.items()},
     }
 
 

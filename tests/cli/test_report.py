@@ -35,10 +35,10 @@ def test_the_page_and_the_images_are_reproducible(
     done = report("--images", "new/pictures")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert "report.html: " in done.stderr and "17 charts" in done.stderr
+    assert "report.html: " in done.stderr and "19 charts" in done.stderr
     first = {path: path.read_bytes() for path in [*tmp_path.glob("new/pictures/*")]}
     page = (tmp_path / "report.html").read_bytes()
-    assert len(first) == 2 * 17
+    assert len(first) == 2 * 19
     assert all(content.startswith((PNG, b"<?xml")) for content in first.values())
     assert report("--images", "new/pictures", "--output", "again.html").returncode == 0
     assert (tmp_path / "again.html").read_bytes() == page
@@ -59,7 +59,7 @@ def test_missing_metrics_are_reported_and_the_page_is_written(
     shutil.rmtree(metrics / "curves")
     done = report()
     assert done.returncode == 0
-    assert "metrics/curves/mlp/plots/metrics/train/balanced_accuracy.tsv and 11 more" in done.stderr
+    assert "metrics/curves/mlp/plots/metrics/train/balanced_accuracy.tsv and 15 more" in done.stderr
     assert "`dvc pull`" in done.stderr and "`dvc repro`" in done.stderr
     assert (tmp_path / "report.html").is_file()
 
@@ -89,7 +89,7 @@ def test_a_real_run_has_no_missing_metrics(first_project: Path, tmp_path: Path) 
     assert "missing" not in done.stderr
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Missing: " not in page
-    assert page.count("<svg") == 17
+    assert page.count("<svg") == 19
 
 
 @pytest.mark.slow

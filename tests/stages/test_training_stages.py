@@ -229,7 +229,7 @@ def test_a_training_saves_its_best_epoch_calibrated_on_validation(
     classifier = Classifier.load(workspace / "models" / kind)
     calibration = classifier.calibration
     decision = classifier.description.decision
-    assert decision.model_dump() == summary["decisions"]["balanced_accuracy"]
+    assert decision.shift == summary["shift"]["balanced_accuracy"]
     assert decision.shift == 0
     assert calibration != Calibration()
     logits = classifier.logits(texts[160:])
@@ -297,10 +297,37 @@ def test_a_final_fit_uses_validation_titles_and_keeps_the_decisions(
         before, after = (models[name, final] for final in (False, True))
         assert (before.description.final_fit, after.description.final_fit) == (False, True)
         assert before.description.decisions == after.description.decisions
-        for key in ("validation", "decisions"):
+        for key in ("validation", "shift"):
             assert summaries[name, False][key] == summaries[name, True][key]
         left, right = (each.tensors[name] for each in (before, after))
         assert any(not np.array_equal(left[key], right[key]) for key in left)
+
+
+def test_a_final_fit_that_is_interrupted_at_its_start_gives_the_same_model(
+    workspace: Path,
+    stage: Callable[[str], Any],
+    params_of: MakeParams,
+    hyperparameters: MakeHyperparameters,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RUBRO_CHECKPOINT_SECONDS", "0")
+    module, params = stage("train_network"), params_of(min_reliable_titles=1, final_fit=True)
+    chosen = hyperparameters("mlp", max_epochs=2)
+    fit, models = module.train, []
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if options.get("last_epoch") is not None:
+            raise KeyboardInterrupt
+        return fit(*args, **options)
+
+    for interrupt in (False, True):
+        if interrupt:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(module, "train", interrupted)
+                module.train_network("mlp", NETWORKS["mlp"], MEMBERS["mlp"], params, chosen)
+        module.train_network("mlp", NETWORKS["mlp"], MEMBERS["mlp"], params, chosen)
+        models.append((workspace / "models/mlp/mlp.safetensors").read_bytes())
+    assert models[0] == models[1]
 
 
 def test_curves_end_with_the_training_and_replace_longer_curves(
@@ -402,7 +429,7 @@ def test_the_ensemble_sums_the_weighted_logits_of_three_models(
     summed = sum(weight * logits[name] for name, weight in written["weights"].items())
     np.testing.assert_allclose(together.logits(texts[160:]), summed, atol=1e-4)
     decisions = together.description.decisions
-    assert {name: each.model_dump() for name, each in decisions.items()} == written["decisions"]
+    assert {name: each.shift for name, each in decisions.items()} == written["shift"]
     assert decisions.keys() == {"balanced_accuracy", "accuracy", "macro_f1"}
     for name in written["weights"]:
         own_file = folder / "models" / name / f"{name}.safetensors"

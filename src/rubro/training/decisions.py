@@ -18,7 +18,7 @@ _MAX_SCALE, _MAX_PRIOR = 50.0, 5.0
 # Shifts of logits that have the scale of fit_scale: 1 adds the logarithm of a category's share.
 _SHIFTS = np.linspace(-1.5, 1.5, 31)
 _SMOOTHED = 3  # neighbouring shifts whose scores are averaged to reduce noise
-_INDIFFERENCE = 0.1  # standard errors; scores this close to the best count as equal
+_INDIFFERENCE = 0.3  # standard errors; scores this close to the best count as equal
 
 
 def fit_scale(logits: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> float:
