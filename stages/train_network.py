@@ -44,7 +44,11 @@ EMBEDDING = Path("models/embedding")
 def initial_network(
     kind: type[Network], params: Params, hyperparameters: TrainParams, classes: int
 ) -> Network:
-    """Return a network that starts from the trained embedding or from random vectors."""
+    """Return a network that starts from the trained embedding or from random vectors.
+
+    Its initial weights are the same in each call.
+    """
+    L.seed_everything(params.seed, verbose=False)
     embedding = Embedding.load(EMBEDDING)
     if hyperparameters.initial_embedding == "random":
         embedding = embedding.randomised(params.seed)
@@ -77,7 +81,6 @@ def train_network(
     console().quiet = processes.local_rank > 0
     with ExitStack() as stack:
         stack.enter_context(connected(processes, params.accelerator))
-        L.seed_everything(params.seed, verbose=False)
         (train_titles, validation), tokens = load_features(FEATURES, "train", "validation")
         chosen = selection_titles(validation.labels, params.min_reliable_titles)
         classes = len(load_labels(SUBSET))

@@ -303,6 +303,33 @@ def test_a_final_fit_uses_validation_titles_and_keeps_the_decisions(
         assert any(not np.array_equal(left[key], right[key]) for key in left)
 
 
+def test_a_final_fit_that_is_interrupted_at_its_start_gives_the_same_model(
+    workspace: Path,
+    stage: Callable[[str], Any],
+    params_of: MakeParams,
+    hyperparameters: MakeHyperparameters,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RUBRO_CHECKPOINT_SECONDS", "0")
+    module, params = stage("train_network"), params_of(min_reliable_titles=1, final_fit=True)
+    chosen = hyperparameters("mlp", max_epochs=2)
+    fit, models = module.train, []
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if options.get("last_epoch") is not None:
+            raise KeyboardInterrupt
+        return fit(*args, **options)
+
+    for interrupt in (False, True):
+        if interrupt:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(module, "train", interrupted)
+                module.train_network("mlp", NETWORKS["mlp"], MEMBERS["mlp"], params, chosen)
+        module.train_network("mlp", NETWORKS["mlp"], MEMBERS["mlp"], params, chosen)
+        models.append((workspace / "models/mlp/mlp.safetensors").read_bytes())
+    assert models[0] == models[1]
+
+
 def test_curves_end_with_the_training_and_replace_longer_curves(
     workspace: Path, train: Train
 ) -> None:
