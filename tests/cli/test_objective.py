@@ -185,7 +185,8 @@ def test_logits_of_other_titles_or_models_are_refused(project: Path, tmp_path: P
 
 
 def test_training_titles_are_refused(project: Path) -> None:
-    assert_refused(thresholds(project, "data/subset/train.parquet"), "train.parquet", "use")
+    for file in ("data/subset/train.parquet", "data/subset/../subset/train.parquet"):
+        assert_refused(thresholds(project, file), "train.parquet", "use")
 
 
 def test_evaluate_warns_about_titles_of_the_training(project: Path) -> None:

@@ -285,6 +285,7 @@ def put(path: Path, keys: str, value: Any) -> None:
         ("objective", "recall", "objective: Input should be 'balanced_accuracy', 'accuracy' or "),
         ("decisions", {"accuracy": {"shift": "1"}}, "decisions: accuracy: shift: "),
         ("decisions", {"accuracy": {"shift": 1.0}}, "category_titles: "),
+        ("category_titles", [10**400, 1, 1, 1], "category_titles: 0: "),
         (
             "decisions",
             {"accuracy": {"calibration": {"temperature": 0}}},

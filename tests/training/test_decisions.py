@@ -74,6 +74,14 @@ def test_decisions_have_shifts_in_the_scale_of_the_logits_and_their_own_calibrat
         assert tenth[objective].shift == pytest.approx(decision.shift / 10, rel=0.05, abs=1e-3)
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1e4, 1e5, 1e30])
+def test_logits_of_any_size_have_decisions(factor: float) -> None:
+    logits, targets = skewed(300)
+    logits *= np.float32(factor)
+    for decision in fit_decisions(logits, targets, LOG_SHARES).values():
+        assert np.isfinite(decision.calibration.probabilities(logits)).all()
+
+
 @pytest.mark.parametrize("titles", [1, 2])
 def test_a_few_titles_are_enough(titles: int) -> None:
     logits, targets = skewed(titles)

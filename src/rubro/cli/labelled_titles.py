@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,7 +124,7 @@ def project_of_split(file: str, split: str) -> Path | None:
         file: Path of the file, or "-" for standard input.
         split: Name of the split.
     """
-    path = Path(file).absolute()
+    path = Path(os.path.normpath(Path(file).absolute()))  # keeps links, which DVC may use
     is_split = path.parts[-3:] == ("data", "subset", f"{split}.parquet")
     return path.parents[2] if is_split else None
 

@@ -31,6 +31,7 @@ from rubro.prediction.networks import CnnScorer, MlpScorer, Scorer, SvmScorer
 
 _DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
 _LARGEST_INT8 = np.float32(128)
+MAX_SHIFT = 1000.0  # of logits, for an objective
 # The dot distinguishes this file from a member's file, because MemberName does not allow dots.
 _TITLES = "training.titles.safetensors"
 _VOCABULARY = "vocabulary.json"
@@ -184,7 +185,7 @@ class Decision(Section):
         calibration: Calibration of the shifted logits.
     """
 
-    shift: Annotated[float, Field(ge=-1000.0, le=1000.0)] = 0.0
+    shift: Annotated[float, Field(ge=-MAX_SHIFT, le=MAX_SHIFT)] = 0.0
     calibration: Calibration = Calibration()
 
 
@@ -216,7 +217,7 @@ class ModelDescription(Section):
     objective: Objective = "balanced_accuracy"
     decisions: dict[Objective, Decision] = Field(default_factory=dict)
     final_fit: bool = False
-    category_titles: list[NotNegative] = Field(default_factory=list)
+    category_titles: list[Annotated[NotNegative, Field(lt=2**31)]] = Field(default_factory=list)
     files: dict[str, _Sha256] = Field(default_factory=dict)
 
     @property

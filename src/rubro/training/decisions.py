@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 
 from rubro.base.metric_names import Objective
 from rubro.evaluation.metrics import MEASURES
-from rubro.prediction.folder import Decision
+from rubro.prediction.folder import MAX_SHIFT, Decision
 from rubro.training.calibration import evenly_spaced, fit_calibration
 
 _MAX_SCALE_TITLES, _MAX_SHIFT_TITLES = 2000, 10_000  # used to fit a scale or a shift, to save time
@@ -94,7 +94,7 @@ def fit_decisions(
     decisions = {}
     for objective in get_args(Objective):
         shift, _ = fit_shift(scale * logits, targets, shares, objective)
-        shift = round(shift / scale, 6)
+        shift = min(max(round(shift / scale, 6), -MAX_SHIFT), MAX_SHIFT)
         shifted = logits + (shift * shares).astype(np.float32)
         decisions[objective] = Decision(shift=shift, calibration=fit_calibration(shifted, targets))
     return decisions
