@@ -33,7 +33,7 @@ def main(params: Params) -> None:
         on_chosen = {name: each[chosen] for name, each in logits.items()}
         weights = member_weights(on_chosen, targets, shares, params.objective)
         for name in logits.keys() - weights.keys():
-            say(f"the {name} is left out, because it does not improve the ensemble")
+            say(f"the {name} is left out, because the ensemble is better without it")
         together, summary = decide(combined("ensemble", members, weights), logits, params)
         if params.ensemble.training_titles:
             together = replace(together, titles=training_titles(together))

@@ -154,3 +154,14 @@ def test_a_large_sample_is_thinned_evenly() -> None:
     logits, targets = make_logits(3, titles=30_000)
     chosen = np.linspace(0, 29_999, 10_000).astype(int)
     assert fit_calibration(logits, targets) == fit_calibration(logits[chosen], targets[chosen])
+
+
+def test_a_model_without_errors_is_not_certain_of_a_tie() -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 5, 300)
+    logits = (np.eye(5)[targets] * random.uniform(6, 9, (300, 1))).astype(np.float32)
+    logits += random.normal(size=logits.shape).astype(np.float32) / 10
+    calibration = fit_calibration(logits, targets)
+    assert calibration.probabilities(logits).max(axis=1).min() > 0.95
+    unknown = np.array([[0.1, 0.0, 0.0, 0.0, 0.0]], dtype=np.float32)
+    assert calibration.probabilities(unknown).max() < 0.7

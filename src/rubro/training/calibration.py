@@ -52,7 +52,7 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
     aurocs = {decay: _auroc(scores[decay], right) for decay in _DECAYS}
     decay = max(_DECAYS, key=lambda decay: aurocs[decay] - _MIN_GAIN * (decay != _DECAYS[0]))
     knots = np.quantile(scores[decay], _KNOTS).round(4).tolist()
-    fits = [(knot, *_fit_confidence(scores[decay] - knot, right)) for knot in knots]
+    fits = [(knot, *_fit_confidence(scores[decay], knot, right)) for knot in knots]
     knot, _, parameters = min(fits, key=lambda fit: fit[1])
     return Calibration(temperature=temperature, decay=decay, knot=knot, **parameters)
 
@@ -66,24 +66,32 @@ def _auroc(score: np.ndarray, right: np.ndarray) -> float:
     return float(above / (positive * negative))
 
 
-def _fit_confidence(distance: np.ndarray, right: np.ndarray) -> tuple[float, dict[str, float]]:
+def _fit_confidence(
+    score: np.ndarray, knot: float, right: np.ndarray
+) -> tuple[float, dict[str, float]]:
     """Fit the log odds of right predictions as a function of the score's distance to the knot.
+
+    A tie of the two best categories, which has the score 0, counts as one more title that is right
+    with probability 1/2. Otherwise a model without errors on validation would be certain of titles
+    without any known word.
 
     Returns:
         Mean log loss, and the parameters of Calibration for the knot.
     """
-    low, high = np.quantile(distance, [0.05, 0.95])
+    low, high = np.quantile(score, [0.05, 0.95])
+    distance = np.append(score, 0.0) - knot
     unit = max(high - low, 1e-3)
     features = np.column_stack(
         [np.ones(len(distance)), np.minimum(distance, 0) / unit, np.maximum(distance, 0) / unit]
     )
     expected = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+    expected = np.append(expected, 0.5)
 
     def log_loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the mean log loss and its gradient."""
         log_odds = features @ parameters
         loss = np.logaddexp(0, log_odds) - expected * log_odds
-        return float(loss.mean()), features.T @ (expit(log_odds) - expected) / len(right)
+        return float(loss.mean()), features.T @ (expit(log_odds) - expected) / len(expected)
 
     slopes = (_MIN_RISE, _MAX_RISE)
     bounds = [(-_MAX_LOG_ODDS, _MAX_LOG_ODDS), slopes, slopes]

@@ -25,7 +25,7 @@ def member_weights(
     members, so that the ensemble is the geometric mean of its members' probabilities (Hinton 2002,
     Training Products of Experts by Minimizing Contrastive Divergence). Weights fitted to validation
     titles were not better, see benchmarks/TRIED.md. A member is left out only if the ensemble is
-    better without it by more than noise, or if the same predictions are right without it.
+    better without it by more than noise.
 
     Args:
         logits: Logits for validation titles, float (n, classes), by the name of the member.
@@ -53,8 +53,7 @@ def member_weights(
         for fewer in combinations(members, size):
             score, fewer_right = evaluated(fewer)
             gains = title_weights * (fewer_right.astype(float) - right)
-            is_better = gains.sum() > _NOISE * np.sqrt(np.square(gains).sum())
-            if (score > best and is_better) or (score == best and not gains.any()):
+            if score > best and gains.sum() > _NOISE * np.sqrt(np.square(gains).sum()):
                 best, chosen = score, fewer
     if len(chosen) == 1:
         return dict.fromkeys(chosen, 1.0)
