@@ -239,7 +239,8 @@ def test_two_machines_with_two_processes_each_are_four(machines: Machines) -> No
         change_params(machine.folder, devices=2, max_epochs=2)
     codes, messages = ended(started(machines))
     assert codes == [0, 0], messages
-    assert [text.count("epoch 1/") for text in messages] == [1, 1], messages
+    assert [text.count("epoch 1/") for text in messages] == [2, 2], messages
+    assert [text.count("final fit, epoch 1/") for text in messages] == [1, 1], messages
     description = json.loads((machines[0].folder / "models/mlp/model.json").read_text())
     assert description["members"]["mlp"]["training"]["devices"] == 4
     assert machines[1].outcome() == {}
