@@ -51,12 +51,7 @@ def single_model(
     Raises:
         TrainingError: A tensor contains NaN or infinity.
     """
-    for key, tensor in tensors.items():
-        if not np.isfinite(tensor).all():
-            raise TrainingError(
-                f"{name}: {key} contains NaN or infinity after the training; lower the learning rates of "
-                "a network, or naive_bayes_weight and C of the SVM"
-            )
+    _require_finite(name, tensors)
     subwords = load_subwords(VOCABULARY)
     text = read_json(SUBSET / "source.json", SourceInfo).model_dump()
     text |= params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
@@ -74,13 +69,26 @@ def single_model(
     return Model(description, subwords.vocabulary, {name: tensors})
 
 
-def refitted(
-    model: Model, member: AnyMember, tensors: dict[str, np.ndarray], params: Params
-) -> Model:
-    """Return a model with the tensors of its final fit, which keeps its decisions."""
-    again = single_model(model.description.name, member, tensors, params)
-    kept = {"decisions": model.description.decisions, "final_fit": True}
-    return replace(again, description=again.description.model_copy(update=kept))
+def refitted(model: Model, member: AnyMember, tensors: dict[str, np.ndarray]) -> Model:
+    """Return a single model with the tensors of its final fit, which keeps its decisions.
+
+    Raises:
+        TrainingError: A tensor contains NaN or infinity.
+    """
+    name = model.description.name
+    _require_finite(name, tensors)
+    changes = {"members": {name: member}, "final_fit": True}
+    description = model.description.model_copy(update=changes)
+    return replace(model, description=description, tensors={name: tensors})
+
+
+def _require_finite(name: str, tensors: dict[str, np.ndarray]) -> None:
+    for key, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise TrainingError(
+                f"{name}: {key} contains NaN or infinity after the training; lower the learning rates of "
+                "a network, or naive_bayes_weight and C of the SVM"
+            )
 
 
 def validate(model: Model, params: Params) -> tuple[Model, dict[str, Any]]:

@@ -134,7 +134,7 @@ def train_network(
         model = single_model(name, entry, stored_as(result.state), params)
         model, summary = validate(model, params)
         if final is not None:
-            model = refitted(model, entry, stored_as(final.state), params)
+            model = refitted(model, entry, stored_as(final.state))
         summary = {**result.summary, **summary, **save(model)}
         write_json(Path(f"metrics/train_{name}.json"), summary)
         best = result.summary["best"]

@@ -55,7 +55,7 @@ def main(params: Params) -> None:
             chosen_params = params.train_svm.model_copy(update={"naive_bayes_weight": weight})
             tensors, _ = fit(titles, params=chosen_params)
             member = member.model_copy(update={"weights": len(tensors["weights"])})
-            model = refitted(model, member, tensors, params)
+            model = refitted(model, member, tensors)
         summary |= {"weights": member.weights, "naive_bayes_weight": weight, **save(model)}
         write_json(Path("metrics/train_svm.json"), summary)
         log_outcome(tracker, "svm", summary)
