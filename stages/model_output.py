@@ -14,12 +14,12 @@ from rubro.base.files import read_json
 from rubro.base.metric_names import CAPTIONS
 from rubro.base.parallel import thread_count
 from rubro.base.params import Params
-from rubro.data.splits import SourceInfo, load_labels, load_split
+from rubro.data.splits import SourceInfo, load_labels, load_products, load_split, load_tree
 from rubro.evaluation.metrics import objective_metrics
 from rubro.features.titles import class_shares, labels_of
 from rubro.features.vocabulary import load_subwords
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.folder import AnyMember, Model, ModelDescription, TextParams
+from rubro.prediction.folder import AnyMember, Model, ModelColumn, ModelDescription, TextParams
 from rubro.prediction.parallel import member_logits_of
 from rubro.prediction.validation_logits import save_validation_logits
 from rubro.training.decisions import fit_decisions
@@ -53,8 +53,14 @@ def single_model(
     """
     _require_finite(name, tensors)
     subwords = load_subwords(VOCABULARY)
-    text = read_json(SUBSET / "source.json", SourceInfo).model_dump()
+    source = read_json(SUBSET / "source.json", SourceInfo)
+    text = source.model_dump(exclude={"text_columns"})
     text |= params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
+    limit = params.featurize.column_limit
+    text["columns"] = [
+        ModelColumn(**column.model_dump(), max_tokens=limit(column.name))
+        for column in source.text_columns
+    ]
     labels = load_labels(SUBSET)
     counts = load_split(SUBSET, "train", ("category",))["category"].value_counts()
     description = ModelDescription(
@@ -65,6 +71,7 @@ def single_model(
         members={name: member},
         objective=params.objective,
         category_titles=[int(counts.get(label, 0)) for label in labels],
+        tree=load_tree(SUBSET),
     )
     return Model(description, subwords.vocabulary, {name: tensors})
 
@@ -101,8 +108,8 @@ def validate(model: Model, params: Params) -> tuple[Model, dict[str, Any]]:
     Returns:
         Model with decisions, and its metrics; see decide.
     """
-    titles = load_split(SUBSET, "validation", ("title",))["title"].to_list()
-    logits = member_logits_of([Classifier(model)], titles, thread_count())
+    products = load_products(SUBSET, "validation")
+    logits = member_logits_of([Classifier(model)], products, thread_count())
     save_validation_logits(model.description.name, logits[model.description.name])
     return decide(model, logits, params)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from rubro.base.category_tree import CategoryOrder
 from rubro.base.metric_names import Objective
 from rubro.base.schema import NotNegative, Positive, Section, Share
 from rubro.base.text_encoding import known_encoding
@@ -34,7 +35,13 @@ class DataParams(Section):
     encoding: Literal["auto"] | Annotated[str, AfterValidator(known_encoding)]
     separator: Literal["auto", "comma", "semicolon", "tab", "pipe"]
     title_column: _ColumnName
-    category_column: _ColumnName
+    text_columns: list[_ColumnName]
+    number_columns: list[_ColumnName]
+    category_column: _ColumnName | Annotated[list[_ColumnName], Field(min_length=1)]
+    category_separator: Annotated[str, Field(min_length=1)] | None
+    category_order: Literal["auto"] | CategoryOrder
+    category_level: Literal["leaf"] | _Positive
+    min_rows_per_category: _Positive
     language_column: _ColumnName | None
     label_quality_column: _ColumnName | None
     split_column: _ColumnName | None
@@ -73,6 +80,7 @@ class FeaturizeParams(Section):
     ngram_buckets: _Positive
     bigram_buckets: _NotNegative
     max_tokens: _Positive
+    max_column_tokens: _Positive | dict[str, _Positive]
 
     @model_validator(mode="after")
     def _ngram_range(self) -> FeaturizeParams:
@@ -81,6 +89,15 @@ class FeaturizeParams(Section):
                 f"max_n ({self.max_n}) is below min_n ({self.min_n}); use 0 for no n-grams"
             )
         return self
+
+    def column_limit(self, column: str) -> int:
+        """Return the number of tokens after which a text of a column is cut off.
+
+        A column that max_column_tokens does not name has the limit 100.
+        """
+        if isinstance(self.max_column_tokens, int):
+            return self.max_column_tokens
+        return self.max_column_tokens.get(column, 100)
 
 
 class EmbedParams(Section):
@@ -131,6 +148,7 @@ class NetworksParams(TitleWeightParams):
     pooling: Literal["mean", "sqrt"]
     token_weighting: Literal["none", "idf"]
     row_dropout: Share
+    column_dropout: Share
     label_doubt: Annotated[float, Field(ge=0.0, le=1.0)]
     label_smoothing: Share
     prior_adjustment: Annotated[float, Field(ge=0.0)]

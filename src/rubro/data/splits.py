@@ -8,17 +8,19 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile, ParquetWriter
+from pydantic import Field
 
+from rubro.base.category_tree import CategoryTree
 from rubro.base.files import damaged, read_json, require_file, write_json
 from rubro.base.memory import is_memory_error
 from rubro.base.outputs import replacing
 from rubro.base.parallel import mapped, thread_count
 from rubro.base.schema import Positive, Section
 from rubro.base.text import tokenise
+from rubro.base.text_columns import Product, TextColumn
 
 SPLITS = ("train", "validation", "test")
 _COLUMNS = ("title", "tokens", "category", "label_quality")
-_SCHEMA = pa.schema([(column, pa.string()) for column in _COLUMNS])
 _TITLES_PER_CHUNK = 2**14
 _ROWS_PER_GROUP = 2**17  # rows held in memory as Python strings
 
@@ -28,13 +30,16 @@ class SourceInfo(Section):
 
     Attributes:
         title_column: Name of the title column in the raw files.
-        category_column: Name of the category column in the raw files.
+        category_column: Name of the category column in the raw files, or names of the columns with
+            the levels of a category.
         max_title_length: Maximum number of characters in a title; longer ones are quarantined.
+        text_columns: Columns that are read in addition to the title.
     """
 
     title_column: str
-    category_column: str
+    category_column: str | list[str]
     max_title_length: Positive
+    text_columns: list[TextColumn] = Field(default_factory=list)
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -49,34 +54,49 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def save_splits(
-    folder: Path, splits: dict[str, pd.DataFrame], labels: list[str], info: SourceInfo
+    folder: Path,
+    splits: dict[str, pd.DataFrame],
+    labels: list[str],
+    info: SourceInfo,
+    tree: CategoryTree | None = None,
 ) -> None:
-    """Write a parquet file for each split, labels.json and source.json.
+    """Write a parquet file for each split, labels.json, source.json and, if given, tree.json.
 
     Args:
         folder: Path of the folder; it is created if missing.
-        splits: Table with columns title, category and label_quality of each split, by its name. A
-            column with the tokens of each title, joined by spaces, is added to the files.
+        splits: Table with columns title, category, label_quality and, for each text column of the
+            source, text.NAME, of each split, by its name. Columns with the tokens of each title and
+            text, joined by spaces, are added to the files: tokens and tokens.NAME.
         labels: Categories, ordered by class index.
         info: Properties of the raw data.
+        tree: Tree of the categories, if they are paths.
     """
+    added = [f"{kind}.{column.name}" for column in info.text_columns for kind in ("text", "tokens")]
+    columns = [*_COLUMNS, *added]
+    schema = pa.schema([(column, pa.string()) for column in columns])
     for name, split in splits.items():
         with (
             replacing(folder / f"{name}.parquet") as partial,
-            ParquetWriter(partial, _SCHEMA, compression="zstd") as writer,
+            ParquetWriter(partial, schema, compression="zstd") as writer,
         ):
 
             def row_group(start: int, split: pd.DataFrame = split) -> pa.Table:
                 rows = split.iloc[start : start + _ROWS_PER_GROUP]
-                tokens = [" ".join(tokenise(title)) for title in rows["title"]]
-                rows = rows.assign(tokens=tokens)[list(_COLUMNS)].astype("str")
-                return pa.Table.from_pandas(rows, _SCHEMA, preserve_index=False)
+                tokens = {"tokens": [" ".join(tokenise(title)) for title in rows["title"]]}
+                for column in info.text_columns:
+                    tokens[f"tokens.{column.name}"] = [
+                        " ".join(column.tokens(text)) for text in rows[f"text.{column.name}"]
+                    ]
+                rows = rows.assign(**tokens)[columns].astype("str")
+                return pa.Table.from_pandas(rows, schema, preserve_index=False)
 
             starts = range(0, max(len(split), 1), _ROWS_PER_GROUP)
             for _, table in mapped(row_group, starts, thread_count()):
                 writer.write_table(table)
     write_json(folder / "labels.json", labels)
-    write_json(folder / "source.json", info.model_dump())
+    write_json(folder / "source.json", info.model_dump(exclude_defaults=True))
+    if tree is not None:
+        write_json(folder / "tree.json", tree.model_dump())
 
 
 def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> pd.DataFrame:
@@ -135,6 +155,40 @@ class TitleTokens:
         for start in range(0, len(self), _TITLES_PER_CHUNK):
             joined = self._joined.iloc[start : start + _TITLES_PER_CHUNK]
             yield [tokens.split() for tokens in joined]
+
+
+def load_products(folder: Path, name: str) -> list[Product]:
+    """Read the products of a split as a classifier takes them.
+
+    They are titles if the source has no text columns, and else dictionaries from column names to
+    texts.
+
+    Raises:
+        DataError: A file is missing or damaged.
+    """
+    info = read_json(folder / "source.json", SourceInfo)
+    texts = {column.name: f"text.{column.name}" for column in info.text_columns}
+    table = load_split(folder, name, ("title", *texts.values()))
+    if not texts:
+        return table["title"].to_list()
+    table.columns = [info.title_column, *texts]
+    products: list[Product] = table.to_dict("records")  # type: ignore[assignment]
+    return products
+
+
+def load_tree(folder: Path) -> CategoryTree | None:
+    """Read the tree of the categories; None if the categories are not paths.
+
+    Raises:
+        DataError: The file is damaged, or its categories are not those of labels.json.
+    """
+    path = folder / "tree.json"
+    if not path.exists():
+        return None
+    tree = read_json(path, CategoryTree)
+    if list(tree.paths) != load_labels(folder):
+        raise damaged(path, "its categories are not those of labels.json")
+    return tree
 
 
 def load_labels(folder: Path) -> list[str]:

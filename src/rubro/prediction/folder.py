@@ -18,10 +18,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from rubro.base.category_tree import CategoryTree
 from rubro.base.errors import DataError
 from rubro.base.files import damaged, read_json, read_tensors, write_json, write_tensors
 from rubro.base.metric_names import Objective
 from rubro.base.schema import NotNegative, Positive, Section
+from rubro.base.text_columns import TextColumn
 from rubro.features.ragged import check_ranges
 from rubro.features.subwords import SubwordParams, Subwords
 from rubro.features.titles import class_shares
@@ -41,22 +43,35 @@ MemberName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
+class ModelColumn(TextColumn):
+    """A text column that a model reads in addition to the title.
+
+    Attributes:
+        max_tokens: Number of tokens after which a text is cut off.
+    """
+
+    max_tokens: Positive
+
+
 class TextParams(Section):
     """Settings for splitting titles into tokens and bigrams.
 
     Attributes:
         title_column: Name of the column that contained the training titles.
-        category_column: Name of the column that contained their categories.
+        category_column: Name of the column that contained their categories, or names of the columns
+            with the levels of a category.
         max_title_length: Number of characters after which a title is cut off.
         max_tokens: Number of tokens after which a title is cut off.
         bigram_buckets: Number of hash buckets of word bigrams; 0 = no bigrams.
+        columns: Columns that are read in addition to the title.
     """
 
     title_column: str
-    category_column: str
+    category_column: str | list[str]
     max_title_length: Positive
     max_tokens: Positive
     bigram_buckets: Annotated[int, Field(ge=0, lt=2**31)]
+    columns: list[ModelColumn] = Field(default_factory=list)
 
 
 class Member(Section):
@@ -196,6 +211,7 @@ class ModelDescription(Section):
         format: Version of the model folder's format.
         name: Name of the model.
         labels: Categories, in the order of the class indices.
+        tree: Tree of the categories; None if they are not paths.
         text: Settings for splitting titles into tokens and bigrams.
         subwords: Sizes that define the embedding rows of a token.
         members: Members by name.
@@ -218,6 +234,7 @@ class ModelDescription(Section):
     decisions: dict[Objective, Decision] = Field(default_factory=dict)
     final_fit: bool = False
     category_titles: list[Annotated[NotNegative, Field(lt=2**31)]] = Field(default_factory=list)
+    tree: CategoryTree | None = None
     files: dict[str, _Sha256] = Field(default_factory=dict)
 
     @property
@@ -241,12 +258,18 @@ class ModelDescription(Section):
         return total
 
     @property
+    def unused(self) -> dict[str, Any]:
+        """Fields that are not written if there are no further columns and no tree."""
+        columns = {} if self.text.columns else {"text": {"columns"}}
+        return columns if self.tree else {**columns, "tree": True}
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that determines the predictions of a saved model.
 
         The training titles are not included.
         """
-        content = self.model_dump_json(exclude={"files": {_TITLES}})
+        content = self.model_dump_json(exclude={"files": {_TITLES}, **self.unused})
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -300,7 +323,7 @@ class Model:
             with open(folder / name, "rb") as file:
                 files[name] = hashlib.file_digest(file, "sha256").hexdigest()
         description = self.description.model_copy(update={"files": files})
-        write_json(folder / "model.json", description.model_dump())
+        write_json(folder / "model.json", description.model_dump(exclude=description.unused))
 
     @classmethod
     def load(cls, folder: Path) -> Model:
@@ -322,6 +345,8 @@ class Model:
             raise damaged(path, f"subwords: {problem}")
         if len(set(description.labels)) < len(description.labels):
             raise damaged(path, "a label is listed twice")
+        if description.tree and list(description.tree.paths) != description.labels:
+            raise damaged(path, "tree: its categories are not the labels")
         if any(decision.shift for decision in description.decisions.values()):
             counts = description.category_titles
             if len(counts) != len(description.labels) or not any(counts):

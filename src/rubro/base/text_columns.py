@@ -1,0 +1,38 @@
+"""Text columns of a catalogue next to the title, such as brand, description and price."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from typing import Any
+
+from rubro.base.schema import Section
+from rubro.base.text import tokenise
+
+# A product to classify: its title, or its texts by the name of their column.
+Product = str | Mapping[str, Any]
+_MAX_CHARACTERS = 10_000  # of a text; the characters after them are not read
+
+
+class TextColumn(Section):
+    """A column that is read in addition to the title.
+
+    Attributes:
+        name: Name of the column.
+        bounds: Ascending bounds of the bins that numbers are sorted into; None = the column contains
+            text.
+    """
+
+    name: str
+    bounds: list[float] | None = None
+
+    def tokens(self, text: str) -> list[str]:
+        """Return the tokens of a cell. The token of a number names its bin."""
+        if self.bounds is None:
+            return tokenise(text[:_MAX_CHARACTERS])
+        try:
+            number = float(text)
+        except ValueError:
+            return []
+        return [] if math.isnan(number) else [f"#{bisect_right(self.bounds, number)}"]
