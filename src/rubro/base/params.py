@@ -60,7 +60,8 @@ class DataParams(Section):
     @classmethod
     def _one_title_column(cls, value: object) -> object:
         if isinstance(value, list):
-            raise ValueError("should be one column; list the others in data.text_columns")
+            problem = "should be one column; list the others in data.text_columns"
+            raise ValueError(problem)  # noqa: TRY004 (pydantic reports only this type)
         return value
 
     @model_validator(mode="after")

@@ -57,5 +57,5 @@ def _quantiles(numbers: list[float]) -> list[float]:
 
     Equal numbers are in the same bin.
     """
-    places = (len(numbers) * part // _BINS for part in range(1, _BINS))
+    places = [len(numbers) * part // _BINS for part in range(1, _BINS)] if numbers else []
     return sorted({numbers[place] for place in places if numbers[place] > numbers[0]})
