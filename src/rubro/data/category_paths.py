@@ -17,7 +17,7 @@ from rubro.base.params import DataParams, SubsetParams
 from rubro.base.text import first_names
 from rubro.data.labels import is_null_name, similar_names
 
-COLUMN_SEPARATOR = "\x1f"  # between the values of several category columns
+_LEVEL_SEPARATOR = "\x1f"  # between the names of several category columns
 _DEFAULT_SEPARATOR = " > "
 # These characters also occur within names ("Coca-Cola", "Audio/Video"), so that a separator of them
 # that is given with white space is matched with its white space only.
@@ -45,7 +45,7 @@ class CategoryPaths:
         problems: Inconsistencies, as rows for CheckedLabels.problems: similar_categories,
             null_category, empty_name, repeated_name, child_of_itself, both_orders and
             name_with_several_parents. Of each problem, the 100 with the most rows are listed.
-        counts: Number of inconsistencies by problem.
+        counts: Number of similar names, of null-like names and of each other inconsistency.
         notices: Sentences for the user.
     """
 
@@ -72,22 +72,22 @@ def category_paths(
     are root first or leaf first, and else unordered.
 
     Args:
-        rows: Number of rows of each value. If data.category_column is a list, the values of its
-            columns are joined by COLUMN_SEPARATOR.
+        rows: Number of rows of each value. If data.category_column is a list, a value is
+            the names in its columns, joined by U+001F.
         corrections: Values that are categories in the notation of this function's result, even if
             data.category_column is a list.
         data: Separator and order of the names, and the level at which paths are cut off.
         subset: Whether similar names are merged, and names that stand for a missing name are dropped.
     """
     values = sorted(rows)
-    is_list = isinstance(data.category_column, list)
+    is_list = has_level_columns(data)
     separator = data.category_separator or _DEFAULT_SEPARATOR
     split = _splitter(separator)
     parts: dict[str, Path] = {}
     if is_list:
         ordinary = [value for value in values if value not in corrections]
         parts = {
-            value: tuple(name.strip() for name in value.split(COLUMN_SEPARATOR))
+            value: tuple(name.strip() for name in value.split(_LEVEL_SEPARATOR))
             for value in ordinary
         }
         separator, split = _unused_separator(separator, parts.values())
@@ -139,9 +139,10 @@ def category_paths(
         root_first = path[::-1] if order == "leaf_first" else path
         categories[value] = category[from_root[merged[root_first]][:level]] if path else ""
     notices += problems.notices()
-    return CategoryPaths(
-        separator, order, paths, categories, problems.listed(), problems.counts(), notices
-    )
+    counts = problems.counts()
+    if groups:
+        counts["similar_categories"] = sum(len(group) for group, _ in groups)
+    return CategoryPaths(separator, order, paths, categories, problems.listed(), counts, notices)
 
 
 def merge_rare_categories(
@@ -176,6 +177,11 @@ def merge_rare_categories(
             path = parent[path]
         target[name] = category[path]
     return target, {category[path]: path for path in counts}
+
+
+def has_level_columns(data: DataParams) -> bool:
+    """Return whether each level of a category is in a column of its own."""
+    return isinstance(data.category_column, list) and len(data.category_column) > 1
 
 
 def guessed_separator(rows: Mapping[str, int]) -> str | None:
@@ -262,7 +268,7 @@ def _names(parts: Path, rows: int, subset: SubsetParams, problems: _Problems) ->
 
 def _order(weights: Mapping[Path, int], data: DataParams) -> tuple[CategoryOrder, list[str]]:
     """Return the order of the names in the paths, and notices for the user if it is detected."""
-    if isinstance(data.category_column, list):
+    if has_level_columns(data):
         return "root_first", []
     if data.category_order != "auto":
         return data.category_order, []
@@ -409,7 +415,10 @@ class _Problems:
         self._rows[problem][names] += rows
 
     def counts(self) -> dict[str, int]:
-        return {problem: len(found) for problem, found in sorted(self._rows.items())}
+        found = {problem: len(rows) for problem, rows in sorted(self._rows.items())}
+        if "null_category" in found:
+            found["null_categories"] = found.pop("null_category")
+        return found
 
     def listed(self) -> list[tuple[str, str, int]]:
         """Return the inconsistencies with the most rows of each problem."""

@@ -17,6 +17,7 @@ from rubro.data.category_paths import (
     CategoryPaths,
     category_paths,
     guessed_separator,
+    has_level_columns,
     merge_rare_categories,
 )
 from rubro.data.labels import check_labels, title_keys, titles_at
@@ -113,13 +114,12 @@ def make_subset(
     titles = raw.table["title"].astype("str").reset_index(drop=True)
     table = table.assign(key=title_keys(titles)[table.index])
     paths, path_notices = _paths(table, params, data)
+    named = table
     if paths:
-        with_paths = table.assign(
-            category=table["category"].map(paths.categories).astype("category")
-        )
-        table = with_paths[with_paths["category"] != ""]
-        count_dropped("category_without_name", with_paths, table)
-    checked = check_labels(table, titles, params, are_paths=paths is not None)
+        categories = table["category"].map(paths.categories).astype("category")
+        named = table.assign(category=categories)[categories != ""]
+        count_dropped("category_without_name", table, named)
+    checked = check_labels(named, titles, params, are_paths=paths is not None)
     for reason, rows in checked.dropped.items():
         count_dropped(reason, rows, rows[:0])
     repeats = len(checked.table) - len(np.unique(checked.table["key"]))
@@ -177,15 +177,16 @@ def make_subset(
         },
         "balance": _balance(splits["train"]),
     }
-    tree = None
-    problems = checked.problems
+    tree, problems = None, checked.problems
     if paths:
-        found = pd.DataFrame(paths.problems, columns=problems.columns)
-        problems = pd.concat([found, problems], ignore_index=True) if paths.problems else problems
-        if max(len(path_of[label]) for label in labels) > 1:
-            of_label = {label: list(path_of[label]) for label in labels}
-            tree = CategoryTree(separator=paths.separator, order=paths.order, paths=of_label)
-        summary["category_paths"] = _path_summary(paths, tree)
+        listed = [*paths.problems, *problems.itertuples(index=False, name=None)]
+        problems = pd.DataFrame(listed, columns=problems.columns)
+        summary["doubtful_labels"] = dict(Counter(checked.counts) + Counter(paths.counts))
+        tree = _tree(paths, {label: path_of[label] for label in labels})
+    if tree:
+        levels = range(1, tree.depth + 1)
+        nodes = {str(level): len(tree.level(level).nodes) for level in levels}
+        summary["tree"] = {"order": tree.order, "depth": tree.depth, "nodes": nodes}
     if dropped["other_language"]:
         others = columns["language"].value_counts() - table["language"].value_counts()
         found = ", ".join(f"{name} {n}" for name, n in others.nlargest(5).items() if n)
@@ -207,7 +208,7 @@ def _paths(
     if data is None:
         return None, []
     rows = {str(name): int(n) for name, n in table["category"].value_counts().items() if n}
-    if data.category_separator is None and isinstance(data.category_column, str):
+    if data.category_separator is None and not has_level_columns(data):
         separator = guessed_separator(rows)
         if separator is None:
             return None, []
@@ -259,15 +260,12 @@ def _without_rare(
     return remaining, path_of, notices
 
 
-def _path_summary(paths: CategoryPaths, tree: CategoryTree | None) -> dict[str, Any]:
-    """Return the order of the paths, the size of each level, and the number of inconsistencies."""
-    depth = tree.depth if tree else 1
-    nodes = {
-        str(level): len(tree.level(level).nodes)
-        for level in range(1, depth + 1)
-        if tree is not None
-    }
-    return {"order": paths.order, "depth": depth, "nodes": nodes, "problems": paths.counts}
+def _tree(paths: CategoryPaths, path_of: dict[str, tuple[str, ...]]) -> CategoryTree | None:
+    """Return the tree of the selected categories; None if each of them has only one name."""
+    if max(map(len, path_of.values()), default=1) == 1:
+        return None
+    lists = {category: list(path) for category, path in path_of.items()}
+    return CategoryTree(separator=paths.separator, order=paths.order, paths=lists)
 
 
 def _rows_in_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:
