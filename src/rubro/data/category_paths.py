@@ -382,8 +382,9 @@ def _find_inconsistencies(
                     "both_orders", f"{parent} | {name}", found[parent] + parents[parent][name]
                 )
         if len(found) > 1:
-            names = " | ".join(parent or "(no parent)" for parent in sorted(found))
-            problems.add("name_with_several_parents", f"{name}: {names}", found.total())
+            ordered = sorted(found, key=lambda parent: (-found[parent], parent))
+            listed = first_names([parent or "(no parent)" for parent in ordered])
+            problems.add("name_with_several_parents", f"{name}: {listed}", found.total())
 
 
 def _parent_name(category: str, path: Path, found: CategoryPaths) -> str:
