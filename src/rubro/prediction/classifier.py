@@ -160,6 +160,12 @@ class Classifier:
             )
         return tree.level(level)
 
+    @property
+    def levels(self) -> list[Level]:
+        """Nodes of each level, deepest first. Without a tree, the categories are the only level."""
+        depth = self.tree.depth if self.tree else 1
+        return [self.level(number if number < depth else None) for number in range(depth, 0, -1)]
+
     def top(
         self, titles: Iterable[str], k: int = 5, level: int | None = None
     ) -> list[list[tuple[str, float]]]:
