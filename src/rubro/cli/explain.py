@@ -38,6 +38,7 @@ def main(
             help="Category to compare with. Default: the second most probable category.",
         ),
     ] = None,
+    level: options.AnswerLevel = None,
     nearest: Annotated[
         int,
         typer.Option(
@@ -51,9 +52,9 @@ def main(
         for title, error in zip(titles, chunk.errors, strict=True):
             if error:
                 raise DataError(f"title {title!a}: {error}")
-    classifier = load_model(model, objective)
+    classifier = load_model(model, objective, level)
     for title in titles:
-        explanation = classifier.explain(title, against, nearest)
+        explanation = classifier.explain(title, against, nearest, level)
         if sys.stdout.isatty():
             from rubro.cli.terminal import show_explanation
 
