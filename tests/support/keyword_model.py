@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from rubro.base.category_tree import CategoryTree
 from rubro.cli import app
 from rubro.features.subwords import SubwordParams
 from rubro.prediction.folder import Model, ModelDescription, SvmMember, TextParams
@@ -34,6 +35,7 @@ def write_model(
     title_column: str = "title",
     name: str = "svm",
     labels: Sequence[str] = tuple(CATEGORIES.values()),
+    tree: CategoryTree | None = None,
 ) -> Path:
     """Write a linear model that knows one keyword of each category, and return its folder."""
     words = list(CATEGORIES)
@@ -56,6 +58,7 @@ def write_model(
         ),
         subwords=SubwordParams(min_n=1, max_n=0, buckets=0, titles=10),
         members={"svm": SvmMember(weights=len(words))},
+        tree=tree,
     )
     Model(description, dict.fromkeys(words, 1), {"svm": tensors}).save(folder)
     return folder
