@@ -23,9 +23,9 @@ def main(params: Params) -> None:
     for notice in raw.notices:
         say(notice)
     require_usable(raw, params.data, quarantine)
-    subset = make_subset(raw, params.subset, params.seed)
+    subset = make_subset(raw, params.subset, params.seed, params.data)
     columns = SourceInfo(**params.data.model_dump(include=set(SourceInfo.model_fields)))
-    save_splits(folder, subset.splits, subset.labels, columns)
+    save_splits(folder, subset.splits, subset.labels, columns, subset.tree)
     data = params.data.model_dump() | {
         "path": Path(params.data.path).name
     }  # no path of this machine

@@ -123,6 +123,10 @@ class CategoryTree(Section):
     def _levels(self) -> list[Level]:
         return [self._nodes_at(level) for level in range(1, self.depth + 1)]
 
+    @cached_property
+    def _categories(self) -> dict[tuple[str, ...], str]:
+        return {tuple(path): category for category, path in self.paths.items()}
+
     def _nodes_at(self, level: int) -> Level:
         names: dict[tuple[str, ...], str] = {}
         index: dict[tuple[str, ...], int] = {}
@@ -138,8 +142,8 @@ class CategoryTree(Section):
 
     def _name(self, category: str, node: tuple[str, ...]) -> str:
         """Return the name of an ancestor of a category, in the notation of the categories."""
-        if len(node) == len(self.paths[category]):
-            return category
+        if node in self._categories:
+            return self._categories[node]
         if self.order == "unordered":
             names = [name for name in category.split(self.separator) if name in node]
         else:
