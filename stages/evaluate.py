@@ -76,7 +76,12 @@ def main(params: Params) -> None:
             score = measured[name][params.objective]
             say(f"{split} {name}: {CAPTIONS[params.objective]} {score:.4f}")
             folder = FOLDER / split / name
-            labelled = labelled_predictions(p, held_out.targets, foreign, labels.reliable)
+            labelled = [
+                labelled_predictions(
+                    level.summed(p), level.node_of[held_out.targets], foreign, labels.reliable
+                )
+                for level in classifier.levels
+            ]
             tables[name] = detail_tables(p, uncalibrated, held_out, labelled, params.evaluate)
             for title, frame in tables[name].items():
                 write_csv(folder / f"{title}.csv", frame)

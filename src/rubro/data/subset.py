@@ -99,9 +99,9 @@ def make_subset(
         if name == "title" or name.startswith("text.")
     )
     reasons = [reason for reason in REMEDY_BY_REASON if reason != "text_not_text" or texts]
-    dropped = dict.fromkeys((*reasons, *DROP_REASONS), 0)
-    for reason in _PATH_DROP_REASONS:
-        del dropped[reason]  # written only if rows are dropped for it
+    # Reasons that concern paths are written only if rows are dropped for them.
+    reasons += [reason for reason in DROP_REASONS if reason not in _PATH_DROP_REASONS]
+    dropped = dict.fromkeys(reasons, 0)
     dropped.update(Counter(raw.quarantine["reason"]))
     dropped[EMPTY_ROW] = raw.empty_rows
     unused_corrections = Counter[str]()
