@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rubro.base.category_tree import CategoryTree, Level
+from rubro.base.metric_names import LEVEL_CAPTIONS
 from rubro.evaluation.metrics import MEASURES, weighted_f1
 
 
@@ -37,13 +38,13 @@ def level_metrics(
     lengths = np.array(list(map(len, tree.paths.values())))
     shared = float(shared_names(tree, predictions, targets).sum())
     predicted, right = lengths[predictions].sum(), lengths[targets].sum()
-    measures = MEASURES | {"weighted_f1": weighted_f1}
+    measures = {**MEASURES, "weighted_f1": weighted_f1}
     levels = {}
     for number in range(1, tree.depth + 1):
         level = tree.level(number)
         nodes = predicted_nodes(probabilities, level)
         levels[str(number)] = {
-            name: measure(level.node_of[targets], nodes) for name, measure in measures.items()
+            name: measures[name](level.node_of[targets], nodes) for name in LEVEL_CAPTIONS
         }
     paths = {
         "hierarchical_precision": shared / predicted,
