@@ -12,7 +12,8 @@ from rubro.base.text import tokenise
 
 # A product to classify: its title, or its texts by the name of their column.
 Product = str | Mapping[str, Any]
-_MAX_CHARACTERS = 10_000  # of a text; the characters after them are not read
+# Number of characters of a text that are read.
+MAX_TEXT_CHARACTERS = 10_000
 
 
 class TextColumn(Section):
@@ -30,7 +31,7 @@ class TextColumn(Section):
     def tokens(self, text: str) -> list[str]:
         """Return the tokens of a cell. The token of a number names its bin."""
         if self.bounds is None:
-            return tokenise(text[:_MAX_CHARACTERS])
+            return tokenise(text[:MAX_TEXT_CHARACTERS])
         try:
             number = float(text)
         except ValueError:
