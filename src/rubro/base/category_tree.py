@@ -37,9 +37,12 @@ class Level:
         Returns:
             Probability of each node, float (titles, nodes).
         """
+        if len(self.nodes) == len(self.node_of):  # each category is a node
+            return probabilities
         order = np.argsort(self.node_of, kind="stable")
         starts = np.searchsorted(self.node_of[order], np.arange(len(self.nodes)))
-        return np.add.reduceat(probabilities[:, order], starts, axis=1)
+        sums: np.ndarray = np.add.reduceat(probabilities[:, order], starts, axis=1)
+        return np.minimum(sums, 1, out=sums)  # rounding errors may exceed 1
 
 
 class CategoryTree(Section):

@@ -9,6 +9,7 @@ from threading import Lock
 
 import numpy as np
 
+from rubro.base.category_tree import CategoryTree, Level
 from rubro.base.errors import DataError
 from rubro.base.metric_names import Objective
 from rubro.base.text import tokenise, tokenise_with_spans
@@ -114,6 +115,11 @@ class Classifier:
         return self.description.text.title_column
 
     @property
+    def tree(self) -> CategoryTree | None:
+        """Tree of the categories; None if they are not paths."""
+        return self.description.tree
+
+    @property
     def vocabulary(self) -> dict[str, int]:
         """Known words, each with the number of training titles that contain it."""
         return self._subwords.vocabulary
@@ -133,7 +139,30 @@ class Classifier:
         calibrated = map(self.calibration.probabilities, self._logits(titles))
         return np.concatenate([self._no_logits, *calibrated])
 
-    def top(self, titles: Iterable[str], k: int = 5) -> list[list[tuple[str, float]]]:
+    def level(self, level: int | None = None) -> Level:
+        """Return the nodes of the category tree at a level, from 1 (the roots) to tree.depth.
+
+        Args:
+            level: Level; None = the categories themselves, which every model has.
+
+        Raises:
+            DataError: The model has no tree.
+            ValueError: The tree has no such level.
+        """
+        tree = self.tree
+        if level is None:
+            lengths = [len(tree.paths[name]) if tree else 1 for name in self.classes_]
+            return Level(self.classes_, np.array(lengths), np.arange(len(self.classes_)))
+        if tree is None:
+            raise DataError(
+                f"{self.name}: the categories are not paths, so there is no level {level}; to train "
+                "on paths, set data.category_separator in params.yaml and run `dvc repro`"
+            )
+        return tree.level(level)
+
+    def top(
+        self, titles: Iterable[str], k: int = 5, level: int | None = None
+    ) -> list[list[tuple[str, float]]]:
         """Return the k most probable categories of each title with their probabilities.
 
         If probabilities are equal, the category that comes first in classes_ ranks higher, as in
@@ -142,31 +171,18 @@ class Classifier:
         Args:
             titles: Titles.
             k: Number of categories for each title, at least 1.
+            level: Level of the category tree whose nodes are ranked, from 1 (the roots); the
+                probability of a node is the sum over its categories. None = rank the categories.
 
         Returns:
             Pairs of category and probability for each title, most probable first.
 
         Raises:
-            ValueError: k is smaller than 1.
+            DataError: There is a level, but the model has no tree.
+            ValueError: k is smaller than 1, or the tree has no such level.
         """
-        if operator.index(k) < 1:
-            raise ValueError(f"k is {k}, but must be at least 1")
-        probabilities = self.predict_proba(titles)
-        k = min(k, len(self.classes_))
-        # Sorting all classes of each row would take longer than the prediction itself, so only the
-        # rows with ties at the k-th place are sorted; the others are partitioned.
-        best = np.argpartition(-probabilities, k - 1, axis=1)[:, :k]
-        lowest = np.take_along_axis(probabilities, best, axis=1).min(axis=1, keepdims=True)
-        tied = (probabilities >= lowest).sum(axis=1) > k
-        best[tied] = np.argsort(-probabilities[tied], axis=1, kind="stable")[:, :k]
-        best.sort(axis=1)  # in class order, so that the stable sort below ranks equal ones by class
-        order = np.argsort(-np.take_along_axis(probabilities, best, axis=1), axis=1, kind="stable")
-        best = np.take_along_axis(best, order, axis=1)
-        highest = np.take_along_axis(probabilities, best, axis=1)
-        return [
-            [(self.classes_[index], p) for index, p in zip(*row, strict=True)]
-            for row in zip(best.tolist(), highest.tolist(), strict=True)
-        ]
+        nodes = self.level(level)
+        return ranked(nodes.summed(self.predict_proba(titles)), nodes.nodes, k)
 
     def logits(self, titles: Iterable[str]) -> np.ndarray:
         """Return the logits of each title before calibration, float32 (titles, classes).
@@ -366,6 +382,38 @@ class Classifier:
     def _unknown_share(self, tokens: list[str]) -> float:
         read = tokens[: self.description.text.max_tokens]
         return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
+
+
+def ranked(
+    probabilities: np.ndarray, names: Sequence[str], k: int
+) -> list[list[tuple[str, float]]]:
+    """Return the k most probable names of each row with their probabilities, most probable first.
+
+    Args:
+        probabilities: Probability of each name, float (n, names).
+        names: Names; if probabilities are equal, the first name ranks higher.
+        k: Number of names for each row, at least 1.
+
+    Raises:
+        ValueError: k is smaller than 1.
+    """
+    if operator.index(k) < 1:
+        raise ValueError(f"k is {k}, but must be at least 1")
+    k = min(k, len(names))
+    # Sorting all names of each row would take longer than the prediction itself, so only the rows
+    # with ties at the k-th place are sorted; the others are partitioned.
+    best = np.argpartition(-probabilities, k - 1, axis=1)[:, :k]
+    lowest = np.take_along_axis(probabilities, best, axis=1).min(axis=1, keepdims=True)
+    tied = (probabilities >= lowest).sum(axis=1) > k
+    best[tied] = np.argsort(-probabilities[tied], axis=1, kind="stable")[:, :k]
+    best.sort(axis=1)  # in the order of names, so that the stable sort below keeps it for ties
+    order = np.argsort(-np.take_along_axis(probabilities, best, axis=1), axis=1, kind="stable")
+    best = np.take_along_axis(best, order, axis=1)
+    highest = np.take_along_axis(probabilities, best, axis=1)
+    return [
+        [(names[index], p) for index, p in zip(*row, strict=True)]
+        for row in zip(best.tolist(), highest.tolist(), strict=True)
+    ]
 
 
 def _texts(titles: Iterable[str]) -> list[str]:
