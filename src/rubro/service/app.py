@@ -19,7 +19,6 @@ from starlette.responses import Response
 from rubro import __version__
 from rubro.base.errors import DataError
 from rubro.prediction.answers import Answer, answers
-from rubro.prediction.explanation import WordContribution
 from rubro.service import schemas
 from rubro.service.batching import Batcher, Ranking, parts
 from rubro.service.guard import Budget, Guard, Take
@@ -108,9 +107,17 @@ class Service:
         (answer,) = await self._answers(served, products, request)
         found: dict[str, Any] = {"other": None, "foreign": False, "words": []}
         if answer["error"] is None and len(served.classifier.level(request.level).nodes) > 1:
-            explanation = served.classifier.explain(products[0], level=request.level)
+            explanation = served.classifier.explain(products[0])
             found = {name: getattr(explanation, name) for name in found}
-            found["words"] = [_word(word) for word in explanation.words]
+            has_columns = bool(served.classifier.description.text.columns)
+            fields = [
+                name
+                for name in schemas.ExplainedWord.model_fields
+                if name != "column" or has_columns
+            ]
+            found["words"] = [
+                {name: getattr(word, name) for name in fields} for word in explanation.words
+            ]
         return {"model": served.identity, "answer": answer, **found}
 
     async def _answers(
@@ -187,13 +194,6 @@ def _path_answer(answer: Answer, paths: Mapping[str, list[str]]) -> dict[str, An
         "path": [] if answer.category is None else paths[answer.category],
         "error": None,
     }
-
-
-def _word(word: WordContribution) -> dict[str, Any]:
-    found = {name: getattr(word, name) for name in schemas.ExplainedWord.model_fields}
-    if found["column"] is None:  # the word is in the title
-        del found["column"]
-    return found
 
 
 def _are_accepted(

@@ -41,29 +41,27 @@ def read_products(classifier: Classifier, field: str, items: list[Any]) -> list[
     keys = product_keys(classifier)
     products = []
     for place, item in enumerate(items):
-        product = item
-        if isinstance(item, dict):
-            problem, product = _product(keys, item)
-            if problem:
-                raise HTTPException(422, f"body.{field}.{place}: {problem}")
-        products.append(product)
+        try:
+            products.append(_texts(keys, item) if isinstance(item, dict) else item)
+        except ValueError as error:
+            raise HTTPException(422, f"body.{field}.{place}: {error}") from None
     return products
 
 
-def _product(keys: Mapping[str, str], item: Mapping[str, Any]) -> tuple[str | None, Product]:
-    """Return what is wrong with an object, and the texts that it contains, by column."""
+def _texts(keys: Mapping[str, str], item: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts in an object by the name of their column."""
     texts: dict[str, str] = {}
     for key, value in item.items():
         column = keys.get(key)
         if column is None:
-            return f"unknown key {key[:100]!r}; the model reads {', '.join(keys)}", {}
+            raise ValueError(f"unknown key {key[:100]!r}; the model reads {', '.join(keys)}")
         if column in texts:
-            return f"the keys {_TITLE!r} and {column!r} are the same column; use one of them", {}
+            raise ValueError(f"{_TITLE} and {column} are the same column; use only one of them")
         try:
             texts[column] = text_of(value) or ""
         except TypeError:
-            return f"the value of {key!r} is not text; write text, a number or null", {}
-    return None, texts
+            raise ValueError(f"{key} is not text; write text, a number or null") from None
+    return texts
 
 
 def product_error(product: Any) -> str | None:

@@ -153,7 +153,7 @@ class ExplainedWord(Message):
     ]
     known: Annotated[bool, Field(description="Whether a training title contains it.")]
     column: Annotated[
-        str | None, Field(description="Column of the word; missing if it is in the title.")
+        str | None, Field(description="Its column; missing if the model reads only titles.")
     ] = None
 
 

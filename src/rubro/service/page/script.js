@@ -253,8 +253,8 @@ function show() {
 function showWords() {
   const largest = Math.max(...shown.words.map((word) => Math.abs(word.contribution)), 0);
   const named = { for: [], against: [] };
-  const wordsOf = (column) => shown.words.filter((word) => (word.column ?? null) === column);
-  byId("words").replaceChildren(...marked(shown.title, wordsOf(null), largest, named));
+  const wordsOf = (name) => shown.words.filter(({ column = titleColumn }) => column === name);
+  byId("words").replaceChildren(...marked(shown.title, wordsOf(titleColumn), largest, named));
   byId("column-words").replaceChildren(
     ...Object.entries(shown.columns).flatMap(([column, typed]) => {
       const content = element("dd");
