@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rubro.base.schema import Section
-from rubro.base.text import tokenise
+from rubro.base.text import tokenise, tokenise_with_spans
 
 # A product to classify: its title, or its texts by the name of their column.
 Product = str | Mapping[str, Any]
@@ -37,3 +37,9 @@ class TextColumn(Section):
         except ValueError:
             return []
         return [] if math.isnan(number) else [f"#{bisect_right(self.bounds, number)}"]
+
+    def tokens_with_spans(self, text: str) -> list[tuple[str, list[tuple[int, int]]]]:
+        """Return the tokens of a cell, each with the start and end of every character in the cell."""
+        if self.bounds is None:
+            return tokenise_with_spans(text[:_MAX_CHARACTERS])
+        return [(token, [(0, len(text))] * len(token)) for token in self.tokens(text)]

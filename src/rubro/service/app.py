@@ -109,12 +109,9 @@ class Service:
         if answer["error"] is None and len(served.classifier.level(request.level).nodes) > 1:
             explanation = served.classifier.explain(products[0])
             found = {name: getattr(explanation, name) for name in found}
-            has_columns = bool(served.classifier.description.text.columns)
-            fields = [
-                name
-                for name in schemas.ExplainedWord.model_fields
-                if name != "column" or has_columns
-            ]
+            fields = list(schemas.ExplainedWord.model_fields)
+            if not served.classifier.text_columns:
+                fields.remove("column")
             found["words"] = [
                 {name: getattr(word, name) for name in fields} for word in explanation.words
             ]
@@ -291,9 +288,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def version() -> Response:
         """Return the versions of the service and of the model in use."""
         served = service.served
-        text = served.classifier.description.text
-        names = [text.title_column, *(column.name for column in text.columns)]
-        columns = {"columns": names} if text.columns else {}
+        names = served.classifier.text_columns
+        columns = {"columns": [served.classifier.title_column, *names]} if names else {}
         return _json({"model": served.identity, "rubro": __version__, **columns})
 
     @app.get("/health", response_model=schemas.Health)

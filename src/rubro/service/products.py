@@ -7,7 +7,6 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from rubro.base.text_columns import Product
 from rubro.prediction.classifier import Classifier
 from rubro.tables.cells import text_of
 
@@ -21,8 +20,7 @@ def product_keys(classifier: Classifier) -> dict[str, str]:
     has this name.
     """
     title = classifier.title_column
-    names = [title, *(column.name for column in classifier.description.text.columns)]
-    return {_TITLE: title, **{name: name for name in names}}
+    return {_TITLE: title, title: title, **{name: name for name in classifier.text_columns}}
 
 
 def read_products(classifier: Classifier, field: str, items: list[Any]) -> list[Any]:

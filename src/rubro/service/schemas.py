@@ -105,7 +105,10 @@ class ModelIdentity(Message):
     ]
 
 
-_Path = Annotated[list[str], Field(description="Names from the root, if the categories are paths.")]
+_Path = Annotated[
+    list[str],
+    Field(default_factory=list, description="Names from the root, if the categories are paths."),
+]
 
 
 class Choice(Message):
@@ -113,7 +116,7 @@ class Choice(Message):
 
     category: str
     confidence: float
-    path: _Path = []
+    path: _Path
 
 
 class Answer(Message):
@@ -130,7 +133,7 @@ class Answer(Message):
         int,
         Field(description="Number of names in the category, if the categories are paths; 0 = null."),
     ] = 0
-    path: _Path = []
+    path: _Path
     error: Annotated[str | None, Field(description="Reason why the title has no answer.")]
 
 
@@ -176,8 +179,11 @@ class Categories(Message):
     categories: list[str]
     paths: Annotated[
         list[list[str]],
-        Field(description="Names of each category from the root, if the categories are paths."),
-    ] = []
+        Field(
+            default_factory=list,
+            description="Names of each category from the root, if the categories are paths.",
+        ),
+    ]
 
 
 class Version(Message):
@@ -188,9 +194,10 @@ class Version(Message):
     columns: Annotated[
         list[str],
         Field(
-            description="Columns that the model reads, first the title; missing if it reads only titles."
+            default_factory=list,
+            description="Columns that the model reads, first the title; missing if it reads only titles.",
         ),
-    ] = []
+    ]
 
 
 class Health(Message):

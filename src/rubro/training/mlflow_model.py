@@ -37,22 +37,16 @@ class TitleModel:
             Columns predicted_category and confidence, 0 to 1. They are "" and 0 for a product without
             any text, because JSON has no NaN.
         """
-        names = _columns(self._classifier)
+        names = [self._classifier.title_column, *self._classifier.text_columns]
         products = table[[name for name in names if name == names[0] or name in table]]
         products = products.astype(object).where(products.notna(), "").astype(str)
-        known = products.apply(lambda texts: texts.str.strip() != "").any(axis=1).to_numpy()
+        known = (products.apply(lambda column: column.str.strip()) != "").any(axis=1).to_numpy()
         answers = pd.DataFrame({"predicted_category": "", "confidence": 0.0}, index=table.index)
-        rows = products[known].to_dict("records") if len(names) > 1 else products[names[0]][known]
+        rows = products[known].to_dict("records")
         best = [pairs[0] for pairs in self._classifier.top(rows, k=1)]
         answers.loc[known, "predicted_category"] = [category for category, _ in best]
         answers.loc[known, "confidence"] = [confidence for _, confidence in best]
         return answers
-
-
-def _columns(classifier: Classifier) -> list[str]:
-    """Return the names of the columns that a model reads, first the title."""
-    text = classifier.description.text
-    return [text.title_column, *(column.name for column in text.columns)]
 
 
 def _load_pyfunc(path: str) -> TitleModel:
