@@ -41,5 +41,5 @@ class TextColumn(Section):
     def tokens_with_spans(self, text: str) -> list[tuple[str, list[tuple[int, int]]]]:
         """Return the tokens of a cell, each with the start and end of every character in the cell."""
         if self.bounds is None:
-            return tokenise_with_spans(text[:_MAX_CHARACTERS])
+            return tokenise_with_spans(text[:MAX_TEXT_CHARACTERS])
         return [(token, [(0, len(text))] * len(token)) for token in self.tokens(text)]

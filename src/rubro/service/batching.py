@@ -81,9 +81,7 @@ class Batcher:
         self._observe = observe
         self._waiting: deque[_Part] = deque()
 
-    async def top(
-        self, classifier: Classifier, titles: Sequence[Product], k: int
-    ) -> list[Ranking]:
+    async def top(self, classifier: Classifier, titles: Sequence[Product], k: int) -> list[Ranking]:
         """Return the most probable categories of each title, best first.
 
         Args:
@@ -94,9 +92,7 @@ class Batcher:
         rankings: list[Ranking] = await self._predicted(classifier, titles, k) if titles else []
         return rankings
 
-    async def probabilities(
-        self, classifier: Classifier, titles: Sequence[Product]
-    ) -> np.ndarray:
+    async def probabilities(self, classifier: Classifier, titles: Sequence[Product]) -> np.ndarray:
         """Return the probability of each category, float32 (titles, classes).
 
         Args:
@@ -108,9 +104,7 @@ class Batcher:
         probabilities: np.ndarray = await self._predicted(classifier, titles, 0)
         return probabilities
 
-    async def _predicted(
-        self, classifier: Classifier, titles: Sequence[Product], k: int
-    ) -> Any:
+    async def _predicted(self, classifier: Classifier, titles: Sequence[Product], k: int) -> Any:
         characters = sum(_characters(classifier, title) for title in titles)
         answered = asyncio.get_running_loop().create_future()
         self._waiting.append(_Part(classifier, titles, k, characters, answered))

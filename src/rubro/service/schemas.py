@@ -131,7 +131,9 @@ class Answer(Message):
     top: list[Choice]
     predicted_level: Annotated[
         int,
-        Field(description="Number of names in the category, if the categories are paths; 0 = null."),
+        Field(
+            description="Number of names in the category, if the categories are paths; 0 = null."
+        ),
     ] = 0
     path: _Path
     error: Annotated[str | None, Field(description="Reason why the title has no answer.")]
