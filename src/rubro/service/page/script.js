@@ -377,9 +377,11 @@ function showCorrections() {
 function csv() {
   const field = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
   const stored = corrections.flatMap((each) => Object.keys(each.columns ?? {}));
-  const names = [...new Set([...columns, ...stored])];
+  const fixed = ["title", "category"];
+  // A column that has one of these names itself is left out.
+  const names = [...new Set([...columns, ...stored])].filter((name) => !fixed.includes(name));
   const rows = [
-    ["title", "category", ...names],
+    [...fixed, ...names],
     ...corrections.map((each) => [
       each.title,
       each.category,
