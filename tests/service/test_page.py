@@ -244,10 +244,13 @@ def test_corrections_keep_columns_and_paths(
         ["mesa", PATHS[1], "", ""],
         ["mesa", PATHS[2], "A, B", ""],
     ]
-    params: Params = make_params({"data.corrections": str(file)})
-    table = read_titles(params.data, "spanish").table
-    corrections = table[table["split"] == CORRECTIONS]
-    assert corrections[["title", "category"]].to_numpy().tolist() == [row[:2] for row in rows[1:]]
+    source = tmp_path / "shop.csv"
+    source.write_text("title,category,marca,precio\nmesa,Vajilla,x,5\n")
+    settings = {"data.path": str(source), "data.text_columns": ["marca", "precio"]}
+    params: Params = make_params({**settings, "data.corrections": str(file)})
+    table = read_titles(params.data, None).table
+    columns = ["title", "category", "text.marca", "text.precio"]
+    assert table[table["split"] == CORRECTIONS][columns].to_numpy().tolist() == rows[1:]
 
 
 def test_two_tabs_can_change_corrections_at_the_same_time(browser: Any, server: Server) -> None:
