@@ -16,8 +16,8 @@ from rubro.base.category_tree import CategoryOrder
 from rubro.base.params import DataParams, SubsetParams
 from rubro.base.text import first_names
 from rubro.data.labels import is_null_name, similar_names
+from rubro.data.sources import LEVEL_SEPARATOR
 
-_LEVEL_SEPARATOR = "\x1f"  # between the names of several category columns
 _DEFAULT_SEPARATOR = " > "
 # These characters also occur within names ("Coca-Cola", "Audio/Video"), so that a separator of them
 # that is given with white space is matched with its white space only.
@@ -87,7 +87,7 @@ def category_paths(
     if is_list:
         ordinary = [value for value in values if value not in corrections]
         parts = {
-            value: tuple(name.strip() for name in value.split(_LEVEL_SEPARATOR))
+            value: tuple(name.strip() for name in value.split(LEVEL_SEPARATOR))
             for value in ordinary
         }
         separator, split = _unused_separator(separator, parts.values())
