@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import chain, count, pairwise
 
 import numpy as np
-from scipy import sparse
 
 from rubro.base.category_tree import CategoryOrder
 from rubro.base.params import DataParams, SubsetParams
@@ -337,17 +336,17 @@ def _from_root(weights: Mapping[Path, int]) -> dict[Path, Path]:
         return {}
     names = sorted({name for path in weights for name in path})
     index = {name: place for place, name in enumerate(names)}
-    sets = [dict.fromkeys(path) for path in weights]
-    path_of = np.repeat(np.arange(len(sets)), [len(path) for path in sets])
-    name_of = np.array([index[name] for path in sets for name in path], dtype=np.int64)
-    n = np.fromiter(weights.values(), np.int64, len(weights))
-    shape = (len(sets), len(names))
-    occurs = sparse.csr_array((np.ones(len(path_of), np.int64), (path_of, name_of)), shape)
-    weighted = sparse.csr_array((n[path_of], (path_of, name_of)), shape)
-    rows = np.bincount(name_of, n[path_of], len(names)).astype(np.int64)
-    together = (occurs.T @ weighted).tocoo()
-    other = together.row != together.col
-    first, second, both = together.row[other], together.col[other], together.data[other]
+    pairs, counts = [], []
+    for path, n in weights.items():
+        places = np.array([index[name] for name in {*path}], dtype=np.int64)
+        pairs.append(np.add.outer(places * len(names), places).ravel())
+        counts.append(np.full(len(places) ** 2, n))
+    pair, inverse = np.unique(np.concatenate(pairs), return_inverse=True)
+    first, second = np.divmod(pair, len(names))
+    both = np.bincount(inverse, np.concatenate(counts))
+    rows = both[first == second]
+    other = first != second
+    first, second, both = first[other], second[other], both[other]
     limit = _ALMOST_ALL * np.minimum(rows[first], rows[second])
     unrelated = both < limit
     total = np.bincount(first, both, len(names))
