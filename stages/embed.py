@@ -9,13 +9,15 @@ import process_setup  # noqa: F401
 from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
-from rubro.data.splits import TitleTokens, load_split
+from rubro.data.splits import TitleTokens, load_split, token_columns
 from rubro.features.vocabulary import load_subwords
 from rubro.training.fasttext import train_fasttext
 
 
 def main(params: Params) -> None:
-    train = TitleTokens(load_split(Path("data/subset"), "train", ("tokens",)))
+    subset = Path("data/subset")
+    columns = token_columns(subset)
+    train = TitleTokens(load_split(subset, "train", columns), columns)
     subwords = load_subwords(Path("data/vocabulary"))
     write_json(Path("metrics/params/embed.json"), params.embed.model_dump())
     train_fasttext(train, subwords, params.embed, params.seed).save(Path("models/embedding"))

@@ -22,7 +22,7 @@ from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.base.text import first_names
 from rubro.cards import Facts, data_card, model_card
-from rubro.data.splits import load_labels, load_split, write_csv
+from rubro.data.splits import load_labels, load_products, load_split, write_csv
 from rubro.evaluation.significance import compare_classifiers
 from rubro.evaluation.tables import (
     HeldOut,
@@ -60,12 +60,13 @@ def main(params: Params) -> None:
             labels.reliable,
             train_counts,
         )
-        foreign = classifiers["ensemble"].out_of_vocabulary(held_out.titles) > FOREIGN_SHARE
+        products = load_products(subset, split)
+        foreign = classifiers["ensemble"].out_of_vocabulary(products) > FOREIGN_SHARE
         measured, predictions, tables = {}, {}, {}
         if split == "validation":  # a final fit has seen these titles
             members = load_validation_logits(MODELS[1:])
         else:
-            members = member_logits_of(classifiers.values(), held_out.titles, thread_count())
+            members = member_logits_of(classifiers.values(), products, thread_count())
         for name, classifier in classifiers.items():
             logits = classifier.combine(members)
             p = classifier.calibration.probabilities(logits)

@@ -26,7 +26,7 @@ from model_output import (
 from rubro.base.console import console
 from rubro.base.files import write_json
 from rubro.base.params import Params, TrainParams
-from rubro.data.splits import load_labels
+from rubro.data.splits import load_labels, token_columns
 from rubro.features.embedding import Embedding
 from rubro.features.titles import LabelledTitles, load_features
 from rubro.models.layers import ModelShape, Network, stored
@@ -42,7 +42,11 @@ EMBEDDING = Path("models/embedding")
 
 
 def initial_network(
-    kind: type[Network], params: Params, hyperparameters: TrainParams, classes: int
+    kind: type[Network],
+    params: Params,
+    hyperparameters: TrainParams,
+    classes: int,
+    columns: int,
 ) -> Network:
     """Return a network that starts from the trained embedding or from random vectors.
 
@@ -53,7 +57,7 @@ def initial_network(
     if hyperparameters.initial_embedding == "random":
         embedding = embedding.randomised(params.seed)
     rows, size = embedding.table.shape
-    shape = ModelShape(rows, size, params.featurize.bigram_buckets, classes)
+    shape = ModelShape(rows, size, params.featurize.bigram_buckets, classes, columns)
     network = kind(shape, hyperparameters)
     network.token_vectors.start_from(
         embedding, hyperparameters.embedding_scale, hyperparameters.fine_tune_embedding
@@ -81,11 +85,18 @@ def train_network(
     console().quiet = processes.local_rank > 0
     with ExitStack() as stack:
         stack.enter_context(connected(processes, params.accelerator))
-        (train_titles, validation), tokens = load_features(FEATURES, "train", "validation")
+        (train_titles, validation), tokens = load_features(
+            FEATURES, "train", "validation", columns=len(token_columns(SUBSET))
+        )
         chosen = selection_titles(validation.labels, params.min_reliable_titles)
         classes = len(load_labels(SUBSET))
         data = TrainingData(train_titles, validation.take(chosen), tokens, classes)
-        training: dict[str, Any] = {"seed": params.seed, **hyperparameters.model_dump()}
+        columns = train_titles.features.columns
+        unused = {"column_dropout"} if columns == 1 else set()
+        training: dict[str, Any] = {
+            "seed": params.seed,
+            **hyperparameters.model_dump(exclude=unused),
+        }
         settings = {
             **training,
             "objective": params.objective,
@@ -109,7 +120,8 @@ def train_network(
             accelerator=params.accelerator,
             processes=processes,
         )
-        network = initial_network(kind, params, hyperparameters, classes)
+        new_network = partial(initial_network, kind, params, hyperparameters, classes, columns)
+        network = new_network()
         log_epoch = tracker.log_epoch if processes.rank == 0 else lambda *_: None
         result = fit(network, data, report=log_epoch, checkpoints=checkpoints)
         final = None
@@ -117,7 +129,7 @@ def train_network(
             together = LabelledTitles.concatenated([train_titles, validation])
             data = replace(data, train=together)
             epoch = result.summary["best"]["epoch"]
-            again = initial_network(kind, params, hyperparameters, classes)
+            again = new_network()
             folder = checkpoints / "final"
             folder.mkdir(exist_ok=True)
             final = fit(again, data, report=None, checkpoints=folder, last_epoch=epoch)

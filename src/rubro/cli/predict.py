@@ -188,10 +188,13 @@ def main(
             source = given_titles(titles, batch)
         else:
             trained_on = classifier.title_column
-            reading = Reading(input_format, encoding, separator, column, trained_on, batch)
+            reading = Reading(
+                *(input_format, encoding, separator, column, trained_on, batch),
+                text_columns=classifier.text_columns,
+            )
             source = stack.enter_context(open_input(path, reading))
-            if source.guess:
-                say(source.guess)
+            for message in filter(None, (source.guess, source.missing)):
+                say(message)
         if kind is None and sys.stdout.isatty():
             first = list(itertools.islice(source.chunks, 2))
             if len(first) == 1 and len(first[0].titles) <= _MAX_TABLE_ROWS:
@@ -285,7 +288,8 @@ def _answered(
     def questions() -> Iterator[Chunk]:
         for chunk in chunks:
             pending.append(chunk)
-            yield Chunk(titles=chunk.titles, errors=chunk.errors)  # workers need only these
+            # Workers need only these.
+            yield Chunk(titles=chunk.titles, errors=chunk.errors, texts=chunk.texts)
 
     for _, values in answered(columns.classifier, questions(), columns.values, processes):
         yield pending.popleft(), values
@@ -377,7 +381,9 @@ class _NewColumns:
     def _answers(self, chunk: Chunk) -> list[_Answer | None]:
         """Return the predicted categories of each row, or None if the row has an error."""
         readable = [
-            title for title, error in zip(chunk.titles, chunk.errors, strict=True) if not error
+            product
+            for product, error in zip(chunk.products, chunk.errors, strict=True)
+            if not error
         ]
         best = self.classifier.top(readable, self.top)
         unknown = [0.0] * len(readable)

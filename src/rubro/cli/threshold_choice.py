@@ -40,7 +40,7 @@ def predictions_for(
         classifier: Classifier that made the predictions.
         probabilities: Calibrated probabilities of the titles, float (titles, classes).
     """
-    foreign = classifier.out_of_vocabulary(labelled.titles) > FOREIGN_SHARE
+    foreign = classifier.out_of_vocabulary(labelled.products) > FOREIGN_SHARE
     targets, reliable = np.array(labelled.targets), np.array(labelled.reliable)
     return labelled_predictions(probabilities, targets, foreign, reliable)
 

@@ -15,8 +15,8 @@ from rubro.base.category_tree import CategoryOrder
 from rubro.base.params import DataParams, SubsetParams
 from rubro.base.text import first_names
 from rubro.data.labels import is_null_name, similar_names
+from rubro.data.sources import LEVEL_SEPARATOR
 
-_LEVEL_SEPARATOR = "\x1f"  # between the names of several category columns
 _DEFAULT_SEPARATOR = " > "
 # These characters also occur within names ("Coca-Cola", "Audio/Video"), so that a separator of them
 # that is given with white space is matched with its white space only.
@@ -72,7 +72,7 @@ def category_paths(
 
     Args:
         rows: Number of rows of each value. If data.category_column is a list, a value is
-            the names in its columns, joined by U+001F.
+            the names in its columns, joined by LEVEL_SEPARATOR.
         corrections: Values that are categories in the notation of this function's result, even if
             data.category_column is a list.
         data: Separator and order of the names, and the level at which paths are cut off.
@@ -86,7 +86,7 @@ def category_paths(
     if is_list:
         ordinary = [value for value in values if value not in corrections]
         parts = {
-            value: tuple(name.strip() for name in value.split(_LEVEL_SEPARATOR))
+            value: tuple(name.strip() for name in value.split(LEVEL_SEPARATOR))
             for value in ordinary
         }
         separator, split = _unused_separator(separator, parts.values())
@@ -180,7 +180,7 @@ def merge_rare_categories(
 
 def has_level_columns(data: DataParams) -> bool:
     """Return whether each level of a category is in a column of its own."""
-    return isinstance(data.category_column, list) and len(data.category_column) > 1
+    return len(data.category_columns) > 1
 
 
 def guessed_separator(rows: Mapping[str, int]) -> str | None:

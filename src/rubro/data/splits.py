@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -133,28 +133,41 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
     return table
 
 
+def token_columns(folder: Path) -> tuple[str, ...]:
+    """Return the names of the columns of a split with tokens, that of the titles first.
+
+    Raises:
+        DataError: source.json is missing or damaged.
+    """
+    info = read_json(folder / "source.json", SourceInfo)
+    return ("tokens", *(f"tokens.{column.name}" for column in info.text_columns))
+
+
 class TitleTokens:
-    """Iterate over the tokens of each title in a split, which are stored joined by spaces.
+    """Iterate over the tokens of each text in a split, which are stored joined by spaces.
+
+    The texts are the first title, the texts in its further columns, the second title and so on.
 
     Args:
         table: Split from load_split.
+        columns: Names of the columns with the tokens; see token_columns.
     """
 
-    def __init__(self, table: pd.DataFrame) -> None:
-        self._joined = table["tokens"]
+    def __init__(self, table: pd.DataFrame, columns: Sequence[str] = ("tokens",)) -> None:
+        self._joined = [table[column] for column in columns]
 
     def __len__(self) -> int:
-        return len(self._joined)
+        return len(self._joined) * len(self._joined[0])
 
     def __iter__(self) -> Iterator[list[str]]:
         for chunk in self.chunks():
             yield from chunk
 
     def chunks(self) -> Iterator[list[list[str]]]:
-        """Yield lists with the tokens of several thousand titles, one chunk of titles at a time."""
-        for start in range(0, len(self), _TITLES_PER_CHUNK):
-            joined = self._joined.iloc[start : start + _TITLES_PER_CHUNK]
-            yield [tokens.split() for tokens in joined]
+        """Yield lists with the tokens of the texts of several thousand titles at a time."""
+        for start in range(0, len(self._joined[0]), _TITLES_PER_CHUNK):
+            columns = [joined.iloc[start : start + _TITLES_PER_CHUNK] for joined in self._joined]
+            yield [tokens.split() for row in zip(*columns, strict=True) for tokens in row]
 
 
 def load_products(folder: Path, name: str) -> list[Product]:

@@ -52,7 +52,8 @@ class Subset:
     """Selected rows, divided into splits.
 
     Attributes:
-        splits: Tables train, validation and test with columns title, category and label_quality.
+        splits: Tables train, validation and test with columns title, category, label_quality and
+            text.NAME for each text column.
         labels: Sorted categories; the position is the class index.
         summary: Values for JSON: rows of each split, number of classes, dropped rows by reason,
             suspicious labels by problem, and class balance.
@@ -92,9 +93,15 @@ def make_subset(
     Raises:
         DataError: No row has the language, fewer than two categories remain, or a split is empty.
     """
-    dropped = dict.fromkeys((*REMEDY_BY_REASON, *DROP_REASONS), 0)
-    for reason in _PATH_DROP_REASONS:
-        del dropped[reason]  # written only if rows are dropped for it
+    titles, *texts = (
+        raw.table[name].astype("str").reset_index(drop=True)
+        for name in raw.table
+        if name == "title" or name.startswith("text.")
+    )
+    # These reasons are written only if rows are dropped for them.
+    unwritten = [*_PATH_DROP_REASONS, *([] if texts else ["text_not_text"])]
+    reasons = [name for name in (*REMEDY_BY_REASON, *DROP_REASONS) if name not in unwritten]
+    dropped = dict.fromkeys(reasons, 0)
     dropped.update(Counter(raw.quarantine["reason"]))
     dropped[EMPTY_ROW] = raw.empty_rows
     unused_corrections = Counter[str]()
@@ -106,12 +113,12 @@ def make_subset(
         unused_corrections[reason] += int(corrections)
 
     random = np.random.default_rng(seed)
-    # Titles are added again once their rows are selected, which saves memory.
-    columns = raw.table.drop(columns="title").reset_index(drop=True).astype("category")
+    # Titles and texts are added again once their rows are selected, which saves memory.
+    text_names = ["title", *(text.name for text in texts)]
+    columns = raw.table.drop(columns=text_names).reset_index(drop=True).astype("category")
     columns["is_correction"] = columns["split"] == CORRECTIONS
     table = _rows_in_language(columns, params.language)
     count_dropped("other_language", columns, table)
-    titles = raw.table["title"].astype("str").reset_index(drop=True)
     table = table.assign(key=title_keys(titles)[table.index])
     paths, path_notices = _paths(table, params, data)
     named = table
@@ -165,7 +172,7 @@ def make_subset(
             "(ignoring case, accents and spaces); rows with the same title are in the same split"
         )
     _stop_if_unusable(splits, notices)
-    splits = {name: _with_titles(split, titles) for name, split in splits.items()}
+    splits = {name: _with_texts(split, titles, texts) for name, split in splits.items()}
     summary = {
         "rows": {**{name: len(split) for name, split in splits.items()}, "total": _total(splits)},
         "classes": len(labels),
@@ -343,10 +350,10 @@ def _most_frequent(train: pd.DataFrame, count: int) -> list[str]:
     return sorted(ordered[: count or None])
 
 
-def _with_titles(split: pd.DataFrame, titles: pd.Series) -> pd.DataFrame:
+def _with_texts(split: pd.DataFrame, titles: pd.Series, texts: list[pd.Series]) -> pd.DataFrame:
     columns = split[["category", "label_quality"]].reset_index(drop=True)
     columns.insert(0, "title", titles_at(titles, split.index))
-    return columns
+    return columns.assign(**{text.name: titles_at(text, split.index) for text in texts})
 
 
 def _thinned_to_zipf(

@@ -6,7 +6,7 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, cycle
 
 import numpy as np
 
@@ -23,25 +23,38 @@ class Tokens(Ragged):
     Attributes:
         weights: Relative inverse document frequency of each token, float32 (tokens,); see
             Subwords.weight_of.
+        columns: Number of the column that each token occurs in, int32 (tokens,); 0 is the title. A
+            word that occurs in several columns is a distinct token in each of them.
     """
 
     weights: np.ndarray
+    columns: np.ndarray
 
 
 @dataclass(frozen=True)
 class TitleFeatures:
-    """Tokens and bigrams of titles, as integers.
+    """Tokens and bigrams of titles and of the texts in their further columns, as integers.
+
+    A title has one list for each column: list `title * columns + column` belongs to a column of a
+    title, and column 0 is the title itself.
 
     Attributes:
-        tokens: Tokens of each title, as positions among the distinct tokens.
-        bigrams: Pairs of neighbouring tokens of each title, as hash buckets.
+        tokens: Tokens of each text, as positions among the distinct tokens.
+        bigrams: Pairs of neighbouring tokens of each text, as hash buckets.
+        columns: Number of columns, including the title.
     """
 
     tokens: Ragged
     bigrams: Ragged
+    columns: int = 1
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.tokens) // self.columns
+
+    @property
+    def joined_tokens(self) -> Ragged:
+        """Tokens of all columns of each title."""
+        return Ragged(self.tokens.values, self.tokens.offsets[:: self.columns])
 
     @classmethod
     def concatenated(cls, parts: Sequence[TitleFeatures]) -> TitleFeatures:
@@ -49,11 +62,25 @@ class TitleFeatures:
         return cls(
             Ragged.concatenated([part.tokens for part in parts]),
             Ragged.concatenated([part.bigrams for part in parts]),
+            parts[0].columns,
         )
 
     def take(self, titles: np.ndarray) -> TitleFeatures:
         """Return the features of the titles at the given positions, integers (n,)."""
-        return TitleFeatures(self.tokens.take(titles), self.bigrams.take(titles))
+        lists = titles
+        if self.columns > 1:
+            lists = (titles[:, None] * self.columns + np.arange(self.columns)).ravel()
+        return TitleFeatures(self.tokens.take(lists), self.bigrams.take(lists), self.columns)
+
+    def without(self, hidden: np.ndarray) -> TitleFeatures:
+        """Return the features without some texts.
+
+        Args:
+            hidden: Whether to leave out the text of each column of each title, bool (titles,
+                columns).
+        """
+        lists = hidden.ravel()
+        return TitleFeatures(self.tokens.emptied(lists), self.bigrams.emptied(lists), self.columns)
 
 
 class Featurizer:
@@ -62,45 +89,67 @@ class Featurizer:
     Args:
         max_tokens: Number of tokens after which a title is cut off.
         bigram_buckets: Number of hash buckets of word bigrams; 0 = no bigrams.
+        column_limits: Number of tokens after which the text of each further column is cut off.
     """
 
-    def __init__(self, max_tokens: int, bigram_buckets: int) -> None:
-        self._max_tokens = max_tokens
+    def __init__(
+        self, max_tokens: int, bigram_buckets: int, column_limits: Sequence[int] = ()
+    ) -> None:
+        self._limits = [max_tokens, *column_limits]
         self._bigram_buckets = bigram_buckets
-        self._index: dict[str, int] = {}
+        # The position of each word among the distinct tokens, for each column.
+        self._indices: list[dict[str, int]] = [{} for _ in self._limits]
+        self._words: list[str] = []
+        self._columns = array("i")
         self._hashes = array("Q")
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._words)
 
-    def __call__(self, titles: Sequence[Sequence[str]]) -> TitleFeatures:
-        """Return the features of titles, given their tokens. New tokens get the next positions."""
-        limit = self._max_tokens
-        cut = [tokens if len(tokens) <= limit else tokens[:limit] for tokens in titles]
-        index = self._index
-        for token in chain.from_iterable(cut):
-            if token not in index:
-                index[token] = len(index)
-                self._hashes.append(zlib.crc32(token.encode("utf-8")))
-        tokens = Ragged.from_lists([list(map(index.__getitem__, tokens)) for tokens in cut])
-        return TitleFeatures(tokens, self._bigrams(tokens))
+    def __call__(self, texts: Sequence[Sequence[str]]) -> TitleFeatures:
+        """Return the features of titles. New tokens get the next positions.
+
+        Args:
+            texts: Tokens of each text: of the first title, of each of its further columns, of the
+                second title, and so on.
+        """
+        cut = [
+            tokens if len(tokens) <= limit else tokens[:limit]
+            for tokens, limit in zip(texts, cycle(self._limits), strict=False)
+        ]
+        columns = len(self._limits)
+        for column, index in enumerate(self._indices):
+            for token in chain.from_iterable(cut[column::columns]):
+                if token not in index:
+                    index[token] = len(self._words)
+                    self._words.append(token)
+                    self._columns.append(column)
+                    self._hashes.append(zlib.crc32(token.encode("utf-8")))
+        positions = [
+            list(map(index.__getitem__, tokens))
+            for tokens, index in zip(cut, cycle(self._indices), strict=False)
+        ]
+        tokens = Ragged.from_lists(positions)
+        return TitleFeatures(tokens, self._bigrams(tokens), columns)
 
     def forget(self, kept: int) -> None:
         """Forget all distinct tokens except the `kept` first ones."""
-        while len(self._index) > kept:
-            self._index.popitem()
-        del self._hashes[kept:]
+        for word, column in zip(self._words[kept:], self._columns[kept:], strict=True):
+            del self._indices[column][word]
+        for stored in (self._words, self._columns, self._hashes):
+            del stored[kept:]
 
     def words(self, first: int = 0) -> list[str]:
-        """Return the distinct tokens from position `first` on, in order of first appearance."""
-        return list(islice(self._index, first, None))
+        """Return the word of each distinct token from position `first` on."""
+        return self._words[first:]
 
     def tokens(self, subwords: Subwords, first: int = 0) -> Tokens:
         """Return the embedding rows and weights of the distinct tokens from position `first` on."""
         tokens = self.words(first)
         rows = Ragged.from_lists([subwords.rows_of(token) for token in tokens])
         weights = [subwords.weight_of(token) for token in tokens]
-        return Tokens(rows.values, rows.offsets, np.array(weights, dtype=np.float32))
+        columns = np.array(self._columns[first:], dtype=np.int32)
+        return Tokens(rows.values, rows.offsets, np.array(weights, dtype=np.float32), columns)
 
     def _bigrams(self, tokens: Ragged) -> Ragged:
         buckets = self._bigram_buckets

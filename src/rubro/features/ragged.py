@@ -60,6 +60,12 @@ class Ragged:
         shift = np.repeat(self.offsets[indices] - offsets[:-1], lengths)
         return Ragged(self.values[np.arange(offsets[-1]) + shift], offsets)
 
+    def emptied(self, where: np.ndarray) -> Ragged:
+        """Return the lists, with empty lists where a mask, bool (lists,), is true."""
+        lengths = np.where(where, 0, self.lengths)
+        kept = np.repeat(~where, self.lengths)
+        return Ragged(self.values[kept], np.concatenate([[0], np.cumsum(lengths)]))
+
     @cached_property
     def by_position(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Indices of the lists that have a value at each position, and these values.

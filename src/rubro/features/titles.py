@@ -112,20 +112,26 @@ def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Token
         tokens: Distinct tokens of all splits.
     """
     arrays = {"values": tokens.values, "offsets": tokens.offsets, "weights": tokens.weights}
+    if any(split.features.columns > 1 for split in splits.values()):
+        arrays["columns"] = tokens.columns
     write_tensors(folder / "tokens.safetensors", arrays)
     for name, split in splits.items():
         arrays = dict(vars(split.labels))
-        for part, ragged in vars(split.features).items():
+        features = split.features
+        for part, ragged in (("tokens", features.tokens), ("bigrams", features.bigrams)):
             arrays |= {f"{part}.values": ragged.values, f"{part}.offsets": ragged.offsets}
         write_tensors(folder / f"{name}.safetensors", arrays)
 
 
-def load_features(folder: Path, *splits: str) -> tuple[list[LabelledTitles], Tokens]:
+def load_features(
+    folder: Path, *splits: str, columns: int = 1
+) -> tuple[list[LabelledTitles], Tokens]:
     """Load memory-mapped features from the files that save_features writes.
 
     Args:
         folder: Path of the folder.
         splits: Names of the splits to read.
+        columns: Number of columns of each title, including the title.
 
     Returns:
         Splits in the order of the arguments, and the distinct tokens of all splits.
@@ -135,15 +141,20 @@ def load_features(folder: Path, *splits: str) -> tuple[list[LabelledTitles], Tok
     """
     path = folder / "tokens.safetensors"
     layout = {"values": ("I32", (None,)), "offsets": ("I64", (None,)), "weights": ("F32", (None,))}
+    limits = {"values": _ANY_INT32}
+    if columns > 1:
+        layout["columns"], limits["columns"] = ("I32", (None,)), columns
     arrays = read_tensors(path, layout)
-    check_ranges(path, arrays, {"offsets": "values"}, {"values": _ANY_INT32})
+    check_ranges(path, arrays, {"offsets": "values"}, limits)
+    arrays.setdefault("columns", np.zeros(len(arrays["weights"]), np.int32))
     tokens = Tokens(**arrays)
-    if len(tokens) != len(tokens.weights):
+    if len({len(each) for each in (tokens, tokens.weights, tokens.columns)}) > 1:
         raise damaged(path, "its tensors differ in the number of tokens")
-    return [_load_split(folder / f"{name}.safetensors", len(tokens)) for name in splits], tokens
+    files = [folder / f"{name}.safetensors" for name in splits]
+    return [_load_split(file, len(tokens), columns) for file in files], tokens
 
 
-def _load_split(path: Path, distinct_tokens: int) -> LabelledTitles:
+def _load_split(path: Path, distinct_tokens: int, columns: int) -> LabelledTitles:
     layout = {"targets": "I32", "reliable": "BOOL"}
     for name in ("tokens", "bigrams"):
         layout |= {f"{name}.values": "I32", f"{name}.offsets": "I64"}
@@ -153,8 +164,9 @@ def _load_split(path: Path, distinct_tokens: int) -> LabelledTitles:
     tokens = Ragged(arrays["tokens.values"], arrays["tokens.offsets"])
     bigrams = Ragged(arrays["bigrams.values"], arrays["bigrams.offsets"])
     targets, reliable = arrays["targets"], arrays["reliable"]
-    if len({len(each) for each in (tokens, bigrams, targets, reliable)}) > 1:
+    texts = columns * len(targets)
+    if not len(tokens) == len(bigrams) == texts or len(targets) != len(reliable):
         raise damaged(path, "its tensors differ in the number of titles")
     if tokens.values.max(initial=-1) >= distinct_tokens:
         raise damaged(path, "a token is not in tokens.safetensors")
-    return LabelledTitles(TitleFeatures(tokens, bigrams), Labels(targets, reliable))
+    return LabelledTitles(TitleFeatures(tokens, bigrams, columns), Labels(targets, reliable))

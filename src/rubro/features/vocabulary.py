@@ -21,13 +21,17 @@ def count_subwords(words: Sequence[str], titles: Ragged, params: FeaturizeParams
     """Build the vocabulary of the training titles, most frequent words first.
 
     Args:
-        words: Distinct words.
-        titles: Tokens of each training title, as positions in words.
+        words: Word of each distinct token; the same word in several columns is listed several times.
+        titles: Tokens of all columns of each training title, as positions in words.
         params: Limits of the vocabulary, and lengths and buckets of n-grams.
 
     Raises:
         DataError: No word occurs at least min_count times.
     """
+    index: dict[str, int] = {}
+    positions = np.array([index.setdefault(word, len(index)) for word in words], np.int32)
+    if len(index) < len(words):
+        words, titles = list(index), Ragged(positions[titles.values], titles.offsets)
     occurrences = np.bincount(titles.values, minlength=len(words))
     frequent = np.flatnonzero(occurrences >= params.min_count).tolist()
     if not frequent:

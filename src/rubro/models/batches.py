@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rubro.features.featurizer import Tokens
+from rubro.features.featurizer import TitleFeatures, Tokens
 from rubro.features.ragged import Ragged
 from rubro.features.titles import LabelledTitles
 
@@ -19,20 +19,23 @@ _CHUNK = 20
 
 
 class Batch(NamedTuple):
-    """Batch of B titles of at most L tokens, with U distinct tokens and R distinct embedding rows.
+    """Batch of B titles with U distinct tokens and R distinct embedding rows.
+
+    Each title has C columns: the title itself and its further columns. A text is one column of a
+    title, so there are B * C texts of at most L tokens. The texts of a title are consecutive.
 
     Attributes:
         rows: Distinct rows of the embedding table, int64 (R,).
         row_index: Positions in rows of the rows of each token, int64 (N,), token by token.
         row_offsets: Bounds of the tokens in row_index, int64 (U + 1,).
         token_weights: Relative inverse document frequency of each token, float32 (U,).
-        token_index: Positions among the distinct tokens, int64 (T,), title by title.
-        token_offsets: Bounds of the titles in token_index, int64 (B + 1,).
-        tokens: Positions among the distinct tokens, int64 (B, L), padded with U.
-        lengths: Number of tokens of each title, int64 (B,).
+        token_index: Positions among the distinct tokens, int64 (T,), text by text.
+        token_offsets: Bounds of the texts in token_index, int64 (B * C + 1,).
+        tokens: Positions among the distinct tokens, int64 (B * C, L), padded with U.
+        lengths: Number of tokens of each text, int64 (B * C,).
         bigrams: Distinct hash buckets of bigrams, int64 (P,).
-        bigram_index: Positions in bigrams, int64 (M,), title by title.
-        bigram_offsets: Bounds of the titles in bigram_index, int64 (B + 1,).
+        bigram_index: Positions in bigrams, int64 (M,), text by text.
+        bigram_offsets: Bounds of the texts in bigram_index, int64 (B * C + 1,).
         targets: Class indices, int64 (B,).
         weights: Weight of each title in the loss, float32 (B,).
     """
@@ -58,6 +61,7 @@ def gather(
     indices: np.ndarray,
     weights: np.ndarray,
     row_dropout: float = 0.0,
+    column_dropout: float = 0.0,
     random: np.random.Generator | None = None,
 ) -> Batch:
     """Build a batch from the titles at the given positions in a split.
@@ -69,10 +73,13 @@ def gather(
         weights: Weight of every title of the split, float32 (titles,).
         row_dropout: Share of the rows of each token, and of the bigrams of each title, to discard
             at random.
+        column_dropout: Share of the titles whose further columns are left out at random.
         random: Random generator of the dropout; None = no dropout.
     """
-    features = titles.features
-    tokens, bigrams = features.tokens.take(indices), features.bigrams.take(indices)
+    features = titles.features.take(indices)
+    if random is not None and column_dropout and features.columns > 1:
+        features = without_columns(features, column_dropout, random)
+    tokens, bigrams = features.tokens, features.bigrams
     distinct, token_index = _distinct(tokens.values)
     rows = distinct_tokens.take(distinct)
     if random is not None and row_dropout:
@@ -81,7 +88,7 @@ def gather(
     distinct_rows, row_index = _distinct(rows.values)
     distinct_bigrams, bigram_index = _distinct(bigrams.values)
     lengths = tokens.lengths
-    padded = np.full((len(indices), max(int(lengths.max(initial=0)), 1)), len(distinct))
+    padded = np.full((len(lengths), max(int(lengths.max(initial=0)), 1)), len(distinct))
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = token_index
     return Batch(
         rows=_int64(distinct_rows),
@@ -111,6 +118,8 @@ class Batches:
             for all titles.
         row_dropout: Share of the rows of each token, and of the bigrams of each title, to discard
             at random; ignored without a seed.
+        column_dropout: Share of the titles whose further columns are left out at random; ignored
+            without a seed.
         seed: Seed of the order of the titles and of the dropout; None = the order of the split.
         share: Rank i of this process, from 0, and number n of processes. The process gets every
             n-th title of a batch, starting at the i-th. Batches of fewer than n titles are not
@@ -124,6 +133,7 @@ class Batches:
         batch_size: int,
         weights: np.ndarray | None = None,
         row_dropout: float = 0.0,
+        column_dropout: float = 0.0,
         seed: tuple[int, ...] | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
@@ -132,7 +142,7 @@ class Batches:
         self._batch_size = batch_size
         self._weights = np.ones(len(titles), np.float32) if weights is None else weights
         self._chosen = np.flatnonzero(self._weights)
-        self._row_dropout = row_dropout
+        self._dropout = row_dropout, column_dropout
         self._seed = seed
         self._share = share
 
@@ -149,16 +159,25 @@ class Batches:
         for chunk in chunks:
             own = chunk[first::step] if len(chunk) >= step else chunk
             yield gather(
-                self._titles, self._distinct_tokens, own, self._weights, self._row_dropout, random
+                self._titles, self._distinct_tokens, own, self._weights, *self._dropout, random
             )
 
     def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:
-        lengths = self._titles.features.tokens.lengths
+        lengths = self._titles.features.joined_tokens.lengths
         batches: list[np.ndarray] = []
         for chunk in cut(random.permutation(self._chosen), self._batch_size * _CHUNK):
             by_length = chunk[np.argsort(lengths[chunk], kind="stable")]
             batches.extend(cut(by_length, self._batch_size))
         return [batches[position] for position in random.permutation(len(batches))]
+
+
+def without_columns(
+    features: TitleFeatures, share: float, random: np.random.Generator
+) -> TitleFeatures:
+    """Leave out the further columns of a given share of the titles, chosen at random."""
+    hidden = np.zeros((len(features), features.columns), dtype=bool)
+    hidden[random.random(len(features), dtype=np.float32) < np.float32(share), 1:] = True
+    return features.without(hidden)
 
 
 def cut(values: np.ndarray, size: int) -> list[np.ndarray]:

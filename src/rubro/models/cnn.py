@@ -34,22 +34,27 @@ class Cnn(Network):
             Linear(size * shape.vector_size, params.filters) for size in params.filter_sizes
         )
         self._sizes = params.filter_sizes
-        maxima = len(params.filter_sizes) * params.filters
+        maxima = shape.columns * len(params.filter_sizes) * params.filters
         self.dense = Dense(maxima, params.hidden_sizes, shape.classes, params.dropout)
         self.linear = (
-            Dense(shape.vector_size, [], shape.classes, 0.0) if params.linear_path else None
+            Dense(shape.columns * shape.vector_size, [], shape.classes, 0.0)
+            if params.linear_path
+            else None
         )
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits of the titles in a batch, float32 (B, classes)."""
         distinct = self.token_vectors.distinct(batch)
-        logits: Tensor = self.dense(self._maxima(batch, distinct))
+        logits: Tensor = self.dense(self.side_by_side(self._maxima(batch, distinct)))
         if self.linear is not None:
             logits = logits + self.linear(self.title_vectors(batch, distinct))
         return logits
 
     def _maxima(self, batch: Batch, distinct: Tensor) -> Tensor:
-        """Return each filter's maximum output in each title, >= 0, float32 (B, all filters)."""
+        """Return each filter's maximum output in each text, >= 0.
+
+        The result is float32 (B * columns, filters of all sizes).
+        """
         # A token is multiplied by a filter once per batch; nn.Conv1d would do it at each position.
         filters: Any = self.filters
         sizes = zip(self._sizes, filters, strict=True)

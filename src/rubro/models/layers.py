@@ -28,12 +28,14 @@ class ModelShape:
         vector_size: Number of values of a row.
         bigram_buckets: Number of rows of the bigram table.
         classes: Number of categories.
+        columns: Number of columns of a title, including the title.
     """
 
     rows: int
     vector_size: int
     bigram_buckets: int
     classes: int
+    columns: int = 1
 
 
 class RowTable(nn.Embedding):
@@ -149,10 +151,11 @@ class Network(nn.Module):
         self.token_vectors = TokenVectors(shape, params.pooling, params.token_weighting)
         buckets = shape.bigram_buckets if with_bigrams else 0
         self.bigrams = RowTable(buckets, shape.vector_size) if buckets else None
+        self._columns = shape.columns
         self._pooling = params.pooling
 
     def title_vectors(self, batch: Batch, distinct: Tensor) -> Tensor:
-        """Pool the tokens and bigrams of each title.
+        """Pool the tokens and bigrams of each column of each title.
 
         Source: Joulin et al. 2017, Bag of Tricks for Efficient Text Classification.
 
@@ -161,18 +164,34 @@ class Network(nn.Module):
             distinct: Vectors of the distinct tokens, float32 (U, vector size).
 
         Returns:
-            Title vectors, float32 (B, vector size).
+            Vectors of the columns of each title, one after another, float32 (B, columns * vector
+            size).
         """
         counts = batch.lengths
         if self.bigrams is not None:
             counts = counts + batch.bigram_offsets.diff()
         factors = _pooling_factors(counts, self._pooling)
         vectors = embedding_bag(distinct, batch.token_index, batch.token_offsets, factors)
-        if self.bigrams is None:
-            return vectors
-        return vectors + embedding_bag(
-            self.bigrams.weight, batch.bigram_index, batch.bigram_offsets, factors, batch.bigrams
-        )
+        if self.bigrams is not None:
+            vectors = vectors + embedding_bag(
+                self.bigrams.weight,
+                batch.bigram_index,
+                batch.bigram_offsets,
+                factors,
+                batch.bigrams,
+            )
+        return self.side_by_side(vectors)
+
+    def side_by_side(self, values: Tensor) -> Tensor:
+        """Concatenate the values of the columns of each title.
+
+        Args:
+            values: Values of each column of each title, float32 (B * columns, size).
+
+        Returns:
+            Values of each title, float32 (B, columns * size).
+        """
+        return values.view(-1, self._columns * values.shape[1])
 
 
 def stored(network: nn.Module, precision: str) -> dict[str, np.ndarray]:

@@ -22,7 +22,8 @@ class Mlp(Network):
 
     def __init__(self, shape: ModelShape, params: MlpParams) -> None:
         super().__init__(shape, params)
-        self.dense = Dense(shape.vector_size, params.hidden_sizes, shape.classes, params.dropout)
+        inputs = shape.columns * shape.vector_size
+        self.dense = Dense(inputs, params.hidden_sizes, shape.classes, params.dropout)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits of the titles in a batch, float32 (B, classes)."""

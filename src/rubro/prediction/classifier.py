@@ -1,17 +1,22 @@
-"""Classifier of product titles, loaded from a model folder."""
+"""Classifier of products, loaded from a model folder."""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, cycle
+from numbers import Real
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
 from rubro.base.errors import DataError
 from rubro.base.metric_names import Objective
 from rubro.base.text import tokenise, tokenise_with_spans
+from rubro.base.text_columns import Product, TextColumn
 from rubro.features.featurizer import Featurizer, TitleFeatures
 from rubro.features.subwords import Subwords
 from rubro.prediction.calibration import Calibration
@@ -23,7 +28,7 @@ from rubro.prediction.explanation import (
     linear_inputs,
     word_contributions,
 )
-from rubro.prediction.folder import Model, ModelDescription
+from rubro.prediction.folder import Model, ModelColumn, ModelDescription
 from rubro.prediction.nearest import Neighbour, TitleIndex
 from rubro.prediction.networks import SvmScorer
 
@@ -35,16 +40,20 @@ _MAX_LOGIT = np.float32(1e30)
 
 
 class Classifier:
-    """Predict the categories of product titles with a trained model.
+    """Predict the categories of products with a trained model.
 
-    The methods follow the conventions of scikit-learn. They take a sequence of titles, such as a list
-    or a column of a table, and raise a TypeError if they are given a single string, a whole table or
-    a value that is not text. A title may be any text, but only its first characters and tokens are
-    read (max_title_length and max_tokens in model.json). Several threads may share a classifier.
-    Copied and pickled classifiers start with an empty cache.
+    The methods follow the conventions of scikit-learn. They take a sequence of products, such as a
+    list or a column of a table, and raise a TypeError if they are given a single product, a whole
+    table or a value that is not text. A product is its title, or a dictionary from the names of
+    columns to their texts. A text that is missing or None is empty, and columns that the model does
+    not read are ignored. A text may be any text, but only its first characters and tokens are read
+    (max_title_length and max_tokens in model.json). Several threads may share a classifier. Copied
+    and pickled classifiers start with an empty cache.
 
     >>> classifier = Classifier.load("models/ensemble")
     >>> classifier.predict(["Procesador Intel 1151 8g Core I5 8400"])
+    ['COMPUTER_PROCESSORS']
+    >>> classifier.predict([{"title": "Procesador Intel 1151 8g Core I5 8400"}])
     ['COMPUTER_PROCESSORS']
 
     Args:
@@ -61,7 +70,7 @@ class Classifier:
         self.classes_: list[str] = list(model.description.labels)
         self._subwords = Subwords(model.vocabulary, self.description.subwords)
         self._scorers = {
-            name: member.scorer(model.tensors[name], self._subwords)
+            name: member.scorer(model.tensors[name], self._subwords, 1 + len(self.text_columns))
             for name, member in self.description.members.items()
         }
         self._titles = (
@@ -69,6 +78,9 @@ class Classifier:
             if model.titles is None
             else TitleIndex(model.titles, self._subwords, self.classes_)
         )
+        # Columns that the model reads, by name; None stands for the title.
+        columns = {column.name: column for column in self.description.text.columns}
+        self._columns: dict[str, ModelColumn | None] = {self.title_column: None, **columns}
         self._no_logits = np.zeros((0, len(self.classes_)), dtype=np.float32)
         self._shifts = self.description.category_shifts
         self._lock = Lock()
@@ -114,44 +126,49 @@ class Classifier:
         return self.description.text.title_column
 
     @property
+    def text_columns(self) -> list[str]:
+        """Names of the columns that the model reads in addition to the title."""
+        return [column.name for column in self.description.text.columns]
+
+    @property
     def vocabulary(self) -> dict[str, int]:
         """Known words, each with the number of training titles that contain it."""
         return self._subwords.vocabulary
 
-    def predict(self, titles: Iterable[str]) -> list[str]:
-        """Return the most probable category of each title."""
-        best = [logits.argmax(axis=1) for logits in self._logits(titles)]
+    def predict(self, products: Iterable[Product]) -> list[str]:
+        """Return the most probable category of each product."""
+        best = [logits.argmax(axis=1) for logits in self._logits(products)]
         return [self.classes_[index] for indices in best for index in indices]
 
-    def predict_proba(self, titles: Iterable[str]) -> np.ndarray:
-        """Return the calibrated probability of each category for each title.
+    def predict_proba(self, products: Iterable[Product]) -> np.ndarray:
+        """Return the calibrated probability of each category for each product.
 
         Returns:
-            Probabilities, float32 (titles, classes), with columns in the order of classes_. Each row
+            Probabilities, float32 (products, classes), with columns in the order of classes_. Each row
             sums to 1.
         """
-        calibrated = map(self.calibration.probabilities, self._logits(titles))
+        calibrated = map(self.calibration.probabilities, self._logits(products))
         return np.concatenate([self._no_logits, *calibrated])
 
-    def top(self, titles: Iterable[str], k: int = 5) -> list[list[tuple[str, float]]]:
-        """Return the k most probable categories of each title with their probabilities.
+    def top(self, products: Iterable[Product], k: int = 5) -> list[list[tuple[str, float]]]:
+        """Return the k most probable categories of each product with their probabilities.
 
         If probabilities are equal, the category that comes first in classes_ ranks higher, as in
         predict.
 
         Args:
-            titles: Titles.
-            k: Number of categories for each title, at least 1.
+            products: Titles, or dictionaries from columns to texts.
+            k: Number of categories for each product, at least 1.
 
         Returns:
-            Pairs of category and probability for each title, most probable first.
+            Pairs of category and probability for each product, most probable first.
 
         Raises:
             ValueError: k is smaller than 1.
         """
         if operator.index(k) < 1:
             raise ValueError(f"k is {k}, but must be at least 1")
-        probabilities = self.predict_proba(titles)
+        probabilities = self.predict_proba(products)
         k = min(k, len(self.classes_))
         # Sorting all classes of each row would take longer than the prediction itself, so only the
         # rows with ties at the k-th place are sorted; the others are partitioned.
@@ -168,44 +185,53 @@ class Classifier:
             for row in zip(best.tolist(), highest.tolist(), strict=True)
         ]
 
-    def logits(self, titles: Iterable[str]) -> np.ndarray:
-        """Return the logits of each title before calibration, float32 (titles, classes).
+    def logits(self, products: Iterable[Product]) -> np.ndarray:
+        """Return the logits of each product before calibration, float32 (products, classes).
 
         The logits of a model are the weighted sum of the logits of its members, plus the shift for
         its objective.
         """
-        return np.concatenate([self._no_logits, *self._logits(titles)])
+        return np.concatenate([self._no_logits, *self._logits(products)])
 
-    def member_logits(self, titles: Iterable[str]) -> dict[str, np.ndarray]:
-        """Return the unweighted logits of each member of the model, float32 (titles, classes).
+    def member_logits(self, products: Iterable[Product]) -> dict[str, np.ndarray]:
+        """Return the unweighted logits of each member of the model, float32 (products, classes).
 
         The keys are the names of the members.
         """
-        batches = list(self._batches(titles))
+        batches = list(self._batches(products))
         return {
             name: np.concatenate([self._no_logits, *(batch[name] for batch in batches)])
             for name in self._scorers
         }
 
     def combine(self, logits: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the logits of the model, float32 (titles, classes), given its members' logits."""
+        """Return the logits of the model, float32 (products, classes), given its members' logits."""
         total = self.description.weighted_sum(logits)
         total += self._shifts
         return total
 
-    def out_of_vocabulary(self, titles: Iterable[str]) -> np.ndarray:
-        """Return the share of out-of-vocabulary tokens of each title.
+    def out_of_vocabulary(self, products: Iterable[Product]) -> np.ndarray:
+        """Return the share of out-of-vocabulary tokens of each product, in all its columns.
 
-        The category of a title with a share above explanation.FOREIGN_SHARE is a guess: the title
+        The category of a product with a share above explanation.FOREIGN_SHARE is a guess: the title
         may be in a language that the training titles do not contain.
 
         Returns:
-            Shares from 0 to 1, float64 (titles,); 1 for a title without tokens.
+            Shares from 0 to 1, float64 (products,); 1 for a product without tokens.
         """
-        return np.array([self._unknown_share(self._tokens(title)) for title in _texts(titles)])
+        columns = len(self._columns)
+        texts = self._tokens(self._texts(products))
+        return np.array(
+            [
+                self._unknown_share(texts[start : start + columns])
+                for start in range(0, len(texts), columns)
+            ]
+        )
 
-    def explain(self, title: str, against: str | None = None, nearest: int = 0) -> Explanation:
-        """Explain why the predicted category of a title wins over another category.
+    def explain(
+        self, product: Product, against: str | None = None, nearest: int = 0
+    ) -> Explanation:
+        """Explain why the predicted category of a product wins over another category.
 
         The contribution of a word is the drop of the category's lead when the word is left out. It
         is computed in the same way for all members of the model. For a linear member, the exact
@@ -215,7 +241,7 @@ class Classifier:
         'Techo'
 
         Args:
-            title: Title.
+            product: Title, or dictionary from columns to texts.
             against: Category to compare with; None = second most probable category.
             nearest: Number of the most similar training titles to include.
 
@@ -224,14 +250,17 @@ class Classifier:
                 or does not contain its training titles.
             ValueError: nearest is negative.
         """
-        _texts([title])
+        texts = self._texts([product])
         if operator.index(nearest) < 0:
             raise ValueError(f"nearest is {nearest}, but must be at least 0")
-        text = self.description.text
-        tokens = tokenise_with_spans(title[: text.max_title_length])[: text.max_tokens]
-        words = [token for token, _ in tokens]
-        without_each = [words[:place] + words[place + 1 :] for place in range(len(words))]
-        features, scores = self._score([words, *without_each])
+        tokens = self._spanned_tokens(texts)
+        words = [[token for token, _ in own] for own in tokens.values()]
+        variants = [words]
+        for column, own in enumerate(words):
+            for place in range(len(own)):
+                without = own[:place] + own[place + 1 :]
+                variants.append([*words[:column], without, *words[column + 1 :]])
+        features, scores = self._score(list(chain.from_iterable(variants)))
         total = self.combine(scores)[0]
         best = int(total.argmax())
         other = self._other(total, best, against)
@@ -240,22 +269,24 @@ class Classifier:
         for name, logits in scores.items():
             logits = np.float32(self.description.members[name].weight) * logits
             leads[name] = logits[:, best] - logits[:, other]
-        linear, bias = self._linear(tokens, features.bigrams[0], best, other)
+        linear, bias = self._linear(tokens, features, best, other)
         bias += float(self._shifts[best] - self._shifts[other])
         unknown = self._unknown_share(words)
         return Explanation(
-            title=title,
+            title=texts[0],
             category=self.classes_[best],
             confidence=float(probabilities[best]),
             other=self.classes_[other],
             other_confidence=float(probabilities[other]),
             lead=float(total[best] - total[other]),
-            words=word_contributions(title, tokens, leads, self._subwords),
+            words=word_contributions(
+                dict(zip(tokens, texts, strict=True)), tokens, leads, self._subwords
+            ),
             linear=linear,
             linear_bias=bias,
             out_of_vocabulary=unknown,
             foreign=unknown > FOREIGN_SHARE,
-            nearest=self._nearest(words, nearest),
+            nearest=self._nearest(words[0], nearest),
         )
 
     def _other(self, logits: np.ndarray, best: int, against: str | None) -> int:
@@ -275,17 +306,23 @@ class Classifier:
         return self.classes_.index(against)
 
     def _linear(
-        self, tokens: Sequence[SpannedToken], bigrams: np.ndarray, best: int, other: int
+        self,
+        tokens: Mapping[str, Sequence[SpannedToken]],
+        features: TitleFeatures,
+        best: int,
+        other: int,
     ) -> tuple[list[LinearInput], float]:
-        rows = [row for token, _ in tokens for row in self._subwords.rows_of(token)]
         found: list[LinearInput] = []
         total_bias = 0.0
         for name, scorer in self._scorers.items():
             if isinstance(scorer, SvmScorer):
                 weight = self.description.members[name].weight
-                leads, bias = scorer.leads(np.array(rows, np.int64), bigrams, best, other)
-                found += linear_inputs(self._subwords, tokens, leads, weight)
-                total_bias += weight * bias
+                total_bias += weight * scorer.bias_lead(best, other)
+                for number, (column, own) in enumerate(tokens.items()):
+                    rows = [row for token, _ in own for row in self._subwords.rows_of(token)]
+                    inputs = np.array(rows, np.int64), features.bigrams[number]
+                    leads = scorer.leads(number, *inputs, best, other)
+                    found += linear_inputs(self._subwords, column, own, leads, weight)
         return sorted(found, key=lambda each: -abs(each.contribution)), total_bias
 
     def _nearest(self, tokens: list[str], count: int) -> list[Neighbour]:
@@ -306,29 +343,27 @@ class Classifier:
         """
         self._frozen_tokens = len(self._featurizer)
 
-    def _logits(self, titles: Iterable[str]) -> Iterator[np.ndarray]:
-        return map(self.combine, self._batches(titles))
+    def _logits(self, products: Iterable[Product]) -> Iterator[np.ndarray]:
+        return map(self.combine, self._batches(products))
 
-    def _batches(self, titles: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the logits of each member of the model, one batch of titles after another."""
-        titles = _texts(titles)
+    def _batches(self, products: Iterable[Product]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the logits of each member of the model, one batch of products after another."""
+        texts = self._texts(products)
         if self._frozen_tokens is not None:
             self._featurizer.forget(self._frozen_tokens)
-        for start in range(0, len(titles), _BATCH_TITLES):
-            batch = titles[start : start + _BATCH_TITLES]
-            yield self._score(list(map(self._tokens, batch)))[1]
+        size = _BATCH_TITLES * len(self._columns)
+        for start in range(0, len(texts), size):
+            yield self._score(self._tokens(texts[start : start + size]))[1]
 
     @np.errstate(over="ignore", invalid="ignore")  # overflow is reported at the end
-    def _score(
-        self, titles: Sequence[Sequence[str]]
-    ) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
-        """Return the features and the member logits of titles, given the tokens of each title."""
+    def _score(self, texts: Sequence[Sequence[str]]) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
+        """Return the features and the member logits of products, given the tokens of each text."""
         with self._lock:
             before = len(self._featurizer)
             if before > self._max_cached_tokens and self._frozen_tokens is None:
                 self._empty_cache()
                 before = 0
-            features = self._featurizer(titles)
+            features = self._featurizer(texts)
             now = len(self._featurizer)
             if now > before:
                 tokens = self._featurizer.tokens(self._subwords, before)
@@ -354,36 +389,83 @@ class Classifier:
 
     def _empty_cache(self) -> None:
         text = self.description.text
-        self._featurizer = Featurizer(text.max_tokens, text.bigram_buckets)
+        limits = [column.max_tokens for column in text.columns]
+        self._featurizer = Featurizer(text.max_tokens, text.bigram_buckets, limits)
         self._states = {
             name: np.zeros((_MIN_CACHED_TOKENS, scorer.state_size), dtype=np.float32)
             for name, scorer in self._scorers.items()
         }
 
-    def _tokens(self, title: str) -> list[str]:
-        return tokenise(title[: self.description.text.max_title_length])
+    def _texts(self, products: Iterable[Product]) -> list[str]:
+        """Return the text of each column of each product, product by product, after checking them."""
+        further = [""] * len(self.text_columns)
+        texts = []
+        for place, product in enumerate(_as_list(products)):
+            if isinstance(product, str):
+                texts.append(product)
+                texts += further
+            elif isinstance(product, Mapping):
+                texts += [_text_of(product, *column, place) for column in self._columns.items()]
+            else:
+                raise TypeError(
+                    f"the title at position {place} is {product!r:.50}, not a string; replace missing "
+                    'titles by "", and other values by their text'
+                )
+        return texts
 
-    def _unknown_share(self, tokens: list[str]) -> float:
-        read = tokens[: self.description.text.max_tokens]
+    def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the tokens of texts from _texts."""
+        columns = cycle(self._columns.values())
+        limit = self.description.text.max_title_length
+        return [
+            tokenise(text[:limit]) if column is None else column.tokens(text)
+            for text, column in zip(texts, columns, strict=False)
+        ]
+
+    def _spanned_tokens(self, texts: Sequence[str]) -> dict[str, list[SpannedToken]]:
+        """Return the tokens that the model reads of a product's texts, by name of the column."""
+        text = self.description.text
+        title = tokenise_with_spans(texts[0][: text.max_title_length])[: text.max_tokens]
+        return {self.title_column: title} | {
+            column.name: column.tokens_with_spans(own)[: column.max_tokens]
+            for column, own in zip(text.columns, texts[1:], strict=True)
+        }
+
+    def _unknown_share(self, texts: Sequence[Sequence[str]]) -> float:
+        """Return the share of out-of-vocabulary tokens of a product, given its tokens."""
+        text = self.description.text
+        limits = [text.max_tokens, *(column.max_tokens for column in text.columns)]
+        read = [token for own, n in zip(texts, limits, strict=True) for token in own[:n]]
         return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
 
 
-def _texts(titles: Iterable[str]) -> list[str]:
-    """Return titles as a list, after checking that they are a sequence of texts."""
-    if isinstance(titles, str | bytes):
+def _as_list(products: Iterable[Product]) -> list[Product]:
+    """Return products as a list, after checking that they are a sequence."""
+    if isinstance(products, str | bytes):
         raise TypeError("titles must be a sequence of strings, not a single string; pass [title]")
-    is_ordered = isinstance(titles, Iterable) and not isinstance(titles, Mapping | set | frozenset)
-    if not is_ordered or len(getattr(titles, "shape", (0,))) != 1:
+    unordered = Mapping | set | frozenset
+    is_ordered = isinstance(products, Iterable) and not isinstance(products, unordered)
+    if not is_ordered or len(getattr(products, "shape", (0,))) != 1:
         raise TypeError(
-            f"titles must be a sequence of strings, not a {type(titles).__name__}; pass a list, or a "
-            'single column of a table, such as table["title"]'
+            "products must be a sequence of strings or dictionaries, not a "
+            f"{type(products).__name__}; pass a list such as [product], a single column of a table, "
+            'such as table["title"], or table.to_dict("records")'
         )
-    to_list = getattr(titles, "tolist", None) or getattr(titles, "to_pylist", None)
-    texts: list[str] = list(titles) if to_list is None else to_list()
-    for place, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"the title at position {place} is {text!r:.50}, not a string; replace missing titles "
-                'by "", and other values by their text'
-            )
-    return texts
+    to_list = getattr(products, "tolist", None) or getattr(products, "to_pylist", None)
+    listed: list[Product] = list(products) if to_list is None else to_list()
+    return listed
+
+
+def _text_of(product: Mapping[str, Any], name: str, column: TextColumn | None, place: int) -> str:
+    """Return the text of a product in a column; None stands for the column with the title."""
+    cell = product.get(name)
+    if isinstance(cell, str):
+        return cell
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    if column is not None and column.bounds is not None and isinstance(cell, Real):
+        return str(cell)
+    raise TypeError(
+        f"{name!r} of the product at position {place} is {cell!r:.50}, not a string; replace missing "
+        "texts by None, and other values by their text"
+    )

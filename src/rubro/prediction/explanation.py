@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -23,18 +23,19 @@ _Kind = Literal["word", "bigram", "ngram"]
 
 @dataclass(frozen=True)
 class WordContribution:
-    """Contribution of one word of a title to the lead of the predicted category.
+    """Contribution of one word of a product to the lead of the predicted category.
 
     The lead is the logit of the predicted category minus the logit of another category.
 
     Attributes:
-        text: Word as typed in the title.
-        start: Position of the first character in the title.
-        end: Position after the last character in the title.
-        contribution: Drop of the lead, in logits, when the word is left out of the title. Its
-            bigrams are lost too, and the words on both sides of it become neighbours.
+        text: Word as typed in the title or in another column.
+        start: Position of the first character in the text of the column.
+        end: Position after the last character in the text of the column.
+        contribution: Drop of the lead, in logits, when the word is left out. Its bigrams are lost
+            too, and the words on both sides of it become neighbours.
         members: Contribution to the lead of each member of the model, by name of the member.
         known: Whether the word is in the vocabulary.
+        column: Name of the column that contains the word.
     """
 
     text: str
@@ -43,20 +44,22 @@ class WordContribution:
     contribution: float
     members: dict[str, float]
     known: bool
+    column: str
 
 
 @dataclass(frozen=True)
 class LinearInput:
-    """Contribution of one word, bigram or n-gram of a title to the lead in a linear member.
+    """Contribution of one word, bigram or n-gram of a product to the lead in a linear member.
 
     The lead is the logit of the predicted category minus the logit of another category.
 
     Attributes:
         kind: "word", "bigram" or "ngram" (a character n-gram).
         text: Text as the model reads it; < and > mark the beginning and end of a word.
-        start: Position of the first character in the title.
-        end: Position after the last character in the title.
+        start: Position of the first character in the text of the column.
+        end: Position after the last character in the text of the column.
         contribution: Part of the lead, in logits.
+        column: Name of the column that contains the input.
     """
 
     kind: _Kind
@@ -64,6 +67,7 @@ class LinearInput:
     start: int
     end: int
     contribution: float
+    column: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Explanation:
         other: Category to compare with.
         other_confidence: Probability of the other category, 0 to 1.
         lead: Logit of the predicted category minus logit of the other category.
-        words: Words in the order of the title. If a member of the model is a network, their
+        words: Words in the order of the title, then those of the model's further columns. If a member of the model is a network, their
             contributions do not sum up to the lead.
         linear: Words, bigrams and n-grams with nonzero contributions to linear members, largest
             absolute contribution first; empty if the model has no linear member.
@@ -103,9 +107,12 @@ class Explanation:
 
 
 def word_contributions(
-    title: str, tokens: Sequence[SpannedToken], leads: dict[str, np.ndarray], known: Subwords
+    texts: Mapping[str, str],
+    tokens: Mapping[str, Sequence[SpannedToken]],
+    leads: dict[str, np.ndarray],
+    known: Subwords,
 ) -> list[WordContribution]:
-    """Return how much each word of a title contributes to the lead of the predicted category.
+    """Return how much each word of a product contributes to the lead of the predicted category.
 
     The lead is the logit of the predicted category minus the logit of another category.
 
@@ -113,27 +120,31 @@ def word_contributions(
     Li, Monroe and Jurafsky 2016, Understanding Neural Networks through Representation Erasure.
 
     Args:
-        title: Title.
-        tokens: Tokens of the title.
-        leads: Lead of the predicted category by name of the member, float (tokens + 1,): first for
-            the whole title, then for the title without each of its tokens in turn.
+        texts: Text of each column by its name, the title first.
+        tokens: Tokens of each column by its name, in the same order.
+        leads: Lead of the predicted category by name of the member, float (all tokens + 1,): first
+            for the whole product, then for the product without each of its tokens in turn.
         known: Vocabulary of the model.
     """
     drops = {name: lead[0] - lead[1:] for name, lead in leads.items()}
-    total = sum(drops.values(), start=np.zeros(len(tokens)))
+    every = [(column, *token) for column, own in tokens.items() for token in own]
+    total = sum(drops.values(), start=np.zeros(len(every)))
     found = []
-    for place, (token, spans) in enumerate(tokens):
+    for place, (column, token, spans) in enumerate(every):
         start, end = spans[0][0], spans[-1][1]
         members = {name: float(drop[place]) for name, drop in drops.items()}
         contribution = float(total[place])
-        found.append(
-            WordContribution(title[start:end], start, end, contribution, members, token in known)
-        )
+        word, is_known = texts[column][start:end], token in known
+        found.append(WordContribution(word, start, end, contribution, members, is_known, column))
     return found
 
 
 def linear_inputs(
-    subwords: Subwords, tokens: Sequence[SpannedToken], leads: np.ndarray, weight: float
+    subwords: Subwords,
+    column: str,
+    tokens: Sequence[SpannedToken],
+    leads: np.ndarray,
+    weight: float,
 ) -> list[LinearInput]:
     """Return the contributions of words, n-grams and bigrams to the lead in a linear member.
 
@@ -142,7 +153,8 @@ def linear_inputs(
 
     Args:
         subwords: Vocabulary and n-gram sizes of the model.
-        tokens: Tokens of a title.
+        column: Name of a column.
+        tokens: Tokens of its text.
         leads: Unweighted contribution of each word, n-gram and bigram, as in SvmScorer.leads, float
             (inputs,).
         weight: Weight of the member in the model.
@@ -154,7 +166,7 @@ def linear_inputs(
             for (one, spans), (other, other_spans) in pairwise(tokens)
         ]
     return [
-        LinearInput(*described, weight * lead)
+        LinearInput(*described, weight * lead, column)
         for described, lead in zip(inputs, leads.tolist(), strict=True)
         if lead
     ]

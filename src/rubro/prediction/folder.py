@@ -118,12 +118,14 @@ class MlpMember(NetworkMember):
 
     kind: Literal["mlp"] = "mlp"
 
-    def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
+    def layout(self, rows: int, bigram_buckets: int, classes: int, columns: int = 1) -> Layout:
         """Return the data type and shape of each tensor in the safetensors file of this member."""
-        sizes = [self.vector_size, *self.hidden_sizes, classes]
+        sizes = [columns * self.vector_size, *self.hidden_sizes, classes]
         return self._tables(rows, bigram_buckets) | _dense("dense", sizes)
 
-    def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
+    def scorer(
+        self, arrays: Mapping[str, np.ndarray], subwords: Subwords, columns: int = 1
+    ) -> Scorer:
         """Build the classifier in numpy, given the tensors of this member's safetensors file."""
         return MlpScorer(arrays, self.pooling, self.token_weighting == "idf")
 
@@ -142,19 +144,21 @@ class CnnMember(NetworkMember):
     filters: Positive
     linear_path: bool
 
-    def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
+    def layout(self, rows: int, bigram_buckets: int, classes: int, columns: int = 1) -> Layout:
         """Return the data type and shape of each tensor in the safetensors file of this member."""
         layout = self._tables(rows, bigram_buckets if self.linear_path else 0)
         for number, size in enumerate(self.filter_sizes):
             layout[f"filters.{number}.weight"] = "F32", (self.filters, size * self.vector_size)
             layout[f"filters.{number}.bias"] = "F32", (self.filters,)
-        maxima = self.filters * len(self.filter_sizes)
+        maxima = columns * self.filters * len(self.filter_sizes)
         layout |= _dense("dense", [maxima, *self.hidden_sizes, classes])
         if self.linear_path:
-            layout |= _dense("linear", [self.vector_size, classes])
+            layout |= _dense("linear", [columns * self.vector_size, classes])
         return layout
 
-    def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
+    def scorer(
+        self, arrays: Mapping[str, np.ndarray], subwords: Subwords, columns: int = 1
+    ) -> Scorer:
         """Build the classifier in numpy, given the tensors of this member's safetensors file."""
         return CnnScorer(arrays, self.pooling, self.token_weighting == "idf", self.filter_sizes)
 
@@ -169,9 +173,9 @@ class SvmMember(Member):
     kind: Literal["svm"] = "svm"
     weights: NotNegative
 
-    def layout(self, rows: int, bigram_buckets: int, classes: int) -> Layout:
+    def layout(self, rows: int, bigram_buckets: int, classes: int, columns: int = 1) -> Layout:
         """Return the data type and shape of each tensor in the safetensors file of this member."""
-        inputs = rows + bigram_buckets
+        inputs = columns * (rows + bigram_buckets)
         return {
             "idf": ("F32", (inputs,)),
             "starts": ("I32", (inputs + 1,)),
@@ -180,9 +184,11 @@ class SvmMember(Member):
             "bias": ("F32", (classes,)),
         }
 
-    def scorer(self, arrays: Mapping[str, np.ndarray], subwords: Subwords) -> Scorer:
+    def scorer(
+        self, arrays: Mapping[str, np.ndarray], subwords: Subwords, columns: int = 1
+    ) -> Scorer:
         """Build the classifier in numpy, given the tensors of this member's safetensors file."""
-        return SvmScorer(arrays, len(subwords.vocabulary), subwords.row_count)
+        return SvmScorer(arrays, len(subwords.vocabulary), subwords.row_count, columns)
 
 
 AnyMember = Annotated[MlpMember | CnnMember | SvmMember, Field(discriminator="kind")]
@@ -355,7 +361,8 @@ class Model:
         tensors = {}
         for name, member in description.members.items():
             file = folder / f"{name}.safetensors"
-            layout = member.layout(rows, description.text.bigram_buckets, len(description.labels))
+            text, classes = description.text, len(description.labels)
+            layout = member.layout(rows, text.bigram_buckets, classes, 1 + len(text.columns))
             tensors[name] = read_tensors(file, layout, sha256(file.name))
             if isinstance(member, SvmMember):
                 limits = {"categories": len(description.labels)}

@@ -121,21 +121,38 @@ class MlpScorer:
         return self._dense(self._title_vectors(features, total))
 
     def _title_vectors(self, features: TitleFeatures, total: np.ndarray) -> np.ndarray:
-        """Pool the tokens and bigrams of each title, float32 (titles, vector size).
+        """Pool the tokens and bigrams of each column of each title.
 
         Args:
             features: Tokens and bigrams of the titles.
-            total: Sum of the token vectors of each title, float32 (titles, vector size).
+            total: Sum of the token vectors of each text, float32 (titles * columns, vector size).
+
+        Returns:
+            Vectors of the columns of each title, one after another, float32 (titles, columns *
+            vector size).
         """
         counts = features.tokens.lengths
         if self._bigrams is not None:
             total = total + sum_rows(features.bigrams, self._bigrams, self._bigrams.size)
             counts = counts + features.bigrams.lengths
-        return self._pooled(total, counts)
+        return _side_by_side(self._pooled(total, counts), features)
 
     def _pooled(self, total: np.ndarray, counts: np.ndarray) -> np.ndarray:
         divisors = np.maximum(counts, 1).astype(np.float32)
         return np.asarray(total / (divisors if self._mean else np.sqrt(divisors))[:, None])
+
+
+def _side_by_side(values: np.ndarray, features: TitleFeatures) -> np.ndarray:
+    """Concatenate the values of the columns of each title.
+
+    Args:
+        values: Values of each text, float32 (titles * columns, size).
+        features: Features of the titles.
+
+    Returns:
+        Values of each title, float32 (titles, columns * size).
+    """
+    return values.reshape(len(features), features.columns * values.shape[1])
 
 
 class CnnScorer(MlpScorer):
@@ -170,7 +187,7 @@ class CnnScorer(MlpScorer):
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
         """Return the logits of each title, float32 (titles, classes)."""
-        n, vector, width = len(features), self._table.size, self._width
+        n, vector, width = len(features.tokens), self._table.size, self._width
         total = np.zeros((n, vector), dtype=np.float32)
         # Largest output of each filter up to the current position.
         largest = np.full((n, len(self._bias)), -np.inf, dtype=np.float32)
@@ -195,7 +212,7 @@ class CnnScorer(MlpScorer):
         order = positions[0][0] if positions else np.zeros(0, dtype=np.int64)
         maxima = np.zeros_like(largest)
         maxima[order] = np.maximum(largest[: len(order)] + self._bias, 0)
-        logits = self._dense(maxima)
+        logits = self._dense(_side_by_side(maxima, features))
         if self._linear is not None:
             sorted_total = total
             total = np.zeros_like(total)
@@ -207,10 +224,11 @@ class CnnScorer(MlpScorer):
 class SvmScorer:
     """A linear SVM on TF-IDF features of words, bigrams and character n-grams.
 
-    The inputs are the rows of the embedding (words, then n-gram buckets) followed by the bigram
-    buckets. Each occurrence of an input counts its inverse document frequency (IDF). The words and
-    bigrams of a title together are divided by the root of the sum of their squared IDF, and so are
-    its n-grams. Most weights are zero and are not stored.
+    The inputs of each column, the title first, are the rows of the embedding (words, then n-gram
+    buckets) followed by the bigram buckets. Each occurrence of an input counts its inverse document
+    frequency (IDF). The words and bigrams in a column of a title together are divided by the root
+    of the sum of their squared IDF, and so are its n-grams. Most weights are zero and are not
+    stored.
 
     The cached state of a token is the score of its word for each class and the squared IDF of the
     word, followed by the sums of the same values over its n-grams.
@@ -221,15 +239,17 @@ class SvmScorer:
             bias, float32 (classes,).
         words: Number of words in the vocabulary.
         rows: Number of rows of the embedding, including n-gram buckets.
+        columns: Number of columns of a title, including the title.
     """
 
-    def __init__(self, arrays: Arrays, words: int, rows: int) -> None:
+    def __init__(self, arrays: Arrays, words: int, rows: int, columns: int = 1) -> None:
         self._idf = arrays["idf"]
         self._starts = arrays["starts"].astype(np.int64)
         self._categories = arrays["categories"]
         self._weights = arrays["weights"]
         self._bias = arrays["bias"]
         self._words, self._rows = words, rows
+        self._column_inputs = len(self._idf) // columns
         self._classes = len(self._bias)
         self.state_size = 2 * (self._classes + 1)
 
@@ -237,7 +257,8 @@ class SvmScorer:
         """Return the class scores and squared IDF of each token, float32 (tokens, state_size)."""
         owner = np.repeat(np.arange(len(tokens)), tokens.lengths)
         is_ngram = tokens.values >= self._words
-        return self._sums(2 * owner + is_ngram, tokens.values, 2 * len(tokens)).reshape(
+        inputs = tokens.values + tokens.columns[owner] * self._column_inputs
+        return self._sums(2 * owner + is_ngram, inputs, 2 * len(tokens)).reshape(
             len(tokens), self.state_size
         )
 
@@ -246,44 +267,51 @@ class SvmScorer:
 
         Training aims at a score of the right class that exceeds all other scores by at least 1.
         """
-        n, half = len(features), self._classes + 1
+        texts, columns, half = len(features.tokens), features.columns, self._classes + 1
         total = sum_rows(features.tokens, states.__getitem__, self.state_size)
-        owner = np.repeat(np.arange(n), features.bigrams.lengths)
-        total[:, :half] += self._sums(owner, self._rows + features.bigrams.values, n)
-        scores = np.tile(self._bias, (n, 1))
-        for part in (total[:, :half], total[:, half:]):
-            length = np.sqrt(np.maximum(part[:, -1:], np.finfo(np.float32).tiny))
-            scores += part[:, :-1] / length
+        owner = np.repeat(np.arange(texts), features.bigrams.lengths)
+        first = self._rows + owner % columns * self._column_inputs
+        total[:, :half] += self._sums(owner, first + features.bigrams.values, texts)
+        scores = np.tile(self._bias, (len(features), 1))
+        for column in range(columns):
+            own = total[column::columns]
+            for part in (own[:, :half], own[:, half:]):
+                length = np.sqrt(np.maximum(part[:, -1:], np.finfo(np.float32).tiny))
+                scores += part[:, :-1] / length
         return scores
 
     def leads(
-        self, rows: np.ndarray, bigrams: np.ndarray, category: int, other: int
-    ) -> tuple[np.ndarray, float]:
-        """Return the contribution of each input of a title to the lead of one class over another.
+        self, column: int, rows: np.ndarray, bigrams: np.ndarray, category: int, other: int
+    ) -> np.ndarray:
+        """Return the contribution of each input of a text to the lead of one class over another.
 
-        The contributions and the bias sum up to the difference of the scores of the two classes.
+        The contributions in all columns and the bias sum up to the difference of the scores of the
+        two classes.
 
         Args:
-            rows: Rows of the words and n-grams of the title, integers (m,).
+            column: Number of the text's column; 0 is the title.
+            rows: Rows of the words and n-grams of the text, integers (m,).
             bigrams: Hash buckets of its bigrams, integers (b,).
             category: Index of the class.
             other: Index of the class to compare with.
 
         Returns:
-            Contributions of the rows, then of the bigrams, float64 (m + b,), and the bias, which is
-            the lead of a title without inputs.
+            Contributions of the rows, then of the bigrams, float64 (m + b,).
         """
-        inputs = np.concatenate([rows, self._rows + bigrams])
+        inputs = np.concatenate([rows, self._rows + bigrams]) + column * self._column_inputs
         counts, places, idf = self._stored_weights(inputs)
         categories = self._categories[places]
         signs = (categories == category).astype(np.int8) - (categories == other)
         owner = np.repeat(np.arange(len(inputs)), counts)
         summed = np.bincount(owner, signs * self._weights[places], minlength=len(inputs))
-        is_ngram = (inputs >= self._words) & (inputs < self._rows)
+        is_ngram = np.concatenate([rows >= self._words, np.zeros(len(bigrams), bool)])
         squares = np.bincount(is_ngram, idf**2, minlength=2)
         lengths = np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny))
-        leads = idf * summed / lengths[is_ngram.astype(np.int64)]
-        return leads, float(self._bias[category] - self._bias[other])
+        return np.asarray(idf * summed / lengths[is_ngram.astype(np.int64)])
+
+    def bias_lead(self, category: int, other: int) -> float:
+        """Return the lead of one class over another for a title without inputs."""
+        return float(self._bias[category] - self._bias[other])
 
     def _sums(self, owner: np.ndarray, inputs: np.ndarray, owners: int) -> np.ndarray:
         """Sum the weighted IDF for each class, and the squared IDF, over groups of inputs.

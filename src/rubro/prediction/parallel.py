@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from rubro.base.parallel import mapped
+from rubro.base.text_columns import Product
 from rubro.prediction.classifier import Classifier
 
 C = TypeVar("C")
@@ -41,23 +42,24 @@ def answered(
 
 
 def member_logits_of(
-    classifiers: Iterable[Classifier], titles: Sequence[str], processes: int
+    classifiers: Iterable[Classifier], products: Sequence[Product], processes: int
 ) -> dict[str, np.ndarray]:
-    """Return the unweighted logits of the members of classifiers, float32 (titles, classes).
+    """Return the unweighted logits of the members of classifiers, float32 (products, classes).
 
     Members with the same name must be the same; their logits are computed only once. Each
-    classifier caches only the tokens of the first titles.
+    classifier caches only the tokens of the first products.
 
     Args:
         classifiers: Classifiers, those with the most members first.
-        titles: Any texts.
+        products: Products to classify.
         processes: Number of processes.
 
     Returns:
         Logits by the name of the member.
     """
     found: dict[str, np.ndarray] = {}
-    chunks = [titles[start : start + _CHUNK] for start in range(0, max(len(titles), 1), _CHUNK)]
+    starts = range(0, max(len(products), 1), _CHUNK)
+    chunks = [products[start : start + _CHUNK] for start in starts]
     for classifier in classifiers:
         if classifier.description.members.keys() <= found.keys():
             continue

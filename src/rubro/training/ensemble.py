@@ -97,6 +97,7 @@ def combined(name: str, models: Sequence[Model], weights: dict[str, float]) -> M
         objective=first.description.objective,
         final_fit=first.description.final_fit,
         category_titles=first.description.category_titles,
+        tree=first.description.tree,
     )
     return Model(description, first.vocabulary, tensors)
 

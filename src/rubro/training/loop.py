@@ -152,6 +152,7 @@ def train(
         batch_size,
         weights,
         params.row_dropout,
+        params.column_dropout,
         share=rank_and_count(),  # connected processes share each training batch
     )
     batches = _EpochBatches(train_batches, Batches(data.validation, data.tokens, batch_size), seed)

@@ -39,8 +39,8 @@ def fit_svm(
     inputs are added (Wang and Manning 2012, Baselines and Bigrams), and weights near zero are then
     set to zero (Babbar and Schoelkopf 2017, DiSMEC).
 
-    An input of the SVM is a word, a bucket of bigrams or a bucket of n-grams. Only inputs that
-    occur in titles get weights, and only the params.max_inputs most frequent ones if there are
+    An input of the SVM is a word, a bucket of bigrams or a bucket of n-grams in one of the columns
+    of a title. Only inputs that occur in titles get weights, and only the params.max_inputs most frequent ones if there are
     more. The fit needs 4 bytes of memory for each pair of such an input and a category.
 
     Args:
@@ -68,19 +68,20 @@ def fit_svm(
         chosen = np.random.default_rng(seed).choice(titles, params.max_titles, replace=False)
         titles = np.sort(chosen)
     features = train.features.take(titles)
-    sizes = subwords.row_count, bigram_buckets
+    sizes = subwords.row_count, subwords.row_count + bigram_buckets
     counts = _counts(features, distinct_tokens, *sizes)
     frequencies = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = np.array(
         [inverse_document_frequency(int(n), len(titles)) for n in frequencies], dtype=np.float32
     )
-    is_ngram = np.zeros(counts.shape[1], dtype=bool)
-    is_ngram[len(subwords.vocabulary) : subwords.row_count] = True
+    number = np.arange(counts.shape[1]) % sizes[1]
+    is_ngram = (number >= len(subwords.vocabulary)) & (number < subwords.row_count)
+    groups = np.arange(counts.shape[1]) // sizes[1] * 2 + is_ngram
     weighted = np.flatnonzero(frequencies)
     if params.max_inputs:
         most_frequent = np.argsort(-frequencies[weighted], kind="stable")[: params.max_inputs]
         weighted = np.sort(weighted[most_frequent])
-    inputs = _normalised(counts, idf, is_ngram)[:, weighted]
+    inputs = _normalised(counts, idf, groups)[:, weighted]
     targets = train.labels.targets[titles]
     say(f"fitting a linear SVM to {len(titles)} titles")
     coefficients, bias = _fit(inputs, targets, weights[titles], classes, params, seed)
@@ -91,7 +92,7 @@ def fit_svm(
     if weight == "auto":
         sample = validation.take(np.arange(0, len(validation), len(validation) // _MAX_TITLES + 1))
         held_out = _counts(sample.features, distinct_tokens, *sizes)
-        held_out = _normalised(held_out, idf, is_ngram)[:, weighted]
+        held_out = _normalised(held_out, idf, groups)[:, weighted]
         scores = held_out @ coefficients + bias
         bayes_scores = (held_out @ bayes).toarray() + bayes_bias
         shares = np.log(class_shares(np.bincount(train.labels.targets, minlength=classes)))
@@ -114,36 +115,58 @@ def fit_svm(
 
 
 def _counts(
-    features: TitleFeatures, distinct_tokens: Tokens, rows: int, bigram_buckets: int
+    features: TitleFeatures, distinct_tokens: Tokens, rows: int, column_inputs: int
 ) -> sparse.csr_matrix:
-    """Count the embedding rows and bigram buckets of each title, float (titles, inputs)."""
-    tokens = _matrix(features.tokens, len(distinct_tokens))
-    row_counts = tokens @ _matrix(distinct_tokens, rows)
-    bigram_counts = _matrix(features.bigrams, bigram_buckets)
-    counts = sparse.hstack([row_counts, bigram_counts], format="csr")
+    """Count the embedding rows and bigram buckets of each title, float (titles, inputs).
+
+    Args:
+        features: Tokens and bigrams of the titles.
+        distinct_tokens: Distinct tokens of all splits.
+        rows: Number of rows of the embedding.
+        column_inputs: Number of inputs of a column: its rows, then its buckets of bigrams.
+    """
+    columns = features.columns
+    inputs = columns * column_inputs
+    first = distinct_tokens.columns * column_inputs
+    row_values = distinct_tokens.values + np.repeat(first, distinct_tokens.lengths)
+    rows_of_tokens = _matrix(Ragged(row_values, distinct_tokens.offsets), inputs)
+    row_counts = _matrix(features.joined_tokens, len(distinct_tokens)) @ rows_of_tokens
+    first = np.arange(len(features.bigrams), dtype=np.int32) % columns * column_inputs + rows
+    bigram_values = features.bigrams.values + np.repeat(first, features.bigrams.lengths)
+    bigram_offsets = features.bigrams.offsets[::columns]
+    counts = row_counts + _matrix(Ragged(bigram_values, bigram_offsets), inputs)
     counts.sum_duplicates()
     return counts
 
 
-def _matrix(lists: Ragged, columns: int) -> sparse.csr_matrix:
-    """Return a sparse matrix with a 1 for each value of each list, float (lists, columns).
+def _matrix(lists: Ragged, width: int) -> sparse.csr_matrix:
+    """Return a sparse matrix with a 1 for each value of each list, float (lists, width).
 
-    The value is the number of the column.
+    The value is the number of the matrix column.
     """
     ones = np.ones(len(lists.values))
     offsets = lists.offsets.astype(np.int32)
-    return sparse.csr_matrix((ones, lists.values, offsets), shape=(len(lists), columns))
+    return sparse.csr_matrix((ones, lists.values, offsets), shape=(len(lists), width))
 
 
 def _normalised(
-    counts: sparse.csr_matrix, idf: np.ndarray, is_ngram: np.ndarray
+    counts: sparse.csr_matrix, idf: np.ndarray, groups: np.ndarray
 ) -> sparse.csr_matrix:
-    """Return TF-IDF values, scaled to length 1 for a title's n-grams and for its other inputs."""
-    squares = np.stack([idf**2 * ~is_ngram, idf**2 * is_ngram], axis=1)
+    """Return TF-IDF values, scaled to length 1 for each group of inputs of a title.
+
+    The n-grams of a column are a group, and its words and bigrams are another one.
+
+    Args:
+        counts: Number of occurrences of each input in each title, float (titles, inputs).
+        idf: Inverse document frequency of each input, float32 (inputs,).
+        groups: Number of each input's group, integers (inputs,).
+    """
+    squares = np.zeros((len(idf), groups.max() + 1), dtype=np.float32)
+    squares[np.arange(len(idf)), groups] = idf**2
     lengths = np.sqrt(counts @ squares)
     titles = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     inputs = counts.indices
-    values = counts.data * idf[inputs] / lengths[titles, is_ngram[inputs].astype(int)]
+    values = counts.data * idf[inputs] / lengths[titles, groups[inputs]]
     return sparse.csr_matrix((values, inputs, counts.indptr), shape=counts.shape)
 
 
