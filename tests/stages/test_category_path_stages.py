@@ -103,3 +103,20 @@ def test_flat_categories_write_no_tree_and_say_that_they_look_like_paths(
     project(category_order="leaf_first", category_level=1)
     run(folder, "subset")
     assert digests(folder, "data/subset") == before
+
+
+def test_columns_with_the_levels_of_a_category_make_a_tree(project: Callable[..., Path]) -> None:
+    folder = project(category_column=["department", "aisle", "shelf"])
+    table = pd.read_csv(folder / "x.csv")
+    levels = table["category"].str.split(r"\s*>\s*").str[::-1]
+    for place, name in enumerate(["department", "aisle", "shelf"]):
+        table[name] = levels.str[place]
+    table.drop(columns="category").to_csv(folder / "x.csv", index=False)
+    (folder / "corrections.csv").write_text("title,category\nCerveza Negra,Bebidas > Cervezas\n")
+    run(folder, "subset")
+    tree = load_tree(folder / "data/subset")
+    assert tree is not None
+    assert (tree.order, tree.depth) == ("root_first", 3)
+    assert tree.paths["Bebidas > Vinos > Vinos Tintos"] == ["Bebidas", "Vinos", "Vinos Tintos"]
+    train = pd.read_parquet(folder / "data/subset/train.parquet")
+    assert "Cerveza Negra" in set(train.loc[train["category"] == "Bebidas > Cervezas", "title"])

@@ -24,7 +24,12 @@ from rubro.data.labels import check_labels, title_keys, titles_at
 from rubro.data.sources import CORRECTIONS, EMPTY_ROW, REMEDY_BY_REASON, RawTitles
 from rubro.data.splits import SPLITS
 
-# Reasons for dropping usable rows, with descriptions for the user.
+# Reasons for dropping usable rows, with descriptions for the user. The first ones only occur if
+# categories are paths or rare categories are merged.
+_PATH_DROP_REASONS = {
+    "category_without_name": "with a category path that contains no name",
+    "category_too_rare": "of categories with fewer training rows than data.min_rows_per_category",
+}
 DROP_REASONS = {
     EMPTY_ROW: "with neither a title nor a category, such as variants of a product",
     "other_language": "in another language than subset.language",
@@ -36,13 +41,8 @@ DROP_REASONS = {
     "category_not_selected": "of categories beyond subset.top_categories",
     "category_not_in_train": "of categories without training rows",
     "thinned_to_zipf": "removed by subset.zipf_exponent",
+    **_PATH_DROP_REASONS,
 }
-# Reasons that only occur if categories are paths or rare categories are merged.
-_PATH_DROP_REASONS = {
-    "category_without_name": "with a category path that contains no name",
-    "category_too_rare": "of categories with fewer training rows than data.min_rows_per_category",
-}
-DROP_REASONS |= _PATH_DROP_REASONS
 _MIN_ROWS_PER_CLASS = 3
 _HELD_OUT = ("validation", "test")
 
