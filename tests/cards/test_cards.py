@@ -142,7 +142,9 @@ def test_cards_contain_no_titles_categories_or_local_paths(first_project: Path) 
 
 
 def test_the_data_card_names_the_columns_of_the_source(facts: Facts) -> None:
-    assert "| `category` | one of 12 names, from column `category` |\n| `label_qu" in data_card(facts)
+    assert "| `category` | one of 12 names, from column `category` |\n| `label_qu" in data_card(
+        facts
+    )
     columns = {"text_columns": ["marca", "precio"], "number_columns": ["precio"]}
     card = data_card(with_params(facts, "data", category_column=["uno", "dos"], **columns))
     assert (

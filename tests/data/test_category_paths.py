@@ -252,6 +252,13 @@ def test_paths_are_cut_off_at_a_level(find: Find, order: str, expected: str) -> 
     assert set(roots.paths) == {"Bebidas", "Almacén", "Limpieza"}
 
 
+def test_a_separator_that_no_category_contains_is_pointed_out(find: Find) -> None:
+    found = find(["A|B", "A|C"], category_order="auto")
+    assert set(found.paths) == {"A|B", "A|C"}
+    assert any("' > '" in notice for notice in found.notices)
+    assert not find(["A > B", "A"]).notices
+
+
 # Similar names and inconsistent trees
 
 
