@@ -185,6 +185,19 @@ def test_a_title_is_a_product_whose_other_columns_are_empty(of_products: Classif
     assert of_products.predict(products) == of_products.predict(["red apple"]) * 4
 
 
+def test_a_number_is_not_read_as_the_text_of_a_number_with_decimal_commas(
+    make_model: MakeModel,
+) -> None:
+    bounds = [10.0, 100.0]
+    price = ModelColumn(name="price", bounds=bounds, decimal_comma=True, max_tokens=1)
+    classifier = Classifier(make_model("svm", text_columns=[price]))
+    number, text, thousands = classifier.logits(
+        [{"price": 12.345}, {"price": "12,345"}, {"price": "12.345"}]
+    )
+    np.testing.assert_array_equal(number, text)
+    assert not np.array_equal(number, thousands)
+
+
 @pytest.mark.parametrize(
     ("product", "fact"),
     [
