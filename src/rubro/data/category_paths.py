@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import chain, count, pairwise
 
 import numpy as np
@@ -117,7 +118,7 @@ def category_paths(
     for path, n in weights.items():
         given[merged[path]] += n
     from_root = _from_root(given) if order == "unordered" else {path: path for path in given}
-    _find_inconsistencies(given, from_root, order, problems)
+    _find_inconsistencies(given, from_root, problems)
 
     level = None if data.category_level == "leaf" else data.category_level
     notations = defaultdict[_Path, Counter[str]](Counter)
@@ -364,10 +365,7 @@ def _from_root(weights: Mapping[_Path, int]) -> dict[_Path, _Path]:
 
 
 def _find_inconsistencies(
-    given: Mapping[_Path, int],
-    from_root: Mapping[_Path, _Path],
-    order: CategoryOrder,
-    problems: _Problems,
+    given: Mapping[_Path, int], from_root: Mapping[_Path, _Path], problems: _Problems
 ) -> None:
     """Report repeated names, names with several parents, and pairs of names in both orders."""
     parents = defaultdict[str, Counter[str]](Counter)
@@ -381,7 +379,7 @@ def _find_inconsistencies(
             parents[name][parent] += n
     for name, found in parents.items():
         for parent in found:
-            if parent < name and name in parents.get(parent, ()) and order != "unordered":
+            if parent < name and name in parents.get(parent, ()):
                 problems.add(
                     "both_orders", f"{parent} | {name}", found[parent] + parents[parent][name]
                 )
@@ -430,9 +428,9 @@ class _Problems:
         return [
             (problem, names, rows)
             for problem, found in sorted(self._rows.items())
-            for names, rows in sorted(found.items(), key=lambda item: (-item[1], item[0]))[
-                :_MAX_LISTED
-            ]
+            for names, rows in nsmallest(
+                _MAX_LISTED, found.items(), key=lambda item: (-item[1], item[0])
+            )
         ]
 
     def notices(self) -> list[str]:
