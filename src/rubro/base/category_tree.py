@@ -37,9 +37,12 @@ class Level:
         Returns:
             Probability of each node, float (titles, nodes).
         """
+        if len(self.nodes) == len(self.node_of):  # each category is a node
+            return probabilities
         order = np.argsort(self.node_of, kind="stable")
         starts = np.searchsorted(self.node_of[order], np.arange(len(self.nodes)))
-        return np.add.reduceat(probabilities[:, order], starts, axis=1)
+        sums: np.ndarray = np.add.reduceat(probabilities[:, order], starts, axis=1)
+        return np.minimum(sums, 1, out=sums)  # rounding errors may exceed 1
 
 
 class CategoryTree(Section):
@@ -71,6 +74,50 @@ class CategoryTree(Section):
         if not 1 <= level <= self.depth:
             raise ValueError(f"level is {level}, but must be between 1 and {self.depth}")
         return self._levels[level - 1]
+
+    def find(self, category: str) -> list[int]:
+        """Return the index of the node at each level that a category, which may be new, belongs to.
+
+        At a level below the end of its known names, a new category belongs to the category that its
+        known names are the path of, as if it had been merged into its parent.
+
+        Args:
+            category: Category in the notation of the tree.
+
+        Returns:
+            Index of the node at each level, from the roots; -1 if there is no such node.
+        """
+        parts = [part.strip() for part in category.split(self.separator)]
+        names = tuple(filter(None, reversed(parts) if self.order == "leaf_first" else parts))
+        given = set(names)
+
+        def matches(node: tuple[str, ...]) -> bool:
+            if self.order == "unordered":
+                return given.issuperset(node)
+            return names[: len(node)] == node
+
+        found = []
+        for by_last in self._nodes_by_last_name:
+            nodes = [node for name in given for node in by_last.get(name, ()) if matches(node[0])]
+            longest = max((len(path) for path, _ in nodes), default=0)
+            indices = [index for path, index in nodes if len(path) == longest]
+            found.append(indices[0] if len(indices) == 1 else -1)
+        return found
+
+    @cached_property
+    def _nodes_by_last_name(self) -> list[dict[str, list[tuple[tuple[str, ...], int]]]]:
+        """Path and index of the nodes at each level, from the roots, by the last name of the path."""
+        paths = list(self.paths.values())
+        levels: list[dict[str, list[tuple[tuple[str, ...], int]]]] = []
+        for number in range(1, self.depth + 1):
+            levels.append({})
+            nodes = {
+                tuple(path[:number]): index
+                for path, index in zip(paths, self.level(number).node_of.tolist(), strict=True)
+            }
+            for path, index in nodes.items():
+                levels[-1].setdefault(path[-1], []).append((path, index))
+        return levels
 
     @cached_property
     def _levels(self) -> list[Level]:

@@ -72,6 +72,15 @@ CategoryColumn = Annotated[
         "category, categoria or rubro.",
     ),
 ]
+AnswerLevel = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="K",
+        help="Level of the category tree to answer at, from 1 (the roots), if the model's categories "
+        "are paths.",
+    ),
+]
 Metrics = Annotated[
     list[str] | None,
     typer.Option(

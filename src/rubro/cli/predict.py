@@ -41,6 +41,7 @@ from rubro.tables.inputs import Chunk, Reading, given_titles, open_input, with_c
 from rubro.tables.writers import Answers, open_output, output_kind
 
 if TYPE_CHECKING:
+    from rubro.prediction.answers import Answer
     from rubro.prediction.classifier import Classifier
     from rubro.prediction.thresholds import Thresholds
 
@@ -103,6 +104,7 @@ def main(
             "category empty if its confidence is below its threshold or the title is foreign.",
         ),
     ] = None,
+    level: options.AnswerLevel = None,
     details: Annotated[
         bool,
         typer.Option(
@@ -169,20 +171,19 @@ def main(
         raise DataError(
             "--thresholds and --min-confidence cannot be combined; give only one of them"
         )
-    classifier = load_model(model, objective)
+    classifier = load_model(model, objective, level)
     if path is None and not titles:
         from rubro.cli.prompt import ask_for_titles
 
-        ask_for_titles(classifier, top or _PROMPT_TOP)
+        ask_for_titles(classifier, top or _PROMPT_TOP, level)
         return 0
     loaded = None
     if thresholds is not None:
         from rubro.prediction.thresholds import Thresholds
 
         loaded = Thresholds.load(thresholds, model, classifier.description)
-    columns = _NewColumns(
-        classifier, min(top or 1, len(classifier.classes_)), min_confidence, loaded, details, prefix
-    )
+    top = min(top or 1, len(classifier.level(level).nodes))
+    columns = _NewColumns(classifier, top, min_confidence, loaded, level, details, prefix)
     with ExitStack() as stack:
         if path is None:
             source = given_titles(titles, batch)
@@ -296,20 +297,6 @@ def _answered(
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """Most probable categories of a title, and the share of its out-of-vocabulary tokens."""
-
-    best: list[tuple[str, float]]
-    out_of_vocabulary: float
-
-    @property
-    def is_foreign(self) -> bool:
-        from rubro.prediction.explanation import FOREIGN_SHARE
-
-        return self.out_of_vocabulary > FOREIGN_SHARE
-
-
-@dataclass(frozen=True)
 class _NewColumns:
     """Columns with predictions that are added to the rows of the input.
 
@@ -318,6 +305,7 @@ class _NewColumns:
         top: Number of categories for each title.
         min_confidence: Minimum confidence of an accepted answer; None = accept any confidence.
         thresholds: Minimum confidence for each category; None = accept any confidence.
+        level: The only level of the category tree to answer at; None = the deepest accepted level.
         details: Whether to add out_of_vocabulary and foreign.
         prefix: Prefix of the column names.
     """
@@ -326,6 +314,7 @@ class _NewColumns:
     top: int
     min_confidence: float | None
     thresholds: Thresholds | None
+    level: int | None
     details: bool
     prefix: str
 
@@ -333,6 +322,8 @@ class _NewColumns:
     def types(self) -> dict[str, str]:
         """Arrow type of each added column, by its name."""
         types = {"predicted_category": "string", "confidence": "double"}
+        if self.classifier.tree:
+            types["predicted_level"] = "int64"
         if not self._accepts_all:
             types["best_guess"] = "string"
         if self.details:
@@ -365,40 +356,51 @@ class _NewColumns:
             if self.details and answer.out_of_vocabulary:
                 foreign = "foreign: " if answer.is_foreign else ""
                 note = f"{foreign}{answer.out_of_vocabulary:.0%} unknown"
-            rows.append((title, error, answer.best, self._accepts(answer), note))
+            rows.append((title, error, _shown(answer), answer.category is not None, note))
         show_answers(rows)
 
     @property
     def _accepts_all(self) -> bool:
         return self.min_confidence is None and self.thresholds is None
 
-    def _accepts(self, answer: _Answer) -> bool:
-        category, confidence = answer.best[0]
-        if self.thresholds is not None:
-            return self.thresholds.accepts(category, confidence, answer.out_of_vocabulary)
-        return self.min_confidence is None or confidence >= self.min_confidence
+    def _answers(self, chunk: Chunk) -> list[Answer | None]:
+        """Return the answer for each row, or None if the row has an error."""
+        from rubro.prediction.answers import answers
 
-    def _answers(self, chunk: Chunk) -> list[_Answer | None]:
-        """Return the predicted categories of each row, or None if the row has an error."""
         readable = [
             product
             for product, error in zip(chunk.products, chunk.errors, strict=True)
             if not error
         ]
-        best = self.classifier.top(readable, self.top)
-        unknown = [0.0] * len(readable)
-        if self.details or self.thresholds is not None:
-            unknown = self.classifier.out_of_vocabulary(readable).tolist()
-        answers = map(_Answer, best, unknown)
-        return [None if error else next(answers) for error in chunk.errors]
+        found = iter(
+            answers(
+                self.classifier,
+                readable,
+                self.top,
+                min_confidence=self.min_confidence or 0.0,
+                thresholds=self.thresholds,
+                level=self.level,
+                details=self.details,
+            )
+        )
+        return [None if error else next(found) for error in chunk.errors]
 
-    def _values_of(self, answer: _Answer) -> list[str | float | None]:
-        (category, confidence), *others = answer.best
-        values: list[str | float | None] = [category, round(confidence, 6)]
+    def _values_of(self, answer: Answer) -> list[str | float | None]:
+        values: list[str | float | None] = [answer.category, round(answer.confidence, 6)]
+        if self.classifier.tree:
+            values.append(answer.level or None)
         if not self._accepts_all:
-            values = [category if self._accepts(answer) else None, values[1], category]
+            values.append(answer.best[0][0])
         if self.details:
-            values += [round(answer.out_of_vocabulary, 6), "yes" if answer.is_foreign else None]
-        for category, confidence in others:
+            unknown = answer.out_of_vocabulary or 0.0
+            values += [round(unknown, 6), "yes" if answer.is_foreign else None]
+        for category, confidence in answer.best[1:]:
             values += [category, round(confidence, 6)]
         return values
+
+
+def _shown(answer: Answer) -> list[tuple[str, float]]:
+    """Return an accepted category before the best categories, in which it may be an upper node."""
+    if answer.category in (None, answer.best[0][0]):
+        return answer.best
+    return [(answer.category, answer.confidence), *answer.best[1:]]

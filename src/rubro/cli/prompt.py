@@ -15,12 +15,13 @@ from rubro.cli.terminal import show_title
 from rubro.prediction.classifier import Classifier
 
 
-def ask_for_titles(classifier: Classifier, top: int) -> None:
+def ask_for_titles(classifier: Classifier, top: int, level: int | None = None) -> None:
     """Read titles from the terminal and print their categories, until q, Ctrl-D or Ctrl-C.
 
     Args:
         classifier: Classifier that predicts the categories.
         top: Number of categories for each title.
+        level: Level of the category tree whose nodes are shown; None = show the categories.
     """
     # prompt_toolkit shows control characters itself, and moves the cursor with its own.
     output = create_output(sys.__stdout__)
@@ -39,7 +40,7 @@ def ask_for_titles(classifier: Classifier, top: int) -> None:
         if _is_quit(title):
             return
         if title.strip():
-            show_title(classifier.top([title], top)[0])
+            show_title(classifier.top([title], top, level)[0])
 
 
 class _TitleHistory(FileHistory):

@@ -63,21 +63,27 @@ def exit_codes(ctx: Any) -> Iterator[None]:
             ) from None
 
 
-def load_model(folder: Path, objective: Objective | None) -> Classifier:
+def load_model(folder: Path, objective: Objective | None, level: int | None = None) -> Classifier:
     """Load the model of a folder.
 
     Args:
         folder: Model folder.
         objective: Metric for which the model chooses categories; None = the one it was trained for.
+        level: Level of the category tree that the model must have; None = it needs no tree.
 
     Raises:
         DataError: The folder does not contain a model, the model is damaged, or it cannot serve the
-            objective.
+            objective or the level.
     """
     from rubro.prediction.classifier import Classifier
 
     with model_required(folder):
-        return Classifier.load(folder, objective)
+        classifier = Classifier.load(folder, objective)
+    try:
+        classifier.level(level)
+    except ValueError as error:
+        raise DataError(f"{folder}: {error}") from None
+    return classifier
 
 
 @contextmanager

@@ -109,14 +109,15 @@ def main(
         _show(measured(thresholds, predictions, classifier), file)
         return
     thresholds = chosen_thresholds(predictions, classifier, precision)
-    if not thresholds.all.kept:
+    if not (thresholds.any_level or thresholds.all).kept:
+        right = predictions[-1].right
         raise DataError(
             f"{file}: no threshold guarantees a precision of {precision:g}: "
-            f"{len(predictions.right):,} reliable titles, {predictions.right.mean():.1%} of them "
+            f"{len(right):,} reliable titles, {right.mean():.1%} of them "
             f"predicted right and {thresholds.unknown.titles:,} of a category that the model does not "
             "know; lower --precision, or use a file with more titles"
         )
-    write_json(target, thresholds.model_dump())
+    write_json(target, thresholds.model_dump(exclude=thresholds.unused))
     _show(thresholds, file)
     say(f"{output}: use it with rubro predict --thresholds")
 
@@ -125,6 +126,15 @@ def _show(thresholds: Thresholds, file: str) -> None:
     from rubro.cli.terminal import show_table
 
     common = sum(each.basis == "together" for each in thresholds.categories.values())
+    columns = ("threshold", "titles", "kept", "right", f"{thresholds.coverage:.0%} interval")
+    title = f"{thresholds.model}: promised precision {thresholds.precision:g}; {file}"
+    if thresholds.any_level:
+        deepest = len(thresholds.levels) + 1
+        levels = [(f"level {deepest}", *_cells(thresholds.all))]
+        levels += [(f"level {each.level}", *_cells(each.all)) for each in thresholds.levels]
+        levels.append(("some level", *_cells(thresholds.any_level)))
+        show_table(title, levels, ("answered at", *columns[1:]))
+        title = f"level {deepest}, which are the categories"
     lines = [("all categories", "", *_cells(thresholds.all))]
     if thresholds.unknown.titles:
         lines.append(("titles of unknown categories", "", *_cells(thresholds.unknown)))
@@ -132,8 +142,6 @@ def _show(thresholds: Thresholds, file: str) -> None:
         name = f"{common:,} categories with a common threshold"
         lines.append((name, _bound(thresholds.together), *_cells(thresholds.together)))
     lines.append(("one threshold for all", _bound(thresholds.single), *_cells(thresholds.single)))
-    columns = ("threshold", "titles", "kept", "right", f"{thresholds.coverage:.0%} interval")
-    title = f"{thresholds.model}: promised precision {thresholds.precision:g}; {file}"
     show_table(title, lines, ("", *columns))
     wrong = [(each.kept - each.right, name) for name, each in thresholds.categories.items()]
     rows = []

@@ -95,7 +95,7 @@ def make_subset(
     """
     titles, *texts = (
         raw.table[name].astype("str").reset_index(drop=True)
-        for name in raw.table
+        for name in map(str, raw.table)
         if name == "title" or name.startswith("text.")
     )
     # These reasons are written only if rows are dropped for them.
@@ -353,7 +353,7 @@ def _most_frequent(train: pd.DataFrame, count: int) -> list[str]:
 def _with_texts(split: pd.DataFrame, titles: pd.Series, texts: list[pd.Series]) -> pd.DataFrame:
     columns = split[["category", "label_quality"]].reset_index(drop=True)
     columns.insert(0, "title", titles_at(titles, split.index))
-    return columns.assign(**{text.name: titles_at(text, split.index) for text in texts})
+    return columns.assign(**{str(text.name): titles_at(text, split.index) for text in texts})
 
 
 def _thinned_to_zipf(

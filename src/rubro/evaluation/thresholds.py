@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,3 +210,50 @@ def choose_thresholds(predictions: Predictions, precision: float) -> ChosenThres
         if not own or gain(rest, common) + sum(gains[index] for index in own) >= 0:
             return ChosenThresholds(single, common, own)
         del own[min(own, key=gains.__getitem__)]
+
+
+def choose_level_thresholds(
+    levels: Sequence[Predictions], precision: float
+) -> list[ChosenThresholds]:
+    """Choose thresholds for each level of a category tree, one level after another.
+
+    A title is answered at the deepest level that accepts it. The thresholds of a level are therefore
+    chosen on the titles that all deeper levels reject, so the promise of choose_thresholds holds for
+    the answers of each level, and not only for all answers together. A level with fewer than
+    minimum_titles of these titles accepts none.
+
+    Args:
+        levels: Predictions at each level for the same titles, deepest level first.
+        precision: Promised precision, between 0 and 1.
+
+    Returns:
+        Thresholds of each level, deepest level first.
+    """
+    chosen = []
+    waiting = np.ones(len(levels[0].right), dtype=bool)
+    for predictions in levels:
+        chosen.append(choose_thresholds(predictions.selected(waiting), precision))
+        waiting &= ~chosen[-1].accepts(predictions)
+    return chosen
+
+
+def level_answers(
+    levels: Sequence[Predictions], chosen: Sequence[ChosenThresholds]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each title is answered, and whether the answer is right.
+
+    Args:
+        levels: Predictions at each level for the same titles, deepest level first.
+        chosen: Thresholds of each level, deepest level first.
+
+    Returns:
+        Position in `levels` of the first level that accepts the title, int64 (n,), -1 if there is
+        none; and whether the prediction of this level is right, bool (n,), False if there is none.
+    """
+    places = np.full(len(levels[0].right), -1)
+    right = np.zeros(len(places), dtype=bool)
+    for place, (predictions, thresholds) in enumerate(zip(levels, chosen, strict=True)):
+        accepted = (places < 0) & thresholds.accepts(predictions)
+        places[accepted] = place
+        right[accepted] = predictions.right[accepted]
+    return places, right

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rubro.base.category_tree import CategoryTree, Level
 from rubro.base.errors import DataError
 from rubro.base.metric_names import Objective
 from rubro.base.text import tokenise, tokenise_with_spans
@@ -126,6 +127,11 @@ class Classifier:
         return self.description.text.title_column
 
     @property
+    def tree(self) -> CategoryTree | None:
+        """Tree of the categories; None if they are not paths."""
+        return self.description.tree
+
+    @property
     def text_columns(self) -> list[str]:
         """Names of the columns that the model reads in addition to the title."""
         return [column.name for column in self.description.text.columns]
@@ -150,7 +156,36 @@ class Classifier:
         calibrated = map(self.calibration.probabilities, self._logits(products))
         return np.concatenate([self._no_logits, *calibrated])
 
-    def top(self, products: Iterable[Product], k: int = 5) -> list[list[tuple[str, float]]]:
+    def level(self, level: int | None = None) -> Level:
+        """Return the nodes of the category tree at a level, from 1 (the roots) to tree.depth.
+
+        Args:
+            level: Level; None = the categories themselves, which every model has.
+
+        Raises:
+            DataError: The model has no tree.
+            ValueError: The tree has no such level.
+        """
+        tree = self.tree
+        if level is None:
+            lengths = [len(tree.paths[name]) if tree else 1 for name in self.classes_]
+            return Level(self.classes_, np.array(lengths), np.arange(len(self.classes_)))
+        if tree is None:
+            raise DataError(
+                f"{self.name}: the categories are not paths, so there is no level {level}; to train "
+                "on paths, set data.category_separator in params.yaml and run `dvc repro`"
+            )
+        return tree.level(level)
+
+    @property
+    def levels(self) -> list[Level]:
+        """Nodes of each level, deepest first. Without a tree, the categories are the only level."""
+        depth = self.tree.depth if self.tree else 1
+        return [self.level(number if number < depth else None) for number in range(depth, 0, -1)]
+
+    def top(
+        self, products: Iterable[Product], k: int = 5, level: int | None = None
+    ) -> list[list[tuple[str, float]]]:
         """Return the k most probable categories of each product with their probabilities.
 
         If probabilities are equal, the category that comes first in classes_ ranks higher, as in
@@ -159,31 +194,18 @@ class Classifier:
         Args:
             products: Titles, or dictionaries from columns to texts.
             k: Number of categories for each product, at least 1.
+            level: Level of the category tree whose nodes are ranked, from 1 (the roots); the
+                probability of a node is the sum over its categories. None = rank the categories.
 
         Returns:
             Pairs of category and probability for each product, most probable first.
 
         Raises:
-            ValueError: k is smaller than 1.
+            DataError: There is a level, but the model has no tree.
+            ValueError: k is smaller than 1, or the tree has no such level.
         """
-        if operator.index(k) < 1:
-            raise ValueError(f"k is {k}, but must be at least 1")
-        probabilities = self.predict_proba(products)
-        k = min(k, len(self.classes_))
-        # Sorting all classes of each row would take longer than the prediction itself, so only the
-        # rows with ties at the k-th place are sorted; the others are partitioned.
-        best = np.argpartition(-probabilities, k - 1, axis=1)[:, :k]
-        lowest = np.take_along_axis(probabilities, best, axis=1).min(axis=1, keepdims=True)
-        tied = (probabilities >= lowest).sum(axis=1) > k
-        best[tied] = np.argsort(-probabilities[tied], axis=1, kind="stable")[:, :k]
-        best.sort(axis=1)  # in class order, so that the stable sort below ranks equal ones by class
-        order = np.argsort(-np.take_along_axis(probabilities, best, axis=1), axis=1, kind="stable")
-        best = np.take_along_axis(best, order, axis=1)
-        highest = np.take_along_axis(probabilities, best, axis=1)
-        return [
-            [(self.classes_[index], p) for index, p in zip(*row, strict=True)]
-            for row in zip(best.tolist(), highest.tolist(), strict=True)
-        ]
+        nodes = self.level(level)
+        return ranked(nodes.summed(self.predict_proba(products)), nodes.nodes, k)
 
     def logits(self, products: Iterable[Product]) -> np.ndarray:
         """Return the logits of each product before calibration, float32 (products, classes).
@@ -229,13 +251,19 @@ class Classifier:
         )
 
     def explain(
-        self, product: Product, against: str | None = None, nearest: int = 0
+        self,
+        product: Product,
+        against: str | None = None,
+        nearest: int = 0,
+        level: int | None = None,
     ) -> Explanation:
         """Explain why the predicted category of a product wins over another category.
 
         The contribution of a word is the drop of the category's lead when the word is left out. It
         is computed in the same way for all members of the model. For a linear member, the exact
-        contribution of each word, bigram and n-gram is included as well.
+        contribution of each word, bigram and n-gram is included as well. At an upper level of the
+        category tree, the logit of a node is the logarithm of the summed exponentials of the logits
+        of its categories, which is not linear, so there are no exact contributions.
 
         >>> classifier.explain("Lampara De Techo Philips").words[2].text
         'Techo'
@@ -244,11 +272,13 @@ class Classifier:
             product: Title, or dictionary from columns to texts.
             against: Category to compare with; None = second most probable category.
             nearest: Number of the most similar training titles to include.
+            level: Level of the category tree whose nodes are compared, from 1 (the roots); None =
+                compare the categories.
 
         Raises:
             DataError: The model has only one category, does not know the category to compare with,
-                or does not contain its training titles.
-            ValueError: nearest is negative.
+                does not contain its training titles, or has no tree although there is a level.
+            ValueError: nearest is negative, or the tree has no such level.
         """
         texts = self._texts([product])
         if operator.index(nearest) < 0:
@@ -261,26 +291,40 @@ class Classifier:
                 without = own[:place] + own[place + 1 :]
                 variants.append([*words[:column], without, *words[column + 1 :]])
         features, scores = self._score(list(chain.from_iterable(variants)))
-        total = self.combine(scores)[0]
-        best = int(total.argmax())
-        other = self._other(total, best, against)
-        probabilities = self.calibration.probabilities(total[None])[0]
-        leads = {}
-        for name, logits in scores.items():
-            logits = np.float32(self.description.members[name].weight) * logits
-            leads[name] = logits[:, best] - logits[:, other]
-        linear, bias = self._linear(tokens, features, best, other)
-        bias += float(self._shifts[best] - self._shifts[other])
+        nodes = self.level(level)
+        totals = self.combine(scores)
+        probabilities = nodes.summed(self.calibration.probabilities(totals[:1]))[0]
+        is_leaf = len(nodes.nodes) == len(self.classes_)
+        ranking = totals[0] if is_leaf else probabilities
+        best = int(ranking.argmax())
+        other = self._other(ranking, nodes.nodes, best, against)
+
+        def lead(logits: np.ndarray) -> np.ndarray:
+            first, second = (_log_sum(logits[:, nodes.node_of == node]) for node in (best, other))
+            return first - second
+
+        leads = {
+            name: lead(np.float32(self.description.members[name].weight) * logits)
+            for name, logits in scores.items()
+        }
+        linear, bias = [], 0.0
+        if is_leaf:
+            linear, bias = self._linear(tokens, features, best, other)
+            bias += float(self._shifts[best] - self._shifts[other])
         unknown = self._unknown_share(words)
         return Explanation(
             title=texts[0],
-            category=self.classes_[best],
+            category=nodes.nodes[best],
             confidence=float(probabilities[best]),
-            other=self.classes_[other],
+            other=nodes.nodes[other],
             other_confidence=float(probabilities[other]),
-            lead=float(total[best] - total[other]),
+            lead=float(lead(totals[:1])[0]),
             words=word_contributions(
-                dict(zip(tokens, texts, strict=True)), tokens, leads, self._subwords
+                dict(zip(tokens, texts, strict=True)),
+                tokens,
+                leads,
+                self._subwords,
+                None if is_leaf else lead(totals),
             ),
             linear=linear,
             linear_bias=bias,
@@ -289,21 +333,23 @@ class Classifier:
             nearest=self._nearest(words[0], nearest),
         )
 
-    def _other(self, logits: np.ndarray, best: int, against: str | None) -> int:
-        if len(logits) == 1:
+    def _other(
+        self, ranking: np.ndarray, names: Sequence[str], best: int, against: str | None
+    ) -> int:
+        if len(names) == 1:
             raise DataError(
-                f"{self.name}: the model has only one category, {self.classes_[0]}, so there is no "
-                "other one to compare with"
+                f"{self.name}: the model has only one category, {names[0]}, so there is no other one "
+                "to compare with"
             )
         if against is None:
-            runners_up = logits.copy()
+            runners_up = ranking.copy()
             runners_up[best] = -np.inf
             return int(runners_up.argmax())
-        if against not in self.classes_:
+        if against not in names:
             raise DataError(
                 f"{self.name}: unknown category {against!r}; model.json lists all categories"
             )
-        return self.classes_.index(against)
+        return names.index(against)
 
     def _linear(
         self,
@@ -437,6 +483,45 @@ class Classifier:
         limits = [text.max_tokens, *(column.max_tokens for column in text.columns)]
         read = [token for own, n in zip(texts, limits, strict=True) for token in own[:n]]
         return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
+
+
+def _log_sum(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the summed exponentials of each row, float (n,)."""
+    highest = logits.max(axis=1)
+    sums: np.ndarray = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+    return sums
+
+
+def ranked(
+    probabilities: np.ndarray, names: Sequence[str], k: int
+) -> list[list[tuple[str, float]]]:
+    """Return the k most probable names of each row with their probabilities, most probable first.
+
+    Args:
+        probabilities: Probability of each name, float (n, names).
+        names: Names; if probabilities are equal, the first name ranks higher.
+        k: Number of names for each row, at least 1.
+
+    Raises:
+        ValueError: k is smaller than 1.
+    """
+    if operator.index(k) < 1:
+        raise ValueError(f"k is {k}, but must be at least 1")
+    k = min(k, len(names))
+    # Sorting all names of each row would take longer than the prediction itself, so only the rows
+    # with ties at the k-th place are sorted; the others are partitioned.
+    best = np.argpartition(-probabilities, k - 1, axis=1)[:, :k]
+    lowest = np.take_along_axis(probabilities, best, axis=1).min(axis=1, keepdims=True)
+    tied = (probabilities >= lowest).sum(axis=1) > k
+    best[tied] = np.argsort(-probabilities[tied], axis=1, kind="stable")[:, :k]
+    best.sort(axis=1)  # in the order of names, so that the stable sort below keeps it for ties
+    order = np.argsort(-np.take_along_axis(probabilities, best, axis=1), axis=1, kind="stable")
+    best = np.take_along_axis(best, order, axis=1)
+    highest = np.take_along_axis(probabilities, best, axis=1)
+    return [
+        [(names[index], p) for index, p in zip(*row, strict=True)]
+        for row in zip(best.tolist(), highest.tolist(), strict=True)
+    ]
 
 
 def _as_list(products: Iterable[Product]) -> list[Product]:

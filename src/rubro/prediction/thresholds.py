@@ -9,7 +9,7 @@ from pydantic import Field
 
 from rubro.base.errors import remedied_by
 from rubro.base.files import damaged, read_json
-from rubro.base.schema import NotNegative, Section
+from rubro.base.schema import NotNegative, Positive, Section
 from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.prediction.folder import ModelDescription
 
@@ -55,6 +55,30 @@ class CategoryThreshold(ConfidenceThreshold):
     basis: Literal["own", "together"]
 
 
+class LevelThresholds(Section):
+    """Thresholds of the nodes at one level of a category tree.
+
+    They are chosen on the titles that the thresholds of all deeper levels reject.
+
+    Attributes:
+        level: Level, from 1 (the roots).
+        single: Threshold chosen on all these titles, for users who want the same one for all nodes.
+        together: Threshold shared by the nodes without a threshold of their own, chosen on all of
+            these titles that are predicted as one of these nodes.
+        categories: Threshold of each node.
+        all: Predictions accepted by the thresholds of the nodes.
+        unknown: Accepted predictions for titles whose node the model does not know. They are wrong,
+            and also count in all other figures.
+    """
+
+    level: Positive
+    single: ConfidenceThreshold
+    together: ConfidenceThreshold
+    categories: dict[str, CategoryThreshold]
+    all: AcceptedCounts
+    unknown: AcceptedCounts
+
+
 class Thresholds(Section):
     """Content of a thresholds file, as `rubro thresholds` writes it.
 
@@ -72,6 +96,9 @@ class Thresholds(Section):
         all: Predictions accepted by the thresholds of the categories.
         unknown: Accepted predictions for titles whose category the model does not know. They are
             wrong, and also count in all other figures.
+        levels: Thresholds of the upper levels of a category tree, deepest first; the fields above
+            describe the deepest level, which are the categories.
+        any_level: Predictions accepted at some level; None if the model has no tree.
     """
 
     format: Literal["rubro-thresholds-1"] = "rubro-thresholds-1"
@@ -85,6 +112,13 @@ class Thresholds(Section):
     categories: dict[str, CategoryThreshold]
     all: AcceptedCounts
     unknown: AcceptedCounts
+    levels: list[LevelThresholds] = Field(default_factory=list)
+    any_level: AcceptedCounts | None = None
+
+    @property
+    def unused(self) -> set[str]:
+        """Fields that are not written if the model has no tree."""
+        return set() if self.any_level else {"levels", "any_level"}
 
     @classmethod
     def load(cls, path: Path, folder: Path, description: ModelDescription) -> Thresholds:
@@ -103,7 +137,13 @@ class Thresholds(Section):
         with remedied_by(f"Create it with `rubro thresholds {options}`"):
             found = read_json(path, cls)
             is_same = found.fingerprint == description.fingerprint
-            if not is_same or found.categories.keys() != set(description.labels):
+            tree = description.tree
+            names = {each.level: set(each.categories) for each in found.levels}
+            expected = {
+                level: set(tree.level(level).nodes) for level in range(1, tree.depth if tree else 1)
+            }
+            names[0], expected[0] = set(found.categories), set(description.labels)
+            if not is_same or names != expected:
                 raise damaged(
                     path,
                     f"does not belong to the model in {folder} with the objective {objective}, but to "
@@ -111,17 +151,21 @@ class Thresholds(Section):
                 )
         return found
 
-    def accepts(self, category: str, confidence: float, out_of_vocabulary: float) -> bool:
+    def accepts(
+        self, category: str, confidence: float, out_of_vocabulary: float, level: int | None = None
+    ) -> bool:
         """Return whether a prediction is accepted.
 
         A prediction is rejected if its confidence is below the threshold of its category, or if more
         than half of the title's tokens are out of vocabulary.
 
         Args:
-            category: Predicted category.
+            category: Predicted category, or node of the category tree.
             confidence: Confidence of the prediction, 0 to 1.
             out_of_vocabulary: Share of the tokens of the title that are not in the vocabulary, 0 to
                 1; see Classifier.out_of_vocabulary.
+            level: Level of the node in the category tree; None = the deepest one.
         """
-        minimum = self.categories[category].confidence
+        by_level = {each.level: each.categories for each in self.levels}
+        minimum = by_level.get(level or 0, self.categories)[category].confidence
         return minimum is not None and confidence >= minimum and out_of_vocabulary <= FOREIGN_SHARE
