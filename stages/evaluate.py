@@ -1,6 +1,7 @@
 """evaluate: measure and compare the models and the ensemble on validation and test titles."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -23,6 +24,7 @@ from rubro.base.stage import run_stage
 from rubro.base.text import first_names
 from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_products, load_split, load_tree, write_csv
+from rubro.evaluation.metrics import objective_metrics
 from rubro.evaluation.significance import compare_classifiers
 from rubro.evaluation.tables import (
     HeldOut,
@@ -105,8 +107,37 @@ def main(params: Params) -> None:
             )
         metrics[split] = {**measured, "differences": differences}
         if split == "test":
+            if classifiers["ensemble"].text_columns:
+                by_column: Any = products  # dictionaries, because there are text columns
+                columns = without_columns(classifiers["ensemble"], by_column, labels.targets)
+                write_csv(FOLDER / split / "columns.csv", columns)
             write_descriptions(params, classifiers, measured, tables["ensemble"])
     write_json(Path("metrics/evaluate.json"), metrics)
+
+
+def without_columns(
+    classifier: Classifier, products: Sequence[Mapping[str, Any]], targets: np.ndarray
+) -> pd.DataFrame:
+    """Measure a model on products without some of their text columns.
+
+    Args:
+        classifier: Model with text columns.
+        products: Products that the model was not trained on, as dictionaries.
+        targets: Class index of each product, (products,).
+
+    Returns:
+        Table with the columns `without`, the names of the columns that are left out, and the
+        metrics that a model can be optimised for. No column is left out in the first row, one column
+        in each of the next rows, and all of them in the last row.
+    """
+    names = classifier.text_columns
+    rows = []
+    for hidden in dict.fromkeys([(), *((name,) for name in names), tuple(names)]):
+        rest = [{**product, **dict.fromkeys(hidden)} for product in products]
+        logits = classifier.combine(member_logits_of([classifier], rest, thread_count()))
+        measured = objective_metrics(targets, logits.argmax(axis=1))
+        rows.append({"without": ", ".join(hidden), **measured})
+    return pd.DataFrame(rows)
 
 
 def write_descriptions(
