@@ -285,7 +285,8 @@ def detail_tables(
     probabilities: np.ndarray,
     uncalibrated: np.ndarray,
     held_out: HeldOut,
-    predictions: Sequence[Predictions],
+    predictions: Predictions,
+    levels: Sequence[Predictions],
     params: EvaluateParams,
 ) -> dict[str, pd.DataFrame]:
     """Return tables that show on which titles and categories a model is right or wrong.
@@ -294,8 +295,9 @@ def detail_tables(
         probabilities: Calibrated probabilities.
         uncalibrated: Probabilities before calibration, float (titles, classes).
         held_out: Labelled titles.
-        predictions: Predictions at each level, deepest level first, that automation describes;
-            coverage describes the deepest level.
+        predictions: Predictions that coverage describes.
+        levels: Predictions at each level, deepest first, that automation describes; see
+            level_predictions.
         params: Number of bins and limits on the number of rows.
 
     Returns:
@@ -322,6 +324,6 @@ def detail_tables(
         "mistakes": worst_mistakes(probabilities, held_out, params.mistakes),
         "reliability": reliability,
         "reliability_before": reliability_before,
-        "coverage": coverage_curve(predictions[0]),
-        "automation": automation_table(predictions),
+        "coverage": coverage_curve(predictions),
+        "automation": automation_table(levels),
     }

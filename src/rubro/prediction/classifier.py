@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, cycle
 from numbers import Real
 from pathlib import Path
@@ -168,8 +169,7 @@ class Classifier:
         """
         tree = self.tree
         if level is None:
-            lengths = [len(tree.paths[name]) if tree else 1 for name in self.classes_]
-            return Level(self.classes_, np.array(lengths), np.arange(len(self.classes_)))
+            return self.levels[0]
         if tree is None:
             raise DataError(
                 f"{self.name}: the categories are not paths, so there is no level {level}; to train "
@@ -177,11 +177,14 @@ class Classifier:
             )
         return tree.level(level)
 
-    @property
+    @cached_property
     def levels(self) -> list[Level]:
         """Nodes of each level, deepest first. Without a tree, the categories are the only level."""
-        depth = self.tree.depth if self.tree else 1
-        return [self.level(number if number < depth else None) for number in range(depth, 0, -1)]
+        if self.tree:
+            return [self.tree.level(number) for number in range(self.tree.depth, 0, -1)]
+        count = len(self.classes_)
+        ones = np.ones(count, dtype=np.int64)
+        return [Level(self.classes_, ones, np.arange(count), ones > 0)]
 
     def top(
         self, products: Iterable[Product], k: int = 5, level: int | None = None
