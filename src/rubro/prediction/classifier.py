@@ -183,8 +183,7 @@ class Classifier:
         if self.tree:
             return [self.tree.level(number) for number in range(self.tree.depth, 0, -1)]
         count = len(self.classes_)
-        ones = np.ones(count, dtype=np.int64)
-        return [Level(self.classes_, ones, np.arange(count), ones > 0)]
+        return [Level(self.classes_, np.ones(count, dtype=np.int64), np.arange(count))]
 
     def top(
         self, products: Iterable[Product], k: int = 5, level: int | None = None
