@@ -22,7 +22,7 @@ from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.base.text import first_names
 from rubro.cards import Facts, data_card, model_card
-from rubro.data.splits import load_labels, load_products, load_split, write_csv
+from rubro.data.splits import load_labels, load_products, load_split, load_tree, write_csv
 from rubro.evaluation.significance import compare_classifiers
 from rubro.evaluation.tables import (
     HeldOut,
@@ -45,7 +45,7 @@ RECORDED = ("subset", "featurize", "embed")  # stages that write their parameter
 
 def main(params: Params) -> None:
     subset = Path("data/subset")
-    classes = load_labels(subset)
+    classes, tree = load_labels(subset), load_tree(subset)
     classifiers = {name: Classifier.load(Path("models") / name) for name in MODELS}
     train_counts = np.array(classifiers["ensemble"].description.category_titles)
     metrics: dict[str, dict[str, Any]] = {}
@@ -59,6 +59,7 @@ def main(params: Params) -> None:
             classifiers["ensemble"].vocabulary,
             labels.reliable,
             train_counts,
+            tree,
         )
         products = load_products(subset, split)
         foreign = classifiers["ensemble"].out_of_vocabulary(products) > FOREIGN_SHARE
@@ -72,7 +73,7 @@ def main(params: Params) -> None:
             p = classifier.calibration.probabilities(logits)
             predictions[name] = p.argmax(axis=1)
             uncalibrated = softmax(logits)
-            measured[name] = model_metrics(p, uncalibrated, held_out.targets, params.evaluate)
+            measured[name] = model_metrics(p, uncalibrated, held_out.targets, params.evaluate, tree)
             score = measured[name][params.objective]
             say(f"{split} {name}: {CAPTIONS[params.objective]} {score:.4f}")
             folder = FOLDER / split / name
