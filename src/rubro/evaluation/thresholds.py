@@ -278,8 +278,8 @@ def choose_level_thresholds(
       precise enough, to keep the promise alone.
 
     The way whose answers are worth more is used. The first name of an answer is worth 1, and each
-    further name half as much as the name before. Both ways test at half of the level, so the promise
-    of the chosen one holds. The candidates for each threshold are corrected with the fallback
+    further name half as much as the name before. Each way breaks the promise of a level with a
+    probability of at most 2.5 %, so the chosen one breaks it with at most 5 %. The candidates for each threshold are corrected with the fallback
     procedure, as in choose_threshold.
 
     Without a tree, the only level has the thresholds of choose_thresholds.
@@ -347,22 +347,29 @@ def _choose_at_level(
         return math.inf
     rights = np.stack([predictions.right for predictions in levels])
     confidences = np.stack([predictions.confidences for predictions in levels])
-    before = np.bincount(places + 1, minlength=len(levels) + 1)
-    p_values, margins = np.zeros(len(kept)), np.zeros(len(kept))
-    for candidate, count in enumerate(kept):
+    index, groups = np.arange(len(places)), len(levels) + 1  # the first group has no answer
+    found = []
+    for count in (0, *kept):
         after = places.copy()
         after[order[:count]] = place
-        titles = np.bincount(after + 1, minlength=len(levels) + 1)
-        index = np.arange(len(after))
-        right, expected = (
-            np.bincount(after + 1, values[after, index], len(levels) + 1)
-            for values in (rights, confidences)
+        found.append(
+            [
+                np.bincount(after + 1, minlength=groups),
+                *(
+                    np.bincount(after + 1, values[after, index], groups)
+                    for values in (rights, confidences)
+                ),
+            ]
         )
-        tested = (titles != before) & (titles > 0)
-        tested[0] = False  # titles without an answer
-        titles, right, expected = titles[tested], right[tested], expected[tested]
-        p_values[candidate] = binom.sf(right - 1, titles, precision).max()
-        margins[candidate] = ((expected / titles - precision) * np.sqrt(titles)).min()
+    (before, *titles), (_, *right), (_, *expected) = (
+        np.array(values)[:, 1:] for values in zip(*found, strict=True)
+    )
+    counts = np.array(titles)
+    is_tested = (counts != before) & (counts > 0)
+    p_values = np.where(is_tested, binom.sf(np.array(right) - 1, counts, precision), 0).max(axis=1)
+    divisors = np.maximum(counts, 1)
+    margins = (np.array(expected) / divisors - precision) * np.sqrt(divisors)
+    margins = np.where(is_tested, margins, np.inf).min(axis=1)
     shares = np.zeros(len(kept))
     if len(order) < _MIN_SPREAD * minimum:
         shares[np.argmax(margins)] = 1
