@@ -207,6 +207,8 @@ def _are_accepted(
 
 
 def _check_level(served: Served, level: int | None) -> None:
+    if level is None:
+        return
     try:
         served.classifier.level(level)
     except (DataError, ValueError) as error:
