@@ -24,10 +24,10 @@ def main(params: Params) -> None:
     for notice in raw.notices:
         say(notice)
     require_usable(raw, params.data, quarantine)
-    subset = make_subset(raw, params.subset, params.seed)
+    subset = make_subset(raw, params.subset, params.seed, params.data)
     columns, column_notices = text_columns(subset.splits["train"], params.data)
     info = params.data.model_dump(include=set(SourceInfo.model_fields)) | {"text_columns": columns}
-    save_splits(folder, subset.splits, subset.labels, SourceInfo(**info))
+    save_splits(folder, subset.splits, subset.labels, SourceInfo(**info), subset.tree)
     data = params.data.model_dump() | {
         "path": Path(params.data.path).name
     }  # no path of this machine

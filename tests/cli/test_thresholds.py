@@ -165,7 +165,7 @@ def test_promises_are_kept_in_catalogues_with_unknown_categories(model: Path) ->
         labelled, whole = catalogue(3000, unknown), catalogue(30_000, unknown)
         only_known = labelled.selected(labelled.known)
         pair = [
-            measured(chosen_thresholds(each, classifier, promised), whole, classifier).all
+            measured(chosen_thresholds([each], classifier, promised), [whole], classifier).all
             for each in (labelled, only_known)
         ]
         precisions.append([each.right / each.kept if each.kept else 1.0 for each in pair])

@@ -230,7 +230,7 @@ def test_foreign_titles_are_not_covered_and_unreliable_titles_are_left_out() -> 
     assert table["coverage"].tolist() == [0.666667]
     none = labelled_predictions(probabilities, np.zeros(4), foreign, np.zeros(4, dtype=bool))
     assert coverage_curve(none).empty
-    assert automation_table(none).empty
+    assert automation_table([none]).empty
 
 
 def test_the_automation_table_has_the_coverage_at_each_promised_precision() -> None:
@@ -242,7 +242,7 @@ def test_the_automation_table_has_the_coverage_at_each_promised_precision() -> N
         binomtest(*counts).proportion_ci(0.95, method="exact")
         for counts in ((282, 300), (197, 200))
     ]
-    assert automation_table(found).to_dict("list") == {
+    assert automation_table([found]).to_dict("list") == {
         "goal": [0.9, 0.95],
         "coverage": [0.75, 0.5],
         "precision": [0.94, 0.985],
@@ -281,7 +281,9 @@ def test_the_detail_tables_cover_all_titles_and_respect_the_limits(
     held_out = held_out_of(TARGETS, titles, [9, 9, 9])
     predictions = labelled_predictions(PROBABILITIES, TARGETS, TARGETS < 0, TARGETS >= 0)
     uncalibrated = np.full((6, 3), 1 / 3)
-    tables = detail_tables(PROBABILITIES, uncalibrated, held_out, predictions, params)
+    tables = detail_tables(
+        PROBABILITIES, uncalibrated, held_out, predictions, [predictions], params
+    )
     assert tables["reliability_before"].to_dict("list") == {
         "confidence": [0.333333],
         "accuracy": [0.5],

@@ -102,8 +102,8 @@ def main(
     metrics = model_metrics(probabilities, uncalibrated, targets, params)
     titles = [labelled.titles[index] for index in known]
     held_out = HeldOut(titles, targets, classifier.classes_, classifier.vocabulary)
-    predictions = predictions_for(labelled, classifier, all_probabilities)
-    details = detail_tables(probabilities, uncalibrated, held_out, predictions, params)
+    predictions, levels = predictions_for(labelled, classifier, all_probabilities)
+    details = detail_tables(probabilities, uncalibrated, held_out, predictions, levels, params)
     details["unmeasured"] = unmeasured_categories(held_out)
     if len(missing := details["unmeasured"]["category"].to_list()):
         say(

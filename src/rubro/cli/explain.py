@@ -42,6 +42,7 @@ def main(
             help="Category to compare with. Default: the second most probable category.",
         ),
     ] = None,
+    level: options.AnswerLevel = None,
     text: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,11 +64,11 @@ def main(
         for title, error in zip(titles, chunk.errors, strict=True):
             if error:
                 raise DataError(f"title {title!a}: {error}")
-    classifier = load_model(model, objective)
+    classifier = load_model(model, objective, level)
     texts = _texts(text or [], classifier.text_columns)
     for title in titles:
         product = {classifier.title_column: title, **texts}
-        explanation = classifier.explain(product, against, nearest)
+        explanation = classifier.explain(product, against, nearest, level)
         if sys.stdout.isatty():
             from rubro.cli.terminal import show_explanation
 

@@ -35,7 +35,8 @@ class Labelled:
     Attributes:
         titles: Title of each row.
         products: What the model reads of each row: its title, or the texts of its columns.
-        targets: Class index of each row, (n,); -1 if the model does not know the category.
+        nodes: Index of the node of each row's category at each level, deepest level first, (n,
+            levels); -1 if the model does not know the node.
         reliable: False for each row that the column label_quality marks as unreliable, bool (n,).
         logits: Logits of the titles, float32 (n, classes), in one array per batch.
         rows: Number of rows read.
@@ -46,13 +47,18 @@ class Labelled:
 
     titles: list[str] = field(default_factory=list)
     products: list[Product] = field(default_factory=list)
-    targets: list[int] = field(default_factory=list)
+    nodes: list[tuple[int, ...]] = field(default_factory=list)
     reliable: list[bool] = field(default_factory=list)
     logits: list[np.ndarray] = field(default_factory=list)
     rows: int = 0
     unreadable: int = 0
     uncategorised: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def targets(self) -> list[int]:
+        """Class index of each row, (n,); -1 if the model does not know the category."""
+        return [deepest for deepest, *_ in self.nodes]
 
 
 def read_labelled(
@@ -88,7 +94,7 @@ def read_labelled(
         text_columns=classifier.text_columns,
     )
     labelled = Labelled()
-    index_of = {label: index for index, label in enumerate(classifier.classes_)}
+    nodes_of = _NodesOf(classifier)
     with open_input(file, reading) as source, progress_bar(console().is_terminal) as progress:
         first = list(itertools.islice(source.chunks, 1))
         columns = source.columns
@@ -111,17 +117,31 @@ def read_labelled(
                 elif not name:
                     labelled.uncategorised += 1
                 else:
-                    if name not in index_of:
+                    nodes = nodes_of[name]
+                    if nodes[0] < 0:
                         labelled.unknown[name] += 1
                     labelled.titles.append(title)
                     products.append(product)
-                    labelled.targets.append(index_of.get(name, -1))
+                    labelled.nodes.append(nodes)
                     labelled.reliable.append(_name(quality) != "unreliable")
             labelled.rows += len(chunk.titles)
             labelled.products += products
             labelled.logits.append(classifier.logits(products))
     _report_odd_rows(source.name, ", ".join(levels), labelled)
     return labelled
+
+
+class _NodesOf(dict[str, tuple[int, ...]]):
+    """Index of the node of each category at each level, deepest level first; -1 if it is unknown."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        nodes = zip(*(level.node_of.tolist() for level in classifier.levels), strict=True)
+        super().__init__(zip(classifier.classes_, nodes, strict=True))
+        self._tree = classifier.tree
+
+    def __missing__(self, category: str) -> tuple[int, ...]:
+        self[category] = tuple(self._tree.find(category)[::-1]) if self._tree else (-1,)
+        return self[category]
 
 
 def project_of_split(file: str, split: str) -> Path | None:

@@ -10,7 +10,7 @@ Arguments with the same name have the same meaning in all functions:
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import InitVar, dataclass, field
 
 import numpy as np
@@ -21,7 +21,12 @@ from rubro.base.params import EvaluateParams
 from rubro.base.text import tokenise
 from rubro.evaluation.metrics import MEASURES, classification_metrics, expected_calibration_error
 from rubro.evaluation.significance import metric_interval
-from rubro.evaluation.thresholds import Predictions, choose_thresholds, estimate_precision
+from rubro.evaluation.thresholds import (
+    Predictions,
+    choose_level_thresholds,
+    estimate_precision,
+    level_answers,
+)
 
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
 _BLOCK_CATEGORIES = 20
@@ -251,10 +256,14 @@ def coverage_curve(predictions: Predictions) -> pd.DataFrame:
     ).round(6)
 
 
-def automation_table(predictions: Predictions) -> pd.DataFrame:
+def automation_table(levels: Sequence[Predictions]) -> pd.DataFrame:
     """Return the share of titles that can be sorted automatically at several promised precisions.
 
-    The thresholds are those that `rubro thresholds` chooses for the same predictions.
+    The thresholds are those that `rubro thresholds` chooses for the same predictions. In a category
+    tree, a title counts if some level answers it.
+
+    Args:
+        levels: Predictions at each level for the same titles, deepest level first.
 
     Returns:
         Columns goal (promised precision), coverage (share of accepted predictions), precision (of
@@ -263,10 +272,11 @@ def automation_table(predictions: Predictions) -> pd.DataFrame:
     """
     rows = []
     for goal in _PRECISIONS:
-        accepted = choose_thresholds(predictions, goal).accepts(predictions)
+        places, right = level_answers(levels, choose_level_thresholds(levels, goal))
+        accepted = places >= 0
         if accepted.any():
-            found = estimate_precision(accepted, predictions.right)
-            coverage, precision = accepted.mean(), predictions.right[accepted].mean()
+            found = estimate_precision(accepted, right)
+            coverage, precision = accepted.mean(), right[accepted].mean()
             rows.append((goal, coverage, precision, found["low"], found["high"]))
     return pd.DataFrame(rows, columns=["goal", "coverage", "precision", "low", "high"]).round(6)
 
@@ -276,6 +286,7 @@ def detail_tables(
     uncalibrated: np.ndarray,
     held_out: HeldOut,
     predictions: Predictions,
+    levels: Sequence[Predictions],
     params: EvaluateParams,
 ) -> dict[str, pd.DataFrame]:
     """Return tables that show on which titles and categories a model is right or wrong.
@@ -284,7 +295,9 @@ def detail_tables(
         probabilities: Calibrated probabilities.
         uncalibrated: Probabilities before calibration, float (titles, classes).
         held_out: Labelled titles.
-        predictions: Predictions that coverage and automation describe.
+        predictions: Predictions that coverage describes.
+        levels: Predictions at each level, deepest first, that automation describes; see
+            level_predictions.
         params: Number of bins and limits on the number of rows.
 
     Returns:
@@ -312,5 +325,5 @@ def detail_tables(
         "reliability": reliability,
         "reliability_before": reliability_before,
         "coverage": coverage_curve(predictions),
-        "automation": automation_table(predictions),
+        "automation": automation_table(levels),
     }

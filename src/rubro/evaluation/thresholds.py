@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import beta, binom
+
+from rubro.base.category_tree import Level
 
 COVERAGE = 0.95  # of the confidence intervals whose lower end must reach the promised precision
 _LEVEL = (1 - COVERAGE) / 2  # probability that the lower end is above the true precision
@@ -75,6 +78,35 @@ def labelled_predictions(
     classes = probabilities.argmax(axis=1)
     confidences = np.where(foreign, -1.0, probabilities.max(axis=1).astype(np.float64))
     return Predictions(classes, confidences, classes == targets, targets >= 0).selected(reliable)
+
+
+def level_predictions(
+    probabilities: np.ndarray,
+    targets: Sequence[np.ndarray],
+    foreign: np.ndarray,
+    reliable: np.ndarray,
+    levels: Sequence[Level],
+) -> list[Predictions]:
+    """Return the predictions for the reliable titles at each level of a category tree.
+
+    A level only accepts nodes that are answers of this level. A node with fewer names is an answer of
+    an upper level, and a node with the same categories as a node of the next level would repeat its
+    answer.
+
+    Args:
+        probabilities: Calibrated probabilities, float (titles, classes).
+        targets: Index of the right node of each title, (titles,), at each level; -1 if the model
+            does not know it.
+        foreign: As for labelled_predictions.
+        reliable: As for labelled_predictions.
+        levels: Levels of the tree, deepest first.
+    """
+    found = []
+    for level, nodes in zip(levels, targets, strict=True):
+        summed = level.summed(probabilities)
+        never = foreign | ~level.is_own[summed.argmax(axis=1)]
+        found.append(labelled_predictions(summed, nodes, never, reliable))
+    return found
 
 
 def estimate_precision(accepted: np.ndarray, right: np.ndarray) -> dict[str, Any]:
@@ -209,3 +241,50 @@ def choose_thresholds(predictions: Predictions, precision: float) -> ChosenThres
         if not own or gain(rest, common) + sum(gains[index] for index in own) >= 0:
             return ChosenThresholds(single, common, own)
         del own[min(own, key=gains.__getitem__)]
+
+
+def choose_level_thresholds(
+    levels: Sequence[Predictions], precision: float
+) -> list[ChosenThresholds]:
+    """Choose thresholds for each level of a category tree, one level after another.
+
+    A title is answered at the deepest level that accepts it. The thresholds of a level are therefore
+    chosen on the titles that all deeper levels reject, so the promise of choose_thresholds holds for
+    the answers of each level, and not only for all answers together. A level with fewer than
+    minimum_titles of these titles accepts none.
+
+    Args:
+        levels: Predictions at each level for the same titles, deepest level first.
+        precision: Promised precision, between 0 and 1.
+
+    Returns:
+        Thresholds of each level, deepest level first.
+    """
+    chosen = []
+    waiting = np.ones(len(levels[0].right), dtype=bool)
+    for predictions in levels:
+        chosen.append(choose_thresholds(predictions.selected(waiting), precision))
+        waiting &= ~chosen[-1].accepts(predictions)
+    return chosen
+
+
+def level_answers(
+    levels: Sequence[Predictions], chosen: Sequence[ChosenThresholds]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each title is answered, and whether the answer is right.
+
+    Args:
+        levels: Predictions at each level for the same titles, deepest level first.
+        chosen: Thresholds of each level, deepest level first.
+
+    Returns:
+        Position in `levels` of the first level that accepts the title, int64 (n,), -1 if there is
+        none; and whether the prediction of this level is right, bool (n,), False if there is none.
+    """
+    places = np.full(len(levels[0].right), -1)
+    right = np.zeros(len(places), dtype=bool)
+    for place, (predictions, thresholds) in enumerate(zip(levels, chosen, strict=True)):
+        accepted = (places < 0) & thresholds.accepts(predictions)
+        places[accepted] = place
+        right[accepted] = predictions.right[accepted]
+    return places, right

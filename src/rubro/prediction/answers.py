@@ -89,11 +89,11 @@ def answers(
         Answer(None, ranking[0][1], 0, ranking, share)
         for ranking, share in zip(best, unknown, strict=True)
     ]
-    depth = classifier.tree.depth if classifier.tree else 1
-    first = depth if level is None or thresholds is not None else level
+    levels = classifier.levels
+    first = len(levels) if level is None or thresholds is not None else level
     rows = list(range(len(found)))
     for number in range(first, (level or 1) - 1, -1):
-        nodes = classifier.level(number if number < depth else None)
+        nodes = levels[-number]
         summed = nodes.summed(probabilities[rows])
         waiting = []
         for row, each, node in zip(rows, summed, summed.argmax(axis=1).tolist(), strict=True):
