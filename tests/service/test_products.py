@@ -138,6 +138,20 @@ def test_a_request_may_ask_for_a_level(shop: Server) -> None:
     assert (found["category"], found["predicted_level"]) == ("Vajilla", 1)
 
 
+def test_explain_compares_the_nodes_of_a_level(shop: Server) -> None:
+    title = "mesa silla lampara"
+    leaf = shop.ask("/explain", {"title": title}).json
+    assert (leaf["answer"]["category"], leaf["other"]) == (PATHS[0], PATHS[1])
+    root = shop.ask("/explain", {"title": title, "level": 1}).json
+    assert (root["answer"]["category"], root["other"]) == ("Muebles", "Luz")
+    signs = [
+        {word["text"]: word["contribution"] > 0 for word in found["words"]}
+        for found in (leaf, root)
+    ]
+    assert signs[0]["mesa"] > signs[0]["silla"]
+    assert signs[1] == {"mesa": True, "silla": True, "lampara": False}
+
+
 def test_a_level_that_does_not_exist_is_refused(shop: Server, server: Server) -> None:
     for service, level in ((shop, 4), (shop, 0), (shop, 10**30), (shop, "1"), (server, 1)):
         for path, content in (("/predict", {"titles": "mesa"}), ("/explain", {"title": "mesa"})):
