@@ -146,8 +146,13 @@ def test_thresholds_choose_the_deepest_level_that_keeps_the_promise(
         return {"categories": categories, **both}
 
     content = {
-        **{"model": "svm", "fingerprint": description.fingerprint, "precision": 0.9},
-        **{"coverage": 0.9, "least_titles": 1, "any_level": counts, **level(3)},
+        "model": "svm",
+        "fingerprint": description.fingerprint,
+        "precision": 0.9,
+        "coverage": 0.9,
+        "least_titles": 1,
+        "any_level": counts,
+        **level(3),
         "levels": [{"level": number, **level(number)} for number in (2, 1)],
     }
     file = tmp_path / "thresholds.json"
