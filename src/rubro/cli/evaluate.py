@@ -107,8 +107,8 @@ def main(
     held_out = HeldOut(
         titles, targets, classifier.classes_, classifier.vocabulary, None, None, tree
     )
-    predictions = predictions_for(labelled, classifier, all_probabilities)
-    details = detail_tables(probabilities, uncalibrated, held_out, predictions, params)
+    predictions, levels = predictions_for(labelled, classifier, all_probabilities)
+    details = detail_tables(probabilities, uncalibrated, held_out, predictions, levels, params)
     details["unmeasured"] = unmeasured_categories(held_out)
     if len(missing := details["unmeasured"]["category"].to_list()):
         say(

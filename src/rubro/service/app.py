@@ -107,7 +107,7 @@ class Service:
         (answer,) = await self._answers(served, products, request)
         found: dict[str, Any] = {"other": None, "foreign": False, "words": []}
         if answer["error"] is None and len(served.classifier.level(request.level).nodes) > 1:
-            explanation = served.classifier.explain(products[0])
+            explanation = served.classifier.explain(products[0], level=request.level)
             found = {name: getattr(explanation, name) for name in found}
             fields = list(schemas.ExplainedWord.model_fields)
             if not served.classifier.text_columns:
@@ -207,6 +207,8 @@ def _are_accepted(
 
 
 def _check_level(served: Served, level: int | None) -> None:
+    if level is None:
+        return
     try:
         served.classifier.level(level)
     except (DataError, ValueError) as error:
