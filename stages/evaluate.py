@@ -139,6 +139,8 @@ def write_descriptions(
         "left_out": [name for name in params.ensemble.members if name not in members],
         "final_fit": classifiers["ensemble"].description.final_fit,
     }
+    if tree := classifiers["ensemble"].description.tree:
+        description["separator"] = tree.separator
     write_json(FOLDER / "description.json", description)
     facts = Facts(
         description,

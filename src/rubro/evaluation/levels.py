@@ -14,7 +14,7 @@ import pandas as pd
 
 from rubro.base.category_tree import CategoryTree, Level
 from rubro.base.metric_names import LEVEL_CAPTIONS
-from rubro.evaluation.metrics import MEASURES, weighted_f1
+from rubro.evaluation.metrics import MEASURES, Measure, weighted_f1
 
 
 def level_metrics(
@@ -38,7 +38,7 @@ def level_metrics(
     lengths = np.array(list(map(len, tree.paths.values())))
     shared = float(shared_names(tree, predictions, targets).sum())
     predicted, right = lengths[predictions].sum(), lengths[targets].sum()
-    measures = {**MEASURES, "weighted_f1": weighted_f1}
+    measures: dict[str, Measure] = {**MEASURES, "weighted_f1": weighted_f1}
     levels = {}
     for number in range(1, tree.depth + 1):
         level = tree.level(number)

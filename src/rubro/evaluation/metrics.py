@@ -51,7 +51,8 @@ def _f1_and_totals(targets: np.ndarray, predictions: np.ndarray) -> tuple[np.nda
     return 2 * right[present] / (total + predicted)[present], total[present]
 
 
-MEASURES: dict[Objective, Callable[[np.ndarray, np.ndarray], float]] = {
+Measure = Callable[[np.ndarray, np.ndarray], float]
+MEASURES: dict[Objective, Measure] = {
     "balanced_accuracy": balanced_accuracy,
     "accuracy": accuracy,
     "macro_f1": macro_f1,
