@@ -88,12 +88,12 @@ def _breakable(name: str) -> Markup:
 
 def _path(content: Content, category: str) -> Markup:
     """Format a category for HTML, and make the last name of a path stand out."""
-    names, last = content.split_path(category)
-    if len(names) == 1:
+    separator = content.description and content.description.separator
+    if not separator:
         return _breakable(category)
+    names, last = content.split_path(category)
     parts = [*map(_breakable, names)]
     parts[last] = Markup("<b>{}</b>").format(parts[last])
-    separator = content.description.separator if content.description else ""
     joined = Markup("{}<wbr>").format(separator).join(parts)
     return Markup('<span class="path">{}</span>').format(joined)
 
