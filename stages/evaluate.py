@@ -30,7 +30,7 @@ from rubro.evaluation.tables import (
     model_metrics,
     unmeasured_categories,
 )
-from rubro.evaluation.thresholds import labelled_predictions
+from rubro.evaluation.thresholds import labelled_predictions, level_predictions
 from rubro.features.titles import labels_of
 from rubro.prediction.calibration import softmax
 from rubro.prediction.classifier import Classifier
@@ -77,13 +77,12 @@ def main(params: Params) -> None:
             score = measured[name][params.objective]
             say(f"{split} {name}: {CAPTIONS[params.objective]} {score:.4f}")
             folder = FOLDER / split / name
-            labelled = [
-                labelled_predictions(
-                    level.summed(p), level.node_of[held_out.targets], foreign, labels.reliable
-                )
-                for level in classifier.levels
-            ]
-            tables[name] = detail_tables(p, uncalibrated, held_out, labelled, params.evaluate)
+            labelled = labelled_predictions(p, held_out.targets, foreign, labels.reliable)
+            nodes = [level.node_of[held_out.targets] for level in classifier.levels]
+            levels = level_predictions(p, nodes, foreign, labels.reliable, classifier.levels)
+            tables[name] = detail_tables(
+                p, uncalibrated, held_out, labelled, levels, params.evaluate
+            )
             for title, frame in tables[name].items():
                 write_csv(folder / f"{title}.csv", frame)
         differences = {

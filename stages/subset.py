@@ -10,6 +10,7 @@ from rubro.base.console import say
 from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
+from rubro.data.columns import text_columns
 from rubro.data.sources import quarantined, read_titles, require_usable
 from rubro.data.splits import SourceInfo, save_splits, write_csv
 from rubro.data.subset import make_subset
@@ -23,9 +24,10 @@ def main(params: Params) -> None:
     for notice in raw.notices:
         say(notice)
     require_usable(raw, params.data, quarantine)
-    subset = make_subset(raw, params.subset, params.seed)
-    columns = SourceInfo(**params.data.model_dump(include=set(SourceInfo.model_fields)))
-    save_splits(folder, subset.splits, subset.labels, columns)
+    subset = make_subset(raw, params.subset, params.seed, params.data)
+    columns, column_notices = text_columns(subset.splits["train"], params.data)
+    info = params.data.model_dump(include=set(SourceInfo.model_fields)) | {"text_columns": columns}
+    save_splits(folder, subset.splits, subset.labels, SourceInfo(**info), subset.tree)
     data = params.data.model_dump() | {
         "path": Path(params.data.path).name
     }  # no path of this machine
@@ -33,7 +35,7 @@ def main(params: Params) -> None:
     write_json(Path("metrics/params/subset.json"), used)
     write_json(Path("metrics/subset.json"), subset.summary)
     write_csv(Path("metrics/label_problems.csv"), subset.label_problems)
-    for notice in subset.notices:
+    for notice in [*subset.notices, *column_notices]:
         say(notice)
     rows = ", ".join(f"{name} {len(split)}" for name, split in subset.splits.items())
     say(f"{len(subset.labels)} categories; rows: {rows}; {quarantined(raw, quarantine)}")

@@ -168,3 +168,26 @@ def test_every_integer_has_an_upper_bound(key: str) -> None:
 @pytest.mark.parametrize("value", [f"[{10**6}]", str([1] * 101)])
 def test_lists_of_sizes_have_upper_bounds(key: str, value: str) -> None:
     assert key in refusal(f"{key}={value}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "facts"),
+    [
+        ("title_column=[a, b]", ["title_column", "data.text_columns"]),
+        ("text_columns=[a, b, a]", ["text_columns", "'a' twice"]),
+        ("text_columns=[title]", ["text_columns", "'title'"]),
+        ("text_columns=['category ']", ["text_columns", "'category'"]),
+        ("number_columns=[price]", ["number_columns", "'price'", "text_columns"]),
+        ("category_column=[a, b, a]", ["category_column", "'a' twice"]),
+        ("category_column=[]", ["category_column", "at least 1 item"]),
+    ],
+)
+def test_columns_that_contradict_each_other_are_refused(setting: str, facts: list[str]) -> None:
+    message = refusal(f"data.{setting}")
+    assert all(fact in message for fact in facts)
+
+
+def test_a_list_with_one_category_column_is_the_same_as_its_name() -> None:
+    assert value_of("data.category_column", "data.category_column=[rubro]") == "rubro"
+    assert value_of("data.category_columns", "data.category_column=rubro") == ["rubro"]
+    assert value_of("data.category_columns", "data.category_column=[a, b]") == ["a", "b"]

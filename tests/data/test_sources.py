@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
+from rubro.base.text_columns import MAX_TEXT_CHARACTERS
 from rubro.data.sources import CORRECTIONS, find_sources, read_titles
 from support.raw_titles import Read, all_rows, jsonl, reasons, rows, write_frame, write_text
 
@@ -61,6 +62,115 @@ def test_corrections_come_last_and_use_their_own_column_names(read: Read, tmp_pa
 def test_missing_corrections_are_an_error_with_a_remedy(read_file: Read) -> None:
     with pytest.raises(DataError, match=r"none\.csv: .*set data\.corrections"):
         read_file(TABLE, corrections="none.csv")
+
+
+def test_corrections_may_have_text_columns(read_file: Read, tmp_path: Path) -> None:
+    """A column of the source that is called like a column of the corrections is not read there."""
+    corrections = tmp_path / "corrections.csv"
+    write_text(corrections, "marca,title,category\nPhilips,Lampara,LAMPS\n")
+    raw = read_file(
+        "nombre,rubro,marca,category\nMesa,TABLES,Roble,muebles\n",
+        title_column="nombre",
+        category_column="rubro",
+        text_columns=["marca", "category"],
+        corrections=str(corrections),
+    )
+    assert all_rows(raw) == [("Mesa", "TABLES"), ("Lampara", "LAMPS")]
+    assert list(raw.table["text.marca"]) == ["Roble", "Philips"]
+    assert list(raw.table["text.category"]) == ["muebles", ""]
+
+
+# Text columns and levels of categories
+
+BRANDS = [" Philips ", None, "", 3.5, "a,b\nc"]
+TEXT_OF_BRANDS = ["Philips", "", "", "3.5", "a,b\nc"]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.json", "x.jsonl.gz", "x.parquet"])
+def test_text_columns_are_read_from_every_format(read_file: Read, name: str) -> None:
+    brands = [brand if brand is None else str(brand) for brand in BRANDS]
+    if name in ("x.json", "x.jsonl.gz"):
+        brands = BRANDS
+    raw = read_file(frame().assign(brand=brands, other="x"), name, text_columns=["brand"])
+    assert all_rows(raw) == list(zip(TITLES, CATEGORIES, strict=True))
+    assert list(raw.table["text.brand"]) == TEXT_OF_BRANDS
+    assert "text.other" not in raw.table
+
+
+def test_rows_of_json_may_lack_a_text_column_but_not_all_of_them(read_file: Read) -> None:
+    other = {**GOOD, "brand ": "b", "size": True}
+    raw = read_file(jsonl(GOOD, other), "x.jsonl", text_columns=["brand", "size"])
+    assert list(raw.table["text.brand"]) == ["", "b"]
+    assert list(raw.table["text.size"]) == ["", "true"]
+    with pytest.raises(DataError, match=r"no row has 'marca'; set data\.text_columns"):
+        read_file(jsonl(GOOD, other), "x.jsonl", text_columns=["brand", "marca"])
+
+
+def test_a_missing_or_repeated_text_column_of_a_table_is_an_error(read_file: Read) -> None:
+    table = "title,category,marca,marca,precio\na,A,b,c,1\n"
+    with pytest.raises(DataError, match=r"'brand' \(found: title, .*set data\.text_columns"):
+        read_file(table, text_columns=["brand"])
+    with pytest.raises(DataError, match="'marca' is listed twice"):
+        read_file(table, text_columns=["marca"])
+
+
+def test_nested_and_undecodable_texts_are_quarantined(read_file: Read) -> None:
+    records = [{**GOOD, "brand": brand} for brand in (["b"], {"b": 1}, "b")]
+    raw = read_file(jsonl(*records), "x.jsonl", text_columns=["brand"])
+    assert reasons(raw) == [(1, "text_not_text"), (2, "text_not_text")]
+    table = pd.DataFrame({"title": ["a", "b"], "category": "A", "brand": [b"\xff", "ñ".encode()]})
+    raw = read_file(table, "x.parquet", text_columns=["brand"])
+    assert reasons(raw) == [(1, "text_not_text")]
+    assert list(raw.table["text.brand"]) == ["ñ"]
+    content = b"title,category,brand\na,A,\xff\nb,A,\xc3\xb1\n"
+    raw = read_file(content, encoding="utf-8", text_columns=["brand"])
+    assert reasons(raw) == [(2, "not_utf8")]
+
+
+def test_only_the_beginning_of_a_very_long_text_is_kept(read_file: Read) -> None:
+    row = {**GOOD, "description": "palabra " * 100_000}
+    raw = read_file(jsonl(row), "x.jsonl", text_columns=["description"])
+    assert len(raw.table["text.description"][0]) <= MAX_TEXT_CHARACTERS
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])
+def test_levels_of_a_category_in_several_columns_are_joined(read_file: Read, name: str) -> None:
+    table = pd.DataFrame(
+        [
+            ("a", "Bebidas", " Vinos  Finos", "Tintos\x1f"),
+            ("b", "Bebidas", None, "Aguas"),
+            ("c", "Hogar", "", None),
+            ("d", None, " ", ""),
+            (None, "", None, None),
+        ],
+        columns=["title", "uno", "dos", "tres"],
+    )
+    raw = read_file(table, name, category_column=["uno", "dos", "tres"])
+    assert rows(raw) == [
+        ("a", "Bebidas\x1fVinos Finos\x1fTintos"),
+        ("b", "Bebidas\x1fAguas"),
+        ("c", "Hogar"),
+    ]
+    assert [reason for _, reason in reasons(raw)] == ["category_empty"]
+    assert raw.empty_rows == 1
+    with pytest.raises(DataError, match=r"cuatro.*data\.category_column"):
+        read_file(table, name, category_column=["uno", "cuatro"])
+
+
+def test_a_list_with_one_category_column_is_its_name(read_file: Read) -> None:
+    raw = read_file(TABLE, category_column=["category"])
+    assert all_rows(raw) == [("a", "A"), ("b", "B")]
+
+
+def test_a_test_file_without_any_level_is_skipped(tmp_path: Path, read: Read) -> None:
+    for name in ("test.csv", "test.jsonl"):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_text(folder / "train.csv", "title,uno,dos\na,A,B\n")
+        write_frame(pd.DataFrame({"title": ["b"]}), folder / name)
+        raw = read(folder, category_column=["uno", "dos"])
+        assert all_rows(raw) == [("a", "A\x1fB")]
+        assert any("'uno', 'dos': skipped" in notice for notice in raw.notices)
 
 
 # Layouts

@@ -369,6 +369,21 @@ def test_any_rows_make_a_consistent_subset_or_a_data_error(
     json.dumps(result.summary, allow_nan=False)
 
 
+def test_texts_stay_with_their_titles(subset: Make) -> None:
+    raw = raw_titles([*many({"A": 50, "B": 40, "C": 3}), ("A 7", "B", "")])
+    alone = subset(raw, max_rows=40, top_categories=2, conflicting_titles="first")
+    raw.table["text.brand"] = "brand of " + raw.table["title"]
+    raw.table["text.size"] = [str(place) for place in range(len(raw.table))]
+    result = subset(raw, max_rows=40, top_categories=2, conflicting_titles="first")
+    for name in SPLITS:
+        split = result.splits[name]
+        pd.testing.assert_frame_equal(split[[*alone.splits[name]]], alone.splits[name])
+        assert list(split["text.brand"]) == [f"brand of {title}" for title in split["title"]]
+        titles = raw.table["title"].iloc[split["text.size"].astype(int)]
+        assert list(titles) == list(split["title"])
+    assert "text_not_text" not in alone.summary["dropped"]
+
+
 def test_quarantined_rows_are_counted_by_reason(subset: Make) -> None:
     raw = raw_titles(many({"A": 20, "B": 20}))
     raw.quarantine["reason"] = ["not_json", "title_empty", "not_json"]

@@ -12,9 +12,11 @@ from scipy.stats import binomtest
 
 from rubro.evaluation.thresholds import (
     Predictions,
+    choose_level_thresholds,
     choose_threshold,
     choose_thresholds,
     estimate_precision,
+    level_answers,
     minimum_titles,
 )
 
@@ -202,3 +204,78 @@ def test_a_category_without_a_threshold_of_its_own_shares_one() -> None:
     assert thresholds.accepts(predictions).all()
     assert 4 not in thresholds.own
     assert thresholds.common == thresholds.single
+
+
+def tree_catalogue(
+    random: np.random.Generator, count: int, depth: int, errors: tuple[float, ...]
+) -> list[Predictions]:
+    """Return predictions at each level of a tree with four children per node, deepest level first.
+
+    Args:
+        random: Random number generator.
+        count: Number of titles.
+        depth: Number of levels.
+        errors: How much less often than their confidences claim the predictions of each level are
+            right, deepest level first; the last value also counts for the levels above.
+    """
+    classes = random.integers(4**depth, size=count)
+    confidences, limit = random.beta(3, 0.9, count), random.random(count)
+    levels: list[Predictions] = []
+    for place in range(depth):
+        error = errors[min(place, len(errors) - 1)]
+        right = limit < confidences - error - 0.04 * np.sin(classes)
+        if levels:
+            right |= levels[-1].right  # the ancestor of a right node is right
+        known = np.ones(count, dtype=bool)
+        levels.append(Predictions(classes, confidences, right, known))
+        # The siblings of the node have a part of the remaining probability.
+        confidences = confidences + (1 - confidences) * random.beta(2, 2, count)
+        classes = classes // 4
+    return levels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("titles", [300, 1500])
+@pytest.mark.parametrize(
+    ("depth", "errors"), [(3, (0.02,)), (3, (-0.02, 0.03)), (3, (0.05, -0.02, 0.04)), (5, (0.02,))]
+)
+def test_the_promise_at_each_level_and_overall_is_kept_in_95_percent_of_catalogues(
+    titles: int, depth: int, errors: tuple[float, ...]
+) -> None:
+    random = np.random.default_rng(7)
+    whole = tree_catalogue(random, 100_000, depth, errors)
+    broken, given = Counter[int | str](), Counter[int]()
+    for _ in range(200):
+        sample = random.integers(100_000, size=titles)
+        labelled = [predictions.selected(sample) for predictions in whole]
+        places, right = level_answers(whole, choose_level_thresholds(labelled, 0.9))
+        for place in range(depth):
+            precision = right[places == place].mean() if (places == place).any() else 1.0
+            broken[place] += int(precision < 0.9)
+            given[place] += int((places == place).any())
+        broken["all"] += int((places >= 0).any() and right[places >= 0].mean() < 0.9)
+    assert max(broken.values()) <= 10
+    assert given.total() >= 100
+
+
+def test_a_title_is_answered_at_the_deepest_level_that_accepts_it() -> None:
+    """The leaf is right for the first third of the titles, and the root for the first two."""
+    third = np.repeat([0, 1, 2], 200)
+    known = np.ones(600, dtype=bool)
+    leaf = Predictions(third, np.choose(third, [0.99, 0.6, 0.3]), third == 0, known)
+    root = Predictions(third * 0, np.choose(third, [0.99, 0.98, 0.3]), third <= 1, known)
+    places, right = level_answers([leaf, root], choose_level_thresholds([leaf, root], 0.95))
+    assert places.tolist() == [0] * 200 + [1] * 200 + [-1] * 200
+    assert right.tolist() == [True] * 400 + [False] * 200
+
+
+def test_a_level_is_not_credited_with_titles_that_a_deeper_level_answers() -> None:
+    """The root is right for 96 % of all titles, but only for 90 % of those without a certain leaf."""
+    certain = np.arange(1000) < 600
+    known = np.ones(1000, dtype=bool)
+    leaf = Predictions(known * 0, np.where(certain, 0.99, 0.4), certain, known)
+    is_right = certain | (np.arange(1000) % 10 > 0)
+    root = Predictions(known * 0, np.where(certain, 0.99, 0.97), is_right, known)
+    leaf_thresholds, root_thresholds = choose_level_thresholds([leaf, root], 0.95)
+    assert leaf_thresholds.accepts(leaf).tolist() == certain.tolist()
+    assert root_thresholds.single == math.inf

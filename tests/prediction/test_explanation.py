@@ -17,7 +17,7 @@ from rubro.prediction.classifier import Classifier
 from rubro.prediction.explanation import Explanation
 from rubro.prediction.folder import Model
 from rubro.prediction.nearest import title_tensors
-from support.tiny_models import LABELS, MakeModel, rehash
+from support.tiny_models import LABELS, PATHS, TREE, MakeModel, rehash, with_tree
 
 pytest_plugins = ["support.tiny_models"]
 
@@ -125,6 +125,44 @@ def test_a_title_can_be_explained_against_any_category(classifier: Classifier) -
     assert classifier.explain("apple drill", against=best).lead == 0
     with pytest.raises(DataError, match="CAKE"):
         classifier.explain("apple drill", against="CAKE")
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_nodes_of_an_upper_level_are_compared_by_their_summed_probabilities(
+    model: Model, title: str
+) -> None:
+    classifier = Classifier(with_tree(model))
+    explained = classifier.explain(title, level=2)
+    (best, confidence), (other, other_confidence), *_ = classifier.top([title], level=2)[0]
+    assert (explained.category, explained.other) == (best, other)
+    assert explained.confidence == pytest.approx(confidence)
+    assert explained.other_confidence == pytest.approx(other_confidence)
+    assert not explained.linear
+    tokens = tokenise(title)
+    without_each = [" ".join(tokens[:n] + tokens[n + 1 :]) for n in range(len(tokens))]
+    sums = np.stack(
+        [
+            np.logaddexp.reduce(classifier.logits([title, *without_each])[:, node], axis=1)
+            for node in ([0], [1, 2], [3])
+        ],
+        axis=1,
+    )
+    one, two = map(TREE.level(2).nodes.index, (best, other))
+    lead = sums[:, one] - sums[:, two]
+    assert explained.lead == pytest.approx(lead[0], abs=1e-4)
+    contributions = [word.contribution for word in explained.words]
+    assert contributions == pytest.approx((lead[0] - lead[1:]).tolist(), abs=1e-4)
+
+
+def test_any_node_of_a_level_can_be_compared_with(model: Model) -> None:
+    classifier = Classifier(with_tree(model))
+    assert classifier.explain("apple", "Home > Garage", level=2).other == "Home > Garage"
+    assert classifier.explain("apple", level=3) == classifier.explain("apple")
+    for against in (PATHS[1], "Garage"):
+        with pytest.raises(DataError, match="unknown category"):
+            classifier.explain("apple", against, level=2)
+    with pytest.raises(ValueError, match="level is 4"):
+        classifier.explain("apple", level=4)
 
 
 def test_a_model_without_linear_member_has_no_linear_inputs(make_model: MakeModel) -> None:

@@ -20,12 +20,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from rubro.base.category_tree import CategoryTree
 from rubro.cli import app
 from rubro.features.subwords import SubwordParams
-from rubro.prediction.folder import Model, ModelDescription, SvmMember, TextParams
+from rubro.prediction.folder import Model, ModelColumn, ModelDescription, SvmMember, TextParams
 
 # The keyword of each category. Other words do not change the prediction.
 CATEGORIES = {"mesa": "TABLES", "silla": "CHAIRS", "lampara": "LAMPS", "taza": "MUGS"}
+# The categories of a model whose categories are paths, in the same order.
+PATHS = ["Muebles > Mesas", "Muebles > Sillas", "Luz > Techo > Lámparas", "Vajilla"]
 Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
@@ -34,14 +37,21 @@ def write_model(
     title_column: str = "title",
     name: str = "svm",
     labels: Sequence[str] = tuple(CATEGORIES.values()),
+    columns: Sequence[ModelColumn] = (),
+    tree: CategoryTree | None = None,
 ) -> Path:
-    """Write a linear model that knows one keyword of each category, and return its folder."""
+    """Write a linear model that knows one keyword of each category, and return its folder.
+
+    In columns other than the title, each keyword is the keyword of the next category, and counts more.
+    """
     words = list(CATEGORIES)
+    places = np.arange(len(words))
+    inputs = len(words) * (1 + len(columns))
     tensors: dict[str, np.ndarray] = {
-        "idf": np.ones(len(words), dtype=np.float32),
-        "starts": np.arange(len(words) + 1, dtype=np.int32),
-        "categories": np.arange(len(words), dtype=np.int16),
-        "weights": np.full(len(words), 4, dtype=np.float16),
+        "idf": np.ones(inputs, dtype=np.float32),
+        "starts": np.arange(inputs + 1, dtype=np.int32),
+        "categories": np.array([*places, *[*np.roll(places, -1)] * len(columns)], dtype=np.int16),
+        "weights": np.repeat([4, 6], [len(words), inputs - len(words)]).astype(np.float16),
         "bias": np.array([0.3, 0.2, 0.1, 0.0], dtype=np.float32),
     }
     description = ModelDescription(
@@ -53,12 +63,32 @@ def write_model(
             max_title_length=1000,
             max_tokens=30,
             bigram_buckets=0,
+            columns=[*columns],
         ),
         subwords=SubwordParams(min_n=1, max_n=0, buckets=0, titles=10),
-        members={"svm": SvmMember(weights=len(words))},
+        members={"svm": SvmMember(weights=inputs)},
+        tree=tree,
     )
     Model(description, dict.fromkeys(words, 1), {"svm": tensors}).save(folder)
     return folder
+
+
+def write_shop_model(folder: Path) -> Path:
+    """Write a model that reads a brand and a price, and whose categories are paths."""
+    tree = CategoryTree(
+        separator=" > ", order="root_first", paths={path: path.split(" > ") for path in PATHS}
+    )
+    columns = [
+        ModelColumn(name="marca", max_tokens=10),
+        ModelColumn(name="precio", max_tokens=10, bounds=[10.0]),
+    ]
+    return write_model(folder, "nombre", labels=PATHS, columns=columns, tree=tree)
+
+
+@pytest.fixture(scope="session")
+def shop_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that reads a brand and a price, and whose categories are paths."""
+    return write_shop_model(tmp_path_factory.mktemp("models") / "shop")
 
 
 @pytest.fixture(scope="session")

@@ -73,8 +73,8 @@ def write_metrics(
             measured[name] = model_metrics(p, raw, targets, PARAMS, tree or None)
             own = folder / "evaluation" / split / name
             own.mkdir(parents=True)
-            labelled = [labelled_predictions(p, targets, targets < 0, targets >= 0)]
-            tables = detail_tables(p, raw, held_out, labelled, PARAMS)
+            labelled = labelled_predictions(p, targets, targets < 0, targets >= 0)
+            tables = detail_tables(p, raw, held_out, labelled, [labelled], PARAMS)
             for title, table in tables.items():
                 table.to_csv(own / f"{title}.csv", index=False)
         unmeasured_categories(held_out).to_csv(

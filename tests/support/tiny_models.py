@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from rubro.base.category_tree import CategoryTree
 from rubro.base.params import CnnParams, MlpParams, NetworksParams, Params, TrainParams
 from rubro.features.embedding import Embedding
 from rubro.features.featurizer import Featurizer, Tokens
@@ -37,6 +39,11 @@ from rubro.prediction.folder import (
 from rubro.training.optimizers import taken_row_gradient
 
 LABELS = ["FRUIT", "TOOL", "SHOE", "PHONE"]
+# Paths of the same categories.
+PATHS = ["Food > Fruit", "Home > Garage > Tool", "Home > Garage > Shoe", "Phone"]
+TREE = CategoryTree(
+    separator=" > ", order="root_first", paths={path: path.split(" > ") for path in PATHS}
+)
 WORDS = [
     ["apple", "pear", "mango", "melon", "cherry"],
     ["hammer", "drill", "saw", "pliers", "wrench"],
@@ -254,6 +261,12 @@ def make_model(
         return Model(description, subwords.vocabulary, tensors)
 
     return make
+
+
+def with_tree(model: Model) -> Model:
+    """Return a model whose categories are the paths of TREE."""
+    description = model.description.model_copy(update={"labels": PATHS, "tree": TREE})
+    return replace(model, description=description)
 
 
 def rehash(folder: Path) -> None:

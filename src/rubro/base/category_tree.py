@@ -22,11 +22,14 @@ class Level:
         nodes: Name of each node, in the notation of the categories.
         lengths: Number of names from the root to each node, int64 (nodes,).
         node_of: Index of the node that each category belongs to, int64 (classes,).
+        is_own: Whether each node is an answer of this level, bool (nodes,): it has as many names as
+            the level, and no answer of the next level has exactly the same categories.
     """
 
     nodes: list[str]
     lengths: np.ndarray
     node_of: np.ndarray
+    is_own: np.ndarray
 
     def summed(self, probabilities: np.ndarray) -> np.ndarray:
         """Sum the probabilities of the categories of each node.
@@ -75,6 +78,11 @@ class CategoryTree(Section):
             raise ValueError(f"level is {level}, but must be between 1 and {self.depth}")
         return self._levels[level - 1]
 
+    def own_names(self, level: int) -> set[str]:
+        """Return the names of the nodes that have as many names as their level."""
+        nodes = self.level(level)
+        return {name for name, n in zip(nodes.nodes, nodes.lengths, strict=True) if n == level}
+
     def find(self, category: str) -> list[int]:
         """Return the index of the node at each level that a category, which may be new, belongs to.
 
@@ -121,9 +129,16 @@ class CategoryTree(Section):
 
     @cached_property
     def _levels(self) -> list[Level]:
-        return [self._nodes_at(level) for level in range(1, self.depth + 1)]
+        levels: list[Level] = []
+        for level in range(self.depth, 0, -1):
+            levels.insert(0, self._nodes_at(level, levels[0] if levels else None))
+        return levels
 
-    def _nodes_at(self, level: int) -> Level:
+    @cached_property
+    def _categories(self) -> dict[tuple[str, ...], str]:
+        return {tuple(path): category for category, path in self.paths.items()}
+
+    def _nodes_at(self, level: int, below: Level | None) -> Level:
         names: dict[tuple[str, ...], str] = {}
         index: dict[tuple[str, ...], int] = {}
         node_of = []
@@ -133,13 +148,19 @@ class CategoryTree(Section):
                 index[node] = len(index)
                 names[node] = self._name(category, node)
             node_of.append(index[node])
-        lengths = [len(node) for node in index]
-        return Level(list(names.values()), np.array(lengths), np.array(node_of))
+        lengths = np.array([len(node) for node in index])
+        is_own = lengths == level
+        if below:
+            _, first = np.unique(node_of, return_index=True)
+            child = below.node_of[first]
+            is_larger = np.bincount(node_of) > np.bincount(below.node_of)[child]
+            is_own &= is_larger | (below.lengths[child] == level)
+        return Level(list(names.values()), lengths, np.array(node_of), is_own)
 
     def _name(self, category: str, node: tuple[str, ...]) -> str:
         """Return the name of an ancestor of a category, in the notation of the categories."""
-        if len(node) == len(self.paths[category]):
-            return category
+        if node in self._categories:
+            return self._categories[node]
         if self.order == "unordered":
             names = [name for name in category.split(self.separator) if name in node]
         else:

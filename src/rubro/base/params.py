@@ -19,6 +19,14 @@ _ColumnName = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1),
     AfterValidator(partial(unicodedata.normalize, "NFC")),
 ]
+
+
+def _only_name(names: list[str]) -> str | list[str]:
+    """Return the name in a list of one column; a list of several columns stays as it is."""
+    return names[0] if len(names) == 1 else names
+
+
+_CategoryColumns = Annotated[list[_ColumnName], Field(min_length=1), AfterValidator(_only_name)]
 # Larger integers do not fit into the 32 bits that many arrays and libraries use.
 _Positive = Annotated[Positive, Field(lt=2**31)]
 _NotNegative = Annotated[NotNegative, Field(lt=2**31)]
@@ -37,7 +45,7 @@ class DataParams(Section):
     title_column: _ColumnName
     text_columns: list[_ColumnName]
     number_columns: list[_ColumnName]
-    category_column: _ColumnName | Annotated[list[_ColumnName], Field(min_length=1)]
+    category_column: _ColumnName | _CategoryColumns
     category_separator: Annotated[str, Field(min_length=1)] | None
     category_order: Literal["auto"] | CategoryOrder
     category_level: Literal["leaf"] | _Positive
@@ -47,6 +55,43 @@ class DataParams(Section):
     split_column: _ColumnName | None
     max_title_length: _Positive
     max_quarantined_share: Annotated[float, Field(ge=0.0, le=1.0)]
+
+    @field_validator("title_column", mode="before")
+    @classmethod
+    def _one_title_column(cls, value: object) -> object:
+        if isinstance(value, list):
+            problem = "should be one column; list the others in data.text_columns"
+            raise ValueError(problem)  # noqa: TRY004 (pydantic reports only this type)
+        return value
+
+    @model_validator(mode="after")
+    def _different_columns(self) -> DataParams:
+        for key, names in (
+            ("category_column", self.category_columns),
+            ("text_columns", self.text_columns),
+            ("number_columns", self.number_columns),
+        ):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{key} lists {twice!r} twice; remove one of them")
+        for name in self.text_columns:
+            if name in (self.title_column, *self.category_columns):
+                raise ValueError(
+                    f"text_columns lists {name!r}, which is the title column or a category column; "
+                    "list only other columns"
+                )
+        for name in self.number_columns:
+            if name not in self.text_columns:
+                raise ValueError(
+                    f"number_columns lists {name!r}, which text_columns does not list; add it there"
+                )
+        return self
+
+    @property
+    def category_columns(self) -> list[str]:
+        """Names of the columns with the levels of a category, which may be a single column."""
+        name = self.category_column
+        return [name] if isinstance(name, str) else name
 
     @property
     def text_encoding(self) -> str | None:

@@ -7,6 +7,7 @@ n-grams are shown too. A terminal shows a coloured table; other outputs get one 
 \b
 rubro explain "Lampara De Techo Philips"
 rubro explain "Lampara De Techo Philips" --against LIGHT_BULBS | jq .words
+rubro explain "Lampara De Techo" --text marca=Philips
 
 Exit codes: 0 if explained, 2 if a title, the model or an option is wrong, 130 if interrupted, 128 + N
 if ended by signal N.
@@ -14,6 +15,7 @@ if ended by signal N.
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -22,7 +24,9 @@ import typer
 from rubro.base.errors import DataError
 from rubro.cli import options
 from rubro.cli.runtime import load_model
+from rubro.tables.cells import column_name
 from rubro.tables.inputs import given_titles
+from rubro.tables.streams import is_unicode, listed
 
 _DIGITS = 6
 
@@ -38,6 +42,15 @@ def main(
             help="Category to compare with. Default: the second most probable category.",
         ),
     ] = None,
+    level: options.AnswerLevel = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=TEXT",
+            help="Text of a further column that the model reads, such as marca=Philips; may be repeated. "
+            "It belongs to each of the titles.",
+        ),
+    ] = None,
     nearest: Annotated[
         int,
         typer.Option(
@@ -51,9 +64,11 @@ def main(
         for title, error in zip(titles, chunk.errors, strict=True):
             if error:
                 raise DataError(f"title {title!a}: {error}")
-    classifier = load_model(model, objective)
+    classifier = load_model(model, objective, level)
+    texts = _texts(text or [], classifier.text_columns)
     for title in titles:
-        explanation = classifier.explain(title, against, nearest)
+        product = {classifier.title_column: title, **texts}
+        explanation = classifier.explain(product, against, nearest, level)
         if sys.stdout.isatty():
             from rubro.cli.terminal import show_explanation
 
@@ -62,3 +77,22 @@ def main(
             exact = json.dumps(asdict(explanation))
             rounded = json.loads(exact, parse_float=lambda text: round(float(text), _DIGITS))
             print(json.dumps(rounded, ensure_ascii=False))
+
+
+def _texts(options: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    """Return the texts of columns that options of the form COLUMN=TEXT give."""
+    texts = {}
+    for option in options:
+        column, equals, text = option.partition("=")
+        column = column_name(column)
+        if not equals or not is_unicode(text):
+            raise DataError(
+                f"--text {option!a}: not of the form COLUMN=TEXT; use for example brand=Philips"
+            )
+        if column not in columns:
+            known = f"reads {listed(columns)}" if columns else "only reads titles"
+            raise DataError(f"--text {option!a}: the model does not read this column; it {known}")
+        if column in texts:
+            raise DataError(f"--text {option!a}: column {column!r} is given twice; give one text")
+        texts[column] = text
+    return texts

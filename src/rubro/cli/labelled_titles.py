@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from rubro.base.console import console, say
 from rubro.base.errors import DataError, remedied_by
 from rubro.base.files import damaged, read_json
+from rubro.base.text_columns import Product
 from rubro.cli.runtime import progress_bar, require_readable
 from rubro.tables.cells import category_name, text_of
 from rubro.tables.detection import find_column
-from rubro.tables.inputs import CATEGORY_NAMES, Chunk, Input, Reading, open_input
+from rubro.tables.inputs import CATEGORY_NAMES, Chunk, Input, Reading, column_values, open_input
 from rubro.tables.streams import listed
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Labelled:
 
     Attributes:
         titles: Title of each row.
+        products: What the model reads of each row: its title, or the texts of its columns.
         nodes: Index of the node of each row's category at each level, deepest level first, (n,
             levels); -1 if the model does not know the node.
         reliable: False for each row that the column label_quality marks as unreliable, bool (n,).
@@ -44,6 +46,7 @@ class Labelled:
     """
 
     titles: list[str] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
     nodes: list[tuple[int, ...]] = field(default_factory=list)
     reliable: list[bool] = field(default_factory=list)
     logits: list[np.ndarray] = field(default_factory=list)
@@ -86,7 +89,10 @@ def read_labelled(
     """
     require_readable(file)
     trained_on = classifier.title_column
-    reading = Reading(kind, encoding, separator, title_column, trained_on, _BATCH, "--title-column")
+    reading = Reading(
+        *(kind, encoding, separator, title_column, trained_on, _BATCH, "--title-column"),
+        text_columns=classifier.text_columns,
+    )
     labelled = Labelled()
     nodes_of = _NodesOf(classifier)
     with open_input(file, reading) as source, progress_bar(console().is_terminal) as progress:
@@ -94,18 +100,18 @@ def read_labelled(
         columns = source.columns
         if columns is None:
             columns = list({key: None for chunk in first for row in chunk.rows for key in row})
-        column = _category_column(source, columns, category_column, classifier)
+        levels = _category_columns(source, columns, category_column, classifier)
         source.chunks = itertools.chain(first, source.chunks)
         for chunk in progress(source, "predicting"):
-            titles = []
-            categories = _values(source, chunk, column)
-            qualities: list[Any] = [None] * len(categories)
+            products = []
+            qualities: list[Any] = [None] * len(chunk.titles)
             if _QUALITY_COLUMN in columns:
-                qualities = _values(source, chunk, _QUALITY_COLUMN)
-            for title, error, category, quality in zip(
-                chunk.titles, chunk.errors, categories, qualities, strict=True
+                qualities = column_values(chunk, source.columns, _QUALITY_COLUMN)
+            for title, product, error, name, quality in zip(
+                *(chunk.titles, chunk.products, chunk.errors),
+                *(_categories(source, chunk, levels, classifier), qualities),
+                strict=True,
             ):
-                name = _name(category)
                 if error:
                     labelled.unreadable += 1
                 elif not name:
@@ -114,13 +120,14 @@ def read_labelled(
                     nodes = nodes_of[name]
                     if nodes[0] < 0:
                         labelled.unknown[name] += 1
-                    titles.append(title)
+                    labelled.titles.append(title)
+                    products.append(product)
                     labelled.nodes.append(nodes)
                     labelled.reliable.append(_name(quality) != "unreliable")
             labelled.rows += len(chunk.titles)
-            labelled.titles += titles
-            labelled.logits.append(classifier.logits(titles))
-    _report_odd_rows(source.name, column, labelled)
+            labelled.products += products
+            labelled.logits.append(classifier.logits(products))
+    _report_odd_rows(source.name, ", ".join(levels), labelled)
     return labelled
 
 
@@ -189,29 +196,37 @@ def logits_before_final_fit(classifier: Classifier, project: Path, titles: int) 
     return classifier.combine(members)
 
 
-def _category_column(
+def _category_columns(
     source: Input, columns: list[str], wanted: str | None, classifier: Classifier
-) -> str:
+) -> list[str]:
+    """Return the columns with the levels of a category, which are usually a single column."""
     names = [name for name in columns if name != source.title_column]
-    usual = (classifier.description.text.category_column, *CATEGORY_NAMES)
-    found = find_column(names, usual if wanted is None else [wanted])
-    if found is None:
+    trained_on = classifier.description.text.category_column
+    levels = [trained_on] if isinstance(trained_on, str) else trained_on
+    found = [find_column(names, [level]) for level in ([wanted] if wanted else levels)]
+    if None in found and wanted is None:
+        found = [find_column(names, CATEGORY_NAMES)]
+    known = [column for column in found if column is not None]
+    if len(known) < len(found):
         raise DataError(
-            f"{source.name}: category column {wanted or usual[0]!r} does not exist "
+            f"{source.name}: category column {wanted or ', '.join(levels)!r} does not exist "
             f"(found: {listed(columns)}); set --category-column"
         )
-    say(f"{source.name}: titles from column {source.title_column!r}, categories from {found!r}")
-    return found
+    shown = ", ".join(map(repr, known))
+    say(f"{source.name}: titles from column {source.title_column!r}, categories from {shown}")
+    if source.missing:
+        say(source.missing)
+    return known
 
 
-def _values(source: Input, chunk: Chunk, column: str) -> list[Any]:
-    if chunk.batch is not None:
-        values: list[Any] = chunk.batch.column(column).to_pylist()
-        return values
-    if source.columns is None:
-        return [row.get(column) for row in chunk.rows]
-    place = source.columns.index(column)
-    return [row[place] for row in chunk.rows]
+def _categories(
+    source: Input, chunk: Chunk, columns: list[str], classifier: Classifier
+) -> list[str]:
+    """Return the category of each row; "" if it has none."""
+    levels = [map(_name, column_values(chunk, source.columns, column)) for column in columns]
+    tree = classifier.description.tree
+    separator = tree.separator if tree else " > "
+    return [separator.join(filter(None, names)) for names in zip(*levels, strict=True)]
 
 
 def _name(category: Any) -> str:

@@ -189,10 +189,13 @@ def main(
             source = given_titles(titles, batch)
         else:
             trained_on = classifier.title_column
-            reading = Reading(input_format, encoding, separator, column, trained_on, batch)
+            reading = Reading(
+                *(input_format, encoding, separator, column, trained_on, batch),
+                text_columns=classifier.text_columns,
+            )
             source = stack.enter_context(open_input(path, reading))
-            if source.guess:
-                say(source.guess)
+            for message in filter(None, (source.guess, source.missing)):
+                say(message)
         if kind is None and sys.stdout.isatty():
             first = list(itertools.islice(source.chunks, 2))
             if len(first) == 1 and len(first[0].titles) <= _MAX_TABLE_ROWS:
@@ -286,7 +289,8 @@ def _answered(
     def questions() -> Iterator[Chunk]:
         for chunk in chunks:
             pending.append(chunk)
-            yield Chunk(titles=chunk.titles, errors=chunk.errors)  # workers need only these
+            # Workers need only these.
+            yield Chunk(titles=chunk.titles, errors=chunk.errors, texts=chunk.texts)
 
     for _, values in answered(columns.classifier, questions(), columns.values, processes):
         yield pending.popleft(), values
@@ -353,7 +357,7 @@ class _NewColumns:
                 foreign = "foreign: " if answer.is_foreign else ""
                 note = f"{foreign}{answer.out_of_vocabulary:.0%} unknown"
             rows.append((title, error, _shown(answer), answer.category is not None, note))
-        show_answers(rows)
+        show_answers(rows, self.classifier.tree)
 
     @property
     def _accepts_all(self) -> bool:
@@ -364,7 +368,9 @@ class _NewColumns:
         from rubro.prediction.answers import answers
 
         readable = [
-            title for title, error in zip(chunk.titles, chunk.errors, strict=True) if not error
+            product
+            for product, error in zip(chunk.products, chunk.errors, strict=True)
+            if not error
         ]
         found = iter(
             answers(

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from rubro.base.category_tree import Level
 from rubro.cli.labelled_titles import Labelled
 from rubro.evaluation.thresholds import (
     COVERAGE,
@@ -16,6 +17,7 @@ from rubro.evaluation.thresholds import (
     choose_level_thresholds,
     estimate_precision,
     labelled_predictions,
+    level_predictions,
     minimum_titles,
 )
 from rubro.prediction.classifier import Classifier
@@ -36,20 +38,22 @@ _NOT_MEASURED: dict[str, Any] = {"titles": 0, "kept": 0, "right": 0, "low": 0.0,
 
 def predictions_for(
     labelled: Labelled, classifier: Classifier, probabilities: np.ndarray
-) -> list[Predictions]:
-    """Return the predictions for the reliable titles of a file at each level, deepest level first.
+) -> tuple[Predictions, list[Predictions]]:
+    """Return the predictions for the reliable titles of a file, and those at each level.
 
     Args:
         labelled: Labelled titles of the file.
         classifier: Classifier that made the predictions.
         probabilities: Calibrated probabilities of the titles, float (titles, classes).
+
+    Returns:
+        Predictions of categories; and the result of level_predictions.
     """
-    foreign = classifier.out_of_vocabulary(labelled.titles) > FOREIGN_SHARE
+    foreign = classifier.out_of_vocabulary(labelled.products) > FOREIGN_SHARE
     targets, reliable = np.array(labelled.nodes).T, np.array(labelled.reliable)
-    return [
-        labelled_predictions(level.summed(probabilities), nodes, foreign, reliable)
-        for level, nodes in zip(classifier.levels, targets, strict=True)
-    ]
+    predictions = labelled_predictions(probabilities, targets[0], foreign, reliable)
+    levels = level_predictions(probabilities, targets, foreign, reliable, classifier.levels)
+    return predictions, levels
 
 
 def chosen_thresholds(
@@ -58,19 +62,19 @@ def chosen_thresholds(
     """Choose thresholds for a promised precision.
 
     Args:
-        levels: Predictions at each level for titles that the model was not trained on, deepest level
-            first.
+        levels: Predictions at each level for titles that the model was not trained on; see
+            level_predictions.
         classifier: Classifier that made the predictions.
         precision: Promised precision of the accepted answers, between 0 and 1.
 
     Returns:
         Thresholds with the counts of the predictions that they accept.
     """
-    deepest, *upper = (
-        _unmeasured(chosen, level.nodes)
-        for chosen, level in zip(
-            choose_level_thresholds(levels, precision), classifier.levels, strict=True
-        )
+    deepest, *upper = map(
+        _unmeasured,
+        choose_level_thresholds(levels, precision),
+        classifier.levels,
+        range(len(levels), 0, -1),
     )
     thresholds = Thresholds(
         model=classifier.name,
@@ -87,8 +91,11 @@ def chosen_thresholds(
     return measured(thresholds, levels, classifier)
 
 
-def _unmeasured(chosen: ChosenThresholds, names: Sequence[str]) -> dict[str, Any]:
-    """Return the fields of a Thresholds or LevelThresholds without the counts."""
+def _unmeasured(chosen: ChosenThresholds, level: Level, number: int) -> dict[str, Any]:
+    """Return the fields of the Thresholds or LevelThresholds of a level without the counts."""
+    bounds = np.full(len(level.nodes), chosen.common)
+    bounds[list(chosen.own)] = list(chosen.own.values())
+    bounds[~level.is_own] = math.inf
 
     def fields(threshold: float) -> dict[str, Any]:
         return {"confidence": None if threshold == math.inf else threshold, **_NOT_MEASURED}
@@ -97,11 +104,10 @@ def _unmeasured(chosen: ChosenThresholds, names: Sequence[str]) -> dict[str, Any
         "single": ConfidenceThreshold(**fields(chosen.single)),
         "together": ConfidenceThreshold(**fields(chosen.common)),
         "categories": {
-            name: CategoryThreshold(
-                basis="own" if index in chosen.own else "together",
-                **fields(chosen.own.get(index, chosen.common)),
+            level.nodes[index]: CategoryThreshold(
+                basis="own" if index in chosen.own else "together", **fields(float(bounds[index]))
             )
-            for index, name in enumerate(names)
+            for index in np.flatnonzero(level.lengths == number).tolist()
         },
         "all": AcceptedCounts(**_NOT_MEASURED),
         "unknown": AcceptedCounts(**_NOT_MEASURED),
@@ -115,8 +121,8 @@ def measured(
 
     Args:
         thresholds: Thresholds, whose own counts are replaced.
-        levels: Predictions at each level of the model that the thresholds are for, deepest level
-            first.
+        levels: Predictions at each level of the model that the thresholds are for; see
+            level_predictions.
         classifier: Classifier that made the predictions.
     """
     right, waiting = np.zeros_like(levels[0].right), np.arange(len(levels[0].right))
@@ -142,9 +148,9 @@ def _measured_level(
     thresholds: T, predictions: Predictions, names: Sequence[str]
 ) -> tuple[T, np.ndarray]:
     """Return the thresholds of a level with new counts, and whether they accept each prediction."""
-    categories = [thresholds.categories[name] for name in names]
-    bounds = np.array([_bound(threshold) for threshold in categories])
-    is_shared = np.array([threshold.basis == "together" for threshold in categories])
+    found = [thresholds.categories.get(name) for name in names]
+    bounds = np.array([_bound(each) if each else math.inf for each in found])
+    is_shared = np.array([each is None or each.basis == "together" for each in found])
     classes, confidences = predictions.classes, predictions.confidences
     accepted = confidences >= bounds[classes]
     accepted_by_single = confidences >= _bound(thresholds.single)
@@ -158,6 +164,7 @@ def _measured_level(
         "categories": {
             name: counted(thresholds.categories[name], classes == index)
             for index, name in enumerate(names)
+            if name in thresholds.categories
         },
         "all": _counted(thresholds.all, accepted, predictions.right),
         "unknown": counted(thresholds.unknown, ~predictions.known),

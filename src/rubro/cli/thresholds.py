@@ -20,6 +20,7 @@ Exit codes: 0 if written, 2 if the input or an option is wrong or no threshold k
 from __future__ import annotations
 
 import heapq
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,16 +105,15 @@ def main(
     if classifier.description.final_fit and project:
         logits = logits_before_final_fit(classifier, project, len(labelled.titles))
     probabilities = classifier.calibration.probabilities(logits)
-    predictions = predictions_for(labelled, classifier, probabilities)
+    predictions, levels = predictions_for(labelled, classifier, probabilities)
     if thresholds is not None:
-        _show(measured(thresholds, predictions, classifier), file)
+        _show(measured(thresholds, levels, classifier), file)
         return
-    thresholds = chosen_thresholds(predictions, classifier, precision)
+    thresholds = chosen_thresholds(levels, classifier, precision)
     if not (thresholds.any_level or thresholds.all).kept:
-        right = predictions[-1].right
         raise DataError(
             f"{file}: no threshold guarantees a precision of {precision:g}: "
-            f"{len(right):,} reliable titles, {right.mean():.1%} of them "
+            f"{len(predictions.right):,} reliable titles, {predictions.right.mean():.1%} of them "
             f"predicted right and {thresholds.unknown.titles:,} of a category that the model does not "
             "know; lower --precision, or use a file with more titles"
         )
@@ -125,33 +125,43 @@ def main(
 def _show(thresholds: Thresholds, file: str) -> None:
     from rubro.cli.terminal import show_table
 
-    common = sum(each.basis == "together" for each in thresholds.categories.values())
     columns = ("threshold", "titles", "kept", "right", f"{thresholds.coverage:.0%} interval")
     title = f"{thresholds.model}: promised precision {thresholds.precision:g}; {file}"
-    if thresholds.any_level:
-        deepest = len(thresholds.levels) + 1
-        levels = [(f"level {deepest}", *_cells(thresholds.all))]
-        levels += [(f"level {each.level}", *_cells(each.all)) for each in thresholds.levels]
-        levels.append(("some level", *_cells(thresholds.any_level)))
-        show_table(title, levels, ("answered at", *columns[1:]))
-        title = f"level {deepest}, which are the categories"
-    lines = [("all categories", "", *_cells(thresholds.all))]
+    lines = _level_lines(thresholds) if thresholds.any_level else _category_lines(thresholds)
     if thresholds.unknown.titles:
         lines.append(("titles of unknown categories", "", *_cells(thresholds.unknown)))
-    if 0 < common < len(thresholds.categories):
-        name = f"{common:,} categories with a common threshold"
-        lines.append((name, _bound(thresholds.together), *_cells(thresholds.together)))
-    lines.append(("one threshold for all", _bound(thresholds.single), *_cells(thresholds.single)))
     show_table(title, lines, ("", *columns))
-    wrong = [(each.kept - each.right, name) for name, each in thresholds.categories.items()]
+    wrong = [
+        (each.kept - each.right, name, each)
+        for level in (thresholds, *thresholds.levels)
+        for name, each in level.categories.items()
+    ]
     rows = []
-    for count, name in heapq.nlargest(_MAX_TABLE_ROWS, wrong):
+    for count, name, each in heapq.nlargest(_MAX_TABLE_ROWS, wrong, key=itemgetter(0, 1)):
         if count:
-            each = thresholds.categories[name]
             shared = " together" if each.basis == "together" else ""
             rows.append((name, f"{_bound(each)}{shared}", *_cells(each)))
     if rows:
         show_table("categories with the most wrong accepted answers", rows, ("category", *columns))
+
+
+def _category_lines(thresholds: Thresholds) -> list[tuple[str, ...]]:
+    common = sum(each.basis == "together" for each in thresholds.categories.values())
+    lines = [("all categories", "", *_cells(thresholds.all))]
+    if 0 < common < len(thresholds.categories):
+        name = f"{common:,} categories with a common threshold"
+        lines.append((name, _bound(thresholds.together), *_cells(thresholds.together)))
+    lines.append(("one threshold for all", _bound(thresholds.single), *_cells(thresholds.single)))
+    return lines
+
+
+def _level_lines(thresholds: Thresholds) -> list[tuple[str, ...]]:
+    levels = [thresholds.all, *(level.all for level in thresholds.levels)]
+    lines = [
+        (f"level {number}", "", *_cells(counts))
+        for number, counts in zip(range(len(levels), 0, -1), levels, strict=True)
+    ]
+    return [*lines, ("some level", "", *_cells(thresholds.any_level or thresholds.all))]
 
 
 def _bound(threshold: ConfidenceThreshold) -> str:

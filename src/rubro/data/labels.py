@@ -45,16 +45,19 @@ class CheckedLabels:
     notices: list[str]
 
 
-def check_labels(table: pd.DataFrame, titles: pd.Series, params: SubsetParams) -> CheckedLabels:
+def check_labels(
+    table: pd.DataFrame, titles: pd.Series, params: SubsetParams, are_paths: bool = False
+) -> CheckedLabels:
     """Find suspicious labels, and merge or drop them if the parameters ask for it.
 
     Args:
         table: Rows with the columns category (categorical) and key (hash from title_keys).
         titles: Title of each row, with the same index as the table.
         params: Settings for similar names, null-like names and titles with several categories.
+        are_paths: Whether the categories are paths, whose similar names category_paths has found.
     """
     rows = {str(name): int(n) for name, n in table["category"].value_counts().items() if n}
-    groups = similar_names(rows)
+    groups = [] if are_paths else similar_names(rows)
     problems = [
         ("similar_categories", " | ".join(group), sum(rows[name] for name in group))
         for group in groups

@@ -17,6 +17,7 @@ from rubro.base.console import file_progress
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import first_names, normalise
+from rubro.base.text_columns import MAX_TEXT_CHARACTERS
 from rubro.tables.cells import category_name, column_name, text_of
 from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
 from rubro.tables.readers import Record
@@ -47,6 +48,8 @@ REMEDY_BY_REASON = {
     "category_empty": "fill in the categories or remove these rows",
     "category_not_text": "keep one category in each cell, as UTF-8 text: write the name instead of "
     "an object, and a row for each value of a list",
+    "text_not_text": "keep one text or number in each cell, as UTF-8 text instead of a list or an "
+    "object, or remove the column from data.text_columns",
     "unknown_split": "write train, validation or test, or set data.split_column to null",
     "unknown_label_quality": "write reliable or unreliable, or set data.label_quality_column to null",
 }
@@ -74,12 +77,13 @@ _MAX_UNUSABLE = 2**20
 _MAX_LISTED_REASONS = 5
 _ROWS_PER_CHUNK = 2**16
 _REPEATED_TEXT = pa.dictionary(pa.int32(), pa.string())
-_ROW_SCHEMA = pa.schema(
-    [
-        ("title", pa.large_string()),
-        *((name, _REPEATED_TEXT) for name in ("category", "language", "label_quality", "split")),
-    ]
-)
+_ROW_COLUMNS = {
+    "title": pa.large_string(),
+    **dict.fromkeys(("category", "language", "label_quality", "split"), _REPEATED_TEXT),
+}
+# Separates the levels of a category whose names are in several columns. No name contains it, because
+# Python counts it as white space.
+LEVEL_SEPARATOR = "\x1f"
 # Records with these reasons may contain several rows, so each of their lines counts as a row.
 _REASONS_OF_SEVERAL_ROWS = ("not_csv", "open_quote", "line_too_long")
 
@@ -108,8 +112,10 @@ class RawTitles:
 
     Attributes:
         table: Columns title, category, language ("" = unknown), label_quality and split ("" =
-            unknown); the rows of the corrections file are last. Titles are Arrow text and the other
-            columns are categorical, so that a row takes little more memory than its title.
+            unknown); and text.NAME for each text column ("" = empty cell). If several columns
+            contain the levels of a category, LEVEL_SEPARATOR is between their names. The rows of
+            the corrections file are last. Titles and texts are Arrow text and the other columns are
+            categorical, so that a row takes little more memory than its texts.
         quarantine: Rejected rows with the columns file, line (from 1; the row number in
             parquet), reason, problem and excerpt.
         empty_rows: Number of rows with neither a title nor a category.
@@ -145,7 +151,7 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
         DataError: The source is missing, empty, damaged or in no supported layout, or a column is
             missing.
     """
-    rows = _RowStore()
+    rows = _RowStore(params.text_columns)
     rejected: list[tuple[str, int, str, str, str]] = []
     sources, notices = find_sources(Path(params.path), language)
     empty_rows = 0
@@ -162,7 +168,7 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
         encoding = layout.text_encoding
         size = source.path.stat().st_size
         origin = Origin(source.path, size, encoding or "utf-8", "data.encoding")
-        columns = [[layout.title_column], [layout.category_column]]
+        columns = [[layout.title_column], *([name] for name in layout.category_columns)]
         separator = SEPARATORS.get(layout.separator)
         with read_errors_reported(origin), ExitStack() as stack:
             raw = stack.enter_context(file_progress(source.path))
@@ -193,7 +199,9 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
 class _RowStore:
     """Collects rows in Arrow tables, which need less memory than Python objects."""
 
-    def __init__(self) -> None:
+    def __init__(self, text_columns: Sequence[str]) -> None:
+        texts = {f"text.{name}": pa.large_string() for name in text_columns}
+        self._schema = pa.schema(_ROW_COLUMNS | texts)
         self._rows: list[tuple[str, ...]] = []
         self._tables: list[pa.Table] = []
 
@@ -201,19 +209,19 @@ class _RowStore:
         return sum(len(table) for table in self._tables) + len(self._rows)
 
     def add(self, row: tuple[str, ...]) -> None:
-        """Add the title, category, language, label quality and split of a row."""
+        """Add the title, category, language, label quality, split and texts of a row."""
         self._rows.append(row)
         if len(self._rows) == _ROWS_PER_CHUNK:
             self._flush()
 
     def _flush(self) -> None:
-        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(_ROW_SCHEMA)
-        values = dict(zip(_ROW_SCHEMA.names, columns, strict=True))
-        self._tables.append(pa.Table.from_pydict(values, _ROW_SCHEMA))
+        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self._schema)
+        values = dict(zip(self._schema.names, columns, strict=True))
+        self._tables.append(pa.Table.from_pydict(values, self._schema))
         self._rows = []
 
     def table(self) -> pd.DataFrame:
-        """Return all rows as a table with categorical columns."""
+        """Return all rows as a table; see RawTitles."""
         self._flush()
         table: pd.DataFrame = pa.concat_tables(self._tables).unify_dictionaries().to_pandas()
         return table
@@ -398,41 +406,44 @@ def _skipped_notices(
 
 def _checked_row(
     values: dict[str, Any], source: SourceFile, params: DataParams
-) -> tuple[str, str, str, str, str] | _Rejection | None:
-    """Return the title, category, language, label quality and split of a row, if it is usable.
+) -> tuple[str, ...] | _Rejection | None:
+    """Return the title, category, language, label quality, split and texts of a usable row.
 
     For an unusable row, return the reason. For a row with neither title nor category, return None.
     """
-    texts = []
-    for name, column in (("title", params.title_column), ("category", params.category_column)):
-        value = values.get(column)
+    category_columns = params.category_columns
+    cells = []
+    for column in (params.title_column, *category_columns):
         try:
-            texts.append(text_of(value))
+            cells.append(text_of(values.get(column)))
         except TypeError:
-            problem = f"not text in column '{column}': {ascii(value)[:100]}"
-            return _Rejection(f"{name}_not_text", problem)
-    title, category = texts
-    has_columns = params.title_column in values and params.category_column in values
-    if has_columns and not (title and title.strip()) and not (category and category.strip()):
+            name = "category" if cells else "title"
+            return _Rejection(f"{name}_not_text", _not_text(values, column))
+    title, *levels = cells
+    has_category = any(column in values for column in category_columns)
+    has_columns = params.title_column in values and has_category
+    is_blank = not any(level and level.strip() for level in levels)
+    if has_columns and not (title and title.strip()) and is_blank:
         return None
     if params.title_column not in values:
-        return _Rejection("title_missing", _missing(params.title_column, values))
+        return _Rejection("title_missing", _missing(_quoted([params.title_column]), values))
     if title is None:
         return _Rejection("title_missing", f"nothing in column '{params.title_column}'")
     if len(title) > params.max_title_length:
         limit = params.max_title_length
         problem = f"a title of {len(title)} characters, the limit is {limit}"
         return _Rejection("title_too_long", problem)
-    if category is None and params.category_column not in values:
-        return _Rejection("category_missing", _missing(params.category_column, values))
-    if not (is_unicode(title) and is_unicode(category or "")):
+    if not has_category:
+        return _Rejection("category_missing", _missing(_quoted(category_columns), values))
+    if not (is_unicode(title) and all(is_unicode(level or "") for level in levels)):
         return _Rejection("not_utf8", "text in another encoding")
     if not normalise(title):
         return _Rejection("title_empty", f"nothing visible in column '{params.title_column}'")
-    category = category_name(category or "")
+    names = (category_name(level or "") for level in levels)
+    category = LEVEL_SEPARATOR.join(filter(None, names))
     if not category:
-        problem = f"the cell in column '{params.category_column}' is blank"
-        return _Rejection("category_empty", problem)
+        place = "the cell in column" if len(levels) == 1 else "each cell in columns"
+        return _Rejection("category_empty", f"{place} {_quoted(category_columns)} is blank")
     quality = _optional_value(values, params.label_quality_column) or "reliable"
     if quality not in QUALITIES:
         return _Rejection("unknown_label_quality", f"label quality {quality[:50]!a}")
@@ -440,11 +451,31 @@ def _checked_row(
     if split and split not in SPLIT_NAMES and source.split != CORRECTIONS:
         return _Rejection("unknown_split", f"split {split[:50]!a}")
     language = _optional_value(values, params.language_column) or source.language or ""
-    return title.strip(), category, language, quality, SPLIT_NAMES.get(split, split)
+    texts = []
+    for column in params.text_columns:
+        # A text column may be called like the title or the category of the corrections.
+        is_text = column not in (params.title_column, *category_columns)
+        try:
+            text = (text_of(values.get(column)) if is_text else None) or ""
+        except TypeError:
+            return _Rejection("text_not_text", _not_text(values, column))
+        text = text[:MAX_TEXT_CHARACTERS].strip()
+        if not is_unicode(text):
+            return _Rejection("not_utf8", f"text in another encoding in column '{column}'")
+        texts.append(text)
+    return title.strip(), category, language, quality, SPLIT_NAMES.get(split, split), *texts
 
 
-def _missing(column: str, found: Iterable[str]) -> str:
-    return f"no '{column}' (found: {listed(found)})"
+def _missing(columns: str, found: Iterable[str]) -> str:
+    return f"no {columns} (found: {listed(found)})"
+
+
+def _not_text(values: dict[str, Any], column: str) -> str:
+    return f"not text in column '{column}': {ascii(values[column])[:100]}"
+
+
+def _quoted(columns: Iterable[str]) -> str:
+    return ", ".join(f"'{column}'" for column in columns)
 
 
 def _optional_value(values: dict[str, Any], column: str | None) -> str:
@@ -467,30 +498,36 @@ def _records(
     if file.kind == "txt":
         raise DataError(
             f"{source.path}: no table with columns '{params.title_column}' and "
-            f"'{params.category_column}'; set data.title_column and data.category_column, or bring "
-            f"a file in another format; supported: {_SUPPORTED}"
+            f"{_quoted(params.category_columns)}; set data.title_column and data.category_column, "
+            f"or bring a file in another format; supported: {_SUPPORTED}"
         )
-    no_categories = f"{source.path.name} has no column '{params.category_column}': skipped"
+    category_columns = params.category_columns
+    no_categories = f"{source.path.name} has no column {_quoted(category_columns)}: skipped"
     if file.columns is not None:
         header = [column_name(name) for name in file.columns]
-        if source.split == "test" and params.category_column not in header:
+        if source.split == "test" and not any(name in header for name in category_columns):
             notices.append(no_categories)
             return
-        _require_columns(file, params, header)
-        optional = (getattr(params, key) for key in _OPTIONAL_COLUMNS)
-        columns = (params.title_column, params.category_column, *optional)
-        yield from file.rows([name for name in columns if name and name in header])
+        uses = _column_uses(params, source)
+        _require_columns(file, uses, params, header)
+        columns = {use.column: None for use in uses}
+        yield from file.rows([name for name in columns if name in header])
         return
     # JSON has no header, so rows wait until one of them has a category.
     waiting: list[Record] | None = [] if source.split == "test" else None
-    unseen = {key for key in _OPTIONAL_COLUMNS if _is_renamed(key, params)}
+    # Rows without a title or a category are reported one by one.
+    reported = {params.title_column}
+    if len(category_columns) == 1:
+        reported.update(category_columns)
+    uses = [use for use in _column_uses(params, source) if use.is_required]
+    unseen = {use for use in uses if use.column not in reported}
     has_rows = False
     for record in file.rows([]):
         if record.reason is None:
             has_rows = True
-            unseen -= {key for key in unseen if getattr(params, key) in record.content}
+            unseen = {use for use in unseen if use.column not in record.content}
             if waiting is not None:
-                if params.category_column not in record.content:
+                if not any(name in record.content for name in category_columns):
                     waiting.append(record)
                     continue
                 yield from waiting
@@ -499,30 +536,52 @@ def _records(
     if waiting:
         notices.append(no_categories)
     elif has_rows and unseen:
-        key = min(unseen)
+        use = min(unseen)
         raise DataError(
-            f"{source.path}: no row has '{getattr(params, key)}'; set data.{key} in params.yaml"
+            f"{source.path}: no row has '{use.column}'; set data.{use.key} in params.yaml"
         )
 
 
-def _is_renamed(key: str, params: DataParams) -> bool:
-    return getattr(params, key) not in (None, _OPTIONAL_COLUMNS[key])
+class _ColumnUse(NamedTuple):
+    """Column of the raw files that a parameter names.
+
+    Attributes:
+        key: Name of the parameter.
+        column: Name of the column.
+        is_required: Whether the column must exist.
+    """
+
+    key: str
+    column: str
+    is_required: bool
 
 
-def _require_columns(file: TitleFile, params: DataParams, found: list[str]) -> None:
-    path = file.origin.path
-    for key in ("title_column", "category_column", *_OPTIONAL_COLUMNS):
+def _column_uses(params: DataParams, source: SourceFile) -> list[_ColumnUse]:
+    uses = [_ColumnUse("title_column", params.title_column, True)]
+    uses += [_ColumnUse("category_column", column, True) for column in params.category_columns]
+    for key, default in _OPTIONAL_COLUMNS.items():
         column = getattr(params, key)
+        if column is not None:
+            uses.append(_ColumnUse(key, column, column != default))
+    is_required = source.split != CORRECTIONS
+    return [*uses, *(_ColumnUse("text_columns", name, is_required) for name in params.text_columns)]
+
+
+def _require_columns(
+    file: TitleFile, uses: Sequence[_ColumnUse], params: DataParams, found: list[str]
+) -> None:
+    path = file.origin.path
+    for key, column, is_required in uses:
         count = found.count(column)
         if count > 1:
             raise DataError(f"{path}: column {column[:100]!a} is listed twice; rename one of them")
-        if count or (key in _OPTIONAL_COLUMNS and not _is_renamed(key, params)):
+        if count or not is_required:
             continue
         hint = f"set data.{key} in params.yaml"
         if any(not name.isprintable() for name in found):
             hint = f"is it {file.origin.encoding} text? Set data.encoding, or data.{key}"
         elif file.has_no_header():
-            header = file.separator.join((params.title_column, params.category_column))
+            header = file.separator.join((params.title_column, *params.category_columns))
             hint = (
                 "no header? The first line looks like a row: put the column names in a line before "
                 f"it, such as {header}"

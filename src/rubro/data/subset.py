@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rubro.base.category_tree import CategoryTree
 from rubro.base.errors import DataError
-from rubro.base.params import SubsetParams
+from rubro.base.params import DataParams, SubsetParams
 from rubro.base.text import first_names
+from rubro.data.category_paths import (
+    CategoryPaths,
+    category_paths,
+    guessed_separator,
+    has_level_columns,
+    merge_rare_categories,
+)
 from rubro.data.labels import check_labels, title_keys, titles_at
 from rubro.data.sources import CORRECTIONS, EMPTY_ROW, REMEDY_BY_REASON, RawTitles
 from rubro.data.splits import SPLITS
@@ -29,6 +37,12 @@ DROP_REASONS = {
     "category_not_in_train": "of categories without training rows",
     "thinned_to_zipf": "removed by subset.zipf_exponent",
 }
+# Reasons that only occur if categories are paths or rare categories are merged.
+_PATH_DROP_REASONS = {
+    "category_without_name": "with a category path that contains no name",
+    "category_too_rare": "of categories with fewer training rows than data.min_rows_per_category",
+}
+DROP_REASONS |= _PATH_DROP_REASONS
 _MIN_ROWS_PER_CLASS = 3
 _HELD_OUT = ("validation", "test")
 
@@ -38,12 +52,14 @@ class Subset:
     """Selected rows, divided into splits.
 
     Attributes:
-        splits: Tables train, validation and test with columns title, category and label_quality.
+        splits: Tables train, validation and test with columns title, category, label_quality and
+            text.NAME for each text column.
         labels: Sorted categories; the position is the class index.
         summary: Values for JSON: rows of each split, number of classes, dropped rows by reason,
             suspicious labels by problem, and class balance.
         label_problems: Table of suspicious labels; see CheckedLabels.problems.
         notices: Sentences for the user about dropped rows and suspicious labels.
+        tree: Tree of the categories if they are paths and some of them has several names.
     """
 
     splits: dict[str, pd.DataFrame]
@@ -51,9 +67,12 @@ class Subset:
     summary: dict[str, Any]
     label_problems: pd.DataFrame
     notices: list[str]
+    tree: CategoryTree | None = None
 
 
-def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
+def make_subset(
+    raw: RawTitles, params: SubsetParams, seed: int, data: DataParams | None = None
+) -> Subset:
     """Select rows and categories, and create the splits that the source does not have.
 
     The most frequent categories are selected on the training rows only. Rows whose titles have the
@@ -67,29 +86,47 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         params: Language, number of categories, row limits, shares of the splits, imbalance and
             share of wrong labels.
         seed: Seed of all random choices.
+        data: Separator, order and level of category paths, and the number of training rows below
+            which a category is merged into its parent; None = categories are not paths, and none is
+            merged.
 
     Raises:
         DataError: No row has the language, fewer than two categories remain, or a split is empty.
     """
-    dropped = dict.fromkeys((*REMEDY_BY_REASON, *DROP_REASONS), 0)
+    titles, *texts = (
+        raw.table[name].astype("str").reset_index(drop=True)
+        for name in raw.table
+        if name == "title" or name.startswith("text.")
+    )
+    reasons = [reason for reason in REMEDY_BY_REASON if reason != "text_not_text" or texts]
+    # Reasons that concern paths are written only if rows are dropped for them.
+    reasons += [reason for reason in DROP_REASONS if reason not in _PATH_DROP_REASONS]
+    dropped = dict.fromkeys(reasons, 0)
     dropped.update(Counter(raw.quarantine["reason"]))
     dropped[EMPTY_ROW] = raw.empty_rows
     unused_corrections = Counter[str]()
 
     def count_dropped(reason: str, before: pd.DataFrame, after: pd.DataFrame) -> None:
-        dropped[reason] += len(before) - len(after)
+        if count := len(before) - len(after):
+            dropped[reason] = dropped.get(reason, 0) + count
         corrections = before["is_correction"].sum() - after["is_correction"].sum()
         unused_corrections[reason] += int(corrections)
 
     random = np.random.default_rng(seed)
-    # Titles are added again once their rows are selected, which saves memory.
-    columns = raw.table.drop(columns="title").reset_index(drop=True).astype("category")
+    # Titles and texts are added again once their rows are selected, which saves memory.
+    text_names = ["title", *(text.name for text in texts)]
+    columns = raw.table.drop(columns=text_names).reset_index(drop=True).astype("category")
     columns["is_correction"] = columns["split"] == CORRECTIONS
     table = _rows_in_language(columns, params.language)
     count_dropped("other_language", columns, table)
-    titles = raw.table["title"].astype("str").reset_index(drop=True)
     table = table.assign(key=title_keys(titles)[table.index])
-    checked = check_labels(table, titles, params)
+    paths, path_notices = _paths(table, params, data)
+    named = table
+    if paths:
+        categories = table["category"].map(paths.categories).astype("category")
+        named = table.assign(category=categories)[categories != ""]
+        count_dropped("category_without_name", table, named)
+    checked = check_labels(named, titles, params, are_paths=paths is not None)
     for reason, rows in checked.dropped.items():
         count_dropped(reason, rows, rows[:0])
     repeats = len(checked.table) - len(np.unique(checked.table["key"]))
@@ -105,6 +142,13 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         reason = "over_max_held_out_rows" if name in _HELD_OUT else "over_max_rows"
         count_dropped(reason, split, splits[name])
 
+    path_of = paths.paths if paths else {}
+    if data and data.min_rows_per_category > 1:
+        before = splits
+        splits, path_of, notice = _without_rare(splits, paths, data.min_rows_per_category)
+        path_notices += notice
+        for name, split in before.items():
+            count_dropped("category_too_rare", split, splits[name])
     known = splits["train"]["category"].unique()
     labels = _most_frequent(splits["train"], params.top_categories)
     corrected = splits["train"].loc[splits["train"]["is_correction"], "category"]
@@ -120,7 +164,7 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     notices = [
         f"{dropped[reason]} {'row' if dropped[reason] == 1 else 'rows'} dropped: {description}"
         for reason, description in DROP_REASONS.items()
-        if dropped[reason]
+        if dropped.get(reason)
     ]
     if repeats:
         notices.append(
@@ -128,7 +172,7 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
             "(ignoring case, accents and spaces); rows with the same title are in the same split"
         )
     _stop_if_unusable(splits, notices)
-    splits = {name: _with_titles(split, titles) for name, split in splits.items()}
+    splits = {name: _with_texts(split, titles, texts) for name, split in splits.items()}
     summary = {
         "rows": {**{name: len(split) for name, split in splits.items()}, "total": _total(splits)},
         "classes": len(labels),
@@ -140,6 +184,16 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
         },
         "balance": _balance(splits["train"]),
     }
+    tree, problems = None, checked.problems
+    if paths:
+        listed = [*paths.problems, *problems.itertuples(index=False, name=None)]
+        problems = pd.DataFrame(listed, columns=problems.columns)
+        summary["doubtful_labels"] = dict(Counter(checked.counts) + Counter(paths.counts))
+        tree = _tree(paths, {label: path_of[label] for label in labels})
+    if tree:
+        levels = range(1, tree.depth + 1)
+        nodes = {str(level): len(tree.level(level).nodes) for level in levels}
+        summary["tree"] = {"order": tree.order, "depth": tree.depth, "nodes": nodes}
     if dropped["other_language"]:
         others = columns["language"].value_counts() - table["language"].value_counts()
         found = ", ".join(f"{name} {n}" for name, n in others.nlargest(5).items() if n)
@@ -150,7 +204,75 @@ def make_subset(raw: RawTitles, params: SubsetParams, seed: int) -> Subset:
     corrections = int(columns["is_correction"].sum())
     notices += _corrections_notices(unused_corrections, corrections, unused_categories)
     notices += _unmeasured_notices(splits, len(labels))
-    return Subset(splits, labels, summary, checked.problems, [*notices, *checked.notices])
+    notices = [*path_notices, *notices, *checked.notices]
+    return Subset(splits, labels, summary, problems, notices, tree)
+
+
+def _paths(
+    table: pd.DataFrame, params: SubsetParams, data: DataParams | None
+) -> tuple[CategoryPaths | None, list[str]]:
+    """Return the categories as paths, or None if they are not paths, and notices for the user."""
+    if data is None:
+        return None, []
+    rows = {str(name): int(n) for name, n in table["category"].value_counts().items() if n}
+    if data.category_separator is None and not has_level_columns(data):
+        separator = guessed_separator(rows)
+        if separator is None:
+            return None, []
+        example = max(rows, key=lambda name: name.count(separator))
+        notice = (
+            f"many categories look like paths, such as {example[:200]!r}, but are read as flat "
+            f'names; set data.category_separator="{separator}" to read them as a tree'
+        )
+        return None, [notice]
+    ordinary = table.loc[~table["is_correction"], "category"].unique()
+    paths = category_paths(rows, {*rows} - {*ordinary}, data, params)
+    return paths, list(paths.notices)
+
+
+def _without_rare(
+    splits: dict[str, pd.DataFrame], paths: CategoryPaths | None, minimum: int
+) -> tuple[dict[str, pd.DataFrame], dict[str, tuple[str, ...]], list[str]]:
+    """Merge categories with too few training rows into their parents; drop those without parents.
+
+    Args:
+        splits: Rows of each split.
+        paths: Paths of the categories; None if they are not paths.
+        minimum: Number of training rows that a category needs.
+
+    Returns:
+        Remaining rows of each split, the path of each remaining category, and a notice.
+    """
+    names = {str(name) for split in splits.values() for name in split["category"].unique()}
+    rows = dict.fromkeys(sorted(names), 0)
+    rows |= {
+        str(name): int(n) for name, n in splits["train"]["category"].value_counts().items() if n
+    }
+    target, path_of = merge_rare_categories(rows, paths, minimum)
+    count = Counter[str]()
+    for name, n in rows.items():
+        count[target[name]] += n
+    kept = [name for name, n in count.items() if n >= minimum]
+    merged = sum(target[name] != name and target[name] in kept for name in rows)
+    remaining = {}
+    for name, split in splits.items():
+        split = split.assign(category=split["category"].map(target).astype("category"))
+        remaining[name] = split[split["category"].isin(kept)]
+    notices = []
+    if merged:
+        notices.append(
+            f"{merged} {'category' if merged == 1 else 'categories'} with fewer than {minimum} "
+            "training rows merged into a parent (data.min_rows_per_category)"
+        )
+    return remaining, path_of, notices
+
+
+def _tree(paths: CategoryPaths, path_of: dict[str, tuple[str, ...]]) -> CategoryTree | None:
+    """Return the tree of the selected categories; None if each of them has only one name."""
+    if max(map(len, path_of.values()), default=1) == 1:
+        return None
+    lists = {category: list(path) for category, path in path_of.items()}
+    return CategoryTree(separator=paths.separator, order=paths.order, paths=lists)
 
 
 def _rows_in_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame:
@@ -228,10 +350,10 @@ def _most_frequent(train: pd.DataFrame, count: int) -> list[str]:
     return sorted(ordered[: count or None])
 
 
-def _with_titles(split: pd.DataFrame, titles: pd.Series) -> pd.DataFrame:
+def _with_texts(split: pd.DataFrame, titles: pd.Series, texts: list[pd.Series]) -> pd.DataFrame:
     columns = split[["category", "label_quality"]].reset_index(drop=True)
     columns.insert(0, "title", titles_at(titles, split.index))
-    return columns
+    return columns.assign(**{text.name: titles_at(text, split.index) for text in texts})
 
 
 def _thinned_to_zipf(

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta, binom
 
+from rubro.base.category_tree import Level
+
 COVERAGE = 0.95  # of the confidence intervals whose lower end must reach the promised precision
 _LEVEL = (1 - COVERAGE) / 2  # probability that the lower end is above the true precision
 _CANDIDATES = 50  # quantiles of the confidences
@@ -76,6 +78,35 @@ def labelled_predictions(
     classes = probabilities.argmax(axis=1)
     confidences = np.where(foreign, -1.0, probabilities.max(axis=1).astype(np.float64))
     return Predictions(classes, confidences, classes == targets, targets >= 0).selected(reliable)
+
+
+def level_predictions(
+    probabilities: np.ndarray,
+    targets: Sequence[np.ndarray],
+    foreign: np.ndarray,
+    reliable: np.ndarray,
+    levels: Sequence[Level],
+) -> list[Predictions]:
+    """Return the predictions for the reliable titles at each level of a category tree.
+
+    A level only accepts nodes that are answers of this level. A node with fewer names is an answer of
+    an upper level, and a node with the same categories as a node of the next level would repeat its
+    answer.
+
+    Args:
+        probabilities: Calibrated probabilities, float (titles, classes).
+        targets: Index of the right node of each title, (titles,), at each level; -1 if the model
+            does not know it.
+        foreign: As for labelled_predictions.
+        reliable: As for labelled_predictions.
+        levels: Levels of the tree, deepest first.
+    """
+    found = []
+    for level, nodes in zip(levels, targets, strict=True):
+        summed = level.summed(probabilities)
+        never = foreign | ~level.is_own[summed.argmax(axis=1)]
+        found.append(labelled_predictions(summed, nodes, never, reliable))
+    return found
 
 
 def estimate_precision(accepted: np.ndarray, right: np.ndarray) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, cycle
 from numbers import Real
 from pathlib import Path
@@ -168,8 +169,7 @@ class Classifier:
         """
         tree = self.tree
         if level is None:
-            lengths = [len(tree.paths[name]) if tree else 1 for name in self.classes_]
-            return Level(self.classes_, np.array(lengths), np.arange(len(self.classes_)))
+            return self.levels[0]
         if tree is None:
             raise DataError(
                 f"{self.name}: the categories are not paths, so there is no level {level}; to train "
@@ -177,11 +177,14 @@ class Classifier:
             )
         return tree.level(level)
 
-    @property
+    @cached_property
     def levels(self) -> list[Level]:
         """Nodes of each level, deepest first. Without a tree, the categories are the only level."""
-        depth = self.tree.depth if self.tree else 1
-        return [self.level(number if number < depth else None) for number in range(depth, 0, -1)]
+        if self.tree:
+            return [self.tree.level(number) for number in range(self.tree.depth, 0, -1)]
+        count = len(self.classes_)
+        ones = np.ones(count, dtype=np.int64)
+        return [Level(self.classes_, ones, np.arange(count), ones > 0)]
 
     def top(
         self, products: Iterable[Product], k: int = 5, level: int | None = None
@@ -251,13 +254,19 @@ class Classifier:
         )
 
     def explain(
-        self, product: Product, against: str | None = None, nearest: int = 0
+        self,
+        product: Product,
+        against: str | None = None,
+        nearest: int = 0,
+        level: int | None = None,
     ) -> Explanation:
         """Explain why the predicted category of a product wins over another category.
 
         The contribution of a word is the drop of the category's lead when the word is left out. It
         is computed in the same way for all members of the model. For a linear member, the exact
-        contribution of each word, bigram and n-gram is included as well.
+        contribution of each word, bigram and n-gram is included as well. At an upper level of the
+        category tree, the logit of a node is the logarithm of the summed exponentials of the logits
+        of its categories, which is not linear, so there are no exact contributions.
 
         >>> classifier.explain("Lampara De Techo Philips").words[2].text
         'Techo'
@@ -266,11 +275,13 @@ class Classifier:
             product: Title, or dictionary from columns to texts.
             against: Category to compare with; None = second most probable category.
             nearest: Number of the most similar training titles to include.
+            level: Level of the category tree whose nodes are compared, from 1 (the roots); None =
+                compare the categories.
 
         Raises:
             DataError: The model has only one category, does not know the category to compare with,
-                or does not contain its training titles.
-            ValueError: nearest is negative.
+                does not contain its training titles, or has no tree although there is a level.
+            ValueError: nearest is negative, or the tree has no such level.
         """
         texts = self._texts([product])
         if operator.index(nearest) < 0:
@@ -283,26 +294,40 @@ class Classifier:
                 without = own[:place] + own[place + 1 :]
                 variants.append([*words[:column], without, *words[column + 1 :]])
         features, scores = self._score(list(chain.from_iterable(variants)))
-        total = self.combine(scores)[0]
-        best = int(total.argmax())
-        other = self._other(total, best, against)
-        probabilities = self.calibration.probabilities(total[None])[0]
-        leads = {}
-        for name, logits in scores.items():
-            logits = np.float32(self.description.members[name].weight) * logits
-            leads[name] = logits[:, best] - logits[:, other]
-        linear, bias = self._linear(tokens, features, best, other)
-        bias += float(self._shifts[best] - self._shifts[other])
+        nodes = self.level(level)
+        totals = self.combine(scores)
+        probabilities = nodes.summed(self.calibration.probabilities(totals[:1]))[0]
+        is_leaf = len(nodes.nodes) == len(self.classes_)
+        ranking = totals[0] if is_leaf else probabilities
+        best = int(ranking.argmax())
+        other = self._other(ranking, nodes.nodes, best, against)
+
+        def lead(logits: np.ndarray) -> np.ndarray:
+            first, second = (_log_sum(logits[:, nodes.node_of == node]) for node in (best, other))
+            return first - second
+
+        leads = {
+            name: lead(np.float32(self.description.members[name].weight) * logits)
+            for name, logits in scores.items()
+        }
+        linear, bias = [], 0.0
+        if is_leaf:
+            linear, bias = self._linear(tokens, features, best, other)
+            bias += float(self._shifts[best] - self._shifts[other])
         unknown = self._unknown_share(words)
         return Explanation(
             title=texts[0],
-            category=self.classes_[best],
+            category=nodes.nodes[best],
             confidence=float(probabilities[best]),
-            other=self.classes_[other],
+            other=nodes.nodes[other],
             other_confidence=float(probabilities[other]),
-            lead=float(total[best] - total[other]),
+            lead=float(lead(totals[:1])[0]),
             words=word_contributions(
-                dict(zip(tokens, texts, strict=True)), tokens, leads, self._subwords
+                dict(zip(tokens, texts, strict=True)),
+                tokens,
+                leads,
+                self._subwords,
+                None if is_leaf else lead(totals),
             ),
             linear=linear,
             linear_bias=bias,
@@ -311,21 +336,23 @@ class Classifier:
             nearest=self._nearest(words[0], nearest),
         )
 
-    def _other(self, logits: np.ndarray, best: int, against: str | None) -> int:
-        if len(logits) == 1:
+    def _other(
+        self, ranking: np.ndarray, names: Sequence[str], best: int, against: str | None
+    ) -> int:
+        if len(names) == 1:
             raise DataError(
-                f"{self.name}: the model has only one category, {self.classes_[0]}, so there is no "
-                "other one to compare with"
+                f"{self.name}: the model has only one category, {names[0]}, so there is no other one "
+                "to compare with"
             )
         if against is None:
-            runners_up = logits.copy()
+            runners_up = ranking.copy()
             runners_up[best] = -np.inf
             return int(runners_up.argmax())
-        if against not in self.classes_:
+        if against not in names:
             raise DataError(
                 f"{self.name}: unknown category {against!r}; model.json lists all categories"
             )
-        return self.classes_.index(against)
+        return names.index(against)
 
     def _linear(
         self,
@@ -459,6 +486,13 @@ class Classifier:
         limits = [text.max_tokens, *(column.max_tokens for column in text.columns)]
         read = [token for own, n in zip(texts, limits, strict=True) for token in own[:n]]
         return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
+
+
+def _log_sum(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the summed exponentials of each row, float (n,)."""
+    highest = logits.max(axis=1)
+    sums: np.ndarray = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+    return sums
 
 
 def ranked(

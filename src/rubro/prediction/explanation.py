@@ -80,11 +80,14 @@ class Explanation:
         confidence: Probability of the predicted category, 0 to 1.
         other: Category to compare with.
         other_confidence: Probability of the other category, 0 to 1.
-        lead: Logit of the predicted category minus logit of the other category.
-        words: Words in the order of the title, then those of the model's further columns. If a member of the model is a network, their
-            contributions do not sum up to the lead.
+        lead: Logit of the predicted category minus logit of the other category. The logit of a node
+            of the category tree is the logarithm of the summed exponentials of its categories.
+        words: Words in the order of the title, then the words of the model's further columns. If a
+            member of the model is a network, or nodes of an upper level of the category tree are
+            compared, their contributions do not sum up to the lead.
         linear: Words, bigrams and n-grams with nonzero contributions to linear members, largest
-            absolute contribution first; empty if the model has no linear member.
+            absolute contribution first; empty if the model has no linear member, or if nodes of an
+            upper level are compared.
         linear_bias: Lead in a title without tokens, from the shift and the linear members. With the
             contributions in linear, it adds up to the lead from the shift and these members.
         out_of_vocabulary: Share of out-of-vocabulary tokens, 0 to 1.
@@ -111,6 +114,7 @@ def word_contributions(
     tokens: Mapping[str, Sequence[SpannedToken]],
     leads: dict[str, np.ndarray],
     known: Subwords,
+    lead: np.ndarray | None = None,
 ) -> list[WordContribution]:
     """Return how much each word of a product contributes to the lead of the predicted category.
 
@@ -125,10 +129,14 @@ def word_contributions(
         leads: Lead of the predicted category by name of the member, float (all tokens + 1,): first
             for the whole product, then for the product without each of its tokens in turn.
         known: Vocabulary of the model.
+        lead: Lead of the predicted category in the model, in the same order; None = the sum of the
+            leads of its members.
     """
     drops = {name: lead[0] - lead[1:] for name, lead in leads.items()}
     every = [(column, *token) for column, own in tokens.items() for token in own]
     total = sum(drops.values(), start=np.zeros(len(every)))
+    if lead is not None:
+        total = lead[0] - lead[1:]
     found = []
     for place, (column, token, spans) in enumerate(every):
         start, end = spans[0][0], spans[-1][1]

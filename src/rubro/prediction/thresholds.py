@@ -61,7 +61,7 @@ class LevelThresholds(Section):
     They are chosen on the titles that the thresholds of all deeper levels reject.
 
     Attributes:
-        level: Level, from 1 (the roots).
+        level: Level, from 1 (the roots), which is the number of names of the nodes.
         single: Threshold chosen on all these titles, for users who want the same one for all nodes.
         together: Threshold shared by the nodes without a threshold of their own, chosen on all of
             these titles that are predicted as one of these nodes.
@@ -96,8 +96,8 @@ class Thresholds(Section):
         all: Predictions accepted by the thresholds of the categories.
         unknown: Accepted predictions for titles whose category the model does not know. They are
             wrong, and also count in all other figures.
-        levels: Thresholds of the upper levels of a category tree, deepest first; the fields above
-            describe the deepest level, which are the categories.
+        levels: Thresholds of the upper levels of a category tree, deepest first. The fields above
+            describe the deepest level, which contains the categories with the most names.
         any_level: Predictions accepted at some level; None if the model has no tree.
     """
 
@@ -137,12 +137,12 @@ class Thresholds(Section):
         with remedied_by(f"Create it with `rubro thresholds {options}`"):
             found = read_json(path, cls)
             is_same = found.fingerprint == description.fingerprint
-            tree = description.tree
-            names = {each.level: set(each.categories) for each in found.levels}
-            expected = {
-                level: set(tree.level(level).nodes) for level in range(1, tree.depth if tree else 1)
-            }
-            names[0], expected[0] = set(found.categories), set(description.labels)
+            names = [found.categories.keys(), *(each.categories.keys() for each in found.levels)]
+            numbers = [each.level for each in found.levels]
+            expected = [set(description.labels)]
+            if tree := description.tree:
+                expected = [tree.own_names(level) for level in range(tree.depth, 0, -1)]
+            is_same &= numbers == [*range(len(expected) - 1, 0, -1)]
             if not is_same or names != expected:
                 raise damaged(
                     path,
@@ -157,7 +157,8 @@ class Thresholds(Section):
         """Return whether a prediction is accepted.
 
         A prediction is rejected if its confidence is below the threshold of its category, or if more
-        than half of the title's tokens are out of vocabulary.
+        than half of the title's tokens are out of vocabulary. A level only accepts nodes with as many
+        names as the level.
 
         Args:
             category: Predicted category, or node of the category tree.
@@ -167,5 +168,10 @@ class Thresholds(Section):
             level: Level of the node in the category tree; None = the deepest one.
         """
         by_level = {each.level: each.categories for each in self.levels}
-        minimum = by_level.get(level or 0, self.categories)[category].confidence
-        return minimum is not None and confidence >= minimum and out_of_vocabulary <= FOREIGN_SHARE
+        found = by_level.get(level or 0, self.categories).get(category)
+        return (
+            found is not None
+            and found.confidence is not None
+            and confidence >= found.confidence
+            and out_of_vocabulary <= FOREIGN_SHARE
+        )

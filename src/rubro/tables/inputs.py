@@ -8,7 +8,7 @@ import os
 import pickle
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -17,6 +17,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
+from rubro.base.text_columns import MAX_TEXT_CHARACTERS, Product
 from rubro.tables.cells import column_name, text_of
 from rubro.tables.detection import SEPARATORS, find_column, has_decimal_comma
 from rubro.tables.parquet import ParquetRows, parquet_errors_reported
@@ -57,12 +58,20 @@ class Chunk:
         titles: Title of each row; "" if the row has an error.
         errors: Reason why a row has no title; "" if it has one.
         batch: Rows of a parquet file; None for other formats.
+        texts: Title and texts of each row, by the names of the model's columns; empty if only titles
+            are read.
     """
 
     rows: list[Any] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     batch: pyarrow.RecordBatch | None = None
+    texts: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def products(self) -> Sequence[Product]:
+        """What a classifier reads of each row: its title, or the texts of its columns."""
+        return self.texts or self.titles
 
 
 @dataclass
@@ -75,7 +84,8 @@ class Input:
         columns: Column names; None if each row is an object with its own keys.
         title_column: Name of the title column.
         chunks: Chunks of rows in order; they can be read only once.
-        guess: Sentence about the detected layout and title column; "" if nothing was detected.
+        guess: Sentence about the detected layout and columns; "" if nothing was detected.
+        missing: Sentence about the model's columns that the input does not have; "" if it has all.
         delimiter: Character between the fields of csv and tsv.
         has_mark: Whether the text begins with a byte order mark, as Excel writes it.
         schema: Column types of a parquet file, or of objects after with_columns.
@@ -91,6 +101,7 @@ class Input:
     title_column: str
     chunks: Iterator[Chunk]
     guess: str = ""
+    missing: str = ""
     delimiter: str = ","
     has_mark: bool = False
     schema: pyarrow.Schema | None = None
@@ -112,6 +123,7 @@ class Reading:
         model_column: Name of the title column in the model's training data.
         chunk_rows: Maximum number of rows in a chunk.
         column_option: Command-line option that names the title column, for error messages.
+        text_columns: Names of the further columns that the model was trained on.
     """
 
     kind: str | None
@@ -121,6 +133,7 @@ class Reading:
     model_column: str
     chunk_rows: int
     column_option: str = "--column"
+    text_columns: Sequence[str] = ()
 
 
 def given_titles(titles: Sequence[str], chunk_rows: int) -> Input:
@@ -183,6 +196,7 @@ def open_input(argument: str, how: Reading) -> Iterator[Input]:
 def _input(file: TitleFile, how: Reading) -> Input:
     origin, columns, records = file.origin, file.columns, file.records
     column, guess = how.column or how.model_column, ""
+    found = columns
     if file.kind == "txt":
         column = "title"
         if file.detected:
@@ -195,14 +209,22 @@ def _input(file: TitleFile, how: Reading) -> Input:
                 f"set {origin.encoding_setting}, for instance to latin-1"
             )
         column, guess = _title_column(file, columns, how)
-        if columns.count(column) > 1:
-            raise DataError(f"{origin.path}: column {column!r} is listed twice; rename one")
     else:
         first = _beginning(records, how.chunk_rows)
         records = itertools.chain(first, records)
         keys = {key: None for record in first if record.reason is None for key in record.content}
+        found = list(keys)
         if keys:
-            column, guess = _title_column(file, list(keys), how)
+            column, guess = _title_column(file, found, how)
+    text_columns = _text_columns(found, column, how)
+    for name in (column, *text_columns.values()):
+        if columns is not None and columns.count(name) > 1:
+            raise DataError(f"{origin.path}: column {name!r} is listed twice; rename one")
+    if guess and text_columns and file.kind != "txt":
+        guess += f", texts from {', '.join(map(repr, text_columns.values()))}"
+    missing = _missing_columns(
+        file, [name for name in how.text_columns if name not in text_columns]
+    )
 
     if file.parquet is not None:
         chunks = _parquet_chunks(file, file.parquet, column, how.chunk_rows)
@@ -213,6 +235,10 @@ def _input(file: TitleFile, how: Reading) -> Input:
         width = len(columns) + len("".join(columns))
         chunk_rows = max(min(how.chunk_rows, _CHUNK_CHARACTERS // width), 1)
         chunks = _chunks(_field_rows(file, columns.index(column), len(columns)), chunk_rows)
+    if columns is None:  # later objects may have keys that the first ones lack
+        text_columns = {name: text_columns.get(name, name) for name in how.text_columns}
+    if text_columns:
+        chunks = _with_texts(chunks, columns, how.model_column, text_columns)
     return Input(
         str(origin.path),
         "jsonl" if columns is None else file.kind,
@@ -220,8 +246,9 @@ def _input(file: TitleFile, how: Reading) -> Input:
         column,
         chunks,
         guess,
-        file.separator,
-        file.has_mark,
+        missing if found else "",
+        delimiter=file.separator,
+        has_mark=file.has_mark,
         schema=None if file.parquet is None else file.parquet.schema,
         total=None if file.parquet is None else file.parquet.count,
         encoding=origin.encoding,
@@ -254,6 +281,80 @@ def _title_column(file: TitleFile, columns: list[str], how: Reading) -> tuple[st
             )
         title = columns[0]
     return title, f"{path}: {', '.join([*file.detected, f'titles from column {title!r}'])}"
+
+
+def _text_columns(columns: Sequence[str] | None, title: str, how: Reading) -> dict[str, str]:
+    """Return the names of the columns that contain the texts that the model reads, by their names.
+
+    The files in data/subset store the texts of a column NAME in text.NAME, and may store something
+    else, such as the category, in NAME.
+    """
+    others = [column for column in columns or [] if column != title]
+    found = {name: find_column(others, (f"text.{name}", name)) for name in how.text_columns}
+    return {name: column for name, column in found.items() if column is not None}
+
+
+def _missing_columns(file: TitleFile, names: Sequence[str]) -> str:
+    """Return a sentence about text columns of the model that a file does not have."""
+    if not names:
+        return ""
+    place = (
+        f"{file.origin.path} has" if file.columns else f"the first rows of {file.origin.path} have"
+    )
+    return (
+        f"{place} no column{'s' * (len(names) > 1)} {', '.join(map(repr, names))}, which the model was "
+        "also trained on, so its answers are less certain"
+    )
+
+
+def _with_texts(
+    chunks: Iterable[Chunk],
+    columns: Sequence[str] | None,
+    title_column: str,
+    text_columns: Mapping[str, str],
+) -> Iterator[Chunk]:
+    """Add the title and the texts of each row to chunks.
+
+    Args:
+        chunks: Chunks of rows.
+        columns: Columns of the rows; None if each row is an object.
+        title_column: Name of the title column in the model.
+        text_columns: Column of the rows that contains the texts of each text column of the model.
+    """
+    names = (title_column, *text_columns)
+    for chunk in chunks:
+        texts = [
+            map(_text, column_values(chunk, columns, column)) for column in text_columns.values()
+        ]
+        chunk.texts = [
+            dict(zip(names, row, strict=True)) for row in zip(chunk.titles, *texts, strict=True)
+        ]
+        yield chunk
+
+
+def column_values(chunk: Chunk, columns: Sequence[str] | None, column: str) -> list[Any]:
+    """Return the value of each row of a chunk in a column.
+
+    Args:
+        chunk: Chunk of rows.
+        columns: Columns of the rows; None if each row is an object, which may lack the column.
+        column: Name of the column.
+    """
+    if chunk.batch is not None:
+        values: list[Any] = chunk.batch.column(column).to_pylist()
+        return values
+    if columns is None:
+        return [_value(row, column) for row in chunk.rows]
+    place = columns.index(column)
+    return [row[place] for row in chunk.rows]
+
+
+def _text(value: Any) -> str:
+    """Return the text in a cell; a list, an object and undecodable bytes contain none."""
+    try:
+        return (text_of(value) or "")[:MAX_TEXT_CHARACTERS]
+    except TypeError:
+        return ""
 
 
 def _beginning(records: Iterator[Record], max_rows: int) -> list[Record]:

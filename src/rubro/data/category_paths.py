@@ -1,0 +1,439 @@
+"""Turn category paths, such as "Bebidas > Vinos > Vinos Tintos", into categories that form a tree."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, count, pairwise
+
+import numpy as np
+from scipy import sparse
+
+from rubro.base.category_tree import CategoryOrder
+from rubro.base.params import DataParams, SubsetParams
+from rubro.base.text import first_names
+from rubro.data.labels import is_null_name, similar_names
+
+_LEVEL_SEPARATOR = "\x1f"  # between the names of several category columns
+_DEFAULT_SEPARATOR = " > "
+# These characters also occur within names ("Coca-Cola", "Audio/Video"), so that a separator of them
+# that is given with white space is matched with its white space only.
+_WITHIN_NAMES = "-/,.&+:_"
+_GUESSED_SEPARATORS = (">>", ">", "|", "»", "→", "::", "\\", " / ", "/", " - ")
+_MIN_GUESSED_PATHS = 5
+_MIN_SHARED = 0.9
+_MIN_ORDERED_SHARE = 0.75
+_ALMOST_ALL = 0.8
+_MIN_UNRELATED_SHARE = 0.4
+_MIN_UNRELATED_NAMES = 3
+_MAX_LISTED = 100
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CategoryPaths:
+    """Categories of a catalogue whose categories are paths.
+
+    Attributes:
+        separator: Text between the names in a category.
+        order: Order of the names in a category.
+        paths: Names from the root to the category, by category.
+        categories: Category of each value that the catalogue contains; "" if the value has no name.
+        problems: Inconsistencies, as rows for CheckedLabels.problems: similar_categories,
+            null_category, empty_name, repeated_name, child_of_itself, both_orders and
+            name_with_several_parents. Of each problem, the 100 with the most rows are listed.
+        counts: Number of similar names, of null-like names and of each other inconsistency.
+        notices: Sentences for the user.
+    """
+
+    separator: str
+    order: CategoryOrder
+    paths: dict[str, Path]
+    categories: dict[str, str]
+    problems: list[tuple[str, str, int]]
+    counts: dict[str, int]
+    notices: list[str]
+
+
+def category_paths(
+    rows: Mapping[str, int], corrections: Collection[str], data: DataParams, subset: SubsetParams
+) -> CategoryPaths:
+    """Split the values of the category column into names, and order the names of each from the root.
+
+    The order is inferred from the number of rows of each name if data.category_order is
+    `unordered`: an ancestor occurs in almost every path of its descendants, so that it has at least
+    as many rows as each of them. Names with equally many rows are ordered by their length. Names that
+    occur with many names but are neither ancestors nor descendants of them, such as "Organic", are
+    attributes: they are the last names of a path. `auto` counts the pairs of adjacent names in which
+    the first name has more rows, or fewer: if one of them is at least 75 % of the pairs, the paths
+    are root first or leaf first, and else unordered.
+
+    Args:
+        rows: Number of rows of each value. If data.category_column is a list, a value is
+            the names in its columns, joined by U+001F.
+        corrections: Values that are categories in the notation of this function's result, even if
+            data.category_column is a list.
+        data: Separator and order of the names, and the level at which paths are cut off.
+        subset: Whether similar names are merged, and names that stand for a missing name are dropped.
+    """
+    values = sorted(rows)
+    is_list = has_level_columns(data)
+    separator = data.category_separator or _DEFAULT_SEPARATOR
+    split = _splitter(separator)
+    parts: dict[str, Path] = {}
+    if is_list:
+        ordinary = [value for value in values if value not in corrections]
+        parts = {
+            value: tuple(name.strip() for name in value.split(_LEVEL_SEPARATOR))
+            for value in ordinary
+        }
+        separator, split = _unused_separator(separator, parts.values())
+    parts |= {value: split(value) for value in values if value not in parts}
+    problems = _Problems()
+    names = {value: _names(parts[value], rows[value], subset, problems) for value in values}
+    if not is_list:
+        separator = _unambiguous_separator(separator, split, names.values())
+
+    weights = Counter[Path]()
+    for value, path in names.items():
+        if path:
+            weights[path] += rows[value]
+    order, notices = _order(weights, data)
+    if order == "leaf_first":
+        weights = Counter({path[::-1]: n for path, n in weights.items()})
+    groups, merged = _similar_names(weights, order)
+    for group, n in groups:
+        problems.add("similar_categories", " | ".join(group), n)
+    if subset.similar_categories == "keep":
+        merged = {path: path for path in weights}
+    elif order == "unordered":
+        merged = {path: tuple(dict.fromkeys(new)) for path, new in merged.items()}
+    if groups:
+        notices.append(_similar_notice([group for group, _ in groups], subset))
+
+    given = Counter[Path]()  # paths in the order of the input, or root first if it is leaf first
+    for path, n in weights.items():
+        given[merged[path]] += n
+    from_root = _from_root(given) if order == "unordered" else {path: path for path in given}
+    _find_inconsistencies(given, from_root, order, problems)
+
+    level = None if data.category_level == "leaf" else data.category_level
+    notations = defaultdict[Path, Counter[str]](Counter)
+    for path, n in given.items():
+        kept = from_root[path][:level]
+        shown = kept[::-1] if order == "leaf_first" else kept
+        if order == "unordered":
+            shown = tuple(name for name in dict.fromkeys(path) if name in kept)
+        notations[kept][separator.join(shown)] += n
+    category = {
+        path: min(found, key=lambda name: (-found[name], name)) for path, found in notations.items()
+    }
+    paths: dict[str, Path] = {}
+    for path in sorted(category):
+        paths.setdefault(category[path], path)
+    categories = {}
+    for value, path in names.items():
+        root_first = path[::-1] if order == "leaf_first" else path
+        categories[value] = category[from_root[merged[root_first]][:level]] if path else ""
+    notices += problems.notices()
+    counts = problems.counts()
+    if groups:
+        counts["similar_categories"] = sum(len(group) for group, _ in groups)
+    return CategoryPaths(separator, order, paths, categories, problems.listed(), counts, notices)
+
+
+def merge_rare_categories(
+    rows: Mapping[str, int], found: CategoryPaths | None, minimum: int
+) -> tuple[dict[str, str], dict[str, Path]]:
+    """Merge categories with too few training rows into their parents, the deepest categories first.
+
+    Args:
+        rows: Number of training rows of each category.
+        found: Paths of the categories; None if they are not paths, so that none has a parent.
+        minimum: Categories with fewer training rows are merged. A category without a parent stays.
+
+    Returns:
+        Category that each category is merged into, or the category itself; and the path of each
+        category that remains.
+    """
+    paths = {name: found.paths[name] if found else (name,) for name in rows}
+    category = {path: name for name, path in (found.paths if found else paths).items()}
+    counts = Counter({paths[name]: n for name, n in rows.items()})
+    parent = {}
+    for level in range(max(map(len, paths.values()), default=0), 1, -1):
+        rare = [path for path, n in counts.items() if len(path) == level and n < minimum]
+        for path in sorted(rare, key=lambda path: (-counts[path], path)):
+            parent[path] = path[:-1]
+            counts[path[:-1]] += counts.pop(path)
+            if path[:-1] not in category:
+                assert found is not None
+                category[path[:-1]] = _parent_name(category[path], path, found)
+    target = {}
+    for name, path in paths.items():
+        while path in parent:
+            path = parent[path]
+        target[name] = category[path]
+    return target, {category[path]: path for path in counts}
+
+
+def has_level_columns(data: DataParams) -> bool:
+    """Return whether each level of a category is in a column of its own."""
+    return isinstance(data.category_column, list) and len(data.category_column) > 1
+
+
+def guessed_separator(rows: Mapping[str, int]) -> str | None:
+    """Return the separator of category names that look like paths; None if they do not.
+
+    At least half of the names must contain the separator, and almost every one of these names must
+    have a part in common with another name. Names such as "Audio/Video" have no part in common.
+
+    Args:
+        rows: Number of rows of each category name.
+    """
+    for separator in _GUESSED_SEPARATORS:
+        split = _splitter(separator)
+        parts = [tuple(dict.fromkeys(split(name))) for name in rows]
+        occurrences = Counter(chain.from_iterable(parts))
+        paths = [path for path in parts if len(path) > 1]
+        if len(paths) < max(_MIN_GUESSED_PATHS, len(rows) / 2):
+            continue
+        shared = sum(any(occurrences[name] > 1 for name in path) for path in paths)
+        if shared >= _MIN_SHARED * len(paths):
+            spaced = f" {separator.strip()} "
+            return spaced if sum(spaced in name for name in rows) > len(paths) / 2 else separator
+    return None
+
+
+def _splitter(separator: str) -> Callable[[str], Path]:
+    """Return the function that splits a value at a separator, ignoring white space around it."""
+    core = " ".join(unicodedata.normalize("NFC", separator).split())
+    if not core:
+        return lambda value: tuple(value.split())
+    before = after = ""
+    if all(char in _WITHIN_NAMES or char.isalnum() for char in core):
+        before = r"(?<=\s)" if separator[0].isspace() else ""
+        after = r"(?=\s)" if separator[-1].isspace() else ""
+    pattern = re.compile(before + re.escape(core) + after)
+    # The spaces allow an empty part at either end.
+    return lambda value: tuple(name.strip() for name in pattern.split(f" {value} "))
+
+
+def _unused_separator(preferred: str, paths: Collection[Path]) -> tuple[str, Callable[[str], Path]]:
+    """Return a separator that no name contains, and the function that splits categories at it."""
+    distinct = {tuple(name for name in path if name) for path in paths} - {()}
+
+    def candidates() -> Iterator[str]:
+        yield from (preferred, _DEFAULT_SEPARATOR, " | ", " / ", " » ")
+        yield from (f" {'>' * length} " for length in count(2))
+
+    for separator in candidates():
+        split = _splitter(separator)
+        if all(split(separator.join(path)) == path for path in distinct):
+            return separator, split
+    raise AssertionError  # some length exceeds the lengths of all names
+
+
+def _unambiguous_separator(
+    separator: str, split: Callable[[str], Path], paths: Collection[Path]
+) -> str:
+    """Return the given separator, with spaces around it if categories would be ambiguous without.
+
+    Joined by ">>", the names "A>" and "B" would be the same category as the names "A" and ">B".
+    """
+    core = " ".join(separator.split())
+    if not core:
+        return " "
+    for candidate in (separator, f" {core} "):
+        if all(split(candidate.join(path)) == path for path in {*paths} - {()}):
+            return candidate
+    return separator
+
+
+def _names(parts: Path, rows: int, subset: SubsetParams, problems: _Problems) -> Path:
+    """Return the names of a path without empty names, and report problems of the path itself."""
+    names = tuple(filter(None, parts))
+    if len(names) < len(parts):
+        problems.add("empty_name", " | ".join(parts), rows)
+    null_names = [name for name in names if is_null_name(name)]
+    if null_names and len(names) > 1:
+        for name in null_names:
+            problems.add("null_category", name, rows)
+        if subset.null_categories == "drop":
+            names = tuple(name for name in names if not is_null_name(name)) or names[:1]
+    return names
+
+
+def _order(weights: Mapping[Path, int], data: DataParams) -> tuple[CategoryOrder, list[str]]:
+    """Return the order of the names in the paths, and notices for the user if it is detected."""
+    if has_level_columns(data):
+        return "root_first", []
+    if data.category_order != "auto":
+        return data.category_order, []
+    rows = Counter[str]()
+    for path, n in weights.items():
+        for name in {*path}:
+            rows[name] += n
+    pairs = {pair for path in weights for pair in pairwise(path)}
+    falling = sum(rows[first] > rows[second] for first, second in pairs)
+    rising = sum(rows[first] < rows[second] for first, second in pairs)
+    limit = _MIN_ORDERED_SHARE * (falling + rising)
+    order: CategoryOrder = "unordered"
+    if falling >= limit or rising >= limit:
+        order = "root_first" if falling >= limit else "leaf_first"
+    reason = (
+        f"the first of two adjacent names has more rows in {falling} of {falling + rising} pairs"
+        if falling + rising
+        else "the numbers of rows do not show an order"
+    )
+    return order, [
+        f"the category paths are {order} ({reason}); set data.category_order if that is wrong"
+    ]
+
+
+def _similar_names(
+    weights: Mapping[Path, int], order: CategoryOrder
+) -> tuple[list[tuple[list[str], int]], dict[Path, Path]]:
+    """Group similar names with the same parent, or all similar names if paths are unordered.
+
+    Args:
+        weights: Number of rows by path, root first or unordered.
+        order: Order of the names.
+
+    Returns:
+        Each group with its number of rows, and each path with the first names of the groups.
+    """
+    groups = []
+    merged: dict[Path, Path] = dict.fromkeys(weights, ())
+    depth = max(map(len, weights), default=0)
+    unordered = order == "unordered"
+    levels = [slice(None)] if unordered else [slice(k, k + 1) for k in range(depth)]
+    for level in levels:
+        siblings = defaultdict[Path, Counter[str]](Counter)
+        for path, n in weights.items():
+            for name in path[level]:
+                siblings[merged[path]][name] += n
+        leader: dict[tuple[Path, str], str] = {}
+        for prefix, rows in siblings.items():
+            if len(rows) > 1:
+                for group in similar_names(rows):
+                    groups.append((group, sum(rows[name] for name in group)))
+                    leader |= {(prefix, name): group[0] for name in group}
+        for path, prefix in merged.items():
+            new = tuple(leader.get((prefix, name), name) for name in path[level])
+            merged[path] = prefix + new
+    return groups, merged
+
+
+def _from_root(weights: Mapping[Path, int]) -> dict[Path, Path]:
+    """Order the different names of unordered paths from the root; see category_paths.
+
+    Args:
+        weights: Number of rows by path.
+    """
+    if not weights:
+        return {}
+    names = sorted({name for path in weights for name in path})
+    index = {name: place for place, name in enumerate(names)}
+    sets = [dict.fromkeys(path) for path in weights]
+    path_of = np.repeat(np.arange(len(sets)), [len(path) for path in sets])
+    name_of = np.array([index[name] for path in sets for name in path], dtype=np.int64)
+    n = np.fromiter(weights.values(), np.int64, len(weights))
+    shape = (len(sets), len(names))
+    occurs = sparse.csr_array((np.ones(len(path_of), np.int64), (path_of, name_of)), shape)
+    weighted = sparse.csr_array((n[path_of], (path_of, name_of)), shape)
+    rows = np.bincount(name_of, n[path_of], len(names)).astype(np.int64)
+    together = (occurs.T @ weighted).tocoo()
+    other = together.row != together.col
+    first, second, both = together.row[other], together.col[other], together.data[other]
+    limit = _ALMOST_ALL * np.minimum(rows[first], rows[second])
+    unrelated = both < limit
+    total = np.bincount(first, both, len(names))
+    share = np.bincount(first[unrelated], both[unrelated], len(names)) / np.maximum(total, 1)
+    partners = np.bincount(first[unrelated], minlength=len(names))
+    is_attribute = (share >= _MIN_UNRELATED_SHARE) & (partners >= _MIN_UNRELATED_NAMES)
+    ordered = sorted(names, key=lambda x: (is_attribute[index[x]], -rows[index[x]], len(x), x))
+    rank = {name: place for place, name in enumerate(ordered)}
+    return {path: tuple(sorted({*path}, key=rank.__getitem__)) for path in weights}
+
+
+def _find_inconsistencies(
+    given: Mapping[Path, int],
+    from_root: Mapping[Path, Path],
+    order: CategoryOrder,
+    problems: _Problems,
+) -> None:
+    """Report repeated names, names with several parents, and pairs of names in both orders."""
+    parents = defaultdict[str, Counter[str]](Counter)
+    for path, n in given.items():
+        if len({*path}) < len(path):
+            repeated = next(name for name in path if path.count(name) > 1)
+            is_own_child = any(first == second for first, second in pairwise(path))
+            problem = "child_of_itself" if is_own_child else "repeated_name"
+            problems.add(problem, f"{repeated}: {' | '.join(path)}", n)
+        for parent, name in pairwise(("", *from_root[path])):
+            parents[name][parent] += n
+    for name, found in parents.items():
+        for parent in found:
+            if parent < name and name in parents.get(parent, ()) and order != "unordered":
+                problems.add(
+                    "both_orders", f"{parent} | {name}", found[parent] + parents[parent][name]
+                )
+        if len(found) > 1:
+            names = " | ".join(parent or "(no parent)" for parent in sorted(found))
+            problems.add("name_with_several_parents", f"{name}: {names}", found.total())
+
+
+def _parent_name(category: str, path: Path, found: CategoryPaths) -> str:
+    """Return the name of the parent of a category, in the notation of the category."""
+    if found.order != "unordered":
+        parent = path[:-1] if found.order == "root_first" else path[-2::-1]
+        return found.separator.join(parent)
+    names = category.split(found.separator)
+    return found.separator.join(name for name in names if name != path[-1])
+
+
+def _similar_notice(groups: list[list[str]], subset: SubsetParams) -> str:
+    names = first_names([" | ".join(group) for group in groups])
+    is_merged = subset.similar_categories == "merge"
+    return (
+        f"{sum(map(len, groups))} names in category paths differ only in case, accents, plural or "
+        f"spaces ({names}); "
+        + ("merged" if is_merged else "set subset.similar_categories=merge to merge them")
+    )
+
+
+class _Problems:
+    """Collects inconsistencies of paths with their numbers of rows."""
+
+    def __init__(self) -> None:
+        self._rows = defaultdict[str, Counter[str]](Counter)
+
+    def add(self, problem: str, names: str, rows: int) -> None:
+        self._rows[problem][names] += rows
+
+    def counts(self) -> dict[str, int]:
+        found = {problem: len(rows) for problem, rows in sorted(self._rows.items())}
+        if "null_category" in found:
+            found["null_categories"] = found.pop("null_category")
+        return found
+
+    def listed(self) -> list[tuple[str, str, int]]:
+        """Return the inconsistencies with the most rows of each problem."""
+        return [
+            (problem, names, rows)
+            for problem, found in sorted(self._rows.items())
+            for names, rows in sorted(found.items(), key=lambda item: (-item[1], item[0]))[
+                :_MAX_LISTED
+            ]
+        ]
+
+    def notices(self) -> list[str]:
+        """Return a notice about the inconsistencies of the tree; similar names have their own."""
+        counts = {k: n for k, n in self.counts().items() if k != "similar_categories"}
+        if not counts:
+            return []
+        listed = ", ".join(f"{problem} {n}" for problem, n in counts.items())
+        return [f"inconsistent category paths: {listed}; metrics/label_problems.csv lists them"]

@@ -1,0 +1,71 @@
+"""Nodes of a category tree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rubro.base.category_tree import CategoryTree
+
+PATHS = [["A"], ["A", "B"], ["A", "C", "D"], ["E", "F"]]
+
+
+def tree(order: str) -> CategoryTree:
+    names = [path[::-1] if order == "leaf_first" else path for path in PATHS]
+    paths = {"/".join(name): path for name, path in zip(names, PATHS, strict=True)}
+    return CategoryTree(separator="/", order=order, paths=paths)  # type: ignore[arg-type]
+
+
+def node_names(tree: CategoryTree, category: str) -> list[str | None]:
+    found = tree.find(category)
+    return [
+        tree.level(number + 1).nodes[index] if index >= 0 else None
+        for number, index in enumerate(found)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("category", "nodes"),
+    [
+        ("A/C/D", ["A", "A/C", "A/C/D"]),
+        ("A", ["A", "A", "A"]),
+        (" E / F ", ["E", "E/F", "E/F"]),
+        # An unknown category below a known category belongs to it, as if it had been merged.
+        ("A/B/X", ["A", "A/B", "A/B"]),
+        ("E/X", ["E", None, None]),
+        ("A/C", ["A", "A/C", "A"]),
+        ("X/A", [None, None, None]),
+        ("X", [None, None, None]),
+        ("", [None, None, None]),
+    ],
+)
+def test_the_known_nodes_of_a_category_are_found(category: str, nodes: list[str | None]) -> None:
+    assert node_names(tree("root_first"), category) == nodes
+    backwards = "/".join(reversed(category.split("/")))
+    reversed_nodes = ["/".join(reversed(node.split("/"))) if node else None for node in nodes]
+    assert node_names(tree("leaf_first"), backwards) == reversed_nodes
+
+
+def test_the_nodes_of_unordered_categories_are_found_by_their_names() -> None:
+    unordered = tree("unordered")
+    assert node_names(unordered, "D/A/C") == ["A", "A/C", "A/C/D"]
+    assert node_names(unordered, "X/B/A") == ["A", "A/B", "A/B"]
+    assert node_names(unordered, "A/E/F") == [None, "E/F", "E/F"]
+
+
+def test_a_node_is_an_answer_of_the_level_that_its_names_belong_to() -> None:
+    """A/C is not, because its only category A/C/D has the same probability; E is not either."""
+    own = [
+        [name for name, is_own in zip(level.nodes, level.is_own, strict=True) if is_own]
+        for level in map(tree("root_first").level, (1, 2, 3))
+    ]
+    assert own == [["A"], ["A/B", "E/F"], ["A/C/D"]]
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_sums_of_probabilities_are_at_most_1(level: int) -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(4), 500).astype(np.float32)
+    sums = tree("root_first").level(level).summed(probabilities)
+    assert sums.max() <= 1
+    assert sums.sum(axis=1) == pytest.approx(1)

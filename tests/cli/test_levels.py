@@ -1,0 +1,181 @@
+"""The commands answer at the deepest level of a category tree that keeps the promise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rubro.base.category_tree import CategoryTree
+from support.keyword_model import assert_refused, called, write_model
+
+pytest_plugins = ["support.keyword_model"]
+
+# The path of the category of each keyword.
+PATHS = {
+    "mesa": "HOME > TABLES",
+    "silla": "HOME > CHAIRS",
+    "lampara": "SHOP > LAMPS",
+    "taza": "SHOP > CUPS > MUGS",
+}
+WORDS = list(PATHS)
+TREE = CategoryTree(
+    separator=" > ",
+    order="root_first",
+    paths={path: path.split(" > ") for path in PATHS.values()},
+)
+
+
+def run(name: str, tree_model: Path, folder: Path, *arguments: str) -> Any:
+    return called(folder, name, "--model", str(tree_model), *arguments)
+
+
+@pytest.fixture(scope="module")
+def tree_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model whose categories are the paths of TREE."""
+    folder = tmp_path_factory.mktemp("models") / "svm"
+    return write_model(folder, labels=list(PATHS.values()), tree=TREE)
+
+
+def titles(random: np.random.Generator, count: int) -> Iterator[dict[str, str]]:
+    """Yield titles whose category is certain, whose root is certain, or whose root is not certain."""
+    for _ in range(count):
+        home, shop = random.permutation(WORDS[:2]), random.permutation(WORDS[2:])
+        same = home if random.random() < 0.5 else shop
+        kind = random.random()
+        words = [same[0]] if kind < 0.5 else same if kind < 0.8 else [home[0], shop[0]]
+        yield {"title": " ".join(words), "category": PATHS[random.choice(words)]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tree_model: Path) -> Path:
+    """Write validation and test titles, and thresholds chosen on the validation titles."""
+    folder = tmp_path_factory.mktemp("titles")
+    random = np.random.default_rng(2)
+    for name in ("validation", "test"):
+        pd.DataFrame(titles(random, 3000)).to_csv(folder / f"{name}.csv", index=False)
+    done = run("thresholds", tree_model, folder, "validation.csv", "--precision", "0.95")
+    assert done.returncode == 0, done.stderr
+    for line in ("level 3", "level 2", "level 1", "some level"):
+        assert line in done.stdout
+    return folder
+
+
+def answers_to(folder: Path, tree_model: Path, *arguments: str) -> pd.DataFrame:
+    done = run("predict", tree_model, folder, *arguments, "-o", "answers.csv")
+    assert done.returncode == 0, done.stderr
+    return pd.read_csv(folder / "answers.csv")
+
+
+def test_each_level_has_thresholds_for_the_titles_that_deeper_levels_reject(folder: Path) -> None:
+    written = json.loads((folder / "thresholds.json").read_text())
+    assert [each["level"] for each in written["levels"]] == [2, 1]
+    names = [set(each["categories"]) for each in (written, *written["levels"])]
+    assert names == [{PATHS["taza"]}, set(TREE.level(2).nodes) - names[0], {"HOME", "SHOP"}]
+    # All cups are mugs, so CUPS would only repeat the answer of the deepest level.
+    assert written["levels"][0]["categories"]["SHOP > CUPS"]["confidence"] is None
+    waiting = written["all"]["titles"]
+    assert waiting == 3000
+    for each in (written, *written["levels"]):
+        assert each["all"]["titles"] == waiting
+        waiting -= each["all"]["kept"]
+    kept = [each["all"]["kept"] for each in (written, *written["levels"])]
+    assert written["any_level"]["kept"] == sum(kept) == 3000 - waiting
+    assert np.array(kept) / 3000 == pytest.approx([0.125, 0.375, 0.3], abs=0.03)
+    for each in (written, *written["levels"]):
+        assert each["all"]["low"] >= 0.95 or each["all"]["kept"] == 0
+
+
+def test_the_promise_holds_at_each_level_on_other_titles(folder: Path, tree_model: Path) -> None:
+    table = answers_to(folder, tree_model, "test.csv", "--thresholds", "thresholds.json")
+    accepted = table.dropna(subset="predicted_category")
+    is_right = [
+        f"{row.category} > ".startswith(f"{row.predicted_category} > ")
+        for row in accepted.itertuples()
+    ]
+    precision = pd.Series(is_right, accepted.index).groupby(accepted["predicted_level"]).mean()
+    assert set(precision.index) == {1, 2, 3}
+    assert (precision >= 0.95).all()
+    assert 0.75 < len(accepted) / len(table) < 0.85
+    lengths = accepted["predicted_category"].str.count(" > ") + 1
+    assert (accepted["predicted_level"] == lengths).all()
+    assert table["predicted_level"].isna().equals(table["predicted_category"].isna())
+    assert set(table["best_guess"]) == set(PATHS.values())
+    checked = run("thresholds", tree_model, folder, "test.csv", "--check", "thresholds.json")
+    assert f"{len(accepted) / len(table):.1%}" in checked.stdout
+
+
+def test_evaluate_counts_titles_that_some_level_answers(folder: Path, tree_model: Path) -> None:
+    done = run("evaluate", tree_model, folder, "validation.csv", "--tables", "tables")
+    assert done.returncode == 0, done.stderr
+    found = pd.read_csv(folder / "tables/automation.csv").set_index("goal").loc[0.95]
+    expected = json.loads((folder / "thresholds.json").read_text())["any_level"]
+    assert found["coverage"] == pytest.approx(expected["kept"] / expected["titles"], abs=1e-6)
+    assert found["precision"] == pytest.approx(expected["right"] / expected["kept"], abs=1e-6)
+
+
+def test_the_known_ancestors_of_an_unknown_category_count(folder: Path, tree_model: Path) -> None:
+    """DESKS are unknown, but the model knows that they belong to HOME."""
+    new = pd.DataFrame({"title": "mesa silla", "category": ["HOME > DESKS"] * 400})
+    pd.concat([pd.read_csv(folder / "validation.csv"), new]).to_csv(folder / "new.csv")
+    options = "--check", "thresholds.json"
+    done = run("thresholds", tree_model, folder, "new.csv", *options)
+    assert done.returncode == 0, done.stderr
+    old = run("thresholds", tree_model, folder, "validation.csv", *options)
+
+    def right_at_root(text: str) -> tuple[int, str]:
+        (line,) = [line for line in text.splitlines() if line.strip().startswith("level 1 ")]
+        _, _, count, _, precision, _ = line.split()
+        return int(count.replace(",", "")), precision
+
+    before, after = map(right_at_root, (old.stdout, done.stdout))
+    assert after == (before[0] + 400, before[1])
+
+
+def test_a_minimum_confidence_chooses_the_level(folder: Path, tree_model: Path) -> None:
+    titles = "silla", "mesa silla", "silla taza"
+    table = answers_to(folder, tree_model, *titles, "--min-confidence", "0.7")
+    assert table["predicted_category"].fillna("").tolist() == ["HOME > CHAIRS", "HOME", ""]
+    assert table["predicted_level"].fillna(0).tolist() == [2, 1, 0]
+    assert table["best_guess"].tolist() == ["HOME > CHAIRS", "HOME > TABLES", "HOME > CHAIRS"]
+    assert (table["confidence"] > 0.7).tolist() == [True, True, False]
+
+
+def test_answers_can_be_limited_to_a_level(folder: Path, tree_model: Path) -> None:
+    table = answers_to(folder, tree_model, "silla", "taza", "--level", "1", "--top", "9")
+    assert table["predicted_category"].tolist() == ["HOME", "SHOP"]
+    assert table["predicted_category_2"].tolist() == ["SHOP", "HOME"]
+    assert "predicted_category_3" not in table
+    without = answers_to(folder, tree_model, "silla", "taza")
+    assert without["predicted_category"].tolist() == [PATHS["silla"], PATHS["taza"]]
+    assert without["predicted_level"].tolist() == [2, 3]
+    done = run("explain", tree_model, folder, "silla", "--level", "1")
+    explained = json.loads(done.stdout)
+    assert (explained["category"], explained["other"]) == ("HOME", "SHOP")
+
+
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_a_level_must_exist(folder: Path, tree_model: Path, model: Path, command: str) -> None:
+    arguments = "silla", "--level", "4"
+    assert_refused(run(command, tree_model, folder, *arguments), "level is 4", "1 and 3")
+    assert_refused(run(command, model, folder, *arguments), "category_separator")
+
+
+def test_thresholds_of_a_flat_model_do_not_mention_levels(folder: Path, model: Path) -> None:
+    flat = pd.DataFrame({"title": ["silla", "mesa"] * 200, "category": ["CHAIRS", "TABLES"] * 200})
+    flat.to_csv(folder / "flat.csv")
+    assert run("thresholds", model, folder, "flat.csv", "-o", "flat.json").returncode == 0
+    assert not {"levels", "any_level"} & json.loads((folder / "flat.json").read_text()).keys()
+
+
+def test_thresholds_must_have_the_levels_of_the_model(folder: Path, tree_model: Path) -> None:
+    written = json.loads((folder / "thresholds.json").read_text())
+    written["levels"] = written["levels"][:1]
+    (folder / "wrong.json").write_text(json.dumps(written))
+    done = run("predict", tree_model, folder, "silla", "--thresholds", "wrong.json")
+    assert_refused(done, "wrong.json", "`rubro thresholds --model")
