@@ -139,9 +139,9 @@ def original_tree_metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of metrics of category paths and text columns, which no test may change."""
     folder = tmp_path_factory.mktemp("run-of-tree") / "metrics"
     write_metrics(folder, HOSTILE_PATHS, separator=" > ")
-    rows = ["title,0.5,0.5,0.5", f"title + {HOSTILE},0.75,0.625,0.5625"]
-    table = "\n".join(["columns,accuracy,balanced_accuracy,macro_f1", *rows])
-    (folder / "evaluation" / "validation" / "columns.csv").write_text(table)
+    rows = [",0.75,0.625,0.5625", f"{HOSTILE},0.5,0.5,0.5"]
+    table = "\n".join(["without,accuracy,balanced_accuracy,macro_f1", *rows])
+    (folder / "evaluation" / "test" / "columns.csv").write_text(table)
     return folder
 
 

@@ -394,9 +394,12 @@ def _line(axes: Axes, number: int, x: Sequence[float], y: Sequence[float], label
 
 def _short(content: Content, category: str) -> str:
     """Return the name of a category, or its part with the last name of the path if it is long."""
-    text = printable(category)
-    if len(text) <= _MAX_NAME_LENGTH:
+    text, length = printable(category), _MAX_NAME_LENGTH
+    if len(text) <= length:
         return text
-    if content.split_path(category)[1] == 0:
-        return text[: _MAX_NAME_LENGTH - 1] + "…"
-    return "…" + text[1 - _MAX_NAME_LENGTH :]
+    names, last = content.split_path(category)
+    if 0 < last < len(names) - 1:
+        text = f"… {printable(names[last])} …"
+    elif last:
+        return f"…{text[1 - length :]}"
+    return text if len(text) <= length else f"{text[: length - 1]}…"

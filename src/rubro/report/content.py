@@ -126,9 +126,9 @@ class NodeMetrics:
 
 @dataclass(frozen=True)
 class ColumnMetrics:
-    """Metrics on validation of models that read only some of the text columns."""
+    """Metrics on products without some of their text columns, whose names are in `without`."""
 
-    columns: str
+    without: str
     accuracy: _Share
     balanced_accuracy: _Share
     macro_f1: _Share
@@ -261,7 +261,7 @@ class Content:
         coverage: Coverage curve of each model, highest confidence first.
         automation: Coverage at each of several promised precisions.
         nodes: Nodes of the category tree, each followed by its descendants.
-        columns: Metrics of sets of text columns.
+        columns: Metrics without some of the text columns.
         unmeasured: Categories that have no titles in the split.
         pairs: Most confused pairs of categories.
         confusions: Cells of the confusion matrix of the most confused categories, row by row.
@@ -383,8 +383,8 @@ def _read_tables(content: Content, folder: Path) -> None:
     content.categories = _rows(content, own / "classes.csv", CategoryMetrics)
     if content.has_tree:
         content.nodes = _rows(content, own / "nodes.csv", NodeMetrics)
-    columns = folder / "evaluation" / "validation" / "columns.csv"
-    if columns.is_file():  # only if there are text columns next to the title
+    columns = evaluation / "columns.csv"
+    if columns.is_file():  # only of the test split, if there are text columns next to the title
         content.columns = _rows(content, columns, ColumnMetrics)
     content.pairs = _rows(content, own / "confused_pairs.csv", ConfusedPair)
     content.confusions = _rows(content, own / "confusions.csv", ConfusionCell)
