@@ -121,7 +121,7 @@ def write_descriptions(
         f"train_{name}": classifiers[name].description.members[name].training for name in MODELS[1:]
     }
     torch = {record["torch_version"] for record in trained.values() if "torch_version" in record}
-    description = {
+    description: dict[str, Any] = {
         "versions": {
             "rubro": __version__,
             "torch": ", ".join(sorted(torch)),

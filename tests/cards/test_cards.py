@@ -127,13 +127,13 @@ def test_the_cards_show_levels_and_text_columns(facts: Facts) -> None:
         number_columns=["precio"],
         category_column=["a", "b"],
     )
-    card = model_card(nested)
-    assert "| 2 | 0.9000 | 0.8000 | 0.7000 | 0.6000 |" in card
-    assert "0.9512" in card and "0.6123" in card
-    assert "marca, precio" in card
-    card = data_card(nested)
-    assert "| `text.marca` | text, " in card and "| `text.precio` | number" in card
-    assert "paths in a tree with 2 levels, from columns `a`, `b` |" in card
+    text = model_card(nested)
+    assert "| 2 | 0.9000 | 0.8000 | 0.7000 | 0.6000 |" in text
+    assert "0.9512" in text and "0.6123" in text
+    assert "marca, precio" in text
+    text = data_card(nested)
+    assert "| `text.marca` | text, " in text and "| `text.precio` | number" in text
+    assert "paths in a tree with 2 levels, from columns `a`, `b` |" in text
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,7 @@ def _f1_and_totals(targets: np.ndarray, predictions: np.ndarray) -> tuple[np.nda
     return 2 * right[present] / (total + predicted)[present], total[present]
 
 
-Measure = Callable[[np.ndarray, np.ndarray], float]
-MEASURES: dict[Objective, Measure] = {
+MEASURES: dict[Objective, Callable[[np.ndarray, np.ndarray], float]] = {
     "balanced_accuracy": balanced_accuracy,
     "accuracy": accuracy,
     "macro_f1": macro_f1,
