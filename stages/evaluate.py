@@ -21,8 +21,10 @@ from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.base.text import first_names
+from rubro.base.text_columns import Product
 from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_products, load_split, load_tree, write_csv
+from rubro.evaluation.metrics import objective_metrics
 from rubro.evaluation.significance import compare_classifiers
 from rubro.evaluation.tables import (
     HeldOut,
@@ -104,8 +106,36 @@ def main(params: Params) -> None:
             )
         metrics[split] = {**measured, "differences": differences}
         if split == "test":
+            if classifiers["ensemble"].text_columns:
+                columns = without_columns(classifiers["ensemble"], products, labels.targets)
+                write_csv(FOLDER / split / "columns.csv", columns)
             write_descriptions(params, classifiers, measured, tables["ensemble"])
     write_json(Path("metrics/evaluate.json"), metrics)
+
+
+def without_columns(
+    classifier: Classifier, products: list[Product], targets: np.ndarray
+) -> pd.DataFrame:
+    """Measure a model on products without some of their text columns.
+
+    Args:
+        classifier: Model with text columns.
+        products: Products that the model was not trained on, as dictionaries.
+        targets: Class index of each product, (products,).
+
+    Returns:
+        Table with the columns `without`, the names of the columns that are left out, and the
+        metrics that a model can be optimised for. No column is left out in the first row, one column
+        in each of the next rows, and all of them in the last row.
+    """
+    names = classifier.text_columns
+    rows = []
+    for hidden in dict.fromkeys([(), *((name,) for name in names), tuple(names)]):
+        rest = [{**dict(product), **dict.fromkeys(hidden)} for product in products]
+        logits = classifier.combine(member_logits_of([classifier], rest, thread_count()))
+        measured = objective_metrics(targets, logits.argmax(axis=1))
+        rows.append({"without": ", ".join(hidden), **measured})
+    return pd.DataFrame(rows)
 
 
 def write_descriptions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from rubro.base.params import Params
 from rubro.data.sources import CORRECTIONS, read_titles
+from support.keyword_model import PATHS
 from support.serving import Server
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -27,6 +29,7 @@ OPTIONS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 ]
+SHOWN_PATH = "Luz \u203a Techo \u203a Lámparas"
 HOSTILE = '<img src=x onerror="document.title=1"> mesa'
 
 
@@ -116,10 +119,7 @@ def test_corrections_are_stored_downloaded_and_read_by_the_pipeline(
         page.get_by_role("button", name="Save").click()
         page.reload()
         playwright.expect(page.locator("#corrections li")).to_have_count(4)
-        with page.expect_download() as download:
-            page.locator("#download").click()
-        file = tmp_path / download.value.suggested_filename
-        download.value.save_as(file)
+        file = downloaded(page, tmp_path)
         assert page.locator("img").count() == 0  # a title is never interpreted as markup
         assert page.title() == "rubro"
         page.get_by_role("button", name="Remove the correction of =silla+1").click()
@@ -159,6 +159,98 @@ def test_two_tabs_keep_the_corrections_of_each_other(
         one.get_by_role("button", name="Right: LAMPS").click()
         playwright.expect(two.locator("#corrections li")).to_have_count(1)
         assert stored_titles(two) == ["mesa d"]
+
+
+def downloaded(page: Any, folder: Path) -> Path:
+    """Download the corrections, and return the path of the file."""
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    file = folder / download.value.suggested_filename
+    download.value.save_as(file)
+    return file
+
+
+def test_further_columns_are_folded_away_and_change_the_answer(browser: Any, shop: Server) -> None:
+    with opened(browser, shop) as page:
+        brand = page.get_by_label("marca")
+        playwright.expect(page.get_by_text("More about the product")).to_be_visible()
+        playwright.expect(brand).to_be_hidden()
+        type_title(page, "mesa", "Mesas")
+        page.get_by_text("More about the product").click()
+        brand.fill("Silla\n& Cía")
+        playwright.expect(page.locator("#answers li").first).to_contain_text("Lámparas")
+        playwright.expect(page.locator("#column-words mark")).to_have_text("Silla")
+        playwright.expect(page.locator("#column-words dt")).to_have_text("marca")
+        playwright.expect(page.locator("#words mark")).to_have_text("mesa")
+        assert "For: Silla. Against: mesa." in page.locator("#reasons").inner_text()
+        brand.fill(" ")
+        playwright.expect(page.locator("#answers li").first).to_contain_text("Mesas")
+        playwright.expect(page.locator("#column-words")).to_be_empty()
+
+
+def test_a_model_that_reads_only_titles_has_no_further_fields(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        type_title(page, "mesa", "TABLES")
+        playwright.expect(page.locator("#more")).to_be_hidden()
+        playwright.expect(page.locator("#answers .leaf")).to_have_count(0)
+
+
+def test_a_category_is_shown_as_a_path(browser: Any, shop: Server) -> None:
+    with opened(browser, shop) as page:
+        type_title(page, "lampara", "Lámparas")
+        first = page.locator("#answers li").first
+        playwright.expect(first).to_contain_text(SHOWN_PATH)
+        weights = (
+            "element => [element, element.parentElement].map((each) => getComputedStyle(each))"
+        )
+        weights += ".map((style) => Number(style.fontWeight))"
+        leaf, name = first.locator(".leaf").evaluate(weights)
+        assert leaf > name
+        playwright.expect(page.locator("#sure")).to_be_hidden()
+        # No leaf reaches a probability of 0.5, but one root does.
+        type_title(page, "lampara silla mesa", "Mesas")
+        playwright.expect(page.locator("#sure")).to_contain_text("Sure only of Muebles, ")
+        playwright.expect(page.get_by_text("Not sure")).to_be_hidden()
+
+
+def test_corrections_keep_columns_and_paths(
+    browser: Any, shop: Server, tmp_path: Path, make_params: Any
+) -> None:
+    with opened(browser, shop) as page:
+        # A correction of a model that reads only titles.
+        stored = '[{"title": "old", "category": "Vajilla"}]'
+        page.evaluate("stored => localStorage.setItem('rubro.corrections', stored)", stored)
+        page.reload()
+        page.get_by_text("More about the product").click()
+        for title, brand in (("mesa", "A, B"), ("mesa", ""), ("mesa", "A, B")):
+            page.get_by_label("marca").fill(brand)
+            type_title(page, title, "Mesas")
+            page.get_by_role("button", name=f"Right: {PATHS[1]}").click()
+        page.get_by_label("None of these?").fill("lámparas")  # the last name of a path is enough
+        page.get_by_role("button", name="Save").click()
+        playwright.expect(page.locator("#corrections li")).to_have_count(3)
+        playwright.expect(page.locator("#corrections li").last).to_contain_text(
+            f"mesaA, B{SHOWN_PATH}"
+        )
+        options = page.locator("#categories option").evaluate_all("all => all.map((o) => o.value)")
+        assert options == [PATHS[2], PATHS[0], PATHS[1], PATHS[3]]  # sorted by their paths
+        file = downloaded(page, tmp_path)
+        page.get_by_role("button", name="Remove the correction of mesa").first.click()
+        playwright.expect(page.locator("#corrections li")).to_have_count(2)
+    rows = [*csv.reader(file.read_text().splitlines())]
+    assert rows[0] == ["title", "category", "marca", "precio"]
+    assert rows[1:] == [
+        ["old", "Vajilla", "", ""],
+        ["mesa", PATHS[1], "", ""],
+        ["mesa", PATHS[2], "A, B", ""],
+    ]
+    source = tmp_path / "shop.csv"
+    source.write_text("title,category,marca,precio\nmesa,Vajilla,x,5\n")
+    settings = {"data.path": str(source), "data.text_columns": ["marca", "precio"]}
+    params: Params = make_params({**settings, "data.corrections": str(file)})
+    table = read_titles(params.data, None).table
+    columns = ["title", "category", "text.marca", "text.precio"]
+    assert table[table["split"] == CORRECTIONS][columns].to_numpy().tolist() == rows[1:]
 
 
 def test_two_tabs_can_change_corrections_at_the_same_time(browser: Any, server: Server) -> None:
@@ -282,3 +374,21 @@ def test_axe_finds_no_violation(browser: Any, server: Server, width: int, scheme
             found = checked.run(page)
             assert found.violations_count == 0, found.generate_report()
             assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "es-AR"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_violation_with_columns_and_paths(
+    browser: Any, shop: Server, width: int, scheme: str, locale: str
+) -> None:
+    settings = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme}
+    with opened(browser, shop, locale=locale, **settings) as page:
+        type_title(page, "Lampara silla mesa", "Mesas")
+        page.locator("summary").click()
+        page.get_by_label("marca").fill("Silla " + "x" * 300)
+        playwright.expect(page.locator("#column-words mark")).to_have_text("Silla")
+        page.locator("#answers button").first.click()
+        found = axe.Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -94,3 +94,10 @@ def server(model: Path) -> Iterator[Server]:
     """Service shared by the tests of a module."""
     with running(model) as shared:
         yield shared
+
+
+@pytest.fixture(scope="module")
+def shop(shop_model: Path) -> Iterator[Server]:
+    """Service with the model `shop_model`, shared by the tests of a module."""
+    with running(shop_model) as shared:
+        yield shared

@@ -93,15 +93,11 @@ def _card(template: str, front: dict[str, Any], facts: Facts) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    names = facts.description["params"]["data"]["category_column"]
-    several = isinstance(names, list)
-    quoted = ", ".join(f"`{name}`" for name in (names if several else [names]))
     body = environment.get_template(template).render(
         **vars(facts),
         **facts.description,
         columns={key: CAPTIONS[key] for key in _COLUMNS},
         levels=facts.models["ensemble"].get("levels", {}),
         level_columns=LEVEL_CAPTIONS,
-        category_columns=f"column{'s' if several else ''} {quoted}",
     )
     return f"---\n{header}---\n\n{body}"

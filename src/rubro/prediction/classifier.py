@@ -552,7 +552,7 @@ def _text_of(product: Mapping[str, Any], name: str, column: TextColumn | None, p
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     if column is not None and column.bounds is not None and isinstance(cell, Real):
-        return str(cell)
+        return f"{float(cell):.6f}"  # six decimals, because 1.299 as text may be 1,299
     raise TypeError(
         f"{name!r} of the product at position {place} is {cell!r:.50}, not a string; replace missing "
         "texts by None, and other values by their text"

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from copy import deepcopy
 from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic_core import to_json
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from rubro import __version__
+from rubro.base.errors import DataError
+from rubro.prediction.answers import Answer, answers
 from rubro.service import schemas
 from rubro.service.batching import Batcher, Ranking, parts
 from rubro.service.guard import Budget, Guard, Take
 from rubro.service.metrics import ServiceMetrics
 from rubro.service.problems import HANDLERS, RESPONSES
+from rubro.service.products import document_products, product_error, read_products
 from rubro.service.served import Served, watch
 
 _PAGE = {
@@ -79,85 +84,145 @@ class Service:
             take: Function that reserves bytes of memory for the answer, or refuses the request.
         """
         served = self.served
-        titles = [request.titles] if isinstance(request.titles, str) else request.titles
+        _check_level(served, request.level)
+        items = request.titles if isinstance(request.titles, list) else [request.titles]
+        products = read_products(served.classifier, "titles", items)
         choices = 1 + min(request.top, len(served.classifier.classes_))
-        estimate = _BYTES_PER_CHOICE * len(titles) * choices
+        estimate = _BYTES_PER_CHOICE * len(products) * choices
         take(estimate)
-        answers = [
-            to_json(await self._answers(served, part, request.top, request.min_confidence))
-            for part in parts(served.classifier, titles)
+        found = [
+            to_json(await self._answers(served, part, request))
+            for part in parts(served.classifier, products)
         ]
-        joined = b",".join(part[1:-1] for part in answers)
+        joined = b",".join(part[1:-1] for part in found)
         answer = b'{"model":%b,"answers":[%b]}' % (to_json(served.identity), joined)
         take(len(answer) - estimate)
         return answer
 
     async def explain(self, request: schemas.ExplainRequest) -> dict[str, Any]:
-        """Explain the prediction for a title, and return the content of an `ExplainAnswer`."""
+        """Explain the prediction for a product, and return the content of an `ExplainAnswer`."""
         served = self.served
-        (answer,) = await self._answers(
-            served, [request.title], request.top, request.min_confidence
-        )
+        _check_level(served, request.level)
+        products = read_products(served.classifier, "title", [request.title])
+        (answer,) = await self._answers(served, products, request)
         found: dict[str, Any] = {"other": None, "foreign": False, "words": []}
-        if answer["error"] is None and len(served.classifier.classes_) > 1:
-            explanation = served.classifier.explain(request.title)
+        if answer["error"] is None and len(served.classifier.level(request.level).nodes) > 1:
+            explanation = served.classifier.explain(products[0])
             found = {name: getattr(explanation, name) for name in found}
+            fields = list(schemas.ExplainedWord.model_fields)
+            if not served.classifier.text_columns:
+                fields.remove("column")
             found["words"] = [
-                {name: getattr(word, name) for name in schemas.ExplainedWord.model_fields}
-                for word in explanation.words
+                {name: getattr(word, name) for name in fields} for word in explanation.words
             ]
         return {"model": served.identity, "answer": answer, **found}
 
     async def _answers(
-        self, served: Served, titles: Sequence[Any], top: int, min_confidence: float
+        self,
+        served: Served,
+        products: Sequence[Any],
+        request: schemas.PredictRequest | schemas.ExplainRequest,
     ) -> list[dict[str, Any]]:
-        errors = [_title_error(title) for title in titles]
-        valid = [title for title, error in zip(titles, errors, strict=True) if error is None]
-        rankings = await self._batcher.top(served.classifier, valid, top)
-        are_accepted = _are_accepted(served, valid, rankings, min_confidence)
-        found = zip(rankings, are_accepted, strict=True)
-        answers: list[dict[str, Any]] = []
-        for error in errors:
-            if error is not None:
-                self.metrics.title_errors.inc()
-                answers.append({"category": None, "confidence": None, "top": [], "error": error})
-                continue
-            ranking, is_accepted = next(found)
+        errors = [product_error(product) for product in products]
+        valid = [product for product, error in zip(products, errors, strict=True) if error is None]
+        choose = self._categories if served.classifier.tree is None else self._paths
+        found = iter(await choose(served, valid, request))
+        return [next(found) if error is None else self._refusal(served, error) for error in errors]
+
+    def _refusal(self, served: Served, error: str) -> dict[str, Any]:
+        self.metrics.title_errors.inc()
+        answer = {"category": None, "confidence": None, "top": [], "error": error}
+        return {**answer, "predicted_level": 0, "path": []} if served.paths else answer
+
+    async def _categories(
+        self,
+        served: Served,
+        products: Sequence[Any],
+        request: schemas.PredictRequest | schemas.ExplainRequest,
+    ) -> list[dict[str, Any]]:
+        """Answer with a model whose categories are not paths."""
+        rankings = await self._batcher.top(served.classifier, products, request.top)
+        are_accepted = _are_accepted(served, products, rankings, request.min_confidence)
+        found = []
+        for ranking, is_accepted in zip(rankings, are_accepted, strict=True):
             category, confidence = ranking[0]
             self.metrics.confidences.observe(confidence)
-            answer = {
-                "category": category if is_accepted else None,
-                "confidence": round(confidence, 6),
-                "top": [{"category": name, "confidence": round(p, 6)} for name, p in ranking],
-                "error": None,
-            }
-            answers.append(answer)
-        return answers
+            found.append(
+                {
+                    "category": category if is_accepted else None,
+                    "confidence": round(confidence, 6),
+                    "top": [{"category": name, "confidence": round(p, 6)} for name, p in ranking],
+                    "error": None,
+                }
+            )
+        return found
+
+    async def _paths(
+        self,
+        served: Served,
+        products: Sequence[Any],
+        request: schemas.PredictRequest | schemas.ExplainRequest,
+    ) -> list[dict[str, Any]]:
+        """Answer with a model whose categories are paths."""
+        probabilities = await self._batcher.probabilities(served.classifier, products)
+        found = answers(
+            served.classifier,
+            products,
+            request.top,
+            min_confidence=request.min_confidence,
+            thresholds=served.thresholds,
+            level=request.level,
+            probabilities=probabilities,
+        )
+        for answer in found:
+            self.metrics.confidences.observe(answer.best[0][1])
+        return [_path_answer(answer, served.paths) for answer in found]
+
+
+def _path_answer(answer: Answer, paths: Mapping[str, list[str]]) -> dict[str, Any]:
+    return {
+        "category": answer.category,
+        "confidence": round(answer.confidence, 6),
+        "top": [
+            {"category": name, "confidence": round(p, 6), "path": paths[name]}
+            for name, p in answer.best
+        ],
+        "predicted_level": answer.level,
+        "path": [] if answer.category is None else paths[answer.category],
+        "error": None,
+    }
 
 
 def _are_accepted(
-    served: Served, titles: Sequence[str], rankings: Sequence[Ranking], min_confidence: float
+    served: Served, products: Sequence[Any], rankings: Sequence[Ranking], min_confidence: float
 ) -> list[bool]:
-    """Return for each title whether its most probable category is confident enough to accept."""
+    """Return for each product whether its most probable category is confident enough to accept."""
     if served.thresholds is None:
         return [best[1] >= min_confidence for best, *_ in rankings]
-    unknown_shares = served.classifier.out_of_vocabulary(titles).tolist()
+    unknown_shares = served.classifier.out_of_vocabulary(products).tolist()
     return [
         best[1] >= min_confidence and served.thresholds.accepts(*best, unknown_share)
         for (best, *_), unknown_share in zip(rankings, unknown_shares, strict=True)
     ]
 
 
-def _title_error(title: Any) -> str | None:
-    if not isinstance(title, str):
-        return "the title is not text"
-    if not title.strip():
-        return "the title is empty"
+def _check_level(served: Served, level: int | None) -> None:
     try:
-        title.encode()
-    except UnicodeEncodeError:
-        return "the title contains an unpaired surrogate"
-    return None
+        served.classifier.level(level)
+    except (DataError, ValueError) as error:
+        raise HTTPException(422, f"body.level: {error}") from None
+
+
+class _App(FastAPI):
+    """FastAPI application whose OpenAPI description names the columns of the model in use."""
+
+    service: Service
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI description."""
+        description = deepcopy(super().openapi())
+        document_products(self.service.served.classifier, description["components"]["schemas"])
+        return description
 
 
 def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str = "") -> FastAPI:
@@ -179,7 +244,7 @@ def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str
         with suppress(asyncio.CancelledError):
             await watching
 
-    app = FastAPI(
+    app = _App(
         title="rubro",
         version=__version__,
         summary="Categories of product titles.",
@@ -191,6 +256,7 @@ def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str
         telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers=HANDLERS,
     )
+    app.service = service
     _add_routes(app, service)
     for path, (name, media_type) in _PAGE.items():
         content = (files("rubro.service") / "page" / name).read_bytes()
@@ -201,25 +267,30 @@ def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str
 def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/predict", response_model=schemas.PredictAnswer, responses=RESPONSES)
     async def predict(request: schemas.PredictRequest, http: Request) -> Response:
-        """Predict the categories of one or more titles."""
+        """Predict the categories of one or more products."""
         answer = await service.predict(request, http.state.take)
         return Response(answer, media_type=_JSON_TYPE)
 
     @app.post("/explain", response_model=schemas.ExplainAnswer, responses=RESPONSES)
     async def explain(request: schemas.ExplainRequest) -> Response:
-        """Predict the categories of a title and show which words support the first category."""
+        """Predict the categories of a product and show which words support the first category."""
         return _json(await service.explain(request))
 
     @app.get("/categories", response_model=schemas.Categories)
     async def categories() -> Response:
         """List the categories of the model."""
         served = service.served
-        return _json({"model": served.identity, "categories": served.classifier.classes_})
+        classes = served.classifier.classes_
+        paths = {"paths": [served.paths[name] for name in classes]} if served.paths else {}
+        return _json({"model": served.identity, "categories": classes, **paths})
 
     @app.get("/version", response_model=schemas.Version)
     async def version() -> Response:
         """Return the versions of the service and of the model in use."""
-        return _json({"model": service.served.identity, "rubro": __version__})
+        served = service.served
+        names = served.classifier.text_columns
+        columns = {"columns": [served.classifier.title_column, *names]} if names else {}
+        return _json({"model": served.identity, "rubro": __version__, **columns})
 
     @app.get("/health", response_model=schemas.Health)
     async def health() -> Response:

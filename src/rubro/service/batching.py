@@ -13,9 +13,12 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from rubro.base.text_columns import MAX_TEXT_CHARACTERS, Product
 from rubro.prediction.classifier import Classifier
 
 Ranking = list[tuple[str, float]]  # categories with their probabilities, best first
@@ -31,7 +34,7 @@ def parts(classifier: Classifier, titles: Sequence[Any]) -> Iterator[Sequence[An
 
     Args:
         classifier: Model that will predict the titles.
-        titles: Titles; an item that is not text stays in its place.
+        titles: Titles, or products with further columns; another item stays in its place.
     """
     start, characters = 0, 0
     for place, title in enumerate(titles):
@@ -46,9 +49,14 @@ def parts(classifier: Classifier, titles: Sequence[Any]) -> Iterator[Sequence[An
 
 def _characters(classifier: Classifier, title: Any) -> int:
     """Return the number of characters of a title that the model reads, after decomposition."""
-    if not isinstance(title, str):
-        return 0
-    read = title[: classifier.description.text.max_title_length]
+    if isinstance(title, str):
+        return _length(title[: classifier.description.text.max_title_length])
+    if isinstance(title, Mapping):
+        return sum(_length(text[:MAX_TEXT_CHARACTERS]) for text in title.values())
+    return 0
+
+
+def _length(read: str) -> int:
     return len(read if read.isascii() else unicodedata.normalize("NFKD", read))
 
 
@@ -56,10 +64,10 @@ class _Part(NamedTuple):
     """Titles of one request, or a part of them, that wait for their predictions."""
 
     classifier: Classifier
-    titles: Sequence[str]
-    k: int
+    titles: Sequence[Product]
+    k: int  # 0 = the probabilities of all categories
     characters: int
-    answered: asyncio.Future[list[Ranking]]
+    answered: asyncio.Future[Any]
 
 
 class Batcher:
@@ -73,7 +81,7 @@ class Batcher:
         self._observe = observe
         self._waiting: deque[_Part] = deque()
 
-    async def top(self, classifier: Classifier, titles: Sequence[str], k: int) -> list[Ranking]:
+    async def top(self, classifier: Classifier, titles: Sequence[Product], k: int) -> list[Ranking]:
         """Return the most probable categories of each title, best first.
 
         Args:
@@ -81,15 +89,28 @@ class Batcher:
             titles: One of the `parts` of a request.
             k: Number of categories per title, >= 1.
         """
+        rankings: list[Ranking] = await self._predicted(classifier, titles, k) if titles else []
+        return rankings
+
+    async def probabilities(self, classifier: Classifier, titles: Sequence[Product]) -> np.ndarray:
+        """Return the probability of each category, float32 (titles, classes).
+
+        Args:
+            classifier: Model that predicts the titles.
+            titles: One of the `parts` of a request.
+        """
         if not titles:
-            return []
+            return np.zeros((0, len(classifier.classes_)), dtype=np.float32)
+        probabilities: np.ndarray = await self._predicted(classifier, titles, 0)
+        return probabilities
+
+    async def _predicted(self, classifier: Classifier, titles: Sequence[Product], k: int) -> Any:
         characters = sum(_characters(classifier, title) for title in titles)
         answered = asyncio.get_running_loop().create_future()
         self._waiting.append(_Part(classifier, titles, k, characters, answered))
         if len(self._waiting) == 1:
             self._wait(_TURNS)
-        rankings: list[Ranking] = await answered
-        return rankings
+        return await answered
 
     def _wait(self, turns: int) -> None:
         """Answer a batch after some turns of the event loop, in which more requests can arrive."""
@@ -99,9 +120,13 @@ class Batcher:
     def _answer_batch(self) -> None:
         """Predict the requests at the front of the queue as one batch; schedule the next batch."""
         batch = [self._waiting.popleft()]
-        classifier = batch[0].classifier
+        classifier, is_ranked = batch[0].classifier, batch[0].k > 0
         count, characters = len(batch[0].titles), batch[0].characters
-        while self._waiting and self._waiting[0].classifier is classifier:
+        while (
+            self._waiting
+            and self._waiting[0].classifier is classifier
+            and (self._waiting[0].k > 0) == is_ranked
+        ):
             count += len(self._waiting[0].titles)
             characters += self._waiting[0].characters
             if count > _MAX_BATCH_TITLES or characters > _MAX_BATCH_CHARACTERS:
@@ -116,8 +141,9 @@ class Batcher:
     def _predict(self, classifier: Classifier, batch: Sequence[_Part]) -> None:
         """Predict some requests together, or each of them alone if the titles of one fail."""
         titles = [title for part in batch for title in part.titles]
+        k = max(part.k for part in batch)
         try:
-            rankings = iter(classifier.top(titles, max(part.k for part in batch)))
+            found: Any = classifier.top(titles, k) if k else classifier.predict_proba(titles)
         except Exception as error:  # noqa: BLE001 (passed on to the request)
             if len(batch) == 1:
                 batch[0].answered.set_exception(error)
@@ -126,5 +152,8 @@ class Batcher:
                     self._predict(classifier, [part])
             return
         self._observe(len(titles))
+        start = 0
         for part in batch:
-            part.answered.set_result([next(rankings)[: part.k] for _ in part.titles])
+            own = found[start : start + len(part.titles)]
+            start += len(part.titles)
+            part.answered.set_result([ranking[: part.k] for ranking in own] if k else own)

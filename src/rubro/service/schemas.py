@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from rubro.base.metric_names import Objective
 from rubro.base.schema import Section
@@ -25,7 +25,28 @@ _Top = Annotated[
 ]
 _MinConfidence = Annotated[
     float,
-    Field(ge=0.0, le=1.0, description="Below this confidence the category is null."),
+    Field(
+        ge=0.0,
+        le=1.0,
+        description=(
+            "Below this confidence the category is null. If the categories are paths, it is the longest "
+            "beginning of a path with this confidence."
+        ),
+    ),
+]
+_Level = Annotated[
+    Annotated[int, Field(ge=1)] | None,
+    Field(description="Number of names of the categories, from the root; null = whole paths."),
+    BeforeValidator(_whole),
+]
+# The keys of an object depend on the model; see products.document_products.
+_REFERENCE = {"$ref": "#/components/schemas/Product"}
+_Columns = Annotated[dict[str, Any], WithJsonSchema(_REFERENCE)]
+_Item = Annotated[
+    Any,
+    WithJsonSchema(
+        {"anyOf": [_REFERENCE, {"type": ["string", "number", "boolean", "null", "array"]}]}
+    ),
 ]
 
 
@@ -44,22 +65,32 @@ class Message(Section):
 
 
 class PredictRequest(Message):
-    """Titles whose categories are requested."""
+    """Titles, or products with further columns, whose categories are requested."""
 
     titles: Annotated[
-        str | Annotated[list[Any], Field(min_length=1, max_length=MAX_REQUEST_TITLES)],
-        Field(description="One title or a list of titles; an item that is not text gets an error."),
+        str | _Columns | Annotated[list[_Item], Field(min_length=1, max_length=MAX_REQUEST_TITLES)],
+        Field(
+            description=(
+                "One product or a list of products. A product is a title, or an object with the columns "
+                "that the model reads. An item that is neither gets an error."
+            )
+        ),
     ]
     top: _Top = 1
     min_confidence: _MinConfidence = 0.0
+    level: _Level = None
 
 
 class ExplainRequest(Message):
-    """A title whose prediction is to be explained."""
+    """A title, or a product with further columns, whose prediction is to be explained."""
 
-    title: str
+    title: Annotated[
+        str | _Columns,
+        Field(description="Title, or an object with the columns that the model reads."),
+    ]
     top: _Top = 5
     min_confidence: _MinConfidence = 0.0
+    level: _Level = None
 
 
 class ModelIdentity(Message):
@@ -74,11 +105,18 @@ class ModelIdentity(Message):
     ]
 
 
+_Path = Annotated[
+    list[str],
+    Field(default_factory=list, description="Names from the root, if the categories are paths."),
+]
+
+
 class Choice(Message):
     """A category and its probability."""
 
     category: str
     confidence: float
+    path: _Path
 
 
 class Answer(Message):
@@ -91,6 +129,13 @@ class Answer(Message):
         float | None, Field(description="Probability of the most probable category.")
     ]
     top: list[Choice]
+    predicted_level: Annotated[
+        int,
+        Field(
+            description="Number of names in the category, if the categories are paths; 0 = null."
+        ),
+    ] = 0
+    path: _Path
     error: Annotated[str | None, Field(description="Reason why the title has no answer.")]
 
 
@@ -102,7 +147,7 @@ class PredictAnswer(Message):
 
 
 class ExplainedWord(Message):
-    """A word of the title and its contribution to the prediction."""
+    """A word of the product and its contribution to the prediction."""
 
     text: str
     start: Annotated[int, Field(description="Position of its first character (code point).")]
@@ -112,6 +157,9 @@ class ExplainedWord(Message):
         Field(description="Amount that it adds to the category's lead over the other category."),
     ]
     known: Annotated[bool, Field(description="Whether a training title contains it.")]
+    column: Annotated[
+        str | None, Field(description="Its column; missing if the model reads only titles.")
+    ] = None
 
 
 class ExplainAnswer(Message):
@@ -131,6 +179,13 @@ class Categories(Message):
 
     model: ModelIdentity
     categories: list[str]
+    paths: Annotated[
+        list[list[str]],
+        Field(
+            default_factory=list,
+            description="Names of each category from the root, if the categories are paths.",
+        ),
+    ]
 
 
 class Version(Message):
@@ -138,6 +193,13 @@ class Version(Message):
 
     model: ModelIdentity
     rubro: str
+    columns: Annotated[
+        list[str],
+        Field(
+            default_factory=list,
+            description="Columns that the model reads, first the title; missing if it reads only titles.",
+        ),
+    ]
 
 
 class Health(Message):

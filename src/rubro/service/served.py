@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rubro.base.category_tree import CategoryTree
 from rubro.base.errors import RubroError
 from rubro.base.metric_names import Objective
 from rubro.prediction.classifier import Classifier
@@ -36,6 +37,8 @@ class Served:
         stamp: Device, inode, size and times of each file before it was read.
         classifier: Model of the folder.
         thresholds: Content of the thresholds file; None = accept every prediction.
+        paths: Names from the root of each node of the category tree, by the name of the node; empty if
+            the model has no tree.
         identity: Name, format, objective, commit and hash of the model. The commit is the value of
             RUBRO_COMMIT or of the Git repository that contains the folder; None = unknown.
     """
@@ -47,6 +50,7 @@ class Served:
     classifier: Classifier
     thresholds: Thresholds | None
     identity: dict[str, str | None]
+    paths: dict[str, list[str]]
 
 
 def read_model(
@@ -79,7 +83,19 @@ def read_model(
         "commit": _commit(folder),
         "hash": description.fingerprint,
     }
-    return Served(folder, thresholds_file, objective, stamp, classifier, thresholds, identity)
+    files = folder, thresholds_file, objective, stamp
+    return Served(*files, classifier, thresholds, identity, _paths(description.tree))
+
+
+def _paths(tree: CategoryTree | None) -> dict[str, list[str]]:
+    """Return the names from the root of each node of a tree, by the name of the node."""
+    paths: dict[str, list[str]] = {}
+    if tree is None:
+        return paths
+    for level in map(tree.level, range(1, tree.depth + 1)):
+        for path, node in zip(tree.paths.values(), level.node_of.tolist(), strict=True):
+            paths.setdefault(level.nodes[node], path[: level.lengths[node]])
+    return paths
 
 
 def _commit(folder: Path) -> str | None:

@@ -16,7 +16,7 @@ from rubro.prediction.classifier import Classifier
 
 
 class TitleModel:
-    """MLflow model that predicts the categories of the titles in a table.
+    """MLflow model that predicts the categories of the products in a table.
 
     Args:
         classifier: Trained classifier.
@@ -26,20 +26,24 @@ class TitleModel:
         self._classifier = classifier
 
     def predict(self, table: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return the most probable category of each title.
+        """Return the most probable category of each product.
 
         Args:
-            table: Titles, in a column with the same name as the column of training titles.
+            table: Titles, in a column with the same name as the column of training titles, and the
+                text columns that the model reads. A text column that is missing counts as empty.
             params: Ignored; MLflow requires it.
 
         Returns:
-            Columns predicted_category and confidence, 0 to 1. They are "" and 0 for a missing or
-            blank title, because JSON has no NaN.
+            Columns predicted_category and confidence, 0 to 1. They are "" and 0 for a product without
+            any text, because JSON has no NaN.
         """
-        titles = table[self._classifier.title_column].fillna("").astype(str)
+        names = [self._classifier.title_column, *self._classifier.text_columns]
+        products = table[[name for name in names if name == names[0] or name in table]]
+        products = products.astype(object).where(products.notna(), "").astype(str)
+        known = (products.apply(lambda column: column.str.strip()) != "").any(axis=1).to_numpy()
         answers = pd.DataFrame({"predicted_category": "", "confidence": 0.0}, index=table.index)
-        known = (titles.str.strip() != "").to_numpy()
-        best = [pairs[0] for pairs in self._classifier.top(titles[known].to_list(), k=1)]
+        rows = products[known].to_dict("records")
+        best = [pairs[0] for pairs in self._classifier.top(rows, k=1)]
         answers.loc[known, "predicted_category"] = [category for category, _ in best]
         answers.loc[known, "confidence"] = [confidence for _, confidence in best]
         return answers
@@ -60,15 +64,24 @@ def log_model(mlflow: Any, folder: Path, step: int) -> None:
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
 
-    column = Classifier.load(folder).title_column
+    classifier = Classifier.load(folder)
+    inputs = [ColSpec("string", classifier.title_column)]
+    example = {classifier.title_column: "Lampara De Techo Philips"}
+    for column in classifier.description.text.columns:
+        is_text = column.bounds is None
+        # Any type, because a number may also be the text of a cell, such as "$ 1.299".
+        kind = "string" if is_text else AnyType()
+        inputs.append(ColSpec(kind, column.name, required=False))
+        example[column.name] = "Philips" if is_text else "1299"
     answers = [ColSpec("string", "predicted_category"), ColSpec("double", "confidence")]
     mlflow.pyfunc.log_model(
         name="model",
         step=step,
         loader_module=__name__,
         data_path=str(folder),
-        signature=ModelSignature(Schema([ColSpec("string", column)]), Schema(answers)),
-        input_example=pd.DataFrame({column: ["Lampara De Techo Philips"]}),
+        signature=ModelSignature(Schema(inputs), Schema(answers)),
+        input_example=pd.DataFrame([example]),
         pip_requirements=[f"rubro=={rubro.__version__}", "pandas"],
     )

@@ -4,8 +4,10 @@ const TEXTS = {
   en: {
     language: "Language",
     title: "Product title",
+    more: "More about the product",
     categories: "Categories",
     doubt: "Not sure: perhaps none of these is right.",
+    sure: (path, share) => `Sure only of ${path}, ${share}`,
     right: "Right",
     isRight: (category) => `${category} is the right category`,
     other: "None of these? Enter the right category",
@@ -26,8 +28,10 @@ const TEXTS = {
   es: {
     language: "Idioma",
     title: "Título de un producto",
+    more: "Más sobre el producto",
     categories: "Categorías",
     doubt: "Dudoso: quizás ninguna de estas sea la correcta.",
+    sure: (path, share) => `Seguro solo hasta ${path}, ${share}`,
     right: "Correcta",
     isRight: (category) => `${category} es la categoría correcta`,
     other: "¿Ninguna de estas? Escribe la categoría correcta",
@@ -46,8 +50,10 @@ const TEXTS = {
     full: "Este navegador no puede guardar correcciones. Descárgalas antes de salir.",
   },
 };
+const ARROW = " › "; // between the names of a path
 const TOP = 5;
 const SURE = 0.5;
+const MAX_CHARACTERS = 10000; // of a column
 // A word is marked, or marked strongly, if its contribution is at least this share of the largest one.
 const MARKED = 0.15;
 const STRONG = 0.6;
@@ -62,9 +68,12 @@ const byId = (id) => document.getElementById(id);
 const title = byId("title");
 
 let language = "en";
+let columns = []; // names of the columns that the model reads in addition to the title
+let titleColumn = "title";
+let paths = new Map(); // names of each category from the root, if the categories are paths
 let corrections = []; // the stored corrections with the unstored changes of this tab
 let unstored = []; // functions that change a list of corrections
-let shown = null; // the title and the answer on the page
+let shown = null; // the title, the texts of the columns and the answer on the page
 let isAsking = false;
 let announcing = 0;
 
@@ -109,7 +118,12 @@ function store(key, value) {
 function readCorrections() {
   try {
     const found = JSON.parse(readStored(CORRECTIONS) ?? "[]");
-    return found.filter((each) => typeof each?.title === "string" && typeof each.category === "string");
+    return found.filter(
+      (each) =>
+        typeof each?.title === "string" &&
+        typeof each.category === "string" &&
+        Object.values(each.columns ?? {}).every((value) => typeof value === "string"),
+    );
   } catch {
     return [];
   }
@@ -161,17 +175,28 @@ async function ask() {
   if (isAsking) return; // the loop below asks again if the title has changed meanwhile
   isAsking = true;
   try {
-    for (let asked = null; asked !== title.value; ) {
-      asked = title.value;
-      await answer(asked);
+    for (let asked = null; asked !== JSON.stringify(product()); ) {
+      asked = JSON.stringify(product());
+      await answer(JSON.parse(asked));
     }
   } finally {
     isAsking = false;
   }
 }
 
+// Returns the title and the texts of the columns that are not blank.
+function product() {
+  const fields = [...byId("columns").querySelectorAll("textarea")];
+  const filled = fields.filter((field) => field.value.trim());
+  return {
+    title: title.value,
+    columns: Object.fromEntries(filled.map((field) => [field.name, field.value])),
+  };
+}
+
 async function answer(asked) {
-  if (!asked.trim()) {
+  const hasColumns = Object.keys(asked.columns).length > 0;
+  if (!asked.title.trim()) {
     shown = null;
     show();
     return;
@@ -180,11 +205,15 @@ async function answer(asked) {
     const response = await fetch("explain", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ title: asked, top: TOP }),
+      body: JSON.stringify({
+        title: hasColumns ? { [titleColumn]: asked.title, ...asked.columns } : asked.title,
+        top: TOP,
+        min_confidence: SURE,
+      }),
     });
     const found = await response.json();
     showFailure(response.ok ? (found.answer.error ?? "") : found.detail);
-    shown = response.ok && found.answer.error === null ? { title: asked, ...found } : null;
+    shown = response.ok && found.answer.error === null ? { ...asked, ...found } : null;
   } catch {
     showFailure(text().silent);
     shown = null;
@@ -207,10 +236,11 @@ function show() {
     announce("");
     return;
   }
-  showWords(shown.title, shown.words);
-  const top = shown.answer.top;
-  const isSure = shown.answer.category !== null && top[0].confidence >= SURE && !shown.foreign;
-  byId("doubt").hidden = isSure;
+  showWords();
+  const { category, confidence, path, top } = shown.answer;
+  byId("doubt").hidden = category !== null && !shown.foreign;
+  const isPart = path?.length > 0 && path.length < top[0].path.length;
+  byId("sure").textContent = isPart ? text().sure(path.join(ARROW), percent(confidence)) : "";
   byId("answers").replaceChildren(...top.map(row));
   const { name, hash } = shown.model;
   byId("model").textContent = `${name} ${hash.slice(0, 12)}`;
@@ -220,11 +250,30 @@ function show() {
   );
 }
 
-function showWords(typed, words) {
-  const characters = Array.from(typed); // the service counts code points
-  const largest = Math.max(...words.map((word) => Math.abs(word.contribution)), 0);
-  const parts = [];
+function showWords() {
+  const largest = Math.max(...shown.words.map((word) => Math.abs(word.contribution)), 0);
   const named = { for: [], against: [] };
+  const wordsOf = (name) => shown.words.filter(({ column = titleColumn }) => column === name);
+  byId("words").replaceChildren(...marked(shown.title, wordsOf(titleColumn), largest, named));
+  byId("column-words").replaceChildren(
+    ...Object.entries(shown.columns).flatMap(([column, typed]) => {
+      const content = element("dd");
+      content.append(...marked(typed, wordsOf(column), largest, named));
+      return [element("dt", "quiet", column), content];
+    }),
+  );
+  byId("reasons").textContent = [
+    named.for.length ? text().reasonsFor(named.for.join(", ")) : "",
+    named.against.length ? text().reasonsAgainst(named.against.join(", ")) : "",
+  ]
+    .filter(Boolean)
+    .join(" ");
+}
+
+// Returns a text with marks around its words that support or contradict the first category, and names these words.
+function marked(typed, words, largest, named) {
+  const characters = Array.from(typed); // the service counts code points
+  const parts = [];
   let position = 0;
   for (const word of words) {
     parts.push(characters.slice(position, word.start).join(""));
@@ -239,26 +288,34 @@ function showWords(typed, words) {
     named[side].push(content);
     parts.push(element("mark", size < STRONG ? side : `${side} strong`, content));
   }
-  byId("words").replaceChildren(...parts, characters.slice(position).join(""));
-  byId("reasons").textContent = [
-    named.for.length ? text().reasonsFor(named.for.join(", ")) : "",
-    named.against.length ? text().reasonsAgainst(named.against.join(", ")) : "",
-  ]
-    .filter(Boolean)
-    .join(" ");
+  return [...parts, characters.slice(position).join("")];
 }
 
-function row({ category, confidence }) {
-  const node = element("li");
+// Returns the name of a category; the ancestors in a path are small.
+function categoryName(category, path) {
+  const broken = (name) => name.split(/(?<=_)/).flatMap((part) => [part, element("wbr")]);
   const name = element("span");
-  name.append(...category.split(/(?<=_)/).flatMap((part) => [part, element("wbr")]));
+  if (!path) {
+    name.append(...broken(category));
+    return name;
+  }
+  const ancestors = path.slice(0, -1).join(ARROW);
+  if (ancestors) name.append(element("span", "ancestors quiet", ancestors + ARROW), element("wbr"));
+  const leaf = element("strong", "leaf");
+  leaf.append(...broken(path.at(-1)));
+  name.append(leaf);
+  return name;
+}
+
+function row({ category, confidence, path }) {
+  const node = element("li");
   const bar = element("div", "bar");
   bar.style.width = `${100 * confidence}%`;
   const track = element("div", "track");
   track.append(bar);
   const label = text().isRight(category);
   node.append(
-    name,
+    categoryName(category, path),
     element("span", "share", percent(confidence)),
     button(text().right, `${text().right}: ${label}`, () => correct(category)),
     track,
@@ -268,18 +325,26 @@ function row({ category, confidence }) {
 
 // Corrections
 
+// Identifies a product; a product without columns is its title.
+function productKey({ title, columns }) {
+  return JSON.stringify([title, Object.entries(columns ?? {}).sort()]);
+}
+
 async function correct(category) {
-  const corrected = shown.title.trim();
+  const corrected = { title: shown.title.trim() };
+  const texts = Object.entries(shown.columns).map(([name, typed]) => [name, typed.trim()]);
+  if (texts.length) corrected.columns = Object.fromEntries(texts);
+  const key = productKey(corrected);
   await changeCorrections((found) => [
-    ...found.filter((each) => each.title !== corrected),
-    { title: corrected, category },
+    ...found.filter((each) => productKey(each) !== key),
+    { ...corrected, category },
   ]);
-  announce(text().saved(corrected, category));
+  announce(text().saved(corrected.title, category));
 }
 
 // Other tabs may have added corrections that this tab does not show yet, and that stay.
 async function remove(removed) {
-  const key = (each) => JSON.stringify([each.title, each.category]);
+  const key = (each) => JSON.stringify([productKey(each), each.category]);
   const keys = new Set(removed.map(key));
   await changeCorrections((found) => found.filter((each) => !keys.has(key(each))));
 }
@@ -291,7 +356,11 @@ function showCorrections() {
     ...corrections.map((each) => {
       const node = element("li");
       const words = element("span", "", each.title);
-      words.append(element("strong", "", each.category));
+      const more = Object.values(each.columns ?? {}).join(" · ");
+      if (more) words.append(element("span", "more quiet", more));
+      const name = categoryName(each.category, paths.get(each.category));
+      name.className = "corrected";
+      words.append(name);
       const label = text().removeOne(each.title);
       node.append(
         words,
@@ -307,7 +376,18 @@ function showCorrections() {
 
 function csv() {
   const field = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-  const rows = [["title", "category"], ...corrections.map((each) => [each.title, each.category])];
+  const stored = corrections.flatMap((each) => Object.keys(each.columns ?? {}));
+  const fixed = ["title", "category"];
+  // A column that has one of these names itself is left out.
+  const names = [...new Set([...columns, ...stored])].filter((name) => !fixed.includes(name));
+  const rows = [
+    [...fixed, ...names],
+    ...corrections.map((each) => [
+      each.title,
+      each.category,
+      ...names.map((name) => each.columns?.[name] ?? ""),
+    ]),
+  ];
   return rows.map((each) => `${each.map(field).join(",")}\r\n`).join("");
 }
 
@@ -333,9 +413,19 @@ function setLanguage(chosen) {
   showCorrections();
 }
 
+// The names of a path are in another order than the category if its first name is the leaf.
+const pathText = (category) => (paths.get(category) ?? [category]).join(ARROW);
+
 async function listCategories() {
   try {
-    const { categories } = await (await fetch("categories")).json();
+    const [{ categories, paths: found }, version] = await Promise.all(
+      ["categories", "version"].map(async (path) => (await fetch(path)).json()),
+    );
+    if (found) {
+      paths = new Map(categories.map((category, place) => [category, found[place]]));
+      // Categories with the same ancestors are listed together.
+      categories.sort((one, other) => pathText(one).localeCompare(pathText(other), language));
+    }
     byId("categories").replaceChildren(
       ...categories.map((category) => {
         const option = element("option");
@@ -343,9 +433,36 @@ async function listCategories() {
         return option;
       }),
     );
+    [titleColumn, ...columns] = version.columns ?? [titleColumn];
+    showColumns();
+    showCorrections();
   } catch {
     showFailure(text().silent);
   }
+}
+
+function showColumns() {
+  byId("more").hidden = !columns.length;
+  byId("columns").replaceChildren(
+    ...columns.map((name) => {
+      const label = element("label", "", name);
+      const field = element("textarea");
+      field.name = name;
+      field.rows = 1;
+      field.maxLength = MAX_CHARACTERS;
+      field.spellcheck = false;
+      field.addEventListener("input", ask);
+      label.append(field);
+      return label;
+    }),
+  );
+}
+
+// Returns the category that the user has entered: its name, or the last name of its path if no other path ends with it.
+function enteredCategory(entered) {
+  const isLeaf = ([, path]) => path.at(-1).toLowerCase() === entered.toLowerCase();
+  const found = paths.has(entered) ? [] : [...paths].filter(isLeaf);
+  return found.length === 1 ? found[0][0] : entered;
 }
 
 title.addEventListener("input", ask);
@@ -357,7 +474,7 @@ byId("other").addEventListener("submit", (event) => {
   event.preventDefault();
   const category = byId("category").value.trim();
   if (shown === null || !category) return;
-  correct(category);
+  correct(enteredCategory(category));
   byId("category").value = "";
 });
 byId("download").addEventListener("click", download);
