@@ -152,7 +152,7 @@ def write_descriptions(
         f"train_{name}": classifiers[name].description.members[name].training for name in MODELS[1:]
     }
     torch = {record["torch_version"] for record in trained.values() if "torch_version" in record}
-    description = {
+    description: dict[str, Any] = {
         "versions": {
             "rubro": __version__,
             "torch": ", ".join(sorted(torch)),
@@ -169,6 +169,8 @@ def write_descriptions(
         "left_out": [name for name in params.ensemble.members if name not in members],
         "final_fit": classifiers["ensemble"].description.final_fit,
     }
+    if tree := classifiers["ensemble"].description.tree:
+        description["separator"] = tree.separator
     write_json(FOLDER / "description.json", description)
     facts = Facts(
         description,
