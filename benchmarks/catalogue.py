@@ -14,6 +14,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,17 +23,27 @@ from typing import Annotated, get_args
 import numpy as np
 import typer
 from ruamel.yaml import YAML
+from scipy import sparse
+from sklearn.metrics import f1_score
 from sklearn.svm import LinearSVC
 
 from peers import words_and_characters
+from rubro.base.category_tree import CategoryTree, Level
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import TrainingError
-from rubro.base.files import write_json
+from rubro.base.files import read_json, write_json
 from rubro.base.metric_names import Objective
 from rubro.base.params_file import with_settings
-from rubro.base.text import tokenise
-from rubro.data.splits import SPLITS, load_labels, load_split
-from rubro.evaluation.metrics import MEASURES, objective_metrics
+from rubro.base.text_columns import Product
+from rubro.data.splits import (
+    SPLITS,
+    SourceInfo,
+    load_labels,
+    load_products,
+    load_split,
+    load_tree,
+)
+from rubro.evaluation.metrics import objective_metrics
 from rubro.prediction.classifier import Classifier
 
 STAGES = ("subset", "featurize", "embed", "train_svm", "train_mlp", "train_cnn", "ensemble")
@@ -41,7 +52,7 @@ SETTINGS = [
     {"C": c, "class_weight": weight} for c, weight in product((0.3, 1.0, 3.0), (None, "balanced"))
 ]
 Scores = dict[str, dict[str, float]]
-Splits = dict[str, tuple[list[str], np.ndarray]]
+Levels = list[tuple[np.ndarray, np.ndarray]]
 
 
 def train(folder: Path, settings: list[str]) -> None:
@@ -62,57 +73,127 @@ def train(folder: Path, settings: list[str]) -> None:
             raise TrainingError(f"stage {stage} failed, see above")
 
 
-def titles_of(folder: Path) -> Splits:
-    """Return the titles and class indices of each split."""
+@dataclass(frozen=True)
+class Split:
+    """Labelled products of a split.
+
+    Attributes:
+        titles: Titles of the products.
+        products: Products as rubro reads them: titles, or titles and other texts.
+        texts: Tokens of each text column, joined by spaces, by the name of the column.
+        targets: Class indices, int64 (products,).
+    """
+
+    titles: list[Product]
+    products: list[Product]
+    texts: dict[str, list[str]]
+    targets: np.ndarray
+
+
+def splits_of(folder: Path) -> dict[str, Split]:
+    """Read the splits that the stage subset wrote."""
     classes = {label: index for index, label in enumerate(load_labels(folder))}
-    tables = {name: load_split(folder, name) for name in SPLITS}
-    return {
-        name: (table["title"].to_list(), table["category"].map(classes).to_numpy(np.int64))
-        for name, table in tables.items()
-    }
-
-
-def measured(folder: Path, splits: Splits) -> dict[str, Scores]:
-    """Return the test metrics of each model for each objective."""
-    titles, targets = splits["test"]
-    found: dict[str, Scores] = {}
-    for model, objective in product(MODELS, get_args(Objective)):
-        classifier = Classifier.load(folder / "models" / model, objective)
-        predictions = classifier.logits(titles).argmax(axis=1)
-        found.setdefault(model, {})[objective] = objective_metrics(targets, predictions)
+    source = read_json(folder / "source.json", SourceInfo)
+    names = ["tokens", *(f"tokens.{column.name}" for column in source.text_columns)]
+    found = {}
+    for split in SPLITS:
+        table = load_split(folder, split, ("title", *names, "category"))
+        texts = {name: table[name].to_list() for name in names}
+        targets = table["category"].map(classes).to_numpy(np.int64)
+        products = load_products(folder, split)
+        found[split] = Split(table["title"].to_list(), products, texts, targets)
     return found
 
 
-def peers_of(splits: Splits) -> dict[str, Scores]:
+def metrics_of(targets: np.ndarray, classes: np.ndarray, levels: Levels) -> dict[str, float]:
+    """Return the metrics of predicted classes and, for each level, of the predicted nodes.
+
+    Args:
+        targets: Class indices, (n,).
+        classes: Indices of the predicted classes, (n,).
+        levels: Node of each class, and the predicted nodes, (n,), of each level; empty if the
+            categories are not paths.
+    """
+    found = objective_metrics(targets, classes)
+    weighted = []
+    for number, (node_of, nodes) in enumerate(levels, start=1):
+        found[f"level_{number}_accuracy"] = float(np.mean(node_of[targets] == nodes))
+        weighted.append(f1_score(node_of[targets], nodes, average="weighted"))
+    if weighted:
+        found["mean_weighted_f1"] = float(np.mean(weighted))
+    return found
+
+
+def measured(folder: Path, test: Split, tree: CategoryTree | None) -> dict[str, Scores]:
+    """Return the test metrics of each model for each objective.
+
+    If there are other text columns, they are also measured on titles without these columns.
+    """
+    inputs = {"": test.products}
+    if len(test.texts) > 1:
+        inputs[", titles only"] = test.titles
+    found: dict[str, Scores] = {}
+    for model, objective in product(MODELS, get_args(Objective)):
+        classifier = Classifier.load(folder / "models" / model, objective)
+        for suffix, products in inputs.items():
+            p = classifier.predict_proba(products)
+            levels = [(each.node_of, each.summed(p).argmax(axis=1)) for each in levels_of(tree)]
+            scores = found.setdefault(f"{model}{suffix}", {})
+            scores[objective] = metrics_of(test.targets, p.argmax(axis=1), levels)
+    return found
+
+
+def levels_of(tree: CategoryTree | None) -> list[Level]:
+    """Return the levels of a tree, the roots first."""
+    return [tree.level(level) for level in range(1, tree.depth + 1)] if tree else []
+
+
+class Columns:
+    """TF-IDF values of words and characters, for each column on its own."""
+
+    def __init__(self, texts: dict[str, list[str]]) -> None:
+        self._vectorisers = {
+            name: words_and_characters().fit(column)
+            for name, column in texts.items()
+            if any(column)
+        }
+
+    def __call__(self, texts: dict[str, list[str]]) -> sparse.csr_matrix:
+        """Return the values, float (products, features)."""
+        parts = [each.transform(texts[name]) for name, each in self._vectorisers.items()]
+        return sparse.hstack(parts, format="csr")
+
+
+def peers_of(splits: dict[str, Split], tree: CategoryTree | None) -> dict[str, Scores]:
     """Return the test metrics of LinearSVC with the best settings for each objective.
 
-    The peer "LinearSVC, final fit" is trained once more, on training and validation titles.
+    The peer "LinearSVC, final fit" is trained once more, on training and validation titles. The
+    ancestors of the predicted category are the predictions for the other levels of a tree.
     """
-    texts = {
-        name: [" ".join(tokenise(each)) for each in split[0]] for name, split in splits.items()
-    }
-    vectoriser = words_and_characters()
-    inputs = {"train": vectoriser.fit_transform(texts["train"])}
-    inputs |= {name: vectoriser.transform(texts[name]) for name in ("validation", "test")}
+    train, validation, test = (splits[name] for name in SPLITS)
+
+    def scores(split: Split, classes: np.ndarray) -> dict[str, float]:
+        levels = [(each.node_of, each.node_of[classes]) for each in levels_of(tree)]
+        return metrics_of(split.targets, classes, levels)
+
+    values = Columns(train.texts)
+    inputs = {name: values(split.texts) for name, split in splits.items()}
     tried = []
     for setting in SETTINGS:
-        model = LinearSVC(**setting, random_state=0).fit(inputs["train"], splits["train"][1])
-        validation, test = (
-            objective_metrics(splits[name][1], model.predict(inputs[name]))
-            for name in ("validation", "test")
-        )
-        say(f"LinearSVC {setting}: {validation}")
-        tried.append((validation, test, setting))
+        model = LinearSVC(**setting, random_state=0).fit(inputs["train"], train.targets)
+        on_validation = objective_metrics(validation.targets, model.predict(inputs["validation"]))
+        say(f"LinearSVC {setting}: {on_validation}")
+        tried.append((on_validation, scores(test, model.predict(inputs["test"])), setting))
+    together = {name: column + validation.texts[name] for name, column in train.texts.items()}
+    values = Columns(together)
+    fitted, tested = values(together), values(test.texts)
+    targets = np.concatenate([train.targets, validation.targets])
     found: dict[str, Scores] = {"LinearSVC": {}, "LinearSVC, final fit": {}}
-    vectoriser = words_and_characters()
-    together = vectoriser.fit_transform(texts["train"] + texts["validation"])
-    targets = np.concatenate([splits["train"][1], splits["validation"][1]])
     for objective in get_args(Objective):
-        _, test, setting = max(tried, key=lambda each: each[0][objective])
-        model = LinearSVC(**setting, random_state=0).fit(together, targets)
-        predictions = model.predict(vectoriser.transform(texts["test"]))
-        found["LinearSVC"][objective] = test
-        found["LinearSVC, final fit"][objective] = objective_metrics(splits["test"][1], predictions)
+        _, on_test, setting = max(tried, key=lambda each: each[0][objective])
+        model = LinearSVC(**setting, random_state=0).fit(fitted, targets)
+        found["LinearSVC"][objective] = on_test
+        found["LinearSVC, final fit"][objective] = scores(test, model.predict(tested))
     return found
 
 
@@ -138,12 +219,13 @@ def main(
             with TemporaryDirectory() as temporary:
                 folder = Path(temporary)
                 train(folder, [*common, f"seed={seed}"])
-                splits = titles_of(folder / "data/subset")
-                runs.append(measured(folder, splits))
-            runs[-1] |= peers_of(splits)
+                subset = folder / "data/subset"
+                splits, tree = splits_of(subset), load_tree(subset)
+                runs.append(measured(folder, splits["test"], tree))
+            runs[-1] |= peers_of(splits, tree)
         result = {
-            "rows": {split: len(titles) for split, (titles, _) in splits.items()},
-            "categories": len(set(splits["train"][1])),
+            "rows": {name: len(split.targets) for name, split in splits.items()},
+            "categories": len(set(splits["train"].targets)),
             "seeds": seeds,
             **{model: mean([run[model] for run in runs]) for model in runs[0]},
         }
@@ -156,7 +238,7 @@ def mean(runs: list[Scores]) -> Scores:
     return {
         objective: {
             metric: round(statistics.mean(run[objective][metric] for run in runs), 4)
-            for metric in MEASURES
+            for metric in runs[0][objective]
         }
         for objective in runs[0]
     }

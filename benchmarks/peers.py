@@ -223,7 +223,7 @@ def choose(key: str, peer: Peer, grid: list[Setting], splits: Splits, params: Pa
 def _compare(params: Params, keys: list[str]) -> dict[str, Any]:
     """Train and measure peers, and return the results for the JSON file."""
     raw = read_titles(params.data, params.subset.language)
-    subset = make_subset(raw, params.subset, params.seed)
+    subset = make_subset(raw, params.subset, params.seed, params.data)
     for notice in raw.notices:
         say(notice)
     class_of = {label: index for index, label in enumerate(subset.labels)}

@@ -21,8 +21,10 @@ from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.base.text import first_names
+from rubro.base.text_columns import Product
 from rubro.cards import Facts, data_card, model_card
-from rubro.data.splits import load_labels, load_products, load_split, write_csv
+from rubro.data.splits import load_labels, load_products, load_split, load_tree, write_csv
+from rubro.evaluation.metrics import objective_metrics
 from rubro.evaluation.significance import compare_classifiers
 from rubro.evaluation.tables import (
     HeldOut,
@@ -45,7 +47,7 @@ RECORDED = ("subset", "featurize", "embed")  # stages that write their parameter
 
 def main(params: Params) -> None:
     subset = Path("data/subset")
-    classes = load_labels(subset)
+    classes, tree = load_labels(subset), load_tree(subset)
     classifiers = {name: Classifier.load(Path("models") / name) for name in MODELS}
     train_counts = np.array(classifiers["ensemble"].description.category_titles)
     metrics: dict[str, dict[str, Any]] = {}
@@ -59,6 +61,7 @@ def main(params: Params) -> None:
             classifiers["ensemble"].vocabulary,
             labels.reliable,
             train_counts,
+            tree,
         )
         products = load_products(subset, split)
         foreign = classifiers["ensemble"].out_of_vocabulary(products) > FOREIGN_SHARE
@@ -72,7 +75,7 @@ def main(params: Params) -> None:
             p = classifier.calibration.probabilities(logits)
             predictions[name] = p.argmax(axis=1)
             uncalibrated = softmax(logits)
-            measured[name] = model_metrics(p, uncalibrated, held_out.targets, params.evaluate)
+            measured[name] = model_metrics(p, uncalibrated, held_out.targets, params.evaluate, tree)
             score = measured[name][params.objective]
             say(f"{split} {name}: {CAPTIONS[params.objective]} {score:.4f}")
             folder = FOLDER / split / name
@@ -103,8 +106,36 @@ def main(params: Params) -> None:
             )
         metrics[split] = {**measured, "differences": differences}
         if split == "test":
+            if classifiers["ensemble"].text_columns:
+                columns = without_columns(classifiers["ensemble"], products, labels.targets)
+                write_csv(FOLDER / split / "columns.csv", columns)
             write_descriptions(params, classifiers, measured, tables["ensemble"])
     write_json(Path("metrics/evaluate.json"), metrics)
+
+
+def without_columns(
+    classifier: Classifier, products: list[Product], targets: np.ndarray
+) -> pd.DataFrame:
+    """Measure a model on products without some of their text columns.
+
+    Args:
+        classifier: Model with text columns.
+        products: Products that the model was not trained on, as dictionaries.
+        targets: Class index of each product, (products,).
+
+    Returns:
+        Table with the columns `without`, the names of the columns that are left out, and the
+        metrics that a model can be optimised for. No column is left out in the first row, one column
+        in each of the next rows, and all of them in the last row.
+    """
+    names = classifier.text_columns
+    rows = []
+    for hidden in dict.fromkeys([(), *((name,) for name in names), tuple(names)]):
+        rest = [{**dict(product), **dict.fromkeys(hidden)} for product in products]
+        logits = classifier.combine(member_logits_of([classifier], rest, thread_count()))
+        measured = objective_metrics(targets, logits.argmax(axis=1))
+        rows.append({"without": ", ".join(hidden), **measured})
+    return pd.DataFrame(rows)
 
 
 def write_descriptions(

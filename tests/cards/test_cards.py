@@ -139,3 +139,15 @@ def test_cards_contain_no_titles_categories_or_local_paths(first_project: Path) 
         assert not [title for title in titles if title in text]
         assert not [label for label in load_labels(subset) if label in text]
         assert str(first_project) not in text
+
+
+def test_the_data_card_names_the_columns_of_the_source(facts: Facts) -> None:
+    assert "| `category` | one of 12 names, from column `category` |\n| `label_qu" in data_card(
+        facts
+    )
+    columns = {"text_columns": ["marca", "precio"], "number_columns": ["precio"]}
+    card = data_card(with_params(facts, "data", category_column=["uno", "dos"], **columns))
+    assert (
+        "from columns `uno`, `dos` |\n| `text.marca` | text, from column `marca` |\n"
+        "| `text.precio` | number, from column `precio` |\n| `label_quality`" in card
+    )

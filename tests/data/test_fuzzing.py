@@ -18,6 +18,10 @@ def test_damaged_files_are_read_or_refused_and_no_row_is_lost(tmp_path: Path) ->
     assert outcomes["formula", "read"] > 0
 
 
+def test_a_parquet_file_whose_row_groups_lost_their_rows_is_refused(tmp_path: Path) -> None:
+    assert fuzz(1, seed=9777, folder=tmp_path) == {("flipped_bits", "refused"): 1}
+
+
 def test_the_seed_determines_the_damage(tmp_path: Path) -> None:
     assert fuzz(20, seed=5, folder=tmp_path / "a") == fuzz(20, seed=5, folder=tmp_path / "b")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -258,24 +259,41 @@ def test_the_promise_at_each_level_and_overall_is_kept_in_95_percent_of_catalogu
     assert given.total() >= 100
 
 
+def certain_levels(leaf: int, root: int, count: int = 1000) -> list[Predictions]:
+    """Return predictions whose leaf is right for so many titles, and whose root for so many.
+
+    Confidences are highest where both are right, and lowest where both are wrong.
+    """
+    index, known = np.arange(count), np.ones(count, dtype=bool)
+    confidences = np.where(index < leaf, 0.99, np.where(index < root, 0.8, 0.3)) - index / 1e5
+    levels = [(confidences - 0.1, leaf), (confidences, root)]
+    return [Predictions(index * 0, each, index < right, known) for each, right in levels]
+
+
 def test_a_title_is_answered_at_the_deepest_level_that_accepts_it() -> None:
-    """The leaf is right for the first third of the titles, and the root for the first two."""
-    third = np.repeat([0, 1, 2], 200)
-    known = np.ones(600, dtype=bool)
-    leaf = Predictions(third, np.choose(third, [0.99, 0.6, 0.3]), third == 0, known)
-    root = Predictions(third * 0, np.choose(third, [0.99, 0.98, 0.3]), third <= 1, known)
-    places, right = level_answers([leaf, root], choose_level_thresholds([leaf, root], 0.95))
-    assert places.tolist() == [0] * 200 + [1] * 200 + [-1] * 200
-    assert right.tolist() == [True] * 400 + [False] * 200
+    levels = certain_levels(leaf=400, root=800)
+    places, right = level_answers(levels, choose_level_thresholds(levels, 0.95))
+    assert 380 <= np.flatnonzero(places == 0).max() <= 420
+    assert 780 <= np.flatnonzero(places == 1).max() <= 820
+    assert right[:380].all()
+    assert not right[places < 0].any()
 
 
-def test_a_level_is_not_credited_with_titles_that_a_deeper_level_answers() -> None:
-    """The root is right for 96 % of all titles, but only for 90 % of those without a certain leaf."""
-    certain = np.arange(1000) < 600
-    known = np.ones(1000, dtype=bool)
-    leaf = Predictions(known * 0, np.where(certain, 0.99, 0.4), certain, known)
-    is_right = certain | (np.arange(1000) % 10 > 0)
-    root = Predictions(known * 0, np.where(certain, 0.99, 0.97), is_right, known)
-    leaf_thresholds, root_thresholds = choose_level_thresholds([leaf, root], 0.95)
-    assert leaf_thresholds.accepts(leaf).tolist() == certain.tolist()
-    assert root_thresholds.single == math.inf
+def test_easy_titles_remain_at_the_root_if_the_others_do_not_keep_the_promise_alone() -> None:
+    """The root is right for 97 % of all titles, but only for 90 % of those without a certain leaf."""
+    levels = certain_levels(leaf=700, root=970)
+    places, right = level_answers(levels, choose_level_thresholds(levels, 0.95))
+    assert np.count_nonzero(places >= 0) > 950
+    assert np.count_nonzero(places == 0) > 100
+    for place in (0, 1):
+        assert right[places == place].mean() >= 0.95
+
+
+def test_a_level_without_titles_is_skipped() -> None:
+    leaf, root = certain_levels(leaf=400, root=800)
+    never = replace(root, confidences=np.full(1000, -1.0))
+    chosen = choose_level_thresholds([leaf, never, root], 0.95)
+    assert chosen[1].common == math.inf
+    places, _ = level_answers([leaf, never, root], chosen)
+    expected, _ = level_answers([leaf, root], choose_level_thresholds([leaf, root], 0.95))
+    assert np.where(places == 2, 1, places).tolist() == expected.tolist()

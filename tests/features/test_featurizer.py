@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rubro.features.featurizer import Featurizer
 from rubro.features.ragged import Ragged
 from rubro.features.subwords import Subwords
+from support.tiny_models import whole_words
 
 pytest_plugins = ["support.tiny_models"]
 
@@ -31,6 +32,51 @@ def test_the_features_of_a_title_do_not_depend_on_its_neighbours(titles: list[li
         alone = featurizer([title])
         assert features.tokens[index].tolist() == alone.tokens[0].tolist()
         assert features.bigrams[index].tolist() == alone.bigrams[0].tolist()
+
+
+@given(TITLES, st.integers(2, 3))
+def test_the_columns_of_a_title_have_lists_and_distinct_tokens_of_their_own(
+    titles: list[list[str]], columns: int
+) -> None:
+    texts = titles[: len(titles) // columns * columns]
+    featurizer = Featurizer(10, 1000, [2] * (columns - 1))
+    features = featurizer(texts)
+    assert len(features) == len(texts) // columns
+    for column in range(columns):
+        expected = [text[: 2 if column else 10] for text in texts[column::columns]]
+        alone = Featurizer(10, 1000)
+        own = alone(expected)
+        lists = np.arange(column, len(texts), columns)
+        assert as_lists(features.bigrams.take(lists)) == as_lists(own.bigrams)
+        found = features.tokens.take(lists)
+        words = featurizer.words()
+        assert [[words[token] for token in found[i]] for i in range(len(found))] == expected
+    whole = whole_words({"a": 1})
+    tokens = featurizer.tokens(whole)
+    own_column = np.repeat(np.arange(len(texts)) % columns, features.tokens.lengths)
+    np.testing.assert_array_equal(tokens.columns[features.tokens.values], own_column)
+    assert len(set(zip(featurizer.words(), tokens.columns, strict=True))) == len(featurizer)
+
+
+def test_tokens_of_any_column_are_forgotten() -> None:
+    featurizer = Featurizer(10, 100, [10])
+    first = featurizer([["a"], ["b"]])
+    featurizer([["c", "b"], ["a", "b"]])
+    featurizer.forget(2)
+    assert featurizer.words() == ["a", "b"]
+    again = featurizer([["a"], ["b"]])
+    assert again.tokens.values.tolist() == first.tokens.values.tolist() == [0, 1]
+    assert featurizer([["b"], ["a"]]).tokens.values.tolist() == [2, 3]
+
+
+def test_titles_are_taken_with_all_their_columns() -> None:
+    features = Featurizer(10, 0, [10])([["a"], ["b", "c"], ["d"], [], ["e"], ["f"]])
+    taken = features.take(np.array([2, 0]))
+    assert len(taken) == 2
+    assert as_lists(taken.tokens) == [[2], [5], [0], [3, 4]]
+    hidden = features.without_columns(np.array([True, False, True]))
+    assert as_lists(hidden.tokens) == [[0], [], [1], [], [2], []]
+    assert hidden.columns == 2
 
 
 @given(TITLES)

@@ -48,6 +48,17 @@ def counted(titles: list[list[str]], params: FeaturizeParams) -> Subwords:
     return count_subwords(featurizer.words(), tokens, params)
 
 
+def test_words_are_counted_in_all_columns_and_once_in_each_row(sizes: Any) -> None:
+    rows = ["mesa", "mesa roble", "silla", "", "mesa", "silla silla"]
+    featurizer = Featurizer(9, 0, [9])
+    features = featurizer([text.split() for text in rows])
+    words, params = featurizer.words(), sizes(min_count=1)
+    subwords = count_subwords(words, features.joined_tokens, params)
+    assert subwords.vocabulary == {"mesa": 2, "silla": 2, "roble": 1}
+    assert list(subwords.vocabulary) == ["mesa", "silla", "roble"]
+    assert subwords.params.titles == 3
+
+
 def test_words_are_ordered_by_frequency_then_alphabetically(sizes: Any) -> None:
     counts = Counter(chain.from_iterable(TITLES))
     words = list(counted(TITLES, sizes(min_count=1)).vocabulary)

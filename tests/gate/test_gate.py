@@ -29,6 +29,7 @@ from rubro.gate.metric_changes import (
     changes_between,
 )
 from rubro.gate.report import format_markdown
+from support.category_runs import cache_subset
 from support.tiny_project import ROOT, commit, environment, run_in
 
 NOISE = Path("benchmarks/results/noise.json")
@@ -556,3 +557,64 @@ def test_the_committed_noise_covers_every_judged_metric() -> None:
         change.name for change in changes_between(before, now, {}, "accuracy") if change.tolerance
     }
     assert judged <= noise["deviations"].keys()
+
+
+# Other categories
+
+
+def use_subset(folder: Path, labels: list[str], tree: dict[str, Any] | None = None) -> None:
+    """Let dvc.lock name a data/subset with these categories, which is in the cache of DVC."""
+    subset = cache_subset(folder, labels, ["title"], tree)
+    pattern = r"(outs:\n    - path: data/subset\n[\s\S]*?md5: )[\w.]+"
+    replace(folder, "dvc.lock", pattern, rf"\g<1>{subset}")
+    edit(folder, "subset", lambda values: values.update(classes=len(labels)))
+
+
+def test_metrics_of_other_categories_are_not_judged(repository: Path) -> None:
+    run_in(repository, "dvc", "init", "--quiet")
+    use_subset(repository, ["a", "b"])
+    commit(repository, "two categories")
+    shift_accuracy(repository, -0.1)
+    assert gate(repository, "HEAD")[0] == 1
+    use_subset(repository, ["a", "c", "d"])
+    code, output = gate(repository, "HEAD", "--all")
+    assert code == 0
+    assert rows(output)[NAME][0] == "not judged"
+    assert "note   the categories differ (2 before, 3 now)" in output
+    assert output.splitlines()[-1].startswith("pass: ")
+    assert "categories differ" in output.splitlines()[-1]
+    edit(repository, "evaluate", lambda values: values["test"]["cnn"].pop("accuracy"))
+    assert gate(repository, "HEAD")[0] == 1
+
+
+def test_a_level_with_the_same_nodes_is_still_judged(repository: Path) -> None:
+    def use_tree(*labels: str) -> None:
+        paths = {label: label.split("/") for label in labels}
+        use_subset(repository, [*labels], {"separator": "/", "order": "root_first", "paths": paths})
+
+    def set_accuracy(value: float) -> None:
+        levels = {"1": {"accuracy": value}, "2": {"accuracy": value}}
+        changed = {"levels": levels, "hierarchical_f1": value}
+        edit(repository, "evaluate", lambda values: values["test"]["cnn"].update(changed))
+
+    run_in(repository, "dvc", "init", "--quiet")
+    use_tree("a/b", "a/c", "d/e")
+    set_accuracy(0.9)
+    commit(repository, "three categories")
+    use_tree("a/b", "a/x", "d/e")
+    set_accuracy(0.8)
+    code, output = gate(repository, "HEAD", "--all")
+    verdicts = {name: cells[0] for name, cells in rows(output).items()}
+    assert code == 1
+    assert verdicts == {
+        "evaluate.test.cnn.levels.1.accuracy": "worse",
+        "evaluate.test.cnn.levels.2.accuracy": "not judged",
+        "evaluate.test.cnn.hierarchical_f1": "not judged",
+    }
+    # Flat categories have no levels.
+    use_subset(repository, ["a", "b"])
+    edit(repository, "evaluate", lambda values: values["test"]["cnn"].pop("levels"))
+    edit(repository, "evaluate", lambda values: values["test"]["cnn"].pop("hierarchical_f1"))
+    code, output = gate(repository, "HEAD", "--all")
+    assert code == 0
+    assert {cells[0] for cells in rows(output).values()} == {"not judged"}

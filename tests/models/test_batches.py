@@ -209,3 +209,33 @@ def test_row_dropout_depends_on_the_seed_and_needs_one(learnable: Learnable) -> 
     everything = np.arange(len(titles))
     none = gather(titles, tokens, everything, ones(titles), 0.0, np.random.default_rng(1))
     assert same(none, gather(titles, tokens, everything, ones(titles)))
+
+
+def test_column_dropout_hides_the_further_columns_of_a_share_of_the_titles(
+    make_titles: MakeTitles,
+) -> None:
+    titles, tokens = make_titles(["apple drill", "boot", "cherry boot"] * 400, columns=3)
+    indices, weights = np.arange(len(titles)), ones(titles)
+    batch = gather(titles, tokens, indices, weights, 0.0, 0.3, np.random.default_rng(2))
+    lengths = batch.lengths.reshape(-1, 3)
+    hidden = lengths[:, 1] == 0
+    assert (lengths[:, 0] == 2).all()
+    assert lengths[hidden, 2].sum() == 0
+    assert (lengths[~hidden] == torch.tensor([2, 1, 2])).all()
+    assert 0.2 < hidden.float().mean() < 0.4
+    bigrams = batch.bigram_offsets.diff().reshape(-1, 3)
+    assert (bigrams[~hidden] == torch.tensor([1, 0, 1])).all()
+    assert (bigrams[hidden] == torch.tensor([1, 0, 0])).all()
+
+
+def test_column_dropout_draws_no_numbers_for_titles_without_further_columns(
+    make_titles: MakeTitles,
+) -> None:
+    titles, tokens = make_titles(["apple drill", "boot"] * 20)
+    settings = titles, tokens, 8, None, 0.4
+    for one, other in zip(
+        Batches(*settings, column_dropout=0.0, seed=(1,)),
+        Batches(*settings, column_dropout=0.5, seed=(1,)),
+        strict=True,
+    ):
+        assert same(one, other)

@@ -27,7 +27,7 @@ from rubro.features.subwords import Subwords
 from rubro.prediction import classifier as module
 from rubro.prediction.calibration import Calibration
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.folder import Decision, Model
+from rubro.prediction.folder import Decision, Model, ModelColumn
 from support.tiny_models import COMMON, LABELS, WORDS, MakeModel
 
 pytest_plugins = ["support.tiny_models"]
@@ -129,6 +129,101 @@ def test_member_logits_are_those_of_the_scorers_for_the_tokens_of_the_titles(
         scorer = model.description.members[name].scorer(model.tensors[name], subwords)
         logits = scorer.logits(features, scorer.token_states(featurizer.tokens(subwords)))
         np.testing.assert_allclose(found[name], logits, atol=1e-5)
+
+
+COLUMNS = [
+    ModelColumn(name="brand", max_tokens=3),
+    ModelColumn(name="price", bounds=[10.0, 100.0], max_tokens=1),
+]
+
+
+@pytest.fixture(scope="module")
+def of_products(make_model: MakeModel) -> Classifier:
+    """Classifier of products with a title, a brand and a price."""
+    model = make_model("mlp", "cnn", "svm", text_columns=COLUMNS)
+    known = {**model.vocabulary, "#1": 5}
+    tensors = {name: dict(arrays) for name, arrays in model.tensors.items()}
+    del known["hammer"]
+    vocabulary = {word: known[word] for word in ("#1", *known)}
+    return Classifier(replace(model, vocabulary=vocabulary, tensors=tensors))
+
+
+def test_the_words_of_a_product_count_for_the_column_that_they_are_in(
+    of_products: Classifier,
+) -> None:
+    products = [
+        {"title": "red apple", "brand": "drill boot", "price": "20"},
+        {"title": "drill boot", "brand": "red apple", "price": "20"},
+        {"title": "red apple", "brand": "drill boot", "price": "5"},
+        {"title": "red apple", "brand": "drill boot"},
+        {"title": "red apple", "price": "20"},
+        {"brand": "drill boot", "price": "20"},
+        {},
+    ]
+    for logits in (of_products.logits(products), *of_products.member_logits(products).values()):
+        assert len(np.unique(logits.round(4), axis=0)) == len(products)
+        alone = np.concatenate([of_products.logits([product]) for product in products])
+    np.testing.assert_allclose(of_products.logits(products), alone, atol=1e-4)
+
+
+def test_a_title_is_a_product_whose_other_columns_are_empty(of_products: Classifier) -> None:
+    assert of_products.text_columns == ["brand", "price"]
+    products: list[Any] = [
+        "red apple",
+        {"title": "red apple"},
+        {"title": "red apple", "brand": None, "price": float("nan"), "colour": 5},
+        {"title": "red apple", "brand": "", "price": "unknown"},
+    ]
+    expected = of_products.logits(["red apple"])
+    for product in products:
+        np.testing.assert_array_equal(of_products.logits([product]), expected)
+    numbers: list[Any] = [{"price": "20"}, {"price": 20}, {"price": np.float32(20)}]
+    for product in numbers:
+        np.testing.assert_array_equal(
+            of_products.logits([product]), of_products.logits([{"price": "20.0"}])
+        )
+    assert of_products.predict(products) == of_products.predict(["red apple"]) * 4
+
+
+def test_a_number_is_not_read_as_the_text_of_a_number_with_decimal_commas(
+    make_model: MakeModel,
+) -> None:
+    bounds = [10.0, 100.0]
+    price = ModelColumn(name="price", bounds=bounds, decimal_comma=True, max_tokens=1)
+    classifier = Classifier(make_model("svm", text_columns=[price]))
+    number, text, thousands = classifier.logits(
+        [{"price": 12.345}, {"price": "12,345"}, {"price": "12.345"}]
+    )
+    np.testing.assert_array_equal(number, text)
+    assert not np.array_equal(number, thousands)
+
+
+@pytest.mark.parametrize(
+    ("product", "fact"),
+    [
+        ({"brand": 5}, "'brand' of the product at position 1 is 5"),
+        ({"title": b"apple"}, "'title' of the product at position 1 is b'apple'"),
+        ({"title": ["apple"]}, "'title' of the product"),
+        ({"price": ["10"]}, "'price' of the product"),
+        (["apple"], "position 1"),
+    ],
+)
+def test_products_with_values_that_are_not_text_are_rejected(
+    product: Any, fact: str, of_products: Classifier
+) -> None:
+    with pytest.raises(TypeError, match=fact):
+        of_products.predict(["apple", product])
+
+
+def test_words_of_all_columns_can_be_out_of_vocabulary(of_products: Classifier) -> None:
+    products = [
+        {"title": "apple qq", "brand": "qq qq qq qq qq", "price": "20"},
+        {"title": "apple", "brand": "boot", "price": "20"},
+        {"price": "-3"},
+        {},
+    ]
+    # Only three tokens of a brand are read; the token of a price below all bounds is unknown.
+    assert of_products.out_of_vocabulary(products).tolist() == [4 / 6, 0, 1, 1]
 
 
 METHODS = ["predict", "predict_proba", "top", "logits", "member_logits", "out_of_vocabulary"]

@@ -15,7 +15,7 @@ from rubro.base.text import tokenise
 from rubro.features.subwords import Subwords
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.explanation import Explanation
-from rubro.prediction.folder import Model
+from rubro.prediction.folder import Model, ModelColumn
 from rubro.prediction.nearest import title_tensors
 from support.tiny_models import LABELS, PATHS, TREE, MakeModel, rehash, with_tree
 
@@ -85,6 +85,37 @@ def test_the_inputs_of_a_linear_member_sum_up_to_its_lead(
         1.3 * (scores[best] - scores[other]), abs=1e-4
     )
     assert [abs(part) for part in parts] == sorted(map(abs, parts), reverse=True)
+
+
+def test_words_of_all_columns_are_explained(make_model: MakeModel) -> None:
+    columns = [
+        ModelColumn(name="brand", max_tokens=2),
+        ModelColumn(name="price", bounds=[10.0], max_tokens=1),
+    ]
+    classifier = Classifier(make_model("mlp", "cnn", "svm", text_columns=columns))
+    product = {"title": "Red apple", "brand": "Drill, boot", "price": "12.5"}
+    explained = classifier.explain(product)
+    assert explained.title == "Red apple"
+    words = [(word.column, word.text) for word in explained.words]
+    expected = [("title", "Red"), ("title", "apple"), ("brand", "Drill"), ("brand", ",")]
+    assert words == [*expected, ("price", "12.5")]
+    without = [
+        {**product, "title": "apple"},
+        {**product, "title": "Red"},
+        {**product, "brand": ","},
+        {**product, "brand": "Drill"},
+        {**product, "price": ""},
+    ]
+    best, other = map(classifier.classes_.index, (explained.category, explained.other))
+    logits = classifier.logits([product, *without])
+    whole, *others = (logits[:, best] - logits[:, other]).tolist()
+    for word, lead in zip(explained.words, others, strict=True):
+        assert word.contribution == pytest.approx(whole - lead, abs=1e-4)
+        assert product[word.column][word.start : word.end] == word.text
+    scores = classifier.member_logits([product])["svm"][0]
+    total = explained.linear_bias + sum(each.contribution for each in explained.linear)
+    assert total == pytest.approx(float(scores[best] - scores[other]), abs=1e-4)
+    assert {each.column for each in explained.linear} == {"title", "brand", "price"}
 
 
 def test_the_inputs_of_a_linear_member_are_found_in_the_title(make_model: MakeModel) -> None:

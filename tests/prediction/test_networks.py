@@ -111,6 +111,36 @@ def test_logits_equal_those_of_the_torch_module(
     assert np.ptp(expected, axis=0).min() > 0.1
 
 
+@pytest.mark.parametrize(
+    ("kind", "overrides"),
+    [(kind, overrides) for kind, every in (("mlp", MLP), ("cnn", CNN)) for overrides in every],
+    ids=str,
+)
+@pytest.mark.parametrize("columns", [2, 5])
+def test_logits_of_titles_with_several_columns_equal_those_of_the_torch_module(
+    columns: int,
+    kind: str,
+    overrides: dict[str, Any],
+    make_network: MakeNetwork,
+    hyperparameters: MakeHyperparameters,
+    make_titles: MakeTitles,
+    subwords: Subwords,
+) -> None:
+    buckets = overrides.get("bigram_buckets", BIGRAM_BUCKETS)
+    titles, tokens = make_titles(TEXTS, bigram_buckets=buckets, columns=columns)
+    network = make_network(kind, columns=columns, **overrides)
+    params = {name: value for name, value in overrides.items() if name != "bigram_buckets"}
+    member, tensors = network_member(kind, network, hyperparameters(kind, **params))
+    layout = member.layout(subwords.row_count, buckets, len(LABELS), columns)
+    assert {name: each.shape for name, each in tensors.items()} == {
+        name: shape for name, (_, shape) in layout.items()
+    }
+    expected = logits_of(read_back(network, tensors), titles, tokens)
+    found = scores_of(member.scorer(tensors, subwords, columns), titles.features, tokens)
+    np.testing.assert_allclose(found, expected, atol=2e-5, rtol=2e-5)
+    assert len(found) == len(TEXTS) // columns
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     texts=st.lists(
@@ -194,6 +224,31 @@ def test_svm_scores_equal_those_of_dense_matrices(
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
     np.testing.assert_array_equal(found[0], tensors["bias"])
     assert all_zero or np.ptp(found, axis=0).min() > 0.5
+
+
+def test_svm_scores_of_several_columns_are_sums_of_the_scores_of_the_columns(
+    make_titles: MakeTitles, subwords: Subwords
+) -> None:
+    columns, words, rows = 2, len(subwords.vocabulary), subwords.row_count
+    width = rows + BIGRAM_BUCKETS
+    _, tensors = random_svm(columns * width)
+    titles, tokens = make_titles(TEXTS, columns=columns)
+    found = scores_of(SvmScorer(tensors, words, rows, columns), titles.features, tokens)
+    expected = np.tile(tensors["bias"].astype(float), (len(titles), 1))
+    for column in range(columns):
+        starts = tensors["starts"][column * width : (column + 1) * width + 1]
+        stored = slice(starts[0], starts[-1])
+        own = {
+            "idf": tensors["idf"][column * width : (column + 1) * width],
+            "starts": starts - starts[0],
+            "categories": tensors["categories"][stored],
+            "weights": tensors["weights"][stored],
+            "bias": np.zeros(len(LABELS), np.float32),
+        }
+        texts, alone = make_titles(TEXTS[column::columns])
+        expected += dense_scores(texts.features, alone, own, words, rows)
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+    assert np.ptp(found, axis=0).min() > 0.5
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn", "svm"])

@@ -154,35 +154,26 @@ def test_thresholds_choose_the_deepest_level_that_keeps_the_promise(
 ) -> None:
     description = Classifier.load(shop_model).description
     counts = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
-    minimum = {"Muebles > Mesas": 0.9, "Muebles": 0.8, "Vajilla": 0.99}
-
-    def level(number: int) -> dict[str, Any]:
-        assert description.tree is not None
-        names = description.tree.own_names(number)
-        categories = {
-            name: {"confidence": minimum.get(name), "basis": "own", **counts} for name in names
-        }
-        shared = {"confidence": None, **counts}
-        both = {"single": shared, "together": shared, "all": counts, "unknown": counts}
-        return {"categories": categories, **both}
-
     content = {
         "model": "svm",
         "fingerprint": description.fingerprint,
         "precision": 0.9,
         "coverage": 0.9,
         "least_titles": 1,
-        "any_level": counts,
-        **level(3),
-        "levels": [{"level": number, **level(number)} for number in (2, 1)],
+        "all": counts,
+        "unknown": counts,
+        "levels": [
+            {"level": level, "confidence": confidence, **counts}
+            for level, confidence in ((3, None), (2, 0.9), (1, 0.8))
+        ],
     }
     file = tmp_path / "thresholds.json"
     file.write_text(json.dumps(content))
     titles = ["mesa", "mesa silla", "taza", "mesa silla otras cosas distintas"]
     with running(shop_model, "--thresholds", str(file)) as server:
         found = server.ask("/predict", {"titles": titles}).json["answers"]
-    assert [answer["category"] for answer in found] == [PATHS[0], "Muebles", None, None]
-    assert [answer["predicted_level"] for answer in found] == [2, 1, 0, 0]
+    assert [answer["category"] for answer in found] == [PATHS[0], "Muebles", "Vajilla", None]
+    assert [answer["predicted_level"] for answer in found] == [2, 1, 1, 0]
 
 
 def test_a_request_may_ask_for_a_level(shop: Server) -> None:

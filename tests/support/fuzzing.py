@@ -28,6 +28,12 @@ from rubro.tables.readers import MAX_LINE
 KINDS = ("jsonl", "csv", "tsv", "jsonl.gz", "csv.gz", "tsv.gz", "parquet")
 ENCODINGS = ("utf-8", "utf-8", "utf-8", "latin-1", "utf-16", "utf-8-sig")
 ROOT = Path(__file__).resolve().parents[2]
+# Settings of the columns that are read: titles only, with a text column, and with two levels.
+COLUMNS: tuple[dict[str, object], ...] = (
+    {},
+    {"text_columns": ["brand"]},
+    {"text_columns": ["brand"], "category_column": ["category", "level"]},
+)
 WORDS = ("mesa", "silla", "lámpara", "ñandú", '24"', "taza,", "❤️", "de", "roble", "100%", "x\ty")
 
 
@@ -61,6 +67,7 @@ def fuzz(count: int, seed: int, folder: Path) -> Counter[tuple[str, str]]:
         path = folder / f"x.{kind}"
         path.write_bytes(content)
         changes = {"path": str(path), "encoding": encoding, "max_quarantined_share": 1.0}
+        changes |= rng.choice(COLUMNS)
         try:
             raw = read_titles(params.model_copy(update=changes), None)
             _check(raw, content, kind, encoding)
@@ -81,7 +88,8 @@ def fuzz(count: int, seed: int, folder: Path) -> Counter[tuple[str, str]]:
 def _rows(rng: random.Random) -> list[dict[str, str]]:
     def row() -> dict[str, str]:
         title = " ".join(rng.choices(WORDS, k=rng.randint(1, 6)))
-        return {"title": title, "category": rng.choice(["TABLES", "CHAIRS", "LAMPS"])}
+        category = rng.choice(["TABLES", "CHAIRS", "LAMPS"])
+        return {"title": title, "category": category, "brand": rng.choice(WORDS), "level": "x"}
 
     return [row() for _ in range(rng.randint(1, 30))]
 
@@ -96,7 +104,7 @@ def _encoded(rows: list[dict[str, str]], kind: str, encoding: str) -> bytes:
         return _bytes("".join(lines), encoding)
     text = io.StringIO()
     delimiter = "\t" if kind.startswith("tsv") else ","
-    writer = csv.DictWriter(text, ["title", "category"], delimiter=delimiter, lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), delimiter=delimiter, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return _bytes(text.getvalue(), encoding)
@@ -112,7 +120,7 @@ def _mutated(
     """Return the bytes of a file whose titles, text or bytes are damaged."""
     if name in TITLE_MUTATIONS:
         for row in rng.sample(rows, rng.randint(1, len(rows))):
-            column = rng.choice(["title", "title", "category"])
+            column = rng.choice(["title", "title", "category", "brand", "level"])
             row[column] = TITLE_MUTATIONS[name](row[column], rng)
     content = _encoded(rows, kind, encoding)
     if name in TEXT_MUTATIONS:
@@ -219,7 +227,7 @@ def _line_ends(content: bytes, rng: random.Random) -> bytes:
 
 def _duplicate_keys(content: bytes, rng: random.Random) -> bytes:
     value = rng.choice([b'"b"', b"5", b"null", b"[]", b"{}", b"true", b"1e999", b"NaN"])
-    key = rng.choice([b"title", b"category", b"split", b"label_quality", b"tokenized_title"])
+    key = rng.choice([b"title", b"category", b"split", b"label_quality", b"brand", b"level"])
     extra = b', "' + key + b'": ' + value + b"}\n"
     lines = content.splitlines(keepends=True)
     return b"".join(line.replace(b"}\n", extra) if rng.random() < 0.5 else line for line in lines)
@@ -301,7 +309,7 @@ MUTATIONS = (*TITLE_MUTATIONS, *TEXT_MUTATIONS, *FILE_MUTATIONS)
 
 
 def _check(raw: RawTitles, content: bytes, kind: str, encoding: str) -> None:
-    for column in ("title", "category", "language", "label_quality", "split"):
+    for column in raw.table:
         for text in raw.table[column]:
             assert isinstance(text, str), column
             text.encode("utf-8")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from rubro.prediction.folder import (
     CnnMember,
     MlpMember,
     Model,
+    ModelColumn,
     ModelDescription,
     SvmMember,
     TextParams,
@@ -96,7 +97,10 @@ def embedding(subwords: Subwords) -> Embedding:
 
 @pytest.fixture(scope="session")
 def make_titles(subwords: Subwords) -> MakeTitles:
-    """Function that returns titles, given as tokens separated by spaces, and their distinct tokens."""
+    """Function that returns titles, given as tokens separated by spaces, and their distinct tokens.
+
+    With several columns, each title is followed by the texts of its further columns.
+    """
 
     def make(
         titles: list[str],
@@ -105,12 +109,13 @@ def make_titles(subwords: Subwords) -> MakeTitles:
         subwords: Subwords = subwords,
         bigram_buckets: int = BIGRAM_BUCKETS,
         max_tokens: int = MAX_TOKENS,
+        columns: int = 1,
     ) -> tuple[LabelledTitles, Tokens]:
-        featurizer = Featurizer(max_tokens, bigram_buckets)
+        featurizer = Featurizer(max_tokens, bigram_buckets, [max_tokens] * (columns - 1))
         features = featurizer([title.split() for title in titles])
         labels = Labels(
-            np.array(targets or [0] * len(titles), dtype=np.int32),
-            np.array(reliable or [True] * len(titles), dtype=bool),
+            np.array(targets or [0] * len(features), dtype=np.int32),
+            np.array(reliable or [True] * len(features), dtype=bool),
         )
         return LabelledTitles(features, labels), featurizer.tokens(subwords)
 
@@ -185,10 +190,12 @@ def hyperparameters(make_params: MakeParams) -> MakeHyperparameters:
 def make_network(embedding: Embedding, hyperparameters: MakeHyperparameters) -> MakeNetwork:
     """Function that returns an "mlp" or "cnn" whose weights, also of bigrams, are all random."""
 
-    def make(name: str, bigram_buckets: int = BIGRAM_BUCKETS, **overrides: Any) -> Network:
+    def make(
+        name: str, bigram_buckets: int = BIGRAM_BUCKETS, columns: int = 1, **overrides: Any
+    ) -> Network:
         torch.manual_seed(3)
         rows, size = embedding.table.shape
-        shape = ModelShape(rows, size, bigram_buckets, len(LABELS))
+        shape = ModelShape(rows, size, bigram_buckets, len(LABELS), columns)
         network: Network = NETWORKS[name](shape, hyperparameters(name, **overrides))
         for weight in network.parameters():
             nn.init.normal_(weight, std=0.5)
@@ -231,17 +238,19 @@ def make_model(
         *names: str,
         weights: dict[str, float] | None = None,
         bigram_buckets: int = BIGRAM_BUCKETS,
+        text_columns: Sequence[ModelColumn] = (),
         **overrides: Any,
     ) -> Model:
+        columns = 1 + len(text_columns)
         members: dict[str, AnyMember] = {}
         member: AnyMember
         tensors = {}
         for name in names:
             if name == "svm":
-                member, tensors[name] = random_svm(subwords.row_count + bigram_buckets)
+                member, tensors[name] = random_svm(columns * (subwords.row_count + bigram_buckets))
             else:
                 params = hyperparameters(name, **overrides)
-                network = make_network(name, bigram_buckets, **overrides)
+                network = make_network(name, bigram_buckets, columns, **overrides)
                 member, tensors[name] = network_member(name, network, params)
             weight = (weights or {}).get(name, 1.0)
             members[name] = member.model_copy(update={"weight": weight})
@@ -254,6 +263,7 @@ def make_model(
                 max_title_length=1000,
                 max_tokens=MAX_TOKENS,
                 bigram_buckets=bigram_buckets,
+                columns=list(text_columns),
             ),
             subwords=subwords.params,
             members=members,

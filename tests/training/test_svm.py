@@ -82,7 +82,9 @@ def fit(subwords: Subwords, make_params: MakeParams) -> Fit:
             "accuracy",
             seed,
         )
-        return Svm(tensors, SvmScorer(tensors, len(known.vocabulary), known.row_count))
+        columns = titles.features.columns
+        scorer = SvmScorer(tensors, len(known.vocabulary), known.row_count, columns)
+        return Svm(tensors, scorer)
 
     return make
 
@@ -279,3 +281,29 @@ def test_tensors_have_the_layout_of_a_model_folder(
     read = read_tensors(tmp_path / "svm.safetensors", layout)
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(read[name], tensor, strict=True)
+
+
+def test_the_columns_of_a_title_have_weights_of_their_own(
+    fit: Fit, make_titles: MakeTitles
+) -> None:
+    # The word alone says nothing about the category; the column that it is in does.
+    texts = ["apple", "drill", "drill", "apple"] * 20
+    titles, tokens = make_titles(texts, [0, 1] * 20, columns=2)
+    svm = fit(titles, tokens, classes=2)
+    scores = scores_of(svm, titles, tokens)
+    np.testing.assert_array_equal(scores.argmax(axis=1), titles.labels.targets)
+
+
+def test_titles_without_their_further_columns_are_learned_too(
+    fit: Fit, learnable_texts: tuple[list[str], list[int]], make_titles: MakeTitles
+) -> None:
+    texts, targets = learnable_texts
+    brands = [f"brand{target}" for target in targets]
+    pairs = [text for row in zip(texts, brands, strict=True) for text in row]
+    titles, tokens = make_titles(pairs, targets, columns=2)
+    alone = LabelledTitles(
+        titles.features.without_columns(np.ones(len(titles), bool)), titles.labels
+    )
+    svm = fit(titles, tokens, tolerance=0.1)
+    right = scores_of(svm, alone, tokens).argmax(axis=1) == titles.labels.targets
+    assert right[np.array(list(map(bool, texts)))].mean() > 0.99

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
@@ -12,6 +15,9 @@ from pydantic import Field
 from rubro.base.schema import Section
 
 CategoryOrder = Literal["root_first", "leaf_first", "unordered"]
+# These characters also occur within names ("Coca-Cola", "Audio/Video"), so that a separator of them
+# that is given with white space is matched with its white space only.
+_WITHIN_NAMES = "-/,.&+:_"
 
 
 @dataclass(frozen=True)
@@ -22,14 +28,11 @@ class Level:
         nodes: Name of each node, in the notation of the categories.
         lengths: Number of names from the root to each node, int64 (nodes,).
         node_of: Index of the node that each category belongs to, int64 (classes,).
-        is_own: Whether each node is an answer of this level, bool (nodes,): it has as many names as
-            the level, and no answer of the next level has exactly the same categories.
     """
 
     nodes: list[str]
     lengths: np.ndarray
     node_of: np.ndarray
-    is_own: np.ndarray
 
     def summed(self, probabilities: np.ndarray) -> np.ndarray:
         """Sum the probabilities of the categories of each node.
@@ -45,7 +48,8 @@ class Level:
         order = np.argsort(self.node_of, kind="stable")
         starts = np.searchsorted(self.node_of[order], np.arange(len(self.nodes)))
         sums: np.ndarray = np.add.reduceat(probabilities[:, order], starts, axis=1)
-        return np.minimum(sums, 1, out=sums)  # rounding errors may exceed 1
+        np.minimum(sums, 1, out=sums)  # rounding errors may exceed 1
+        return sums
 
 
 class CategoryTree(Section):
@@ -78,11 +82,6 @@ class CategoryTree(Section):
             raise ValueError(f"level is {level}, but must be between 1 and {self.depth}")
         return self._levels[level - 1]
 
-    def own_names(self, level: int) -> set[str]:
-        """Return the names of the nodes that have as many names as their level."""
-        nodes = self.level(level)
-        return {name for name, n in zip(nodes.nodes, nodes.lengths, strict=True) if n == level}
-
     def find(self, category: str) -> list[int]:
         """Return the index of the node at each level that a category, which may be new, belongs to.
 
@@ -95,7 +94,7 @@ class CategoryTree(Section):
         Returns:
             Index of the node at each level, from the roots; -1 if there is no such node.
         """
-        parts = [part.strip() for part in category.split(self.separator)]
+        parts = self._split(category)
         names = tuple(filter(None, reversed(parts) if self.order == "leaf_first" else parts))
         given = set(names)
 
@@ -111,6 +110,10 @@ class CategoryTree(Section):
             indices = [index for path, index in nodes if len(path) == longest]
             found.append(indices[0] if len(indices) == 1 else -1)
         return found
+
+    @cached_property
+    def _split(self) -> Callable[[str], tuple[str, ...]]:
+        return path_splitter(self.separator)
 
     @cached_property
     def _nodes_by_last_name(self) -> list[dict[str, list[tuple[tuple[str, ...], int]]]]:
@@ -129,16 +132,13 @@ class CategoryTree(Section):
 
     @cached_property
     def _levels(self) -> list[Level]:
-        levels: list[Level] = []
-        for level in range(self.depth, 0, -1):
-            levels.insert(0, self._nodes_at(level, levels[0] if levels else None))
-        return levels
+        return [self._nodes_at(level) for level in range(1, self.depth + 1)]
 
     @cached_property
     def _categories(self) -> dict[tuple[str, ...], str]:
         return {tuple(path): category for category, path in self.paths.items()}
 
-    def _nodes_at(self, level: int, below: Level | None) -> Level:
+    def _nodes_at(self, level: int) -> Level:
         names: dict[tuple[str, ...], str] = {}
         index: dict[tuple[str, ...], int] = {}
         node_of = []
@@ -148,14 +148,8 @@ class CategoryTree(Section):
                 index[node] = len(index)
                 names[node] = self._name(category, node)
             node_of.append(index[node])
-        lengths = np.array([len(node) for node in index])
-        is_own = lengths == level
-        if below:
-            _, first = np.unique(node_of, return_index=True)
-            child = below.node_of[first]
-            is_larger = np.bincount(node_of) > np.bincount(below.node_of)[child]
-            is_own &= is_larger | (below.lengths[child] == level)
-        return Level(list(names.values()), lengths, np.array(node_of), is_own)
+        lengths = [len(node) for node in index]
+        return Level(list(names.values()), np.array(lengths), np.array(node_of))
 
     def _name(self, category: str, node: tuple[str, ...]) -> str:
         """Return the name of an ancestor of a category, in the notation of the categories."""
@@ -166,3 +160,24 @@ class CategoryTree(Section):
         else:
             names = list(node if self.order == "root_first" else reversed(node))
         return self.separator.join(names)
+
+
+def path_splitter(separator: str) -> Callable[[str], tuple[str, ...]]:
+    """Return the function that splits a path at a separator, ignoring white space around it.
+
+    White space that belongs to the separator is required if all other characters of the separator
+    also occur within names: " - " does not split "Coca-Cola".
+
+    Returns:
+        Function from a path to its names, some of which may be empty.
+    """
+    core = " ".join(unicodedata.normalize("NFC", separator).split())
+    if not core:
+        return lambda value: tuple(value.split())
+    before = after = ""
+    if all(char in _WITHIN_NAMES or char.isalnum() for char in core):
+        before = r"(?<=\s)" if separator[0].isspace() else ""
+        after = r"(?=\s)" if separator[-1].isspace() else ""
+    pattern = re.compile(before + re.escape(core) + after)
+    # The spaces allow an empty part at either end.
+    return lambda value: tuple(name.strip() for name in pattern.split(f" {value} "))

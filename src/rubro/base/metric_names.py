@@ -19,6 +19,20 @@ CAPTIONS = {
     "top3_ece": "top-3 calibration error",
     "ece_before_calibration": "calibration error before calibration",
 }
+# Metrics of a level of a category tree.
+LEVEL_CAPTIONS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+}
+# Metrics of the paths in a category tree.
+PATH_CAPTIONS = {
+    "hierarchical_f1": "hierarchical F1",
+    "hierarchical_precision": "hierarchical precision",
+    "hierarchical_recall": "hierarchical recall",
+    "mean_weighted_f1": "mean weighted F1 of the levels",
+}
 
 
 def captions_for(objective: Objective) -> dict[str, str]:

@@ -59,13 +59,15 @@ def main(
         typer.Option(
             metavar="FOLDER",
             help="Folder for slices, classes, confused_pairs, confusions, mistakes, reliability, "
-            "reliability_before, coverage, automation and unmeasured, as csv.",
+            "reliability_before, coverage, automation and unmeasured, as csv. A model with a category "
+            "tree also has nodes.",
         ),
     ] = None,
 ) -> None:
     import numpy as np
 
     from rubro.base.files import write_json
+    from rubro.base.metric_names import LEVEL_CAPTIONS, PATH_CAPTIONS
     from rubro.base.outputs import output_path
     from rubro.base.params import EvaluateParams
     from rubro.base.text import first_names
@@ -99,9 +101,12 @@ def main(
     known = np.flatnonzero(all_targets >= 0)
     targets, probabilities = all_targets[known], all_probabilities[known]
     uncalibrated = softmax(all_logits[known])
-    metrics = model_metrics(probabilities, uncalibrated, targets, params)
+    tree = classifier.description.tree
+    metrics = model_metrics(probabilities, uncalibrated, targets, params, tree)
     titles = [labelled.titles[index] for index in known]
-    held_out = HeldOut(titles, targets, classifier.classes_, classifier.vocabulary)
+    held_out = HeldOut(
+        titles, targets, classifier.classes_, classifier.vocabulary, None, None, tree
+    )
     predictions, levels = predictions_for(labelled, classifier, all_probabilities)
     details = detail_tables(probabilities, uncalibrated, held_out, predictions, levels, params)
     details["unmeasured"] = unmeasured_categories(held_out)
@@ -147,6 +152,13 @@ def main(
         shown.append(("accuracy with unknown categories", with_unknown, note))
     measured = "{measured:,} of {known:,} categories".format(**categories)
     show_table(f"{classifier.name} on {len(targets):,} titles of {measured}", shown)
+    if tree:
+        levels = metrics["levels"].items()
+        rows_of_levels = [
+            (number, *(values[key] for key in LEVEL_CAPTIONS)) for number, values in levels
+        ]
+        show_table("levels", rows_of_levels, ("level", *LEVEL_CAPTIONS.values()))
+        show_table("paths", [(text, metrics[key]) for key, text in PATH_CAPTIONS.items()])
     for name, columns in _SHOWN_COLUMNS.items():
         first = details[name].loc[:, list(columns)].head(_MAX_TABLE_ROWS)
         if not first.empty:

@@ -34,7 +34,7 @@ class Labelled:
 
     Attributes:
         titles: Title of each row.
-        products: What the model reads of each row: its title, or the texts of its columns.
+        products: Product of each row as the classifier takes it.
         nodes: Index of the node of each row's category at each level, deepest level first, (n,
             levels); -1 if the model does not know the node.
         reliable: False for each row that the column label_quality marks as unreliable, bool (n,).

@@ -56,5 +56,7 @@ def main(
         if (experiment := run_experiment(plan, f"{number}/{len(plans)}", shown))
     ]
     say("")
-    compare([experiment.name for experiment in found], shown if found else metric)
+    names = [experiment.name for experiment in found]
+    base = names[0] if names and fixed else None
+    compare(names, shown if found else metric, base_name=base)
     return EXIT_SOME_FAILED if len(found) < len(plans) else 0

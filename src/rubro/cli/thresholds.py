@@ -20,7 +20,6 @@ Exit codes: 0 if written, 2 if the input or an option is wrong or no threshold k
 from __future__ import annotations
 
 import heapq
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,7 +109,7 @@ def main(
         _show(measured(thresholds, levels, classifier), file)
         return
     thresholds = chosen_thresholds(levels, classifier, precision)
-    if not (thresholds.any_level or thresholds.all).kept:
+    if not thresholds.all.kept:
         raise DataError(
             f"{file}: no threshold guarantees a precision of {precision:g}: "
             f"{len(predictions.right):,} reliable titles, {predictions.right.mean():.1%} of them "
@@ -127,41 +126,31 @@ def _show(thresholds: Thresholds, file: str) -> None:
 
     columns = ("threshold", "titles", "kept", "right", f"{thresholds.coverage:.0%} interval")
     title = f"{thresholds.model}: promised precision {thresholds.precision:g}; {file}"
-    lines = _level_lines(thresholds) if thresholds.any_level else _category_lines(thresholds)
+    lines = [("all categories", "", *_cells(thresholds.all))]
     if thresholds.unknown.titles:
         lines.append(("titles of unknown categories", "", *_cells(thresholds.unknown)))
-    show_table(title, lines, ("", *columns))
-    wrong = [
-        (each.kept - each.right, name, each)
-        for level in (thresholds, *thresholds.levels)
-        for name, each in level.categories.items()
+    common = sum(each.basis == "together" for each in thresholds.categories.values())
+    if thresholds.together is not None and 0 < common < len(thresholds.categories):
+        name = f"{common:,} categories with a common threshold"
+        lines.append((name, _bound(thresholds.together), *_cells(thresholds.together)))
+    if thresholds.single is not None:
+        single = thresholds.single
+        lines.append(("one threshold for all", _bound(single), *_cells(single)))
+    lines += [
+        (f"level {each.level}", _bound(each), *_cells(each))
+        for each in thresholds.levels
+        if each.confidence is not None
     ]
+    show_table(title, lines, ("", *columns))
+    wrong = [(each.kept - each.right, name) for name, each in thresholds.categories.items()]
     rows = []
-    for count, name, each in heapq.nlargest(_MAX_TABLE_ROWS, wrong, key=itemgetter(0, 1)):
+    for count, name in heapq.nlargest(_MAX_TABLE_ROWS, wrong):
         if count:
+            each = thresholds.categories[name]
             shared = " together" if each.basis == "together" else ""
             rows.append((name, f"{_bound(each)}{shared}", *_cells(each)))
     if rows:
         show_table("categories with the most wrong accepted answers", rows, ("category", *columns))
-
-
-def _category_lines(thresholds: Thresholds) -> list[tuple[str, ...]]:
-    common = sum(each.basis == "together" for each in thresholds.categories.values())
-    lines = [("all categories", "", *_cells(thresholds.all))]
-    if 0 < common < len(thresholds.categories):
-        name = f"{common:,} categories with a common threshold"
-        lines.append((name, _bound(thresholds.together), *_cells(thresholds.together)))
-    lines.append(("one threshold for all", _bound(thresholds.single), *_cells(thresholds.single)))
-    return lines
-
-
-def _level_lines(thresholds: Thresholds) -> list[tuple[str, ...]]:
-    levels = [thresholds.all, *(level.all for level in thresholds.levels)]
-    lines = [
-        (f"level {number}", "", *_cells(counts))
-        for number, counts in zip(range(len(levels), 0, -1), levels, strict=True)
-    ]
-    return [*lines, ("some level", "", *_cells(thresholds.any_level or thresholds.all))]
 
 
 def _bound(threshold: ConfidenceThreshold) -> str:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import chain, count, pairwise
 
 import numpy as np
-from scipy import sparse
 
-from rubro.base.category_tree import CategoryOrder
+from rubro.base.category_tree import CategoryOrder, path_splitter
 from rubro.base.params import DataParams, SubsetParams
 from rubro.base.text import first_names
 from rubro.data.labels import is_null_name, similar_names
+from rubro.data.sources import LEVEL_SEPARATOR
 
-_LEVEL_SEPARATOR = "\x1f"  # between the names of several category columns
 _DEFAULT_SEPARATOR = " > "
-# These characters also occur within names ("Coca-Cola", "Audio/Video"), so that a separator of them
-# that is given with white space is matched with its white space only.
-_WITHIN_NAMES = "-/,.&+:_"
 _GUESSED_SEPARATORS = (">>", ">", "|", "»", "→", "::", "\\", " / ", "/", " - ")
 _MIN_GUESSED_PATHS = 5
 _MIN_SHARED = 0.9
@@ -30,7 +25,7 @@ _ALMOST_ALL = 0.8
 _MIN_UNRELATED_SHARE = 0.4
 _MIN_UNRELATED_NAMES = 3
 _MAX_LISTED = 100
-Path = tuple[str, ...]
+_Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class CategoryPaths:
 
     separator: str
     order: CategoryOrder
-    paths: dict[str, Path]
+    paths: dict[str, _Path]
     categories: dict[str, str]
     problems: list[tuple[str, str, int]]
     counts: dict[str, int]
@@ -73,7 +68,7 @@ def category_paths(
 
     Args:
         rows: Number of rows of each value. If data.category_column is a list, a value is
-            the names in its columns, joined by U+001F.
+            the names in its columns, joined by LEVEL_SEPARATOR.
         corrections: Values that are categories in the notation of this function's result, even if
             data.category_column is a list.
         data: Separator and order of the names, and the level at which paths are cut off.
@@ -82,12 +77,12 @@ def category_paths(
     values = sorted(rows)
     is_list = has_level_columns(data)
     separator = data.category_separator or _DEFAULT_SEPARATOR
-    split = _splitter(separator)
-    parts: dict[str, Path] = {}
+    split = path_splitter(separator)
+    parts: dict[str, _Path] = {}
     if is_list:
         ordinary = [value for value in values if value not in corrections]
         parts = {
-            value: tuple(name.strip() for name in value.split(_LEVEL_SEPARATOR))
+            value: tuple(name.strip() for name in value.split(LEVEL_SEPARATOR))
             for value in ordinary
         }
         separator, split = _unused_separator(separator, parts.values())
@@ -97,7 +92,7 @@ def category_paths(
     if not is_list:
         separator = _unambiguous_separator(separator, split, names.values())
 
-    weights = Counter[Path]()
+    weights = Counter[_Path]()
     for value, path in names.items():
         if path:
             weights[path] += rows[value]
@@ -114,14 +109,14 @@ def category_paths(
     if groups:
         notices.append(_similar_notice([group for group, _ in groups], subset))
 
-    given = Counter[Path]()  # paths in the order of the input, or root first if it is leaf first
+    given = Counter[_Path]()  # paths in the order of the input, or root first if it is leaf first
     for path, n in weights.items():
         given[merged[path]] += n
     from_root = _from_root(given) if order == "unordered" else {path: path for path in given}
-    _find_inconsistencies(given, from_root, order, problems)
+    _find_inconsistencies(given, from_root, problems)
 
     level = None if data.category_level == "leaf" else data.category_level
-    notations = defaultdict[Path, Counter[str]](Counter)
+    notations = defaultdict[_Path, Counter[str]](Counter)
     for path, n in given.items():
         kept = from_root[path][:level]
         shown = kept[::-1] if order == "leaf_first" else kept
@@ -131,7 +126,7 @@ def category_paths(
     category = {
         path: min(found, key=lambda name: (-found[name], name)) for path, found in notations.items()
     }
-    paths: dict[str, Path] = {}
+    paths: dict[str, _Path] = {}
     for path in sorted(category):
         paths.setdefault(category[path], path)
     categories = {}
@@ -147,7 +142,7 @@ def category_paths(
 
 def merge_rare_categories(
     rows: Mapping[str, int], found: CategoryPaths | None, minimum: int
-) -> tuple[dict[str, str], dict[str, Path]]:
+) -> tuple[dict[str, str], dict[str, _Path]]:
     """Merge categories with too few training rows into their parents, the deepest categories first.
 
     Args:
@@ -181,7 +176,7 @@ def merge_rare_categories(
 
 def has_level_columns(data: DataParams) -> bool:
     """Return whether each level of a category is in a column of its own."""
-    return isinstance(data.category_column, list) and len(data.category_column) > 1
+    return len(data.category_columns) > 1
 
 
 def guessed_separator(rows: Mapping[str, int]) -> str | None:
@@ -194,7 +189,7 @@ def guessed_separator(rows: Mapping[str, int]) -> str | None:
         rows: Number of rows of each category name.
     """
     for separator in _GUESSED_SEPARATORS:
-        split = _splitter(separator)
+        split = path_splitter(separator)
         parts = [tuple(dict.fromkeys(split(name))) for name in rows]
         occurrences = Counter(chain.from_iterable(parts))
         paths = [path for path in parts if len(path) > 1]
@@ -207,21 +202,9 @@ def guessed_separator(rows: Mapping[str, int]) -> str | None:
     return None
 
 
-def _splitter(separator: str) -> Callable[[str], Path]:
-    """Return the function that splits a value at a separator, ignoring white space around it."""
-    core = " ".join(unicodedata.normalize("NFC", separator).split())
-    if not core:
-        return lambda value: tuple(value.split())
-    before = after = ""
-    if all(char in _WITHIN_NAMES or char.isalnum() for char in core):
-        before = r"(?<=\s)" if separator[0].isspace() else ""
-        after = r"(?=\s)" if separator[-1].isspace() else ""
-    pattern = re.compile(before + re.escape(core) + after)
-    # The spaces allow an empty part at either end.
-    return lambda value: tuple(name.strip() for name in pattern.split(f" {value} "))
-
-
-def _unused_separator(preferred: str, paths: Collection[Path]) -> tuple[str, Callable[[str], Path]]:
+def _unused_separator(
+    preferred: str, paths: Collection[_Path]
+) -> tuple[str, Callable[[str], _Path]]:
     """Return a separator that no name contains, and the function that splits categories at it."""
     distinct = {tuple(name for name in path if name) for path in paths} - {()}
 
@@ -230,14 +213,14 @@ def _unused_separator(preferred: str, paths: Collection[Path]) -> tuple[str, Cal
         yield from (f" {'>' * length} " for length in count(2))
 
     for separator in candidates():
-        split = _splitter(separator)
+        split = path_splitter(separator)
         if all(split(separator.join(path)) == path for path in distinct):
             return separator, split
-    raise AssertionError  # some length exceeds the lengths of all names
+    raise AssertionError  # not reached, because a separator that is longer than all names fits
 
 
 def _unambiguous_separator(
-    separator: str, split: Callable[[str], Path], paths: Collection[Path]
+    separator: str, split: Callable[[str], _Path], paths: Collection[_Path]
 ) -> str:
     """Return the given separator, with spaces around it if categories would be ambiguous without.
 
@@ -252,7 +235,7 @@ def _unambiguous_separator(
     return separator
 
 
-def _names(parts: Path, rows: int, subset: SubsetParams, problems: _Problems) -> Path:
+def _names(parts: _Path, rows: int, subset: SubsetParams, problems: _Problems) -> _Path:
     """Return the names of a path without empty names, and report problems of the path itself."""
     names = tuple(filter(None, parts))
     if len(names) < len(parts):
@@ -266,10 +249,13 @@ def _names(parts: Path, rows: int, subset: SubsetParams, problems: _Problems) ->
     return names
 
 
-def _order(weights: Mapping[Path, int], data: DataParams) -> tuple[CategoryOrder, list[str]]:
+def _order(weights: Mapping[_Path, int], data: DataParams) -> tuple[CategoryOrder, list[str]]:
     """Return the order of the names in the paths, and notices for the user if it is detected."""
     if has_level_columns(data):
         return "root_first", []
+    if max(map(len, weights), default=0) <= 1:
+        notice = f"no category contains data.category_separator {data.category_separator!r}"
+        return "root_first", [f"{notice}, so the categories have no levels"]
     if data.category_order != "auto":
         return data.category_order, []
     rows = Counter[str]()
@@ -294,8 +280,8 @@ def _order(weights: Mapping[Path, int], data: DataParams) -> tuple[CategoryOrder
 
 
 def _similar_names(
-    weights: Mapping[Path, int], order: CategoryOrder
-) -> tuple[list[tuple[list[str], int]], dict[Path, Path]]:
+    weights: Mapping[_Path, int], order: CategoryOrder
+) -> tuple[list[tuple[list[str], int]], dict[_Path, _Path]]:
     """Group similar names with the same parent, or all similar names if paths are unordered.
 
     Args:
@@ -306,16 +292,16 @@ def _similar_names(
         Each group with its number of rows, and each path with the first names of the groups.
     """
     groups = []
-    merged: dict[Path, Path] = dict.fromkeys(weights, ())
+    merged: dict[_Path, _Path] = dict.fromkeys(weights, ())
     depth = max(map(len, weights), default=0)
     unordered = order == "unordered"
     levels = [slice(None)] if unordered else [slice(k, k + 1) for k in range(depth)]
     for level in levels:
-        siblings = defaultdict[Path, Counter[str]](Counter)
+        siblings = defaultdict[_Path, Counter[str]](Counter)
         for path, n in weights.items():
             for name in path[level]:
                 siblings[merged[path]][name] += n
-        leader: dict[tuple[Path, str], str] = {}
+        leader: dict[tuple[_Path, str], str] = {}
         for prefix, rows in siblings.items():
             if len(rows) > 1:
                 for group in similar_names(rows):
@@ -327,7 +313,7 @@ def _similar_names(
     return groups, merged
 
 
-def _from_root(weights: Mapping[Path, int]) -> dict[Path, Path]:
+def _from_root(weights: Mapping[_Path, int]) -> dict[_Path, _Path]:
     """Order the different names of unordered paths from the root; see category_paths.
 
     Args:
@@ -337,17 +323,17 @@ def _from_root(weights: Mapping[Path, int]) -> dict[Path, Path]:
         return {}
     names = sorted({name for path in weights for name in path})
     index = {name: place for place, name in enumerate(names)}
-    sets = [dict.fromkeys(path) for path in weights]
-    path_of = np.repeat(np.arange(len(sets)), [len(path) for path in sets])
-    name_of = np.array([index[name] for path in sets for name in path], dtype=np.int64)
-    n = np.fromiter(weights.values(), np.int64, len(weights))
-    shape = (len(sets), len(names))
-    occurs = sparse.csr_array((np.ones(len(path_of), np.int64), (path_of, name_of)), shape)
-    weighted = sparse.csr_array((n[path_of], (path_of, name_of)), shape)
-    rows = np.bincount(name_of, n[path_of], len(names)).astype(np.int64)
-    together = (occurs.T @ weighted).tocoo()
-    other = together.row != together.col
-    first, second, both = together.row[other], together.col[other], together.data[other]
+    pairs, counts = [], []
+    for path, n in weights.items():
+        places = np.array([index[name] for name in {*path}], dtype=np.int64)
+        pairs.append(np.add.outer(places * len(names), places).ravel())
+        counts.append(np.full(len(places) ** 2, n))
+    pair, inverse = np.unique(np.concatenate(pairs), return_inverse=True)
+    first, second = np.divmod(pair, len(names))
+    both = np.bincount(inverse, np.concatenate(counts))
+    rows = both[first == second]
+    other = first != second
+    first, second, both = first[other], second[other], both[other]
     limit = _ALMOST_ALL * np.minimum(rows[first], rows[second])
     unrelated = both < limit
     total = np.bincount(first, both, len(names))
@@ -360,10 +346,7 @@ def _from_root(weights: Mapping[Path, int]) -> dict[Path, Path]:
 
 
 def _find_inconsistencies(
-    given: Mapping[Path, int],
-    from_root: Mapping[Path, Path],
-    order: CategoryOrder,
-    problems: _Problems,
+    given: Mapping[_Path, int], from_root: Mapping[_Path, _Path], problems: _Problems
 ) -> None:
     """Report repeated names, names with several parents, and pairs of names in both orders."""
     parents = defaultdict[str, Counter[str]](Counter)
@@ -377,16 +360,17 @@ def _find_inconsistencies(
             parents[name][parent] += n
     for name, found in parents.items():
         for parent in found:
-            if parent < name and name in parents.get(parent, ()) and order != "unordered":
+            if parent < name and name in parents.get(parent, ()):
                 problems.add(
                     "both_orders", f"{parent} | {name}", found[parent] + parents[parent][name]
                 )
         if len(found) > 1:
-            names = " | ".join(parent or "(no parent)" for parent in sorted(found))
-            problems.add("name_with_several_parents", f"{name}: {names}", found.total())
+            ordered = sorted(found, key=lambda parent: (-found[parent], parent))
+            listed = first_names([parent or "(no parent)" for parent in ordered])
+            problems.add("name_with_several_parents", f"{name}: {listed}", found.total())
 
 
-def _parent_name(category: str, path: Path, found: CategoryPaths) -> str:
+def _parent_name(category: str, path: _Path, found: CategoryPaths) -> str:
     """Return the name of the parent of a category, in the notation of the category."""
     if found.order != "unordered":
         parent = path[:-1] if found.order == "root_first" else path[-2::-1]
@@ -425,9 +409,9 @@ class _Problems:
         return [
             (problem, names, rows)
             for problem, found in sorted(self._rows.items())
-            for names, rows in sorted(found.items(), key=lambda item: (-item[1], item[0]))[
-                :_MAX_LISTED
-            ]
+            for names, rows in nsmallest(
+                _MAX_LISTED, found.items(), key=lambda item: (-item[1], item[0])
+            )
         ]
 
     def notices(self) -> list[str]:

@@ -168,7 +168,8 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
         encoding = layout.text_encoding
         size = source.path.stat().st_size
         origin = Origin(source.path, size, encoding or "utf-8", "data.encoding")
-        columns = [[layout.title_column], *([name] for name in layout.category_columns)]
+        category_columns = layout.category_columns
+        columns = [[layout.title_column], *([name] for name in category_columns)]
         separator = SEPARATORS.get(layout.separator)
         with read_errors_reported(origin), ExitStack() as stack:
             raw = stack.enter_context(file_progress(source.path))
@@ -177,7 +178,7 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
             )
             for record in _records(source, file, layout, notices):
                 if record.reason is None:
-                    row = _checked_row(record.content, source, layout)
+                    row = _checked_row(record.content, source, layout, category_columns)
                 else:
                     row = _Rejection(record.reason, file.problem(record))
                 if row is None:
@@ -405,25 +406,30 @@ def _skipped_notices(
 
 
 def _checked_row(
-    values: dict[str, Any], source: SourceFile, params: DataParams
+    values: dict[str, Any],
+    source: SourceFile,
+    params: DataParams,
+    category_columns: Sequence[str],
 ) -> tuple[str, ...] | _Rejection | None:
     """Return the title, category, language, label quality, split and texts of a usable row.
 
     For an unusable row, return the reason. For a row with neither title nor category, return None.
     """
-    category_columns = params.category_columns
+    columns = (params.title_column, *category_columns)
     cells = []
-    for column in (params.title_column, *category_columns):
-        try:
+    try:
+        for column in columns:
             cells.append(text_of(values.get(column)))
-        except TypeError:
-            name = "category" if cells else "title"
-            return _Rejection(f"{name}_not_text", _not_text(values, column))
-    title, *levels = cells
-    has_category = any(column in values for column in category_columns)
+    except TypeError:
+        name = "category" if cells else "title"
+        return _Rejection(f"{name}_not_text", _not_text(values, columns[len(cells)]))
+    title, category = cells[:2]
+    if len(cells) > 2:
+        names = [category_name(level or "") for level in cells[1:]]
+        category = LEVEL_SEPARATOR.join(filter(None, names))
+    has_category = columns[1] in values or any(column in values for column in columns[2:])
     has_columns = params.title_column in values and has_category
-    is_blank = not any(level and level.strip() for level in levels)
-    if has_columns and not (title and title.strip()) and is_blank:
+    if has_columns and not (title and title.strip()) and not (category and category.strip()):
         return None
     if params.title_column not in values:
         return _Rejection("title_missing", _missing(_quoted([params.title_column]), values))
@@ -435,14 +441,14 @@ def _checked_row(
         return _Rejection("title_too_long", problem)
     if not has_category:
         return _Rejection("category_missing", _missing(_quoted(category_columns), values))
-    if not (is_unicode(title) and all(is_unicode(level or "") for level in levels)):
+    if not (is_unicode(title) and is_unicode(category or "")):
         return _Rejection("not_utf8", "text in another encoding")
     if not normalise(title):
         return _Rejection("title_empty", f"nothing visible in column '{params.title_column}'")
-    names = (category_name(level or "") for level in levels)
-    category = LEVEL_SEPARATOR.join(filter(None, names))
+    if len(cells) == 2:
+        category = category_name(category or "")
     if not category:
-        place = "the cell in column" if len(levels) == 1 else "each cell in columns"
+        place = "the cell in column" if len(cells) == 2 else "each cell in columns"
         return _Rejection("category_empty", f"{place} {_quoted(category_columns)} is blank")
     quality = _optional_value(values, params.label_quality_column) or "reliable"
     if quality not in QUALITIES:

@@ -151,10 +151,18 @@ class TitleTokens:
     Args:
         table: Split from load_split.
         columns: Names of the columns with the tokens; see token_columns.
+        column_limits: Number of tokens after which the text of each further column is cut off; empty
+            = no limits. Titles are never cut off.
     """
 
-    def __init__(self, table: pd.DataFrame, columns: Sequence[str] = ("tokens",)) -> None:
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        columns: Sequence[str] = ("tokens",),
+        column_limits: Sequence[int] = (),
+    ) -> None:
         self._joined = [table[column] for column in columns]
+        self._limits = [None, *(column_limits or [None] * (len(columns) - 1))]
 
     def __len__(self) -> int:
         return len(self._joined) * len(self._joined[0])
@@ -167,7 +175,11 @@ class TitleTokens:
         """Yield lists with the tokens of the texts of several thousand titles at a time."""
         for start in range(0, len(self._joined[0]), _TITLES_PER_CHUNK):
             columns = [joined.iloc[start : start + _TITLES_PER_CHUNK] for joined in self._joined]
-            yield [tokens.split() for row in zip(*columns, strict=True) for tokens in row]
+            yield [
+                tokens.split()[:limit]
+                for row in zip(*columns, strict=True)
+                for tokens, limit in zip(row, self._limits, strict=True)
+            ]
 
 
 def load_products(folder: Path, name: str) -> list[Product]:

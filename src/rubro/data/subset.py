@@ -24,7 +24,12 @@ from rubro.data.labels import check_labels, title_keys, titles_at
 from rubro.data.sources import CORRECTIONS, EMPTY_ROW, REMEDY_BY_REASON, RawTitles
 from rubro.data.splits import SPLITS
 
-# Reasons for dropping usable rows, with descriptions for the user.
+# Reasons for dropping usable rows, with descriptions for the user. The first ones only occur if
+# categories are paths or rare categories are merged.
+_PATH_DROP_REASONS = {
+    "category_without_name": "with a category path that contains no name",
+    "category_too_rare": "of categories with fewer training rows than data.min_rows_per_category",
+}
 DROP_REASONS = {
     EMPTY_ROW: "with neither a title nor a category, such as variants of a product",
     "other_language": "in another language than subset.language",
@@ -36,13 +41,8 @@ DROP_REASONS = {
     "category_not_selected": "of categories beyond subset.top_categories",
     "category_not_in_train": "of categories without training rows",
     "thinned_to_zipf": "removed by subset.zipf_exponent",
+    **_PATH_DROP_REASONS,
 }
-# Reasons that only occur if categories are paths or rare categories are merged.
-_PATH_DROP_REASONS = {
-    "category_without_name": "with a category path that contains no name",
-    "category_too_rare": "of categories with fewer training rows than data.min_rows_per_category",
-}
-DROP_REASONS |= _PATH_DROP_REASONS
 _MIN_ROWS_PER_CLASS = 3
 _HELD_OUT = ("validation", "test")
 
@@ -95,12 +95,12 @@ def make_subset(
     """
     titles, *texts = (
         raw.table[name].astype("str").reset_index(drop=True)
-        for name in raw.table
+        for name in map(str, raw.table)
         if name == "title" or name.startswith("text.")
     )
-    reasons = [reason for reason in REMEDY_BY_REASON if reason != "text_not_text" or texts]
-    # Reasons that concern paths are written only if rows are dropped for them.
-    reasons += [reason for reason in DROP_REASONS if reason not in _PATH_DROP_REASONS]
+    # These reasons are written only if rows are dropped for them.
+    unwritten = [*_PATH_DROP_REASONS, *([] if texts else ["text_not_text"])]
+    reasons = [name for name in (*REMEDY_BY_REASON, *DROP_REASONS) if name not in unwritten]
     dropped = dict.fromkeys(reasons, 0)
     dropped.update(Counter(raw.quarantine["reason"]))
     dropped[EMPTY_ROW] = raw.empty_rows
@@ -353,7 +353,7 @@ def _most_frequent(train: pd.DataFrame, count: int) -> list[str]:
 def _with_texts(split: pd.DataFrame, titles: pd.Series, texts: list[pd.Series]) -> pd.DataFrame:
     columns = split[["category", "label_quality"]].reset_index(drop=True)
     columns.insert(0, "title", titles_at(titles, split.index))
-    return columns.assign(**{text.name: titles_at(text, split.index) for text in texts})
+    return columns.assign(**{str(text.name): titles_at(text, split.index) for text in texts})
 
 
 def _thinned_to_zipf(

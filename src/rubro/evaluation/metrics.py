@@ -30,13 +30,25 @@ def balanced_accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
 
 def macro_f1(targets: np.ndarray, predictions: np.ndarray) -> float:
     """Return the mean F1 of the classes that occur in the targets, 0 to 1."""
+    f1, _ = _f1_and_totals(targets, predictions)
+    return float(np.mean(f1))
+
+
+def weighted_f1(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """Return the mean F1 of the classes, weighted by their number of targets, 0 to 1."""
+    f1, totals = _f1_and_totals(targets, predictions)
+    return float(np.sum(f1 * totals) / len(targets))
+
+
+def _f1_and_totals(targets: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the F1 and the number of targets of each class that occurs in the targets."""
     size = int(max(targets.max(), predictions.max())) + 1
     right, total, predicted = (
         np.bincount(each, minlength=size)
         for each in (targets[targets == predictions], targets, predictions)
     )
     present = total > 0
-    return float(np.mean(2 * right[present] / (total + predicted)[present]))
+    return 2 * right[present] / (total + predicted)[present], total[present]
 
 
 MEASURES: dict[Objective, Callable[[np.ndarray, np.ndarray], float]] = {

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import InitVar, dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
+from rubro.base.category_tree import CategoryTree
 from rubro.base.params import EvaluateParams
 from rubro.base.text import tokenise
+from rubro.evaluation.levels import level_metrics, node_table, shared_names
 from rubro.evaluation.metrics import MEASURES, classification_metrics, expected_calibration_error
 from rubro.evaluation.significance import metric_interval
 from rubro.evaluation.thresholds import (
@@ -47,6 +50,7 @@ class HeldOut:
         reliable: Whether the label quality of each title is "reliable", bool (titles,), or None if
             it is unknown.
         train_counts: Number of training titles of each class, (classes,), or None if unknown.
+        tree: Tree of the categories, if they are paths.
         token_counts: Number of tokens of each title, (titles,).
         has_unknown_word: Whether each title has an out-of-vocabulary token, bool (titles,).
     """
@@ -57,6 +61,7 @@ class HeldOut:
     vocabulary: InitVar[Container[str]]
     reliable: np.ndarray | None = None
     train_counts: np.ndarray | None = None
+    tree: CategoryTree | None = None
     token_counts: np.ndarray = field(init=False)
     has_unknown_word: np.ndarray = field(init=False)
 
@@ -72,7 +77,8 @@ def model_metrics(
     uncalibrated: np.ndarray,
     targets: np.ndarray,
     params: EvaluateParams,
-) -> dict[str, float]:
+    tree: CategoryTree | None = None,
+) -> dict[str, Any]:
     """Return the metrics of a model with confidence intervals, rounded to 6 digits.
 
     Args:
@@ -80,11 +86,12 @@ def model_metrics(
         uncalibrated: Probabilities before calibration, float (titles, classes).
         targets: Class indices.
         params: Number of bins and coverage of the intervals.
+        tree: Tree of the categories, if they are paths.
 
     Returns:
         Metrics of classification_metrics, ece_before_calibration, and the ends of the confidence
         intervals, such as accuracy_low and accuracy_high, of balanced accuracy, accuracy and
-        macro F1.
+        macro F1. If there is a tree, also the metrics of level_metrics.
     """
     bins, predictions = params.calibration_bins, probabilities.argmax(axis=1)
     ends: dict[str, float] = {}
@@ -96,6 +103,7 @@ def model_metrics(
         **classification_metrics(probabilities, targets, bins),
         "ece_before_calibration": round(before, 6),
         **ends,
+        **(level_metrics(probabilities, targets, tree) if tree else {}),
     }
 
 
@@ -166,13 +174,21 @@ def unmeasured_categories(held_out: HeldOut) -> pd.DataFrame:
 
 
 def confused_pairs(
-    probabilities: np.ndarray, targets: np.ndarray, labels: list[str], limit: int
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    labels: list[str],
+    limit: int,
+    tree: CategoryTree | None = None,
 ) -> pd.DataFrame:
     """Return the most frequent confusions of a category with a wrongly predicted category.
 
+    If there is a tree, the confusions that cross its top level come first, then the confusions
+    whose paths share one name, and so on.
+
     Returns:
         Columns category, predicted, pair (both names, for plots), titles and share (of the titles
-        of the category); one row for each of at most `limit` pairs, most frequent first.
+        of the category), and level (number of names that both paths share) if there is a tree; one
+        row for each of at most `limit` pairs, most frequent first.
     """
     predictions = _named_predictions(probabilities, targets, labels)
     predictions["pair"] = predictions["category"] + " → " + predictions["predicted"]
@@ -180,8 +196,16 @@ def confused_pairs(
     table = wrong.value_counts().reset_index(name="titles")
     totals = predictions["category"].value_counts()
     table["share"] = (table["titles"] / totals[table["category"]].to_numpy()).round(6)
-    order = ["titles", "share", "pair"]
-    return table.sort_values(order, ascending=[False, False, True]).head(limit)
+    order, ascending = ["titles", "share", "pair"], [False, False, True]
+    if tree:
+        index = {label: number for number, label in enumerate(labels)}
+        one, other = (
+            table[column].map(index).to_numpy(dtype=np.int64)
+            for column in ("category", "predicted")
+        )
+        table["level"] = shared_names(tree, one, other)
+        order, ascending = ["level", *order], [True, *ascending]
+    return table.sort_values(order, ascending=ascending).head(limit)
 
 
 def confusion_block(
@@ -303,7 +327,7 @@ def detail_tables(
     Returns:
         Tables slices (metrics of each group of titles), classes, confused_pairs, confusions,
         mistakes, reliability (accuracy in bins of confidence), reliability_before (the same before
-        calibration), coverage and automation, by name.
+        calibration), coverage and automation, by name. If there is a tree, also nodes.
     """
     targets, bins = held_out.targets, params.calibration_bins
     slices = [
@@ -315,15 +339,20 @@ def detail_tables(
         pd.DataFrame(expected_calibration_error(each, targets, bins)[1]).round(6)
         for each in (probabilities, uncalibrated)
     )
-    pairs = confused_pairs(probabilities, targets, held_out.labels, params.confused_pairs)
-    return {
+    labels, limit, tree = held_out.labels, params.confused_pairs, held_out.tree
+    pairs = confused_pairs(probabilities, targets, labels, limit)
+    tables = {
         "slices": pd.DataFrame(slices),
         "classes": class_table(probabilities, held_out),
         "confused_pairs": pairs,
-        "confusions": confusion_block(probabilities, targets, held_out.labels, pairs),
+        "confusions": confusion_block(probabilities, targets, labels, pairs),
         "mistakes": worst_mistakes(probabilities, held_out, params.mistakes),
         "reliability": reliability,
         "reliability_before": reliability_before,
         "coverage": coverage_curve(predictions),
         "automation": automation_table(levels),
     }
+    if tree:
+        tables["confused_pairs"] = confused_pairs(probabilities, targets, labels, limit, tree)
+        tables["nodes"] = node_table(probabilities, targets, tree, held_out.train_counts)
+    return tables

@@ -10,10 +10,10 @@ import statistics
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
-from typing import Any
+from typing import Any, get_args
 
 from rubro.base.console import say
 from rubro.base.errors import ParamsError
@@ -26,6 +26,7 @@ from rubro.experiments.dvc_experiments import (
     setting_in_name,
 )
 from rubro.experiments.git import git
+from rubro.experiments.run_data import DataCache, DataDifference, level_of
 
 _MAX_CHANGES, _MAX_NAMES = 6, 6
 _MIN_WIDTH = 20
@@ -42,11 +43,18 @@ class SeedGroup:
         params: Parameters that differ from the last commit, by dotted key; the seed is left out if
             there are several experiments.
         files: Code and data files that differ from the last commit.
+        difference: What differs from the data of the base.
     """
 
     experiments: list[Experiment]
     params: dict[str, Any]
     files: list[str]
+    difference: DataDifference = ""
+
+    @property
+    def is_comparable(self) -> bool:
+        """False if the categories differ from the categories of the base."""
+        return self.difference != "categories"
 
     def values(self, metric: str) -> list[float]:
         """Return the value of a metric in each experiment that has it."""
@@ -65,8 +73,12 @@ def compare(
     output_format: str = "table",
     each: bool = False,
     all_commits: bool = False,
+    base_name: str | None = None,
 ) -> None:
     """Print the metrics of the last commit and of its experiments, best experiment first.
+
+    Experiments with other categories than the base come last, because their metrics are not
+    comparable with its metrics.
 
     Args:
         patterns: Names of experiments to print, with wildcards; None = all.
@@ -76,6 +88,8 @@ def compare(
         output_format: "table", "csv" or "json".
         each: Whether to print experiments that differ only in their seed separately.
         all_commits: Whether to include the experiments of other commits.
+        base_name: Name of the experiment whose categories and titles are those to compare with; None
+            = the last commit.
 
     Raises:
         DataError: There is no Git repository here.
@@ -102,13 +116,35 @@ def compare(
     shown = expand_metrics(metrics, known) if metrics else default_metrics(load_params().objective)
     sort_metric = expand_metrics([sort], known)[0] if sort else shown[0]
 
-    def rank(group: SeedGroup) -> tuple[bool, float]:
+    data = DataCache()
+    # The last commit has no data if its pipeline has not run.
+    by_name = sorted((last, *experiments), key=lambda one: one.name != base_name)
+    base = next((one for one in by_name if one.data.subset), last)
+
+    def difference(group: SeedGroup) -> DataDifference:
+        level = level_of(sort_metric)
+        found = {data.difference(one.data, base.data, level) for one in group.experiments}
+        return next(each for each in get_args(DataDifference) if each in found)
+
+    def rank(group: SeedGroup) -> tuple[bool, bool, float]:
         values = group.values(sort_metric)
         mean = statistics.mean(values) if values else 0.0
-        return not values, mean if lower_is_better(sort_metric) else -mean
+        order = mean if lower_is_better(sort_metric) else -mean
+        return not group.is_comparable, not values, order
 
     groups = [SeedGroup([last], {}, []), *_group_by_seed(last, experiments, each)]
+    groups = [replace(group, difference=difference(group)) for group in groups]
     groups.sort(key=rank)
+    others = [group.experiments[0] for group in groups if not group.is_comparable]
+    levels = {data.shared_level(one.data, base.data) or 0 for one in others} - {0}
+    at_levels = [
+        name
+        for level in sorted(levels)
+        for name in default_metrics(load_params().objective, level)
+        if name in known
+    ]
+    if not metrics:
+        shown += at_levels
     if output_format == "json":
         records = [_record(group, shown) for group in groups]
         print(json.dumps(records, ensure_ascii=False, indent=1))
@@ -120,19 +156,27 @@ def compare(
         if any(not group.values(metric) for group in complete for metric in shown):
             say("")
             say("-: not every stage has run with these settings")
+        _say_differences(groups, base, at_levels)
         best = groups[0].experiments[0]
         on_validation = sort_metric.startswith("validation.") and sort_metric in best.metrics
         if len(groups) > 1 and on_validation:
             say("")
+            among = "comparable " if others else ""
             if best is last:
-                say("No experiment is better on validation than the last commit.")
+                say(f"No {among}experiment is better on validation than the last commit.")
             else:
-                say(f"The best on validation: {_how_to_apply(groups[0])}")
+                say(f"The best {among}on validation: {_how_to_apply(groups[0])}")
 
 
-def default_metrics(objective: Objective) -> list[str]:
-    """Return the names of an objective's metrics of the ensemble, on validation and on test."""
-    return [f"{split}.ensemble.{objective}" for split in ("validation", "test")]
+def default_metrics(objective: Objective, level: int | None = None) -> list[str]:
+    """Return the names of an objective's metrics of the ensemble, on validation and on test.
+
+    Args:
+        objective: Metric that the models are trained for.
+        level: Level of the category tree; None = the categories.
+    """
+    part = "" if level is None else f"levels.{level}."
+    return [f"{split}.ensemble.{part}{objective}" for split in ("validation", "test")]
 
 
 def _say_problems(experiments: Sequence[Experiment]) -> None:
@@ -143,8 +187,40 @@ def _say_problems(experiments: Sequence[Experiment]) -> None:
             omitted = "" if experiment.params else "; left out"
             names.setdefault(experiment.problem + omitted, []).append(experiment.name)
     for problem, affected in names.items():
-        more = f" and {len(affected) - _MAX_NAMES} more" if len(affected) > _MAX_NAMES else ""
-        say(f"{', '.join(affected[:_MAX_NAMES])}{more}: {problem}")
+        say(f"{_first(affected)}: {problem}")
+
+
+def _say_differences(
+    groups: Sequence[SeedGroup], base: Experiment, at_levels: Sequence[str]
+) -> None:
+    """Print which experiments have other data than the base, and what this means.
+
+    Args:
+        groups: Rows of the table.
+        base: Experiment that the data of the others are compared with.
+        at_levels: Metrics at levels whose nodes some of the experiments share with the base.
+    """
+    meaning: dict[DataDifference, str] = {
+        "categories": "other categories than {base}, so the metrics are not comparable, and these "
+        "experiments are listed last",
+        "titles": "measured on other titles than {base}, so small differences can be chance",
+        "data": "other data than {base}, which are not in the cache of DVC, so the categories may "
+        "differ, and then the metrics are not comparable",
+    }
+    if at_levels:
+        meaning["categories"] += (
+            f". Some levels have the same nodes: rubro compare -m {at_levels[0]}"
+        )
+    for kind, text in meaning.items():
+        if names := [group.experiments[0].name for group in groups if group.difference == kind]:
+            say("")
+            say(f"{_first(names)}: {text.format(base=base.name)}")
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f"{', '.join(names[:_MAX_NAMES])}{more}"
 
 
 def _how_to_apply(group: SeedGroup) -> str:
@@ -253,6 +329,8 @@ def _record(group: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
         "changed": group.params,
         "changed_files": group.files,
         "seeds": [experiment.seed for experiment in group.experiments],
+        "differs": group.difference or None,
+        "categories": group.experiments[0].data.classes,
         "metrics": {metric: mean_and_deviation(group.values(metric)) for metric in metrics},
     }
 
@@ -260,13 +338,14 @@ def _record(group: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
 def _write_csv(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     columns = [column for name in metrics for column in (name, f"{name}.deviation")]
-    writer.writerow(["experiments", "changed", "seeds", *columns])
+    writer.writerow(["experiments", "changed", "seeds", "differs", "categories", *columns])
     for group in groups:
         record = _record(group, metrics)
         spreads = [spread or {} for spread in record["metrics"].values()]
         numbers = [spread.get(key) for spread in spreads for key in ("mean", "deviation")]
         lists = record["experiments"], group.changes(), map(str, record["seeds"])
-        writer.writerow([*map(" ".join, lists), *numbers])
+        facts = record["differs"], record["categories"]
+        writer.writerow([*map(" ".join, lists), *facts, *numbers])
 
 
 def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
@@ -298,6 +377,10 @@ def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
         label = Text("\n".join(line.replace(", ", ",") for line in lines))
         for line in textwrap.wrap(", ".join(_unnamed_changes(group)), name_width - 2):
             label.append(f"\n  {printable(line)}", style="dim")
+        if group.difference:
+            classes = group.experiments[0].data.classes
+            counted = f" ({classes:,})" if classes and not group.is_comparable else ""
+            label.append(f"\n  other {group.difference}{counted}", style="bold")
         table.add_row(label, *cells)
     console.print(table)
 

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
 
@@ -19,6 +19,7 @@ from rubro.base.params_file import flat, override_value
 from rubro.base.yaml_files import parse_yaml
 from rubro.experiments.dvc_lock import parse_stages, ran_with
 from rubro.experiments.git import git
+from rubro.experiments.run_data import RunData, subset_hash
 
 # Metrics files, without folder and suffix. The names of metrics begin with the name of their file,
 # except in the first file.
@@ -47,6 +48,7 @@ class Experiment:
             stage has not run or a file is damaged.
         files: Path and hash of each code or data file that differs from the last commit.
         problem: Description of the first file that is damaged or belongs to another project, or "".
+        data: Data that the experiment was trained and measured on.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Experiment:
     metrics: dict[str, float]
     files: tuple[tuple[str, str], ...] = ()
     problem: str = ""
+    data: RunData = field(default_factory=RunData)
 
     @property
     def seed(self) -> int:
@@ -85,8 +88,8 @@ def read_experiments(all_commits: bool = False) -> tuple[Experiment, list[Experi
     revisions = [revision for _, revision in names]
     files = _changed_files(head, revisions[1:])
     last, *experiments = (
-        Experiment(name, revision, params, metrics, files.get(revision, ()), problem)
-        for (name, revision), (params, metrics, problem) in zip(
+        Experiment(name, revision, params, metrics, files.get(revision, ()), problem, data)
+        for (name, revision), (params, metrics, problem, data) in zip(
             names, _contents(revisions), strict=True
         )
     )
@@ -151,8 +154,10 @@ def format_setting(key: str, value: Any) -> str:
     return f"{key}={override_value(value)}"
 
 
-def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, float], str]]:
-    """Yield the parameters, the metrics and the problem of each commit."""
+def _contents(
+    revisions: list[str],
+) -> Iterator[tuple[dict[str, Any], dict[str, float], str, RunData]]:
+    """Yield the parameters, the metrics, the problem and the data of each commit."""
     names = [_PARAMS, _LOCK, *(f"metrics/{name}.json" for name in METRIC_FILES)]
     blobs = _blobs([f"{revision}:./{name}" for revision in revisions for name in names])
     for _ in revisions:
@@ -166,9 +171,10 @@ def _contents(revisions: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, 
             metrics = numbers_in({**evaluated, **dict(zip(METRIC_FILES[1:], others, strict=True))})
             # The metrics belong to other settings if only a part of the pipeline has run.
             measured = "evaluate" in stages and ran_with(nested, stages)
-            yield params, metrics if measured else {}, ""
+            data = RunData(subset_hash(stages), metrics.get("subset.classes"))
+            yield params, metrics if measured else {}, "", data
         except (ParamsError, DataError, RecursionError) as error:
-            yield params, {}, str(error)
+            yield params, {}, str(error), RunData()
 
 
 def _parse_params(text: str) -> dict[str, Any]:

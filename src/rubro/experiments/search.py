@@ -18,8 +18,14 @@ from rubro.base.params_file import load_params, with_settings
 from rubro.base.schema import Section
 from rubro.base.yaml_files import load_yaml
 from rubro.experiments.compare import compare, default_metrics, expand_metrics
-from rubro.experiments.dvc_experiments import CODE, format_setting, read_experiments
+from rubro.experiments.dvc_experiments import (
+    CODE,
+    Experiment,
+    format_setting,
+    read_experiments,
+)
 from rubro.experiments.git import git
+from rubro.experiments.run_data import DataCache, level_of
 from rubro.experiments.sweep import (
     EXIT_SOME_FAILED,
     FOLDER,
@@ -93,7 +99,7 @@ def search(space_file: Path, trials: int, metric: str | None, settings: Sequence
         settings: Parameters KEY=VALUE that are fixed in every trial.
 
     Returns:
-        Exit code: 0, or 3 if a trial of this call failed.
+        Exit code: 0, or 3 if a trial of this call failed or has other categories than the study.
 
     Raises:
         DataError: There is no Git repository here, or the database of the search is not usable.
@@ -209,10 +215,22 @@ def _run_trials(
         "the same command resumes"
     )
     failed = 0
+    data, base = DataCache(), _base(study, space, settings)
     for number in range(done + 1, trials + 1):
         trial = unfinished.pop(0) if unfinished else _ask(study, space)
         plan = _plan(trial.params, space, settings)
         experiment = run_experiment(plan, f"{number}/{trials}", [metric])
+        base = base or experiment
+        if (
+            experiment
+            and base
+            and data.difference(experiment.data, base.data, level_of(metric)) == "categories"
+        ):
+            say(
+                f"{experiment.name}: other categories than {base.name}, so the search does not use its "
+                "metric; remove the parameters from the space that change the categories"
+            )
+            experiment = None
         if experiment is None:
             failed += 1
             study.tell(trial.number, state=TrialState.FAIL)
@@ -220,6 +238,22 @@ def _run_trials(
             name, *_ = expand_metrics([metric], list(experiment.metrics))
             study.tell(trial.number, experiment.metrics[name])
     return failed
+
+
+def _base(study: Study, space: Space, settings: Sequence[str]) -> Experiment | None:
+    """Return the experiment that has the categories of the study; None = the first trial has them.
+
+    It is the last commit, unless fixed settings may change the categories of all trials.
+    """
+    from optuna.trial import TrialState
+
+    last, experiments = read_experiments()
+    if last.data.subset and not settings:
+        return last
+    for trial in _trials(study, space, TrialState.COMPLETE):
+        if found := find_experiment(_plan(trial.params, space, settings), experiments):
+            return found
+    return None
 
 
 def _trials(study: Study, space: Space, state: TrialState) -> list[FrozenTrial]:
@@ -255,4 +289,5 @@ def _print_trials(
     plans = [_plan(trial.params, space, settings) for trial in trials]
     names = [found.name for plan in plans if (found := find_experiment(plan, experiments))]
     say("")
-    compare(names, list(dict.fromkeys(metrics)), each=True)
+    base = names[0] if names and settings else None
+    compare(names, list(dict.fromkeys(metrics)), each=True, base_name=base)

@@ -72,14 +72,10 @@ class TitleFeatures:
             lists = (titles[:, None] * self.columns + np.arange(self.columns)).ravel()
         return TitleFeatures(self.tokens.take(lists), self.bigrams.take(lists), self.columns)
 
-    def without(self, hidden: np.ndarray) -> TitleFeatures:
-        """Return the features without some texts.
-
-        Args:
-            hidden: Whether to leave out the text of each column of each title, bool (titles,
-                columns).
-        """
-        lists = hidden.ravel()
+    def without_columns(self, where: np.ndarray) -> TitleFeatures:
+        """Return the features without the further columns of titles in a mask, bool (titles,)."""
+        lists = np.repeat(where, self.columns)
+        lists[:: self.columns] = False
         return TitleFeatures(self.tokens.emptied(lists), self.bigrams.emptied(lists), self.columns)
 
 

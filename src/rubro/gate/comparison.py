@@ -11,12 +11,14 @@ from rubro.base.errors import DataError, ParamsError
 from rubro.base.params_file import flat
 from rubro.base.yaml_files import parse_yaml
 from rubro.experiments.dvc_experiments import numbers_in
-from rubro.experiments.dvc_lock import Stages, changed_stages, parse_stages, ran_with
+from rubro.experiments.dvc_lock import changed_stages, parse_stages, ran_with
 from rubro.experiments.git import git
+from rubro.experiments.run_data import SUBSET, DataCache, RunData, level_of, subset_hash
 from rubro.gate.metric_changes import Comparison, changes_between
 
 T = TypeVar("T")
-_METRICS, _LOCK, _PARAMS, _TITLES = "metrics", "dvc.lock", "params.yaml", "data/subset"
+_METRICS, _LOCK, _PARAMS = "metrics", "dvc.lock", "params.yaml"
+_CLASSES = "subset.classes"
 _MAIN_BRANCHES = ("origin/HEAD", "origin/main", "main", "origin/master", "master")
 
 
@@ -42,7 +44,19 @@ def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
     stages, stages_before = (_read(of, _LOCK, parse_stages) for of in (None, commit))
     noise_data, tolerances = _read_noise(noise)
     objective = str(params.get("objective", ""))
-    changes = changes_between(metrics_before, metrics, tolerances, objective)
+    cache = DataCache()
+    data, data_before = (
+        RunData(subset_hash(locked), values.get(_CLASSES))
+        for locked, values in ((stages, metrics), (stages_before, metrics_before))
+    )
+    difference = cache.difference(data, data_before)
+
+    def is_comparable(metric: str) -> bool:
+        level = level_of(metric)
+        found = difference if level is None else cache.difference(data, data_before, level)
+        return found != "categories"
+
+    changes = changes_between(metrics_before, metrics, tolerances, objective, is_comparable)
     notes = []
     if not metrics_before:
         notes.append(f"{name} has no {_METRICS}, so all metrics are new")
@@ -50,8 +64,15 @@ def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
         notes.append(f"{_METRICS}, {_LOCK} or {_PARAMS} have changes that are not committed")
     if not ran_with(params, stages):
         notes.append(f"{_PARAMS} changed after {_LOCK} was written; run `dvc repro` first")
-    if stages_before and _titles_hash(stages_before) != _titles_hash(stages):
-        notes.append(f"{_TITLES} differs, so the metrics were measured on other titles")
+    if difference == "categories":
+        counts = (
+            f" ({data_before.classes:,} before, {data.classes:,} now)"
+            if data.classes and data_before.classes
+            else ""
+        )
+        notes.append(f"the categories differ{counts}, so their metrics are not judged")
+    elif difference:
+        notes.append(f"{SUBSET} differs, so the metrics were measured on other titles")
     if noise_data != flat_params.get("data.path"):
         notes.append(f"{noise} was measured on {noise_data}; `make noise` measures it on your data")
     if any(change.tolerance and change.name not in tolerances for change in changes):
@@ -71,6 +92,7 @@ def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
             if stages[stage] != stages_before.get(stage)
         },
         notes,
+        difference != "categories",
     )
 
 
@@ -161,9 +183,3 @@ def _read_noise(file: Path) -> tuple[str, dict[str, float]]:
         return content["data"], tolerances
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise DataError(f"{file}: not a file of `make noise`; run it again") from None
-
-
-def _titles_hash(stages: Stages) -> str | None:
-    """Return the hash of the titles that the models were trained and evaluated on."""
-    outs = stages["subset"].outs if "subset" in stages else []
-    return next((out.md5 for out in outs if out.path == _TITLES), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -12,8 +13,12 @@ from rubro.base.metric_names import lower_is_better
 # Only these metrics are judged, not counts, sizes, weights, bounds or metrics on training titles.
 JUDGED_METRICS = re.compile(
     r"evaluate\.\w+\.\w+\.((balanced_|top\d_)?accuracy|macro_f1|loss|(top3_)?ece)"
+    r"|evaluate\.\w+\.\w+\.(levels\.\d+\.((balanced_)?accuracy|(macro|weighted)_f1)"
+    r"|hierarchical_f1|mean_weighted_f1)"
     r"|(ensemble|train_\w+)\.validation\.((balanced_)?accuracy|macro_f1)"
 )
+# Metrics that exist only if the categories form a tree.
+_TREE_METRICS = re.compile(r"evaluate\.\w+\.\w+\.(levels\..*|hierarchical_\w+|mean_weighted_f1)")
 # A few seeds can agree by chance, so that smaller changes are noise even if no noise was measured.
 MIN_TOLERANCE = 0.002
 _DIGITS = 9  # later digits of a difference are rounding errors
@@ -62,6 +67,7 @@ class Comparison:
         params: Values in the revision and now of each parameter that differs, by dotted key.
         stages: Changed inputs of each stage that ran again, except inputs that other stages write.
         notes: Sentences about circumstances that weaken the comparison.
+        has_same_categories: Whether the categories are the same; if not, their metrics are not judged.
     """
 
     revision: str
@@ -69,6 +75,7 @@ class Comparison:
     params: dict[str, tuple[Any, Any]]
     stages: dict[str, list[str]]
     notes: list[str]
+    has_same_categories: bool = True
 
     @property
     def failed(self) -> bool:
@@ -77,7 +84,11 @@ class Comparison:
 
 
 def changes_between(
-    before: dict[str, float], now: dict[str, float], noise: dict[str, float], objective: str
+    before: dict[str, float],
+    now: dict[str, float],
+    noise: dict[str, float],
+    objective: str,
+    is_comparable: Callable[[str], bool] = lambda name: True,
 ) -> list[Change]:
     """Return the metrics whose values differ between two revisions, each with a verdict.
 
@@ -86,13 +97,15 @@ def changes_between(
         now: Metrics of the later revision, by name.
         noise: Largest change of each metric that another seed explains, by name.
         objective: Metric that the models are trained for, such as accuracy.
+        is_comparable: Function that returns whether the metric with a name describes the same
+            categories in both revisions.
 
     Returns:
         Changes, ordered by verdict (see Verdict). For equal verdicts, changes of the objective come
         first; otherwise the order of the metrics is kept.
     """
     changes = [
-        _judge(name, before.get(name), now.get(name), noise.get(name, 0.0))
+        _judge(name, before.get(name), now.get(name), noise.get(name, 0.0), is_comparable(name))
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     ]
@@ -104,9 +117,14 @@ def changes_between(
     return sorted(changes, key=rank)
 
 
-def _judge(name: str, before: float | None, now: float | None, noise: float) -> Change:
-    tolerance = max(MIN_TOLERANCE, noise) if JUDGED_METRICS.fullmatch(name) else None
-    if now is None:
+def _judge(
+    name: str, before: float | None, now: float | None, noise: float, is_comparable: bool
+) -> Change:
+    is_judged = is_comparable and JUDGED_METRICS.fullmatch(name)
+    tolerance = max(MIN_TOLERANCE, noise) if is_judged else None
+    if now is None and not is_comparable and _TREE_METRICS.fullmatch(name):
+        verdict = Verdict.unjudged
+    elif now is None:
         verdict = Verdict.missing
     elif before is None:
         verdict = Verdict.new

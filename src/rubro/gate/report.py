@@ -94,6 +94,8 @@ def _conclusion(comparison: Comparison) -> str:
     found = _count(comparison, [verdict for verdict in Verdict if verdict not in _UNIMPORTANT])
     if comparison.failed:
         return f"fail: {found}"
+    if not comparison.has_same_categories:
+        return f"pass: {found + ', ' if found else ''}not judged, because the categories differ"
     return f"pass: {found or 'nothing changed by more than the noise of seeds'}"
 
 

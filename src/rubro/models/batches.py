@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rubro.features.featurizer import TitleFeatures, Tokens
+from rubro.features.featurizer import Tokens
 from rubro.features.ragged import Ragged
 from rubro.features.titles import LabelledTitles
 
@@ -78,7 +78,8 @@ def gather(
     """
     features = titles.features.take(indices)
     if random is not None and column_dropout and features.columns > 1:
-        features = without_columns(features, column_dropout, random)
+        hidden = random.random(len(features), dtype=np.float32) < np.float32(column_dropout)
+        features = features.without_columns(hidden)
     tokens, bigrams = features.tokens, features.bigrams
     distinct, token_index = _distinct(tokens.values)
     rows = distinct_tokens.take(distinct)
@@ -169,15 +170,6 @@ class Batches:
             by_length = chunk[np.argsort(lengths[chunk], kind="stable")]
             batches.extend(cut(by_length, self._batch_size))
         return [batches[position] for position in random.permutation(len(batches))]
-
-
-def without_columns(
-    features: TitleFeatures, share: float, random: np.random.Generator
-) -> TitleFeatures:
-    """Leave out the further columns of a given share of the titles, chosen at random."""
-    hidden = np.zeros((len(features), features.columns), dtype=bool)
-    hidden[random.random(len(features), dtype=np.float32) < np.float32(share), 1:] = True
-    return features.without(hidden)
 
 
 def cut(values: np.ndarray, size: int) -> list[np.ndarray]:

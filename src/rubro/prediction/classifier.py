@@ -183,8 +183,7 @@ class Classifier:
         if self.tree:
             return [self.tree.level(number) for number in range(self.tree.depth, 0, -1)]
         count = len(self.classes_)
-        ones = np.ones(count, dtype=np.int64)
-        return [Level(self.classes_, ones, np.arange(count), ones > 0)]
+        return [Level(self.classes_, np.ones(count, dtype=np.int64), np.arange(count))]
 
     def top(
         self, products: Iterable[Product], k: int = 5, level: int | None = None
@@ -552,7 +551,7 @@ def _text_of(product: Mapping[str, Any], name: str, column: TextColumn | None, p
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     if column is not None and column.bounds is not None and isinstance(cell, Real):
-        return str(cell)
+        return f"{float(cell):.6f}"  # six decimals, because 1.299 as text may be 1,299
     raise TypeError(
         f"{name!r} of the product at position {place} is {cell!r:.50}, not a string; replace missing "
         "texts by None, and other values by their text"

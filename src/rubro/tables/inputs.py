@@ -70,7 +70,7 @@ class Chunk:
 
     @property
     def products(self) -> Sequence[Product]:
-        """What a classifier reads of each row: its title, or the texts of its columns."""
+        """Product of each row as a classifier takes it: its title, or the texts of its columns."""
         return self.texts or self.titles
 
 

@@ -93,13 +93,14 @@ class ParquetRows:
         """
         import pyarrow
 
-        size = 0
+        size = count = 0
         with parquet_errors_reported(self._origin):
             rows = self._rows_to_read(columns)
             for encoded in chain.from_iterable(
                 self._file.iter_batches(rows, groups, columns) for groups in self._groups
             ):
                 size += _decoded_bytes(encoded, 1)
+                count += encoded.num_rows
                 self._check_size(size)
                 fields = list(self.schema)
                 if columns is not None:
@@ -112,6 +113,10 @@ class ParquetRows:
                     decoded = pyarrow.RecordBatch.from_arrays(arrays, schema=pyarrow.schema(fields))
                     for start in range(0, decoded.num_rows, max_rows):
                         yield decoded.slice(start, max_rows)
+        if count < self.count:
+            raise DataError(
+                f"{self._origin.path}: not a readable parquet file ({count} of {self.count} rows found)"
+            )
 
     def _check_size(self, count: int) -> None:
         size = self._origin.size or 0

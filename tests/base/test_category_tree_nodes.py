@@ -53,15 +53,6 @@ def test_the_nodes_of_unordered_categories_are_found_by_their_names() -> None:
     assert node_names(unordered, "A/E/F") == [None, "E/F", "E/F"]
 
 
-def test_a_node_is_an_answer_of_the_level_that_its_names_belong_to() -> None:
-    """A/C is not, because its only category A/C/D has the same probability; E is not either."""
-    own = [
-        [name for name, is_own in zip(level.nodes, level.is_own, strict=True) if is_own]
-        for level in map(tree("root_first").level, (1, 2, 3))
-    ]
-    assert own == [["A"], ["A/B", "E/F"], ["A/C/D"]]
-
-
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_sums_of_probabilities_are_at_most_1(level: int) -> None:
     random = np.random.default_rng(0)
