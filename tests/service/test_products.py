@@ -13,6 +13,7 @@ import pytest
 
 from rubro import Classifier
 from rubro.prediction.answers import answers
+from rubro.prediction.folder import ModelColumn
 from support.keyword_model import PATHS, write_model
 from support.serving import SECONDS, Server, running
 
@@ -106,6 +107,26 @@ def test_explain_returns_the_column_of_each_word(shop: Server, server: Server) -
     assert contributions["Mesa"] > 0 > contributions["Taza"]
     words = server.ask("/explain", {"title": "mesa"}).json["words"]
     assert words[0].keys() == {"text", "start", "end", "contribution", "known"}
+
+
+def test_the_explanation_of_a_long_text_lets_other_requests_pass(tmp_path: Path) -> None:
+    column = ModelColumn(name="texto", max_tokens=500)
+    with running(write_model(tmp_path / "model", columns=[column])) as server:
+        order = []
+
+        def ask(path: str, content: Any) -> None:
+            assert server.ask(path, content).status == 200
+            order.append(path)
+
+        with ThreadPoolExecutor(2) as threads:
+            product = {"title": "mesa", "texto": "una taza " * 250}
+            asked = [threads.submit(ask, "/explain", {"title": product})]
+            while not server.metric("rubro_batch_titles_count"):
+                time.sleep(0.01)
+            asked.append(threads.submit(ask, "/predict", {"titles": "mesa"}))
+            for each in asked:
+                each.result()
+        assert order == ["/predict", "/explain"]
 
 
 # Levels
