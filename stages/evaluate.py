@@ -32,7 +32,7 @@ from rubro.evaluation.tables import (
     model_metrics,
     unmeasured_categories,
 )
-from rubro.evaluation.thresholds import labelled_predictions
+from rubro.evaluation.thresholds import labelled_predictions, level_predictions
 from rubro.features.titles import labels_of
 from rubro.prediction.calibration import softmax
 from rubro.prediction.classifier import Classifier
@@ -79,13 +79,12 @@ def main(params: Params) -> None:
             score = measured[name][params.objective]
             say(f"{split} {name}: {CAPTIONS[params.objective]} {score:.4f}")
             folder = FOLDER / split / name
-            labelled = [
-                labelled_predictions(
-                    level.summed(p), level.node_of[held_out.targets], foreign, labels.reliable
-                )
-                for level in classifier.levels
-            ]
-            tables[name] = detail_tables(p, uncalibrated, held_out, labelled, params.evaluate)
+            labelled = labelled_predictions(p, held_out.targets, foreign, labels.reliable)
+            nodes = [level.node_of[held_out.targets] for level in classifier.levels]
+            levels = level_predictions(p, nodes, foreign, labels.reliable, classifier.levels)
+            tables[name] = detail_tables(
+                p, uncalibrated, held_out, labelled, levels, params.evaluate
+            )
             for title, frame in tables[name].items():
                 write_csv(folder / f"{title}.csv", frame)
         differences = {
@@ -153,7 +152,7 @@ def write_descriptions(
         f"train_{name}": classifiers[name].description.members[name].training for name in MODELS[1:]
     }
     torch = {record["torch_version"] for record in trained.values() if "torch_version" in record}
-    description = {
+    description: dict[str, Any] = {
         "versions": {
             "rubro": __version__,
             "torch": ", ".join(sorted(torch)),
@@ -170,6 +169,8 @@ def write_descriptions(
         "left_out": [name for name in params.ensemble.members if name not in members],
         "final_fit": classifiers["ensemble"].description.final_fit,
     }
+    if tree := classifiers["ensemble"].description.tree:
+        description["separator"] = tree.separator
     write_json(FOLDER / "description.json", description)
     facts = Facts(
         description,

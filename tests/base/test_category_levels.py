@@ -80,6 +80,13 @@ def test_names_may_be_repeated_in_a_path_and_under_several_parents() -> None:
     assert found.level(3).nodes == list(found.paths)
 
 
+@pytest.mark.parametrize("category", ["Food > Dry > Rice", "Food>Dry>Rice", " Food >> Dry > Rice"])
+def test_white_space_and_empty_names_are_ignored_when_a_category_is_found(category: str) -> None:
+    found = tree()
+    nodes = [found.level(level).nodes[node] for level, node in enumerate(found.find(category), 1)]
+    assert nodes == ["Food", "Food > Dry", "Food > Dry > Rice", "Food > Dry > Rice"]
+
+
 def test_a_level_that_does_not_exist_is_refused() -> None:
     for level in (0, 5):
         with pytest.raises(ValueError, match=f"level is {level}"):

@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tree_model: Path) -> Path:
         pd.DataFrame(titles(random, 3000)).to_csv(folder / f"{name}.csv", index=False)
     done = run("thresholds", tree_model, folder, "validation.csv", "--precision", "0.95")
     assert done.returncode == 0, done.stderr
-    for line in ("level 3", "level 2", "level 1", "some level"):
+    for line in ("level 3", "level 1"):
         assert line in done.stdout
     return folder
 
@@ -72,24 +72,15 @@ def answers_to(folder: Path, tree_model: Path, *arguments: str) -> pd.DataFrame:
     return pd.read_csv(folder / "answers.csv")
 
 
-def test_each_level_has_thresholds_for_the_titles_that_deeper_levels_reject(folder: Path) -> None:
+def test_each_level_has_a_threshold_and_its_answers(folder: Path) -> None:
     written = json.loads((folder / "thresholds.json").read_text())
-    assert [each["level"] for each in written["levels"]] == [2, 1]
-    assert [set(each["categories"]) for each in written["levels"]] == [
-        set(TREE.level(2).nodes),
-        {"HOME", "SHOP"},
-    ]
-    waiting = written["all"]["titles"]
-    assert waiting == 3000
-    for each in (written, *written["levels"]):
-        assert each["all"]["titles"] == waiting
-        waiting -= each["all"]["kept"]
-    kept = [each["all"]["kept"] for each in (written, *written["levels"])]
-    assert written["any_level"]["kept"] == sum(kept) == 3000 - waiting
-    assert 0.45 < kept[0] / 3000 < 0.55
-    assert 0.25 < kept[2] / 3000 < 0.35
-    for each in (written, *written["levels"]):
-        assert each["all"]["low"] >= 0.95 or each["all"]["kept"] == 0
+    assert not {"single", "together", "categories"} & written.keys()
+    assert [each["level"] for each in written["levels"]] == [3, 2, 1]
+    assert all(each["titles"] == 3000 for each in (written["all"], *written["levels"]))
+    kept = [each["kept"] for each in written["levels"]]
+    assert written["all"]["kept"] == sum(kept)
+    assert np.array(kept) / 3000 == pytest.approx([0.125, 0.375, 0.3], abs=0.03)
+    assert all(each["low"] >= 0.95 for each in written["levels"])
 
 
 def test_the_promise_holds_at_each_level_on_other_titles(folder: Path, tree_model: Path) -> None:
@@ -115,7 +106,7 @@ def test_evaluate_counts_titles_that_some_level_answers(folder: Path, tree_model
     done = run("evaluate", tree_model, folder, "validation.csv", "--tables", "tables")
     assert done.returncode == 0, done.stderr
     found = pd.read_csv(folder / "tables/automation.csv").set_index("goal").loc[0.95]
-    expected = json.loads((folder / "thresholds.json").read_text())["any_level"]
+    expected = json.loads((folder / "thresholds.json").read_text())["all"]
     assert found["coverage"] == pytest.approx(expected["kept"] / expected["titles"], abs=1e-6)
     assert found["precision"] == pytest.approx(expected["right"] / expected["kept"], abs=1e-6)
 
@@ -131,11 +122,11 @@ def test_the_known_ancestors_of_an_unknown_category_count(folder: Path, tree_mod
 
     def right_at_root(text: str) -> tuple[int, str]:
         (line,) = [line for line in text.splitlines() if line.strip().startswith("level 1 ")]
-        _, _, count, _, precision, _ = line.split()
-        return int(count.replace(",", "")), precision
+        *_, titles, share, precision, _ = line.split()
+        return round(int(titles.replace(",", "")) * float(share.strip("%")) / 100), precision
 
     before, after = map(right_at_root, (old.stdout, done.stdout))
-    assert after == (before[0] + 400, before[1])
+    assert after == (pytest.approx(before[0] + 400, abs=4), before[1])
 
 
 def test_a_minimum_confidence_chooses_the_level(folder: Path, tree_model: Path) -> None:
@@ -167,11 +158,11 @@ def test_a_level_must_exist(folder: Path, tree_model: Path, model: Path, command
     assert_refused(run(command, model, folder, *arguments), "category_separator")
 
 
-def test_thresholds_of_a_flat_model_do_not_mention_levels(folder: Path, model: Path) -> None:
+def test_thresholds_of_a_flat_model_have_no_levels(folder: Path, model: Path) -> None:
     flat = pd.DataFrame({"title": ["silla", "mesa"] * 200, "category": ["CHAIRS", "TABLES"] * 200})
     flat.to_csv(folder / "flat.csv")
     assert run("thresholds", model, folder, "flat.csv", "-o", "flat.json").returncode == 0
-    assert not {"levels", "any_level"} & json.loads((folder / "flat.json").read_text()).keys()
+    assert "levels" not in json.loads((folder / "flat.json").read_text())
 
 
 def test_thresholds_must_have_the_levels_of_the_model(folder: Path, tree_model: Path) -> None:

@@ -132,6 +132,7 @@ def test_white_space_around_a_separator_and_empty_names_are_ignored(
     ("separator", "value", "path"),
     [
         (" - ", "Coca-Cola - Light", ("Coca-Cola", "Light")),
+        (" - ", "Talles S- M -L - Azul", ("Talles S- M -L", "Azul")),
         (" / ", "Audio/Video / Radio", ("Audio/Video", "Radio")),
         (", ", "Pesas de 2,5 kg, Negras", ("Pesas de 2,5 kg", "Negras")),
     ],
@@ -232,10 +233,16 @@ def test_names_that_occur_under_unrelated_names_are_last(find: Find) -> None:
 
 
 def test_the_most_frequent_notation_of_unordered_names_is_the_label(find: Find) -> None:
-    rows = {"B > A": 3, "A > B": 2, "A > B > A": 4, "A": 9}
+    rows = {"B > A": 7, "A > B": 2, "A > B > A": 4, "A": 9}
     found = find(rows, category_order="unordered")
-    assert found.categories == {"B > A": "A > B", "A > B": "A > B", "A > B > A": "A > B", "A": "A"}
-    assert found.paths["A > B"] == ("A", "B")
+    assert found.categories == {"B > A": "B > A", "A > B": "B > A", "A > B > A": "B > A", "A": "A"}
+    assert found.paths["B > A"] == ("A", "B")
+
+
+def test_the_shorter_of_two_names_with_equally_many_rows_is_the_parent(find: Find) -> None:
+    rows = {"Bebidas > Tinto Seco > Vino": 5, "Aguas > Bebidas": 3}
+    found = find(rows, category_order="unordered")
+    assert found.paths["Bebidas > Tinto Seco > Vino"] == ("Bebidas", "Vino", "Tinto Seco")
 
 
 @pytest.mark.parametrize(
@@ -277,6 +284,7 @@ def test_similar_names_of_unordered_paths_are_merged_wherever_they_are(find: Fin
     rows = {"CERVEZA > Cerveza > Bebidas": 5, "Cerveza > Bebidas": 9, "Bebidas": 1}
     found = find(rows, category_order="unordered", similar_categories="merge")
     assert found.paths == {"Bebidas": ("Bebidas",), "Cerveza > Bebidas": ("Bebidas", "Cerveza")}
+    assert "child_of_itself" not in found.counts
 
 
 def test_inconsistent_trees_are_reported(find: Find) -> None:
@@ -328,15 +336,15 @@ def test_rare_categories_are_merged_into_their_parents_deepest_first(find: Find)
 @pytest.mark.parametrize(
     ("order", "rows", "parent"),
     [
-        ("leaf_first", {"C > B > A": 1, "D > B > A": 1, "A": 5}, "B > A"),
-        ("unordered", {"C > A > B": 1, "D > B > A": 1, "A": 5}, "A > B"),
+        ("leaf_first", {"C > B > A": 1, "D > B > A": 2, "A": 5}, "B > A"),
+        ("unordered", {"C > A > B": 1, "D > B > A": 2, "A": 5}, "B > A"),
     ],
 )
 def test_a_parent_is_named_in_the_notation_of_its_children(
     find: Find, order: str, rows: dict[str, int], parent: str
 ) -> None:
     found = find(rows, category_order=order)
-    target, paths = merge_rare_categories(rows, found, 2)
+    target, paths = merge_rare_categories(rows, found, 3)
     assert set(target.values()) == {parent, "A"}
     assert paths == {parent: ("A", "B"), "A": ("A",)}
 
@@ -414,6 +422,19 @@ def test_rows_without_a_name_are_dropped_and_reported(subset: Make) -> None:
     assert result.summary["doubtful_labels"]["empty_name"] == 1
 
 
+def test_rows_whose_names_all_stand_for_a_missing_name_are_dropped(subset: Make) -> None:
+    rows = many({"A > B": 20, "A > C": 20, "nan > N/A": 3, "null": 2})
+    assert len(subset(rows).labels) == 4
+    result = subset(rows, null_categories="drop")
+    assert result.labels == ["A > B", "A > C"]
+    assert result.summary["dropped"]["null_category"] == 5
+
+
+def test_paths_with_the_same_words_are_not_similar(subset: Make) -> None:
+    result = subset(many({"A > BC": 20, "AB > C": 20}), similar_categories="merge")
+    assert result.labels == ["A > BC", "AB > C"]
+
+
 def test_a_new_path_in_a_correction_is_a_new_category(subset: Make) -> None:
     corrections = [(f"new {i}", "A>New", CORRECTIONS) for i in range(3)]
     result = subset([*many({"A > B": 20, "A > C": 20}), *corrections])
@@ -457,7 +478,8 @@ def test_values_that_look_like_paths_are_pointed_out(
     [
         ["Audio/Video", "Foto/Cine", "TV/Radio", "Cocina/Baño", "Luz/Gas", "Mesa/Sillas"],
         ["Coca-Cola", "Coca-Light", "Porta-Retrato", "Porta-Velas", "Mesas", "Sillas", "Camas"],
-        ["A > B", "A > C", "D", "E", "F", "G", "H"],
+        ["A > B", "A > C", "A > D"],
+        ["A > B", "A > C", "A > D", "A > E", "A > F", "G", "H", "I", "J", "K", "L"],
         ["A", "B", "C", "D", "E", "F"],
         [],
     ],

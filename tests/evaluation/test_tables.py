@@ -281,7 +281,9 @@ def test_the_detail_tables_cover_all_titles_and_respect_the_limits(
     held_out = held_out_of(TARGETS, titles, [9, 9, 9])
     predictions = labelled_predictions(PROBABILITIES, TARGETS, TARGETS < 0, TARGETS >= 0)
     uncalibrated = np.full((6, 3), 1 / 3)
-    tables = detail_tables(PROBABILITIES, uncalibrated, held_out, [predictions], params)
+    tables = detail_tables(
+        PROBABILITIES, uncalibrated, held_out, predictions, [predictions], params
+    )
     assert tables["reliability_before"].to_dict("list") == {
         "confidence": [0.333333],
         "accuracy": [0.5],

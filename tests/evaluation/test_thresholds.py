@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from scipy.stats import binomtest
 
 from rubro.evaluation.thresholds import (
     Predictions,
+    choose_level_thresholds,
     choose_threshold,
     choose_thresholds,
     estimate_precision,
+    level_answers,
     minimum_titles,
 )
 
@@ -202,3 +205,95 @@ def test_a_category_without_a_threshold_of_its_own_shares_one() -> None:
     assert thresholds.accepts(predictions).all()
     assert 4 not in thresholds.own
     assert thresholds.common == thresholds.single
+
+
+def tree_catalogue(
+    random: np.random.Generator, count: int, depth: int, errors: tuple[float, ...]
+) -> list[Predictions]:
+    """Return predictions at each level of a tree with four children per node, deepest level first.
+
+    Args:
+        random: Random number generator.
+        count: Number of titles.
+        depth: Number of levels.
+        errors: How much less often than their confidences claim the predictions of each level are
+            right, deepest level first; the last value also counts for the levels above.
+    """
+    classes = random.integers(4**depth, size=count)
+    confidences, limit = random.beta(3, 0.9, count), random.random(count)
+    levels: list[Predictions] = []
+    for place in range(depth):
+        error = errors[min(place, len(errors) - 1)]
+        right = limit < confidences - error - 0.04 * np.sin(classes)
+        if levels:
+            right |= levels[-1].right  # the ancestor of a right node is right
+        known = np.ones(count, dtype=bool)
+        levels.append(Predictions(classes, confidences, right, known))
+        # The siblings of the node have a part of the remaining probability.
+        confidences = confidences + (1 - confidences) * random.beta(2, 2, count)
+        classes = classes // 4
+    return levels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("titles", [300, 1500])
+@pytest.mark.parametrize(
+    ("depth", "errors"), [(3, (0.02,)), (3, (-0.02, 0.03)), (3, (0.05, -0.02, 0.04)), (5, (0.02,))]
+)
+def test_the_promise_at_each_level_and_overall_is_kept_in_95_percent_of_catalogues(
+    titles: int, depth: int, errors: tuple[float, ...]
+) -> None:
+    random = np.random.default_rng(7)
+    whole = tree_catalogue(random, 100_000, depth, errors)
+    broken, given = Counter[int | str](), Counter[int]()
+    for _ in range(200):
+        sample = random.integers(100_000, size=titles)
+        labelled = [predictions.selected(sample) for predictions in whole]
+        places, right = level_answers(whole, choose_level_thresholds(labelled, 0.9))
+        for place in range(depth):
+            precision = right[places == place].mean() if (places == place).any() else 1.0
+            broken[place] += int(precision < 0.9)
+            given[place] += int((places == place).any())
+        broken["all"] += int((places >= 0).any() and right[places >= 0].mean() < 0.9)
+    assert max(broken.values()) <= 10
+    assert given.total() >= 100
+
+
+def certain_levels(leaf: int, root: int, count: int = 1000) -> list[Predictions]:
+    """Return predictions whose leaf is right for so many titles, and whose root for so many.
+
+    Confidences are highest where both are right, and lowest where both are wrong.
+    """
+    index, known = np.arange(count), np.ones(count, dtype=bool)
+    confidences = np.where(index < leaf, 0.99, np.where(index < root, 0.8, 0.3)) - index / 1e5
+    levels = [(confidences - 0.1, leaf), (confidences, root)]
+    return [Predictions(index * 0, each, index < right, known) for each, right in levels]
+
+
+def test_a_title_is_answered_at_the_deepest_level_that_accepts_it() -> None:
+    levels = certain_levels(leaf=400, root=800)
+    places, right = level_answers(levels, choose_level_thresholds(levels, 0.95))
+    assert 380 <= np.flatnonzero(places == 0).max() <= 420
+    assert 780 <= np.flatnonzero(places == 1).max() <= 820
+    assert right[:380].all()
+    assert not right[places < 0].any()
+
+
+def test_easy_titles_remain_at_the_root_if_the_others_do_not_keep_the_promise_alone() -> None:
+    """The root is right for 97 % of all titles, but only for 90 % of those without a certain leaf."""
+    levels = certain_levels(leaf=700, root=970)
+    places, right = level_answers(levels, choose_level_thresholds(levels, 0.95))
+    assert np.count_nonzero(places >= 0) > 950
+    assert np.count_nonzero(places == 0) > 100
+    for place in (0, 1):
+        assert right[places == place].mean() >= 0.95
+
+
+def test_a_level_without_titles_is_skipped() -> None:
+    leaf, root = certain_levels(leaf=400, root=800)
+    never = replace(root, confidences=np.full(1000, -1.0))
+    chosen = choose_level_thresholds([leaf, never, root], 0.95)
+    assert chosen[1].common == math.inf
+    places, _ = level_answers([leaf, never, root], chosen)
+    expected, _ = level_answers([leaf, root], choose_level_thresholds([leaf, root], 0.95))
+    assert np.where(places == 2, 1, places).tolist() == expected.tolist()

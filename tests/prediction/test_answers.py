@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from rubro.base.errors import DataError
-from rubro.prediction.answers import answers
+from rubro.prediction.answers import Answer, answers
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.thresholds import Thresholds
-from support.tiny_models import PATHS, TREE, MakeModel, with_tree
+from support.tiny_models import PATHS, MakeModel, with_tree
 
 pytest_plugins = ["support.tiny_models"]
 
@@ -35,32 +35,21 @@ def classifier(make_model: MakeModel) -> Classifier:
     return Classifier(with_tree(make_model("svm")))
 
 
-def thresholds(levels: dict[int, dict[str, float | None]]) -> Thresholds:
-    """Return thresholds of each level of TREE; nodes that are not given have none."""
+def thresholds(*levels: float | None) -> Thresholds:
+    """Return thresholds of the levels of TREE, deepest level first."""
     counts = {"titles": 0, "kept": 0, "right": 0, "low": 0.0, "high": 1.0}
-
-    def entry(level: int) -> dict[str, Any]:
-        given = levels.get(level, {})
-        nodes = TREE.level(level).nodes
-        return {
-            "single": {"confidence": None, **counts},
-            "together": {"confidence": None, **counts},
-            "categories": {
-                name: {"confidence": given.get(name), "basis": "own", **counts} for name in nodes
-            },
-            "all": counts,
-            "unknown": counts,
-        }
-
-    content = {
+    content: dict[str, Any] = {
         "model": "svm",
         "fingerprint": "",
         "precision": 0.9,
         "coverage": 0.95,
         "least_titles": 10,
-        **entry(3),
-        "levels": [{"level": level, **entry(level)} for level in (2, 1)],
-        "any_level": counts,
+        "all": counts,
+        "unknown": counts,
+        "levels": [
+            {"level": level, "confidence": confidence, **counts}
+            for level, confidence in zip((3, 2, 1), levels, strict=True)
+        ],
     }
     return Thresholds.model_validate(content)
 
@@ -110,31 +99,32 @@ def test_without_a_minimum_the_best_category_is_accepted(
         assert {answer.level for answer in found} <= set(level)
 
 
-def test_each_level_has_its_own_thresholds(classifier: Classifier) -> None:
-    given = thresholds(
-        {
-            3: {"Food > Fruit": 0.8, "Home > Garage > Tool": 0.4, "Phone": 0.75},
-            2: {"Food > Fruit": 0.6, "Home > Garage": 0.4},
-            1: {"Phone": 0.3, "Home": 0.1},
-        }
-    )
-    found = answers(classifier, TITLES[:4], thresholds=given, probabilities=PROBABILITIES)
-    assert [each.category for each in found] == [
-        "Food > Fruit",
-        "Home > Garage > Tool",
-        "Phone",
-        "Phone",
+def test_a_product_is_answered_at_the_deepest_level_that_accepts_it(classifier: Classifier) -> None:
+    def categories(given: Thresholds, min_confidence: float = 0.0) -> list[str | None]:
+        found = answers(
+            *(classifier, TITLES[:4]),
+            min_confidence=min_confidence,
+            thresholds=given,
+            probabilities=PROBABILITIES,
+        )
+        for each in found:
+            assert each.level == (each.category.count(" > ") + 1 if each.category else 0)
+        return [each.category for each in found]
+
+    fruit, tool, _, phone = PATHS
+    assert categories(thresholds(0.4, 0.4, 0.4)) == [fruit, tool, phone, phone]
+    assert categories(thresholds(0.5, 0.4, 0.4)) == [fruit, "Home > Garage", phone, phone]
+    assert categories(thresholds(0.5, 0.8, 0.4)) == ["Food", "Home", phone, phone]
+    assert categories(thresholds(0.4, 0.6, 0.8)) == [fruit, tool, None, None]
+    assert categories(thresholds(0.4, 0.4, 0.4), min_confidence=0.5) == [
+        *(fruit, "Home > Garage", None, phone)
     ]
-    assert [each.level for each in found] == [2, 3, 1, 1]
-    both = answers(
-        classifier, TITLES[:4], thresholds=given, min_confidence=0.5, probabilities=PROBABILITIES
-    )
-    assert [each.category for each in both] == ["Food > Fruit", "Home > Garage", None, "Phone"]
+    assert categories(thresholds(0.4, None, 0.4)) == ["Food", tool, phone, phone]
+    assert categories(thresholds(None, None, None)) == [None] * 4
 
 
 def test_foreign_products_are_rejected_by_thresholds_only(classifier: Classifier) -> None:
-    given = thresholds({1: {"Food": 0.0, "Home": 0.0, "Phone": 0.0}})
-    known, foreign = answers(classifier, ["boot", "zzz qqq"], thresholds=given)
+    known, foreign = answers(classifier, ["boot", "zzz qqq"], thresholds=thresholds(0, 0, 0))
     assert known.category is not None
     assert not known.is_foreign
     assert foreign.category is None
@@ -143,17 +133,22 @@ def test_foreign_products_are_rejected_by_thresholds_only(classifier: Classifier
 
 
 def test_answers_at_one_level(classifier: Classifier) -> None:
-    """Answers that a deeper level accepts are cut to this level."""
-    any_confidence = answers(classifier, TITLES[:4], 2, level=1, probabilities=PROBABILITIES)
-    assert [each.category for each in any_confidence] == ["Food", "Home", "Phone", "Phone"]
-    assert {each.level for each in any_confidence} == {1}
-    assert any_confidence[1].best == [("Home", pytest.approx(0.7)), ("Food", pytest.approx(0.2))]
-    given = thresholds(
-        {3: {"Home > Garage > Tool": 0.4}, 2: {"Food > Fruit": 0.6}, 1: {"Phone": 0.3}}
-    )
-    cut = answers(classifier, TITLES[:4], level=2, thresholds=given, probabilities=PROBABILITIES)
-    assert [each.category for each in cut] == ["Food > Fruit", "Home > Garage", None, None]
+    """Answers of deeper levels are cut to this level."""
+
+    def at_level(level: int, given: Thresholds | None = None) -> list[Answer]:
+        return answers(
+            *(classifier, TITLES[:4], 2), level=level, thresholds=given, probabilities=PROBABILITIES
+        )
+
+    found = at_level(1)
+    assert [each.category for each in found] == ["Food", "Home", "Phone", "Phone"]
+    assert {each.level for each in found} == {1}
+    assert found[1].best == [("Home", pytest.approx(0.7)), ("Food", pytest.approx(0.2))]
+    cut = at_level(2, thresholds(0.4, 0.6, 0.35))
+    assert [each.category for each in cut] == ["Food > Fruit", "Home > Garage", "Phone", "Phone"]
     assert cut[1].confidence == pytest.approx(0.7)
+    rejected = at_level(2, thresholds(0.5, 0.8, 0.35))
+    assert [each.category for each in rejected] == [None, None, "Phone", "Phone"]
 
 
 def test_no_products_have_no_answers(classifier: Classifier) -> None:

@@ -21,6 +21,8 @@ SEEDS = [
     HEAD + b'Content-Length: 36\r\n\r\n{"titles": ["Mesa", "Taza"],"top":2}',
     HEAD.replace(b"predict", b"explain") + b'Content-Length: 17\r\n\r\n{"title": "Mesa"}',
     HEAD + b'Transfer-Encoding: chunked\r\n\r\n10\r\n{"titles": "Me"}\r\n0\r\n\r\n',
+    HEAD + b'Content-Length: 47\r\n\r\n{"titles":[{"title":"Mesa","marca":"Taza"},{}]}',
+    HEAD + b'Content-Length: 46\r\n\r\n{"titles": {"nombre": "Mesa"}, "level": 2.0  }',
     b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\nRange: bytes=0-\r\nIf-Modified-Since: x\r\n\r\n",
 ]
@@ -28,6 +30,7 @@ DICTIONARY = [
     *(b"\r\n", b"\x00", b"\xff\xfe", b"\xed\xa0\x80", b"\\ud800", b'"', b"[" * 2000, b"{" * 2000),
     *(b"NaN", b"1e999", b"-1", b"9" * 5000, b"null", b"true", b"Content-Length: 0\r\n", b"%00"),
     *(b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"Upgrade: h2c\r\n", b"*"),
+    *(b'{"precio": 1e99}', b'"nombre":', b'"level":2,', b'{"marca":{"marca":"x"}},', b"{}"),
     *(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\n\r\n", b"../", b"\xc3\xb1"),
 ]
 
@@ -66,9 +69,10 @@ def response_to(server: Server, request: bytes, is_cut: bool) -> bytes:
         return received
 
 
-def test_the_service_survives_broken_requests(model: Path) -> None:
+@pytest.mark.parametrize("name", ["model", "shop_model"])
+def test_the_service_survives_broken_requests(name: str, request: pytest.FixtureRequest) -> None:
     rng = random.Random(7)
-    with running(model) as server:
+    with running(request.getfixturevalue(name)) as server:
         statuses = set()
         for number in range(8000):
             if number == 1000:
@@ -84,7 +88,11 @@ def test_the_service_survives_broken_requests(model: Path) -> None:
         assert server.metric("process_open_fds") < 100
 
 
-def test_the_answers_match_the_openapi_description(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["server", "shop"])
+def test_the_answers_match_the_openapi_description(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    server: Server = request.getfixturevalue(name)
     url = f"http://127.0.0.1:{server.port}/openapi.json"
     schemathesis = Path(sys.executable).with_name("schemathesis")
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from rubro import Classifier
 from rubro.prediction.answers import answers
+from rubro.prediction.folder import ModelColumn
 from support.keyword_model import PATHS, write_model
 from support.serving import SECONDS, Server, running
 
@@ -107,6 +109,26 @@ def test_explain_returns_the_column_of_each_word(shop: Server, server: Server) -
     assert words[0].keys() == {"text", "start", "end", "contribution", "known"}
 
 
+def test_the_explanation_of_a_long_text_lets_other_requests_pass(tmp_path: Path) -> None:
+    column = ModelColumn(name="texto", max_tokens=500)
+    with running(write_model(tmp_path / "model", columns=[column])) as server:
+        order = []
+
+        def ask(path: str, content: Any) -> None:
+            assert server.ask(path, content).status == 200
+            order.append(path)
+
+        with ThreadPoolExecutor(2) as threads:
+            product = {"title": "mesa", "texto": "una taza " * 250}
+            asked = [threads.submit(ask, "/explain", {"title": product})]
+            while not server.metric("rubro_batch_titles_count"):
+                time.sleep(0.01)
+            asked.append(threads.submit(ask, "/predict", {"titles": "mesa"}))
+            for each in asked:
+                each.result()
+        assert order == ["/predict", "/explain"]
+
+
 # Levels
 
 
@@ -127,6 +149,33 @@ def test_an_answer_is_the_deepest_level_that_is_certain_enough(shop: Server) -> 
     assert error.keys() == leaf.keys()
 
 
+def test_thresholds_choose_the_deepest_level_that_keeps_the_promise(
+    shop_model: Path, tmp_path: Path
+) -> None:
+    description = Classifier.load(shop_model).description
+    counts = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
+    content = {
+        "model": "svm",
+        "fingerprint": description.fingerprint,
+        "precision": 0.9,
+        "coverage": 0.9,
+        "least_titles": 1,
+        "all": counts,
+        "unknown": counts,
+        "levels": [
+            {"level": level, "confidence": confidence, **counts}
+            for level, confidence in ((3, None), (2, 0.9), (1, 0.8))
+        ],
+    }
+    file = tmp_path / "thresholds.json"
+    file.write_text(json.dumps(content))
+    titles = ["mesa", "mesa silla", "taza", "mesa silla otras cosas distintas"]
+    with running(shop_model, "--thresholds", str(file)) as server:
+        found = server.ask("/predict", {"titles": titles}).json["answers"]
+    assert [answer["category"] for answer in found] == [PATHS[0], "Muebles", "Vajilla", None]
+    assert [answer["predicted_level"] for answer in found] == [2, 1, 1, 0]
+
+
 def test_a_request_may_ask_for_a_level(shop: Server) -> None:
     found = one_answer(shop, "lampara silla mesa", level=1, top=10)
     assert found["category"] == "Muebles"
@@ -136,6 +185,20 @@ def test_a_request_may_ask_for_a_level(shop: Server) -> None:
     assert (found["category"], found["path"]) == ("Luz > Techo", ["Luz", "Techo"])
     found = one_answer(shop, "taza", level=3)
     assert (found["category"], found["predicted_level"]) == ("Vajilla", 1)
+
+
+def test_explain_compares_the_nodes_of_a_level(shop: Server) -> None:
+    title = "mesa silla lampara"
+    leaf = shop.ask("/explain", {"title": title}).json
+    assert (leaf["answer"]["category"], leaf["other"]) == (PATHS[0], PATHS[1])
+    root = shop.ask("/explain", {"title": title, "level": 1}).json
+    assert (root["answer"]["category"], root["other"]) == ("Muebles", "Luz")
+    signs = [
+        {word["text"]: word["contribution"] > 0 for word in found["words"]}
+        for found in (leaf, root)
+    ]
+    assert signs[0]["mesa"] > signs[0]["silla"]
+    assert signs[1] == {"mesa": True, "silla": True, "lampara": False}
 
 
 def test_a_level_that_does_not_exist_is_refused(shop: Server, server: Server) -> None:

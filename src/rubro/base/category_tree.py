@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
@@ -12,6 +15,9 @@ from pydantic import Field
 from rubro.base.schema import Section
 
 CategoryOrder = Literal["root_first", "leaf_first", "unordered"]
+# These characters also occur within names ("Coca-Cola", "Audio/Video"), so that a separator of them
+# that is given with white space is matched with its white space only.
+_WITHIN_NAMES = "-/,.&+:_"
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Level:
         order = np.argsort(self.node_of, kind="stable")
         starts = np.searchsorted(self.node_of[order], np.arange(len(self.nodes)))
         sums: np.ndarray = np.add.reduceat(probabilities[:, order], starts, axis=1)
-        return np.minimum(sums, 1, out=sums)  # rounding errors may exceed 1
+        np.minimum(sums, 1, out=sums)  # rounding errors may exceed 1
+        return sums
 
 
 class CategoryTree(Section):
@@ -87,7 +94,7 @@ class CategoryTree(Section):
         Returns:
             Index of the node at each level, from the roots; -1 if there is no such node.
         """
-        parts = [part.strip() for part in category.split(self.separator)]
+        parts = self._split(category)
         names = tuple(filter(None, reversed(parts) if self.order == "leaf_first" else parts))
         given = set(names)
 
@@ -103,6 +110,10 @@ class CategoryTree(Section):
             indices = [index for path, index in nodes if len(path) == longest]
             found.append(indices[0] if len(indices) == 1 else -1)
         return found
+
+    @cached_property
+    def _split(self) -> Callable[[str], tuple[str, ...]]:
+        return path_splitter(self.separator)
 
     @cached_property
     def _nodes_by_last_name(self) -> list[dict[str, list[tuple[tuple[str, ...], int]]]]:
@@ -149,3 +160,24 @@ class CategoryTree(Section):
         else:
             names = list(node if self.order == "root_first" else reversed(node))
         return self.separator.join(names)
+
+
+def path_splitter(separator: str) -> Callable[[str], tuple[str, ...]]:
+    """Return the function that splits a path at a separator, ignoring white space around it.
+
+    White space that belongs to the separator is required if all other characters of the separator
+    also occur within names: " - " does not split "Coca-Cola".
+
+    Returns:
+        Function from a path to its names, some of which may be empty.
+    """
+    core = " ".join(unicodedata.normalize("NFC", separator).split())
+    if not core:
+        return lambda value: tuple(value.split())
+    before = after = ""
+    if all(char in _WITHIN_NAMES or char.isalnum() for char in core):
+        before = r"(?<=\s)" if separator[0].isspace() else ""
+        after = r"(?=\s)" if separator[-1].isspace() else ""
+    pattern = re.compile(before + re.escape(core) + after)
+    # The spaces allow an empty part at either end.
+    return lambda value: tuple(name.strip() for name in pattern.split(f" {value} "))

@@ -107,8 +107,8 @@ def main(
     held_out = HeldOut(
         titles, targets, classifier.classes_, classifier.vocabulary, None, None, tree
     )
-    predictions = predictions_for(labelled, classifier, all_probabilities)
-    details = detail_tables(probabilities, uncalibrated, held_out, predictions, params)
+    predictions, levels = predictions_for(labelled, classifier, all_probabilities)
+    details = detail_tables(probabilities, uncalibrated, held_out, predictions, levels, params)
     details["unmeasured"] = unmeasured_categories(held_out)
     if len(missing := details["unmeasured"]["category"].to_list()):
         say(
@@ -153,9 +153,9 @@ def main(
     measured = "{measured:,} of {known:,} categories".format(**categories)
     show_table(f"{classifier.name} on {len(targets):,} titles of {measured}", shown)
     if tree:
-        levels = metrics["levels"].items()
         rows_of_levels = [
-            (number, *(values[key] for key in LEVEL_CAPTIONS)) for number, values in levels
+            (number, *(values[key] for key in LEVEL_CAPTIONS))
+            for number, values in metrics["levels"].items()
         ]
         show_table("levels", rows_of_levels, ("level", *LEVEL_CAPTIONS.values()))
         show_table("paths", [(text, metrics[key]) for key, text in PATH_CAPTIONS.items()])

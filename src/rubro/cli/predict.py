@@ -357,7 +357,7 @@ class _NewColumns:
                 foreign = "foreign: " if answer.is_foreign else ""
                 note = f"{foreign}{answer.out_of_vocabulary:.0%} unknown"
             rows.append((title, error, _shown(answer), answer.category is not None, note))
-        show_answers(rows)
+        show_answers(rows, self.classifier.tree)
 
     @property
     def _accepts_all(self) -> bool:

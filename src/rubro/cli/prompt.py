@@ -40,7 +40,7 @@ def ask_for_titles(classifier: Classifier, top: int, level: int | None = None) -
         if _is_quit(title):
             return
         if title.strip():
-            show_title(classifier.top([title], top, level)[0])
+            show_title(classifier.top([title], top, level)[0], classifier.tree)
 
 
 class _TitleHistory(FileHistory):

@@ -12,6 +12,7 @@ from rich.text import Text
 from rubro.base.console import output_console, printable
 
 if TYPE_CHECKING:
+    from rubro.base.category_tree import CategoryTree
     from rubro.prediction.explanation import Explanation, WordContribution
 
 _BAR_CELLS = 20
@@ -21,12 +22,15 @@ _CONTRIBUTION_CELLS = 10
 RankedCategories = Sequence[tuple[str, float]]  # categories and confidences, best first
 
 
-def show_answers(rows: Sequence[tuple[str, str, RankedCategories, bool, str]]) -> None:
+def show_answers(
+    rows: Sequence[tuple[str, str, RankedCategories, bool, str]], tree: CategoryTree | None = None
+) -> None:
     """Print a table of titles and their categories to standard output.
 
     Args:
         rows: Title, error, answer, whether the answer is accepted, and a note. The error is "" if
             there is an answer. Answers that are not accepted are dimmed.
+        tree: Tree of the categories, if they are paths.
     """
     console = output_console()
     has_notes = any(note for *_, note in rows)
@@ -37,18 +41,23 @@ def show_answers(rows: Sequence[tuple[str, str, RankedCategories, bool, str]]) -
         if error:
             table.add_row(shown, Text(printable(error), style="red"))
         for category, confidence in answer:
-            name = Text(printable(category), style="" if is_accepted else "dim")
+            name = _category(category, tree, "" if is_accepted else "dim")
             table.add_row(shown, name, _bar(confidence, console), *[note] * has_notes)
             shown = note = ""
     console.print(table)
 
 
-def show_title(answer: RankedCategories) -> None:
-    """Print the most probable categories of a title, with bars, to standard output."""
+def show_title(answer: RankedCategories, tree: CategoryTree | None = None) -> None:
+    """Print the most probable categories of a title, with bars, to standard output.
+
+    Args:
+        answer: Categories and confidences.
+        tree: Tree of the categories, if they are paths.
+    """
     console = output_console()
     table = Table(box=None, pad_edge=False, show_header=False)
     for category, confidence in answer:
-        table.add_row(_bar(confidence, console), printable(category))
+        table.add_row(_bar(confidence, console), _category(category, tree))
     console.print(table)
 
 
@@ -98,6 +107,14 @@ def show_explanation(explanation: Explanation) -> None:
         for near in explanation.nearest:
             table.add_row(printable(near.title), printable(near.category), f"{near.similarity:.2f}")
         console.print(table, "")
+
+
+def _category(name: str, tree: CategoryTree | None, style: str = "") -> Text:
+    """Return the name of a category; the separators of a path are dimmed."""
+    text = Text(printable(name), style=style)
+    if tree and tree.separator.strip():
+        text.highlight_words([printable(tree.separator.strip())], "dim")
+    return text
 
 
 def _table(*columns: str) -> Table:

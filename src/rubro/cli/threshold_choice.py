@@ -16,6 +16,8 @@ from rubro.evaluation.thresholds import (
     choose_level_thresholds,
     estimate_precision,
     labelled_predictions,
+    level_answers,
+    level_predictions,
     minimum_titles,
 )
 from rubro.prediction.classifier import Classifier
@@ -24,32 +26,33 @@ from rubro.prediction.thresholds import (
     AcceptedCounts,
     CategoryThreshold,
     ConfidenceThreshold,
-    LevelThresholds,
+    LevelThreshold,
     Thresholds,
 )
 
 C = TypeVar("C", bound=AcceptedCounts)
-T = TypeVar("T", Thresholds, LevelThresholds)
 
 _NOT_MEASURED: dict[str, Any] = {"titles": 0, "kept": 0, "right": 0, "low": 0.0, "high": 1.0}
 
 
 def predictions_for(
     labelled: Labelled, classifier: Classifier, probabilities: np.ndarray
-) -> list[Predictions]:
-    """Return the predictions for the reliable titles of a file at each level, deepest level first.
+) -> tuple[Predictions, list[Predictions]]:
+    """Return the predictions for the reliable titles of a file, and those at each level.
 
     Args:
         labelled: Labelled titles of the file.
         classifier: Classifier that made the predictions.
         probabilities: Calibrated probabilities of the titles, float (titles, classes).
+
+    Returns:
+        Predictions of categories; and the result of level_predictions.
     """
     foreign = classifier.out_of_vocabulary(labelled.products) > FOREIGN_SHARE
-    targets, reliable = np.array(labelled.nodes).T, np.array(labelled.reliable)
-    return [
-        labelled_predictions(level.summed(probabilities), nodes, foreign, reliable)
-        for level, nodes in zip(classifier.levels, targets, strict=True)
-    ]
+    targets, reliable = list(np.array(labelled.nodes).T), np.array(labelled.reliable)
+    predictions = labelled_predictions(probabilities, targets[0], foreign, reliable)
+    levels = level_predictions(probabilities, targets, foreign, reliable, classifier.levels)
+    return predictions, levels
 
 
 def chosen_thresholds(
@@ -58,54 +61,44 @@ def chosen_thresholds(
     """Choose thresholds for a promised precision.
 
     Args:
-        levels: Predictions at each level for titles that the model was not trained on, deepest level
-            first.
+        levels: Predictions at each level for titles that the model was not trained on; see
+            level_predictions.
         classifier: Classifier that made the predictions.
         precision: Promised precision of the accepted answers, between 0 and 1.
 
     Returns:
         Thresholds with the counts of the predictions that they accept.
     """
-    deepest, *upper = (
-        _unmeasured(chosen, level.nodes)
-        for chosen, level in zip(
-            choose_level_thresholds(levels, precision), classifier.levels, strict=True
-        )
-    )
-    thresholds = Thresholds(
-        model=classifier.name,
-        fingerprint=classifier.description.fingerprint,
-        precision=precision,
-        coverage=COVERAGE,
-        least_titles=minimum_titles(precision),
-        **deepest,
-        levels=[
-            LevelThresholds(level=len(upper) - place, **each) for place, each in enumerate(upper)
-        ],
-        any_level=AcceptedCounts(**_NOT_MEASURED) if classifier.tree else None,
-    )
-    return measured(thresholds, levels, classifier)
-
-
-def _unmeasured(chosen: ChosenThresholds, names: Sequence[str]) -> dict[str, Any]:
-    """Return the fields of a Thresholds or LevelThresholds without the counts."""
-
-    def fields(threshold: float) -> dict[str, Any]:
-        return {"confidence": None if threshold == math.inf else threshold, **_NOT_MEASURED}
-
-    return {
-        "single": ConfidenceThreshold(**fields(chosen.single)),
-        "together": ConfidenceThreshold(**fields(chosen.common)),
-        "categories": {
-            name: CategoryThreshold(
-                basis="own" if index in chosen.own else "together",
-                **fields(chosen.own.get(index, chosen.common)),
-            )
-            for index, name in enumerate(names)
-        },
+    chosen = choose_level_thresholds(levels, precision)
+    content: dict[str, Any] = {
+        "model": classifier.name,
+        "fingerprint": classifier.description.fingerprint,
+        "precision": precision,
+        "coverage": COVERAGE,
+        "least_titles": minimum_titles(precision),
         "all": AcceptedCounts(**_NOT_MEASURED),
         "unknown": AcceptedCounts(**_NOT_MEASURED),
     }
+    if classifier.tree:
+        content["levels"] = [
+            LevelThreshold(level=len(chosen) - place, **_unmeasured(each.common))
+            for place, each in enumerate(chosen)
+        ]
+    else:
+        content["single"] = ConfidenceThreshold(**_unmeasured(chosen[0].single))
+        content["together"] = ConfidenceThreshold(**_unmeasured(chosen[0].common))
+        content["categories"] = {
+            name: CategoryThreshold(
+                basis="own" if index in chosen[0].own else "together",
+                **_unmeasured(chosen[0].own.get(index, chosen[0].common)),
+            )
+            for index, name in enumerate(classifier.classes_)
+        }
+    return measured(Thresholds(**content), levels, classifier)
+
+
+def _unmeasured(threshold: float) -> dict[str, Any]:
+    return {"confidence": None if threshold == math.inf else threshold, **_NOT_MEASURED}
 
 
 def measured(
@@ -115,54 +108,59 @@ def measured(
 
     Args:
         thresholds: Thresholds, whose own counts are replaced.
-        levels: Predictions at each level of the model that the thresholds are for, deepest level
-            first.
+        levels: Predictions at each level of the model that the thresholds are for; see
+            level_predictions.
         classifier: Classifier that made the predictions.
     """
-    right, waiting = np.zeros_like(levels[0].right), np.arange(len(levels[0].right))
-    counted: list[Any] = []
-    for each, predictions, level in zip(
-        (thresholds, *thresholds.levels), levels, classifier.levels, strict=True
-    ):
-        predictions = predictions.selected(waiting)
-        found, accepted = _measured_level(each, predictions, level.nodes)
-        counted.append(found)
-        right[waiting] = predictions.right & accepted
-        waiting = waiting[~accepted]
-    changes: dict[str, Any] = {"levels": counted[1:]}
-    if thresholds.any_level is not None:
-        accepted = np.ones(len(right), dtype=bool)
-        accepted[waiting] = False
-        changes["any_level"] = _counted(thresholds.any_level, accepted, right)
-    result: Thresholds = counted[0].model_copy(update=changes)
-    return result
-
-
-def _measured_level(
-    thresholds: T, predictions: Predictions, names: Sequence[str]
-) -> tuple[T, np.ndarray]:
-    """Return the thresholds of a level with new counts, and whether they accept each prediction."""
-    categories = [thresholds.categories[name] for name in names]
+    if thresholds.levels:
+        return _measured_levels(thresholds, levels)
+    (predictions,) = levels
+    categories = [thresholds.categories[name] for name in classifier.classes_]
     bounds = np.array([_bound(threshold) for threshold in categories])
     is_shared = np.array([threshold.basis == "together" for threshold in categories])
-    classes, confidences = predictions.classes, predictions.confidences
-    accepted = confidences >= bounds[classes]
-    accepted_by_single = confidences >= _bound(thresholds.single)
-
-    def counted(counts: C, titles: np.ndarray) -> C:
-        return _counted(counts, accepted[titles], predictions.right[titles])
-
-    changes = {
-        "single": _counted(thresholds.single, accepted_by_single, predictions.right),
-        "together": counted(thresholds.together, is_shared[classes]),
+    classes, right = predictions.classes, predictions.right
+    accepted = predictions.confidences >= bounds[classes]
+    changes: dict[str, Any] = {
         "categories": {
-            name: counted(thresholds.categories[name], classes == index)
-            for index, name in enumerate(names)
+            name: _counted(
+                thresholds.categories[name], accepted[classes == index], right[classes == index]
+            )
+            for index, name in enumerate(classifier.classes_)
         },
-        "all": _counted(thresholds.all, accepted, predictions.right),
-        "unknown": counted(thresholds.unknown, ~predictions.known),
+        **_measured_together(thresholds, accepted, right, predictions.known),
     }
-    return thresholds.model_copy(update=changes), accepted
+    if thresholds.single is not None:
+        by_single = predictions.confidences >= _bound(thresholds.single)
+        changes["single"] = _counted(thresholds.single, by_single, right)
+    if thresholds.together is not None:
+        shared = is_shared[classes]
+        changes["together"] = _counted(thresholds.together, accepted[shared], right[shared])
+    return thresholds.model_copy(update=changes)
+
+
+def _measured_levels(thresholds: Thresholds, levels: Sequence[Predictions]) -> Thresholds:
+    bounds = [_bound(each) for each in thresholds.levels]
+    chosen = [ChosenThresholds(bound, bound, {}) for bound in bounds]
+    places, right = level_answers(levels, chosen)
+    known = np.stack([predictions.known for predictions in levels])
+    # A title without an answer would be answered at the root.
+    is_known = known[places, np.arange(len(places))]
+    changes = {
+        "levels": [
+            _counted(each, places == place, right) for place, each in enumerate(thresholds.levels)
+        ],
+        **_measured_together(thresholds, places >= 0, right, is_known),
+    }
+    return thresholds.model_copy(update=changes)
+
+
+def _measured_together(
+    thresholds: Thresholds, accepted: np.ndarray, right: np.ndarray, known: np.ndarray
+) -> dict[str, AcceptedCounts]:
+    return {
+        "all": _counted(thresholds.all, accepted, right),
+        "unknown": _counted(thresholds.unknown, accepted[~known], right[~known]),
+    }
 
 
 def _counted(counts: C, accepted: np.ndarray, right: np.ndarray) -> C:

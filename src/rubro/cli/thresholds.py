@@ -104,16 +104,15 @@ def main(
     if classifier.description.final_fit and project:
         logits = logits_before_final_fit(classifier, project, len(labelled.titles))
     probabilities = classifier.calibration.probabilities(logits)
-    predictions = predictions_for(labelled, classifier, probabilities)
+    predictions, levels = predictions_for(labelled, classifier, probabilities)
     if thresholds is not None:
-        _show(measured(thresholds, predictions, classifier), file)
+        _show(measured(thresholds, levels, classifier), file)
         return
-    thresholds = chosen_thresholds(predictions, classifier, precision)
-    if not (thresholds.any_level or thresholds.all).kept:
-        right = predictions[-1].right
+    thresholds = chosen_thresholds(levels, classifier, precision)
+    if not thresholds.all.kept:
         raise DataError(
             f"{file}: no threshold guarantees a precision of {precision:g}: "
-            f"{len(right):,} reliable titles, {right.mean():.1%} of them "
+            f"{len(predictions.right):,} reliable titles, {predictions.right.mean():.1%} of them "
             f"predicted right and {thresholds.unknown.titles:,} of a category that the model does not "
             "know; lower --precision, or use a file with more titles"
         )
@@ -125,23 +124,23 @@ def main(
 def _show(thresholds: Thresholds, file: str) -> None:
     from rubro.cli.terminal import show_table
 
-    common = sum(each.basis == "together" for each in thresholds.categories.values())
     columns = ("threshold", "titles", "kept", "right", f"{thresholds.coverage:.0%} interval")
     title = f"{thresholds.model}: promised precision {thresholds.precision:g}; {file}"
-    if thresholds.any_level:
-        deepest = len(thresholds.levels) + 1
-        levels = [(f"level {deepest}", *_cells(thresholds.all))]
-        levels += [(f"level {each.level}", *_cells(each.all)) for each in thresholds.levels]
-        levels.append(("some level", *_cells(thresholds.any_level)))
-        show_table(title, levels, ("answered at", *columns[1:]))
-        title = f"level {deepest}, which are the categories"
     lines = [("all categories", "", *_cells(thresholds.all))]
     if thresholds.unknown.titles:
         lines.append(("titles of unknown categories", "", *_cells(thresholds.unknown)))
-    if 0 < common < len(thresholds.categories):
+    common = sum(each.basis == "together" for each in thresholds.categories.values())
+    if thresholds.together is not None and 0 < common < len(thresholds.categories):
         name = f"{common:,} categories with a common threshold"
         lines.append((name, _bound(thresholds.together), *_cells(thresholds.together)))
-    lines.append(("one threshold for all", _bound(thresholds.single), *_cells(thresholds.single)))
+    if thresholds.single is not None:
+        single = thresholds.single
+        lines.append(("one threshold for all", _bound(single), *_cells(single)))
+    lines += [
+        (f"level {each.level}", _bound(each), *_cells(each))
+        for each in thresholds.levels
+        if each.confidence is not None
+    ]
     show_table(title, lines, ("", *columns))
     wrong = [(each.kept - each.right, name) for name, each in thresholds.categories.items()]
     rows = []

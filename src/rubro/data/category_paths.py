@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import chain, count, pairwise
 
 import numpy as np
 
-from rubro.base.category_tree import CategoryOrder
+from rubro.base.category_tree import CategoryOrder, path_splitter
 from rubro.base.params import DataParams, SubsetParams
 from rubro.base.text import first_names
 from rubro.data.labels import is_null_name, similar_names
 from rubro.data.sources import LEVEL_SEPARATOR
 
 _DEFAULT_SEPARATOR = " > "
-# These characters also occur within names ("Coca-Cola", "Audio/Video"), so that a separator of them
-# that is given with white space is matched with its white space only.
-_WITHIN_NAMES = "-/,.&+:_"
 _GUESSED_SEPARATORS = (">>", ">", "|", "»", "→", "::", "\\", " / ", "/", " - ")
 _MIN_GUESSED_PATHS = 5
 _MIN_SHARED = 0.9
@@ -81,7 +77,7 @@ def category_paths(
     values = sorted(rows)
     is_list = has_level_columns(data)
     separator = data.category_separator or _DEFAULT_SEPARATOR
-    split = _splitter(separator)
+    split = path_splitter(separator)
     parts: dict[str, _Path] = {}
     if is_list:
         ordinary = [value for value in values if value not in corrections]
@@ -117,7 +113,7 @@ def category_paths(
     for path, n in weights.items():
         given[merged[path]] += n
     from_root = _from_root(given) if order == "unordered" else {path: path for path in given}
-    _find_inconsistencies(given, from_root, order, problems)
+    _find_inconsistencies(given, from_root, problems)
 
     level = None if data.category_level == "leaf" else data.category_level
     notations = defaultdict[_Path, Counter[str]](Counter)
@@ -193,7 +189,7 @@ def guessed_separator(rows: Mapping[str, int]) -> str | None:
         rows: Number of rows of each category name.
     """
     for separator in _GUESSED_SEPARATORS:
-        split = _splitter(separator)
+        split = path_splitter(separator)
         parts = [tuple(dict.fromkeys(split(name))) for name in rows]
         occurrences = Counter(chain.from_iterable(parts))
         paths = [path for path in parts if len(path) > 1]
@@ -204,20 +200,6 @@ def guessed_separator(rows: Mapping[str, int]) -> str | None:
             spaced = f" {separator.strip()} "
             return spaced if sum(spaced in name for name in rows) > len(paths) / 2 else separator
     return None
-
-
-def _splitter(separator: str) -> Callable[[str], _Path]:
-    """Return the function that splits a value at a separator, ignoring white space around it."""
-    core = " ".join(unicodedata.normalize("NFC", separator).split())
-    if not core:
-        return lambda value: tuple(value.split())
-    before = after = ""
-    if all(char in _WITHIN_NAMES or char.isalnum() for char in core):
-        before = r"(?<=\s)" if separator[0].isspace() else ""
-        after = r"(?=\s)" if separator[-1].isspace() else ""
-    pattern = re.compile(before + re.escape(core) + after)
-    # The spaces allow an empty part at either end.
-    return lambda value: tuple(name.strip() for name in pattern.split(f" {value} "))
 
 
 def _unused_separator(
@@ -231,7 +213,7 @@ def _unused_separator(
         yield from (f" {'>' * length} " for length in count(2))
 
     for separator in candidates():
-        split = _splitter(separator)
+        split = path_splitter(separator)
         if all(split(separator.join(path)) == path for path in distinct):
             return separator, split
     raise AssertionError  # not reached, because a separator that is longer than all names fits
@@ -364,10 +346,7 @@ def _from_root(weights: Mapping[_Path, int]) -> dict[_Path, _Path]:
 
 
 def _find_inconsistencies(
-    given: Mapping[_Path, int],
-    from_root: Mapping[_Path, _Path],
-    order: CategoryOrder,
-    problems: _Problems,
+    given: Mapping[_Path, int], from_root: Mapping[_Path, _Path], problems: _Problems
 ) -> None:
     """Report repeated names, names with several parents, and pairs of names in both orders."""
     parents = defaultdict[str, Counter[str]](Counter)
@@ -381,7 +360,7 @@ def _find_inconsistencies(
             parents[name][parent] += n
     for name, found in parents.items():
         for parent in found:
-            if parent < name and name in parents.get(parent, ()) and order != "unordered":
+            if parent < name and name in parents.get(parent, ()):
                 problems.add(
                     "both_orders", f"{parent} | {name}", found[parent] + parents[parent][name]
                 )
@@ -430,9 +409,9 @@ class _Problems:
         return [
             (problem, names, rows)
             for problem, found in sorted(self._rows.items())
-            for names, rows in sorted(found.items(), key=lambda item: (-item[1], item[0]))[
-                :_MAX_LISTED
-            ]
+            for names, rows in nsmallest(
+                _MAX_LISTED, found.items(), key=lambda item: (-item[1], item[0])
+            )
         ]
 
     def notices(self) -> list[str]:

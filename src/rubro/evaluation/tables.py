@@ -309,7 +309,8 @@ def detail_tables(
     probabilities: np.ndarray,
     uncalibrated: np.ndarray,
     held_out: HeldOut,
-    predictions: Sequence[Predictions],
+    predictions: Predictions,
+    levels: Sequence[Predictions],
     params: EvaluateParams,
 ) -> dict[str, pd.DataFrame]:
     """Return tables that show on which titles and categories a model is right or wrong.
@@ -318,8 +319,9 @@ def detail_tables(
         probabilities: Calibrated probabilities.
         uncalibrated: Probabilities before calibration, float (titles, classes).
         held_out: Labelled titles.
-        predictions: Predictions at each level, deepest level first, that automation describes;
-            coverage describes the deepest level.
+        predictions: Predictions that coverage describes.
+        levels: Predictions at each level, deepest first, that automation describes; see
+            level_predictions.
         params: Number of bins and limits on the number of rows.
 
     Returns:
@@ -347,8 +349,8 @@ def detail_tables(
         "mistakes": worst_mistakes(probabilities, held_out, params.mistakes),
         "reliability": reliability,
         "reliability_before": reliability_before,
-        "coverage": coverage_curve(predictions[0]),
-        "automation": automation_table(predictions),
+        "coverage": coverage_curve(predictions),
+        "automation": automation_table(levels),
     }
     if tree:
         tables["confused_pairs"] = confused_pairs(probabilities, targets, labels, limit, tree)

@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta, binom
 
+from rubro.base.category_tree import Level
+
 COVERAGE = 0.95  # of the confidence intervals whose lower end must reach the promised precision
 _LEVEL = (1 - COVERAGE) / 2  # probability that the lower end is above the true precision
 _CANDIDATES = 50  # quantiles of the confidences
 _FIRST_SHARE = 0.9  # of the level, for the candidate that is most likely to pass
+_SPREAD = 5  # in a tree, the level is spread over so many candidates, if there are enough titles,
+_MIN_SPREAD = 4  # which are this many times the minimum number
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,34 @@ def labelled_predictions(
     return Predictions(classes, confidences, classes == targets, targets >= 0).selected(reliable)
 
 
+def level_predictions(
+    probabilities: np.ndarray,
+    targets: Sequence[np.ndarray],
+    foreign: np.ndarray,
+    reliable: np.ndarray,
+    levels: Sequence[Level],
+) -> list[Predictions]:
+    """Return the predictions for the reliable titles at each level of a category tree.
+
+    A level only accepts nodes with as many names as the level, because a shorter node is a node of an
+    upper level too.
+
+    Args:
+        probabilities: Calibrated probabilities, float (titles, classes).
+        targets: Index of the right node of each title, (titles,), at each level; -1 if the model
+            does not know it.
+        foreign: As for labelled_predictions.
+        reliable: As for labelled_predictions.
+        levels: Levels of the tree, deepest first.
+    """
+    found = []
+    for place, (level, nodes) in enumerate(zip(levels, targets, strict=True)):
+        summed = level.summed(probabilities)
+        never = foreign | (level.lengths[summed.argmax(axis=1)] != len(levels) - place)
+        found.append(labelled_predictions(summed, nodes, never, reliable))
+    return found
+
+
 def estimate_precision(accepted: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     """Estimate the precision of the accepted predictions, with an exact 95 % confidence interval.
 
@@ -137,29 +169,47 @@ def choose_threshold(
     Returns:
         Threshold, rounded down to 6 digits; inf if no candidate reaches the precision.
     """
-    order = np.argsort(-confidences, kind="stable")[: np.count_nonzero(confidences >= 0)]
-    titles, minimum = len(order), minimum_titles(precision, level)
-    if titles < minimum:
+    order, ranked, kept = _candidates(confidences, minimum_titles(precision, level))
+    if not len(kept):
         return math.inf
-    ranked = np.floor(confidences[order] * 1e6) / 1e6
-    ranks = -(-titles * np.arange(1, _CANDIDATES + 1) // _CANDIDATES)
-    # A threshold accepts all titles with the same confidence.
-    kept = np.unique(np.searchsorted(-ranked, -ranked[ranks - 1], side="right"))
-    kept = kept[kept >= minimum]
     excess = np.cumsum(ranked)[kept - 1] / kept - precision
     first = int(np.argmax(np.sqrt(kept) * excess))
     shares = np.zeros(len(kept))
     shares[:first] = (1 - _FIRST_SHARE) / max(first, 1)
     shares[first] = _FIRST_SHARE if first else 1
     p_values = binom.sf(np.cumsum(right[order])[kept - 1] - 1, kept, precision)
-    own_level, threshold = 0.0, math.inf
-    for count, share, p_value in zip(kept, shares, p_values, strict=True):
-        own_level += level * share
-        if p_value < own_level:
-            threshold = float(ranked[count - 1])
+    return _last_that_passes(ranked[kept - 1], p_values, level * shares)
+
+
+def _candidates(confidences: np.ndarray, minimum: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the numbers of titles that the candidates for a threshold accept.
+
+    Returns:
+        Indices of the titles that can be accepted, highest confidence first; their confidences,
+        rounded down to 6 digits; and the numbers of titles, ascending, none below the minimum.
+    """
+    order = np.argsort(-confidences, kind="stable")[: np.count_nonzero(confidences >= 0)]
+    ranked = np.floor(confidences[order] * 1e6) / 1e6
+    if len(order) < minimum:
+        return order, ranked, np.zeros(0, dtype=np.int64)
+    ranks = -(-len(order) * np.arange(1, _CANDIDATES + 1) // _CANDIDATES)
+    # A threshold accepts all titles with the same confidence.
+    kept = np.unique(np.searchsorted(-ranked, -ranked[ranks - 1], side="right"))
+    return order, ranked, kept[kept >= minimum]
+
+
+def _last_that_passes(
+    thresholds: np.ndarray, p_values: np.ndarray, own_levels: np.ndarray
+) -> float:
+    """Return the last threshold that passes the fallback procedure; inf if there is none."""
+    level, found = 0.0, math.inf
+    for threshold, p_value, own_level in zip(thresholds, p_values, own_levels, strict=True):
+        level += own_level
+        if p_value < level:
+            found = float(threshold)
         else:
-            own_level = 0.0
-    return threshold
+            level = 0.0
+    return found
 
 
 def choose_thresholds(predictions: Predictions, precision: float) -> ChosenThresholds:
@@ -215,12 +265,26 @@ def choose_thresholds(predictions: Predictions, precision: float) -> ChosenThres
 def choose_level_thresholds(
     levels: Sequence[Predictions], precision: float
 ) -> list[ChosenThresholds]:
-    """Choose thresholds for each level of a category tree, one level after another.
+    """Choose thresholds for the levels of a category tree, so that each level keeps the promise.
 
-    A title is answered at the deepest level that accepts it. The thresholds of a level are therefore
-    chosen on the titles that all deeper levels reject, so the promise of choose_thresholds holds for
-    the answers of each level, and not only for all answers together. A level with fewer than
-    minimum_titles of these titles accepts none.
+    A title is answered at the deepest level that accepts it, and each level has one threshold for all
+    its nodes. There are two ways to choose the thresholds:
+
+    - From the deepest level to the roots. Each level accepts as many titles as it can of the titles
+      that the deeper levels reject.
+    - From the roots to the deepest level. Each level takes over as many titles from the level above
+      as it can, while the answers that remain there reach the precision as well (intersection-union
+      test). This accepts more titles if the titles that are hard to classify are too few, or not
+      precise enough, to keep the promise alone.
+
+    The way whose answers are worth more is used. The first name of an answer is worth 1, and each
+    further name half as much as the name before. Each way breaks the promise of a level with a
+    probability of at most 2.5 %, so the chosen one breaks it with at most 5 %. The candidates for each threshold are corrected with the fallback
+    procedure, as in choose_threshold.
+
+    Without a tree, the only level has the thresholds of choose_thresholds.
+
+    Source: Berger 1982, Multiparameter Hypothesis Testing and Acceptance Sampling.
 
     Args:
         levels: Predictions at each level for the same titles, deepest level first.
@@ -229,12 +293,90 @@ def choose_level_thresholds(
     Returns:
         Thresholds of each level, deepest level first.
     """
-    chosen = []
-    waiting = np.ones(len(levels[0].right), dtype=bool)
-    for predictions in levels:
-        chosen.append(choose_thresholds(predictions.selected(waiting), precision))
-        waiting &= ~chosen[-1].accepts(predictions)
-    return chosen
+    if len(levels) == 1:
+        return [choose_thresholds(levels[0], precision)]
+    deepest_first = range(len(levels))
+    found = [
+        _chosen_in_order(levels, order, precision) for order in (deepest_first, deepest_first[::-1])
+    ]
+    return max(found, key=lambda chosen: _worth(levels, chosen))
+
+
+def _worth(levels: Sequence[Predictions], chosen: Sequence[ChosenThresholds]) -> float:
+    places, _ = level_answers(levels, chosen)
+    names = len(levels) - places[places >= 0]
+    return float(np.sum(2 - 0.5 ** (names - 1)))
+
+
+def _chosen_in_order(
+    levels: Sequence[Predictions], order: Sequence[int], precision: float
+) -> list[ChosenThresholds]:
+    """Choose the thresholds of one level after another; see choose_level_thresholds."""
+    places = np.full(len(levels[0].right), -1)
+    bounds = [math.inf] * len(levels)
+    for place in order:
+        confidences = levels[place].confidences
+        # The titles that this level accepts are then accepted by all upper levels.
+        lowest = max((bound for bound in bounds[place + 1 :] if bound < math.inf), default=0.0)
+        is_free = (confidences >= lowest) & ((places < 0) | (places > place))
+        bounds[place] = _choose_at_level(levels, places, is_free, place, precision)
+        places[is_free & (confidences >= bounds[place])] = place
+    return [ChosenThresholds(bound, bound, {}) for bound in bounds]
+
+
+def _choose_at_level(
+    levels: Sequence[Predictions],
+    places: np.ndarray,
+    is_free: np.ndarray,
+    place: int,
+    precision: float,
+) -> float:
+    """Return the threshold of a level; inf if there is none.
+
+    Args:
+        levels: Predictions at each level for the same titles, deepest level first.
+        places: Position in `levels` of the level that answers each title until now, (n,); -1 if
+            there is none.
+        is_free: Whether the level may accept each title, bool (n,).
+        place: Position in `levels` of the level.
+        precision: Promised precision, between 0 and 1.
+    """
+    minimum = minimum_titles(precision)
+    order, ranked, kept = _candidates(np.where(is_free, levels[place].confidences, -1), minimum)
+    if not len(kept):
+        return math.inf
+    rights = np.stack([predictions.right for predictions in levels])
+    confidences = np.stack([predictions.confidences for predictions in levels])
+    index, groups = np.arange(len(places)), len(levels) + 1  # the first group has no answer
+    found = []
+    for count in (0, *kept):
+        after = places.copy()
+        after[order[:count]] = place
+        found.append(
+            [
+                np.bincount(after + 1, minlength=groups),
+                *(
+                    np.bincount(after + 1, values[after, index], groups)
+                    for values in (rights, confidences)
+                ),
+            ]
+        )
+    (before, *titles), (_, *right), (_, *expected) = (
+        np.array(values)[:, 1:] for values in zip(*found, strict=True)
+    )
+    counts = np.array(titles)
+    is_tested = (counts != before) & (counts > 0)
+    p_values = np.where(is_tested, binom.sf(np.array(right) - 1, counts, precision), 0).max(axis=1)
+    divisors = np.maximum(counts, 1)
+    margins = (np.array(expected) / divisors - precision) * np.sqrt(divisors)
+    margins = np.where(is_tested, margins, np.inf).min(axis=1)
+    shares = np.zeros(len(kept))
+    if len(order) < _MIN_SPREAD * minimum:
+        shares[np.argmax(margins)] = 1
+    else:
+        # The confidences of upper levels are too low, so they cannot show which candidate will pass.
+        shares[np.linspace(0, len(kept) - 1, _SPREAD + 1)[1:].round().astype(int)] = 1 / _SPREAD
+    return _last_that_passes(ranked[kept - 1], p_values, _LEVEL * shares)
 
 
 def level_answers(
@@ -250,10 +392,9 @@ def level_answers(
         Position in `levels` of the first level that accepts the title, int64 (n,), -1 if there is
         none; and whether the prediction of this level is right, bool (n,), False if there is none.
     """
-    places = np.full(len(levels[0].right), -1)
-    right = np.zeros(len(places), dtype=bool)
-    for place, (predictions, thresholds) in enumerate(zip(levels, chosen, strict=True)):
-        accepted = (places < 0) & thresholds.accepts(predictions)
-        places[accepted] = place
-        right[accepted] = predictions.right[accepted]
-    return places, right
+    accepted = np.stack(
+        [each.accepts(predictions) for each, predictions in zip(chosen, levels, strict=True)]
+    )
+    places = np.where(accepted.any(axis=0), accepted.argmax(axis=0), -1)
+    rights = np.stack([predictions.right for predictions in levels])
+    return places, rights[places, np.arange(len(places))] & (places >= 0)

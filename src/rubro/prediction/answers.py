@@ -53,20 +53,21 @@ def answers(
 ) -> list[Answer]:
     """Answer with the most probable node of the deepest level of the category tree that is accepted.
 
-    A node is accepted if its summed probability reaches `min_confidence` and its threshold. Without
-    a tree, the categories are the only level. With the defaults, the most probable category is
-    always accepted.
+    The most probable node of a level is accepted if its summed probability reaches `min_confidence`
+    and the threshold of the level. Without a tree, the categories are the only level. With the
+    defaults, the most probable category is always accepted.
 
-    If answers are limited to one level, thresholds of deeper levels count too, because those of
-    this level only keep their promise for products that no deeper level accepts. A node that a
-    deeper level accepts is replaced by its ancestor at this level.
+    If answers are limited to one level and there are thresholds, an answer of a deeper level is
+    replaced by its ancestor at this level, so that it keeps the promise. Products that only an upper
+    level accepts have no answer.
 
     Args:
         classifier: Classifier of the products.
         products: Products.
         k: Number of most probable categories for each product, at least 1.
         min_confidence: Minimum probability of an accepted node, 0 to 1.
-        thresholds: Minimum probability of each node; None = accept any probability.
+        thresholds: Minimum probabilities; None = accept any probability. With thresholds, foreign
+            products have no answer.
         level: The only level to answer at, from 1 (the roots); None = the deepest accepted level.
         details: Whether to compute the share of out-of-vocabulary tokens without thresholds too.
         probabilities: Result of classifier.predict_proba for the products, if it is known.
@@ -90,29 +91,55 @@ def answers(
         for ranking, share in zip(best, unknown, strict=True)
     ]
     levels = classifier.levels
-    first = len(levels) if level is None or thresholds is not None else level
-    rows = list(range(len(found)))
-    for number in range(first, (level or 1) - 1, -1):
+    numbers = range(len(levels), 0, -1)
+    if thresholds is None and level is not None:
+        numbers = range(level, level - 1, -1)
+    is_waiting = np.ones(len(found), dtype=bool)
+    if thresholds is not None:
+        is_waiting = np.array(unknown, dtype=np.float64) <= FOREIGN_SHARE
+    for number in numbers:
+        rows = np.flatnonzero(is_waiting)
+        if not len(rows):
+            break
         nodes = levels[-number]
         summed = nodes.summed(probabilities[rows])
-        waiting = []
-        for row, each, node in zip(rows, summed, summed.argmax(axis=1).tolist(), strict=True):
-            confidence, share = float(each[node]), unknown[row] or 0.0
-            if confidence < min_confidence or (
-                thresholds is not None
-                and not thresholds.accepts(nodes.nodes[node], confidence, share, number)
-            ):
-                waiting.append(row)
-                continue
-            kept, place = nodes, node
-            if level is not None and number > level:
-                kept, place = shown, int(shown.node_of[nodes.node_of == node][0])
-                confidence = float(shown.summed(probabilities[[row]])[0, place])
+        winners = summed.argmax(axis=1)
+        confidences = summed[np.arange(len(rows)), winners].astype(np.float64)
+        accepted = confidences >= min_confidence
+        if thresholds is not None:
+            bounds = thresholds.bounds(number, nodes.nodes)
+            accepted &= confidences >= bounds[winners]
+            accepted &= nodes.lengths[winners] == number
+        is_waiting[rows[accepted]] = False
+        for row, node, confidence in zip(
+            *(each[accepted].tolist() for each in (rows, winners, confidences)), strict=True
+        ):
             found[row] = replace(
                 found[row],
-                category=kept.nodes[place],
+                category=nodes.nodes[node],
                 confidence=confidence,
-                level=int(kept.lengths[place]),
+                level=int(nodes.lengths[node]),
             )
-        rows = waiting
-    return found
+    if level is None or thresholds is None:
+        return found
+    return [
+        _at_level(classifier, answer, row, level)
+        for answer, row in zip(found, probabilities, strict=True)
+    ]
+
+
+def _at_level(
+    classifier: Classifier, answer: Answer, probabilities: np.ndarray, level: int
+) -> Answer:
+    """Return an answer that was found without a limit, limited to a level of the category tree."""
+    if answer.category is None:
+        return answer
+    shown = classifier.level(level)
+    nodes = classifier.level(answer.level)
+    below = nodes.node_of == nodes.nodes.index(answer.category)
+    place = int(shown.node_of[below][0])
+    if shown.lengths[place] > answer.level:
+        return replace(answer, category=None, confidence=answer.best[0][1], level=0)
+    confidence = float(shown.summed(probabilities[None])[0, place])
+    length = int(shown.lengths[place])
+    return replace(answer, category=shown.nodes[place], confidence=confidence, level=length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, cycle
 from numbers import Real
 from pathlib import Path
@@ -168,8 +169,7 @@ class Classifier:
         """
         tree = self.tree
         if level is None:
-            lengths = [len(tree.paths[name]) if tree else 1 for name in self.classes_]
-            return Level(self.classes_, np.array(lengths), np.arange(len(self.classes_)))
+            return self.levels[0]
         if tree is None:
             raise DataError(
                 f"{self.name}: the categories are not paths, so there is no level {level}; to train "
@@ -177,11 +177,13 @@ class Classifier:
             )
         return tree.level(level)
 
-    @property
+    @cached_property
     def levels(self) -> list[Level]:
         """Nodes of each level, deepest first. Without a tree, the categories are the only level."""
-        depth = self.tree.depth if self.tree else 1
-        return [self.level(number if number < depth else None) for number in range(depth, 0, -1)]
+        if self.tree:
+            return [self.tree.level(number) for number in range(self.tree.depth, 0, -1)]
+        count = len(self.classes_)
+        return [Level(self.classes_, np.ones(count, dtype=np.int64), np.arange(count))]
 
     def top(
         self, products: Iterable[Product], k: int = 5, level: int | None = None
@@ -301,13 +303,15 @@ class Classifier:
 
         def lead(logits: np.ndarray) -> np.ndarray:
             first, second = (_log_sum(logits[:, nodes.node_of == node]) for node in (best, other))
-            return first - second
+            difference: np.ndarray = first - second
+            return difference
 
         leads = {
             name: lead(np.float32(self.description.members[name].weight) * logits)
             for name, logits in scores.items()
         }
-        linear, bias = [], 0.0
+        linear: list[LinearInput] = []
+        bias = 0.0
         if is_leaf:
             linear, bias = self._linear(tokens, features, best, other)
             bias += float(self._shifts[best] - self._shifts[other])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from rubro.base.errors import remedied_by
@@ -55,28 +58,15 @@ class CategoryThreshold(ConfidenceThreshold):
     basis: Literal["own", "together"]
 
 
-class LevelThresholds(Section):
-    """Thresholds of the nodes at one level of a category tree.
-
-    They are chosen on the titles that the thresholds of all deeper levels reject.
+class LevelThreshold(ConfidenceThreshold):
+    """The threshold of one level of a category tree, and the answers that are given at this level.
 
     Attributes:
-        level: Level, from 1 (the roots).
-        single: Threshold chosen on all these titles, for users who want the same one for all nodes.
-        together: Threshold shared by the nodes without a threshold of their own, chosen on all of
-            these titles that are predicted as one of these nodes.
-        categories: Threshold of each node.
-        all: Predictions accepted by the thresholds of the nodes.
-        unknown: Accepted predictions for titles whose node the model does not know. They are wrong,
-            and also count in all other figures.
+        confidence: Minimum confidence of an accepted prediction; None = accept no prediction.
+        level: Level, from 1 (the roots), which is the number of names of its nodes.
     """
 
     level: Positive
-    single: ConfidenceThreshold
-    together: ConfidenceThreshold
-    categories: dict[str, CategoryThreshold]
-    all: AcceptedCounts
-    unknown: AcceptedCounts
 
 
 class Thresholds(Section):
@@ -89,16 +79,16 @@ class Thresholds(Section):
         precision: Promised precision of the accepted predictions.
         coverage: Probability with which each promise holds.
         least_titles: Minimum number of titles for a category to have a threshold of its own.
-        single: Threshold chosen on all titles, for users who want the same one for all categories.
+        single: Threshold chosen on all titles, for users who want the same one for all categories;
+            None if the categories are paths, as the attributes below.
         together: Threshold shared by the categories without a threshold of their own, chosen on all
             titles predicted as one of these categories.
-        categories: Threshold of each category.
-        all: Predictions accepted by the thresholds of the categories.
-        unknown: Accepted predictions for titles whose category the model does not know. They are
-            wrong, and also count in all other figures.
-        levels: Thresholds of the upper levels of a category tree, deepest first; the fields above
-            describe the deepest level, which are the categories.
-        any_level: Predictions accepted at some level; None if the model has no tree.
+        categories: Threshold of each category; empty if the categories are paths.
+        all: Accepted predictions.
+        unknown: Accepted predictions for titles whose category, or node of the category tree, the
+            model does not know. They are wrong, and also count in all other figures.
+        levels: Threshold of each level of the category tree, deepest first; empty if the categories
+            are not paths. A title is answered at the deepest level that accepts it.
     """
 
     format: Literal["rubro-thresholds-1"] = "rubro-thresholds-1"
@@ -107,18 +97,17 @@ class Thresholds(Section):
     precision: _Probability
     coverage: _Probability
     least_titles: NotNegative
-    single: ConfidenceThreshold
-    together: ConfidenceThreshold
-    categories: dict[str, CategoryThreshold]
+    single: ConfidenceThreshold | None = None
+    together: ConfidenceThreshold | None = None
+    categories: dict[str, CategoryThreshold] = Field(default_factory=dict)
     all: AcceptedCounts
     unknown: AcceptedCounts
-    levels: list[LevelThresholds] = Field(default_factory=list)
-    any_level: AcceptedCounts | None = None
+    levels: list[LevelThreshold] = Field(default_factory=list)
 
     @property
     def unused(self) -> set[str]:
-        """Fields that are not written if the model has no tree."""
-        return set() if self.any_level else {"levels", "any_level"}
+        """Fields that are not written."""
+        return {"single", "together", "categories"} if self.levels else {"levels"}
 
     @classmethod
     def load(cls, path: Path, folder: Path, description: ModelDescription) -> Thresholds:
@@ -137,13 +126,9 @@ class Thresholds(Section):
         with remedied_by(f"Create it with `rubro thresholds {options}`"):
             found = read_json(path, cls)
             is_same = found.fingerprint == description.fingerprint
-            tree = description.tree
-            names = {each.level: set(each.categories) for each in found.levels}
-            expected = {
-                level: set(tree.level(level).nodes) for level in range(1, tree.depth if tree else 1)
-            }
-            names[0], expected[0] = set(found.categories), set(description.labels)
-            if not is_same or names != expected:
+            depth = description.tree.depth if description.tree else 0
+            is_same &= [each.level for each in found.levels] == [*range(depth, 0, -1)]
+            if not is_same or found.categories.keys() != set([] if depth else description.labels):
                 raise damaged(
                     path,
                     f"does not belong to the model in {folder} with the objective {objective}, but to "
@@ -151,21 +136,33 @@ class Thresholds(Section):
                 )
         return found
 
-    def accepts(
-        self, category: str, confidence: float, out_of_vocabulary: float, level: int | None = None
-    ) -> bool:
-        """Return whether a prediction is accepted.
+    def bounds(self, level: int, names: Sequence[str]) -> np.ndarray:
+        """Return the minimum confidence of the nodes of a level; inf = accept no prediction.
+
+        Args:
+            level: Level of the category tree, from 1 (the roots); 1 if there is no tree.
+            names: Names of the nodes, which are the categories if there is no tree.
+
+        Returns:
+            Confidences, float64 (nodes,).
+        """
+        if self.levels:
+            found = [self.levels[-level].confidence] * len(names)
+        else:
+            found = [self.categories[name].confidence for name in names]
+        return np.array([math.inf if each is None else each for each in found])
+
+    def accepts(self, category: str, confidence: float, out_of_vocabulary: float) -> bool:
+        """Return whether a prediction is accepted, if the categories are not paths.
 
         A prediction is rejected if its confidence is below the threshold of its category, or if more
         than half of the title's tokens are out of vocabulary.
 
         Args:
-            category: Predicted category, or node of the category tree.
+            category: Predicted category.
             confidence: Confidence of the prediction, 0 to 1.
             out_of_vocabulary: Share of the tokens of the title that are not in the vocabulary, 0 to
                 1; see Classifier.out_of_vocabulary.
-            level: Level of the node in the category tree; None = the deepest one.
         """
-        by_level = {each.level: each.categories for each in self.levels}
-        minimum = by_level.get(level or 0, self.categories)[category].confidence
+        minimum = self.categories[category].confidence
         return minimum is not None and confidence >= minimum and out_of_vocabulary <= FOREIGN_SHARE

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from rubro import __version__
 from rubro.base.errors import DataError
 from rubro.prediction.answers import Answer, answers
+from rubro.prediction.explanation import Explanation
 from rubro.service import schemas
 from rubro.service.batching import Batcher, Ranking, parts
 from rubro.service.guard import Budget, Guard, Take
@@ -59,6 +60,7 @@ class Service:
     def __init__(self, served: Served) -> None:
         self.metrics = ServiceMetrics()
         self._batcher = Batcher(self.metrics.batch_titles.observe)
+        self._explaining = asyncio.Lock()  # one thread at a time, because an explanation needs memory
         self._use(served)
 
     def _use(self, served: Served) -> None:
@@ -107,7 +109,7 @@ class Service:
         (answer,) = await self._answers(served, products, request)
         found: dict[str, Any] = {"other": None, "foreign": False, "words": []}
         if answer["error"] is None and len(served.classifier.level(request.level).nodes) > 1:
-            explanation = served.classifier.explain(products[0])
+            explanation = await self._explanation(served, products[0], request.level)
             found = {name: getattr(explanation, name) for name in found}
             fields = list(schemas.ExplainedWord.model_fields)
             if not served.classifier.text_columns:
@@ -116,6 +118,13 @@ class Service:
                 {name: getattr(word, name) for name in fields} for word in explanation.words
             ]
         return {"model": served.identity, "answer": answer, **found}
+
+    async def _explanation(self, served: Served, product: Any, level: int | None) -> Explanation:
+        if not served.classifier.text_columns:
+            return served.classifier.explain(product, level=level)
+        # Long texts take up to a second, in which other requests are answered.
+        async with self._explaining:
+            return await asyncio.to_thread(served.classifier.explain, product, level=level)
 
     async def _answers(
         self,
@@ -207,6 +216,8 @@ def _are_accepted(
 
 
 def _check_level(served: Served, level: int | None) -> None:
+    if level is None:
+        return
     try:
         served.classifier.level(level)
     except (DataError, ValueError) as error:
