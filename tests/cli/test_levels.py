@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from rubro.base.category_tree import CategoryTree
-from support.keyword_model import assert_refused, called, write_model
+from support.keyword_model import assert_refused, called, command, in_terminal, write_model
 
 pytest_plugins = ["support.keyword_model"]
 
@@ -151,11 +151,21 @@ def test_answers_can_be_limited_to_a_level(folder: Path, tree_model: Path) -> No
     assert (explained["category"], explained["other"]) == ("HOME", "SHOP")
 
 
-@pytest.mark.parametrize("command", ["predict", "explain"])
-def test_a_level_must_exist(folder: Path, tree_model: Path, model: Path, command: str) -> None:
+def test_a_terminal_shows_the_separators_of_a_path_dimly(folder: Path, tree_model: Path) -> None:
+    code, text = in_terminal(folder, command(tree_model, ["taza"]))
+    assert code == 0
+    assert "SHOP \x1b[2m>\x1b[0m CUPS \x1b[2m>\x1b[0m MUGS" in text
+    keys = [("title:", b"silla\r"), ("HOME.*title:", b"q\r")]
+    code, text = in_terminal(folder, command(tree_model, ["--level", "1"]), keys)
+    assert code == 0
+    assert "CHAIRS" not in text
+
+
+@pytest.mark.parametrize("name", ["predict", "explain"])
+def test_a_level_must_exist(folder: Path, tree_model: Path, model: Path, name: str) -> None:
     arguments = "silla", "--level", "4"
-    assert_refused(run(command, tree_model, folder, *arguments), "level is 4", "1 and 3")
-    assert_refused(run(command, model, folder, *arguments), "category_separator")
+    assert_refused(run(name, tree_model, folder, *arguments), "level is 4", "1 and 3")
+    assert_refused(run(name, model, folder, *arguments), "category_separator")
 
 
 def test_thresholds_of_a_flat_model_have_no_levels(folder: Path, model: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rubro.base.category_tree import CategoryTree
 from rubro.base.errors import DataError
 from rubro.prediction.answers import Answer, answers
 from rubro.prediction.classifier import Classifier
@@ -153,3 +155,33 @@ def test_answers_at_one_level(classifier: Classifier) -> None:
 
 def test_no_products_have_no_answers(classifier: Classifier) -> None:
     assert answers(classifier, []) == []
+
+
+@pytest.mark.parametrize("order", ["root_first", "leaf_first", "unordered"])
+def test_every_tree_gives_answers(make_model: MakeModel, order: str) -> None:
+    """Paths have up to 50 names, which are repeated and are also names of categories."""
+    random = np.random.default_rng(3)
+    model = make_model("svm")
+    for _ in range(50):
+        lengths = random.choice([1, 2, 3, 50], 4)
+        given = [random.choice(["a", "b", "c", "a b"], length).tolist() for length in lengths]
+        paths = {">".join(names): names for names in given}
+        if order == "leaf_first":
+            paths = {name: names[::-1] for name, names in paths.items()}
+        elif order == "unordered":
+            paths = {name: sorted(set(names)) for name, names in paths.items()}
+        if len(set(map(tuple, paths.values()))) < 4:
+            continue
+        tree = CategoryTree(separator=">", order=order, paths=paths)  # type: ignore[arg-type]
+        description = model.description.model_copy(update={"labels": list(paths), "tree": tree})
+        classifier = Classifier(replace(model, description=description))
+        for minimum in (0.0, 0.5, 0.9):
+            for answer in answers(classifier, TITLES, min_confidence=minimum):
+                assert (answer.category is None) == (answer.level == 0)
+                assert answer.confidence >= minimum or answer.category is None
+                if answer.category is not None:
+                    assert answer.category in classifier.level(answer.level).nodes
+        for level in range(1, tree.depth + 1):
+            found = answers(classifier, TITLES, level=level)
+            best = classifier.top(TITLES, 1, level)
+            assert [answer.category for answer in found] == [name for ((name, _),) in best]
