@@ -33,7 +33,11 @@ def one_answer(server: Server, product: Any, **options: Any) -> dict[str, Any]:
 def test_a_product_with_columns_gets_the_answer_of_the_classifier(
     shop: Server, shop_model: Path
 ) -> None:
-    products = ["mesa", {"nombre": "mesa", "marca": "silla"}, {"nombre": "taza", "precio": "12"}]
+    products: list[Any] = [
+        "mesa",
+        {"nombre": "mesa", "marca": "silla"},
+        {"nombre": "taza", "precio": "12"},
+    ]
     expected = Classifier.load(shop_model).top(products, 1)
     found = shop.ask("/predict", {"titles": products}).json["answers"]
     assert [answer["category"] for answer in found] == [PATHS[0], PATHS[2], PATHS[3]]
