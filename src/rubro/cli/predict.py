@@ -2,7 +2,9 @@
 
 Each row of the input becomes one row of the output, in the same order and with all its columns,
 followed by predicted_category, confidence (0 to 1) and error. A row that cannot be read is kept in
-its place, and its error column gives the reason.
+its place, and its error column gives the reason. If the model's categories are paths, column
+predicted_level contains the number of names of the predicted category. With --min-confidence or
+--thresholds, the predicted category is then the deepest node of the category tree that is accepted.
 
 \b
 rubro predict "Zapatillas Running Talle 42" --top 3

@@ -49,7 +49,7 @@ def predictions_for(
         Predictions of categories; and the result of level_predictions.
     """
     foreign = classifier.out_of_vocabulary(labelled.products) > FOREIGN_SHARE
-    targets, reliable = np.array(labelled.nodes).T, np.array(labelled.reliable)
+    targets, reliable = list(np.array(labelled.nodes).T), np.array(labelled.reliable)
     predictions = labelled_predictions(probabilities, targets[0], foreign, reliable)
     levels = level_predictions(probabilities, targets, foreign, reliable, classifier.levels)
     return predictions, levels

@@ -4,8 +4,9 @@ The promise holds with 95 % confidence for all accepted answers together, and fo
 each category that has a threshold of its own. The other categories, for example categories with too few
 titles, share a threshold that keeps the promise for these categories together. All thresholds together
 accept at least as many answers as one threshold for all categories. Titles whose category the model does
-not know count as errors. Foreign titles, in which the model does not know most of the words, are never
-accepted.
+not know count as errors. If the categories are paths, there is one threshold for each level of their
+tree, and the promise holds for the answers of each level. Foreign titles, in which the model does not
+know most of the words, are never accepted.
 
 \b
 rubro thresholds --precision 0.95

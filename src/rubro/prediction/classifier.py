@@ -303,13 +303,15 @@ class Classifier:
 
         def lead(logits: np.ndarray) -> np.ndarray:
             first, second = (_log_sum(logits[:, nodes.node_of == node]) for node in (best, other))
-            return first - second
+            difference: np.ndarray = first - second
+            return difference
 
         leads = {
             name: lead(np.float32(self.description.members[name].weight) * logits)
             for name, logits in scores.items()
         }
-        linear, bias = [], 0.0
+        linear: list[LinearInput] = []
+        bias = 0.0
         if is_leaf:
             linear, bias = self._linear(tokens, features, best, other)
             bias += float(self._shifts[best] - self._shifts[other])
