@@ -27,7 +27,7 @@ def logged(shop_model: Path, server: Any) -> Any:
 
 
 def test_an_mlflow_model_reads_the_columns_of_its_model(logged: Any, shop_model: Path) -> None:
-    products = [
+    products: list[Any] = [
         {"nombre": "mesa", "marca": "silla", "precio": 12.5},
         {"nombre": "taza", "marca": None, "precio": np.nan},
         {"nombre": "", "marca": "silla", "precio": 3},

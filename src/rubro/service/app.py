@@ -60,7 +60,9 @@ class Service:
     def __init__(self, served: Served) -> None:
         self.metrics = ServiceMetrics()
         self._batcher = Batcher(self.metrics.batch_titles.observe)
-        self._explaining = asyncio.Lock()  # one thread at a time, because an explanation needs memory
+        self._explaining = (
+            asyncio.Lock()
+        )  # one thread at a time, because an explanation needs memory
         self._use(served)
 
     def _use(self, served: Served) -> None:
@@ -132,7 +134,7 @@ class Service:
         products: Sequence[Any],
         request: schemas.PredictRequest | schemas.ExplainRequest,
     ) -> list[dict[str, Any]]:
-        errors = [product_error(product) for product in products]
+        errors = [product_error(served.classifier, product) for product in products]
         valid = [product for product, error in zip(products, errors, strict=True) if error is None]
         choose = self._categories if served.classifier.tree is None else self._paths
         found = iter(await choose(served, valid, request))
@@ -140,7 +142,7 @@ class Service:
 
     def _refusal(self, served: Served, error: str) -> dict[str, Any]:
         self.metrics.title_errors.inc()
-        answer = {"category": None, "confidence": None, "top": [], "error": error}
+        answer: dict[str, Any] = {"category": None, "confidence": None, "top": [], "error": error}
         return {**answer, "predicted_level": 0, "path": []} if served.paths else answer
 
     async def _categories(
