@@ -98,8 +98,8 @@ def level_predictions(
         probabilities: Calibrated probabilities, float (titles, classes).
         targets: Index of the right node of each title, (titles,), at each level; -1 if the model
             does not know it.
-        foreign: As for labelled_predictions.
-        reliable: As for labelled_predictions.
+        foreign: Whether the model does not know most of the words of each title, bool (titles,).
+        reliable: Whether the label of each title is reliable, bool (titles,).
         levels: Levels of the tree, deepest first.
     """
     found = []
