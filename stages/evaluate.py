@@ -1,6 +1,7 @@
 """evaluate: measure and compare the models and the ensemble on validation and test titles."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -21,7 +22,6 @@ from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.base.text import first_names
-from rubro.base.text_columns import Product
 from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_products, load_split, load_tree, write_csv
 from rubro.evaluation.metrics import objective_metrics
@@ -107,14 +107,15 @@ def main(params: Params) -> None:
         metrics[split] = {**measured, "differences": differences}
         if split == "test":
             if classifiers["ensemble"].text_columns:
-                columns = without_columns(classifiers["ensemble"], products, labels.targets)
+                by_column: Any = products  # dictionaries, because there are text columns
+                columns = without_columns(classifiers["ensemble"], by_column, labels.targets)
                 write_csv(FOLDER / split / "columns.csv", columns)
             write_descriptions(params, classifiers, measured, tables["ensemble"])
     write_json(Path("metrics/evaluate.json"), metrics)
 
 
 def without_columns(
-    classifier: Classifier, products: list[Product], targets: np.ndarray
+    classifier: Classifier, products: Sequence[Mapping[str, Any]], targets: np.ndarray
 ) -> pd.DataFrame:
     """Measure a model on products without some of their text columns.
 
@@ -131,7 +132,7 @@ def without_columns(
     names = classifier.text_columns
     rows = []
     for hidden in dict.fromkeys([(), *((name,) for name in names), tuple(names)]):
-        rest = [{**dict(product), **dict.fromkeys(hidden)} for product in products]
+        rest = [{**product, **dict.fromkeys(hidden)} for product in products]
         logits = classifier.combine(member_logits_of([classifier], rest, thread_count()))
         measured = objective_metrics(targets, logits.argmax(axis=1))
         rows.append({"without": ", ".join(hidden), **measured})
@@ -151,7 +152,7 @@ def write_descriptions(
         f"train_{name}": classifiers[name].description.members[name].training for name in MODELS[1:]
     }
     torch = {record["torch_version"] for record in trained.values() if "torch_version" in record}
-    description = {
+    description: dict[str, Any] = {
         "versions": {
             "rubro": __version__,
             "torch": ", ".join(sorted(torch)),
@@ -168,6 +169,8 @@ def write_descriptions(
         "left_out": [name for name in params.ensemble.members if name not in members],
         "final_fit": classifiers["ensemble"].description.final_fit,
     }
+    if tree := classifiers["ensemble"].description.tree:
+        description["separator"] = tree.separator
     write_json(FOLDER / "description.json", description)
     facts = Facts(
         description,

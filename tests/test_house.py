@@ -29,7 +29,7 @@ ALLOWED = {
     "sample": {"base"},
     "cards": {"base"},
     "report": {"base"},
-    "service": {"base", "prediction"},
+    "service": {"base", "tables", "prediction"},
     "experiments": {"base"},
     "gate": {"base", "experiments"},
     "cli": {

@@ -111,6 +111,31 @@ def test_the_data_card_counts_kept_and_skipped_rows(facts: Facts) -> None:
         assert (f"| {reason} | {rows:,} |" in card) == (rows > 0)
 
 
+def test_the_cards_show_levels_and_text_columns(facts: Facts) -> None:
+    for card in (model_card, data_card):
+        assert "levels" not in card(facts)
+        assert "marca" not in card(facts)
+    level = {"accuracy": 0.9, "balanced_accuracy": 0.8, "macro_f1": 0.7, "weighted_f1": 0.6}
+    paths = dict.fromkeys(("hierarchical_precision", "hierarchical_recall"), 0.95)
+    paths |= {"hierarchical_f1": 0.9512, "mean_weighted_f1": 0.6123}
+    ensemble = {**facts.models["ensemble"], **paths, "levels": {"1": level, "2": level}}
+    nested = replace(facts, models={**facts.models, "ensemble": ensemble})
+    nested = with_params(
+        nested,
+        "data",
+        text_columns=["marca", "precio"],
+        number_columns=["precio"],
+        category_column=["a", "b"],
+    )
+    text = model_card(nested)
+    assert "| 2 | 0.9000 | 0.8000 | 0.7000 | 0.6000 |" in text
+    assert "0.9512" in text and "0.6123" in text
+    assert "marca, precio" in text
+    text = data_card(nested)
+    assert "| `text.marca` | text, " in text and "| `text.precio` | number" in text
+    assert "paths in a tree with 2 levels, from columns `a`, `b` |" in text
+
+
 @pytest.mark.parametrize(
     ("rows", "size"), [(999, "n<1K"), (1_000, "1K<n<10K"), (10**8, "100M<n<1B")]
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from support.keyword_model import assert_refused, called, command
+from support.keyword_model import PATHS, assert_refused, called, command
 from support.raw_titles import write_frame
 
 pytest_plugins = ["support.keyword_model"]
@@ -139,3 +139,24 @@ def test_wrong_input_gives_one_message(
     (tmp_path / "unlabelled.csv").write_text("title\nmesa\n")
     (tmp_path / "unknown.csv").write_text("title,category\nmesa,BOATS\n")
     assert_refused(evaluate(*arguments), *facts)
+
+
+def test_a_model_with_a_tree_is_measured_at_each_level(tmp_path: Path, shop_model: Path) -> None:
+    write(
+        tmp_path / "a.csv",
+        [
+            {"nombre": "mesa", "category": PATHS[0]},
+            {"nombre": "mesa", "category": PATHS[1]},
+            {"nombre": "lampara", "category": PATHS[2]},
+            {"nombre": "lampara", "category": PATHS[0]},
+        ],
+    )
+    arguments = ("evaluate", "--model", str(shop_model), "a.csv", "--tables", "tables")
+    summary = json.loads(called(tmp_path, *arguments, "--json", "-").stdout)
+    levels = summary["metrics"]["levels"]
+    assert [levels[level]["accuracy"] for level in "123"] == [0.75, 0.5, 0.5]
+    # The predicted paths share 2, 1, 3 and 0 names with the right ones.
+    assert summary["metrics"]["hierarchical_precision"] == 0.6
+    nodes = pd.read_csv(tmp_path / "tables" / "nodes.csv").set_index("node")
+    assert nodes.loc["Muebles", "recall"] == pytest.approx(2 / 3, abs=1e-6)
+    assert "weighted F1" in called(tmp_path, *arguments).stdout

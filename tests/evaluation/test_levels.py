@@ -178,13 +178,14 @@ def test_confusions_that_cross_the_top_level_come_first() -> None:
 
 def test_only_a_tree_adds_tables_and_columns() -> None:
     probabilities, targets, tree = random_case()
-    labelled = [labelled_predictions(probabilities, targets, targets < 0, targets >= 0)]
+    labelled = labelled_predictions(probabilities, targets, targets < 0, targets >= 0)
     flat, nested = (
         detail_tables(
             probabilities,
             probabilities,
             held_out_of(targets, each, len(tree.paths)),
             labelled,
+            [labelled],
             EvaluateParams(calibration_bins=5),
         )
         for each in (None, tree)

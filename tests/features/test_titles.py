@@ -56,6 +56,22 @@ def test_saved_features_are_loaded_and_saved_again_in_the_same_bytes(
         assert once.read_bytes() == twice.read_bytes()
 
 
+def test_features_of_several_columns_are_loaded_as_they_were_saved(
+    make_titles: MakeTitles, tmp_path: Path
+) -> None:
+    split, tokens = make_titles(["apple red", "red", "", "zzz", "drill", ""], columns=2)
+    save_features(tmp_path, {"train": split}, tokens)
+    (loaded,), loaded_tokens = load_features(tmp_path, "train", columns=2)
+    np.testing.assert_array_equal(loaded_tokens.columns, tokens.columns, strict=True)
+    assert loaded_tokens.columns.tolist() == [0, 0, 0, 1, 1]
+    assert len(loaded) == 3
+    taken, expected = (each.features.take(np.array([1])) for each in (loaded, split))
+    np.testing.assert_array_equal(taken.tokens.values, expected.tokens.values)
+    for columns in (1, 3):
+        with pytest.raises(DataError, match="safetensors"):
+            load_features(tmp_path, "train", columns=columns)
+
+
 def test_splits_are_returned_in_the_requested_order(
     make_titles: MakeTitles, tmp_path: Path
 ) -> None:

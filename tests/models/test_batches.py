@@ -216,7 +216,7 @@ def test_column_dropout_hides_the_further_columns_of_a_share_of_the_titles(
 ) -> None:
     titles, tokens = make_titles(["apple drill", "boot", "cherry boot"] * 400, columns=3)
     indices, weights = np.arange(len(titles)), ones(titles)
-    batch = gather(titles, tokens, indices, weights, 0.0, 0.3, np.random.default_rng(2))
+    batch = gather(titles, tokens, indices, weights, 0.0, np.random.default_rng(2), 0.3)
     lengths = batch.lengths.reshape(-1, 3)
     hidden = lengths[:, 1] == 0
     assert (lengths[:, 0] == 2).all()

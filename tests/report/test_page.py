@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from html import escape, unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from rubro.report.charts import charts_of
 from rubro.report.content import read_content
 from rubro.report.page import render
-from support.report_metrics import HOSTILE, HOSTILE_NAMES, write_metrics
+from support.report_metrics import HOSTILE, HOSTILE_NAMES, HOSTILE_PATHS, write_metrics
 
 pytest_plugins = ["support.report_metrics"]
 
@@ -59,7 +60,16 @@ def page(original_metrics: Path) -> Page:
     return page_of(original_metrics)
 
 
-def test_every_tag_is_closed_and_every_id_is_unique(page: Page) -> None:
+@pytest.fixture(scope="module")
+def tree_page(original_tree_metrics: Path) -> Page:
+    return page_of(original_tree_metrics)
+
+
+@pytest.mark.parametrize(("fixture", "sections"), [("page", 10), ("tree_page", 12)])
+def test_every_tag_is_closed_and_every_id_is_unique(
+    request: pytest.FixtureRequest, fixture: str, sections: int
+) -> None:
+    page: Page = request.getfixturevalue(fixture)
     assert page.open == []
     ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
     assert set(ids.values()) == {1}
@@ -67,7 +77,7 @@ def test_every_tag_is_closed_and_every_id_is_unique(page: Page) -> None:
         for name in ("aria-labelledby", "aria-controls", "aria-describedby", "for"):
             assert attributes.get(name, "search") in ids
     links = [link["href"] or "" for link in page.all("a")]
-    assert len(links) == 10
+    assert len(links) == sections
     assert all(link.startswith("#") and link[1:] in ids for link in links)
 
 
@@ -192,3 +202,83 @@ def test_the_page_shows_models_left_out_and_a_final_fit(metrics: Path) -> None:
         assert ("does not contain" in header) == bool(left_out)
         assert " and ".join(left_out) in header
         assert ("trained once more" in header) == final_fit
+
+
+# Category paths and text columns
+
+
+def test_the_page_shows_the_metrics_of_each_level(
+    tree_page: Page, original_tree_metrics: Path
+) -> None:
+    best = read_content(original_tree_metrics, "test").models["ensemble"]
+    levels = tree_page.html.partition('id="levels"')[2].partition("</section>")[0]
+    assert list(best.levels) == [1, 2, 3, 4, 5]
+    for values in best.levels.values():
+        for value in (values.accuracy, values.balanced_accuracy, values.weighted_f1):
+            assert f"{value:.4f}" in levels
+    assert best.hierarchical_f1 and f"{best.hierarchical_f1:.4f}" in levels
+    assert best.mean_weighted_f1 and f"{best.mean_weighted_f1:.4f}" in levels
+
+
+def test_the_tree_nests_each_node_below_its_parent(
+    tree_page: Page, original_tree_metrics: Path
+) -> None:
+    html = tree_page.html.partition('<div class="tree">')[2].partition("</div>\n</section>")[0]
+    found: list[tuple[str, ...]] = []
+    path: list[str] = []
+    for close, name in re.findall(r'(</li>)|class="name" dir="auto">(.*?)</span>', html):
+        if close:
+            path.pop()
+        else:
+            path.append(unescape(name.replace("<wbr>", "")))
+            found.append(tuple(path))
+    expected = {
+        tuple(names[:level])
+        for names in (path.split(" > ") for path in HOSTILE_PATHS)
+        for level in range(1, len(names) + 1)
+    }
+    assert set(found) == expected and len(found) == len(expected)
+    nodes = read_content(original_tree_metrics, "test").nodes
+    assert [row.name for row in nodes] == [path[-1] for path in found]
+    assert f"{nodes[0].recall:.3f}" in html
+
+
+def test_the_last_name_of_a_path_stands_out(tree_page: Page, page: Page) -> None:
+    assert "Drinks &gt; <wbr><b>Water</b></span>" in tree_page.html
+    assert "漢字 &gt; <wbr>漢字 &gt; <wbr>a &gt; <wbr>b &gt; <wbr><b>c</b></span>" in tree_page.html
+    assert '<span class="path">' not in page.html
+
+
+def test_names_of_paths_are_escaped(tree_page: Page) -> None:
+    assert len(tree_page.all("script")) == 1
+    assert not any(name.startswith("on") for _, each in tree_page.tags for name in each)
+    for path in HOSTILE_PATHS:
+        assert path in tree_page.text
+
+
+def test_pairs_that_cross_the_top_level_come_first(
+    tree_page: Page, original_tree_metrics: Path
+) -> None:
+    pairs = read_content(original_tree_metrics, "test").pairs
+    levels = [pair.level for pair in pairs if pair.level is not None]
+    assert levels[0] == 0 and len(levels) == len(pairs)
+    assert levels == sorted(levels)
+    table = tree_page.html.partition("Most confused pairs")[2].partition("</table>")[0]
+    shown = re.findall(r'</td><td class="number">(\d+)</td><td class="number">\d+</td>', table)
+    assert [*map(int, shown)] == levels
+
+
+def test_the_page_shows_what_each_column_brings(tree_page: Page, page: Page) -> None:
+    section = tree_page.html.partition('id="columns"')[2].partition("</section>")[0]
+    assert re.findall(r'dir="auto">(.*?)</th>', section) == ["none", escape(HOSTILE)]
+    values = re.findall(r'<td class="number">([\d.]+)</td>', section)
+    assert values == ["0.7500", "0.6250", "0.5625", "0.5000", "0.5000", "0.5000"]
+    assert 'id="columns"' not in page.html
+
+
+def test_a_long_path_is_shortened_to_its_last_names(tmp_path: Path) -> None:
+    names = [f"A ROOT WITH A LONG NAME > A CHILD WITH A LONG NAME > LEAF {n}" for n in range(4)]
+    write_metrics(tmp_path, names, separator=" > ")
+    svg = charts_of(read_content(tmp_path, "test"))["worst_categories"].svg
+    assert all(f"LEAF {number}" in svg for number in range(4))
+    assert "A ROOT" not in svg

@@ -165,7 +165,7 @@ def downloaded(page: Any, folder: Path) -> Path:
     """Download the corrections, and return the path of the file."""
     with page.expect_download() as download:
         page.locator("#download").click()
-    file = folder / download.value.suggested_filename
+    file: Path = folder / download.value.suggested_filename
     download.value.save_as(file)
     return file
 

@@ -13,6 +13,7 @@ import pytest
 
 from rubro import Classifier
 from rubro.prediction.answers import answers
+from rubro.prediction.folder import ModelColumn
 from support.keyword_model import PATHS, write_model
 from support.serving import SECONDS, Server, running
 
@@ -32,7 +33,11 @@ def one_answer(server: Server, product: Any, **options: Any) -> dict[str, Any]:
 def test_a_product_with_columns_gets_the_answer_of_the_classifier(
     shop: Server, shop_model: Path
 ) -> None:
-    products = ["mesa", {"nombre": "mesa", "marca": "silla"}, {"nombre": "taza", "precio": "12"}]
+    products: list[Any] = [
+        "mesa",
+        {"nombre": "mesa", "marca": "silla"},
+        {"nombre": "taza", "precio": "12"},
+    ]
     expected = Classifier.load(shop_model).top(products, 1)
     found = shop.ask("/predict", {"titles": products}).json["answers"]
     assert [answer["category"] for answer in found] == [PATHS[0], PATHS[2], PATHS[3]]
@@ -58,13 +63,14 @@ def test_a_flat_model_accepts_objects_with_a_title(server: Server) -> None:
         assert one_answer(server, product) == one_answer(server, "mesa")
 
 
-def test_a_product_without_text_keeps_its_place(shop: Server) -> None:
-    products = [{}, {"nombre": " ", "marca": None}, {"marca": "a\ud800"}, {"marca": "mesa"}, 5]
+def test_a_product_without_a_title_keeps_its_place(shop: Server) -> None:
+    broken = {"nombre": "mesa", "marca": "a\ud800"}
+    products = [{}, {"nombre": " ", "marca": "mesa"}, broken, {"nombre": "mesa"}, 5]
     found = shop.ask("/predict", {"titles": products}).json["answers"]
-    facts = ["empty", "empty", "surrogate", "", "not text"]
+    facts = ["empty", "empty", "column marca contains an unpaired surrogate", "", "not text"]
     assert [answer["error"] is None for answer in found] == [not fact for fact in facts]
     assert all(fact in (answer["error"] or "") for fact, answer in zip(facts, found, strict=True))
-    assert found[3]["category"] == PATHS[1]
+    assert found[3]["category"] == PATHS[0]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +112,26 @@ def test_explain_returns_the_column_of_each_word(shop: Server, server: Server) -
     assert contributions["Mesa"] > 0 > contributions["Taza"]
     words = server.ask("/explain", {"title": "mesa"}).json["words"]
     assert words[0].keys() == {"text", "start", "end", "contribution", "known"}
+
+
+def test_the_explanation_of_a_long_text_lets_other_requests_pass(tmp_path: Path) -> None:
+    column = ModelColumn(name="texto", max_tokens=500)
+    with running(write_model(tmp_path / "model", columns=[column])) as server:
+        order = []
+
+        def ask(path: str, content: Any) -> None:
+            assert server.ask(path, content).status == 200
+            order.append(path)
+
+        with ThreadPoolExecutor(2) as threads:
+            product = {"title": "mesa", "texto": "una taza " * 250}
+            asked = [threads.submit(ask, "/explain", {"title": product})]
+            while not server.metric("rubro_batch_titles_count"):
+                time.sleep(0.01)
+            asked.append(threads.submit(ask, "/predict", {"titles": "mesa"}))
+            for each in asked:
+                each.result()
+        assert order == ["/predict", "/explain"]
 
 
 # Levels
@@ -222,6 +248,24 @@ def test_the_paths_and_columns_of_the_model_are_listed(shop: Server, server: Ser
     assert shop.ask("/version").json["columns"] == ["nombre", "marca", "precio"]
     assert server.ask("/categories").json.keys() == {"model", "categories"}
     assert server.ask("/version").json.keys() == {"model", "rubro"}
+
+
+def test_a_model_folder_without_columns_and_paths_keeps_the_previous_format(
+    server: Server, model: Path
+) -> None:
+    content = json.loads((model / "model.json").read_text())
+    assert content.keys() == {
+        *("format", "name", "labels", "text", "subwords", "members", "objective", "decisions"),
+        *("final_fit", "category_titles", "files"),
+    }
+    assert content["text"].keys() == {
+        *("title_column", "category_column", "max_title_length", "max_tokens", "bigram_buckets"),
+    }
+    answer = one_answer(server, "mesa", top=2)
+    assert answer.keys() == {"category", "confidence", "top", "error"}
+    assert answer["top"][0].keys() == {"category", "confidence"}
+    found = server.ask("/explain", {"title": "mesa"}).json
+    assert found.keys() == {"model", "answer", "other", "foreign", "words"}
 
 
 # OpenAPI

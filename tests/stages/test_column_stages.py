@@ -121,3 +121,11 @@ def test_every_stage_runs_with_columns(project: Path, tmp_path: Path) -> None:
     products = load_products(project / "data/subset", "test")
     categories = pd.read_parquet(project / "data/subset/test.parquet")["category"]
     assert np.mean(categories == classifier.predict(products)) > 0.9
+    file = project / "metrics/evaluation/test/columns.csv"
+    measured = pd.read_csv(file, keep_default_na=False).set_index("without")
+    assert list(measured.index) == ["", "Marca", "precio", "Marca, precio"]
+    metrics = json.loads((project / "metrics/evaluate.json").read_text())["test"]["ensemble"]
+    for name in map(str, measured):
+        values = dict(zip(measured.index, measured[name].to_list(), strict=True))
+        assert values[""] == pytest.approx(metrics[name], abs=1e-6)
+        assert values["Marca, precio"] < values["Marca"] < 0.9

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rubro.base.category_tree import CategoryTree
 from rubro.base.files import write_json
 from rubro.base.params import EvaluateParams
 from rubro.evaluation.significance import compare_classifiers
@@ -27,6 +28,11 @@ from rubro.report.content import CURVE_METRICS
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 HOSTILE = "<script>alert(1)</script>"
 HOSTILE_NAMES = [HOSTILE, "A & B", "$x_1$", 'a"onmouseover="b', "ÑANDÚ", "NA", "漢字", "\u202eABC"]
+# Some names occur at several levels, and a category lies above others.
+HOSTILE_PATHS = [
+    *(f"Drinks > {HOSTILE} > {name}" for name in HOSTILE_NAMES[1:]),
+    *("Drinks", "Drinks > Water", "Water > A & B", "漢字 > 漢字 > a > b > c"),
+]
 PARAMS = EvaluateParams(
     calibration_bins=5,
     confidence=0.9,
@@ -37,14 +43,25 @@ PARAMS = EvaluateParams(
 
 
 def write_metrics(
-    folder: Path, labels: list[str], titles: int = 200, objective: str = "accuracy"
+    folder: Path,
+    labels: list[str],
+    titles: int = 200,
+    objective: str = "accuracy",
+    separator: str | None = None,
 ) -> None:
     """Write the folder metrics of a pipeline whose models make some mistakes."""
     random = np.random.default_rng(1)
+    tree = separator and CategoryTree(
+        separator=separator,
+        order="root_first",
+        paths={label: label.split(separator) for label in labels},
+    )
     targets = np.arange(titles) % len(labels)
     texts = [f"{HOSTILE} {label} {n}" for n, label in enumerate(np.array(labels)[targets])]
     unreliable = random.random(titles) < 0.5
-    held_out = HeldOut(texts, targets, labels, {"script"}, ~unreliable, np.full(len(labels), 40))
+    held_out = HeldOut(
+        texts, targets, labels, {"script"}, ~unreliable, np.full(len(labels), 40), tree or None
+    )
     metrics: dict[str, Any] = {}
     for split in ("test", "validation"):
         measured, predictions = {}, {}
@@ -53,7 +70,7 @@ def write_metrics(
             raw = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
             p = raw**2 / (raw**2).sum(axis=1, keepdims=True)
             predictions[name] = p.argmax(axis=1)
-            measured[name] = model_metrics(p, raw, targets, PARAMS)
+            measured[name] = model_metrics(p, raw, targets, PARAMS, tree or None)
             own = folder / "evaluation" / split / name
             own.mkdir(parents=True)
             labelled = labelled_predictions(p, targets, targets < 0, targets >= 0)
@@ -68,11 +85,13 @@ def write_metrics(
         )
         metrics[split] = {**measured, "differences": {"mlp_minus_cnn": difference}}
     write_json(folder / "evaluate.json", metrics)
-    _write_summaries(folder, len(labels), titles, objective)
+    _write_summaries(folder, len(labels), titles, objective, separator)
     _write_curves(folder / "curves")
 
 
-def _write_summaries(folder: Path, classes: int, titles: int, objective: str) -> None:
+def _write_summaries(
+    folder: Path, classes: int, titles: int, objective: str, separator: str | None
+) -> None:
     splits = ("train", "validation", "test")
     subset = {
         "rows": dict.fromkeys((*splits, "total"), titles),
@@ -93,6 +112,8 @@ def _write_summaries(folder: Path, classes: int, titles: int, objective: str) ->
         "left_out": ["svm"],
         "final_fit": True,
     }
+    if separator:
+        description["separator"] = separator
     write_json(folder / "evaluation" / "description.json", description)
 
 
@@ -110,6 +131,17 @@ def original_metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of metrics shared by all tests, which must not change it."""
     folder = tmp_path_factory.mktemp("run") / "metrics"
     write_metrics(folder, HOSTILE_NAMES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def original_tree_metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of metrics of category paths and text columns, which no test may change."""
+    folder = tmp_path_factory.mktemp("run-of-tree") / "metrics"
+    write_metrics(folder, HOSTILE_PATHS, separator=" > ")
+    rows = [",0.75,0.625,0.5625", f"{HOSTILE},0.5,0.5,0.5"]
+    table = "\n".join(["without,accuracy,balanced_accuracy,macro_f1", *rows])
+    (folder / "evaluation" / "test" / "columns.csv").write_text(table)
     return folder
 
 

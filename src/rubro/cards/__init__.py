@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rubro.base.metric_names import CAPTIONS
+from rubro.base.metric_names import CAPTIONS, LEVEL_CAPTIONS
 
 _LANGUAGES = {"english": "en", "french": "fr", "italian": "it", "portuguese": "pt", "spanish": "es"}
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
@@ -40,7 +40,7 @@ class Facts:
 
     description: dict[str, Any]
     subset: dict[str, Any]
-    models: Mapping[str, Mapping[str, float]]
+    models: Mapping[str, Mapping[str, Any]]
     slices: list[dict[Any, Any]]
     automation: list[dict[Any, Any]]
     measured_categories: int
@@ -93,8 +93,11 @@ def _card(template: str, front: dict[str, Any], facts: Facts) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    columns = {key: CAPTIONS[key] for key in _COLUMNS}
     body = environment.get_template(template).render(
-        **vars(facts), **facts.description, columns=columns
+        **vars(facts),
+        **facts.description,
+        columns={key: CAPTIONS[key] for key in _COLUMNS},
+        levels=facts.models["ensemble"].get("levels", {}),
+        level_columns=LEVEL_CAPTIONS,
     )
     return f"---\n{header}---\n\n{body}"

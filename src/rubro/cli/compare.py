@@ -2,6 +2,8 @@
 
 Experiments that differ only in their seed share one row, which shows mean ± standard deviation under
 the name of the first experiment. If the name does not describe the changes, they are listed below it.
+Experiments with other categories than the last commit are marked and come last, because their metrics
+are not comparable.
 
 \b
 rubro compare

@@ -153,9 +153,9 @@ def main(
     measured = "{measured:,} of {known:,} categories".format(**categories)
     show_table(f"{classifier.name} on {len(targets):,} titles of {measured}", shown)
     if tree:
-        levels = metrics["levels"].items()
         rows_of_levels = [
-            (number, *(values[key] for key in LEVEL_CAPTIONS)) for number, values in levels
+            (number, *(values[key] for key in LEVEL_CAPTIONS))
+            for number, values in metrics["levels"].items()
         ]
         show_table("levels", rows_of_levels, ("level", *LEVEL_CAPTIONS.values()))
         show_table("paths", [(text, metrics[key]) for key, text in PATH_CAPTIONS.items()])

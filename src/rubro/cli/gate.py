@@ -1,7 +1,8 @@
 """Fail if a metric got worse than seed noise explains.
 
 The metrics of the working tree are compared with the metrics of a Git revision. Changed params and
-rerun stages are listed. The comparison needs Git only, without a DVC cache or data.
+rerun stages are listed. The comparison needs Git only, without a DVC cache or data. If the categories
+differ, their metrics are not judged.
 
 \b
 rubro gate

@@ -2,7 +2,8 @@
 
 The page is built only from the metrics folder and opens without a network. It shows numbers with
 intervals, the models side by side, learning curves, reliability, coverage against precision, every
-category, confusions, the worst mistakes, data and parameters, and it names the missing metrics.
+category, confusions, the worst mistakes, data and parameters, and it names the missing metrics. If
+the categories are paths, it shows the metrics of each level and the tree of the categories.
 
 \b
 rubro report

@@ -13,8 +13,14 @@ import numpy as np
 import pandas as pd
 
 from rubro.base.category_tree import CategoryTree, Level
-from rubro.base.metric_names import LEVEL_CAPTIONS
-from rubro.evaluation.metrics import MEASURES, weighted_f1
+from rubro.evaluation.metrics import accuracy, balanced_accuracy, macro_f1, weighted_f1
+
+_MEASURES = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "weighted_f1": weighted_f1,
+}
 
 
 def level_metrics(
@@ -38,13 +44,12 @@ def level_metrics(
     lengths = np.array(list(map(len, tree.paths.values())))
     shared = float(shared_names(tree, predictions, targets).sum())
     predicted, right = lengths[predictions].sum(), lengths[targets].sum()
-    measures = {**MEASURES, "weighted_f1": weighted_f1}
     levels = {}
     for number in range(1, tree.depth + 1):
         level = tree.level(number)
         nodes = predicted_nodes(probabilities, level)
         levels[str(number)] = {
-            name: measures[name](level.node_of[targets], nodes) for name in LEVEL_CAPTIONS
+            name: measure(level.node_of[targets], nodes) for name, measure in _MEASURES.items()
         }
     paths = {
         "hierarchical_precision": shared / predicted,

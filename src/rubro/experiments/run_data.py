@@ -38,16 +38,16 @@ class RunData:
 
 @dataclass(frozen=True)
 class _Categories:
-    labels: frozenset[str]
+    labels: frozenset[str | tuple[str, ...]]
     tree: CategoryTree | None
 
-    def nodes(self, level: int | None) -> frozenset[str]:
-        """Return the categories, or the nodes of a level, which are none if there is no such level."""
+    def nodes(self, level: int | None) -> frozenset[str | tuple[str, ...]]:
+        """Return the categories, or the paths of the nodes at a level of the tree."""
         if level is None:
             return self.labels
         if self.tree is None or level > self.tree.depth:
             return frozenset()
-        return frozenset(self.tree.level(level).nodes)
+        return frozenset(tuple(path[:level]) for path in self.tree.paths.values())
 
 
 def subset_hash(stages: Stages) -> str:

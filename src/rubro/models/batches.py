@@ -61,8 +61,8 @@ def gather(
     indices: np.ndarray,
     weights: np.ndarray,
     row_dropout: float = 0.0,
-    column_dropout: float = 0.0,
     random: np.random.Generator | None = None,
+    column_dropout: float = 0.0,
 ) -> Batch:
     """Build a batch from the titles at the given positions in a split.
 
@@ -73,8 +73,8 @@ def gather(
         weights: Weight of every title of the split, float32 (titles,).
         row_dropout: Share of the rows of each token, and of the bigrams of each title, to discard
             at random.
-        column_dropout: Share of the titles whose further columns are left out at random.
         random: Random generator of the dropout; None = no dropout.
+        column_dropout: Share of the titles whose further columns are left out at random.
     """
     features = titles.features.take(indices)
     if random is not None and column_dropout and features.columns > 1:
@@ -119,12 +119,12 @@ class Batches:
             for all titles.
         row_dropout: Share of the rows of each token, and of the bigrams of each title, to discard
             at random; ignored without a seed.
-        column_dropout: Share of the titles whose further columns are left out at random; ignored
-            without a seed.
         seed: Seed of the order of the titles and of the dropout; None = the order of the split.
         share: Rank i of this process, from 0, and number n of processes. The process gets every
             n-th title of a batch, starting at the i-th. Batches of fewer than n titles are not
             divided.
+        column_dropout: Share of the titles whose further columns are left out at random; ignored
+            without a seed.
     """
 
     def __init__(
@@ -134,16 +134,16 @@ class Batches:
         batch_size: int,
         weights: np.ndarray | None = None,
         row_dropout: float = 0.0,
-        column_dropout: float = 0.0,
         seed: tuple[int, ...] | None = None,
         share: tuple[int, int] = (0, 1),
+        column_dropout: float = 0.0,
     ) -> None:
         self._titles = titles
         self._distinct_tokens = distinct_tokens
         self._batch_size = batch_size
         self._weights = np.ones(len(titles), np.float32) if weights is None else weights
         self._chosen = np.flatnonzero(self._weights)
-        self._dropout = row_dropout, column_dropout
+        self._row_dropout, self._column_dropout = row_dropout, column_dropout
         self._seed = seed
         self._share = share
 
@@ -160,7 +160,13 @@ class Batches:
         for chunk in chunks:
             own = chunk[first::step] if len(chunk) >= step else chunk
             yield gather(
-                self._titles, self._distinct_tokens, own, self._weights, *self._dropout, random
+                self._titles,
+                self._distinct_tokens,
+                own,
+                self._weights,
+                self._row_dropout,
+                random,
+                self._column_dropout,
             )
 
     def _shuffled(self, random: np.random.Generator) -> list[np.ndarray]:

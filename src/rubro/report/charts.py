@@ -321,7 +321,7 @@ def _categories(content: Content) -> Iterator[Chart]:
     ):
         rows = [
             _Interval(
-                f"{_short(row.category)} ({row.titles:,})",
+                f"{_short(content, row.category)} ({row.titles:,})",
                 row.recall,
                 *share_interval(row.recall, row.titles),
             )
@@ -350,7 +350,7 @@ def _confusions(content: Content) -> Iterator[Chart]:
         axes.xaxis.set_label_position("top")
         axes.set(xlim=(0.5, len(names) + 0.5), ylim=(len(names) + 0.5, 0.5))
         axes.set_xticks(range(1, len(names) + 1))
-        labels = [f"{_short(name)}  {number}" for name, number in place.items()]
+        labels = [f"{_short(content, name)}  {number}" for name, number in place.items()]
         axes.set_yticks(range(1, len(names) + 1), labels)
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.grid(visible=False)
@@ -392,6 +392,14 @@ def _line(axes: Axes, number: int, x: Sequence[float], y: Sequence[float], label
     )
 
 
-def _short(name: str) -> str:
-    text = printable(name)
-    return text if len(text) <= _MAX_NAME_LENGTH else text[: _MAX_NAME_LENGTH - 1] + "…"
+def _short(content: Content, category: str) -> str:
+    """Return the name of a category, or its part with the last name of the path if it is long."""
+    text, length = printable(category), _MAX_NAME_LENGTH
+    if len(text) <= length:
+        return text
+    names, last = content.split_path(category)
+    if 0 < last < len(names) - 1:
+        text = f"… {printable(names[last])} …"
+    elif last:
+        return f"…{text[1 - length :]}"
+    return text if len(text) <= length else f"{text[: length - 1]}…"

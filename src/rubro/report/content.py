@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from rubro.base.errors import DataError, remedied_by
 from rubro.base.files import damaged, first_problem, read_json
@@ -18,12 +19,30 @@ CURVE_METRICS = (*get_args(Objective), "loss")
 REPORTED_MODEL = "ensemble"
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
+# Empty in a table if nothing was measured.
+_ShareOrNone = Annotated[
+    _Share | None, BeforeValidator(lambda value: None if value == "" else value)
+]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class LevelMetrics:
+    """Metrics of the nodes at one level of a category tree."""
+
+    accuracy: _Share
+    balanced_accuracy: _Share
+    macro_f1: _Share
+    weighted_f1: _Share
+
+
+@dataclass(frozen=True)
 class ModelMetrics:
-    """Metrics of a model on a split; rubro.evaluation defines them."""
+    """Metrics of a model on a split; rubro.evaluation defines them.
+
+    The fields from `hierarchical_precision` on exist only if the categories form a tree. The levels
+    are keyed by their numbers.
+    """
 
     accuracy: _Share
     balanced_accuracy: _Share
@@ -40,6 +59,11 @@ class ModelMetrics:
     accuracy_high: _Share
     macro_f1_low: _Share
     macro_f1_high: _Share
+    hierarchical_precision: _Share | None = None
+    hierarchical_recall: _Share | None = None
+    hierarchical_f1: _Share | None = None
+    mean_weighted_f1: _Share | None = None
+    levels: dict[int, LevelMetrics] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +105,36 @@ class CategoryMetrics:
 
 
 @dataclass(frozen=True)
+class NodeMetrics:
+    """Metrics of a node of the category tree at its own level; None if it has no titles.
+
+    Attributes:
+        node: Name in the notation of the categories.
+        name: Last name of the path to the node.
+        level: Number of names in the path.
+    """
+
+    node: str
+    name: str
+    level: Annotated[int, Field(ge=1)]
+    titles: int
+    train_titles: int
+    recall: _ShareOrNone
+    precision: _ShareOrNone
+    f1: _ShareOrNone
+
+
+@dataclass(frozen=True)
+class ColumnMetrics:
+    """Metrics on products without some of their text columns, whose names are in `without`."""
+
+    without: str
+    accuracy: _Share
+    balanced_accuracy: _Share
+    macro_f1: _Share
+
+
+@dataclass(frozen=True)
 class UnmeasuredCategory:
     """A category without titles in the split, and its number of training titles."""
 
@@ -99,9 +153,13 @@ class ConfusionCell:
 
 @dataclass(frozen=True)
 class ConfusedPair(ConfusionCell):
-    """Share of the titles of a category for which another category is predicted."""
+    """Share of the titles of a category for which another category is predicted.
+
+    `level` is the number of names that the paths of both categories share, if they are paths.
+    """
 
     share: _Share
+    level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +233,7 @@ class RunDescription:
         weights: Weight of each member of the ensemble.
         left_out: Models that the ensemble does not contain because they did not improve it.
         final_fit: Whether the models were trained on validation titles too, after they were chosen.
+        separator: Text between the names of a category, if the categories are paths.
     """
 
     versions: dict[str, str]
@@ -183,6 +242,7 @@ class RunDescription:
     objective: Objective
     left_out: list[str]
     final_fit: bool
+    separator: str | None = None
 
 
 @dataclass
@@ -200,6 +260,8 @@ class Content:
         reliability_before: Reliability bins before calibration.
         coverage: Coverage curve of each model, highest confidence first.
         automation: Coverage at each of several promised precisions.
+        nodes: Nodes of the category tree, each followed by its descendants.
+        columns: Metrics without some of the text columns.
         unmeasured: Categories that have no titles in the split.
         pairs: Most confused pairs of categories.
         confusions: Cells of the confusion matrix of the most confused categories, row by row.
@@ -220,6 +282,8 @@ class Content:
     automation: list[Automation] = field(default_factory=list)
     slices: list[Slice] = field(default_factory=list)
     categories: list[CategoryMetrics] = field(default_factory=list)
+    nodes: list[NodeMetrics] = field(default_factory=list)
+    columns: list[ColumnMetrics] = field(default_factory=list)
     unmeasured: list[UnmeasuredCategory] = field(default_factory=list)
     pairs: list[ConfusedPair] = field(default_factory=list)
     confusions: list[ConfusionCell] = field(default_factory=list)
@@ -230,6 +294,28 @@ class Content:
     def objective(self) -> Objective:
         """Metric that the models were chosen by."""
         return self.description.objective if self.description else "balanced_accuracy"
+
+    @property
+    def has_tree(self) -> bool:
+        """Whether the categories are paths in a tree."""
+        return any(model.levels for model in self.models.values())
+
+    def split_path(self, category: str) -> tuple[list[str], int]:
+        """Split a category into the names of its path.
+
+        Returns:
+            Names in the notation of the category, and the position of the last name of the path. A
+            category that is not a path is one name.
+        """
+        separator = self.description.separator if self.description else None
+        names = category.split(separator) if separator else [category]
+        last = self._last_names.get(category)
+        is_known = last in names and last != names[-1]
+        return names, names.index(last) if last and is_known else len(names) - 1
+
+    @cached_property
+    def _last_names(self) -> dict[str, str]:
+        return {row.node: row.name for row in self.nodes}
 
 
 def read_content(folder: Path, split: str) -> Content:
@@ -295,6 +381,11 @@ def _read_tables(content: Content, folder: Path) -> None:
     content.automation = _rows(content, own / "automation.csv", Automation)
     content.slices = _rows(content, own / "slices.csv", Slice)
     content.categories = _rows(content, own / "classes.csv", CategoryMetrics)
+    if content.has_tree:
+        content.nodes = _rows(content, own / "nodes.csv", NodeMetrics)
+    columns = evaluation / "columns.csv"
+    if columns.is_file():  # only of the test split, if there are text columns next to the title
+        content.columns = _rows(content, columns, ColumnMetrics)
     content.pairs = _rows(content, own / "confused_pairs.csv", ConfusedPair)
     content.confusions = _rows(content, own / "confusions.csv", ConfusionCell)
     content.mistakes = _rows(content, own / "mistakes.csv", Mistake)

@@ -5,20 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from rubro.base.metric_names import CAPTIONS, captions_for
+from rubro.base.metric_names import CAPTIONS, LEVEL_CAPTIONS, PATH_CAPTIONS, Objective, captions_for
 from rubro.base.params_file import flat
 from rubro.base.text import first_names
 from rubro.report.charts import Chart, share_interval, sorted_by_recall
-from rubro.report.content import REPORTED_MODEL, Content
+from rubro.report.content import REPORTED_MODEL, Content, NodeMetrics
 
 _MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class _TreeNode:
+    row: NodeMetrics
+    children: list[_TreeNode] = field(default_factory=list)
 
 
 def render(content: Content, charts: Mapping[str, Chart]) -> str:
@@ -38,7 +45,9 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     environment.filters["thousands"] = lambda count: f"{count:,}"
     environment.filters["breakable"] = _breakable
+    environment.filters["path"] = lambda category: _path(content, category)
     environment.filters["first_names"] = lambda rows: first_names([row.category for row in rows])
+    environment.filters["share"] = lambda value: "-" if value is None else f"{value:.3f}"
     environment.filters["digits"] = lambda value: f"{value:.4f}"
     script = _resource("search.js")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -55,6 +64,14 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
         chart=lambda name: Markup(charts[name].inline_svg()),
         interval=share_interval,
         categories=sorted_by_recall(content.categories),
+        column_metrics={
+            name: text
+            for name, text in captions_for(content.objective).items()
+            if name in get_args(Objective)
+        },
+        level_metrics=LEVEL_CAPTIONS,
+        path_metrics=PATH_CAPTIONS,
+        tree=_nested(content.nodes),
         flat=_flat,
         missing=lambda *parts: _missing(content, parts),
     )
@@ -67,6 +84,30 @@ def _resource(name: str) -> str:
 def _breakable(name: str) -> Markup:
     """Escape a name for HTML, and allow line breaks after its underscores."""
     return Markup(str(escape(name)).replace("_", "_<wbr>"))
+
+
+def _path(content: Content, category: str) -> Markup:
+    """Format a category for HTML, and make the last name of a path stand out."""
+    separator = content.description and content.description.separator
+    if not separator:
+        return _breakable(category)
+    names, last = content.split_path(category)
+    parts = [*map(_breakable, names)]
+    parts[last] = Markup("<b>{}</b>").format(parts[last])
+    joined = Markup("{}<wbr>").format(separator).join(parts)
+    return Markup('<span class="path">{}</span>').format(joined)
+
+
+def _nested(rows: Iterable[NodeMetrics]) -> list[_TreeNode]:
+    """Return the roots of the tree, whose nodes are each followed by their descendants."""
+    top: list[_TreeNode] = []
+    open_lists = [top]
+    for row in rows:
+        node = _TreeNode(row)
+        del open_lists[row.level :]
+        open_lists[-1].append(node)
+        open_lists.append(node.children)
+    return top
 
 
 def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:

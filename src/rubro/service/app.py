@@ -19,6 +19,7 @@ from starlette.responses import Response
 from rubro import __version__
 from rubro.base.errors import DataError
 from rubro.prediction.answers import Answer, answers
+from rubro.prediction.explanation import Explanation
 from rubro.service import schemas
 from rubro.service.batching import Batcher, Ranking, parts
 from rubro.service.guard import Budget, Guard, Take
@@ -59,6 +60,9 @@ class Service:
     def __init__(self, served: Served) -> None:
         self.metrics = ServiceMetrics()
         self._batcher = Batcher(self.metrics.batch_titles.observe)
+        self._explaining = (
+            asyncio.Lock()
+        )  # one thread at a time, because an explanation needs memory
         self._use(served)
 
     def _use(self, served: Served) -> None:
@@ -107,7 +111,7 @@ class Service:
         (answer,) = await self._answers(served, products, request)
         found: dict[str, Any] = {"other": None, "foreign": False, "words": []}
         if answer["error"] is None and len(served.classifier.level(request.level).nodes) > 1:
-            explanation = served.classifier.explain(products[0], level=request.level)
+            explanation = await self._explanation(served, products[0], request.level)
             found = {name: getattr(explanation, name) for name in found}
             fields = list(schemas.ExplainedWord.model_fields)
             if not served.classifier.text_columns:
@@ -117,13 +121,20 @@ class Service:
             ]
         return {"model": served.identity, "answer": answer, **found}
 
+    async def _explanation(self, served: Served, product: Any, level: int | None) -> Explanation:
+        if not served.classifier.text_columns:
+            return served.classifier.explain(product, level=level)
+        # Long texts take up to a second, in which other requests are answered.
+        async with self._explaining:
+            return await asyncio.to_thread(served.classifier.explain, product, level=level)
+
     async def _answers(
         self,
         served: Served,
         products: Sequence[Any],
         request: schemas.PredictRequest | schemas.ExplainRequest,
     ) -> list[dict[str, Any]]:
-        errors = [product_error(product) for product in products]
+        errors = [product_error(served.classifier, product) for product in products]
         valid = [product for product, error in zip(products, errors, strict=True) if error is None]
         choose = self._categories if served.classifier.tree is None else self._paths
         found = iter(await choose(served, valid, request))
@@ -131,7 +142,7 @@ class Service:
 
     def _refusal(self, served: Served, error: str) -> dict[str, Any]:
         self.metrics.title_errors.inc()
-        answer = {"category": None, "confidence": None, "top": [], "error": error}
+        answer: dict[str, Any] = {"category": None, "confidence": None, "top": [], "error": error}
         return {**answer, "predicted_level": 0, "path": []} if served.paths else answer
 
     async def _categories(

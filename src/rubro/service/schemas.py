@@ -119,8 +119,8 @@ class Choice(Message):
     path: _Path
 
 
-class Answer(Message):
-    """Predicted categories of a title, or the reason why none can be predicted."""
+class ProductAnswer(Message):
+    """Predicted categories of a product, or the reason why none can be predicted."""
 
     category: Annotated[
         str | None, Field(description="Most probable category; null if it is not accepted.")
@@ -140,10 +140,10 @@ class Answer(Message):
 
 
 class PredictAnswer(Message):
-    """Predictions for the titles of a request, in the order of the titles."""
+    """Predictions for the products of a request, in their order."""
 
     model: ModelIdentity
-    answers: list[Answer]
+    answers: list[ProductAnswer]
 
 
 class ExplainedWord(Message):
@@ -163,10 +163,10 @@ class ExplainedWord(Message):
 
 
 class ExplainAnswer(Message):
-    """Predicted categories of a title, with the contribution of each word."""
+    """Predicted categories of a product, with the contribution of each word."""
 
     model: ModelIdentity
-    answer: Answer
+    answer: ProductAnswer
     other: Annotated[str | None, Field(description="Second most probable category.")]
     foreign: Annotated[
         bool, Field(description="Whether the training titles lack most of its words.")

@@ -152,8 +152,8 @@ def train(
         batch_size,
         weights,
         params.row_dropout,
-        params.column_dropout,
         share=rank_and_count(),  # connected processes share each training batch
+        column_dropout=params.column_dropout,
     )
     batches = _EpochBatches(train_batches, Batches(data.validation, data.tokens, batch_size), seed)
     log, resume = EpochLog(report, objective), ResumeCheckpoint(checkpoints)

@@ -1,0 +1,104 @@
+"""Test the page of a category tree in a browser: keyboard, narrow screens and accessibility."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rubro.report.charts import charts_of
+from rubro.report.content import read_content
+from rubro.report.page import render
+from support.report_metrics import write_metrics
+
+playwright = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytest_plugins = ["support.report_metrics"]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
+
+OPTIONS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def report(original_tree_metrics: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    content = read_content(original_tree_metrics, "test")
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render(content, charts_of(content)), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def opened(browser: Any, report: Path, **settings: Any) -> Iterator[Any]:
+    """Open a report in a new profile; messages of the page fail the test."""
+    messages: list[str] = []
+    with browser.new_context(**settings) as context:
+        page = context.new_page()
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.goto(report.as_uri())
+        yield page
+    assert messages == []
+
+
+def test_the_tree_opens_with_the_keyboard_and_without_scripts(browser: Any, report: Path) -> None:
+    with opened(browser, report, java_script_enabled=False) as page:
+        tree = page.locator(".tree")
+        water = tree.get_by_text("Water", exact=True).first
+        playwright.expect(water).to_be_hidden()
+        tree.locator("summary").first.press("Enter")
+        playwright.expect(water).to_be_visible()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+        playwright.expect(tree.get_by_text("NA", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_fits_and_axe_finds_no_violation(
+    browser: Any, report: Path, width: int, scheme: str
+) -> None:
+    view = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
+    with opened(browser, report, **view) as page:
+        for summary in page.locator(".tree summary").all():
+            summary.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        edges = page.locator(".tree .row > :last-child").evaluate_all(
+            "cells => cells.map(cell => Math.round(cell.getBoundingClientRect().right))"
+        )
+        assert len(set(edges)) == 1  # the numbers of all levels are in the same columns
+        checked = axe.Axe().run(page)
+        assert checked.violations_count == 0, checked.generate_report()
+
+
+def test_the_page_of_2000_nodes_is_complete(browser: Any, tmp_path: Path) -> None:
+    names = [f"ROOT {n // 200} > CHILD {n // 20} > LEAF {n}" for n in range(1900)]
+    write_metrics(tmp_path, names, titles=4_000, separator=" > ")
+    content = read_content(tmp_path, "test")
+    assert len(content.nodes) == 1900 + 95 + 10
+    html = render(content, charts_of(content))
+    assert len(html.encode()) < 4_000_000
+    path = tmp_path / "report.html"
+    path.write_text(html, encoding="utf-8")
+    with opened(browser, path) as page:
+        rows = page.locator(".tree > ul > li")
+        playwright.expect(rows).to_have_count(10)
+        assert sum(row.is_visible() for row in page.locator(".tree li").all()[:50]) <= 10
