@@ -275,7 +275,7 @@ def choose_level_thresholds(
     - From the roots to the deepest level. Each level takes over as many titles from the level above
       as it can, while the answers that remain there reach the precision as well (intersection-union
       test). This accepts more titles if the titles that are hard to classify are too few, or not
-      precise enough, to keep the promise alone.
+      precise enough, to keep the promise by themselves.
 
     The way whose answers are worth more is used. The first name of an answer is worth 1, and each
     further name half as much as the name before. Each way breaks the promise of a level with a
