@@ -63,13 +63,14 @@ def test_a_flat_model_accepts_objects_with_a_title(server: Server) -> None:
         assert one_answer(server, product) == one_answer(server, "mesa")
 
 
-def test_a_product_without_text_keeps_its_place(shop: Server) -> None:
-    products = [{}, {"nombre": " ", "marca": None}, {"marca": "a\ud800"}, {"marca": "mesa"}, 5]
+def test_a_product_without_a_title_keeps_its_place(shop: Server) -> None:
+    broken = {"nombre": "mesa", "marca": "a\ud800"}
+    products = [{}, {"nombre": " ", "marca": "mesa"}, broken, {"nombre": "mesa"}, 5]
     found = shop.ask("/predict", {"titles": products}).json["answers"]
-    facts = ["empty", "empty", "surrogate", "", "not text"]
+    facts = ["empty", "empty", "column marca contains an unpaired surrogate", "", "not text"]
     assert [answer["error"] is None for answer in found] == [not fact for fact in facts]
     assert all(fact in (answer["error"] or "") for fact, answer in zip(facts, found, strict=True))
-    assert found[3]["category"] == PATHS[1]
+    assert found[3]["category"] == PATHS[0]
 
 
 @pytest.mark.parametrize(
@@ -247,6 +248,24 @@ def test_the_paths_and_columns_of_the_model_are_listed(shop: Server, server: Ser
     assert shop.ask("/version").json["columns"] == ["nombre", "marca", "precio"]
     assert server.ask("/categories").json.keys() == {"model", "categories"}
     assert server.ask("/version").json.keys() == {"model", "rubro"}
+
+
+def test_a_model_folder_without_columns_and_paths_keeps_the_previous_format(
+    server: Server, model: Path
+) -> None:
+    content = json.loads((model / "model.json").read_text())
+    assert content.keys() == {
+        *("format", "name", "labels", "text", "subwords", "members", "objective", "decisions"),
+        *("final_fit", "category_titles", "files"),
+    }
+    assert content["text"].keys() == {
+        *("title_column", "category_column", "max_title_length", "max_tokens", "bigram_buckets"),
+    }
+    answer = one_answer(server, "mesa", top=2)
+    assert answer.keys() == {"category", "confidence", "top", "error"}
+    assert answer["top"][0].keys() == {"category", "confidence"}
+    found = server.ask("/explain", {"title": "mesa"}).json
+    assert found.keys() == {"model", "answer", "other", "foreign", "words"}
 
 
 # OpenAPI

@@ -134,7 +134,7 @@ class Service:
         products: Sequence[Any],
         request: schemas.PredictRequest | schemas.ExplainRequest,
     ) -> list[dict[str, Any]]:
-        errors = [product_error(product) for product in products]
+        errors = [product_error(served.classifier, product) for product in products]
         valid = [product for product, error in zip(products, errors, strict=True) if error is None]
         choose = self._categories if served.classifier.tree is None else self._paths
         found = iter(await choose(served, valid, request))

@@ -62,21 +62,20 @@ def _texts(keys: Mapping[str, str], item: Mapping[str, Any]) -> dict[str, str]:
     return texts
 
 
-def product_error(product: Any) -> str | None:
+def product_error(classifier: Classifier, product: Any) -> str | None:
     """Return why a product cannot be classified; None if it can."""
-    if isinstance(product, str):
-        texts = [product]
-    elif isinstance(product, Mapping):
-        texts = list(product.values())
-    else:
+    texts = product if isinstance(product, Mapping) else {classifier.title_column: product}
+    title = texts.get(classifier.title_column, "")
+    if not isinstance(title, str):
         return "the title is not text"
-    if not any(text.strip() for text in texts):
+    if not title.strip():
         return "the title is empty"
-    try:
-        for text in texts:
+    for name, text in texts.items():
+        try:
             text.encode()
-    except UnicodeEncodeError:
-        return "the title contains an unpaired surrogate"
+        except UnicodeEncodeError:
+            column = "title" if name == classifier.title_column else f"column {name}"
+            return f"the {column} contains an unpaired surrogate"
     return None
 
 
