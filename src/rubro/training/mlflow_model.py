@@ -34,13 +34,13 @@ class TitleModel:
             params: Ignored; MLflow requires it.
 
         Returns:
-            Columns predicted_category and confidence, 0 to 1. They are "" and 0 for a product without
-            any text, because JSON has no NaN.
+            Columns predicted_category and confidence, 0 to 1. They are "" and 0 for a missing or
+            blank title, because JSON has no NaN.
         """
         names = [self._classifier.title_column, *self._classifier.text_columns]
         products = table[[name for name in names if name == names[0] or name in table]]
         products = products.astype(object).where(products.notna(), "").astype(str)
-        known = (products.apply(lambda column: column.str.strip()) != "").any(axis=1).to_numpy()
+        known = (products[names[0]].str.strip() != "").to_numpy()
         answers = pd.DataFrame({"predicted_category": "", "confidence": 0.0}, index=table.index)
         rows = products[known].to_dict("records")
         best = [pairs[0] for pairs in self._classifier.top(rows, k=1)]

@@ -50,7 +50,7 @@ const TEXTS = {
     full: "Este navegador no puede guardar correcciones. Descárgalas antes de salir.",
   },
 };
-const ARROW = " › "; // between the names of a path
+const ARROW = "\u00a0› "; // between the names of a path; it does not begin a line
 const TOP = 5;
 const SURE = 0.5;
 const MAX_CHARACTERS = 10000; // of a column
@@ -245,7 +245,7 @@ function show() {
   const { name, hash } = shown.model;
   byId("model").textContent = `${name} ${hash.slice(0, 12)}`;
   announcing = setTimeout(
-    () => announce(text().answer(top[0].category, percent(top[0].confidence))),
+    () => announce(text().answer(pathText(top[0].category, top[0].path), percent(top[0].confidence))),
     PAUSE_MILLISECONDS,
   );
 }
@@ -291,6 +291,11 @@ function marked(typed, words, largest, named) {
   return [...parts, characters.slice(position).join("")];
 }
 
+// The names of a path may be in another order than in the category, where the leaf may be the first name.
+function pathText(category, path = paths.get(category)) {
+  return path ? path.join(ARROW) : category;
+}
+
 // Returns the name of a category; the ancestors in a path are small.
 function categoryName(category, path) {
   const broken = (name) => name.split(/(?<=_)/).flatMap((part) => [part, element("wbr")]);
@@ -313,7 +318,7 @@ function row({ category, confidence, path }) {
   bar.style.width = `${100 * confidence}%`;
   const track = element("div", "track");
   track.append(bar);
-  const label = text().isRight(category);
+  const label = text().isRight(pathText(category, path));
   node.append(
     categoryName(category, path),
     element("span", "share", percent(confidence)),
@@ -339,7 +344,7 @@ async function correct(category) {
     ...found.filter((each) => productKey(each) !== key),
     { ...corrected, category },
   ]);
-  announce(text().saved(corrected.title, category));
+  announce(text().saved(corrected.title, pathText(category)));
 }
 
 // Other tabs may have added corrections that this tab does not show yet, and that stay.
@@ -412,9 +417,6 @@ function setLanguage(chosen) {
   show();
   showCorrections();
 }
-
-// The names of a path are in another order than the category if its first name is the leaf.
-const pathText = (category) => (paths.get(category) ?? [category]).join(ARROW);
 
 async function listCategories() {
   try {
