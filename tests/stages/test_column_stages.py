@@ -122,7 +122,7 @@ def test_every_stage_runs_with_columns(project: Path, tmp_path: Path) -> None:
     categories = pd.read_parquet(project / "data/subset/test.parquet")["category"]
     assert np.mean(categories == classifier.predict(products)) > 0.9
     file = project / "metrics/evaluation/test/columns.csv"
-    measured = pd.read_csv(file, keep_default_na=False).set_index("without")
+    measured: Any = pd.read_csv(file, keep_default_na=False).set_index("without")
     assert list(measured.index) == ["", "Marca", "precio", "Marca, precio"]
     metrics = json.loads((project / "metrics/evaluate.json").read_text())["test"]["ensemble"]
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
