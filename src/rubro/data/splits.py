@@ -162,8 +162,8 @@ class TitleTokens:
         column_limits: Sequence[int] = (),
     ) -> None:
         self._joined = [table[column] for column in columns]
-        no_limits: list[int | None] = [None] * (len(columns) - 1)
-        self._limits = [None, *(column_limits or no_limits)]
+        no_limits: list[int | None] = [None] * len(columns)
+        self._limits = [None, *column_limits] if column_limits else no_limits
 
     def __len__(self) -> int:
         return len(self._joined) * len(self._joined[0])
