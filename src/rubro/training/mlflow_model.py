@@ -42,7 +42,7 @@ class TitleModel:
         products = products.astype(object).where(products.notna(), "").astype(str)
         known = (products[names[0]].str.strip() != "").to_numpy()
         answers = pd.DataFrame({"predicted_category": "", "confidence": 0.0}, index=table.index)
-        rows = products[known].to_dict("records")
+        rows: list[Any] = products[known].to_dict("records")
         best = [pairs[0] for pairs in self._classifier.top(rows, k=1)]
         answers.loc[known, "predicted_category"] = [category for category, _ in best]
         answers.loc[known, "confidence"] = [confidence for _, confidence in best]
