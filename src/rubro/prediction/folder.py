@@ -150,7 +150,7 @@ class CnnMember(NetworkMember):
         for number, size in enumerate(self.filter_sizes):
             layout[f"filters.{number}.weight"] = "F32", (self.filters, size * self.vector_size)
             layout[f"filters.{number}.bias"] = "F32", (self.filters,)
-        maxima = columns * self.filters * len(self.filter_sizes)
+        maxima = self.filters * len(self.filter_sizes)
         layout |= _dense("dense", [maxima, *self.hidden_sizes, classes])
         if self.linear_path:
             layout |= _dense("linear", [columns * self.vector_size, classes])

@@ -187,11 +187,14 @@ class CnnScorer(MlpScorer):
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
         """Return the logits of each title, float32 (titles, classes)."""
-        n, vector, width = len(features.tokens), self._table.size, self._width
+        n, vector, width = len(features), self._table.size, self._width
+        titles_only = features.tokens
+        if features.columns > 1:
+            titles_only = titles_only.take(np.arange(0, len(titles_only), features.columns))
         total = np.zeros((n, vector), dtype=np.float32)
         # Largest output of each filter up to the current position.
         largest = np.full((n, len(self._bias)), -np.inf, dtype=np.float32)
-        positions = features.tokens.by_position
+        positions = titles_only.by_position
         ahead: list[np.ndarray] = []  # states at this position and the following ones
         longest = max(self._sizes)
         for position, (titles, _) in enumerate(positions):
@@ -212,11 +215,14 @@ class CnnScorer(MlpScorer):
         order = positions[0][0] if positions else np.zeros(0, dtype=np.int64)
         maxima = np.zeros_like(largest)
         maxima[order] = np.maximum(largest[: len(order)] + self._bias, 0)
-        logits = self._dense(_side_by_side(maxima, features))
+        logits = self._dense(maxima)
         if self._linear is not None:
-            sorted_total = total
-            total = np.zeros_like(total)
-            total[order] = sorted_total[: len(order)]
+            if features.columns > 1:
+                total = sum_rows(features.tokens, states[:, :vector].__getitem__, vector)
+            else:
+                sorted_total = total
+                total = np.zeros_like(total)
+                total[order] = sorted_total[: len(order)]
             logits += self._linear(self._title_vectors(features, total))
         return logits
 
