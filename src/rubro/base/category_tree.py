@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
@@ -155,11 +155,34 @@ class CategoryTree(Section):
         """Return the name of an ancestor of a category, in the notation of the categories."""
         if node in self._categories:
             return self._categories[node]
-        if self.order == "unordered":
-            names = [name for name in category.split(self.separator) if name in node]
-        else:
-            names = list(node if self.order == "root_first" else reversed(node))
-        return self.separator.join(names)
+        names = category.split(self.separator)
+        return node_name(self.paths[category], len(node), self.order, self.separator, names)
+
+
+def node_name(
+    path: Sequence[str],
+    length: int,
+    order: CategoryOrder,
+    separator: str,
+    category: Iterable[str],
+) -> str:
+    """Join the names of a node in the notation of the categories.
+
+    Args:
+        path: Names from the root to a category that is or descends from the node.
+        length: Number of names of the node.
+        order: Order of the names in a category.
+        separator: Text between the names in a category.
+        category: Different names of the category, in its own order. They are used if the order is
+            `unordered`.
+    """
+    names = path[:length]
+    if order == "unordered":
+        below = path[length:]
+        names = [name for name in category if name not in below]
+    elif order == "leaf_first":
+        names = names[::-1]
+    return separator.join(names)
 
 
 def path_splitter(separator: str) -> Callable[[str], tuple[str, ...]]:
@@ -169,7 +192,7 @@ def path_splitter(separator: str) -> Callable[[str], tuple[str, ...]]:
     also occur within names: " - " does not split "Coca-Cola".
 
     Returns:
-        Function from a path to its names, some of which may be empty.
+        Function from a path to its names. A name is empty if nothing is between two separators.
     """
     core = " ".join(unicodedata.normalize("NFC", separator).split())
     if not core:

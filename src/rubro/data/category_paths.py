@@ -10,7 +10,7 @@ from itertools import chain, count, pairwise
 
 import numpy as np
 
-from rubro.base.category_tree import CategoryOrder, path_splitter
+from rubro.base.category_tree import CategoryOrder, node_name, path_splitter
 from rubro.base.params import DataParams, SubsetParams
 from rubro.base.text import first_names
 from rubro.data.labels import is_null_name, similar_names
@@ -19,12 +19,14 @@ from rubro.data.sources import LEVEL_SEPARATOR
 _DEFAULT_SEPARATOR = " > "
 _GUESSED_SEPARATORS = (">>", ">", "|", "»", "→", "::", "\\", " / ", "/", " - ")
 _MIN_GUESSED_PATHS = 5
-_MIN_SHARED = 0.9
-_MIN_ORDERED_SHARE = 0.75
+_MIN_SHARED = 0.9  # share of the guessed paths that must have a name in common with another one
+_MIN_ORDERED_SHARE = 0.75  # of the pairs of adjacent names, which shows the order of the names
+# Two names are unrelated if they occur together in a smaller share of the rows of the rarer name.
 _ALMOST_ALL = 0.8
+# A name is an attribute if this share of its co-occurrences is with so many unrelated names.
 _MIN_UNRELATED_SHARE = 0.4
 _MIN_UNRELATED_NAMES = 3
-_MAX_LISTED = 100
+_MAX_LISTED = 100  # inconsistencies of each kind
 _Path = tuple[str, ...]
 
 
@@ -74,70 +76,95 @@ def category_paths(
         data: Separator and order of the names, and the level at which paths are cut off.
         subset: Whether similar names are merged, and names that stand for a missing name are dropped.
     """
-    values = sorted(rows)
-    is_list = has_level_columns(data)
-    separator = data.category_separator or _DEFAULT_SEPARATOR
-    split = path_splitter(separator)
-    parts: dict[str, _Path] = {}
-    if is_list:
-        ordinary = [value for value in values if value not in corrections]
-        parts = {
-            value: tuple(name.strip() for name in value.split(LEVEL_SEPARATOR))
-            for value in ordinary
-        }
-        separator, split = _unused_separator(separator, parts.values())
-    parts |= {value: split(value) for value in values if value not in parts}
     problems = _Problems()
-    names = {value: _names(parts[value], rows[value], subset, problems) for value in values}
-    if not is_list:
-        separator = _unambiguous_separator(separator, split, names.values())
-
-    weights = Counter[_Path]()
-    for value, path in names.items():
-        if path:
-            weights[path] += rows[value]
-    order, notices = _order(weights, data)
+    separator, names = _split_values(rows, corrections, data, subset, problems)
+    order, notices = _order(_rows_of_paths(names, rows), data)
     if order == "leaf_first":
-        weights = Counter({path[::-1]: n for path, n in weights.items()})
-    groups, merged = _similar_names(weights, order)
+        names = {value: path[::-1] for value, path in names.items()}
+    path_rows = _rows_of_paths(names, rows)
+
+    groups, merged = _similar_names(path_rows, order)
     for group, n in groups:
         problems.add("similar_categories", " | ".join(group), n)
     if subset.similar_categories == "keep":
-        merged = {path: path for path in weights}
+        merged = {path: path for path in path_rows}
     elif order == "unordered":
         merged = {path: tuple(dict.fromkeys(new)) for path, new in merged.items()}
     if groups:
         notices.append(_similar_notice([group for group, _ in groups], subset))
 
-    given = Counter[_Path]()  # paths in the order of the input, or root first if it is leaf first
-    for path, n in weights.items():
-        given[merged[path]] += n
-    from_root = _from_root(given) if order == "unordered" else {path: path for path in given}
-    _find_inconsistencies(given, from_root, problems)
+    merged_rows = Counter[_Path]()
+    for path, n in path_rows.items():
+        merged_rows[merged[path]] += n
+    from_root = {path: path for path in merged_rows}
+    if order == "unordered":
+        from_root = _from_root(merged_rows)
+    _find_inconsistencies(merged_rows, from_root, problems)
 
     level = None if data.category_level == "leaf" else data.category_level
     notations = defaultdict[_Path, Counter[str]](Counter)
-    for path, n in given.items():
-        kept = from_root[path][:level]
-        shown = kept[::-1] if order == "leaf_first" else kept
-        if order == "unordered":
-            shown = tuple(name for name in dict.fromkeys(path) if name in kept)
-        notations[kept][separator.join(shown)] += n
+    for path, n in merged_rows.items():
+        ordered = from_root[path]
+        node = ordered[:level]
+        name = node_name(ordered, len(node), order, separator, dict.fromkeys(path))
+        notations[node][name] += n
     category = {
-        path: min(found, key=lambda name: (-found[name], name)) for path, found in notations.items()
+        node: min(found, key=lambda name: (-found[name], name)) for node, found in notations.items()
     }
     paths: dict[str, _Path] = {}
-    for path in sorted(category):
-        paths.setdefault(category[path], path)
-    categories = {}
-    for value, path in names.items():
-        root_first = path[::-1] if order == "leaf_first" else path
-        categories[value] = category[from_root[merged[root_first]][:level]] if path else ""
+    for node in sorted(category):
+        paths.setdefault(category[node], node)
+    categories = {
+        value: category[from_root[merged[path]][:level]] if path else ""
+        for value, path in names.items()
+    }
     notices += problems.notices()
     counts = problems.counts()
     if groups:
         counts["similar_categories"] = sum(len(group) for group, _ in groups)
     return CategoryPaths(separator, order, paths, categories, problems.listed(), counts, notices)
+
+
+def _split_values(
+    rows: Mapping[str, int],
+    corrections: Collection[str],
+    data: DataParams,
+    subset: SubsetParams,
+    problems: _Problems,
+) -> tuple[str, dict[str, _Path]]:
+    """Return the separator of the categories, and the names in each value; see category_paths."""
+    values = sorted(rows)
+    separator = data.category_separator or _DEFAULT_SEPARATOR
+    split = path_splitter(separator)
+    parts: dict[str, _Path] = {}
+    if has_level_columns(data):
+        parts = {
+            value: tuple(name.strip() for name in value.split(LEVEL_SEPARATOR))
+            for value in values
+            if value not in corrections
+        }
+        separator, split = _unused_separator(separator, parts.values())
+    names = {
+        value: _names(parts.get(value) or split(value), rows[value], subset, problems)
+        for value in values
+    }
+    if not has_level_columns(data):
+        separator = _unambiguous_separator(separator, split, names.values())
+    return separator, names
+
+
+def _rows_of_paths(names: Mapping[str, _Path], rows: Mapping[str, int]) -> Counter[_Path]:
+    """Return the number of rows of each path that has a name.
+
+    Args:
+        names: Path of each value.
+        rows: Number of rows of each value.
+    """
+    found = Counter[_Path]()
+    for value, path in names.items():
+        if path:
+            found[path] += rows[value]
+    return found
 
 
 def merge_rare_categories(
@@ -165,7 +192,9 @@ def merge_rare_categories(
             counts[path[:-1]] += counts.pop(path)
             if path[:-1] not in category:
                 assert found is not None
-                category[path[:-1]] = _parent_name(category[path], path, found)
+                names = category[path].split(found.separator)
+                name = node_name(path, len(path) - 1, found.order, found.separator, names)
+                category[path[:-1]] = name
     target = {}
     for name, path in paths.items():
         while path in parent:
@@ -368,15 +397,6 @@ def _find_inconsistencies(
             ordered = sorted(found, key=lambda parent: (-found[parent], parent))
             listed = first_names([parent or "(no parent)" for parent in ordered])
             problems.add("name_with_several_parents", f"{name}: {listed}", found.total())
-
-
-def _parent_name(category: str, path: _Path, found: CategoryPaths) -> str:
-    """Return the name of the parent of a category, in the notation of the category."""
-    if found.order != "unordered":
-        parent = path[:-1] if found.order == "root_first" else path[-2::-1]
-        return found.separator.join(parent)
-    names = category.split(found.separator)
-    return found.separator.join(name for name in names if name != path[-1])
 
 
 def _similar_notice(groups: list[list[str]], subset: SubsetParams) -> str:
