@@ -13,14 +13,9 @@ import numpy as np
 import pandas as pd
 
 from rubro.base.category_tree import CategoryTree, Level
-from rubro.evaluation.metrics import accuracy, balanced_accuracy, macro_f1, weighted_f1
+from rubro.evaluation.metrics import MEASURES, weighted_f1
 
-_MEASURES = {
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "macro_f1": macro_f1,
-    "weighted_f1": weighted_f1,
-}
+_MEASURES = MEASURES | {"weighted_f1": weighted_f1}
 
 
 def level_metrics(
@@ -41,7 +36,7 @@ def level_metrics(
         text.
     """
     predictions = probabilities.argmax(axis=1)
-    lengths = np.array(list(map(len, tree.paths.values())))
+    lengths = _path_lengths(tree)
     shared = float(shared_names(tree, predictions, targets).sum())
     predicted, right = lengths[predictions].sum(), lengths[targets].sum()
     levels = {}
@@ -67,6 +62,11 @@ def _rounded(metrics: dict[str, float]) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in metrics.items()}
 
 
+def _path_lengths(tree: CategoryTree) -> np.ndarray:
+    """Return the number of names in the path of each category, int64 (classes,)."""
+    return np.array([len(path) for path in tree.paths.values()])
+
+
 def predicted_nodes(probabilities: np.ndarray, level: Level) -> np.ndarray:
     """Return the index of the node with the highest summed probability, int64 (titles,)."""
     nodes: np.ndarray = level.summed(probabilities).argmax(axis=1)
@@ -88,7 +88,7 @@ def shared_names(tree: CategoryTree, one: np.ndarray, other: np.ndarray) -> np.n
     for number in range(1, tree.depth + 1):
         node_of = tree.level(number).node_of
         equal += node_of[one] == node_of[other]
-    lengths = np.array(list(map(len, tree.paths.values())))
+    lengths = _path_lengths(tree)
     shared: np.ndarray = np.minimum(equal, lengths[one])
     return shared
 
@@ -114,11 +114,9 @@ def node_table(
         followed by its descendants.
     """
     paths = list(tree.paths.values())
+    levels = [tree.level(number) for number in range(1, tree.depth + 1)]
     rows: list[tuple[tuple[int, ...], dict[str, Any]]] = []
-    parents: list[str] = [""] * len(paths)  # by category
-    places: list[tuple[int, ...]] = [()] * len(paths)
-    for number in range(1, tree.depth + 1):
-        level = tree.level(number)
+    for number, level in enumerate(levels, 1):
         size = len(level.nodes)
         right, predicted = level.node_of[targets], predicted_nodes(probabilities, level)
         hits = np.bincount(right[right == predicted], minlength=size)
@@ -126,10 +124,11 @@ def node_table(
         _, first = np.unique(level.node_of, return_index=True)
         for node in np.flatnonzero(level.lengths == number):
             category = first[node]
+            ancestors = [int(upper.node_of[category]) for upper in levels[: number - 1]]
             row = {
                 "node": level.nodes[node],
                 "name": paths[category][number - 1],
-                "parent": parents[category],
+                "parent": levels[number - 2].nodes[ancestors[-1]] if ancestors else "",
                 "level": number,
                 "titles": titles[node],
             }
@@ -141,9 +140,6 @@ def node_table(
                 row["f1"] = 2 * hits[node] / (titles[node] + guesses[node])
             else:
                 row |= dict.fromkeys(("recall", "precision", "f1"), np.nan)
-            rows.append(((*places[category], int(node)), row))
-        for category, node in enumerate(level.node_of):
-            parents[category] = level.nodes[node]
-            places[category] = (*places[category], int(node))
+            rows.append(((*ancestors, int(node)), row))
     rows.sort(key=lambda row: row[0])
     return pd.DataFrame([row for _, row in rows]).round(6)
