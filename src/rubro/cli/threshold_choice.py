@@ -112,61 +112,41 @@ def measured(
             level_predictions.
         classifier: Classifier that made the predictions.
     """
+    categories: dict[str, CategoryThreshold] = {}
     if thresholds.levels:
-        return _measured_levels(thresholds, levels)
-    (predictions,) = levels
-    categories = [thresholds.categories[name] for name in classifier.classes_]
-    bounds = np.array([_bound(threshold) for threshold in categories])
-    is_shared = np.array([threshold.basis == "together" for threshold in categories])
-    classes, right = predictions.classes, predictions.right
-    accepted = predictions.confidences >= bounds[classes]
-    changes: dict[str, Any] = {
-        "categories": {
-            name: _counted(
-                thresholds.categories[name], accepted[classes == index], right[classes == index]
-            )
-            for index, name in enumerate(classifier.classes_)
-        },
-        **_measured_together(thresholds, accepted, right, predictions.known),
-    }
-    if thresholds.single is not None:
-        by_single = predictions.confidences >= _bound(thresholds.single)
-        changes["single"] = _counted(thresholds.single, by_single, right)
-    if thresholds.together is not None:
-        shared = is_shared[classes]
-        changes["together"] = _counted(thresholds.together, accepted[shared], right[shared])
-    return thresholds.model_copy(update=changes)
-
-
-def _measured_levels(thresholds: Thresholds, levels: Sequence[Predictions]) -> Thresholds:
-    bounds = [_bound(each) for each in thresholds.levels]
-    chosen = [ChosenThresholds(bound, bound, {}) for bound in bounds]
+        minima = [each.minimum for each in thresholds.levels]
+        chosen = [ChosenThresholds(minimum, minimum, {}) for minimum in minima]
+    else:
+        # The file may list the categories in another order.
+        categories = {name: thresholds.categories[name] for name in classifier.classes_}
+        own = {index: each.minimum for index, each in enumerate(categories.values())}
+        chosen = [ChosenThresholds(math.inf, math.inf, own)]
     places, right = level_answers(levels, chosen)
-    known = np.stack([predictions.known for predictions in levels])
-    # A title without an answer would be answered at the root.
-    is_known = known[places, np.arange(len(places))]
-    changes = {
+    accepted = places >= 0
+    # A title without an answer would be answered at the root, which is the last level.
+    known = np.stack([predictions.known for predictions in levels])[places, np.arange(len(places))]
+    changes: dict[str, Any] = {
+        "all": _counted(thresholds.all, accepted, right),
+        "unknown": _counted(thresholds.unknown, accepted[~known], right[~known]),
         "levels": [
             _counted(each, places == place, right) for place, each in enumerate(thresholds.levels)
         ],
-        **_measured_together(thresholds, places >= 0, right, is_known),
     }
+    classes = levels[0].classes
+    changes["categories"] = {
+        name: _counted(each, accepted[classes == index], right[classes == index])
+        for index, (name, each) in enumerate(categories.items())
+    }
+    if thresholds.single is not None:
+        by_single = levels[0].confidences >= thresholds.single.minimum
+        changes["single"] = _counted(thresholds.single, by_single, levels[0].right)
+    if thresholds.together is not None:
+        is_shared = [each.basis == "together" for each in categories.values()]
+        shared = np.array(is_shared)[classes]
+        changes["together"] = _counted(thresholds.together, accepted[shared], right[shared])
     return thresholds.model_copy(update=changes)
-
-
-def _measured_together(
-    thresholds: Thresholds, accepted: np.ndarray, right: np.ndarray, known: np.ndarray
-) -> dict[str, AcceptedCounts]:
-    return {
-        "all": _counted(thresholds.all, accepted, right),
-        "unknown": _counted(thresholds.unknown, accepted[~known], right[~known]),
-    }
 
 
 def _counted(counts: C, accepted: np.ndarray, right: np.ndarray) -> C:
     found = estimate_precision(accepted, right)
     return counts.model_copy(update={key: round(value, 6) for key, value in found.items()})
-
-
-def _bound(threshold: ConfidenceThreshold) -> float:
-    return math.inf if threshold.confidence is None else threshold.confidence

@@ -46,6 +46,11 @@ class ConfidenceThreshold(AcceptedCounts):
 
     confidence: _Probability | None
 
+    @property
+    def minimum(self) -> float:
+        """Minimum confidence of an accepted prediction; inf = accept no prediction."""
+        return math.inf if self.confidence is None else self.confidence
+
 
 class CategoryThreshold(ConfidenceThreshold):
     """The threshold of one category, and the predictions of the category that it accepts.
@@ -62,7 +67,6 @@ class LevelThreshold(ConfidenceThreshold):
     """The threshold of one level of a category tree, and the answers that are given at this level.
 
     Attributes:
-        confidence: Minimum confidence of an accepted prediction; None = accept no prediction.
         level: Level, from 1 (the roots), which is the number of names of its nodes.
     """
 
@@ -80,9 +84,9 @@ class Thresholds(Section):
         coverage: Probability with which each promise holds.
         least_titles: Minimum number of titles for a category to have a threshold of its own.
         single: Threshold chosen on all titles, for users who want the same one for all categories;
-            None if the categories are paths, as the attributes below.
+            None if the categories are paths.
         together: Threshold shared by the categories without a threshold of their own, chosen on all
-            titles predicted as one of these categories.
+            titles predicted as one of these categories; None if the categories are paths.
         categories: Threshold of each category; empty if the categories are paths.
         all: Accepted predictions.
         unknown: Accepted predictions for titles whose category, or node of the category tree, the
@@ -147,10 +151,8 @@ class Thresholds(Section):
             Confidences, float64 (nodes,).
         """
         if self.levels:
-            found = [self.levels[-level].confidence] * len(names)
-        else:
-            found = [self.categories[name].confidence for name in names]
-        return np.array([math.inf if each is None else each for each in found])
+            return np.full(len(names), self.levels[-level].minimum)
+        return np.array([self.categories[name].minimum for name in names])
 
     def accepts(self, category: str, confidence: float, out_of_vocabulary: float) -> bool:
         """Return whether a prediction is accepted, if the categories are not paths.
@@ -164,5 +166,5 @@ class Thresholds(Section):
             out_of_vocabulary: Share of the tokens of the title that are not in the vocabulary, 0 to
                 1; see Classifier.out_of_vocabulary.
         """
-        minimum = self.categories[category].confidence
-        return minimum is not None and confidence >= minimum and out_of_vocabulary <= FOREIGN_SHARE
+        minimum = self.categories[category].minimum
+        return confidence >= minimum and out_of_vocabulary <= FOREIGN_SHARE
