@@ -1,7 +1,7 @@
 """evaluate: measure and compare the models and the ensemble on validation and test titles."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -22,12 +22,13 @@ from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.base.text import first_names
+from rubro.base.text_columns import Product
 from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_products, load_split, load_tree, write_csv
-from rubro.evaluation.metrics import objective_metrics
 from rubro.evaluation.significance import compare_classifiers
 from rubro.evaluation.tables import (
     HeldOut,
+    column_table,
     detail_tables,
     model_metrics,
     unmeasured_categories,
@@ -49,8 +50,15 @@ def main(params: Params) -> None:
     subset = Path("data/subset")
     classes, tree = load_labels(subset), load_tree(subset)
     classifiers = {name: Classifier.load(Path("models") / name) for name in MODELS}
-    train_counts = np.array(classifiers["ensemble"].description.category_titles)
+    ensemble = classifiers["ensemble"]
+    train_counts = np.array(ensemble.description.category_titles)
     metrics: dict[str, dict[str, Any]] = {}
+
+    def classify(products: Sequence[Product]) -> np.ndarray:
+        logits = ensemble.combine(member_logits_of([ensemble], products, thread_count()))
+        classes: np.ndarray = logits.argmax(axis=1)
+        return classes
+
     for split in ("test", "validation"):
         table = load_split(subset, split)
         labels = labels_of(table["category"], table["label_quality"], classes)
@@ -58,13 +66,13 @@ def main(params: Params) -> None:
             table["title"].to_list(),
             labels.targets,
             classes,
-            classifiers["ensemble"].vocabulary,
+            ensemble.vocabulary,
             labels.reliable,
             train_counts,
             tree,
         )
         products = load_products(subset, split)
-        foreign = classifiers["ensemble"].out_of_vocabulary(products) > FOREIGN_SHARE
+        foreign = ensemble.out_of_vocabulary(products) > FOREIGN_SHARE
         measured, predictions, tables = {}, {}, {}
         if split == "validation":  # a final fit has seen these titles
             members = load_validation_logits(MODELS[1:])
@@ -106,37 +114,12 @@ def main(params: Params) -> None:
             )
         metrics[split] = {**measured, "differences": differences}
         if split == "test":
-            if classifiers["ensemble"].text_columns:
+            if ensemble.text_columns:
                 by_column: Any = products  # dictionaries, because there are text columns
-                columns = without_columns(classifiers["ensemble"], by_column, labels.targets)
+                columns = column_table(classify, by_column, labels.targets, ensemble.text_columns)
                 write_csv(FOLDER / split / "columns.csv", columns)
             write_descriptions(params, classifiers, measured, tables["ensemble"])
     write_json(Path("metrics/evaluate.json"), metrics)
-
-
-def without_columns(
-    classifier: Classifier, products: Sequence[Mapping[str, Any]], targets: np.ndarray
-) -> pd.DataFrame:
-    """Measure a model on products without some of their text columns.
-
-    Args:
-        classifier: Model with text columns.
-        products: Products that the model was not trained on, as dictionaries.
-        targets: Class index of each product, (products,).
-
-    Returns:
-        Table with the columns `without`, the names of the columns that are left out, and the
-        metrics that a model can be optimised for. No column is left out in the first row, one column
-        in each of the next rows, and all of them in the last row.
-    """
-    names = classifier.text_columns
-    rows = []
-    for hidden in dict.fromkeys([(), *((name,) for name in names), tuple(names)]):
-        rest = [{**product, **dict.fromkeys(hidden)} for product in products]
-        logits = classifier.combine(member_logits_of([classifier], rest, thread_count()))
-        measured = objective_metrics(targets, logits.argmax(axis=1))
-        rows.append({"without": ", ".join(hidden), **measured})
-    return pd.DataFrame(rows)
 
 
 def write_descriptions(
@@ -147,7 +130,8 @@ def write_descriptions(
 ) -> None:
     """Write the models' parameters and versions, the model cards and the data card."""
     records = {name: read_json(PARAMS / f"{name}.json", dict[str, Any]) for name in RECORDED}
-    members = classifiers["ensemble"].description.members
+    ensemble = classifiers["ensemble"].description
+    members = ensemble.members
     trained = {
         f"train_{name}": classifiers[name].description.members[name].training for name in MODELS[1:]
     }
@@ -167,10 +151,9 @@ def write_descriptions(
         "objective": params.objective,
         "weights": {name: member.weight for name, member in members.items()},
         "left_out": [name for name in params.ensemble.members if name not in members],
-        "final_fit": classifiers["ensemble"].description.final_fit,
+        "final_fit": ensemble.final_fit,
+        **({"separator": ensemble.tree.separator} if ensemble.tree else {}),
     }
-    if tree := classifiers["ensemble"].description.tree:
-        description["separator"] = tree.separator
     write_json(FOLDER / "description.json", description)
     facts = Facts(
         description,

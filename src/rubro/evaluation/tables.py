@@ -10,7 +10,7 @@ Arguments with the same name have the same meaning in all functions:
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
@@ -21,8 +21,14 @@ from sklearn.metrics import precision_recall_fscore_support
 from rubro.base.category_tree import CategoryTree
 from rubro.base.params import EvaluateParams
 from rubro.base.text import tokenise
+from rubro.base.text_columns import Product
 from rubro.evaluation.levels import level_metrics, node_table, shared_names
-from rubro.evaluation.metrics import MEASURES, classification_metrics, expected_calibration_error
+from rubro.evaluation.metrics import (
+    MEASURES,
+    classification_metrics,
+    expected_calibration_error,
+    objective_metrics,
+)
 from rubro.evaluation.significance import metric_interval
 from rubro.evaluation.thresholds import (
     Predictions,
@@ -303,6 +309,33 @@ def automation_table(levels: Sequence[Predictions]) -> pd.DataFrame:
             coverage, precision = accepted.mean(), right[accepted].mean()
             rows.append((goal, coverage, precision, found["low"], found["high"]))
     return pd.DataFrame(rows, columns=["goal", "coverage", "precision", "low", "high"]).round(6)
+
+
+def column_table(
+    classify: Callable[[Sequence[Product]], np.ndarray],
+    products: Sequence[Mapping[str, Any]],
+    targets: np.ndarray,
+    columns: Sequence[str],
+) -> pd.DataFrame:
+    """Measure a model on products without some of their text columns.
+
+    Args:
+        classify: Function that returns the class index of each product.
+        products: Products that the model was not trained on.
+        targets: Class indices.
+        columns: Names of the text columns.
+
+    Returns:
+        Columns `without`, the names of the columns that are left out, and the metric of each
+        objective. No column is left out in the first row, one column in each of the next rows, and
+        all of them in the last row.
+    """
+    rows = []
+    for hidden in dict.fromkeys([(), *((name,) for name in columns), tuple(columns)]):
+        predictions = classify([{**product, **dict.fromkeys(hidden)} for product in products])
+        measured = objective_metrics(targets, predictions)
+        rows.append({"without": ", ".join(hidden), **measured})
+    return pd.DataFrame(rows)
 
 
 def detail_tables(
