@@ -13,7 +13,7 @@ import numpy as np
 from rubro.base.category_tree import CategoryOrder, node_name, path_splitter
 from rubro.base.params import DataParams, SubsetParams
 from rubro.base.text import first_names
-from rubro.data.labels import is_null_name, similar_names
+from rubro.data.labels import is_null_name, similar_names, similar_names_notice
 from rubro.data.sources import LEVEL_SEPARATOR
 
 _DEFAULT_SEPARATOR = " > "
@@ -91,7 +91,8 @@ def category_paths(
     elif order == "unordered":
         merged = {path: tuple(dict.fromkeys(new)) for path, new in merged.items()}
     if groups:
-        notices.append(_similar_notice([group for group, _ in groups], subset))
+        similar = [group for group, _ in groups]
+        notices.append(similar_names_notice("names in category paths", similar, subset))
 
     merged_rows = Counter[_Path]()
     for path, n in path_rows.items():
@@ -397,16 +398,6 @@ def _find_inconsistencies(
             ordered = sorted(found, key=lambda parent: (-found[parent], parent))
             listed = first_names([parent or "(no parent)" for parent in ordered])
             problems.add("name_with_several_parents", f"{name}: {listed}", found.total())
-
-
-def _similar_notice(groups: list[list[str]], subset: SubsetParams) -> str:
-    names = first_names([" | ".join(group) for group in groups])
-    is_merged = subset.similar_categories == "merge"
-    return (
-        f"{sum(map(len, groups))} names in category paths differ only in case, accents, plural or "
-        f"spaces ({names}); "
-        + ("merged" if is_merged else "set subset.similar_categories=merge to merge them")
-    )
 
 
 class _Problems:

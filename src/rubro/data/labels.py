@@ -56,7 +56,7 @@ def check_labels(
         params: Settings for similar names, null-like names and titles with several categories.
         are_paths: Whether the categories are paths, whose similar names category_paths has found.
     """
-    rows = {str(name): int(n) for name, n in table["category"].value_counts().items() if n}
+    rows = rows_by_category(table)
     groups = [] if are_paths else similar_names(rows)
     problems = [
         ("similar_categories", " | ".join(group), sum(rows[name] for name in group))
@@ -92,6 +92,15 @@ def check_labels(
     notices = _notices(params, groups, null_names, counts["conflicting_titles"])
     listed = pd.DataFrame(problems, columns=["problem", "names", "rows"])
     return CheckedLabels(table, listed, counts, dropped, notices)
+
+
+def rows_by_category(table: pd.DataFrame) -> dict[str, int]:
+    """Return the number of rows of each category that occurs, most frequent first.
+
+    Args:
+        table: Rows with the categorical column category.
+    """
+    return {str(name): int(n) for name, n in table["category"].value_counts().items() if n}
 
 
 def title_keys(titles: pd.Series) -> np.ndarray:
@@ -163,6 +172,22 @@ def similar_names(rows: Mapping[str, int]) -> list[list[str]]:
     return sorted(group for group in groups if len(group) > 1)
 
 
+def similar_names_notice(place: str, groups: Sequence[Sequence[str]], params: SubsetParams) -> str:
+    """Return a sentence for the user about similar names.
+
+    Args:
+        place: What the names are, such as "names in category paths".
+        groups: Groups of similar names.
+        params: Whether similar names are merged.
+    """
+    names = first_names([" | ".join(group) for group in groups])
+    is_merged = params.similar_categories == "merge"
+    return (
+        f"{sum(map(len, groups))} {place} differ only in case, accents, plural or spaces ({names}); "
+        + ("merged" if is_merged else "set subset.similar_categories=merge to merge them")
+    )
+
+
 def _stem(name: str, endings: Sequence[str]) -> str:
     """Return a category name without white space, symbols and the given word endings."""
     text = normalise(html.unescape(name))
@@ -203,13 +228,8 @@ def _notices(
     notices = []
     if groups:
         categories = "category" if len(groups) == 1 else "categories"
-        names = first_names([" | ".join(group) for group in groups])
-        is_merged = params.similar_categories == "merge"
-        notices.append(
-            f"{sum(map(len, groups))} names of {len(groups)} {categories} differ only in case, "
-            f"accents, plural or spaces ({names}); "
-            + ("merged" if is_merged else "set subset.similar_categories=merge to merge them")
-        )
+        place = f"names of {len(groups)} {categories}"
+        notices.append(similar_names_notice(place, groups, params))
     if null_names:
         notice = f"categories whose names stand for a missing category: {first_names(null_names)}"
         if params.null_categories == "keep":

@@ -20,16 +20,16 @@ from rubro.data.category_paths import (
     has_level_columns,
     merge_rare_categories,
 )
-from rubro.data.labels import check_labels, title_keys, titles_at
+from rubro.data.labels import check_labels, rows_by_category, title_keys, titles_at
 from rubro.data.sources import CORRECTIONS, EMPTY_ROW, REMEDY_BY_REASON, RawTitles
 from rubro.data.splits import SPLITS
 
-# Reasons for dropping usable rows, with descriptions for the user. The first ones only occur if
-# categories are paths or rare categories are merged.
+# Reasons for dropping rows if categories are paths or rare categories are merged.
 _PATH_DROP_REASONS = {
     "category_without_name": "with a category path that contains no name",
     "category_too_rare": "of categories with fewer training rows than data.min_rows_per_category",
 }
+# All reasons for dropping usable rows, with descriptions for the user.
 DROP_REASONS = {
     EMPTY_ROW: "with neither a title nor a category, such as variants of a product",
     "other_language": "in another language than subset.language",
@@ -214,7 +214,7 @@ def _paths(
     """Return the categories as paths, or None if they are not paths, and notices for the user."""
     if data is None:
         return None, []
-    rows = {str(name): int(n) for name, n in table["category"].value_counts().items() if n}
+    rows = rows_by_category(table)
     if data.category_separator is None and not has_level_columns(data):
         separator = guessed_separator(rows)
         if separator is None:
@@ -244,10 +244,7 @@ def _without_rare(
         Remaining rows of each split, the path of each remaining category, and a notice.
     """
     names = {str(name) for split in splits.values() for name in split["category"].unique()}
-    rows = dict.fromkeys(sorted(names), 0)
-    rows |= {
-        str(name): int(n) for name, n in splits["train"]["category"].value_counts().items() if n
-    }
+    rows = dict.fromkeys(sorted(names), 0) | rows_by_category(splits["train"])
     target, path_of = merge_rare_categories(rows, paths, minimum)
     count = Counter[str]()
     for name, n in rows.items():
@@ -345,7 +342,7 @@ def _sampled(split: pd.DataFrame, limit: int, random: np.random.Generator) -> pd
 
 
 def _most_frequent(train: pd.DataFrame, count: int) -> list[str]:
-    rows = {str(name): n for name, n in train["category"].value_counts().items() if n}
+    rows = rows_by_category(train)
     ordered = sorted(rows, key=lambda name: (-rows[name], name))
     return sorted(ordered[: count or None])
 
