@@ -20,7 +20,7 @@ from rubro.data.category_paths import (
     has_level_columns,
     merge_rare_categories,
 )
-from rubro.data.labels import check_labels, rows_by_category, title_keys, titles_at
+from rubro.data.labels import CheckedLabels, check_labels, rows_by_category, title_keys, titles_at
 from rubro.data.sources import CORRECTIONS, EMPTY_ROW, REMEDY_BY_REASON, RawTitles
 from rubro.data.splits import SPLITS
 
@@ -173,23 +173,21 @@ def make_subset(
         )
     _stop_if_unusable(splits, notices)
     splits = {name: _with_texts(split, titles, texts) for name, split in splits.items()}
+    tree = None
+    if paths:
+        tree = _tree(paths, {label: path_of[label] for label in labels})
+    problems, problem_counts = _label_problems(checked, paths)
     summary = {
         "rows": {**{name: len(split) for name, split in splits.items()}, "total": _total(splits)},
         "classes": len(labels),
         "dropped": dropped,
-        "doubtful_labels": checked.counts,
+        "doubtful_labels": problem_counts,
         "reliable_share": {
             name: round(float((split["label_quality"] == "reliable").mean()), 6)
             for name, split in splits.items()
         },
         "balance": _balance(splits["train"]),
     }
-    tree, problems = None, checked.problems
-    if paths:
-        listed = [*paths.problems, *problems.itertuples(index=False, name=None)]
-        problems = pd.DataFrame(listed, columns=problems.columns)
-        summary["doubtful_labels"] = dict(Counter(checked.counts) + Counter(paths.counts))
-        tree = _tree(paths, {label: path_of[label] for label in labels})
     if tree:
         levels = range(1, tree.depth + 1)
         nodes = {str(level): len(tree.level(level).nodes) for level in levels}
@@ -262,6 +260,17 @@ def _without_rare(
             "training rows merged into a parent (data.min_rows_per_category)"
         )
     return remaining, path_of, notices
+
+
+def _label_problems(
+    checked: CheckedLabels, paths: CategoryPaths | None
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the table of suspicious labels, including the problems of paths, and their counts."""
+    if paths is None:
+        return checked.problems, checked.counts
+    listed = [*paths.problems, *checked.problems.itertuples(index=False, name=None)]
+    problems = pd.DataFrame(listed, columns=checked.problems.columns)
+    return problems, dict(Counter(checked.counts) + Counter(paths.counts))
 
 
 def _tree(paths: CategoryPaths, path_of: dict[str, tuple[str, ...]]) -> CategoryTree | None:
