@@ -1,7 +1,8 @@
 """Train rubro and LinearSVC on a catalogue, and measure both for each objective.
 
 The settings of LinearSVC (C and class weights) are chosen on validation for each objective. rubro is
-trained once for each seed; its models have a decision for each objective. Results are added to a JSON file under the name of the catalogue.
+trained once for each seed; its models have a decision for each objective. Results are added to a JSON file
+under the name of the catalogue.
 
     python benchmarks/catalogue.py sample --set data.path=data/sample \\
       --out benchmarks/results/catalogues.json

@@ -15,8 +15,8 @@ from pydantic import Field
 from rubro.base.schema import Section
 
 CategoryOrder = Literal["root_first", "leaf_first", "unordered"]
-# These characters also occur within names ("Coca-Cola", "Audio/Video"), so that a separator of them
-# that is given with white space is matched with its white space only.
+# These characters also occur within names ("Coca-Cola", "Audio/Video"). If a separator of such
+# characters is given with white space, it only matches with white space.
 _WITHIN_NAMES = "-/,.&+:_"
 
 
@@ -85,8 +85,8 @@ class CategoryTree(Section):
     def find(self, category: str) -> list[int]:
         """Return the index of the node at each level that a category, which may be new, belongs to.
 
-        At a level below the end of its known names, a new category belongs to the category that its
-        known names are the path of, as if it had been merged into its parent.
+        A new category whose known names are the path of a category belongs to this category at all
+        deeper levels, as if it had been merged into its parent.
 
         Args:
             category: Category in the notation of the tree.

@@ -134,7 +134,7 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
 
 
 def token_columns(folder: Path) -> tuple[str, ...]:
-    """Return the names of the columns of a split with tokens, that of the titles first.
+    """Return the names of the columns of a split that contain tokens, first the column of the titles.
 
     Raises:
         DataError: source.json is missing or damaged.
@@ -186,8 +186,8 @@ class TitleTokens:
 def load_products(folder: Path, name: str) -> list[Product]:
     """Read the products of a split as a classifier takes them.
 
-    They are titles if the source has no text columns, and else dictionaries from column names to
-    texts.
+    If the source has text columns, a product is a dictionary from column names to texts. Otherwise
+    it is a title.
 
     Raises:
         DataError: A file is missing or damaged.
@@ -206,14 +206,14 @@ def load_tree(folder: Path) -> CategoryTree | None:
     """Read the tree of the categories; None if the categories are not paths.
 
     Raises:
-        DataError: The file is damaged, or its categories are not those of labels.json.
+        DataError: The file is damaged, or its categories differ from labels.json.
     """
     path = folder / "tree.json"
     if not path.exists():
         return None
     tree = read_json(path, CategoryTree)
     if list(tree.paths) != load_labels(folder):
-        raise damaged(path, "its categories are not those of labels.json")
+        raise damaged(path, "its categories differ from labels.json")
     return tree
 
 

@@ -16,8 +16,10 @@ COVERAGE = 0.95  # of the confidence intervals whose lower end must reach the pr
 _LEVEL = (1 - COVERAGE) / 2  # probability that the lower end is above the true precision
 _CANDIDATES = 50  # quantiles of the confidences
 _FIRST_SHARE = 0.9  # of the level, for the candidate that is most likely to pass
-_SPREAD = 5  # in a tree, the level is spread over so many candidates, if there are enough titles,
-_MIN_SPREAD = 4  # which are this many times the minimum number
+# In a tree, the level is spread over this many candidates if there are at least _MIN_SPREAD times
+# the minimum number of titles.
+_SPREAD = 5
+_MIN_SPREAD = 4
 
 
 @dataclass(frozen=True)
@@ -279,8 +281,8 @@ def choose_level_thresholds(
 
     The way whose answers are worth more is used. The first name of an answer is worth 1, and each
     further name half as much as the name before. Each way breaks the promise of a level with a
-    probability of at most 2.5 %, so the chosen one breaks it with at most 5 %. The candidates for each threshold are corrected with the fallback
-    procedure, as in choose_threshold.
+    probability of at most 2.5 %, so the chosen one breaks it with at most 5 %. The candidates for
+    each threshold are corrected with the fallback procedure, as in choose_threshold.
 
     Without a tree, the only level has the thresholds of choose_thresholds.
 

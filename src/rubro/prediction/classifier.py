@@ -237,7 +237,7 @@ class Classifier:
     def out_of_vocabulary(self, products: Iterable[Product]) -> np.ndarray:
         """Return the share of out-of-vocabulary tokens of each product, in all its columns.
 
-        The category of a product with a share above explanation.FOREIGN_SHARE is a guess: the title
+        If the share is above explanation.FOREIGN_SHARE, the predicted category is a guess: the title
         may be in a language that the training titles do not contain.
 
         Returns:

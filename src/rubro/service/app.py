@@ -60,9 +60,8 @@ class Service:
     def __init__(self, served: Served) -> None:
         self.metrics = ServiceMetrics()
         self._batcher = Batcher(self.metrics.batch_titles.observe)
-        self._explaining = (
-            asyncio.Lock()
-        )  # one thread at a time, because an explanation needs memory
+        # Explanations of long texts run one at a time, because each of them needs memory.
+        self._explaining = asyncio.Lock()
         self._use(served)
 
     def _use(self, served: Served) -> None:

@@ -18,8 +18,8 @@ from rubro.training.title_weights import title_weights
 
 _BAYES_WEIGHTS = (0.0, 0.01, 0.02, 0.04, 0.08)  # candidates for the weight of naive Bayes
 _MAX_TITLES = 4000  # validation titles on which this weight is chosen
-# Share of the titles that are learned a second time without their further columns, so that titles
-# alone are classified well.
+# Share of the titles that are learned a second time without their further columns, so that products
+# with only a title are classified well.
 _COPIES = 0.5
 # Factor of the inputs of further columns: a title says more about its category than other texts.
 _SCALE = 0.5
@@ -45,8 +45,8 @@ def fit_svm(
     set to zero (Babbar and Schoelkopf 2017, DiSMEC).
 
     An input of the SVM is a word, a bucket of bigrams or a bucket of n-grams in one of the columns
-    of a title. Only inputs that occur in titles get weights, and only the params.max_inputs most frequent ones if there are
-    more. The fit needs 4 bytes of memory for each pair of such an input and a category.
+    of a title. Only inputs that occur in titles get weights, and only the params.max_inputs most
+    frequent ones if there are more. The fit needs 4 bytes of memory for each pair of such an input and a category.
 
     Args:
         train: Training titles.
