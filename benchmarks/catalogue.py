@@ -146,7 +146,7 @@ def measured(folder: Path, test: Split, tree: CategoryTree | None) -> dict[str, 
 
 def levels_of(tree: CategoryTree | None) -> list[Level]:
     """Return the levels of a tree, the roots first."""
-    return [tree.level(level) for level in range(1, tree.depth + 1)] if tree else []
+    return tree.levels if tree else []
 
 
 class Columns:

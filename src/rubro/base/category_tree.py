@@ -70,6 +70,11 @@ class CategoryTree(Section):
         """Length of the longest path. The nodes of this level are the categories."""
         return max(map(len, self.paths.values()))
 
+    @cached_property
+    def levels(self) -> list[Level]:
+        """Nodes of each level, from the roots to the categories."""
+        return [self._nodes_at(level) for level in range(1, self.depth + 1)]
+
     def level(self, level: int) -> Level:
         """Return the nodes at a level, from 1 (the roots) to `depth` (the categories).
 
@@ -80,7 +85,7 @@ class CategoryTree(Section):
         """
         if not 1 <= level <= self.depth:
             raise ValueError(f"level is {level}, but must be between 1 and {self.depth}")
-        return self._levels[level - 1]
+        return self.levels[level - 1]
 
     def find(self, category: str) -> list[int]:
         """Return the index of the node at each level that a category, which may be new, belongs to.
@@ -120,19 +125,15 @@ class CategoryTree(Section):
         """Path and index of the nodes at each level, from the roots, by the last name of the path."""
         paths = list(self.paths.values())
         levels: list[dict[str, list[tuple[tuple[str, ...], int]]]] = []
-        for number in range(1, self.depth + 1):
+        for number, level in enumerate(self.levels, 1):
             levels.append({})
             nodes = {
                 tuple(path[:number]): index
-                for path, index in zip(paths, self.level(number).node_of.tolist(), strict=True)
+                for path, index in zip(paths, level.node_of.tolist(), strict=True)
             }
             for path, index in nodes.items():
                 levels[-1].setdefault(path[-1], []).append((path, index))
         return levels
-
-    @cached_property
-    def _levels(self) -> list[Level]:
-        return [self._nodes_at(level) for level in range(1, self.depth + 1)]
 
     @cached_property
     def _categories(self) -> dict[tuple[str, ...], str]:

@@ -189,8 +189,7 @@ def make_subset(
         "balance": _balance(splits["train"]),
     }
     if tree:
-        levels = range(1, tree.depth + 1)
-        nodes = {str(level): len(tree.level(level).nodes) for level in levels}
+        nodes = {str(number): len(level.nodes) for number, level in enumerate(tree.levels, 1)}
         summary["tree"] = {"order": tree.order, "depth": tree.depth, "nodes": nodes}
     if dropped["other_language"]:
         others = columns["language"].value_counts() - table["language"].value_counts()

@@ -40,8 +40,7 @@ def level_metrics(
     shared = float(shared_names(tree, predictions, targets).sum())
     predicted, right = lengths[predictions].sum(), lengths[targets].sum()
     levels = {}
-    for number in range(1, tree.depth + 1):
-        level = tree.level(number)
+    for number, level in enumerate(tree.levels, 1):
         nodes = predicted_nodes(probabilities, level)
         levels[str(number)] = {
             name: measure(level.node_of[targets], nodes) for name, measure in _MEASURES.items()
@@ -85,9 +84,8 @@ def shared_names(tree: CategoryTree, one: np.ndarray, other: np.ndarray) -> np.n
         Number of names, int64 (n,).
     """
     equal = np.zeros(len(one), dtype=np.int64)
-    for number in range(1, tree.depth + 1):
-        node_of = tree.level(number).node_of
-        equal += node_of[one] == node_of[other]
+    for level in tree.levels:
+        equal += level.node_of[one] == level.node_of[other]
     lengths = _path_lengths(tree)
     shared: np.ndarray = np.minimum(equal, lengths[one])
     return shared
@@ -114,9 +112,8 @@ def node_table(
         followed by its descendants.
     """
     paths = list(tree.paths.values())
-    levels = [tree.level(number) for number in range(1, tree.depth + 1)]
     rows: list[tuple[tuple[int, ...], dict[str, Any]]] = []
-    for number, level in enumerate(levels, 1):
+    for number, level in enumerate(tree.levels, 1):
         size = len(level.nodes)
         right, predicted = level.node_of[targets], predicted_nodes(probabilities, level)
         hits = np.bincount(right[right == predicted], minlength=size)
@@ -124,11 +121,11 @@ def node_table(
         _, first = np.unique(level.node_of, return_index=True)
         for node in np.flatnonzero(level.lengths == number):
             category = first[node]
-            ancestors = [int(upper.node_of[category]) for upper in levels[: number - 1]]
+            ancestors = [int(upper.node_of[category]) for upper in tree.levels[: number - 1]]
             row = {
                 "node": level.nodes[node],
                 "name": paths[category][number - 1],
-                "parent": levels[number - 2].nodes[ancestors[-1]] if ancestors else "",
+                "parent": tree.levels[number - 2].nodes[ancestors[-1]] if ancestors else "",
                 "level": number,
                 "titles": titles[node],
             }

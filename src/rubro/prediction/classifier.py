@@ -181,7 +181,7 @@ class Classifier:
     def levels(self) -> list[Level]:
         """Nodes of each level, deepest first. Without a tree, the categories are the only level."""
         if self.tree:
-            return [self.tree.level(number) for number in range(self.tree.depth, 0, -1)]
+            return self.tree.levels[::-1]
         count = len(self.classes_)
         return [Level(self.classes_, np.ones(count, dtype=np.int64), np.arange(count))]
 

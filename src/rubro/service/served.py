@@ -92,7 +92,7 @@ def _paths(tree: CategoryTree | None) -> dict[str, list[str]]:
     paths: dict[str, list[str]] = {}
     if tree is None:
         return paths
-    for level in map(tree.level, range(1, tree.depth + 1)):
+    for level in tree.levels:
         for path, node in zip(tree.paths.values(), level.node_of.tolist(), strict=True):
             paths.setdefault(level.nodes[node], path[: level.lengths[node]])
     return paths
