@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, cycle
-from numbers import Real
+from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
 from rubro.base.category_tree import CategoryTree, Level
 from rubro.base.errors import DataError
 from rubro.base.metric_names import Objective
-from rubro.base.text import tokenise, tokenise_with_spans
-from rubro.base.text_columns import Product, TextColumn
+from rubro.base.text_columns import Product
 from rubro.features.featurizer import Featurizer, TitleFeatures
 from rubro.features.subwords import Subwords
 from rubro.prediction.calibration import Calibration
@@ -30,9 +26,10 @@ from rubro.prediction.explanation import (
     linear_inputs,
     word_contributions,
 )
-from rubro.prediction.folder import Model, ModelColumn, ModelDescription
+from rubro.prediction.folder import Model, ModelDescription
 from rubro.prediction.nearest import Neighbour, TitleIndex
 from rubro.prediction.networks import SvmScorer
+from rubro.prediction.product_reader import ProductReader
 
 _BATCH_TITLES = 512
 _CACHE_BYTES = 96 * 2**20
@@ -80,9 +77,7 @@ class Classifier:
             if model.titles is None
             else TitleIndex(model.titles, self._subwords, self.classes_)
         )
-        # Columns that the model reads, by name; None stands for the title.
-        columns = {column.name: column for column in self.description.text.columns}
-        self._columns: dict[str, ModelColumn | None] = {self.title_column: None, **columns}
+        self._reader = ProductReader(self.description.text)
         self._no_logits = np.zeros((0, len(self.classes_)), dtype=np.float32)
         self._shifts = self.description.category_shifts
         self._lock = Lock()
@@ -243,8 +238,8 @@ class Classifier:
         Returns:
             Shares from 0 to 1, float64 (products,); 1 for a product without tokens.
         """
-        columns = len(self._columns)
-        texts = self._tokens(self._texts(products))
+        columns = len(self._reader.limits)
+        texts = self._reader.tokens(self._reader.texts(products))
         return np.array(
             [
                 self._unknown_share(texts[start : start + columns])
@@ -282,10 +277,10 @@ class Classifier:
                 does not contain its training titles, or has no tree although there is a level.
             ValueError: nearest is negative, or the tree has no such level.
         """
-        texts = self._texts([product])
+        texts = self._reader.texts([product])
         if operator.index(nearest) < 0:
             raise ValueError(f"nearest is {nearest}, but must be at least 0")
-        tokens = self._spanned_tokens(texts)
+        tokens = self._reader.spanned_tokens(texts)
         words = [[token for token, _ in own] for own in tokens.values()]
         variants = [words]
         for column, own in enumerate(words):
@@ -398,12 +393,12 @@ class Classifier:
 
     def _batches(self, products: Iterable[Product]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the logits of each member of the model, one batch of products after another."""
-        texts = self._texts(products)
+        texts = self._reader.texts(products)
         if self._frozen_tokens is not None:
             self._featurizer.forget(self._frozen_tokens)
-        size = _BATCH_TITLES * len(self._columns)
+        size = _BATCH_TITLES * len(self._reader.limits)
         for start in range(0, len(texts), size):
-            yield self._score(self._tokens(texts[start : start + size]))[1]
+            yield self._score(self._reader.tokens(texts[start : start + size]))[1]
 
     @np.errstate(over="ignore", invalid="ignore")  # overflow is reported at the end
     def _score(self, texts: Sequence[Sequence[str]]) -> tuple[TitleFeatures, dict[str, np.ndarray]]:
@@ -438,54 +433,18 @@ class Classifier:
         return features, logits
 
     def _empty_cache(self) -> None:
-        text = self.description.text
-        limits = [column.max_tokens for column in text.columns]
-        self._featurizer = Featurizer(text.max_tokens, text.bigram_buckets, limits)
+        limit, *column_limits = self._reader.limits
+        buckets = self.description.text.bigram_buckets
+        self._featurizer = Featurizer(limit, buckets, column_limits)
         self._states = {
             name: np.zeros((_MIN_CACHED_TOKENS, scorer.state_size), dtype=np.float32)
             for name, scorer in self._scorers.items()
         }
 
-    def _texts(self, products: Iterable[Product]) -> list[str]:
-        """Return the text of each column of each product, product by product, after checking them."""
-        further = [""] * len(self.text_columns)
-        texts = []
-        for place, product in enumerate(_as_list(products)):
-            if isinstance(product, str):
-                texts.append(product)
-                texts += further
-            elif isinstance(product, Mapping):
-                texts += [_text_of(product, *column, place) for column in self._columns.items()]
-            else:
-                raise TypeError(
-                    f"the title at position {place} is {product!r:.50}, not a string; replace missing "
-                    'titles by "", and other values by their text'
-                )
-        return texts
-
-    def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
-        """Return the tokens of texts from _texts."""
-        columns = cycle(self._columns.values())
-        limit = self.description.text.max_title_length
-        return [
-            tokenise(text[:limit]) if column is None else column.tokens(text)
-            for text, column in zip(texts, columns, strict=False)
-        ]
-
-    def _spanned_tokens(self, texts: Sequence[str]) -> dict[str, list[SpannedToken]]:
-        """Return the tokens that the model reads of a product's texts, by name of the column."""
-        text = self.description.text
-        title = tokenise_with_spans(texts[0][: text.max_title_length])[: text.max_tokens]
-        return {self.title_column: title} | {
-            column.name: column.tokens_with_spans(own)[: column.max_tokens]
-            for column, own in zip(text.columns, texts[1:], strict=True)
-        }
-
     def _unknown_share(self, texts: Sequence[Sequence[str]]) -> float:
         """Return the share of out-of-vocabulary tokens of a product, given its tokens."""
-        text = self.description.text
-        limits = [text.max_tokens, *(column.max_tokens for column in text.columns)]
-        read = [token for own, n in zip(texts, limits, strict=True) for token in own[:n]]
+        pairs = zip(texts, self._reader.limits, strict=True)
+        read = [token for own, limit in pairs for token in own[:limit]]
         return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
 
 
@@ -526,35 +485,3 @@ def ranked(
         [(names[index], p) for index, p in zip(*row, strict=True)]
         for row in zip(best.tolist(), highest.tolist(), strict=True)
     ]
-
-
-def _as_list(products: Iterable[Product]) -> list[Product]:
-    """Return products as a list, after checking that they are a sequence."""
-    if isinstance(products, str | bytes):
-        raise TypeError("titles must be a sequence of strings, not a single string; pass [title]")
-    unordered = Mapping | set | frozenset
-    is_ordered = isinstance(products, Iterable) and not isinstance(products, unordered)
-    if not is_ordered or len(getattr(products, "shape", (0,))) != 1:
-        raise TypeError(
-            "products must be a sequence of strings or dictionaries, not a "
-            f"{type(products).__name__}; pass a list such as [product], a single column of a table, "
-            'such as table["title"], or table.to_dict("records")'
-        )
-    to_list = getattr(products, "tolist", None) or getattr(products, "to_pylist", None)
-    listed: list[Product] = list(products) if to_list is None else to_list()
-    return listed
-
-
-def _text_of(product: Mapping[str, Any], name: str, column: TextColumn | None, place: int) -> str:
-    """Return the text of a product in a column; None stands for the column with the title."""
-    cell = product.get(name)
-    if isinstance(cell, str):
-        return cell
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return ""
-    if column is not None and column.bounds is not None and isinstance(cell, Real):
-        return f"{float(cell):.6f}"  # six decimals, because 1.299 as text may be 1,299
-    raise TypeError(
-        f"{name!r} of the product at position {place} is {cell!r:.50}, not a string; replace missing "
-        "texts by None, and other values by their text"
-    )
