@@ -53,6 +53,12 @@ def test_the_nodes_of_unordered_categories_are_found_by_their_names() -> None:
     assert node_names(unordered, "A/E/F") == [None, "E/F", "E/F"]
 
 
+def test_an_inner_node_has_a_name_if_its_name_ends_like_the_separator() -> None:
+    paths = {"E>>>B": ["E>", "B"], "C>>E>": ["E>", "C"]}
+    unordered = CategoryTree(separator=">>", order="unordered", paths=paths)
+    assert unordered.level(1).nodes == ["E>"]
+
+
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_sums_of_probabilities_are_at_most_1(level: int) -> None:
     random = np.random.default_rng(0)

@@ -156,34 +156,26 @@ class CategoryTree(Section):
         """Return the name of an ancestor of a category, in the notation of the categories."""
         if node in self._categories:
             return self._categories[node]
-        names = category.split(self.separator)
-        return node_name(self.paths[category], len(node), self.order, self.separator, names)
+        return node_name(node, self.order, self.separator, category.split(self.separator))
 
 
 def node_name(
-    path: Sequence[str],
-    length: int,
-    order: CategoryOrder,
-    separator: str,
-    category: Iterable[str],
+    node: Sequence[str], order: CategoryOrder, separator: str, category: Iterable[str]
 ) -> str:
     """Join the names of a node in the notation of the categories.
 
     Args:
-        path: Names from the root to a category that is or descends from the node.
-        length: Number of names of the node.
+        node: Names from the root to the node.
         order: Order of the names in a category.
         separator: Text between the names in a category.
-        category: Different names of the category, in its own order. They are used if the order is
-            `unordered`.
+        category: Different names of a category that is or descends from the node, in its own order,
+            which the name of the node keeps if the order is `unordered`.
     """
-    names = path[:length]
     if order == "unordered":
-        below = path[length:]
-        names = [name for name in category if name not in below]
-    elif order == "leaf_first":
-        names = names[::-1]
-    return separator.join(names)
+        names = [name for name in category if name in node]
+        # A name that begins or ends like the separator is split at the wrong place.
+        return separator.join(names if len(names) == len(node) else node)
+    return separator.join(node if order == "root_first" else reversed(node))
 
 
 def path_splitter(separator: str) -> Callable[[str], tuple[str, ...]]:

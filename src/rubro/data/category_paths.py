@@ -105,10 +105,8 @@ def category_paths(
     level = None if data.category_level == "leaf" else data.category_level
     notations = defaultdict[_Path, Counter[str]](Counter)
     for path, n in merged_rows.items():
-        ordered = from_root[path]
-        node = ordered[:level]
-        name = node_name(ordered, len(node), order, separator, dict.fromkeys(path))
-        notations[node][name] += n
+        node = from_root[path][:level]
+        notations[node][node_name(node, order, separator, dict.fromkeys(path))] += n
     category = {
         node: min(found, key=lambda name: (-found[name], name)) for node, found in notations.items()
     }
@@ -194,7 +192,7 @@ def merge_rare_categories(
             if path[:-1] not in category:
                 assert found is not None
                 names = category[path].split(found.separator)
-                name = node_name(path, len(path) - 1, found.order, found.separator, names)
+                name = node_name(path[:-1], found.order, found.separator, names)
                 category[path[:-1]] = name
     target = {}
     for name, path in paths.items():
