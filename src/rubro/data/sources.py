@@ -563,6 +563,7 @@ class _ColumnUse(NamedTuple):
 
 
 def _column_uses(params: DataParams, source: SourceFile) -> list[_ColumnUse]:
+    """Return the columns that the parameters name, which a file of corrections need not all have."""
     uses = [_ColumnUse("title_column", params.title_column, True)]
     uses += [_ColumnUse("category_column", column, True) for column in params.category_columns]
     for key, default in _OPTIONAL_COLUMNS.items():

@@ -93,8 +93,8 @@ def level_predictions(
 ) -> list[Predictions]:
     """Return the predictions for the reliable titles at each level of a category tree.
 
-    A level only accepts nodes with as many names as the level, because a shorter node is a node of an
-    upper level too.
+    A level only accepts nodes with as many names as the level, because a node with fewer names also
+    belongs to an upper level.
 
     Args:
         probabilities: Calibrated probabilities, float (titles, classes).

@@ -61,7 +61,7 @@ class Ragged:
         return Ragged(self.values[np.arange(offsets[-1]) + shift], offsets)
 
     def emptied(self, where: np.ndarray) -> Ragged:
-        """Return the lists, with empty lists where a mask, bool (lists,), is true."""
+        """Return the lists, but empty each list whose value in a mask, bool (lists,), is true."""
         lengths = np.where(where, 0, self.lengths)
         kept = np.repeat(~where, self.lengths)
         return Ragged(self.values[kept], np.concatenate([[0], np.cumsum(lengths)]))

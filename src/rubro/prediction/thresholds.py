@@ -89,8 +89,9 @@ class Thresholds(Section):
             titles predicted as one of these categories; None if the categories are paths.
         categories: Threshold of each category; empty if the categories are paths.
         all: Accepted predictions.
-        unknown: Accepted predictions for titles whose category, or node of the category tree, the
-            model does not know. They are wrong, and also count in all other figures.
+        unknown: Accepted predictions for titles whose category the model does not know. They are
+            wrong, and also count in all other figures. If the categories are paths, titles whose node
+            at the accepted level is unknown.
         levels: Threshold of each level of the category tree, deepest first; empty if the categories
             are not paths. A title is answered at the deepest level that accepts it.
     """

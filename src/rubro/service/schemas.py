@@ -29,14 +29,19 @@ _MinConfidence = Annotated[
         ge=0.0,
         le=1.0,
         description=(
-            "Below this confidence the category is null. If the categories are paths, it is the longest "
-            "beginning of a path with this confidence."
+            "Below this confidence the category is null. If the categories are paths, it is the most "
+            "probable node of the deepest level that reaches this confidence."
         ),
     ),
 ]
 _Level = Annotated[
     Annotated[int, Field(ge=1)] | None,
-    Field(description="Number of names of the categories, from the root; null = whole paths."),
+    Field(
+        description=(
+            "Level of the category paths to answer at, from 1 (the roots); null = the deepest level "
+            "that is accepted."
+        )
+    ),
     BeforeValidator(_whole),
 ]
 # The keys of an object depend on the model; see products.document_products.
@@ -197,7 +202,9 @@ class Version(Message):
         list[str],
         Field(
             default_factory=list,
-            description="Columns that the model reads, first the title; missing if it reads only titles.",
+            description=(
+                "Columns that the model reads, first the title; missing if it reads only titles."
+            ),
         ),
     ]
 

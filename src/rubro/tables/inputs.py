@@ -257,7 +257,7 @@ def _input(file: TitleFile, how: Reading) -> Input:
 
 
 def _title_column(file: TitleFile, columns: list[str], how: Reading) -> tuple[str, str]:
-    """Return the name of the title column, and a message about what was detected in the file."""
+    """Return the name of the title column, and a message about the detected layout of the file."""
     path, detected = file.origin.path, ", ".join(file.detected)
     if how.column is not None:
         names = [column_name(column) for column in columns]
@@ -284,7 +284,7 @@ def _title_column(file: TitleFile, columns: list[str], how: Reading) -> tuple[st
 
 
 def _text_columns(columns: Sequence[str] | None, title: str, how: Reading) -> dict[str, str]:
-    """Return the names of the columns that contain the texts that the model reads, by their names.
+    """Return the columns of the file that contain the text columns of the model, by their names.
 
     The files in data/subset store the texts of a column NAME in text.NAME, and may store something
     else, such as the category, in NAME.
