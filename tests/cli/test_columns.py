@@ -43,7 +43,8 @@ def predict(model: Path, folder: Path, *arguments: str) -> tuple[list[str | None
     output = folder / "out.jsonl"
     output.unlink(missing_ok=True)
     done = run("predict", model, folder, *arguments, "--output", str(output))
-    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    # str.splitlines would also split at characters such as U+0085 in a text.
+    rows = [json.loads(line) for line in output.read_text("utf-8").split("\n") if line]
     assert done.returncode == (3 if any(row["error"] for row in rows) else 0)
     return [row["predicted_category"] for row in rows], done.stderr
 
