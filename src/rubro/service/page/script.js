@@ -291,7 +291,7 @@ function marked(typed, words, largest, named) {
   return [...parts, characters.slice(position).join("")];
 }
 
-// The names of a path may be in another order than in the category, where the leaf may be the first name.
+// Returns the names from the root. In the category itself, they may be in another order, such as leaf first.
 function pathText(category, path = paths.get(category)) {
   return path ? path.join(ARROW) : category;
 }
