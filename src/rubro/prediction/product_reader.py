@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import cycle
 from numbers import Real
 from typing import Any
@@ -96,7 +97,9 @@ def _text_of(product: Mapping[str, Any], name: str, column: TextColumn | None, p
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     if column is not None and column.bounds is not None and isinstance(cell, Real):
-        return f"{float(cell):.6f}"  # six decimals, because 1.299 as text may be 1,299
+        with suppress(OverflowError):  # integers beyond the range of floats
+            return f"{float(cell):.6f}"  # six decimals, because 1.299 as text may be 1,299
+        return ""
     raise TypeError(
         f"{name!r} of the product at position {place} is {cell!r:.50}, not a string; replace missing "
         "texts by None, and other values by their text"
