@@ -209,7 +209,7 @@ def test_a_category_is_shown_as_a_path(browser: Any, shop: Server) -> None:
         playwright.expect(page.locator("#sure")).to_be_hidden()
         # No leaf reaches a probability of 0.5, but one root does.
         type_title(page, "lampara silla mesa", "Mesas")
-        playwright.expect(page.locator("#sure")).to_contain_text("Sure only of Muebles, ")
+        playwright.expect(page.locator("#sure")).to_contain_text("Only certain about Muebles: ")
         playwright.expect(page.get_by_text("Not sure")).to_be_hidden()
 
 

@@ -7,7 +7,7 @@ const TEXTS = {
     more: "More about the product",
     categories: "Categories",
     doubt: "Not sure: perhaps none of these is right.",
-    sure: (path, share) => `Sure only of ${path}, ${share}`,
+    sure: (path, share) => `Only certain about ${path}: ${share}`,
     right: "Right",
     isRight: (category) => `${category} is the right category`,
     other: "None of these? Enter the right category",
