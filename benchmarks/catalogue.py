@@ -32,15 +32,15 @@ from peers import words_and_characters
 from rubro.base.category_tree import CategoryTree, Level
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import TrainingError
-from rubro.base.files import read_json, write_json
+from rubro.base.files import write_json
 from rubro.base.metric_names import Objective
 from rubro.base.params_file import with_settings
 from rubro.base.text_columns import Product
 from rubro.data.splits import (
     SPLITS,
-    SourceInfo,
     load_labels,
     load_products,
+    load_source,
     load_split,
     load_tree,
 )
@@ -94,8 +94,7 @@ class Split:
 def splits_of(folder: Path) -> dict[str, Split]:
     """Read the splits that the stage subset wrote."""
     classes = {label: index for index, label in enumerate(load_labels(folder))}
-    source = read_json(folder / "source.json", SourceInfo)
-    names = ["tokens", *(f"tokens.{column.name}" for column in source.text_columns)]
+    names = load_source(folder).token_columns
     found = {}
     for split in SPLITS:
         table = load_split(folder, split, ("title", *names, "category"))

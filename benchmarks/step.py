@@ -32,7 +32,7 @@ from rubro.base.console import reported_errors
 from rubro.base.parallel import in_parts, thread_count
 from rubro.base.params import CnnParams, MlpParams
 from rubro.base.params_file import load_params
-from rubro.data.splits import load_labels, token_columns
+from rubro.data.splits import load_labels, load_source
 from rubro.features.titles import class_shares, load_features
 from rubro.kernels.linear import Linear, linear
 from rubro.models.batches import Batch, Batches
@@ -66,7 +66,7 @@ def prepared(model: Model) -> tuple[TitleClassifier, Batches]:
         Model.mlp: (MlpParams.merged(params.networks, params.train_mlp), Mlp),
         Model.cnn: (CnnParams.merged(params.networks, params.train_cnn), Cnn),
     }[model]
-    columns = len(token_columns(SUBSET))
+    columns = len(load_source(SUBSET).token_columns)
     (titles,), tokens = load_features(FEATURES, "train", columns=columns)
     classes, weights = len(load_labels(SUBSET)), np.ones(len(titles), np.float32)
     network = initial_network(kind, params, own, classes, columns).train()

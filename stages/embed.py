@@ -6,20 +6,20 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import process_setup  # noqa: F401
 
-from rubro.base.files import read_json, write_json
+from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
-from rubro.data.splits import SourceInfo, TitleTokens, load_split, token_columns
+from rubro.data.splits import TitleTokens, load_source, load_split
 from rubro.features.vocabulary import load_subwords
 from rubro.training.fasttext import train_fasttext
 
 
 def main(params: Params) -> None:
     subset = Path("data/subset")
-    columns = token_columns(subset)
-    text_columns = read_json(subset / "source.json", SourceInfo).text_columns
-    limits = [params.featurize.column_limit(column.name) for column in text_columns]
-    train = TitleTokens(load_split(subset, "train", columns), columns, limits)
+    source = load_source(subset)
+    limits = [params.featurize.column_limit(column.name) for column in source.text_columns]
+    table = load_split(subset, "train", source.token_columns)
+    train = TitleTokens(table, source.token_columns, limits)
     subwords = load_subwords(Path("data/vocabulary"))
     write_json(Path("metrics/params/embed.json"), params.embed.model_dump())
     train_fasttext(train, subwords, params.embed, params.seed).save(Path("models/embedding"))

@@ -9,10 +9,10 @@ import process_setup  # noqa: F401
 import numpy as np
 
 from rubro.base.console import say
-from rubro.base.files import read_json, write_json
+from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
-from rubro.data.splits import SourceInfo, TitleTokens, load_labels, load_split, token_columns
+from rubro.data.splits import TitleTokens, load_labels, load_source, load_split
 from rubro.features.featurizer import Featurizer, TitleFeatures
 from rubro.features.titles import LabelledTitles, labels_of, save_features
 from rubro.features.vocabulary import count_subwords, save_subwords
@@ -22,15 +22,14 @@ SUBSET, FEATURES, VOCABULARY = map(Path, ("data/subset", "data/features", "data/
 
 def main(params: Params) -> None:
     classes, sizes = load_labels(SUBSET), params.featurize
-    text_columns = read_json(SUBSET / "source.json", SourceInfo).text_columns
-    limits = [sizes.column_limit(column.name) for column in text_columns]
+    source = load_source(SUBSET)
+    limits = [sizes.column_limit(column.name) for column in source.text_columns]
     featurizer = Featurizer(sizes.max_tokens, sizes.bigram_buckets, limits)
-    columns = token_columns(SUBSET)
     splits = {}
     for name in ("train", "validation"):
-        table = load_split(SUBSET, name, (*columns, "category", "label_quality"))
+        table = load_split(SUBSET, name, (*source.token_columns, "category", "label_quality"))
         labels = labels_of(table["category"], table["label_quality"], classes)
-        parts = [featurizer(chunk) for chunk in TitleTokens(table, columns).chunks()]
+        parts = [featurizer(chunk) for chunk in TitleTokens(table, source.token_columns).chunks()]
         splits[name] = LabelledTitles(TitleFeatures.concatenated(parts), labels)
     words, train, validation = featurizer.words(), splits["train"], splits["validation"]
     subwords = count_subwords(words, train.features.joined_tokens, sizes)

@@ -10,11 +10,10 @@ import numpy as np
 
 from rubro.base.console import say
 from rubro.base.errors import TrainingError
-from rubro.base.files import read_json
 from rubro.base.metric_names import CAPTIONS
 from rubro.base.parallel import thread_count
 from rubro.base.params import Params
-from rubro.data.splits import SourceInfo, load_labels, load_products, load_split, load_tree
+from rubro.data.splits import load_labels, load_products, load_source, load_split, load_tree
 from rubro.evaluation.metrics import objective_metrics
 from rubro.features.titles import class_shares, labels_of
 from rubro.features.vocabulary import load_subwords
@@ -53,7 +52,7 @@ def single_model(
     """
     _require_finite(name, tensors)
     subwords = load_subwords(VOCABULARY)
-    source = read_json(SUBSET / "source.json", SourceInfo)
+    source = load_source(SUBSET)
     text = source.model_dump(exclude={"text_columns"})
     text |= params.featurize.model_dump(include={"max_tokens", "bigram_buckets"})
     limit = params.featurize.column_limit

@@ -26,7 +26,7 @@ from model_output import (
 from rubro.base.console import console
 from rubro.base.files import write_json
 from rubro.base.params import Params, TrainParams
-from rubro.data.splits import load_labels, token_columns
+from rubro.data.splits import load_labels, load_source
 from rubro.features.embedding import Embedding
 from rubro.features.titles import LabelledTitles, load_features
 from rubro.models.layers import ModelShape, Network, stored
@@ -85,18 +85,16 @@ def train_network(
     console().quiet = processes.local_rank > 0
     with ExitStack() as stack:
         stack.enter_context(connected(processes, params.accelerator))
+        columns = len(load_source(SUBSET).token_columns)
         (train_titles, validation), tokens = load_features(
-            FEATURES, "train", "validation", columns=len(token_columns(SUBSET))
+            FEATURES, "train", "validation", columns=columns
         )
         chosen = selection_titles(validation.labels, params.min_reliable_titles)
         classes = len(load_labels(SUBSET))
         data = TrainingData(train_titles, validation.take(chosen), tokens, classes)
-        columns = train_titles.features.columns
         unused = {"column_dropout"} if columns == 1 else set()
-        training: dict[str, Any] = {
-            "seed": params.seed,
-            **hyperparameters.model_dump(exclude=unused),
-        }
+        used = hyperparameters.model_dump(exclude=unused)
+        training: dict[str, Any] = {"seed": params.seed, **used}
         settings = {
             **training,
             "objective": params.objective,

@@ -22,7 +22,7 @@ from model_output import (
 from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
-from rubro.data.splits import load_labels, token_columns
+from rubro.data.splits import load_labels, load_source
 from rubro.features.titles import LabelledTitles, load_features
 from rubro.features.vocabulary import load_subwords
 from rubro.prediction.folder import SvmMember
@@ -32,7 +32,7 @@ from rubro.training.tracking import tracked
 
 
 def main(params: Params) -> None:
-    columns = len(token_columns(SUBSET))
+    columns = len(load_source(SUBSET).token_columns)
     (train, validation), tokens = load_features(FEATURES, "train", "validation", columns=columns)
     chosen = validation.take(selection_titles(validation.labels, params.min_reliable_titles))
     fit = partial(

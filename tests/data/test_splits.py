@@ -12,9 +12,9 @@ from rubro.data.splits import (
     SourceInfo,
     TitleTokens,
     load_products,
+    load_source,
     load_split,
     save_splits,
-    token_columns,
 )
 
 TABLE = pd.DataFrame(
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_tokens_of_a_title_are_followed_by_those_of_its_columns(folder: Path) -> None:
-    columns = token_columns(folder)
+    columns = load_source(folder).token_columns
     assert columns == ("tokens", "tokens.brand", "tokens.price")
     tokens = TitleTokens(load_split(folder, "train", columns), columns)
     brands = [["acme", "&", "co"], [], ["bora"]]

@@ -186,6 +186,7 @@ def test_a_training_writes_only_the_declared_files(workspace: Path, train: Train
         "max_title_length": 1000,
         "max_tokens": MAX_TOKENS,
         "bigram_buckets": BIGRAM_BUCKETS,
+        "columns": [],
     }
     training = description.members["mlp"].training
     assert (training["max_epochs"], training["hidden_sizes"]) == (1, [4000])

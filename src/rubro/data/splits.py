@@ -41,6 +41,11 @@ class SourceInfo(Section):
     max_title_length: Positive
     text_columns: list[TextColumn] = Field(default_factory=list)
 
+    @property
+    def token_columns(self) -> tuple[str, ...]:
+        """Names of the columns of a split that contain tokens, first the column of the titles."""
+        return ("tokens", *(f"tokens.{column.name}" for column in self.text_columns))
+
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table to a CSV file without its index, replacing the file atomically.
@@ -133,14 +138,13 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
     return table
 
 
-def token_columns(folder: Path) -> tuple[str, ...]:
-    """Return the names of the columns of a split that contain tokens, first the column of the titles.
+def load_source(folder: Path) -> SourceInfo:
+    """Read the properties of the raw data.
 
     Raises:
         DataError: source.json is missing or damaged.
     """
-    info = read_json(folder / "source.json", SourceInfo)
-    return ("tokens", *(f"tokens.{column.name}" for column in info.text_columns))
+    return read_json(folder / "source.json", SourceInfo)
 
 
 class TitleTokens:
@@ -150,7 +154,7 @@ class TitleTokens:
 
     Args:
         table: Split from load_split.
-        columns: Names of the columns with the tokens; see token_columns.
+        columns: Names of the columns with the tokens; see SourceInfo.token_columns.
         column_limits: Number of tokens after which the text of each further column is cut off; empty
             = no limits. Titles are never cut off.
     """
@@ -192,7 +196,7 @@ def load_products(folder: Path, name: str) -> list[Product]:
     Raises:
         DataError: A file is missing or damaged.
     """
-    info = read_json(folder / "source.json", SourceInfo)
+    info = load_source(folder)
     texts = {column.name: f"text.{column.name}" for column in info.text_columns}
     table = load_split(folder, name, ("title", *texts.values()))
     if not texts:
