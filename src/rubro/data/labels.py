@@ -176,7 +176,7 @@ def similar_names_notice(place: str, groups: Sequence[Sequence[str]], params: Su
     """Return a sentence for the user about similar names.
 
     Args:
-        place: What the names are, such as "names in category paths".
+        place: Plural noun for the names, such as "names in category paths".
         groups: Groups of similar names.
         params: Whether similar names are merged.
     """

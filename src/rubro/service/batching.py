@@ -139,7 +139,7 @@ class Batcher:
             self._predict(classifier, batch)
 
     def _predict(self, classifier: Classifier, batch: Sequence[_Part]) -> None:
-        """Predict some requests together, or each of them alone if the titles of one fail."""
+        """Predict some requests together, or separately if the titles of one of them fail."""
         titles = [title for part in batch for title in part.titles]
         k = max(part.k for part in batch)
         try:
