@@ -173,6 +173,8 @@ def test_a_title_is_a_product_whose_other_columns_are_empty(of_products: Classif
         {"title": "red apple"},
         {"title": "red apple", "brand": None, "price": float("nan"), "colour": 5},
         {"title": "red apple", "brand": "", "price": "unknown"},
+        {"title": "red apple", "price": float("inf")},
+        {"title": "red apple", "price": 10**400},
     ]
     expected = of_products.logits(["red apple"])
     for product in products:
@@ -182,7 +184,7 @@ def test_a_title_is_a_product_whose_other_columns_are_empty(of_products: Classif
         np.testing.assert_array_equal(
             of_products.logits([product]), of_products.logits([{"price": "20.0"}])
         )
-    assert of_products.predict(products) == of_products.predict(["red apple"]) * 4
+    assert of_products.predict(products) == of_products.predict(["red apple"]) * 6
 
 
 def test_a_number_is_not_read_as_the_text_of_a_number_with_decimal_commas(

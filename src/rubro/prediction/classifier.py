@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import chain, cycle
 from numbers import Real
@@ -553,7 +554,9 @@ def _text_of(product: Mapping[str, Any], name: str, column: TextColumn | None, p
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     if column is not None and column.bounds is not None and isinstance(cell, Real):
-        return f"{float(cell):.6f}"  # six decimals, because 1.299 as text may be 1,299
+        with suppress(OverflowError):  # integers beyond the range of floats
+            return f"{float(cell):.6f}"  # six decimals, because 1.299 as text may be 1,299
+        return ""
     raise TypeError(
         f"{name!r} of the product at position {place} is {cell!r:.50}, not a string; replace missing "
         "texts by None, and other values by their text"
