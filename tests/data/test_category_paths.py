@@ -374,7 +374,7 @@ def test_rare_flat_categories_are_dropped(subset: Make) -> None:
 
 
 def test_the_error_names_the_parameter_that_drops_every_category(subset: Make) -> None:
-    with pytest.raises(DataError, match="lower data.min_rows_per_category"):
+    with pytest.raises(DataError, match=r"lower data\.min_rows_per_category"):
         subset(many({"A > B": 30, "C": 30}), min_rows_per_category=1000)
 
 
