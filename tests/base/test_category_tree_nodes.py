@@ -50,7 +50,17 @@ def test_the_nodes_of_unordered_categories_are_found_by_their_names() -> None:
     unordered = tree("unordered")
     assert node_names(unordered, "D/A/C") == ["A", "A/C", "A/C/D"]
     assert node_names(unordered, "X/B/A") == ["A", "A/B", "A/B"]
-    assert node_names(unordered, "A/E/F") == [None, "E/F", "E/F"]
+    # The nodes of the longest known path are nodes of one path.
+    assert node_names(unordered, "A/E/F") == ["E", "E/F", "E/F"]
+
+
+def test_every_category_is_found_if_its_names_are_roots_too() -> None:
+    paths = {"A/B": ["A", "B"], "B": ["B"], "C/A": ["A", "C"], "D/B/A": ["A", "D", "B"]}
+    unordered = CategoryTree(separator="/", order="unordered", paths=paths)
+    for place, category in enumerate(paths):
+        levels = range(1, unordered.depth + 1)
+        nodes = [int(unordered.level(level).node_of[place]) for level in levels]
+        assert unordered.find("/".join(reversed(category.split("/")))) == nodes
 
 
 def test_an_inner_node_has_a_name_if_its_name_ends_like_the_separator() -> None:

@@ -187,6 +187,19 @@ def test_columns_that_contradict_each_other_are_refused(setting: str, facts: lis
     assert all(fact in message for fact in facts)
 
 
+def test_token_limits_are_only_accepted_for_text_columns() -> None:
+    composed, decomposed = "descripci\u00f3n", "descripcio\u0301n"
+    columns = f"data.text_columns=[{composed}]"
+    limits = value_of(
+        "featurize.max_column_tokens",
+        columns,
+        f"featurize.max_column_tokens={{{decomposed}: 9}}",
+    )
+    assert limits == {composed: 9}
+    message = refusal(columns, "featurize.max_column_tokens={brand: 9}")
+    assert "'brand'" in message and "max_column_tokens" in message and "text_columns" in message
+
+
 def test_a_list_with_one_category_column_is_the_same_as_its_name() -> None:
     assert value_of("data.category_column", "data.category_column=[rubro]") == "rubro"
     assert value_of("data.category_columns", "data.category_column=rubro") == ["rubro"]

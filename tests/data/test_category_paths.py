@@ -373,6 +373,11 @@ def test_rare_flat_categories_are_dropped(subset: Make) -> None:
     assert any("data.min_rows_per_category" in notice for notice in result.notices)
 
 
+def test_the_error_names_the_parameter_that_drops_every_category(subset: Make) -> None:
+    with pytest.raises(DataError, match=r"lower data\.min_rows_per_category"):
+        subset(many({"A > B": 30, "C": 30}), min_rows_per_category=1000)
+
+
 def test_rare_categories_are_merged_before_the_most_frequent_ones_are_selected(
     subset: Make,
 ) -> None:

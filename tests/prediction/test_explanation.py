@@ -13,9 +13,10 @@ from safetensors.numpy import load_file, save_file
 from rubro.base.errors import DataError
 from rubro.base.text import tokenise
 from rubro.features.subwords import Subwords
+from rubro.prediction.calibration import Calibration
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.explanation import Explanation
-from rubro.prediction.folder import Model, ModelColumn
+from rubro.prediction.folder import Decision, Model, ModelColumn
 from rubro.prediction.nearest import title_tensors
 from support.tiny_models import LABELS, PATHS, TREE, MakeModel, rehash, with_tree
 
@@ -183,6 +184,22 @@ def test_nodes_of_an_upper_level_are_compared_by_their_summed_probabilities(
     assert explained.lead == pytest.approx(lead[0], abs=1e-4)
     contributions = [word.contribution for word in explained.words]
     assert contributions == pytest.approx((lead[0] - lead[1:]).tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("title", ["apple", "boot drill", "nokia", "red"])
+def test_the_lead_of_a_node_is_computed_at_the_temperature_of_the_probabilities(
+    model: Model, title: str
+) -> None:
+    # Without the temperature, a node with many categories of low probability would be ahead.
+    temperature = 0.2
+    decisions = {
+        model.description.objective: Decision(calibration=Calibration(temperature=temperature))
+    }
+    description = model.description.model_copy(update={"decisions": decisions})
+    classifier = Classifier(with_tree(replace(model, description=description)))
+    explained = classifier.explain(title, level=1)
+    odds = explained.confidence / explained.other_confidence
+    assert explained.lead == pytest.approx(temperature * np.log(odds), abs=1e-3)
 
 
 def test_any_node_of_a_level_can_be_compared_with(model: Model) -> None:

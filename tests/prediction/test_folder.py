@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import pickle
 import resource
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ from safetensors.numpy import load_file, save_file
 
 from rubro.base.errors import DataError, FileError
 from rubro.prediction.classifier import Classifier
-from rubro.prediction.folder import Model
-from support.tiny_models import MakeModel, rehash
+from rubro.prediction.folder import Model, ModelColumn
+from support.tiny_models import MakeModel, rehash, with_tree
 
 pytest_plugins = ["support.tiny_models"]
 
@@ -306,6 +308,40 @@ def test_an_invalid_model_json_is_rejected(
 ) -> None:
     put(folder / "model.json", key, value)
     assert_rejected(folder / "model.json", fragment)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fragment"),
+    [
+        ("text/columns/1/name", "brand", "text: a column is listed twice"),
+        ("text/columns/1/name", "title", "text: a column is listed twice"),
+        ("text/columns/0/max_tokens", -1, "text: columns: 0: max_tokens: "),
+        ("text/columns/1/bounds", [2.0, 1.0], "the bounds of column 'price' do not ascend"),
+        ("text/columns/1/bounds", [float("nan")], "text: columns: 1: bounds: 0: "),
+        ("text/columns/1", None, "text: columns: 1: "),
+        ("tree/paths/Phone", ["Food", "Fruit"], "tree: two categories have the same path"),
+        ("tree/paths/Phone", None, "tree: its categories are not the labels"),
+        ("tree/paths/Phone", [], "tree: paths: Phone: "),
+        ("tree/separator", "", "tree: separator: "),
+        ("tree/order", "auto", "tree: order: "),
+    ],
+)
+def test_invalid_columns_and_trees_are_rejected(
+    make_model: MakeModel, tmp_path: Path, key: str, value: Any, fragment: str
+) -> None:
+    price = ModelColumn(name="price", bounds=[1.0, 2.0], max_tokens=1)
+    columns = [ModelColumn(name="brand", max_tokens=5), price]
+    with_tree(make_model("svm", text_columns=columns)).save(tmp_path)
+    path = tmp_path / "model.json"
+    content = json.loads(path.read_text())
+    *parents, last = [int(name) if name.isdigit() else name for name in key.split("/")]
+    holder = reduce(operator.getitem, parents, content)
+    if value is None and last == "Phone":
+        del holder[last]
+    else:
+        holder[last] = value
+    path.write_text(json.dumps(content))
+    assert_rejected(path, fragment)
 
 
 @pytest.mark.parametrize(

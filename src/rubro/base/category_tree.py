@@ -109,11 +109,19 @@ class CategoryTree(Section):
             return names[: len(node)] == node
 
         found = []
+        longest: set[tuple[str, ...]] = {()}  # known paths with the most names
         for by_last in self._nodes_by_last_name:
             nodes = [node for name in given for node in by_last.get(name, ()) if matches(node[0])]
-            longest = max((len(path) for path, _ in nodes), default=0)
-            indices = [index for path, index in nodes if len(path) == longest]
+            length = max((len(path) for path, _ in nodes), default=0)
+            indices = [index for path, index in nodes if len(path) == length]
             found.append(indices[0] if len(indices) == 1 else -1)
+            if length > len(next(iter(longest))):
+                longest = {path for path, _ in nodes if len(path) == length}
+        if len(longest) == 1:  # unordered names may contain the paths of several nodes of a level
+            path = longest.pop()
+            for level in range(len(path)):
+                node = path[: level + 1]
+                found[level] = dict(self._nodes_by_last_name[level][node[-1]])[node]
         return found
 
     @cached_property

@@ -125,7 +125,7 @@ class FeaturizeParams(Section):
     ngram_buckets: _Positive
     bigram_buckets: _NotNegative
     max_tokens: _Positive
-    max_column_tokens: _Positive | dict[str, _Positive]
+    max_column_tokens: _Positive | dict[_ColumnName, _Positive]
 
     @model_validator(mode="after")
     def _ngram_range(self) -> FeaturizeParams:
@@ -283,3 +283,14 @@ class Params(Section):
     train_cnn: TrainCnnParams
     ensemble: EnsembleParams
     evaluate: EvaluateParams
+
+    @model_validator(mode="after")
+    def _limits_of_known_columns(self) -> Params:
+        limits = self.featurize.max_column_tokens
+        for name in limits if isinstance(limits, dict) else ():
+            if name not in self.data.text_columns:
+                raise ValueError(
+                    f"featurize.max_column_tokens names {name!r}, which data.text_columns does not "
+                    "list; correct the name or remove it"
+                )
+        return self

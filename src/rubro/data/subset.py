@@ -447,7 +447,8 @@ def _stop_if_unusable(splits: dict[str, pd.DataFrame], notices: list[str]) -> No
     if categories < 2:
         raise DataError(
             f"{categories} category in the training rows, but a classifier needs at least two; "
-            f"raise subset.top_categories or add more data{reasons}"
+            "raise subset.top_categories, lower data.min_rows_per_category or add more "
+            f"data{reasons}"
         )
     for name, split in splits.items():
         if split.empty:

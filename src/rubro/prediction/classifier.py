@@ -260,7 +260,8 @@ class Classifier:
         is computed in the same way for all members of the model. For a linear member, the exact
         contribution of each word, bigram and n-gram is included as well. At an upper level of the
         category tree, the logit of a node is the logarithm of the summed exponentials of the logits
-        of its categories, which is not linear, so there are no exact contributions.
+        of its categories, at the temperature of the calibration. It is not linear, so there are no
+        exact contributions.
 
         >>> classifier.explain("Lampara De Techo Philips").words[2].text
         'Techo'
@@ -295,9 +296,12 @@ class Classifier:
         ranking = totals[0] if is_leaf else probabilities
         best = int(ranking.argmax())
         other = self._other(ranking, nodes.nodes, best, against)
+        temperature = 1.0 if is_leaf else self.calibration.temperature
 
         def lead(logits: np.ndarray) -> np.ndarray:
-            first, second = (_log_sum(logits[:, nodes.node_of == node]) for node in (best, other))
+            first, second = (
+                _log_sum(logits[:, nodes.node_of == node], temperature) for node in (best, other)
+            )
             difference: np.ndarray = first - second
             return difference
 
@@ -448,10 +452,11 @@ class Classifier:
         return sum(token not in self._subwords for token in read) / len(read) if read else 1.0
 
 
-def _log_sum(logits: np.ndarray) -> np.ndarray:
-    """Return the logarithm of the summed exponentials of each row, float (n,)."""
+def _log_sum(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Return the logarithm of the summed exponentials of each row at a temperature, float (n,)."""
     highest = logits.max(axis=1)
-    sums: np.ndarray = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+    exponentials = np.exp((logits - highest[:, None]) / np.float32(temperature))
+    sums: np.ndarray = highest + np.float32(temperature) * np.log(exponentials.sum(axis=1))
     return sums
 
 

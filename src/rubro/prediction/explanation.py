@@ -81,7 +81,8 @@ class Explanation:
         other: Category to compare with.
         other_confidence: Probability of the other category, 0 to 1.
         lead: Logit of the predicted category minus logit of the other category. The logit of a node
-            of the category tree is the logarithm of the summed exponentials of its categories.
+            of the category tree is the logarithm of the summed exponentials of its categories, at
+            the temperature of the calibration.
         words: Words in the order of the title, then the words of the model's further columns. If a
             member of the model is a network, or nodes of an upper level of the category tree are
             compared, their contributions do not sum up to the lead.

@@ -351,8 +351,18 @@ class Model:
             raise damaged(path, f"subwords: {problem}")
         if len(set(description.labels)) < len(description.labels):
             raise damaged(path, "a label is listed twice")
-        if description.tree and list(description.tree.paths) != description.labels:
-            raise damaged(path, "tree: its categories are not the labels")
+        columns = [column.name for column in description.text.columns]
+        if len({description.text.title_column, *columns}) <= len(columns):
+            raise damaged(path, "text: a column is listed twice")
+        for column in description.text.columns:
+            if column.bounds is not None and column.bounds != sorted(column.bounds):
+                raise damaged(path, f"text: the bounds of column {column.name!r} do not ascend")
+        if description.tree:
+            paths = list(map(tuple, description.tree.paths.values()))
+            if list(description.tree.paths) != description.labels:
+                raise damaged(path, "tree: its categories are not the labels")
+            if len(set(paths)) < len(paths):
+                raise damaged(path, "tree: two categories have the same path")
         if any(decision.shift for decision in description.decisions.values()):
             counts = description.category_titles
             if len(counts) != len(description.labels) or not any(counts):

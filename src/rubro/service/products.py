@@ -90,7 +90,7 @@ def document_products(classifier: Classifier, schemas: dict[str, Any]) -> None:
     title, properties = classifier.title_column, {}
     for key, name in product_keys(classifier).items():
         column = columns.get(name)
-        description = "Number." if column and column.bounds else "Text."
+        description = "Number." if column and column.bounds is not None else "Text."
         properties[key] = {
             "type": ["string", "number", "boolean", "null"],
             "description": "Title." if name == title else description,
