@@ -143,6 +143,33 @@ def catalogues() -> dict[str, str]:
     return {"catalogues": _markdown(head, rows)}
 
 
+def columns() -> dict[str, str]:
+    """Return the table of columns.json in Markdown: metrics of category paths, with answers for accuracy.
+
+    A row has the mean weighted F1 of the levels, the accuracy of whole paths, and the accuracy of
+    the first five levels from the roots.
+    """
+    names = {**OURS["en"], "ensemble, titles only": "ensemble, titles only at prediction"}
+    rows = []
+    for name, each in _result("columns").items():
+        for model, scores in each.items():
+            if model not in (*names, "LinearSVC", "LinearSVC, final fit"):
+                continue
+            values = scores["accuracy"]
+            levels = [key for key in values if key.startswith("level_")][:5]
+            rows.append(
+                [
+                    name,
+                    names.get(model, model),
+                    f"{values['mean_weighted_f1']:.3f}",
+                    f"{values['accuracy']:.3f}",
+                    " / ".join(f"{values[key]:.3f}" for key in levels),
+                ]
+            )
+    head = ["catalogue", "model", "mean weighted F1 of the levels", "whole path", "first levels"]
+    return {"columns": _markdown(head, rows)}
+
+
 def _measured(classifier: dict[str, Any]) -> list[str]:
     """Return the cells of a classifier's row in the table of scale.json."""
     name, memory = classifier["name"], f"{classifier['megabytes']:,}"
@@ -236,7 +263,7 @@ def main(
     stale = False
     with reported_errors():
         made = {language: tables(language) for language in ("en", "es")}
-        common = pipeline() | scale() | catalogues()
+        common = pipeline() | scale() | catalogues() | columns()
         for name, language in PAGES.items():
             page = ROOT / name
             before = page.read_text(encoding="utf-8")
