@@ -16,8 +16,8 @@ from rubro.training.fasttext import train_fasttext
 
 def main(params: Params) -> None:
     subset = Path("data/subset")
-    source = load_source(subset)
-    limits = [params.featurize.column_limit(column.name) for column in source.text_columns]
+    source, limit = load_source(subset), params.featurize.column_limit
+    limits = [limit(column.name) for column in source.text_columns]
     table = load_split(subset, "train", source.token_columns)
     train = TitleTokens(table, source.token_columns, limits)
     subwords = load_subwords(Path("data/vocabulary"))

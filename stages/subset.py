@@ -28,8 +28,9 @@ def main(params: Params) -> None:
     columns, column_notices = text_columns(subset.splits["train"], params.data)
     info = params.data.model_dump(include=set(SourceInfo.model_fields)) | {"text_columns": columns}
     save_splits(folder, subset.splits, subset.labels, SourceInfo(**info), subset.tree)
-    used = params.model_dump(include={"seed", "data", "subset"})
-    used["data"]["path"] = Path(params.data.path).name  # without the folders of this machine
+    data = params.data.model_dump()
+    data["path"] = Path(params.data.path).name  # without the folders of this machine
+    used = {"seed": params.seed, "data": data, "subset": params.subset.model_dump()}
     write_json(Path("metrics/params/subset.json"), used)
     write_json(Path("metrics/subset.json"), subset.summary)
     write_csv(Path("metrics/label_problems.csv"), subset.label_problems)

@@ -303,6 +303,11 @@ FOLLOWED: dict[str, tuple[str | bytes, str, str | bytes | dict[str, Any]]] = {
     ),
     "category_empty": (table("Mesa, \n"), "fill in the categories", table("Mesa,A\n")),
     "category_not_text": (bad_lines(category=["A", "B"]), "one category in each cell", bad_lines()),
+    "text_not_text": (
+        bad_lines(marca=["Arauco"]),
+        "one text or number in each cell",
+        bad_lines(marca="Arauco"),
+    ),
     "unknown_split": (
         bad_lines(split="left"),
         "set data.split_column to null",
@@ -324,7 +329,8 @@ def test_every_reason_of_the_quarantine_is_tested_here() -> None:
 def test_the_remedy_for_a_quarantined_row_works(project: MakeProject, reason: str) -> None:
     content, remedy, followed = FOLLOWED[reason]
     name = "x.jsonl" if content[:1] in ("{", b"{") else "x.csv"
-    made = project({name: content})
+    columns = ["marca"] if reason == "text_not_text" else []
+    made = project({name: content}, data__text_columns=columns)
     message = fails(made, f"\n  {reason} ", remedy, f"{name}:", "data/subset/quarantine.csv")
     assert "raise data.max_quarantined_share" in message
     assert set(made.quarantine["reason"]) == {reason}

@@ -21,6 +21,7 @@ def logged(shop_model: Path, server: Any) -> Any:
     """MLflow model of a model that reads a brand and a price."""
     import mlflow
 
+    mlflow.set_experiment("models")
     with mlflow.start_run() as run:
         log_model(mlflow, shop_model, step=0)
     return mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
