@@ -342,17 +342,17 @@ def test_curves_end_with_the_training_and_replace_longer_curves(
 
 
 def test_an_mlflow_server_receives_parameters_curves_outcome_and_model(
-    workspace: Path, server: Any, train: Train
+    workspace: Path, mlflow_client: Any, train: Train
 ) -> None:
     summary = train("mlp", max_epochs=3)
-    (run,) = runs_of(server)
+    (run,) = runs_of(mlflow_client)
     assert run.info.run_name == "train_mlp"
     assert run.info.status == "FINISHED"
     assert run.data.params["train_mlp.max_epochs"] == "3"
     assert run.data.params["train_mlp.hidden_sizes"] == "[16]"
     assert "train_mlp.seed" in run.data.params
     for name in CURVES:
-        history = server.get_metric_history(run.info.run_id, name)
+        history = mlflow_client.get_metric_history(run.info.run_id, name)
         steps, values = curve(workspace / "metrics/curves/mlp", name)
         assert [point.step for point in history] == steps == [0, 1, 2]
         assert [point.value for point in history] == values
@@ -441,10 +441,10 @@ def test_the_ensemble_sums_the_weighted_logits_of_three_models(
 
 
 def test_an_mlflow_server_receives_the_svm_and_the_ensemble(
-    server: Any, three_models: Path, stage: Callable[[str], Any], params_of: MakeParams
+    mlflow_client: Any, three_models: Path, stage: Callable[[str], Any], params_of: MakeParams
 ) -> None:
     stage("ensemble").main(params_of(min_reliable_titles=1))
-    runs = {run.info.run_name: run for run in runs_of(server)}
+    runs = {run.info.run_name: run for run in runs_of(mlflow_client)}
     assert runs.keys() == {"train_mlp", "train_cnn", "train_svm", "ensemble"}
     assert "train_svm.C" in runs["train_svm"].data.params
     for name, folder in (("train_svm", "svm"), ("ensemble", "ensemble")):

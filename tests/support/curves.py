@@ -39,7 +39,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def server(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def mlflow_client(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Client of an MLflow store in a folder."""
     mlflow = pytest.importorskip("mlflow")
     uri = (elsewhere / "mlflow").as_uri()

@@ -17,7 +17,7 @@ pytest_plugins = ["support.curves", "support.keyword_model"]
 
 
 @pytest.fixture
-def logged(shop_model: Path, server: Any) -> Any:
+def logged(shop_model: Path, mlflow_client: Any) -> Any:
     """MLflow model of a model that reads a brand and a price."""
     import mlflow
 

@@ -22,25 +22,27 @@ pytest_plugins = ["support.curves"]
 
 
 def test_experiment_and_run_are_named_by_the_environment(
-    elsewhere: Path, server: Any, monkeypatch: pytest.MonkeyPatch
+    elsewhere: Path, mlflow_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "titles")
     monkeypatch.setenv("DVC_EXP_NAME", "wider")
     with tracked(elsewhere / "curves", "train_mlp", {"train_mlp": {"deep": {"er": None}}}):
         pass
-    (run,) = runs_of(server, "titles")
+    (run,) = runs_of(mlflow_client, "titles")
     assert run.info.run_name == "wider train_mlp"
     assert run.data.params == {"train_mlp.deep.er": "None"}
 
 
-def test_a_failed_training_is_a_failed_run_with_its_curves(elsewhere: Path, server: Any) -> None:
+def test_a_failed_training_is_a_failed_run_with_its_curves(
+    elsewhere: Path, mlflow_client: Any
+) -> None:
     with (
         pytest.raises(RuntimeError, match="out of memory"),
         tracked(elsewhere / "curves", "train_mlp", {}) as tracker,
     ):
         tracker.log_epoch(0, {"train/loss": 2.0})
         raise RuntimeError("out of memory")
-    (run,) = runs_of(server)
+    (run,) = runs_of(mlflow_client)
     assert run.info.status == "FAILED"
     assert run.data.metrics["train/loss"] == 2.0
     assert curve(elsewhere / "curves", "train/loss") == ([0], [2.0])
@@ -50,7 +52,7 @@ def test_a_failed_training_is_a_failed_run_with_its_curves(elsewhere: Path, serv
 def test_an_unreachable_server_does_not_stop_the_training(
     uri: str,
     elsewhere: Path,
-    server: Any,
+    mlflow_client: Any,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -105,7 +107,7 @@ def test_a_missing_mlflow_package_is_reported(elsewhere: Path) -> None:
 
 
 def test_a_server_that_fails_during_the_training_does_not_stop_it(
-    elsewhere: Path, server: Any, capfd: pytest.CaptureFixture[str]
+    elsewhere: Path, mlflow_client: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with tracked(elsewhere / "curves", "train_mlp", {}) as tracker:
         tracker.log_epoch(0, {"train/loss": 2.0})
