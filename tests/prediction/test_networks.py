@@ -86,11 +86,14 @@ def scores_of(scorer: Scorer, features: TitleFeatures, tokens: Tokens) -> np.nda
     return logits
 
 
-@pytest.mark.parametrize(
+EVERY_NETWORK = pytest.mark.parametrize(
     ("kind", "overrides"),
     [(kind, overrides) for kind, every in (("mlp", MLP), ("cnn", CNN)) for overrides in every],
     ids=str,
 )
+
+
+@EVERY_NETWORK
 def test_logits_equal_those_of_the_torch_module(
     kind: str,
     overrides: dict[str, Any],
@@ -111,11 +114,7 @@ def test_logits_equal_those_of_the_torch_module(
     assert np.ptp(expected, axis=0).min() > 0.1
 
 
-@pytest.mark.parametrize(
-    ("kind", "overrides"),
-    [(kind, overrides) for kind, every in (("mlp", MLP), ("cnn", CNN)) for overrides in every],
-    ids=str,
-)
+@EVERY_NETWORK
 @pytest.mark.parametrize("columns", [2, 5])
 def test_logits_of_titles_with_several_columns_equal_those_of_the_torch_module(
     columns: int,

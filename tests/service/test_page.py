@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,32 +12,16 @@ import pytest
 
 from rubro.base.params import Params
 from rubro.data.sources import CORRECTIONS, read_titles
+from support.chromium import NEEDS_CHROMIUM
 from support.keyword_model import PATHS
 from support.serving import Server
 
 playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytest_plugins = ["support.keyword_model", "support.serving"]
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-]
-
-OPTIONS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
+pytest_plugins = ["support.chromium", "support.keyword_model", "support.serving"]
+pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 SHOWN_PATH = "Luz \u203a Techo \u203a Lámparas"
 HOSTILE = '<img src=x onerror="document.title=1"> mesa'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield found
-        found.close()
 
 
 @contextmanager
