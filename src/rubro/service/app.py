@@ -40,6 +40,7 @@ _PAGE_HEADERS = {
     ),
     "Referrer-Policy": "no-referrer",
 }
+_Question = schemas.PredictRequest | schemas.ExplainRequest
 _JSON_TYPE = "application/json"
 _METRICS_TYPE = "text/plain; version=0.0.4"
 _MEMORY = 2**28  # bytes that requests in progress may use
@@ -131,7 +132,7 @@ class Service:
         self,
         served: Served,
         products: Sequence[Any],
-        request: schemas.PredictRequest | schemas.ExplainRequest,
+        request: _Question,
     ) -> list[dict[str, Any]]:
         errors = [product_error(served.classifier, product) for product in products]
         valid = [product for product, error in zip(products, errors, strict=True) if error is None]
@@ -148,7 +149,7 @@ class Service:
         self,
         served: Served,
         products: Sequence[Any],
-        request: schemas.PredictRequest | schemas.ExplainRequest,
+        request: _Question,
     ) -> list[dict[str, Any]]:
         """Answer with a model whose categories are not paths."""
         rankings = await self._batcher.top(served.classifier, products, request.top)
@@ -171,7 +172,7 @@ class Service:
         self,
         served: Served,
         products: Sequence[Any],
-        request: schemas.PredictRequest | schemas.ExplainRequest,
+        request: _Question,
     ) -> list[dict[str, Any]]:
         """Answer with a model whose categories are paths."""
         probabilities = await self._batcher.probabilities(served.classifier, products)
