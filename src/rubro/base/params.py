@@ -39,7 +39,10 @@ class DataParams(Section):
     """Location and format of the raw title files, and the names of their columns."""
 
     path: Annotated[str, Field(min_length=1)]
+    unlabelled: Literal["use", "ignore"]
+    unlabelled_path: Annotated[str, Field(min_length=1)]
     corrections: Annotated[str, Field(min_length=1)]
+    correct_held_out: bool
     encoding: Literal["auto"] | Annotated[str, AfterValidator(known_encoding)]
     separator: Literal["auto", "comma", "semicolon", "tab", "pipe"]
     title_column: _ColumnName
@@ -152,9 +155,18 @@ class EmbedParams(Section):
     vector_size: Annotated[Positive, Field(le=10_000)]
     window: _Few
     epochs: _Positive | Literal["auto"]
+    pretrained: Annotated[str, Field(min_length=1)]
     negative: _Few
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)]
     workers: _Few
+
+
+class SelfTrainingParams(Section):
+    """Settings of the teacher, which labels titles without a category."""
+
+    min_confidence: Share
+    rounds: _Few
+    weight: Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class TitleWeightParams(Section):
@@ -277,6 +289,7 @@ class Params(Section):
     subset: SubsetParams
     featurize: FeaturizeParams
     embed: EmbedParams
+    self_training: SelfTrainingParams
     train_svm: SvmParams
     networks: NetworksParams
     train_mlp: TrainMlpParams
