@@ -88,7 +88,7 @@ def subset(params: Callable[..., tuple[DataParams, SubsetParams]]) -> Make:
 
 def raw_titles(rows: list[Row]) -> RawTitles:
     table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
-        language="", label_quality="reliable"
+        language="", label_quality="reliable", file="x.csv", line=range(len(rows))
     )
     return RawTitles(table, pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"]))
 

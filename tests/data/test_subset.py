@@ -25,7 +25,7 @@ Make = Callable[..., Subset]
 
 def raw_titles(rows: list[Row], language: str | list[str] = "") -> RawTitles:
     table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
-        language=language, label_quality="reliable"
+        language=language, label_quality="reliable", file="x.csv", line=range(2, len(rows) + 2)
     )
     quarantine = pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"])
     return RawTitles(table, quarantine)
