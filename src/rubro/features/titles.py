@@ -147,7 +147,8 @@ def save_features(
         arrays["columns"] = tokens.columns
     write_tensors(folder / "tokens.safetensors", arrays)
     for name, split in splits.items():
-        arrays = vars(split.labels) | _arrays(split.features)
+        labels = {"targets": split.labels.targets, "reliable": split.labels.reliable}
+        arrays = labels | _arrays(split.features)
         write_tensors(folder / f"{name}.safetensors", arrays)
     if unlabelled is None:
         (folder / _UNLABELLED_FILE).unlink(missing_ok=True)
