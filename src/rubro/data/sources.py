@@ -18,6 +18,12 @@ from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import first_names, normalise
 from rubro.base.text_columns import MAX_TEXT_CHARACTERS
+from rubro.data.corrections import (
+    Corrections,
+    CorrectionsFile,
+    correction_columns,
+    correction_files,
+)
 from rubro.tables.cells import category_name, column_name, text_of
 from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
 from rubro.tables.readers import Record
@@ -114,18 +120,20 @@ class RawTitles:
         table: Columns title, category, language ("" = unknown), label_quality and split ("" =
             unknown); and text.NAME for each text column ("" = empty cell). If several columns
             contain the levels of a category, LEVEL_SEPARATOR is between their names. The rows of
-            the corrections file are last. Titles and texts are Arrow text and the other columns are
+            the corrections files are last. Titles and texts are Arrow text and the other columns are
             categorical, so that a row takes little more memory than its texts.
         quarantine: Rejected rows with the columns file, line (from 1; the row number in
             parquet), reason, problem and excerpt.
         empty_rows: Number of rows with neither a title nor a category.
         notices: Sentences for the user, for instance about a file that was skipped.
+        corrections: Sources of the corrections.
     """
 
     table: pd.DataFrame
     quarantine: pd.DataFrame
     empty_rows: int = 0
     notices: list[str] = field(default_factory=list)
+    corrections: Corrections = field(default_factory=Corrections)
 
 
 class _Rejection(NamedTuple):
@@ -155,28 +163,41 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
     rejected: list[tuple[str, int, str, str, str]] = []
     sources, notices = find_sources(Path(params.path), language)
     empty_rows = 0
+    corrections = Corrections()
 
     def result() -> RawTitles:
         columns = ["file", "line", "reason", "problem", "excerpt"]
         quarantine = pd.DataFrame(rejected, columns=columns)
-        return RawTitles(rows.table(), quarantine, empty_rows, notices)
+        return RawTitles(rows.table(), quarantine, empty_rows, notices, corrections)
 
     layouts = [(source, params) for source in sources]
-    corrections = SourceFile(Path(params.corrections), split=CORRECTIONS)
-    layouts.append((corrections, _corrections_layout(params)))
+    corrected, skipped = correction_files(Path(params.corrections))
+    notices += skipped
+    any_format = params.model_copy(update={"encoding": "auto", "separator": "auto"})
+    layouts += [(SourceFile(file, split=CORRECTIONS), any_format) for file in corrected]
     for source, layout in layouts:
         encoding = layout.text_encoding
         size = source.path.stat().st_size
         origin = Origin(source.path, size, encoding or "utf-8", "data.encoding")
         category_columns = layout.category_columns
         columns = [[layout.title_column], *([name] for name in category_columns)]
+        if source.split == CORRECTIONS:
+            columns = correction_columns(params)
         separator = SEPARATORS.get(layout.separator)
         with read_errors_reported(origin), ExitStack() as stack:
             raw = stack.enter_context(file_progress(source.path))
             file = open_title_file(
                 stack, origin, raw, columns, encoding=encoding, separator=separator
             )
-            for record in _records(source, file, layout, notices):
+            corrections_file = None
+            if source.split == CORRECTIONS:
+                notices += _detected(source, file)
+                corrections_file = CorrectionsFile(file, layout, corrections)
+                layout, records = corrections_file.layout, corrections_file.records()
+                category_columns = layout.category_columns
+            else:
+                records = _records(source, file, layout, notices)
+            for record in records:
                 if record.reason is None:
                     row = _checked_row(record.content, source, layout, category_columns)
                 else:
@@ -194,6 +215,8 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
                         return result()
                 else:
                     rows.add(row)
+                    if corrections_file:
+                        corrections_file.add(record)
     return result()
 
 
@@ -226,20 +249,6 @@ class _RowStore:
         self._flush()
         table: pd.DataFrame = pa.concat_tables(self._tables).unify_dictionaries().to_pandas()
         return table
-
-
-def _corrections_layout(params: DataParams) -> DataParams:
-    """Return the settings that read the corrections CSV of the `rubro serve` web page."""
-    if not Path(params.corrections).is_file():
-        raise DataError(
-            f"{params.corrections}: no such file; set data.corrections in params.yaml to a CSV file "
-            "with the columns title and category, such as data/corrections.csv, which has no rows"
-        )
-    columns = {"title_column": "title", "category_column": "category"}
-    optional = dict.fromkeys(_OPTIONAL_COLUMNS)
-    return params.model_copy(
-        update={**columns, **optional, "encoding": "auto", "separator": "auto"}
-    )
 
 
 def _is_unusable(params: DataParams, usable: int, rejected: int) -> bool:
@@ -499,8 +508,7 @@ def _records(
 
     No rows are yielded for a test file without categories, such as the test set of a challenge.
     """
-    if file.detected:
-        notices.append(f"{source.path.name}: {', '.join(file.detected)}")
+    notices += _detected(source, file)
     if file.kind == "txt":
         raise DataError(
             f"{source.path}: no table with columns '{params.title_column}' and "
@@ -514,7 +522,7 @@ def _records(
         if source.split == "test" and not any(name in header for name in category_columns):
             notices.append(no_categories)
             return
-        uses = _column_uses(params, source)
+        uses = _column_uses(params)
         _require_columns(file, uses, params, header)
         columns = {use.column: None for use in uses}
         yield from file.rows([name for name in columns if name in header])
@@ -525,7 +533,7 @@ def _records(
     reported = {params.title_column}
     if len(category_columns) == 1:
         reported.update(category_columns)
-    uses = [use for use in _column_uses(params, source) if use.is_required]
+    uses = [use for use in _column_uses(params) if use.is_required]
     unseen = {use for use in uses if use.column not in reported}
     has_rows = False
     for record in file.rows([]):
@@ -548,6 +556,10 @@ def _records(
         )
 
 
+def _detected(source: SourceFile, file: TitleFile) -> list[str]:
+    return [f"{source.path.name}: {', '.join(file.detected)}"] if file.detected else []
+
+
 class _ColumnUse(NamedTuple):
     """Column of the raw files that a parameter names.
 
@@ -562,16 +574,15 @@ class _ColumnUse(NamedTuple):
     is_required: bool
 
 
-def _column_uses(params: DataParams, source: SourceFile) -> list[_ColumnUse]:
-    """Return the columns that the parameters name, which a file of corrections need not all have."""
+def _column_uses(params: DataParams) -> list[_ColumnUse]:
+    """Return the columns that the parameters name."""
     uses = [_ColumnUse("title_column", params.title_column, True)]
     uses += [_ColumnUse("category_column", column, True) for column in params.category_columns]
     for key, default in _OPTIONAL_COLUMNS.items():
         column = getattr(params, key)
         if column is not None:
             uses.append(_ColumnUse(key, column, column != default))
-    is_required = source.split != CORRECTIONS
-    return [*uses, *(_ColumnUse("text_columns", name, is_required) for name in params.text_columns)]
+    return [*uses, *(_ColumnUse("text_columns", name, True) for name in params.text_columns)]
 
 
 def _require_columns(
