@@ -362,7 +362,8 @@ def test_any_rows_make_a_consistent_subset_or_a_data_error(
     assert set(result.labels) <= set(labels)
     for split in result.splits.values():
         assert set(split["category"]) <= set(result.labels)
-        assert list(split.columns) == ["title", "category", "label_quality"]
+        columns = ["title", "category", "label_quality", "file", "line"]
+        assert list(split.columns) == columns
     keys = [set(split["title"].map(normalise)) for split in result.splits.values()]
     assert not (keys[0] & keys[1] or keys[0] & keys[2] or keys[1] & keys[2])
     written = Counter(title for split in result.splits.values() for title in split["title"])
