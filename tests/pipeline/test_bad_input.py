@@ -106,7 +106,7 @@ def project(
     def make(files: dict[str, str | bytes], **changes: Any) -> Project:
         values: dict[str, Any] = {
             "data__path": "raw",
-            "data__corrections": "corrections.csv",
+            "data__corrections": "corrections",
             "subset__language": None,
             "subset__top_categories": 0,
         }
@@ -118,7 +118,7 @@ def project(
             params[section][name] = value
         YAML().dump(params, tmp_path / "params.yaml")
         (tmp_path / "raw").mkdir()
-        shutil.copy(project_root / "data" / "corrections.csv", tmp_path / "corrections.csv")
+        (tmp_path / "corrections").mkdir()
         made = Project(tmp_path, run)
         made.repair(files, {})
         return made
