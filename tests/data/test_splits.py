@@ -11,10 +11,10 @@ import pytest
 from rubro.base.errors import DataError
 from rubro.base.text_columns import TextColumn
 from rubro.data.splits import (
-    SourceInfo,
-    has_unlabelled,
-    TitleTokens,
     UNLABELLED,
+    SourceInfo,
+    TitleTokens,
+    has_unlabelled,
     load_products,
     load_source,
     load_split,
