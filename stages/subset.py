@@ -38,6 +38,7 @@ def main(params: Params) -> None:
     write_json(Path("metrics/params/subset.json"), used)
     write_json(Path("metrics/subset.json"), subset.summary)
     write_csv(Path("metrics/label_problems.csv"), subset.label_problems)
+    write_csv(Path("metrics/corrections.csv"), subset.corrections)
     for notice in [*subset.notices, *column_notices]:
         say(notice)
     rows = ", ".join(f"{name} {len(split)}" for name, split in subset.splits.items())

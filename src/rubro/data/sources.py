@@ -18,6 +18,12 @@ from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import first_names, normalise
 from rubro.base.text_columns import MAX_TEXT_CHARACTERS
+from rubro.data.corrections import (
+    Corrections,
+    CorrectionsFile,
+    correction_columns,
+    correction_files,
+)
 from rubro.data.splits import UNLABELLED
 from rubro.tables.cells import category_name, column_name, text_of
 from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
@@ -31,7 +37,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-# Reasons for rejecting a row, each with a remedy for the user.
+# Reasons for rejecting a row, each with a remedy for the user. Rows without a category are rejected
+# only if they are corrections; otherwise, these reasons are counted but the titles are unlabelled.
 REMEDY_BY_REASON = {
     "not_json": "mend these lines",
     "not_an_object": "write an object with a title and a category in each line",
@@ -121,11 +128,12 @@ class RawTitles:
             unknown), file (name of the file) and line (int32, from 1; the row number in parquet);
             and text.NAME for each text column ("" = empty cell). If several columns contain the
             levels of a category, LEVEL_SEPARATOR is between their names. The rows of the corrections
-            file are last. Titles and texts are Arrow text and the other columns except line are
+            files are last. Titles and texts are Arrow text and the other columns except line are
             categorical, so that a row takes little more memory than its texts.
         quarantine: Rejected rows with the columns file, line, reason, problem and excerpt.
         empty_rows: Number of rows with neither a title nor a category.
         notices: Sentences for the user, for instance about a file that was skipped.
+        corrections: Sources of the corrections.
         unlabelled: Rows with a title but no category, with the columns of the table, where the
             category is ""; None if there are none, or if data.unlabelled is "ignore".
         without_category: Number of rows with a title but no category, also if they are ignored:
@@ -137,6 +145,7 @@ class RawTitles:
     quarantine: pd.DataFrame
     empty_rows: int = 0
     notices: list[str] = field(default_factory=list)
+    corrections: Corrections = field(default_factory=Corrections)
     unlabelled: pd.DataFrame | None = None
     without_category: Counter[str] = field(default_factory=Counter)
 
@@ -181,18 +190,22 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
         if ignored:
             notices.append(f"not read, data.unlabelled is ignore: {', '.join(ignored)}")
     empty_rows = 0
+    corrections = Corrections()
     without_category = Counter[str]()
 
     def result() -> RawTitles:
         columns = ["file", "line", "reason", "problem", "excerpt"]
         quarantine = pd.DataFrame(rejected, columns=columns)
         titles = unlabelled.table() if len(unlabelled) else None
-        return RawTitles(rows.table(), quarantine, empty_rows, notices, titles, without_category)
+        return RawTitles(
+            rows.table(), quarantine, empty_rows, notices, corrections, titles, without_category
+        )
 
     layouts = [(source, params) for source in sources]
-    if not Path(params.corrections).is_dir():
-        corrections = SourceFile(Path(params.corrections), split=CORRECTIONS)
-        layouts.append((corrections, _corrections_layout(params)))
+    corrected, skipped = correction_files(Path(params.corrections))
+    notices += skipped
+    any_format = params.model_copy(update={"encoding": "auto", "separator": "auto"})
+    layouts += [(SourceFile(file, split=CORRECTIONS), any_format) for file in corrected]
     for source, layout in layouts:
         name = source.path.name
         encoding = layout.text_encoding
@@ -200,13 +213,23 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
         origin = Origin(source.path, size, encoding or "utf-8", "data.encoding")
         category_columns = [] if source.split == UNLABELLED else layout.category_columns
         columns = [[layout.title_column], *([column] for column in layout.category_columns)]
+        if source.split == CORRECTIONS:
+            columns = correction_columns(params)
         separator = SEPARATORS.get(layout.separator)
         with read_errors_reported(origin), ExitStack() as stack:
             raw = stack.enter_context(file_progress(source.path))
             file = open_title_file(
                 stack, origin, raw, columns, encoding=encoding, separator=separator
             )
-            for record in _records(source, file, layout, notices):
+            corrections_file = None
+            if source.split == CORRECTIONS:
+                notices += _detected(source, file)
+                corrections_file = CorrectionsFile(file, layout, corrections)
+                layout, records = corrections_file.layout, corrections_file.records()
+                category_columns = layout.category_columns
+            else:
+                records = _records(source, file, layout, notices)
+            for record in records:
                 if record.reason is None:
                     row = _checked_row(record.content, source, layout, category_columns)
                 else:
@@ -225,6 +248,8 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
                         return result()
                 elif row[1]:
                     rows.add((*row, name, record.lines.start))
+                    if corrections_file:
+                        corrections_file.add(record)
                 else:
                     is_empty = any(column in record.content for column in category_columns)
                     without_category["category_empty" if is_empty else "category_missing"] += 1
@@ -262,20 +287,6 @@ class _RowStore:
         self._flush()
         table: pd.DataFrame = pa.concat_tables(self._tables).unify_dictionaries().to_pandas()
         return table
-
-
-def _corrections_layout(params: DataParams) -> DataParams:
-    """Return the settings that read the corrections CSV of the `rubro serve` web page."""
-    if not Path(params.corrections).is_file():
-        raise DataError(
-            f"{params.corrections}: no such file; set data.corrections in params.yaml to a CSV file "
-            "with the columns title and category, such as data/corrections.csv, which has no rows"
-        )
-    columns = {"title_column": "title", "category_column": "category"}
-    optional = dict.fromkeys(_OPTIONAL_COLUMNS)
-    return params.model_copy(
-        update={**columns, **optional, "encoding": "auto", "separator": "auto"}
-    )
 
 
 def _is_unusable(params: DataParams, usable: int, rejected: int) -> bool:
@@ -593,9 +604,8 @@ def _records(
 
     A training file, and a source that is a single file, must have categories.
     """
+    notices += _detected(source, file)
     name, path = source.path.name, source.path
-    if file.detected:
-        notices.append(f"{name}: {', '.join(file.detected)}")
     category_columns = params.category_columns
     if file.kind == "txt":
         if source.split != UNLABELLED:
@@ -611,7 +621,7 @@ def _records(
         return
     ignored = f"{name}: its categories are ignored, because the file is for unlabelled titles"
     no_categories = f"{name} has no column {_quoted(category_columns)}: its titles are unlabelled"
-    needs_categories = source.split in (None, "train", CORRECTIONS)
+    needs_categories = source.split in (None, "train")
     uses = _column_uses(params, source)
     if file.columns is not None:
         header = [column_name(name) for name in file.columns]
@@ -626,8 +636,7 @@ def _records(
         columns = {use.column: None for use in uses}
         yield from file.rows([name for name in columns if name in header])
         return
-    # Rows of JSON without a title are reported one by one.
-    unseen = {use for use in uses if use.is_required and use.key != "title_column"}
+    unseen = {use for use in uses if use.is_required}
     found: list[str] | None = None
     has_categories = False
     for record in file.rows([]):
@@ -637,8 +646,8 @@ def _records(
             if not has_categories:
                 has_categories = any(column in record.content for column in category_columns)
         yield record
-    if found is None:
-        return
+    if found is None or any(use.key == "title_column" for use in unseen):
+        return  # rows without a title are reported one by one
     if source.split == UNLABELLED:
         if has_categories:
             notices.append(ignored)
@@ -651,6 +660,10 @@ def _records(
             f"{path}: no row has '{column}' (the first row has: {listed(found)}); "
             f"{_column_hint(key)}"
         )
+
+
+def _detected(source: SourceFile, file: TitleFile) -> list[str]:
+    return [f"{source.path.name}: {', '.join(file.detected)}"] if file.detected else []
 
 
 def _column_hint(key: str) -> str:
@@ -676,11 +689,7 @@ class _ColumnUse(NamedTuple):
 
 
 def _column_uses(params: DataParams, source: SourceFile) -> list[_ColumnUse]:
-    """Return the columns that the parameters name.
-
-    A file of corrections need not have the text columns, and a file of unlabelled titles needs only
-    titles.
-    """
+    """Return the columns that the parameters name; a file of unlabelled titles needs only titles."""
     uses = [_ColumnUse("title_column", params.title_column, True)]
     is_unlabelled = source.split == UNLABELLED
     if not is_unlabelled:
@@ -689,8 +698,8 @@ def _column_uses(params: DataParams, source: SourceFile) -> list[_ColumnUse]:
         column = getattr(params, key)
         if column is not None:
             uses.append(_ColumnUse(key, column, column != default and not is_unlabelled))
-    is_required = source.split != CORRECTIONS and not is_unlabelled
-    return [*uses, *(_ColumnUse("text_columns", name, is_required) for name in params.text_columns)]
+    texts = (_ColumnUse("text_columns", name, not is_unlabelled) for name in params.text_columns)
+    return [*uses, *texts]
 
 
 def _require_columns(
