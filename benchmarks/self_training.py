@@ -140,7 +140,7 @@ def main(
     with reported_errors():
         common = list(settings or [])
         catalogue = catalogue_of(common)
-        plan = [(count, kept) for count in labels or [2_000, 6_000] for kept in (False, True)] + [
+        plan = [(count, kept) for count in labels or [2_000, 6_000] for kept in (True, False)] + [
             (0, True)
         ] * all_labelled
         for seed in range(seeds):

@@ -106,6 +106,28 @@ def test_unlabelled_titles_raise_the_accuracy(few: Path, prepared: Prepared) -> 
     )
 
 
+def test_networks_learn_from_unlabelled_titles(few: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(few, tmp_path / "copy")
+    for stage in ("embed", "train_mlp"):
+        code, messages = run_here(folder, stage)
+        assert code == 0, messages
+    used = json.loads((few / "metrics/pseudo_label.json").read_text())["selection"]["titles"]
+    training = Model.load(folder / "models/mlp").description.members["mlp"].training
+    assert training["pseudo_labelled_titles"] == used
+    assert f"learning also from {used} of" in messages
+
+
+def test_the_teacher_does_not_depend_on_the_number_of_threads(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(few, tmp_path / "copy")
+    shutil.rmtree(folder / "data/pseudo_labels")
+    monkeypatch.setenv("RUBRO_THREADS", "3")
+    code, messages = run_here(folder, "pseudo_label")
+    assert code == 0, messages
+    assert digests(folder, "data/pseudo_labels") == digests(few, "data/pseudo_labels")
+
+
 def test_foreign_titles_are_not_used(few: Path) -> None:
     rows = load_split(few / "data/subset", UNLABELLED, ("title",))["title"]
     labels = PseudoLabels.load(
