@@ -121,7 +121,7 @@ def project(folder: Path, data: Path, settings: list[str]) -> None:
     """Copy the pipeline to a folder, with a params.yaml that reads the given data."""
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "data").mkdir()
+    (folder / "data" / "pretrained").mkdir(parents=True)
     shutil.copy(ROOT / "data" / "corrections.csv", folder / "data")
     params = with_settings("params.yaml", [f"data.path={data.resolve()}", *settings])
     YAML().dump(params.model_dump(), folder / "params.yaml")
