@@ -265,14 +265,17 @@ class _Rows:
         read: Callable[[int], np.ndarray],
     ) -> None:
         """Set each target row to the weighted mean of its source rows, read in ascending order."""
-        pairs, pair_of = np.unique(np.stack([sources, targets]), axis=1, return_inverse=True)
-        weights = np.bincount(pair_of.ravel(), titles)
-        shares = (weights / np.bincount(pairs[1], weights)[pairs[1]]).astype(np.float32)
-        starts = np.flatnonzero(np.diff(pairs[0], prepend=-1)).tolist()
-        for start, end in zip(starts, [*starts[1:], pairs.shape[1]], strict=True):
-            vector = self.finite(read(int(pairs[0, start])), f"vector {pairs[0, start] + 1:,}")
-            self.vectors[pairs[1, start:end]] += shares[start:end, None] * vector
-        self.known[pairs[1]] = True
+        row_count = len(self.known)
+        pairs, pair_of = np.unique(sources * row_count + targets, return_inverse=True)
+        weights = np.bincount(pair_of, titles)
+        sources, targets = np.divmod(pairs, row_count)
+        shares = (weights / np.bincount(targets, weights)[targets]).astype(np.float32)
+        starts = np.flatnonzero(np.diff(sources, prepend=-1)).tolist()
+        for start, end in zip(starts, [*starts[1:], len(pairs)], strict=True):
+            source = int(sources[start])
+            vector = self.finite(read(source), f"vector {source + 1:,}")
+            self.vectors[targets[start:end]] += shares[start:end, None] * vector
+        self.known[targets] = True
 
 
 class _Scanner:
