@@ -430,7 +430,7 @@ def find_unlabelled(path: Path, language: str | None) -> tuple[list[SourceFile],
     for file in files:
         source = _unlabelled_file(file) or _source_file(file, _FILE_NAME)
         if source or kind_of(file):
-            found.append(SourceFile(file, source and source.language, UNLABELLED))
+            found.append(SourceFile(file, source.language if source else None, UNLABELLED))
     chosen, notices = _in_language(found, language)
     if others := [file.name for file in files if unreadable_by_name(file)]:
         notices.append(f"not read, in a format that is not supported: {', '.join(others)}")
