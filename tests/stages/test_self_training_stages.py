@@ -63,7 +63,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, make_params: Callable[...
     def run(table: pd.DataFrame, foreign: list[str], **settings: Any) -> Path:
         folder = tmp_path_factory.mktemp("few")
         table.to_csv(folder / "x.csv", index=False)
-        for name in ("further", "data/corrections"):
+        for name in ("further", "data/corrections", "data/pretrained"):
             (folder / name).mkdir(parents=True)
         if foreign:
             pd.DataFrame({"title": foreign}).to_csv(folder / "further/foreign.csv", index=False)
