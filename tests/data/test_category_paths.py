@@ -89,7 +89,7 @@ def subset(params: Callable[..., tuple[DataParams, SubsetParams]]) -> Make:
 
 def raw_titles(rows: list[Row]) -> RawTitles:
     table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
-        language="", label_quality="reliable"
+        language="", label_quality="reliable", file="x.csv", line=range(len(rows))
     )
     quarantine = pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"])
     lines = range(2, 2 + sum(split == CORRECTIONS for _, _, split in rows))

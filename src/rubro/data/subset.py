@@ -55,6 +55,9 @@ DROP_REASONS = {
 }
 _MIN_ROWS_PER_CLASS = 3
 _HELD_OUT = ("validation", "test")
+# Fewer unlabelled titles than this share of the training rows cannot improve a model.
+_MIN_UNLABELLED_SHARE = 0.01
+_PLACE = ("file", "line")  # columns with the place of a row in the raw files
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class Subset:
     """Selected rows, divided into splits.
 
     Attributes:
-        splits: Tables train, validation and test with columns title, category, label_quality and
-            text.NAME for each text column.
+        splits: Tables train, validation and test with columns title, category, label_quality, file,
+            line (see RawTitles) and text.NAME for each text column.
         labels: Sorted categories; the position is the class index.
         summary: Values for JSON: rows of each split, number of classes, dropped rows by reason,
             suspicious labels by problem, and class balance.
@@ -72,6 +75,9 @@ class Subset:
         corrections: Table of the corrections, with what happened to each of them; see
             AppliedCorrections.results.
         tree: Tree of the categories if they are paths and some of them has several names.
+        unlabelled: Table of titles without categories, with columns title, file, line and text.NAME;
+            None if no such title is used. The titles differ from each other and from all titles that
+            have a category.
     """
 
     splits: dict[str, pd.DataFrame]
@@ -81,6 +87,7 @@ class Subset:
     notices: list[str]
     corrections: pd.DataFrame
     tree: CategoryTree | None = None
+    unlabelled: pd.DataFrame | None = None
 
 
 def make_subset(
@@ -94,6 +101,8 @@ def make_subset(
     of rows with the same titles after the splits are drawn, so that they move no row to another split.
     To measure robustness, training rows can be thinned to a Zipf-shaped imbalance, and a share of their
     labels can be replaced by wrong ones. Validation and test stay unchanged.
+
+    Titles without categories are used if there are enough of them. Row limits do not apply to them.
 
     Args:
         raw: Usable rows of a source.
@@ -130,11 +139,14 @@ def make_subset(
     random = np.random.default_rng(seed)
     # Titles and texts are added again once their rows are selected, which saves memory.
     text_names = ["title", *(text.name for text in texts)]
-    columns = raw.table.drop(columns=text_names).reset_index(drop=True).astype("category")
+    places = raw.table[[*_PLACE]].reset_index(drop=True)
+    columns = raw.table.drop(columns=[*text_names, *_PLACE]).reset_index(drop=True)
+    columns = columns.astype("category")
     columns["is_correction"] = columns["split"] == CORRECTIONS
     table = _rows_in_language(columns, params.language)
     count_dropped("other_language", columns, table)
-    table = table.assign(key=title_keys(titles)[table.index])
+    keys = title_keys(titles)
+    table = table.assign(key=keys[table.index])
     source = table[~table["is_correction"]] if raw.corrections.rows else table
     checked, paths, path_notices = _checked(source, titles, params, data)
     split_of = _split_of(checked.table, params, random)
@@ -198,7 +210,14 @@ def make_subset(
         )
     _stop_if_unusable(splits, notices)
     held_out = {name: splits[name].index for name in _HELD_OUT}
-    splits = {name: _with_texts(split, titles, texts) for name, split in splits.items()}
+    splits = {name: _with_texts(split, titles, texts, places) for name, split in splits.items()}
+    unlabelled, unlabelled_summary, notice = _unlabelled(
+        raw, keys, params.language, len(splits["train"])
+    )
+    notices += notice
+    if unlabelled is None:
+        for reason, count in raw.without_category.items():
+            dropped[reason] += count
     tree = None
     if paths:
         tree = _tree(paths, {label: path_of[label] for label in labels})
@@ -214,6 +233,8 @@ def make_subset(
         },
         "balance": _balance(splits["train"]),
     }
+    if unlabelled is not None:
+        summary["unlabelled"] = unlabelled_summary
     if tree:
         nodes = {str(number): len(level.nodes) for number, level in enumerate(tree.levels, 1)}
         summary["tree"] = {"order": tree.order, "depth": tree.depth, "nodes": nodes}
@@ -232,7 +253,56 @@ def make_subset(
         notices += corrections_notices
     notices += _unmeasured_notices(splits, len(labels))
     notices = [*path_notices, *notices, *checked.notices]
-    return Subset(splits, labels, summary, problems, notices, corrections, tree)
+    return Subset(splits, labels, summary, problems, notices, corrections, tree, unlabelled)
+
+
+def _unlabelled(
+    raw: RawTitles, labelled_keys: np.ndarray, language: str | None, training_rows: int
+) -> tuple[pd.DataFrame | None, dict[str, int], list[str]]:
+    """Select the titles without categories that are used.
+
+    Args:
+        raw: Rows of a source.
+        labelled_keys: Hash of each title that has a category.
+        language: Language of the titles; None = all.
+        training_rows: Number of training rows.
+
+    Returns:
+        Titles, or None if they are ignored or too few; the numbers of used and dropped titles, for
+        JSON; and a notice if there are rows without categories.
+    """
+    rows = raw.without_category.total()
+    if not rows:
+        return None, {}, []
+    found = f"{rows:,} {'row has' if rows == 1 else 'rows have'} no category"
+    if raw.unlabelled is None:
+        return None, {}, [f"{found}: left out, because data.unlabelled is ignore"]
+    table = raw.unlabelled.reset_index(drop=True)
+    kept = np.full(len(table), True)
+    if language is not None:
+        kept = table["language"].isin(["", language.lower()]).to_numpy()
+    in_language = int(kept.sum())
+    keys = pd.Series(title_keys(table["title"].astype("str")))[kept]
+    keys = keys[~keys.isin(labelled_keys)].drop_duplicates()
+    counts = {
+        "titles": len(keys),
+        "other_language": rows - in_language,
+        "repeated_title": in_language - len(keys),
+    }
+    reasons = {
+        "other_language": "in another language than subset.language",
+        "repeated_title": "with the title of another row",
+    }
+    dropped = " and ".join(
+        f"{counts[name]:,} {reason}" for name, reason in reasons.items() if counts[name]
+    )
+    titles = f"{len(keys):,} titles" + (f" without {dropped}" if dropped else "")
+    if len(keys) < max(_MIN_UNLABELLED_SHARE * training_rows, 1):
+        share = f"{_MIN_UNLABELLED_SHARE:.0%} of the training rows"
+        return None, {}, [f"{found}: left out, because {titles} are fewer than {share}"]
+    columns = [name for name in map(str, table) if name.startswith("text.")]
+    used = table.loc[keys.index, ["title", *columns, *_PLACE]].reset_index(drop=True)
+    return used, counts, [f"{found}: used as unlabelled titles ({titles})"]
 
 
 def _checked(
@@ -411,8 +481,10 @@ def _most_frequent(train: pd.DataFrame, count: int) -> list[str]:
     return sorted(ordered[: count or None])
 
 
-def _with_texts(split: pd.DataFrame, titles: pd.Series, texts: list[pd.Series]) -> pd.DataFrame:
-    columns = split[["category", "label_quality"]].reset_index(drop=True)
+def _with_texts(
+    split: pd.DataFrame, titles: pd.Series, texts: list[pd.Series], places: pd.DataFrame
+) -> pd.DataFrame:
+    columns = split[["category", "label_quality"]].join(places).reset_index(drop=True)
     columns.insert(0, "title", titles_at(titles, split.index))
     return columns.assign(**{str(text.name): titles_at(text, split.index) for text in texts})
 
