@@ -326,6 +326,25 @@ def test_a_correction_of_other_texts_is_a_new_row(shop: Corrected) -> None:
     assert rows.to_numpy().tolist() == [["TABLES", "Bora"], ["MUGS", "Zeta"]]
 
 
+def test_corrections_label_unlabelled_titles(shop: Corrected) -> None:
+    rows = [*TITLES, *((f"luz {i}", "") for i in range(3)), ("Luz 0", "")]
+    table = pd.DataFrame(rows, columns=["title", "category"])
+    table["brand"] = [f"brand {i}" for i in range(len(table))]
+    shop.sell(table)
+    shop.write("a.csv", "title,category\nluz 0,LAMPS\n")
+    shop.write("b.csv", "title,category,brand\nluz 1,LAMPS,\nLUZ 2,LAMPS,Acme\n")
+    subset = shop.subset(text_columns=["brand"])
+    assert list(subset.corrections["result"]) == ["new_row"] * 3
+    train = subset.splits["train"]
+    labelled = train.loc[train["category"] == "LAMPS", ["title", "text.brand"]]
+    assert labelled.to_numpy().tolist() == [
+        ["luz 0", f"brand {len(TITLES)}"],
+        ["luz 1", f"brand {len(TITLES) + 1}"],
+        ["LUZ 2", "Acme"],
+    ]
+    assert subset.unlabelled is None or subset.unlabelled.empty
+
+
 # New categories, held-out titles
 
 

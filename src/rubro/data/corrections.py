@@ -253,6 +253,7 @@ class AppliedCorrections:
         table: Rows of the source with corrected categories and, last, corrections that became
             training rows. Column is_correction is true for corrected rows and new training rows.
         of_row: Number of the correction of each corrected or new row, by row.
+        new_rows: Corrections that became training rows, ascending.
         replaced: Rows of the source whose category was replaced by another one.
         results: Table of all corrections in the order of reading, with the columns file, line, title,
             category, result, rows (number of replaced categories) and detail.
@@ -262,6 +263,7 @@ class AppliedCorrections:
 
     table: pd.DataFrame
     of_row: dict[int, int]
+    new_rows: list[int]
     replaced: set[int]
     results: pd.DataFrame
     new_categories: dict[str, list[str]]
@@ -349,6 +351,7 @@ def apply_corrections(
 
     corrected, before = _corrected(table, of_row, values)
     replaced = {row for row, value in before.items() if name_of[value] != names[of_row[row]]}
+    new_rows = sorted(of_row.keys() - before.keys())
     changes = Counter(of_row[row] for row in replaced)
     for number in changes:
         results[number] = "replaced"
@@ -369,7 +372,7 @@ def apply_corrections(
     ]
     listed_rows += [(*each, "", "undecided", 0, "") for each in found.undecided]
     listed_table = pd.DataFrame(listed_rows, columns=_REPORTED_COLUMNS)
-    return AppliedCorrections(corrected, of_row, replaced, listed_table, new, similar)
+    return AppliedCorrections(corrected, of_row, new_rows, replaced, listed_table, new, similar)
 
 
 def _existing(name: str, known: Mapping[str, int], correction: Correction) -> str:
@@ -495,6 +498,35 @@ def _corrected(
     return corrected, before
 
 
+def with_unlabelled_texts(
+    texts: Sequence[pd.Series],
+    new_rows: Sequence[int],
+    keys: np.ndarray,
+    unlabelled: pd.DataFrame,
+    unlabelled_keys: np.ndarray,
+) -> list[pd.Series]:
+    """Give new rows without any text the texts of the first unlabelled row with the same title.
+
+    Args:
+        texts: Texts of each row for each text column; the name of a series is text.NAME.
+        new_rows: Rows of corrections that became training rows, ascending.
+        keys: Hash of the title of each row.
+        unlabelled: Rows without categories, with a column for each text column.
+        unlabelled_keys: Hash of the title of each of these rows.
+    """
+    own = [titles_at(text, pd.Index(new_rows)) for text in texts]
+    empty = [row for row, *values in zip(new_rows, *own, strict=True) if not any(values)]
+    places = np.flatnonzero(np.isin(unlabelled_keys, keys[empty]))
+    place_of = dict(zip(unlabelled_keys[places[::-1]].tolist(), places[::-1], strict=True))
+    found = {row: place_of[key] for row in empty if (key := int(keys[row])) in place_of}
+    if not found:
+        return list(texts)
+    filled = [text.copy() for text in texts]
+    for text in filled:
+        text.iloc[[*found]] = unlabelled[str(text.name)].iloc[[*found.values()]].to_numpy()
+    return filled
+
+
 def _new_categories(
     used: Sequence[int],
     names: Sequence[str],
@@ -546,16 +578,16 @@ def corrections_report(
     Returns:
         Table of all corrections, counts for JSON, and sentences for the user.
     """
-    results = applied.results.copy()
+    outcomes, details = (applied.results[name].tolist() for name in ("result", "detail"))
     remaining = {number for row, number in applied.of_row.items() if row not in lost}
     unused = Counter[str]()
     for row, number in applied.of_row.items():
-        if number not in remaining and results.at[number, "result"] != "dropped":
-            detail = "; ".join(
-                filter(None, (reasons[lost[row]], str(results.at[number, "detail"])))
-            )
-            results.loc[number, ["result", "detail"]] = "dropped", detail
-            unused[reasons[lost[row]]] += 1
+        if number not in remaining and outcomes[number] != "dropped":
+            reason = reasons[lost[row]]
+            unused[reason] += 1
+            outcomes[number] = "dropped"
+            details[number] = "; ".join(filter(None, (reason, details[number])))
+    results = applied.results.assign(result=outcomes, detail=details)
     counts = Counter(results["result"])
     if counts["held_out"]:
         unused[_HELD_OUT_REASON] += counts["held_out"]
