@@ -367,6 +367,16 @@ def test_new_categories_are_announced_with_similar_names(
         assert not any(known in notice + details[0] for known in ("MUGS", "TABLES"))
 
 
+def test_many_new_categories_have_few_notices(shop: Corrected) -> None:
+    rows = "".join(f"new {i},MUGS{'!' * (i + 1)}\nnewer {i},OTHER {i}\n" for i in range(50))
+    shop.write("a.csv", f"title,category\n{rows}")
+    subset = shop.subset()
+    assert subset.summary["corrections"]["new_categories"] == 100
+    notices = [notice for notice in subset.notices if "new categ" in notice]
+    assert 2 <= len(notices) <= 6
+    assert "95 other new categories" in notices[-1]
+
+
 def test_similar_names_that_are_merged_are_not_new(shop: Corrected) -> None:
     shop.write("a.csv", "title,category\nlampara,mug\n")
     params = shop.params()

@@ -42,6 +42,7 @@ _RESULTS = {
 _HELD_OUT_REASON = "of titles in validation or test (data.correct_held_out)"
 _MIN_SIMILARITY, _MAX_EDITS = 0.8, 4  # a replaced character counts as two edits
 _MAX_COMPARED_NAMES = 20
+_MAX_NOTICES = 5
 _Texts = dict[str, str]
 
 
@@ -629,16 +630,16 @@ def corrections_report(
 
 
 def _new_category_notices(applied: AppliedCorrections) -> list[str]:
-    """Announce new categories; those that are similar to existing ones have a notice each."""
-    notices = []
-    for name, places in applied.new_categories.items():
-        if close := applied.similar.get(name):
-            notices.append(
-                f"{name[:80]!r} ({places[0]}) is a new category, similar to {first_names(close)}: "
-                "rename it in the corrections file if it means the same"
-            )
-    others = [name for name in applied.new_categories if name not in applied.similar]
+    """Announce new categories; the first ones that are similar to existing ones have a notice each."""
+    shown = [name for name in applied.new_categories if name in applied.similar][:_MAX_NOTICES]
+    notices = [
+        f"{name[:80]!r} ({applied.new_categories[name][0]}) is a new category, similar to "
+        f"{first_names(applied.similar[name])}: rename it in the corrections file if it means the same"
+        for name in shown
+    ]
+    others = [name for name in applied.new_categories if name not in shown]
     if others:
-        count = f"{len(others)} new {'category' if len(others) == 1 else 'categories'}"
-        notices.append(f"corrections introduce {count}: {first_names(others)}")
+        count = f"{len(others):,} {'other ' if shown else ''}"
+        count += "new category" if len(others) == 1 else "new categories"
+        notices.append(f"corrections name {count}: {first_names(others)}")
     return notices
