@@ -27,18 +27,18 @@ from rubro.tables.title_files import TitleFile
 _ACCEPT, _LABEL, _SUGGESTION = "accept", "label", "suggested_category"
 _YES, _NO = ("yes", "y", "true", "1", "x", "si"), ("no", "n", "false", "0")
 _REPORTED_COLUMNS = ["file", "line", "title", "category", "result", "rows", "detail"]
-# Descriptions of the results of corrections, in the order of the message.
-_RESULTS = {
-    "replaced": "replaced another category",
-    "new_row": "became training rows",
-    "already_right": "named the category that the title already has",
-    "repeated": "repeat another correction",
-    "overruled": "disagree with a later one, which is used instead",
-    "label_is_right": "confirm a label",
-    "held_out": "skipped",
-    "dropped": "dropped",
-    "undecided": "without a decision yet",
-}
+# What can happen to a correction, in the order of the message; docs/data.md describes it.
+_RESULTS = (
+    "replaced",
+    "new_row",
+    "already_right",
+    "repeated",
+    "overruled",
+    "label_is_right",
+    "held_out",
+    "dropped",
+    "undecided",
+)
 _HELD_OUT_REASON = "of titles in validation or test (data.correct_held_out)"
 _MIN_SIMILARITY, _MAX_EDITS = 0.8, 4  # a replaced character counts as two edits
 _MAX_COMPARED_NAMES = 20
@@ -601,8 +601,8 @@ def corrections_report(
         **{f"replaced_{name}_rows": count for name, count in corrected.items()},
         "new_categories": len(applied.new_categories),
     }
-    described = [f"{counts[name]:,} {text}" for name, text in _RESULTS.items() if counts[name]]
-    notices = [f"corrections: {', '.join(described)}; metrics/corrections.csv lists them"]
+    described = ", ".join(f"{name} {counts[name]}" for name in _RESULTS if counts[name])
+    notices = [f"corrections: {len(results)} ({described}), listed in metrics/corrections.csv"]
     if unused:
         total = len(results) - counts["undecided"]
         listed_reasons = ", ".join(f"{count} {reason}" for reason, count in unused.items())
@@ -616,8 +616,8 @@ def corrections_report(
     if counts["overruled"]:
         first = results[results["result"] == "overruled"].iloc[0]
         notices.append(
-            f"{first['file']}:{first['line']} ({first['category'][:80]!r}) disagrees with "
-            f"{first['detail']}, which is used; metrics/corrections.csv lists all disagreements"
+            f"corrections that disagree with a later one, which is used: {counts['overruled']}, first "
+            f"{first['file']}:{first['line']} ({first['category'][:80]!r}) with {first['detail']}"
         )
     notices += _new_category_notices(applied)
     if any(corrected.values()):
