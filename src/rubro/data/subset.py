@@ -23,6 +23,7 @@ from rubro.data.corrections import (
     apply_corrections,
     corrections_report,
     no_corrections,
+    with_unlabelled_texts,
 )
 from rubro.data.labels import CheckedLabels, check_labels, rows_by_category, title_keys, titles_at
 from rubro.data.sources import (
@@ -145,7 +146,9 @@ def make_subset(
     columns["is_correction"] = columns["split"] == CORRECTIONS
     table = _rows_in_language(columns, params.language)
     count_dropped("other_language", columns, table)
-    keys = title_keys(titles)
+    keys, unlabelled_keys = title_keys(titles), np.zeros(0, dtype=np.uint64)
+    if raw.unlabelled is not None:
+        unlabelled_keys = title_keys(raw.unlabelled["title"].astype("str"))
     table = table.assign(key=keys[table.index])
     source = table[~table["is_correction"]] if raw.corrections.rows else table
     checked, paths, path_notices = _checked(source, titles, params, data)
@@ -163,6 +166,10 @@ def make_subset(
             params,
             data is None or data.correct_held_out,
         )
+        if raw.unlabelled is not None:
+            texts = with_unlabelled_texts(
+                texts, applied.new_rows, keys, raw.unlabelled, unlabelled_keys
+            )
         checked, paths, path_notices = _checked(applied.table, titles, params, data)
         split_of = _with_corrections(split_of, checked.table)
     for reason, rows in checked.dropped.items():
@@ -212,7 +219,7 @@ def make_subset(
     held_out = {name: splits[name].index for name in _HELD_OUT}
     splits = {name: _with_texts(split, titles, texts, places) for name, split in splits.items()}
     unlabelled, unlabelled_summary, notice = _unlabelled(
-        raw, keys, params.language, len(splits["train"])
+        raw, keys, unlabelled_keys, params.language, len(splits["train"])
     )
     notices += notice
     if unlabelled is None:
@@ -257,13 +264,18 @@ def make_subset(
 
 
 def _unlabelled(
-    raw: RawTitles, labelled_keys: np.ndarray, language: str | None, training_rows: int
+    raw: RawTitles,
+    labelled_keys: np.ndarray,
+    unlabelled_keys: np.ndarray,
+    language: str | None,
+    training_rows: int,
 ) -> tuple[pd.DataFrame | None, dict[str, int], list[str]]:
     """Select the titles without categories that are used.
 
     Args:
         raw: Rows of a source.
         labelled_keys: Hash of each title that has a category.
+        unlabelled_keys: Hash of each title without a category.
         language: Language of the titles; None = all.
         training_rows: Number of training rows.
 
@@ -282,7 +294,7 @@ def _unlabelled(
     if language is not None:
         kept = table["language"].isin(["", language.lower()]).to_numpy()
     in_language = int(kept.sum())
-    keys = pd.Series(title_keys(table["title"].astype("str")))[kept]
+    keys = pd.Series(unlabelled_keys)[kept]
     keys = keys[~keys.isin(labelled_keys)].drop_duplicates()
     counts = {
         "titles": len(keys),
@@ -443,7 +455,7 @@ def _split_of(table: pd.DataFrame, params: SubsetParams, random: np.random.Gener
         column[rest[(place >= taken) & (place < taken + wanted)]] = names.index(name)
         taken += wanted
     column[rows] = column[rows[first]][title]
-    return pd.Series(pd.Categorical.from_codes(column, pd.Index(names)), table.index)
+    return pd.Series(pd.Categorical.from_codes(column, pd.Index(SPLITS)), table.index)
 
 
 def _with_corrections(split_of: pd.Series, table: pd.DataFrame) -> pd.Series:
@@ -454,7 +466,7 @@ def _with_corrections(split_of: pd.Series, table: pd.DataFrame) -> pd.Series:
         table: Corrected rows. Rows without a split, such as new rows, keep the split of the source, or
             are training rows.
     """
-    given = table["split"].cat.set_categories(split_of.cat.categories).replace("", "train")
+    given = table["split"].cat.set_categories(SPLITS)
     return split_of.reindex(table.index).fillna(given).fillna("train")
 
 
