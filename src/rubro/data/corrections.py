@@ -27,7 +27,7 @@ from rubro.tables.title_files import TitleFile
 _ACCEPT, _LABEL, _SUGGESTION = "accept", "label", "suggested_category"
 _YES, _NO = ("yes", "y", "true", "1", "x", "si"), ("no", "n", "false", "0")
 _REPORTED_COLUMNS = ["file", "line", "title", "category", "result", "rows", "detail"]
-# What can happen to a correction, in the order of the message; docs/data.md describes it.
+# Possible results of a correction, in the order of the message; docs/data.md describes them.
 _RESULTS = (
     "replaced",
     "new_row",
@@ -74,7 +74,7 @@ class Corrections:
     """Corrections in the order in which they were read.
 
     Attributes:
-        rows: Corrections with a decision: those of the last rows of RawTitles.table.
+        rows: Corrections with a decision, one for each of the last rows of RawTitles.table.
         undecided: File, line and title of each row without a decision.
     """
 
@@ -524,7 +524,7 @@ def with_unlabelled_texts(
     found = {
         row: place_of[key] for row, key in zip(empty, keys.tolist(), strict=True) if key in place_of
     }
-    filled = [text.copy() for text in texts]
+    filled = [text.copy() for text in texts] if found else list(texts)
     for text in filled:
         text.iloc[[*found]] = unlabelled[str(text.name)].iloc[[*found.values()]].to_numpy()
     return filled
