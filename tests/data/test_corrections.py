@@ -1,4 +1,4 @@
-"""Corrections from several files, and what the subset reports about them."""
+"""Corrections from several files, their use, and the report about them."""
 
 from __future__ import annotations
 

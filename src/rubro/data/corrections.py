@@ -17,7 +17,7 @@ import pandas as pd
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams, SubsetParams
 from rubro.base.text import first_names, normalise
-from rubro.data.labels import rows_by_category, similar_names, titles_at
+from rubro.data.labels import rows_by_category, similar_names, title_keys, titles_at
 from rubro.tables.cells import column_name, text_of
 from rubro.tables.detection import kind_of, unreadable_by_name
 from rubro.tables.readers import Record
@@ -27,7 +27,7 @@ from rubro.tables.title_files import TitleFile
 _ACCEPT, _LABEL, _SUGGESTION = "accept", "label", "suggested_category"
 _YES, _NO = ("yes", "y", "true", "1", "x", "si"), ("no", "n", "false", "0")
 _REPORTED_COLUMNS = ["file", "line", "title", "category", "result", "rows", "detail"]
-# What can happen to a correction, in the order of the message; docs/data.md describes it.
+# Possible results of a correction, in the order of the message; docs/data.md describes them.
 _RESULTS = (
     "replaced",
     "new_row",
@@ -74,7 +74,7 @@ class Corrections:
     """Corrections in the order in which they were read.
 
     Attributes:
-        rows: Corrections with a decision: those of the last rows of RawTitles.table.
+        rows: Corrections with a decision, one for each of the last rows of RawTitles.table.
         undecided: File, line and title of each row without a decision.
     """
 
@@ -501,28 +501,30 @@ def _corrected(
 
 def with_unlabelled_texts(
     texts: Sequence[pd.Series],
+    titles: pd.Series,
     new_rows: Sequence[int],
-    keys: np.ndarray,
     unlabelled: pd.DataFrame,
-    unlabelled_keys: np.ndarray,
 ) -> list[pd.Series]:
     """Give new rows without any text the texts of the first unlabelled row with the same title.
 
     Args:
         texts: Texts of each row for each text column; the name of a series is text.NAME.
+        titles: Title of each row.
         new_rows: Rows of corrections that became training rows, ascending.
-        keys: Hash of the title of each row.
         unlabelled: Rows without categories, with a column for each text column.
-        unlabelled_keys: Hash of the title of each of these rows.
     """
     own = [titles_at(text, pd.Index(new_rows)) for text in texts]
     empty = [row for row, *values in zip(new_rows, *own, strict=True) if not any(values)]
-    places = np.flatnonzero(np.isin(unlabelled_keys, keys[empty]))
-    place_of = dict(zip(unlabelled_keys[places[::-1]].tolist(), places[::-1], strict=True))
-    found = {row: place_of[key] for row in empty if (key := int(keys[row])) in place_of}
-    if not found:
+    if not texts or not empty:
         return list(texts)
-    filled = [text.copy() for text in texts]
+    keys = title_keys(titles_at(titles, pd.Index(empty)))
+    unlabelled_keys = title_keys(unlabelled["title"].astype("str"))
+    places = np.flatnonzero(np.isin(unlabelled_keys, keys))
+    place_of = dict(zip(unlabelled_keys[places[::-1]].tolist(), places[::-1], strict=True))
+    found = {
+        row: place_of[key] for row, key in zip(empty, keys.tolist(), strict=True) if key in place_of
+    }
+    filled = [text.copy() for text in texts] if found else list(texts)
     for text in filled:
         text.iloc[[*found]] = unlabelled[str(text.name)].iloc[[*found.values()]].to_numpy()
     return filled
