@@ -184,6 +184,18 @@ class Categories(Message):
 
     model: ModelIdentity
     categories: list[str]
+    title_column: Annotated[
+        str, Field(description="Name of the column that contained the training titles.")
+    ]
+    category_column: Annotated[
+        str,
+        Field(
+            description=(
+                "Name of the column that contained the categories of the training titles; missing if "
+                "several columns contained the names of their paths."
+            ),
+        ),
+    ] = ""
     paths: Annotated[
         list[list[str]],
         Field(
