@@ -101,7 +101,8 @@ export const TEXTS = {
       "Abre un archivo de rubro audit o rubro next, o cualquier CSV con una columna de títulos. Queda en este navegador.",
     queueFile: "Archivo CSV (o suéltalo aquí)",
     progress: "Avance",
-    progressed: (decided, all, skipped) => `${decided} de ${all}${skipped ? `, ${skipped} saltados` : ""}`,
+    progressed: (decided, all, skipped) => 
+      `${decided} de ${all}${skipped ? `, ${skipped} ${skipped === 1 ? "saltado" : "saltados"}` : ""}`,
     further: "Otras columnas",
     currentLabel: "Categoría actual",
     suggestedCategory: "Categoría sugerida",

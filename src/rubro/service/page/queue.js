@@ -213,17 +213,11 @@ export class Queue {
     this.decisions = new Map([...stored, ...kept].filter(([row, decision]) => row < this.rows.length && decision));
   }
 
-  // Reads the decision of a changed key of the storage; null = all may have changed.
+  // Reads the decision of a changed key of the storage (null = all may have changed), and returns whether there is one.
   readChange(key) {
-    if (key === null) {
-      this.readDecisions();
-      return;
-    }
-    const row = Number(key.slice(this.key.length));
-    if (!key.startsWith(this.key) || this.unstored.has(row)) return;
-    const decision = readStored(key);
-    if (decision === null) this.decisions.delete(row);
-    else this.decisions.set(row, decision);
+    if (key !== null && !key.startsWith(this.key)) return false;
+    this.readDecisions();
+    return true;
   }
 
   // Returns the file with the decisions.

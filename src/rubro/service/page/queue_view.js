@@ -20,15 +20,16 @@ let last = ""; // the last decision, as a text
 
 // Opening
 
-async function openFile(file) {
-  await attempt(async () => open(file.name, await readText(file)));
+async function openFile(name, file) {
+  await attempt(name, async () => open(name, await readText(file)));
 }
 
 // Opens the file that was open before a reload, or the file of rubro serve --queue.
 export async function openFirst() {
   const kept = readStored(OPEN, session);
   if (kept) {
-    await attempt(() => open(...JSON.parse(kept)));
+    const [name, content] = JSON.parse(kept);
+    await attempt(name, () => open(name, content));
     return;
   }
   try {
@@ -37,18 +38,18 @@ export async function openFirst() {
     const name = decodeURIComponent(response.headers.get("Content-Location"));
     const file = await response.blob();
     location.hash = "queue";
-    await attempt(async () => open(name, await readText(file)));
+    await openFile(name, file);
   } catch {
     // The view of one title reports that the service does not answer.
   }
 }
 
-async function attempt(act) {
+async function attempt(name, act) {
   try {
     await act();
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
-    showFailure(text().csv[error.kind](...error.values), "queue-failure");
+    showFailure(`${name}: ${text().csv[error.kind](...error.values)}`, "queue-failure");
   }
 }
 
@@ -71,7 +72,6 @@ function listKnown() {
 function close() {
   queue = null;
   store(OPEN, null, session);
-  byId("queue-file").value = "";
   showQueue();
   byId("queue-file").focus();
 }
@@ -120,6 +120,7 @@ function showCard(row) {
   if (isAudit) {
     showSide("card-label", queue.field(row, "label"), queue.field(row, "labelShare"));
     showSide("card-suggested", queue.field(row, "suggested"), queue.field(row, "share"));
+    byId("change").disabled = !queue.field(row, "suggested").trim();
   } else {
     showChoices(row);
   }
@@ -210,11 +211,15 @@ function speak() {
   announce([last, `${title}.`, `${named.join(", ")}.`, byId("queue-progress").textContent].filter(Boolean).join(" "));
 }
 
+export function focusView() {
+  view.focus({ preventScroll: true });
+}
+
 // Moves the focus to the view if the focused element has disappeared, so that the keys still work.
 function keepFocus() {
   const { activeElement } = document;
-  const isLost = !view.contains(activeElement) || activeElement.disabled || activeElement.closest("[hidden]");
-  if (!view.hidden && isLost && activeElement !== byId("language")) view.focus({ preventScroll: true });
+  const isLost = activeElement === document.body || activeElement.disabled || activeElement.closest("[hidden]");
+  if (!view.hidden && isLost) focusView();
 }
 
 // Decisions
@@ -284,34 +289,29 @@ function chooseEntered() {
   }
   choose(known ?? entered);
   if (known === null) listKnown();
-  view.focus({ preventScroll: true });
-}
-
-function startSearch() {
-  search.focus();
-  search.select();
+  focusView();
 }
 
 // Keys work while the focus is in the view, but not in fields.
 
+const KEYS = { k: "keep", c: "change", s: "skip", u: "undo" };
+
+// Does what a key stands for, and returns whether it stands for anything.
 function act(key) {
-  if (/^[1-5]$/.test(key) && queue.current !== null && !queue.roles.isAudit) {
-    const choice = choicesOf(queue.current)[Number(key) - 1];
-    if (choice) choose(choice.category);
+  if (key === "/") {
+    search.focus();
+    search.select();
     return true;
   }
-  const isShown = queue.current !== null;
-  const acts = { u: undo };
-  if (isShown) Object.assign(acts, { s: () => decide(SKIPPED), "/": startSearch });
-  if (isShown && queue.roles.isAudit) Object.assign(acts, { k: () => decide(LABEL), c: () => decide(SUGGESTED) });
-  if (!Object.hasOwn(acts, key)) return false;
-  acts[key]();
+  const control = byId(KEYS[key]) ?? byId("card-choices").querySelectorAll("button")[Number(key) - 1];
+  if (!control || control.closest("[hidden]")) return false;
+  control.click(); // a disabled button ignores it
   return true;
 }
 
 view.addEventListener("keydown", (event) => {
   const isField = event.target.matches("input");
-  if (isField && event.key === "Escape") view.focus({ preventScroll: true });
+  if (isField && event.key === "Escape") focusView();
   if (queue === null || isField || event.repeat || event.altKey || event.metaKey) return;
   const key = event.key.toLowerCase();
   if (event.ctrlKey && key !== "z") return;
@@ -341,7 +341,8 @@ byId("search").addEventListener("submit", (event) => {
 });
 byId("queue-file").addEventListener("change", (event) => {
   const [file] = event.target.files;
-  if (file) openFile(file);
+  if (file) openFile(file.name, file);
+  event.target.value = ""; // so that the same file can be opened again
 });
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {
@@ -349,12 +350,10 @@ addEventListener("drop", (event) => {
   const [file] = event.dataTransfer.files;
   if (!file) return;
   location.hash = "queue";
-  openFile(file);
+  openFile(file.name, file);
 });
 addEventListener("storage", (event) => {
-  if (queue === null) return;
-  queue.readChange(event.key);
-  showQueue();
+  if (queue?.readChange(event.key)) showQueue();
 });
 addEventListener("pageshow", () => {
   if (queue === null) return;

@@ -4,7 +4,7 @@ import { showCorrections } from "./corrections.js";
 import { byId, readStored, showFailure, store } from "./dom.js";
 import { TEXTS, text, useLanguage } from "./language.js";
 import { categories, listCategories, readModel } from "./model.js";
-import { openFirst, showQueue } from "./queue_view.js";
+import { focusView, openFirst, showQueue } from "./queue_view.js";
 import { ask, showColumns, showTitle } from "./title.js";
 
 const LANGUAGE = "rubro.language";
@@ -46,7 +46,11 @@ byId("language").addEventListener("change", (event) => {
   store(LANGUAGE, event.target.value);
   setLanguage(event.target.value);
 });
-addEventListener("hashchange", showView);
+addEventListener("hashchange", () => {
+  showView();
+  if (byId("queue").hidden) byId("title").focus();
+  else focusView();
+});
 
 const preferred = navigator.language.startsWith("es") ? "es" : "en";
 setLanguage(readStored(LANGUAGE) in TEXTS ? readStored(LANGUAGE) : preferred);
