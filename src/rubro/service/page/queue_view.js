@@ -57,7 +57,8 @@ function open(name, content) {
   queue = new Queue(name, content);
   predictions = new Map();
   last = "";
-  store(OPEN, JSON.stringify([name, content]), session); // if it is too large, the user opens it again
+  // If the file is too large to be kept, the user opens it again after a reload.
+  if (!store(OPEN, JSON.stringify([name, content]), session)) store(OPEN, null, session);
   listKnown();
   showFailure("", "queue-failure");
   showQueue();
