@@ -312,7 +312,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         served = service.served
         classes = served.classifier.classes_
         text = served.classifier.description.text
-        content = {"model": served.identity, "categories": classes, "title_column": text.title_column}
+        content = {
+            "model": served.identity,
+            "categories": classes,
+            "title_column": text.title_column,
+        }
         if isinstance(text.category_column, str):
             content["category_column"] = text.category_column
         if served.paths:
