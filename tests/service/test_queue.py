@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rubro.prediction.folder import Model
 from support.chromium import NEEDS_CHROMIUM
 from support.keyword_model import PATHS, assert_refused, called, write_model
 from support.service_page import opened, two_tabs
@@ -19,9 +20,10 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytest_plugins = ["support.chromium", "support.keyword_model", "support.serving"]
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
-AUDIT = (
-    "file,line,title,marca,label,suggested_category,confidence,label_confidence,words,accept"
-).split(",")
+AUDIT = [
+    *("file", "line", "title", "marca", "label", "suggested_category", "confidence"),
+    *("label_confidence", "words", "accept"),
+]
 NEXT = [
     "title",
     "marca",
@@ -264,7 +266,7 @@ def test_a_service_that_does_not_answer_does_not_stop_the_labelling(
         page.keyboard.press("Enter")
         expect_progress(page, "1 of 2")
         context.set_offline(False)
-        press(page, "u1")
+        press(page, "u")
         playwright.expect(page.locator("#card-choices button").first).to_contain_text("TABLES")
 
 
@@ -413,8 +415,8 @@ def test_the_view_can_be_used_with_the_keyboard(
         outline = "getComputedStyle(document.activeElement).outlineStyle"
         press(page, "k")
         assert page.evaluate(outline) == "solid"
-        for name in ("summary", "keep"):
-            page.keyboard.press("Tab")
+        page.keyboard.press("Tab")  # the further columns
+        page.keyboard.press("Tab")
         assert page.evaluate(focused) == "keep"
         page.keyboard.press("Enter")
         page.keyboard.press("Space")
@@ -507,6 +509,54 @@ def test_axe_finds_no_violation(
             found = checked.run(page)
             assert found.violations_count == 0, found.generate_report()
             assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_file_with_a_column_for_each_level_of_the_paths_is_filled_in(
+    browser: Any, shop_model: Path, tmp_path: Path
+) -> None:
+    model = Model.load(shop_model)
+    levels = ["rubro", "familia", "tipo"]
+    text = model.description.text.model_copy(update={"category_column": levels})
+    folder = tmp_path / "model"
+    description = model.description.model_copy(update={"text": text})
+    Model(description, model.vocabulary, model.tensors).save(folder)
+    rows = [["nombre", *levels, "label"], *(["mesa", "", "", "", "x"] for _ in range(3))]
+    rows.append(["taza", "Vajilla", "", "", "x"])
+    file = write_csv(tmp_path / "next.csv", rows)
+    with running(folder) as server, opened(browser, server) as page:
+        open_file(page, file, "mesa")
+        playwright.expect(page.locator("#card-choices button").first).to_contain_text("Mesas")
+        expect_progress(page, "1 of 4")
+        assert page.locator("#card-columns dt").all_inner_texts() in ([], ["label"])
+        press(page, "1/")
+        page.keyboard.type("Lámparas\n")
+        press(page, "/")
+        page.keyboard.type("Muebles > Camas\n\n")
+        expect_progress(page, "4 of 4")
+        found = read_csv(downloaded(page, tmp_path))
+    assert [row[1:4] for row in found[1:]] == [
+        ["Muebles", "Mesas", ""],
+        ["Luz", "Techo", "Lámparas"],
+        ["Muebles", "Camas", ""],
+        ["Vajilla", "", ""],
+    ]
+
+
+def test_skipped_titles_are_shown_once_more(browser: Any, server: Server, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "next.csv", titles(4))
+    with opened(browser, server) as page:
+        open_file(page, file, "Mesa 0")
+        press(page, "s1ss")
+        page.get_by_role("button", name="Show the skipped titles again").click()
+        for key, title in (("1", 0), ("s", 2), ("2", 3)):
+            playwright.expect(page.locator("#card-title")).to_have_text(f"Mesa {title}")
+            press(page, key)
+        playwright.expect(page.locator("#queue-done")).to_contain_text("1 skipped")
+        assert page.evaluate("document.activeElement.id") == "queue"
+        press(page, "u")
+        playwright.expect(page.locator("#card-title")).to_have_text("Mesa 3")
+        press(page, "3")
+        expect_progress(page, "3 of 4, 1 skipped")
 
 
 def test_a_title_column_with_another_name_is_found(browser: Any, tmp_path: Path) -> None:

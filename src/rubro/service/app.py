@@ -279,13 +279,11 @@ def make_app(
     app.service = service
     _add_routes(app, service)
     for file in (files("rubro.service") / "page").iterdir():
-        path = "/" if file.name == "index.html" else f"/{file.name}"
-        answer = Response(
-            file.read_bytes(),
-            headers=_PAGE_HEADERS,
-            media_type=_MEDIA_TYPES[Path(file.name).suffix],
-        )
-        app.add_api_route(path, _fixed_endpoint(answer), include_in_schema=False)
+        media_type = _MEDIA_TYPES.get(Path(file.name).suffix)
+        if media_type is not None:
+            path = "/" if file.name == "index.html" else f"/{file.name}"
+            answer = Response(file.read_bytes(), headers=_PAGE_HEADERS, media_type=media_type)
+            app.add_api_route(path, _fixed_endpoint(answer), include_in_schema=False)
     answer = Response(status_code=204)
     if queue is not None:
         name = {"Content-Location": quote(queue.name)}
@@ -312,13 +310,13 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         served = service.served
         classes = served.classifier.classes_
         text = served.classifier.description.text
-        content = {
+        names = text.category_column
+        content: dict[str, Any] = {
             "model": served.identity,
             "categories": classes,
             "title_column": text.title_column,
+            "category_columns": [names] if isinstance(names, str) else names,
         }
-        if isinstance(text.category_column, str):
-            content["category_column"] = text.category_column
         if served.paths:
             content["paths"] = [served.paths[name] for name in classes]
         return _json(content)
@@ -344,8 +342,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
 def _fixed_endpoint(answer: Response) -> Callable[[], Coroutine[Any, Any, Response]]:
     async def send() -> Response:
-        headers = dict(answer.headers)
-        return Response(answer.body, answer.status_code, headers)
+        return Response(answer.body, answer.status_code, dict(answer.headers))
 
     return send
 

@@ -187,15 +187,15 @@ class Categories(Message):
     title_column: Annotated[
         str, Field(description="Name of the column that contained the training titles.")
     ]
-    category_column: Annotated[
-        str,
+    category_columns: Annotated[
+        list[str],
         Field(
             description=(
-                "Name of the column that contained the categories of the training titles; missing if "
-                "several columns contained the names of their paths."
-            ),
+                "Names of the columns that contained the categories; several if each of them contained "
+                "one level of the category paths."
+            )
         ),
-    ] = ""
+    ]
     paths: Annotated[
         list[list[str]],
         Field(

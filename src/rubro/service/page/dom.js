@@ -17,6 +17,9 @@ export function button(content, label, act) {
   return node;
 }
 
+// Returns a text in lower case and without accents.
+export const fold = (content) => content.normalize("NFKD").replaceAll(/\p{M}/gu, "").toLowerCase();
+
 // Only screen readers present this message.
 export function announce(message) {
   byId("status").textContent = message;

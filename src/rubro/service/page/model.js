@@ -8,7 +8,7 @@ export const TOP = 5;
 
 export let columns = []; // names of the columns that the model reads in addition to the title
 export let titleColumn = "title";
-export let categoryColumn = "category";
+export let categoryColumns = ["category"]; // several if each contains a level of the category paths
 export let categories = [];
 export let paths = new Map(); // names of each category from the root, if the categories are paths
 
@@ -18,7 +18,7 @@ export async function readModel() {
     ["categories", "version"].map(async (path) => (await fetch(path)).json()),
   );
   categories = found.categories;
-  categoryColumn = found.category_column ?? categoryColumn;
+  categoryColumns = found.category_columns;
   [titleColumn, ...columns] = version.columns ?? [found.title_column];
   if (found.paths) {
     paths = new Map(categories.map((category, place) => [category, found.paths[place]]));

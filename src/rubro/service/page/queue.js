@@ -1,8 +1,8 @@
 // A file of titles to label (from rubro next) or of suspicious labels (from rubro audit), and the user's decisions.
 
 import { CsvError, formatCsv, parseCsv } from "./csv.js";
-import { readStored, session, store, storedKeys } from "./dom.js";
-import { categories, categoryColumn, columns, titleColumn } from "./model.js";
+import { fold, readStored, session, store, storedKeys } from "./dom.js";
+import { categories, categoryColumns, columns, paths, titleColumn } from "./model.js";
 
 // A decision is one of these, or CATEGORY and the name of a category.
 export const SUGGESTED = "y"; // the suggested category is right
@@ -11,12 +11,13 @@ export const SKIPPED = "s";
 export const CATEGORY = "=";
 const MAX_BYTES = 2 ** 26;
 const MAX_UNDO = 1000;
-// The values that rubro reads in the column accept instead of the name of a category.
-const YES = ["yes", "y", "true", "1", "x", "si", "sí"];
+// The values that rubro reads in the column accept instead of the name of a category, without accents.
+const YES = ["yes", "y", "true", "1", "x", "si"];
 const NO = ["no", "n", "false", "0"];
 const AUDIT = ["label", "suggested_category"];
-const NUMBERS = ["confidence", "label_confidence", "words", "accept"];
+const OTHER_AUDIT = ["file", "line", "confidence", "label_confidence", "words", "accept"];
 const SUGGESTION = /^suggestion_\d$/;
+const LEVEL_SEPARATOR = " > ";
 const PREFIX = "rubro.queue.";
 const UNDO = "rubro.undo.";
 
@@ -44,23 +45,35 @@ function digest(content) {
   return (4294967296 * (2097151 & two) + (one >>> 0)).toString(36);
 }
 
+// Returns the decision that rubro reads in the column accept.
+function acceptDecision(value) {
+  const answer = fold(value);
+  if (YES.includes(answer)) return SUGGESTED;
+  return NO.includes(answer) ? LABEL : CATEGORY + value;
+}
+
 // Returns the places of the columns that have a role; -1 = there is none.
 function rolesOf(header) {
-  const place = (...names) => names.map((name) => header.indexOf(name)).find((found) => found >= 0) ?? -1;
-  const isAudit = AUDIT.some((name) => header.includes(name)) && header.includes("accept");
+  const place = (name) => header.indexOf(name);
+  const places = (names) => names.map(place).filter((found) => found >= 0);
+  const audit = places(AUDIT);
+  const isAudit = audit.length === AUDIT.length || (audit.length > 0 && header.includes("accept"));
+  const isReserved = isAudit && [...AUDIT, ...OTHER_AUDIT].includes(titleColumn);
+  const auditPlace = (name) => (isAudit ? place(name) : -1);
+  const categoryPlaces = places(categoryColumns);
   const roles = {
-    title: place(titleColumn, "title"),
-    label: place("label"),
-    suggested: place("suggested_category"),
-    accept: place("accept"),
-    labelShare: place("label_confidence"),
+    isAudit,
+    title: places(isReserved ? ["title"] : [titleColumn, "title"])[0] ?? -1,
+    label: auditPlace("label"),
+    suggested: auditPlace("suggested_category"),
+    labelShare: auditPlace("label_confidence"),
+    words: auditPlace("words"),
     share: place("confidence"),
-    words: place("words"),
     suggestions: header.flatMap((name, index) => (SUGGESTION.test(name) ? [index] : [])),
-    category: place(categoryColumn, "category"),
-    isAudit: isAudit || AUDIT.every((name) => header.includes(name)),
+    // The columns that contain the decisions.
+    targets: isAudit ? places(["accept"]) : categoryPlaces.length ? categoryPlaces : places(["category"]),
   };
-  const missing = roles.isAudit ? AUDIT.filter((name) => !header.includes(name)) : [];
+  const missing = isAudit ? AUDIT.filter((name) => !header.includes(name)) : [];
   if (roles.title < 0) missing.unshift(titleColumn);
   if (missing.length) throw new CsvError("missingColumns", missing, header);
   return roles;
@@ -73,12 +86,10 @@ export class Queue {
     [this.header, ...this.rows] = parseCsv(content);
     this.roles = rolesOf(this.header);
     if (!this.rows.length) throw new CsvError("noRows", this.header);
-    const target = this.roles.isAudit ? "accept" : "category";
-    if (this.roles[target] < 0) {
-      this.roles[target] = this.header.push(target) - 1;
+    if (!this.roles.targets.length) {
+      this.roles.targets = [this.header.push(this.roles.isAudit ? "accept" : "category") - 1];
       for (const row of this.rows) row.push("");
     }
-    this.target = this.roles[target]; // the column that contains the decisions
     this.key = `${PREFIX}${digest(content)}.`;
     this.unstored = new Set(); // rows whose decisions cannot be stored
     this.decisions = new Map(); // the decisions of the rows that were made in the page
@@ -89,7 +100,7 @@ export class Queue {
   }
 
   field(row, role) {
-    return this.rows[row][this.roles[role]] ?? "";
+    return (this.rows[row][this.roles[role]] ?? "").trim();
   }
 
   // Returns the product of a row as the model reads it.
@@ -102,26 +113,30 @@ export class Queue {
   }
 
   suggestions(row) {
-    return this.roles.suggestions.map((place) => this.rows[row][place]).filter(Boolean);
+    return this.roles.suggestions.map((place) => this.rows[row][place].trim()).filter(Boolean);
   }
 
   // Returns the names and texts of the columns without a role.
   further(row) {
-    const { title, label, suggested } = this.roles;
-    const isShown = (name, place) =>
-      ![title, label, suggested, this.target].includes(place) && !NUMBERS.includes(name) && !SUGGESTION.test(name);
+    const used = Object.values(this.roles).flat();
     return this.header
       .map((name, place) => [name, this.rows[row][place], place])
-      .filter(([name, value, place]) => isShown(name, place) && value.trim());
+      .filter(([, value, place]) => value.trim() && !used.includes(place));
   }
 
   // Returns the categories in the file and in the decisions that the model does not know.
   unknownCategories() {
-    const { label, suggested, category, suggestions, isAudit } = this.roles;
-    const places = isAudit ? [label, suggested] : [category, ...suggestions];
-    const names = this.rows.flatMap((row) => places.map((place) => row[place].trim()));
+    const { label, suggested, suggestions, isAudit } = this.roles;
+    const places = isAudit ? [label, suggested] : suggestions;
+    const names = this.rows.flatMap((row) => [...places.map((place) => row[place].trim()), this.filled(row)]);
     const known = new Set(["", ...categories]);
     return [...new Set([...names, ...this.chosen()])].filter((name) => !known.has(name));
+  }
+
+  // Returns the category in the category columns of a labelling file.
+  filled(row) {
+    const names = this.roles.targets.map((place) => row[place].trim()).filter(Boolean);
+    return this.roles.isAudit ? "" : names.join(LEVEL_SEPARATOR);
   }
 
   chosen() {
@@ -132,11 +147,10 @@ export class Queue {
 
   decision(row) {
     if (this.decisions.has(row)) return this.decisions.get(row);
-    const value = this.rows[row][this.target].trim();
+    const { isAudit, targets } = this.roles;
+    const value = isAudit ? this.rows[row][targets[0]].trim() : this.filled(this.rows[row]);
     if (!value) return undefined;
-    if (this.roles.isAudit && YES.includes(value.toLowerCase())) return SUGGESTED;
-    if (this.roles.isAudit && NO.includes(value.toLowerCase())) return LABEL;
-    return CATEGORY + value;
+    return isAudit ? acceptDecision(value) : CATEGORY + value;
   }
 
   counts() {
@@ -149,17 +163,13 @@ export class Queue {
     return found;
   }
 
-  // Returns the next row without a decision, or null.
+  // Returns the first open row after a row, or else the first row without a decision; null = all are decided.
   next(after) {
-    const isOpen = (_, row) => {
-      const decision = this.decision(row);
-      return decision === undefined || (this.isRevisiting && decision === SKIPPED);
-    };
-    const found = this.rows.findIndex((each, row) => row > after && isOpen(each, row));
-    if (found >= 0) return found;
-    this.isRevisiting = false;
-    const first = this.rows.findIndex(isOpen);
-    return first < 0 ? null : first;
+    const isOpen = (_, row) =>
+      row > after && (this.decision(row) === undefined || (this.isRevisiting && this.decision(row) === SKIPPED));
+    const isUndecided = (_, row) => this.decision(row) === undefined;
+    const found = [isOpen, isUndecided].map((test) => this.rows.findIndex(test)).find((row) => row >= 0);
+    return found ?? null;
   }
 
   decide(decision) {
@@ -222,21 +232,29 @@ export class Queue {
 
   // Returns the file with the decisions.
   csv() {
-    const rows = this.rows.map((each, row) => {
-      const decision = this.decisions.get(row);
-      if (decision === undefined || decision === SKIPPED) return each;
-      const filled = [...each];
-      const category = decision.slice(CATEGORY.length);
-      if (decision === SUGGESTED) filled[this.target] = "yes";
-      else if (decision === LABEL) filled[this.target] = "no";
-      else if (this.roles.isAudit && [...YES, ...NO].includes(category.toLowerCase())) {
-        // A category with such a name would be read as yes or no.
-        filled[this.roles.suggested] = category;
-        filled[this.target] = "yes";
-      } else filled[this.target] = category;
-      return filled;
+    const rows = this.rows.map((row, place) => {
+      const decision = this.decisions.get(place);
+      return decision === undefined || decision === SKIPPED ? row : this.decided(row, decision);
     });
     return formatCsv([this.header, ...rows]);
+  }
+
+  decided(row, decision) {
+    const { isAudit, suggested, targets } = this.roles;
+    const filled = [...row];
+    const category = decision.slice(CATEGORY.length);
+    if (isAudit) {
+      // rubro would read a category that is called yes or no as an answer.
+      const isAnswer = decision.startsWith(CATEGORY) && acceptDecision(category) !== decision;
+      if (isAnswer) filled[suggested] = category;
+      filled[targets[0]] = isAnswer || decision === SUGGESTED ? "yes" : decision === LABEL ? "no" : category;
+    } else if (targets.length === 1) {
+      filled[targets[0]] = category;
+    } else {
+      const names = paths.get(category) ?? category.split(LEVEL_SEPARATOR);
+      targets.forEach((place, level) => (filled[place] = names[level] ?? ""));
+    }
+    return filled;
   }
 
   fileName() {

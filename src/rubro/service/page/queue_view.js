@@ -1,7 +1,7 @@
 // The view of a file of titles: one title at a time, which the user labels or corrects with single keys.
 
 import { CsvError } from "./csv.js";
-import { announce, byId, element, readStored, saveFile, session, showFailure, store } from "./dom.js";
+import { announce, byId, element, fold, readStored, saveFile, session, showFailure, store } from "./dom.js";
 import { percent, text } from "./language.js";
 import { askService, categories, categoryName, listCategories, paths, pathText, TOP } from "./model.js";
 import { CATEGORY, LABEL, Queue, readText, SKIPPED, SUGGESTED } from "./queue.js";
@@ -62,7 +62,7 @@ function open(name, content) {
   listKnown();
   showFailure("", "queue-failure");
   showQueue();
-  speak();
+  announceTitle();
 }
 
 function listKnown() {
@@ -106,7 +106,7 @@ function listed(names) {
 
 function showCard(row) {
   const { isAudit } = queue.roles;
-  const words = isAudit ? queue.field(row, "words").trim() : "";
+  const words = isAudit ? queue.field(row, "words") : "";
   byId("card-title").replaceChildren(...markedTitle(queue.field(row, "title"), words));
   const further = queue.further(row);
   byId("card-more").hidden = !further.length;
@@ -121,7 +121,7 @@ function showCard(row) {
   if (isAudit) {
     showSide("card-label", queue.field(row, "label"), queue.field(row, "labelShare"));
     showSide("card-suggested", queue.field(row, "suggested"), queue.field(row, "share"));
-    byId("change").disabled = !queue.field(row, "suggested").trim();
+    byId("change").disabled = !queue.field(row, "suggested");
   } else {
     showChoices(row);
   }
@@ -133,12 +133,12 @@ function showSide(id, category, share) {
 }
 
 function shareText(share) {
-  return String(share).trim() && Number.isFinite(Number(share)) ? percent(Number(share)) : "";
+  const number = Number(String(share).replace(",", ".")); // rubro next may write decimal commas
+  return share !== "" && Number.isFinite(number) ? percent(number) : "";
 }
 
 // Returns the title with marks around the words that support the suggested category.
 function markedTitle(title, words) {
-  const fold = (word) => word.normalize("NFKD").replaceAll(/\p{M}/gu, "").toLowerCase();
   const named = new Set(fold(words).match(/[\p{L}\p{N}]+/gu));
   return title
     .split(/([\p{L}\p{M}\p{N}]+)/u)
@@ -186,16 +186,17 @@ async function predict(row) {
       failure = error.message;
     }
     if (each !== queue.current) continue;
-    showFailure(failure, "queue-failure");
-    if (!failure) {
+    if (failure) {
+      showFailure(failure, "queue-failure");
+    } else {
       showChoices(each);
-      speak();
+      announceTitle();
     }
   }
 }
 
 // Announces the title and its categories.
-function speak() {
+function announceTitle() {
   if (view.hidden || queue === null) return;
   const { current } = queue;
   if (current === null) {
@@ -209,7 +210,8 @@ function speak() {
         `${text().suggestedCategory}: ${pathText(queue.field(current, "suggested"))}`,
       ]
     : choicesOf(current).map(({ category }, place) => `${place + 1} ${pathText(category)}`);
-  announce([last, `${title}.`, `${named.join(", ")}.`, byId("queue-progress").textContent].filter(Boolean).join(" "));
+  const progress = byId("queue-progress").textContent;
+  announce([last, `${title}.`, named.length ? `${named.join(", ")}.` : "", progress].filter(Boolean).join(" "));
 }
 
 export function focusView() {
@@ -244,7 +246,7 @@ function afterChange() {
   search.value = proposed = "";
   showFailure(queue.unstored.size ? text().fullQueue : "", "queue-failure");
   showQueue();
-  speak();
+  announceTitle();
 }
 
 function choose(category) {
@@ -264,7 +266,6 @@ function undo() {
 // Returns the known category that the user has entered: its name, the last name of its path, or either of them in
 // another case or without accents, if only one category has this name.
 function knownCategory(entered) {
-  const fold = (name) => name.normalize("NFKD").replaceAll(/\p{M}/gu, "").toLowerCase();
   const known = [...categories, ...unknown];
   const leaf = (name) => paths.get(name)?.at(-1) ?? name;
   const tests = [
@@ -297,7 +298,7 @@ function chooseEntered() {
 
 const KEYS = { k: "keep", c: "change", s: "skip", u: "undo" };
 
-// Does what a key stands for, and returns whether it stands for anything.
+// Clicks the control that a key belongs to, and returns whether there is one.
 function act(key) {
   if (key === "/") {
     search.focus();
