@@ -66,6 +66,7 @@ def open_file(page: Any, file: Path, title: str | None) -> None:
     """Open a file in the view of files, and wait for the title that is shown first; None = no title."""
     if not page.url.endswith("#queue"):
         page.get_by_role("link", name="Queue of titles").click()
+        playwright.expect(page.locator("#queue")).to_be_focused()
     page.locator("#queue-file").set_input_files(file)
     if title is not None:
         playwright.expect(page.locator("#card-title")).to_have_text(title)
@@ -342,7 +343,7 @@ def test_files_that_cannot_be_used_are_reported(
         open_file(page, file, None)
         for fact in ("bad.csv", *facts):
             playwright.expect(page.get_by_role("alert")).to_contain_text(fact)
-        playwright.expect(page.locator("#queue-work")).to_be_hidden()
+        playwright.expect(page.locator("#card")).to_be_hidden()
         open_file(page, write_csv(file, suspects(1)), "Mesa ratona 0")
         playwright.expect(page.get_by_role("alert")).to_have_text("")
 
@@ -436,9 +437,11 @@ def test_the_view_can_be_used_with_the_keyboard(
             playwright.expect(status).to_contain_text(text)
         assert max(status.bounding_box()[side] for side in ("width", "height")) <= 1
         page.get_by_role("link", name="One title").click()
+        playwright.expect(page.locator("#title")).to_be_focused()
         press(page, "c")  # the title is typed
         playwright.expect(page.locator("#title")).to_have_value("c")
         page.go_back()
+        playwright.expect(page.locator("#queue")).to_be_focused()
         press(page, "c")
         expect_progress(page, "5 of 60")
 

@@ -1,5 +1,7 @@
 // Texts of the page in each language.
 
+const skippedTitles = (count) => `${count} ${count === 1 ? "saltado" : "saltados"}`;
+
 export const TEXTS = {
   en: {
     language: "Language",
@@ -67,7 +69,7 @@ export const TEXTS = {
       longRow: (row, fields, columns) =>
         `Row ${row} has ${fields} fields, but there are only ${columns} columns. Quote fields that contain separators.`,
       missingColumns: (missing, found) =>
-        `The file lacks ${missing.map((name) => `the column ${name}`).join(" and ")}. Columns found: ${found.join(", ")}.`,
+        `The file has no column ${missing.join(" and no column ")}. Columns found: ${found.join(", ")}. Rename the columns.`,
     },
     silent: "The service does not answer.",
     full: "This browser cannot store corrections. Download them before you leave.",
@@ -102,7 +104,7 @@ export const TEXTS = {
     queueFile: "Archivo CSV (o suéltalo aquí)",
     progress: "Avance",
     progressed: (decided, all, skipped) => 
-      `${decided} de ${all}${skipped ? `, ${skipped} ${skipped === 1 ? "saltado" : "saltados"}` : ""}`,
+      `${decided} de ${all}${skipped ? `, ${skippedTitles(skipped)}` : ""}`,
     further: "Otras columnas",
     currentLabel: "Categoría actual",
     suggestedCategory: "Categoría sugerida",
@@ -123,7 +125,7 @@ export const TEXTS = {
     decidedBefore: (decision) => `Decidido antes: ${decision}`,
     done: (skipped) =>
       skipped
-        ? `Todos los demás títulos están decididos; ${skipped} saltados.`
+        ? `Todos los demás títulos están decididos; ${skippedTitles(skipped)}.`
         : "Todos los títulos están decididos. Descarga el archivo.",
     unknown: (names) => `El modelo no conoce estas categorías: ${names}.`,
     andMore: (count) => ` y ${count} más`,
@@ -142,7 +144,7 @@ export const TEXTS = {
       longRow: (row, fields, columns) =>
         `La fila ${row} tiene ${fields} campos, pero solo hay ${columns} columnas. Pon entre comillas los campos con separadores.`,
       missingColumns: (missing, found) =>
-        `Falta ${missing.map((name) => `la columna ${name}`).join(" y ")}. Columnas encontradas: ${found.join(", ")}.`,
+        `Falta la columna ${missing.join(" y la columna ")}. Columnas encontradas: ${found.join(", ")}. Cambia sus nombres.`,
     },
     silent: "El servicio no responde.",
     full: "Este navegador no puede guardar correcciones. Descárgalas antes de salir.",

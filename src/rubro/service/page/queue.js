@@ -74,7 +74,7 @@ function rolesOf(header) {
     targets: isAudit ? places(["accept"]) : categoryPlaces.length ? categoryPlaces : places(["category"]),
   };
   const missing = isAudit ? AUDIT.filter((name) => !header.includes(name)) : [];
-  if (roles.title < 0) missing.unshift(titleColumn);
+  if (roles.title < 0) missing.unshift([...new Set([titleColumn, "title"])].join("/"));
   if (missing.length) throw new CsvError("missingColumns", missing, header);
   return roles;
 }

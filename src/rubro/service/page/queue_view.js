@@ -81,7 +81,7 @@ function close() {
 
 export function showQueue() {
   byId("queue-open").hidden = queue !== null;
-  byId("queue-work").hidden = queue === null;
+  for (const each of view.querySelectorAll(".work")) each.hidden = queue === null;
   if (queue === null) return;
   const { decided, skipped, all } = queue.counts();
   byId("queue-name").textContent = queue.name;
