@@ -287,6 +287,11 @@ def test_a_large_file_is_stored_as_it_is_decided(
         page.reload()
         expect_progress(page, "9991 of 10000, 1 skipped")
         accepted = [row[-1] for row in read_csv(downloaded(page, tmp_path))[1:]]
+        with two_tabs(page) as other:
+            open_file(other, file, "Mesa ratona 9992")
+            page.once("dialog", lambda dialog: dialog.accept())
+            page.get_by_role("button", name="Remove my decisions").click()
+            expect_progress(other, "0 of 10000")
     assert accepted == ["yes"] * 9990 + ["no"] + [""] * 9
 
 

@@ -141,5 +141,7 @@ byId("clear").addEventListener("click", async () => {
   byId("title").focus();
 });
 addEventListener("pagehide", storeCorrections); // without waiting for a lock
-addEventListener("storage", showStored); // another tab has changed something
+addEventListener("storage", ({ key }) => {
+  if (key === null || key === CORRECTIONS) showStored(); // another tab has changed them
+});
 addEventListener("pageshow", showStored); // the browser may show the page as it was

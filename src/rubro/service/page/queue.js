@@ -181,6 +181,7 @@ export class Queue {
 
   // Takes the last decision of this tab back, unless another tab has changed it.
   undo() {
+    this.readDecisions();
     while (this.undoable.length) {
       const [row, before, after] = this.undoable.pop();
       if (this.decisions.get(row) !== after) continue;
@@ -223,11 +224,9 @@ export class Queue {
     this.decisions = new Map([...stored, ...kept].filter(([row, decision]) => row < this.rows.length && decision));
   }
 
-  // Reads the decision of a changed key of the storage (null = all may have changed), and returns whether there is one.
-  readChange(key) {
-    if (key !== null && !key.startsWith(this.key)) return false;
-    this.readDecisions();
-    return true;
+  // Returns whether a key of the storage belongs to the file; null stands for all keys.
+  owns(key) {
+    return key === null || key.startsWith(this.key);
   }
 
   // Returns the file with the decisions.

@@ -8,6 +8,8 @@ import { CATEGORY, LABEL, Queue, readText, SKIPPED, SUGGESTED } from "./queue.js
 
 const OPEN = "rubro.file"; // name and content of the open file, so that a reload shows it again
 const MAX_NAMES = 5; // unknown categories in a message
+// Changes of other tabs are shown together, because a tab can remove thousands of decisions at once.
+const REFRESH_MILLISECONDS = 50;
 
 const view = byId("queue");
 const search = byId("queue-category");
@@ -17,6 +19,7 @@ let unknown = []; // categories of the file that the model does not know
 let predictions = new Map(); // of the rows without suggestions in the file
 let proposed = ""; // new category that the user has entered once
 let last = ""; // the last decision, as a text
+let refreshing = 0;
 
 // Opening
 
@@ -97,6 +100,14 @@ export function showQueue() {
   byId("queue-clear").disabled = !queue.decisions.size;
   if (queue.current !== null) showCard(queue.current);
   keepFocus();
+}
+
+// Shows the decisions that other tabs have stored.
+function refresh() {
+  refreshing = 0;
+  if (queue === null) return;
+  queue.readDecisions();
+  showQueue();
 }
 
 function listed(names) {
@@ -354,11 +365,7 @@ addEventListener("drop", (event) => {
   location.hash = "queue";
   openFile(file.name, file);
 });
-addEventListener("storage", (event) => {
-  if (queue?.readChange(event.key)) showQueue();
+addEventListener("storage", ({ key }) => {
+  if (queue?.owns(key)) refreshing ||= setTimeout(refresh, REFRESH_MILLISECONDS);
 });
-addEventListener("pageshow", () => {
-  if (queue === null) return;
-  queue.readDecisions();
-  showQueue();
-});
+addEventListener("pageshow", refresh);
