@@ -226,6 +226,20 @@ def test_two_tabs_keep_the_decisions_of_each_other(
     assert [row[2] for row in rows[1:]] == ["", "", "LAMPS", *[""] * 6]
 
 
+def test_a_decision_that_another_tab_takes_back_is_open_again(
+    browser: Any, server: Server, tmp_path: Path
+) -> None:
+    file = write_csv(tmp_path / "next.csv", titles(1))
+    with opened(browser, server) as one, two_tabs(one) as two:
+        open_file(one, file, "Mesa 0")
+        press(one, "1")
+        playwright.expect(one.locator("#queue-done")).to_be_visible()
+        open_file(two, file, None)
+        playwright.expect(two.locator("#queue-done")).to_be_visible()
+        press(one, "u")
+        playwright.expect(two.locator("#card-title")).to_have_text("Mesa 0")
+
+
 def test_the_model_suggests_categories_if_the_file_does_not(
     browser: Any, shop: Server, tmp_path: Path
 ) -> None:

@@ -107,6 +107,7 @@ function refresh() {
   refreshing = 0;
   if (queue === null) return;
   queue.readDecisions();
+  queue.current ??= queue.next(-1); // another tab may have taken a decision back
   showQueue();
 }
 
@@ -340,7 +341,10 @@ onClick("revisit", () => {
   queue.revisit();
   afterChange();
 });
-onClick("queue-download", () => saveFile(queue.fileName(), queue.csv()));
+onClick("queue-download", () => {
+  refresh();
+  saveFile(queue.fileName(), queue.csv());
+});
 onClick("queue-close", close);
 onClick("queue-clear", () => {
   if (!confirm(text().clearConfirmed(queue.name))) return;
