@@ -151,9 +151,9 @@ function shareText(share) {
 
 // Returns the title with marks around the words that support the suggested category.
 function markedTitle(title, words) {
-  const named = new Set(fold(words).match(/[\p{L}\p{N}]+/gu));
+  const named = new Set(fold(words).match(/\p{N}+|\p{L}+/gu));
   return title
-    .split(/([\p{L}\p{M}\p{N}]+)/u)
+    .split(/(\p{N}+|[\p{L}\p{M}]+)/u)
     .map((part) => (named.has(fold(part)) ? element("mark", "for", part) : part));
 }
 
