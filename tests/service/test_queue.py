@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rubro.data.sources import CORRECTIONS, read_titles
 from rubro.prediction.folder import Model
 from support.chromium import NEEDS_CHROMIUM
 from support.keyword_model import PATHS, assert_refused, called, write_model
@@ -158,6 +159,33 @@ def test_titles_are_labelled_with_keys(browser: Any, server: Server, tmp_path: P
     assert found == [
         NEXT,
         *([*row[:2], label, *row[3:]] for row, label in zip(rows[1:], labels, strict=True)),
+    ]
+
+
+def test_downloads_are_read_by_the_pipeline(
+    browser: Any, server: Server, tmp_path: Path, make_params: Any
+) -> None:
+    shares = ["0.9", "0.1", "Mesa, bt", ""]
+    names = ["mesa X250Bt", '=1+1 "x", y', "mesa c", "mesa d", "mesa e"]
+    rows = [["shop.csv", "2", name, "Acme", "CHAIRS", "TABLES", *shares] for name in names]
+    labelled = [NEXT, ["Mesa f", "", "", "MUGS", *[""] * 5], ["Mesa g", "", "", "MUGS", *[""] * 5]]
+    (folder := tmp_path / "corrections").mkdir()
+    with opened(browser, server) as page:
+        open_file(page, write_csv(tmp_path / "suspects.csv", [AUDIT, *rows]), names[0])
+        assert page.locator("#card-title mark").all_inner_texts() == ["mesa", "Bt"]
+        press(page, "kcs/")
+        page.keyboard.type("lamps\n")
+        downloaded(page, folder)
+        open_file(page, write_csv(tmp_path / "next.csv", labelled), "Mesa f")
+        press(page, "1s")
+        downloaded(page, folder)
+    table = read_titles(make_params({"data.corrections": str(folder)}).data, "spanish").table
+    corrections = table[table["split"] == CORRECTIONS]
+    assert corrections[["title", "category"]].to_numpy().tolist() == [
+        ["Mesa f", "MUGS"],
+        [names[0], "CHAIRS"],
+        [names[1], "TABLES"],
+        [names[3], "LAMPS"],
     ]
 
 
