@@ -42,6 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, make_params: Callable[...,
     """A folder with a tiny catalogue, params.yaml, and the outputs of the stages up to train_svm."""
     folder = tmp_path_factory.mktemp("columns")
     catalogue(600, seed=1).to_csv(folder / "x.csv", index=False)
+    (folder / "data/pretrained").mkdir(parents=True)
     correction = "title,category,precio\nSin marca,TOYS > CHEAP,$ 150\n"
     (folder / "corrections.csv").write_text(correction)
     (folder / "more.csv").write_text("nombre,precio\nTitulo nuevo,$ 777\n")

@@ -20,6 +20,7 @@ from rubro.training.self_training import PseudoLabels
 from support.tiny_project import digests, run_here, shrink
 
 pytest_plugins = ["support.tiny_project"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
 
 CATEGORIES = ("LAMPS", "TOYS", "TOOLS", "SHOES", "BOOKS", "PHONES")
 # Words of each category, without common n-grams.
