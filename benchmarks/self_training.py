@@ -58,7 +58,7 @@ def few_labels(catalogue: pd.DataFrame, labels: int, seed: int, with_others: boo
     training = np.flatnonzero(catalogue["split"] == "train")
     others = np.random.default_rng(seed).permutation(training)[labels or len(training) :]
     if not with_others:
-        return catalogue.drop(index=others)
+        return catalogue[~catalogue.index.isin(others)]
     changed = catalogue.copy()
     changed.loc[others, "category"] = ""
     return changed
