@@ -329,16 +329,23 @@ def test_a_missing_array_of_gensim_is_named(word2vec: Word2Vec, tmp_path: Path) 
 
 
 def test_a_folder_contains_at_most_one_file(word2vec: Word2Vec, tmp_path: Path) -> None:
-    for name in ("README.md", ".gitignore", "arrays.kv.dvc"):
+    for name in ("README.md", ".gitignore"):
         (tmp_path / name).write_text("text")
     assert read_pretrained_vectors(tmp_path, SUBWORDS, SIZE) is None
     WORD_FORMATS["arrays.kv"](word2vec, tmp_path / "arrays.kv")
+    (tmp_path / "arrays.kv.dvc").write_text("text")
     assert read(tmp_path).file == "arrays.kv"
     write_vec(tmp_path / "other.vec", ["mesa"])
     with pytest.raises(DataError, match=r"arrays\.kv, other\.vec.*embed\.pretrained"):
         read(tmp_path)
     with pytest.raises(DataError, match=r"none\.vec: no such file.*embed\.pretrained"):
         read(tmp_path / "none.vec")
+
+
+def test_a_file_that_dvc_tracks_but_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.vec.dvc").write_text("text")
+    with pytest.raises(DataError, match=r"x\.vec: no such file.*dvc pull"):
+        read_pretrained_vectors(tmp_path, SUBWORDS, SIZE)
 
 
 def test_training_continues_from_the_vectors(

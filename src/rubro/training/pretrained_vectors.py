@@ -123,6 +123,9 @@ def _only_file(setting: Path) -> Path | None:
         for path in sorted(setting.rglob("*"))
         if path.is_file() and not path.name.startswith(".") and path.suffix not in _OTHER_FILES
     ]
+    for path in sorted(setting.rglob("*.dvc")):
+        if path.is_file() and not path.with_suffix("").exists():
+            raise DataError(f"{path.with_suffix('')}: no such file; run `dvc pull {path}`")
     # gensim stores large arrays of shop.kv in files such as shop.kv.vectors.npy.
     main = [path for path in found if path.suffix != ".npy"] or found
     if len(main) > 1:
