@@ -267,7 +267,8 @@ UNUSABLE: dict[str, tuple[bytes, str]] = {
     "not a number": (f"1 {SIZE}\nmesa{' 1' * (SIZE - 1)} 1-5\n".encode(), "line 2"),
     "nan": (f"1 {SIZE}\nmesa{' nan' * SIZE}\n".encode(), "line 2"),
     "other words": (f"1 {SIZE}\ntable{' 1' * SIZE}\n".encode(), "none of the 5 words"),
-    "quantised": (struct.pack("<2i", 793712314, 12) + b"", "early"),
+    "only the start of fastText": (struct.pack("<2i", 793712314, 12), "early"),
+    "newer fastText": (struct.pack("<14id", 793712314, 13, *[0] * 12, 0), "version 13"),
     "another pickle": (pickle.dumps({"mesa": 1}), "not a complete file"),
     "pickled text": (pickle.dumps("mesa"), "not a complete file"),
 }
@@ -301,6 +302,17 @@ def test_infinity_in_a_used_row_of_a_binary_file_is_an_error(
         path.write_bytes(content.replace(bytes_of_row, np.full(SIZE, np.inf, "<f4").tobytes()))
         with pytest.raises(DataError, match="infinity"):
             read(path)
+
+
+def test_quantised_vectors_are_refused(fasttext: FastText, tmp_path: Path) -> None:
+    path = tmp_path / "x.ftz"
+    save_facebook_model(fasttext, str(path))
+    content = bytearray(path.read_bytes())
+    shape = struct.pack("<2q", len(fasttext.wv) + 3000, SIZE)
+    content[content.index(shape) - 1] = 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.ftz: .*\.ftz"):
+        read(path)
 
 
 def test_a_file_of_gensim_runs_no_code(tmp_path: Path) -> None:
