@@ -98,10 +98,30 @@ def test_words_start_from_the_vectors_of_a_file(
         path = gzipped(path)
     found = read(path)
     assert found.file == path.name
-    assert (found.words, found.ngram_buckets) == (4, 0)
-    assert found.known.nonzero()[0].tolist() == [0, 1, 2, 3]
+    assert found.words == 4
+    assert found.known[:5].tolist() == [True, True, True, True, False]
     np.testing.assert_allclose(found.vectors[:4], word2vec.wv[KNOWN], rtol=1e-6)
-    assert not found.vectors[4:].any()
+    assert not found.vectors[~found.known].any()
+
+
+def test_ngrams_start_from_the_mean_of_the_words_with_them(
+    word2vec: Word2Vec, tmp_path: Path
+) -> None:
+    word2vec.wv.save_word2vec_format(str(tmp_path / "x.vec"))
+    found = read(tmp_path / "x.vec")
+    assert found.ngram_buckets == found.known[5:].sum()
+    rows = {word: {*SUBWORDS.rows_of(word)} for word in KNOWN}
+    assert {*found.known.nonzero()[0].tolist()} == set().union(*rows.values())
+    for row in found.known.nonzero()[0].tolist():
+        words = [word for word in KNOWN if row in rows[word]]
+        weights = [SUBWORDS.vocabulary[word] for word in words]
+        expected = np.average(word2vec.wv[words], axis=0, weights=weights)
+        np.testing.assert_allclose(found.vectors[row], expected, rtol=1e-4, atol=1e-7)
+    shared = SUBWORDS.params.model_copy(update={"buckets": 1})
+    one = read(tmp_path / "x.vec", Subwords(SUBWORDS.vocabulary, shared))
+    weights = [SUBWORDS.vocabulary[word] for word in KNOWN]
+    expected = np.average(word2vec.wv[KNOWN], axis=0, weights=weights)
+    np.testing.assert_allclose(one.vectors[5], expected, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["x.bin", "x.bin.gz", "x.kv", "x.model", "arrays.kv"])
