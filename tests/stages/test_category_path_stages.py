@@ -42,7 +42,9 @@ def project(tmp_path: Path, make_params: Callable[..., Any]) -> Callable[..., Pa
             "title,category\nCerveza Negra,Cervezas>Bebidas\n"
         )
         params = make_params().model_dump()
-        params["data"] |= {"path": "x.csv", "corrections": "corrections.csv", **data}
+        (tmp_path / "unlabelled").mkdir(exist_ok=True)
+        paths = {"path": "x.csv", "unlabelled_path": "unlabelled", "corrections": "corrections.csv"}
+        params["data"] |= {**paths, **data}
         params["subset"] |= {"language": None, "top_categories": 0, "test_share": 0.2}
         params["featurize"] |= {"ngram_buckets": 2000, "bigram_buckets": 500}
         YAML().dump(params, tmp_path / "params.yaml")
@@ -86,6 +88,10 @@ def test_a_model_is_trained_on_paths_and_contains_their_tree(project: Callable[.
     train = pd.read_parquet(folder / "data/subset/train.parquet")
     categories = dict(zip(train["title"], train["category"], strict=True))
     assert categories["Cerveza Negra"] == "Cervezas > Bebidas"
+    corrections = pd.read_csv(folder / "metrics/corrections.csv")
+    assert corrections[["file", "line", "result"]].to_numpy().tolist() == [
+        ["corrections.csv", 2, "new_row"]
+    ]
     description = json.loads((folder / "models/svm/model.json").read_text())
     assert description["tree"] == tree.model_dump()
     assert Model.load(folder / "models/svm").description.labels == labels

@@ -23,6 +23,7 @@ from rubro.data.corrections import (
     apply_corrections,
     corrections_report,
     no_corrections,
+    with_unlabelled_texts,
 )
 from rubro.data.labels import CheckedLabels, check_labels, rows_by_category, title_keys, titles_at
 from rubro.data.sources import (
@@ -139,14 +140,16 @@ def make_subset(
     random = np.random.default_rng(seed)
     # Titles and texts are added again once their rows are selected, which saves memory.
     text_names = ["title", *(text.name for text in texts)]
-    places = raw.table[[*_PLACE]].reset_index(drop=True)
+    places = {name: raw.table[name].array for name in _PLACE}
     columns = raw.table.drop(columns=[*text_names, *_PLACE]).reset_index(drop=True)
     columns = columns.astype("category")
     columns["is_correction"] = columns["split"] == CORRECTIONS
     table = _rows_in_language(columns, params.language)
     count_dropped("other_language", columns, table)
     keys = title_keys(titles)
+    unlabelled, unlabelled_rows = _unlabelled(raw, keys, params.language)
     table = table.assign(key=keys[table.index])
+    del keys
     source = table[~table["is_correction"]] if raw.corrections.rows else table
     checked, paths, path_notices = _checked(source, titles, params, data)
     split_of = _split_of(checked.table, params, random)
@@ -163,6 +166,8 @@ def make_subset(
             params,
             data is None or data.correct_held_out,
         )
+        if raw.unlabelled is not None:
+            texts = with_unlabelled_texts(texts, titles, applied.new_rows, raw.unlabelled)
         checked, paths, path_notices = _checked(applied.table, titles, params, data)
         split_of = _with_corrections(split_of, checked.table)
     for reason, rows in checked.dropped.items():
@@ -211,10 +216,11 @@ def make_subset(
     _stop_if_unusable(splits, notices)
     held_out = {name: splits[name].index for name in _HELD_OUT}
     splits = {name: _with_texts(split, titles, texts, places) for name, split in splits.items()}
-    unlabelled, unlabelled_summary, notice = _unlabelled(
-        raw, keys, params.language, len(splits["train"])
-    )
-    notices += notice
+    if unlabelled is not None and len(unlabelled) < max(
+        _MIN_UNLABELLED_SHARE * len(splits["train"]), 1
+    ):
+        unlabelled = None
+    notices += _unlabelled_notices(raw, unlabelled_rows, unlabelled is not None)
     if unlabelled is None:
         for reason, count in raw.without_category.items():
             dropped[reason] += count
@@ -234,7 +240,7 @@ def make_subset(
         "balance": _balance(splits["train"]),
     }
     if unlabelled is not None:
-        summary["unlabelled"] = unlabelled_summary
+        summary["unlabelled"] = unlabelled_rows
     if tree:
         nodes = {str(number): len(level.nodes) for number, level in enumerate(tree.levels, 1)}
         summary["tree"] = {"order": tree.order, "depth": tree.depth, "nodes": nodes}
@@ -257,52 +263,63 @@ def make_subset(
 
 
 def _unlabelled(
-    raw: RawTitles, labelled_keys: np.ndarray, language: str | None, training_rows: int
-) -> tuple[pd.DataFrame | None, dict[str, int], list[str]]:
-    """Select the titles without categories that are used.
+    raw: RawTitles, labelled_keys: np.ndarray, language: str | None
+) -> tuple[pd.DataFrame | None, dict[str, int]]:
+    """Select the titles without a category that are in a language and that no other row has.
 
     Args:
         raw: Rows of a source.
         labelled_keys: Hash of each title that has a category.
         language: Language of the titles; None = all.
-        training_rows: Number of training rows.
 
     Returns:
-        Titles, or None if they are ignored or too few; the numbers of used and dropped titles, for
-        JSON; and a notice if there are rows without categories.
+        Titles, and the numbers of selected and dropped titles; None and no numbers if all rows have
+        categories, or if rows without a category are ignored.
     """
-    rows = raw.without_category.total()
-    if not rows:
-        return None, {}, []
-    found = f"{rows:,} {'row has' if rows == 1 else 'rows have'} no category"
     if raw.unlabelled is None:
-        return None, {}, [f"{found}: left out, because data.unlabelled is ignore"]
+        return None, {}
     table = raw.unlabelled.reset_index(drop=True)
     kept = np.full(len(table), True)
     if language is not None:
         kept = table["language"].isin(["", language.lower()]).to_numpy()
-    in_language = int(kept.sum())
     keys = pd.Series(title_keys(table["title"].astype("str")))[kept]
     keys = keys[~keys.isin(labelled_keys)].drop_duplicates()
+    texts = [name for name in map(str, table) if name.startswith("text.")]
+    titles = table.loc[keys.index, ["title", *texts, *_PLACE]].reset_index(drop=True)
     counts = {
-        "titles": len(keys),
-        "other_language": rows - in_language,
-        "repeated_title": in_language - len(keys),
+        "titles": len(titles),
+        "other_language": int((~kept).sum()),
+        "repeated_title": int(kept.sum()) - len(titles),
     }
+    return titles, counts
+
+
+def _unlabelled_notices(raw: RawTitles, rows: dict[str, int], is_used: bool) -> list[str]:
+    """Report the number of rows without a category, and whether they are used.
+
+    Args:
+        raw: Rows of a source.
+        rows: Numbers of selected and dropped titles from _unlabelled.
+        is_used: Whether the selected titles are used.
+    """
+    count = raw.without_category.total()
+    if not count:
+        return []
+    notice = f"{count:,} {'row has' if count == 1 else 'rows have'} no category: "
+    if not rows:
+        return [f"{notice}left out, because data.unlabelled is ignore"]
     reasons = {
         "other_language": "in another language than subset.language",
         "repeated_title": "with the title of another row",
     }
     dropped = " and ".join(
-        f"{counts[name]:,} {reason}" for name, reason in reasons.items() if counts[name]
+        f"{rows[name]:,} {reason}" for name, reason in reasons.items() if rows[name]
     )
-    titles = f"{len(keys):,} titles" + (f" without {dropped}" if dropped else "")
-    if len(keys) < max(_MIN_UNLABELLED_SHARE * training_rows, 1):
-        share = f"{_MIN_UNLABELLED_SHARE:.0%} of the training rows"
-        return None, {}, [f"{found}: left out, because {titles} are fewer than {share}"]
-    columns = [name for name in map(str, table) if name.startswith("text.")]
-    used = table.loc[keys.index, ["title", *columns, *_PLACE]].reset_index(drop=True)
-    return used, counts, [f"{found}: used as unlabelled titles ({titles})"]
+    titles = f"{rows['titles']:,} titles" + (f" without {dropped}" if dropped else "")
+    if is_used:
+        return [f"{notice}used as unlabelled titles ({titles})"]
+    share = f"{_MIN_UNLABELLED_SHARE:.0%} of the training rows"
+    return [f"{notice}left out, because {titles} are fewer than {share}"]
 
 
 def _checked(
@@ -443,7 +460,7 @@ def _split_of(table: pd.DataFrame, params: SubsetParams, random: np.random.Gener
         column[rest[(place >= taken) & (place < taken + wanted)]] = names.index(name)
         taken += wanted
     column[rows] = column[rows[first]][title]
-    return pd.Series(pd.Categorical.from_codes(column, pd.Index(names)), table.index)
+    return pd.Series(pd.Categorical.from_codes(column, pd.Index(SPLITS)), table.index)
 
 
 def _with_corrections(split_of: pd.Series, table: pd.DataFrame) -> pd.Series:
@@ -454,7 +471,7 @@ def _with_corrections(split_of: pd.Series, table: pd.DataFrame) -> pd.Series:
         table: Corrected rows. Rows without a split, such as new rows, keep the split of the source, or
             are training rows.
     """
-    given = table["split"].cat.set_categories(split_of.cat.categories).replace("", "train")
+    given = table["split"].cat.set_categories(SPLITS)
     return split_of.reindex(table.index).fillna(given).fillna("train")
 
 
@@ -482,11 +499,16 @@ def _most_frequent(train: pd.DataFrame, count: int) -> list[str]:
 
 
 def _with_texts(
-    split: pd.DataFrame, titles: pd.Series, texts: list[pd.Series], places: pd.DataFrame
+    split: pd.DataFrame,
+    titles: pd.Series,
+    texts: list[pd.Series],
+    places: dict[str, Any],
 ) -> pd.DataFrame:
-    columns = split[["category", "label_quality"]].join(places).reset_index(drop=True)
+    columns = split[["category", "label_quality"]].reset_index(drop=True)
     columns.insert(0, "title", titles_at(titles, split.index))
-    return columns.assign(**{str(text.name): titles_at(text, split.index) for text in texts})
+    of_split = {name: values.take(split.index) for name, values in places.items()}
+    of_texts = {str(text.name): titles_at(text, split.index) for text in texts}
+    return columns.assign(**of_split, **of_texts)
 
 
 def _thinned_to_zipf(
