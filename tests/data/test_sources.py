@@ -55,12 +55,16 @@ def test_corrections_come_last_and_use_their_own_column_names(read: Read, tmp_pa
         ("=1+1", "MUGS"),
     ]
     assert list(raw.table["split"]) == ["test", "", CORRECTIONS, CORRECTIONS]
-    assert reasons(raw) == [(5, "category_empty")]
+    assert reasons(raw) == []
     assert raw.empty_rows == 1
+    assert raw.corrections.undecided == [("corrections.csv", 5, "Taza")]
+    assert [each.line for each in raw.corrections.rows] == [2, 3]
 
 
 def test_missing_corrections_are_an_error_with_a_remedy(read_file: Read) -> None:
-    with pytest.raises(DataError, match=r"none\.csv: .*set data\.corrections"):
+    with pytest.raises(
+        DataError, match=r"none\.csv: no such file or folder.*set data\.corrections"
+    ):
         read_file(TABLE, corrections="none.csv")
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
+from rubro.data.corrections import Correction, Corrections
 from rubro.data.sources import CORRECTIONS, RawTitles
 from rubro.data.splits import SPLITS
 from rubro.data.subset import Subset, make_subset
@@ -25,10 +26,12 @@ Make = Callable[..., Subset]
 
 def raw_titles(rows: list[Row], language: str | list[str] = "") -> RawTitles:
     table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
-        language=language, label_quality="reliable"
+        language=language, label_quality="reliable", file="x.csv", line=range(2, len(rows) + 2)
     )
     quarantine = pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"])
-    return RawTitles(table, quarantine)
+    lines = range(2, 2 + sum(split == CORRECTIONS for _, _, split in rows))
+    corrections = Corrections([Correction("corrections.csv", line) for line in lines])
+    return RawTitles(table, quarantine, corrections=corrections)
 
 
 @pytest.fixture(scope="module")
@@ -223,15 +226,16 @@ def test_corrections_that_are_not_used_are_counted_with_the_reason(subset: Make)
         ("new", "NEW", CORRECTIONS),
         ("newer", "OTHER", CORRECTIONS),
     ]
-    changes = {"top_categories": 2}
-    *_, notice, _ = subset(rows, **changes).notices
-    assert "3 of 4 corrections" in notice
-    assert all(fact in notice for fact in ("NEW", "OTHER", "subset.top_categories", "later split"))
-    *_, notice, _ = subset(rows, **changes, conflicting_titles="first").notices
-    assert "4 of 4 corrections" in notice and "subset.conflicting_titles" in notice
-    kept = subset(rows[:-2], conflicting_titles="keep").notices
-    assert "1 of 2 corrections" in kept[-2]
-    assert not any("corrections" in notice for notice in subset(rows[:-3]).notices)
+    result = subset(rows, top_categories=2)
+    (notice,) = (notice for notice in result.notices if "are not used" in notice)
+    assert "2 of 4 corrections" in notice
+    assert all(fact in notice for fact in ("NEW", "OTHER", "subset.top_categories"))
+    assert list(result.corrections["result"]) == ["replaced", "replaced", "dropped", "dropped"]
+    assert result.summary["corrections"]["dropped"] == 2
+    assert not any("are not used" in notice for notice in subset(rows[:-2]).notices)
+    without = subset(rows[:-4])
+    assert not any("corrections" in notice for notice in without.notices)
+    assert "corrections" not in without.summary and without.corrections.empty
 
 
 def test_categories_that_no_metric_measures_are_counted(subset: Make) -> None:
@@ -613,8 +617,48 @@ def test_corrections_become_training_rows_only(subset: Make) -> None:
     assert after.labels == ["a", "b", "c"]
 
 
-def test_a_correction_of_a_held_out_title_is_dropped(subset: Make) -> None:
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_correction_replaces_the_category_of_its_title_in_every_split(
+    subset: Make, split: str
+) -> None:
     source = three({"a": 5, "b": 5}, {"a": 2, "b": 2})
-    result = subset([*source, ("A 20000", "b", CORRECTIONS)])
-    assert result.summary["dropped"]["duplicate_of_other_split"] == 1
-    assert counts(result, "train") == {"a": 5, "b": 5}
+    title = next(title for title, category, place in source if (category, place) == ("a", split))
+    before, after = subset(source), subset([*source, (f" {title.upper()}", "b", CORRECTIONS)])
+    for name, old in before.splits.items():
+        new = after.splits[name]
+        assert list(new["title"]) == list(old["title"])
+        changed = new["category"].astype("str") != old["category"].astype("str")
+        assert list(new.loc[changed, "title"]) == [title] * (name == split)
+    assert counts(after, split)["b"] == counts(before, split)["b"] + 1
+    comparable = [notice for notice in after.notices if "not comparable" in notice]
+    assert bool(comparable) == (split != "train")
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 99), policy=st.sampled_from(["keep", "first", "drop"]))
+def test_corrections_move_no_title_to_another_split(
+    subset: Make, data: st.DataObject, seed: int, policy: str
+) -> None:
+    source = [*many({"a": 30, "b": 20, "c": 6}), ("a 1", "b", ""), ("b 2", "c", "")]
+    titles = st.sampled_from([title for title, _, _ in source] + ["new"])
+    chosen = data.draw(st.lists(st.tuples(titles, st.sampled_from("abcd")), min_size=1))
+    corrections = [(title, category, CORRECTIONS) for title, category in chosen]
+    before = subset(source, seed, conflicting_titles=policy)
+    after = subset([*source, *corrections], seed, conflicting_titles=policy)
+    split_of = {title: name for name in SPLITS for title in before.splits[name]["title"]}
+    right = dict(chosen)
+    for name in SPLITS:
+        rows = after.splits[name][["title", "category"]].itertuples(index=False)
+        for title, category in rows:
+            assert split_of.get(title, "train") == name
+            assert right.get(title, category) == category
+
+
+def test_corrected_labels_are_reliable(subset: Make) -> None:
+    rows = [*many({"a": 10, "b": 10}, "train"), *three({}, {"a": 2, "b": 2})]
+    rows += [("a 0", "b", CORRECTIONS), ("a 1", "a", CORRECTIONS)]
+    raw = raw_titles(rows)
+    raw.table["label_quality"] = "unreliable"
+    train = subset(raw).splits["train"]
+    reliable = train.loc[train["label_quality"] == "reliable", "title"]
+    assert list(reliable) == ["a 0", "a 1"]
