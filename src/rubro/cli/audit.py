@@ -92,7 +92,7 @@ def main(
     audited = load_audited_titles(_SUBSET, params.featurize)
     classes = len(audited.classes)
     say(f"checking the labels of {len(audited.table):,} titles of {classes:,} categories")
-    groups = near_duplicate_groups(audited.table["title"].to_list(), _NEAR_DUPLICATE)
+    groups = near_duplicate_groups(audited.joined_texts(), _NEAR_DUPLICATE)
     features, buckets = audited.titles.features, params.featurize.bigram_buckets
     inputs = label_inputs(features, audited.tokens, audited.subwords, buckets, classes)
     errors = find_label_errors(

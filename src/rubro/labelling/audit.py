@@ -55,6 +55,11 @@ class AuditedTitles:
     words: list[str]
     subwords: Subwords
 
+    def joined_texts(self) -> list[str]:
+        """Return the title of each row, followed by the texts of its further columns."""
+        columns = [self.table[name] for name in _text_columns(self.source).values()]
+        return [" ".join(texts) for texts in zip(*columns, strict=True)]
+
 
 def load_audited_titles(folder: Path, params: FeaturizeParams) -> AuditedTitles:
     """Read the training, validation and test titles of a subset, and compute their features.
