@@ -362,7 +362,8 @@ def test_any_rows_make_a_consistent_subset_or_a_data_error(
     assert set(result.labels) <= set(labels)
     for split in result.splits.values():
         assert set(split["category"]) <= set(result.labels)
-        assert list(split.columns) == ["title", "category", "label_quality"]
+        columns = ["title", "category", "label_quality", "file", "line"]
+        assert list(split.columns) == columns
     keys = [set(split["title"].map(normalise)) for split in result.splits.values()]
     assert not (keys[0] & keys[1] or keys[0] & keys[2] or keys[1] & keys[2])
     written = Counter(title for split in result.splits.values() for title in split["title"])
@@ -536,6 +537,91 @@ def test_an_unknown_language_is_an_error_with_the_languages_found(subset: Make) 
         subset(mixed(), language="english")
     for fact in ("language 'english'", "portuguese (40), spanish (20)", "set subset.language"):
         assert fact in str(caught.value)
+
+
+# Titles without categories
+
+
+def with_unlabelled(
+    rows: list[Row], titles: list[str], language: str | list[str] = "", **texts: list[str]
+) -> RawTitles:
+    raw = raw_titles(rows)
+    columns = {"title": titles, "category": "", "split": "", "language": language}
+    raw.unlabelled = pd.DataFrame(
+        {**columns, **texts, "label_quality": "reliable", "file": "u.csv", "line": 7}
+    ).assign(line=range(len(titles)))
+    raw.without_category = Counter(category_empty=len(titles))
+    return raw
+
+
+def test_repeated_titles_without_a_category_are_dropped(subset: Make) -> None:
+    rows = [*three({"A": 5, "B": 5, "C": 1}, {"A": 2, "B": 2}), ("new", "A", CORRECTIONS)]
+    titles = ["x  1", "A 0", "a 10000", "B 20001", "X 1", "c 0", "y", "New", "É 1", "e 1"]
+    result = subset(with_unlabelled(rows, titles), top_categories=2, max_rows=7)
+    assert result.unlabelled is not None
+    assert list(result.unlabelled) == ["title", "file", "line"]
+    assert list(result.unlabelled["title"]) == ["x  1", "y", "É 1"]
+    assert list(result.unlabelled["line"]) == [0, 6, 8]
+    assert result.summary["unlabelled"] == {"titles": 3, "other_language": 0, "repeated_title": 7}
+    (notice,) = [notice for notice in result.notices if "no category" in notice]
+    assert notice.startswith("10 rows") and "3 titles" in notice and "7 " in notice
+
+
+def test_titles_without_a_category_change_nothing_else(subset: Make) -> None:
+    rows = many({"A": 30, "B": 30})
+    before, after = subset(rows), subset(with_unlabelled(rows, ["x", "y"]))
+    for name in SPLITS:
+        pd.testing.assert_frame_equal(before.splits[name], after.splits[name])
+    without = {name: value for name, value in after.summary.items() if name != "unlabelled"}
+    assert without == before.summary
+    assert before.unlabelled is None
+
+
+def test_titles_without_a_category_must_have_the_language(subset: Make) -> None:
+    languages = ["spanish", "portuguese", "", "portuguese"]
+    raw = with_unlabelled(many({"A": 30, "B": 30}), ["w", "x", "y", "z"], languages)
+    result = subset(raw, language="Spanish")
+    assert result.unlabelled is not None
+    assert list(result.unlabelled["title"]) == ["w", "y"]
+    assert result.summary["unlabelled"]["other_language"] == 2
+    everything = subset(raw, language=None).unlabelled
+    assert everything is not None and len(everything) == 4
+
+
+def test_very_few_titles_without_a_category_are_left_out(subset: Make) -> None:
+    rows = three({"A": 150, "B": 50}, {"A": 2, "B": 2})
+    result = subset(with_unlabelled(rows, ["x", "X"]))
+    assert result.unlabelled is None
+    assert "unlabelled" not in result.summary
+    assert dropped(result)["category_empty"] == 2
+    assert any("2 rows have no category: left out" in notice for notice in result.notices)
+    assert subset(with_unlabelled(rows, ["x", "y"])).unlabelled is not None
+
+
+def test_ignored_titles_without_a_category_are_counted(subset: Make) -> None:
+    raw = raw_titles(many({"A": 30, "B": 30}))
+    raw.without_category = Counter(category_empty=1, category_missing=2)
+    result = subset(raw)
+    assert (dropped(result)["category_empty"], dropped(result)["category_missing"]) == (1, 2)
+    assert any("3 rows" in notice and "data.unlabelled" in notice for notice in result.notices)
+
+
+def test_titles_without_a_category_keep_their_texts(subset: Make) -> None:
+    rows = many({"A": 30, "B": 30})
+    raw = with_unlabelled(rows, ["x", "x", "y"], **{"text.brand": ["p", "q", "r"]})
+    raw.table["text.brand"] = "b"
+    unlabelled = subset(raw).unlabelled
+    assert unlabelled is not None
+    assert list(unlabelled["text.brand"]) == ["p", "r"]
+
+
+def test_splits_contain_the_place_of_each_row(subset: Make) -> None:
+    raw = raw_titles(many({"A": 30, "B": 30}))
+    raw.table.index = pd.Index(range(100, 160))
+    places = dict(zip(raw.table["title"], raw.table["line"], strict=True))
+    for split in subset(raw).splits.values():
+        assert set(split["file"]) == {"x.csv"}
+        assert list(split["line"]) == [places[title] for title in split["title"]]
 
 
 # The summary

@@ -33,7 +33,7 @@ _RESULTS = {
     "new_row": "became training rows",
     "already_right": "named the category that the title already has",
     "repeated": "repeat another correction",
-    "overruled": "disagree with a later correction of the same title, which is used instead",
+    "overruled": "disagree with a later one, which is used instead",
     "label_is_right": "confirm a label",
     "held_out": "skipped",
     "dropped": "dropped",
@@ -554,7 +554,8 @@ def corrections_report(
     unused = Counter[str]()
     for row, number in applied.of_row.items():
         if number not in remaining and results.at[number, "result"] != "dropped":
-            results.loc[number, ["result", "detail"]] = "dropped", reasons[lost[row]]
+            detail = "; ".join(filter(None, (reasons[lost[row]], results.at[number, "detail"])))
+            results.loc[number, ["result", "detail"]] = "dropped", detail
             unused[reasons[lost[row]]] += 1
     counts = Counter(results["result"])
     if counts["held_out"]:
@@ -583,15 +584,15 @@ def corrections_report(
     if counts["overruled"]:
         first = results[results["result"] == "overruled"].iloc[0]
         notices.append(
-            f"{counts['overruled']} corrections disagree with a later one, first "
-            f"{first['file']}:{first['line']} ({first['category'][:80]!r}) with {first['detail']}"
+            f"{first['file']}:{first['line']} ({first['category'][:80]!r}) disagrees with "
+            f"{first['detail']}, which is used; metrics/corrections.csv lists all disagreements"
         )
     notices += _new_category_notices(applied)
     if any(corrected.values()):
-        changed = " and ".join(f"{count} {name}" for name, count in corrected.items() if count)
+        changed = ", ".join(f"{name} {count}" for name, count in corrected.items() if count)
         notices.append(
-            f"{changed} titles have a corrected category, so the metrics are not comparable with "
-            "metrics that were measured before these corrections"
+            f"rows of validation and test with a corrected category: {changed}; their metrics are not "
+            "comparable with metrics that were measured before these corrections"
         )
     return results, summary, notices
 

@@ -37,7 +37,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-# Reasons for rejecting a row, each with a remedy for the user.
+# Reasons for rejecting a row, each with a remedy for the user. Rows without a category are rejected
+# only if they are corrections; otherwise, these reasons are counted but the titles are unlabelled.
 REMEDY_BY_REASON = {
     "not_json": "mend these lines",
     "not_an_object": "write an object with a title and a category in each line",
@@ -635,8 +636,7 @@ def _records(
         columns = {use.column: None for use in uses}
         yield from file.rows([name for name in columns if name in header])
         return
-    # Rows of JSON without a title are reported one by one.
-    unseen = {use for use in uses if use.is_required and use.key != "title_column"}
+    unseen = {use for use in uses if use.is_required}
     found: list[str] | None = None
     has_categories = False
     for record in file.rows([]):
@@ -646,8 +646,8 @@ def _records(
             if not has_categories:
                 has_categories = any(column in record.content for column in category_columns)
         yield record
-    if found is None:
-        return
+    if found is None or any(use.key == "title_column" for use in unseen):
+        return  # rows without a title are reported one by one
     if source.split == UNLABELLED:
         if has_categories:
             notices.append(ignored)
