@@ -48,7 +48,7 @@ RECALLS = (0.6, 0.85)
 PRECISIONS = (0.95, 0.85)
 CONFIDENCES = (0.3, 0.5, 0.7)
 FOLDS = 4
-STAGES = ("subset", "featurize", "train_svm")
+STAGES = ("subset", "featurize", "pseudo_label", "train_svm")
 NETWORK_STAGES = ("embed", "train_mlp", "train_cnn", "ensemble")
 
 
@@ -174,7 +174,7 @@ def measure(audited: AuditedTitles, kind: str, params: Params) -> dict[str, Any]
         "estimated_share": share,
         "cpu_seconds": round(seconds, 1),
         "wall_seconds": round(perf_counter() - started, 1),
-        "rubro": ranking(errors.leads, errors.suggestions, labels, right),
+        "rubro": ranking(errors.doubts, errors.suggestions, labels, right),
         "cleanlab": cleanlab_rankings(errors, labels, right, len(audited.classes)),
     }
 

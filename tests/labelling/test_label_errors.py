@@ -45,7 +45,9 @@ def found(problem: Problem, make_params: Callable[..., Any], **changes: Any) -> 
 
 def test_wrong_labels_lead_the_ranking(problem: Problem, make_params: Callable[..., Any]) -> None:
     errors = found(problem, make_params)
-    assert set(np.argsort(-errors.leads)[:60]) == set(range(60))
+    assert set(np.argsort(-errors.doubts)[:60]) == set(range(60))
+    by_confidence = np.argsort(-errors.doubts, kind="stable")
+    assert (np.diff(errors.label_confidences[by_confidence]) >= -1e-6).all()
     assert (errors.suggestions[:60] == problem[2][:60]).all()
     assert errors.errors[:60].all() and not errors.errors[60:].any()
     assert (errors.confidences[:60] > errors.label_confidences[:60]).all()

@@ -104,7 +104,7 @@ def load_audited_titles(folder: Path, params: FeaturizeParams) -> AuditedTitles:
 def suspects_table(
     audited: AuditedTitles, errors: LabelErrors, limit: int, min_confidence: float
 ) -> pd.DataFrame:
-    """List the titles whose label is less probable than another category, worst first.
+    """List the titles whose label is less probable than another category, least probable first.
 
     Args:
         audited: Labelled titles.
@@ -117,7 +117,7 @@ def suspects_table(
         the raw files, label, suggested_category, confidence, label_confidence, words (the words of
         the title that support the suggestion most) and accept, which is empty.
     """
-    order = np.argsort(-errors.leads, kind="stable")
+    order = np.argsort(-errors.doubts, kind="stable")
     is_listed = (errors.leads > 0) & (errors.confidences >= min_confidence)
     order = order[is_listed[order]][: limit or None]
     rows = audited.table.iloc[order]
