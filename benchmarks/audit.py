@@ -53,7 +53,7 @@ NETWORK_STAGES = ("embed", "train_mlp", "train_cnn", "ensemble")
 
 
 def flipped(audited: AuditedTitles, kind: str, where: np.ndarray, seed: int) -> np.ndarray:
-    """Return class indices of which a share is replaced by another category.
+    """Replace a share of the labels by another category.
 
     Args:
         audited: Titles with right labels.
@@ -61,6 +61,9 @@ def flipped(audited: AuditedTitles, kind: str, where: np.ndarray, seed: int) -> 
             naive Bayes model of words, trained on other titles, confuses both categories.
         where: Whether each label may be replaced, bool (titles,).
         seed: Seed of the choice.
+
+    Returns:
+        Class indices, (titles,).
     """
     targets, classes = audited.titles.labels.targets, len(audited.classes)
     random = np.random.default_rng(seed)
@@ -103,7 +106,7 @@ def ranking(
     Args:
         scores: Score of each label, most suspicious first if sorted in descending order, (titles,).
         suggestions: Suggested class of each title, (titles,).
-        labels: Labels of which some are wrong, (titles,).
+        labels: Labels, some of them wrong, (titles,).
         right: Right labels, (titles,).
 
     Returns:

@@ -44,7 +44,7 @@ _MAX_INPUTS = 200_000
 _MAX_WEIGHTS = 2**28  # of a fit, 1 GiB
 # With more scores than this, n-grams would multiply the time of the fits, and are left out.
 _MAX_SCORES_WITH_NGRAMS = 2e8
-_DECIMALS = 6
+_DECIMALS = 6  # of doubts
 _BLOCK = 2**22  # scores that are computed at once
 
 
@@ -71,8 +71,8 @@ class LabelErrors:
         suggestions: Most probable category other than the label, int32 (titles,).
         leads: Score of the suggestion minus score of the label, in margins, float32 (titles,). The
             suggestion is more probable than the label if the lead is positive.
-        doubts: Log odds against the label, float64 (titles,), by which titles are ranked; -inf if the
-            label is not checked.
+        doubts: Log odds against the label, which rank the titles, float64 (titles,); -inf if the label
+            is not checked.
         confidences: Probability of the suggestion, float32 (titles,).
         label_confidences: Probability of the label, float32 (titles,); 0 if it is not checked.
         errors: Whether confident learning counts the label as wrong, bool (titles,).
@@ -315,7 +315,7 @@ class _Scores:
 def _words(
     tokens: np.ndarray, inputs: LabelInputs, title: int, model: _Model, rival: int, label: int
 ) -> list[int]:
-    """Return the positions of the words of a title that support a category most against its label."""
+    """Return positions of the words of a title that support a rival over the label."""
     matrix = inputs.values
     row = slice(matrix.indptr[title], matrix.indptr[title + 1])
     values = dict(zip(matrix.indices[row].tolist(), matrix.data[row].tolist(), strict=True))
