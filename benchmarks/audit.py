@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARE = 0.2
 RECALLS = (0.6, 0.85)
 PRECISIONS = (0.95, 0.85)
-CONFIDENCES = (0.3, 0.5, 0.7)
+CONFIDENCES = (0.5, 0.3, 0.7)
 FOLDS = 4
 STAGES = ("subset", "featurize", "pseudo_label", "train_svm")
 NETWORK_STAGES = ("embed", "train_mlp", "train_cnn", "ensemble")
@@ -182,8 +183,9 @@ def measure(audited: AuditedTitles, kind: str, params: Params) -> dict[str, Any]
     }
 
 
-def retrain(audited: AuditedTitles, params: Params, networks: bool) -> dict[str, Any]:
-    """Flip training labels, accept suggestions, and measure models before and after."""
+def retrain(audited: AuditedTitles, params: Params, networks: bool) -> Iterator[dict[str, Any]]:
+    """Flip training labels, accept suggestions, and yield the results after each training."""
+    model = "ensemble" if networks else "svm"
     table, right = audited.table, audited.titles.labels.targets
     is_train = (table["split"] == "train").to_numpy()
     labels = flipped(audited, "uniform", is_train, params.seed)
@@ -192,24 +194,23 @@ def retrain(audited: AuditedTitles, params: Params, networks: bool) -> dict[str,
     source = _text_columns_of(audited)
     raw = table.rename(columns={old: new for new, old in source.items()})
     raw = raw[["split", *source]].assign(category=names[labels])
-    measured: dict[str, Any] = {}
-    runs: list[tuple[str, np.ndarray]] = [("flipped", np.zeros(len(labels), bool))]
+    runs: list[tuple[str, np.ndarray]] = []
     for confidence in CONFIDENCES:
         is_accepted = is_train & (errors.leads > 0) & (errors.confidences >= confidence)
         runs.append((f"{confidence}", is_accepted))
-    for name, is_accepted in runs:
+    measured: dict[str, Any] = {}
+    for name, is_accepted in [*runs, ("flipped", np.zeros(len(labels), bool))]:
         corrections = raw[is_accepted].drop(columns="split")
         corrections["category"] = names[errors.suggestions[is_accepted]]
         measured[name] = _trained(raw, corrections, params, networks)
         measured[name]["accepted"] = int(is_accepted.sum())
         measured[name]["right"] = int((errors.suggestions == right)[is_accepted].sum())
         say(f"retrain, {name}: {measured[name]}")
-    last = "ensemble" if networks else "svm"
-    best = max(
-        (f"{confidence}" for confidence in CONFIDENCES),
-        key=lambda name: measured[name][last]["validation"][params.objective],
-    )
-    return {"flipped_share": SHARE, "chosen_on_validation": best, "runs": measured}
+        best = max(
+            (name for name in measured if name != "flipped"),
+            key=lambda name: measured[name][model]["validation"][params.objective],
+        )
+        yield {"flipped_share": SHARE, "chosen_on_validation": best, "runs": measured}
 
 
 def _text_columns_of(audited: AuditedTitles) -> dict[str, str]:
@@ -290,7 +291,8 @@ def main(
         results["settings"] = {"seed": params.seed, "data": Path(params.data.path).name}
         for kind in kinds:
             if kind == "retrain":
-                results[kind] = retrain(audited, params, networks)
+                for results[kind] in retrain(audited, params, networks):
+                    write_json(out, results)
             else:
                 results[kind] = measure(audited, kind, params)
             say(f"{kind}: {results[kind]}")

@@ -177,7 +177,7 @@ def wrong_labels() -> dict[str, str]:
     made = {"audit": _markdown(head, rows)}
     if "retrain" in result:
         runs = result["retrain"]["runs"]
-        models = [model for model in MODELS if model in runs["flipped"]]
+        models = [model for model in MODELS if all(model in run for run in runs.values())]
         rows = [
             [
                 "none" if name == "flipped" else f"at least {name}",
@@ -189,7 +189,7 @@ def wrong_labels() -> dict[str, str]:
                     for split in ("test", "validation")
                 ),
             ]
-            for name, run in runs.items()
+            for name, run in sorted(runs.items(), key=lambda item: (item[0] != "flipped", item[0]))
         ]
         scores = [name for model in models for name in (OURS["en"][model], f"{model}, validation")]
         head = ["confidence of accepted suggestions", "accepted", "right", *scores]
