@@ -152,7 +152,9 @@ def test_an_audit_is_reproducible_and_keeps_decisions(project: Project) -> None:
     suspects = suspects_of(folder)
     suspects.loc[[0, 5], "accept"] = ["yes", "no"]
     gone = suspects.iloc[[0]].assign(title="Not in the catalogue", accept="no")
-    pd.concat([suspects, gone]).to_csv(folder / "audit/suspects.csv", index=False)
+    edited = pd.concat([suspects, gone])
+    # As some spreadsheets write it.
+    edited.to_csv(folder / "audit/suspects.csv", index=False, sep=";", encoding="utf-8-sig")
     assert called(folder, "audit", "--limit", "3").returncode == 0
     again = suspects_of(folder)
     assert again["accept"].tolist() == ["yes", "", "", "no", "no"]

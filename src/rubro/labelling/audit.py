@@ -29,6 +29,7 @@ _BEFORE_TITLE = ("file", "line")
 _AFTER_TEXTS = (
     *("label", "suggested_category", "confidence", "label_confidence", "words", "accept"),
 )
+_SEPARATORS = ",;\t"
 _COVERAGE = 0.95  # of the intervals
 _DECIMALS = 4
 
@@ -177,7 +178,12 @@ def with_decisions(suspects: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, in
     if not path.exists():
         return suspects, 0
     try:
-        earlier = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = max(_SEPARATORS, key=header.count)  # spreadsheets may have changed it
+        earlier = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
     except ValueError as error:  # including wrong encodings and tables
         earlier, problem = pd.DataFrame(), f" ({error})"
     else:
