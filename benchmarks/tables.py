@@ -191,7 +191,14 @@ def wrong_labels() -> dict[str, str]:
             ]
             for name, run in sorted(runs.items(), key=lambda item: (item[0] != "flipped", item[0]))
         ]
-        scores = [name for model in models for name in (OURS["en"][model], f"{model}, validation")]
+        scores = [
+            name
+            for model in models
+            for name in (
+                OURS["en"][model],
+                f"{model.upper() if model != 'ensemble' else model}, validation",
+            )
+        ]
         head = ["confidence of accepted suggestions", "accepted", "right", *scores]
         made["retrained"] = _markdown(head, rows)
     return made
