@@ -42,7 +42,8 @@ def catalogue_of(settings: list[str]) -> pd.DataFrame:
     raw = read_titles(params.data, params.subset.language)
     splits = make_subset(raw, params.subset, params.seed, params.data).splits
     tables = [table.assign(split=name) for name, table in splits.items()]
-    return pd.concat(tables, ignore_index=True)[["title", "category", "label_quality", "split"]]
+    columns = ["title", "category", "label_quality", "split"]
+    return pd.concat(tables, ignore_index=True)[columns].astype("str")
 
 
 def few_labels(catalogue: pd.DataFrame, labels: int, seed: int, with_others: bool) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Corrections from several files, and what the subset reports about them."""
+"""Corrections from several files, their use, and the report about them."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_rows_without_a_category_are_undecided(shop: Corrected) -> None:
     subset = shop.subset()
     assert results(subset) == [("next.csv", 3, "replaced"), ("next.csv", 2, "undecided")]
     assert subset.summary["dropped"]["category_empty"] == 0
-    assert any("1 without a decision" in notice for notice in subset.notices)
+    assert any("undecided 1" in notice for notice in subset.notices)
 
 
 def test_a_confirmed_label_overrules_earlier_corrections_only_if_it_differs(
@@ -255,7 +255,7 @@ def test_the_last_of_contradicting_corrections_wins(shop: Corrected) -> None:
     assert categories(subset)["mesa 0"] == "CUPS"
     found = subset.summary["corrections"]
     assert (found["overruled"], found["repeated"], found["replaced_rows"]) == (2, 2, 2)
-    (notice,) = (notice for notice in subset.notices if "disagrees with" in notice)
+    (notice,) = (notice for notice in subset.notices if "disagree" in notice)
     assert "ana.csv:2" in notice and "beto.csv:2" in notice
 
 
@@ -326,6 +326,25 @@ def test_a_correction_of_other_texts_is_a_new_row(shop: Corrected) -> None:
     assert rows.to_numpy().tolist() == [["TABLES", "Bora"], ["MUGS", "Zeta"]]
 
 
+def test_corrections_label_unlabelled_titles(shop: Corrected) -> None:
+    rows = [*TITLES, *((f"luz {i}", "") for i in range(3)), ("Luz 0", "")]
+    table = pd.DataFrame(rows, columns=["title", "category"])
+    table["brand"] = [f"brand {i}" for i in range(len(table))]
+    shop.sell(table)
+    shop.write("a.csv", "title,category\nluz 0,LAMPS\n")
+    shop.write("b.csv", "title,category,brand\nluz 1,LAMPS,\nLUZ 2,LAMPS,Acme\n")
+    subset = shop.subset(text_columns=["brand"])
+    assert list(subset.corrections["result"]) == ["new_row"] * 3
+    train = subset.splits["train"]
+    labelled = train.loc[train["category"] == "LAMPS", ["title", "text.brand"]]
+    assert labelled.to_numpy().tolist() == [
+        ["luz 0", f"brand {len(TITLES)}"],
+        ["luz 1", f"brand {len(TITLES) + 1}"],
+        ["LUZ 2", "Acme"],
+    ]
+    assert subset.unlabelled is None or subset.unlabelled.empty
+
+
 # New categories, held-out titles
 
 
@@ -346,6 +365,16 @@ def test_new_categories_are_announced_with_similar_names(
         assert similar in notice and "a.csv:2" in notice and similar in details[0]
     else:
         assert not any(known in notice + details[0] for known in ("MUGS", "TABLES"))
+
+
+def test_many_new_categories_have_few_notices(shop: Corrected) -> None:
+    rows = "".join(f"new {i},MUGS{'!' * (i + 1)}\nnewer {i},OTHER {i}\n" for i in range(50))
+    shop.write("a.csv", f"title,category\n{rows}")
+    subset = shop.subset()
+    assert subset.summary["corrections"]["new_categories"] == 100
+    notices = [notice for notice in subset.notices if "new categ" in notice]
+    assert 2 <= len(notices) <= 6
+    assert "95 other new categories" in notices[-1]
 
 
 def test_similar_names_that_are_merged_are_not_new(shop: Corrected) -> None:

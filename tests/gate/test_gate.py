@@ -559,6 +559,13 @@ def test_the_committed_noise_covers_every_judged_metric() -> None:
     assert judged <= noise["deviations"].keys()
 
 
+@pytest.mark.parametrize("name", ["subset.corrections.replaced", "subset.unlabelled.titles"])
+def test_counts_that_are_not_always_there_may_come_and_go(name: str) -> None:
+    for before, now in (({name: 1.0}, {}), ({}, {name: 1.0})):
+        (change,) = changes_between(before, now, {}, "accuracy")
+        assert change.verdict == Verdict.unjudged
+
+
 # Other categories
 
 

@@ -246,7 +246,8 @@ def test_the_paths_and_columns_of_the_model_are_listed(shop: Server, server: Ser
     assert found["categories"] == PATHS
     assert found["paths"] == [path.split(" > ") for path in PATHS]
     assert shop.ask("/version").json["columns"] == ["nombre", "marca", "precio"]
-    assert server.ask("/categories").json.keys() == {"model", "categories"}
+    columns = {"title_column", "category_columns"}
+    assert server.ask("/categories").json.keys() == {"model", "categories", *columns}
     assert server.ask("/version").json.keys() == {"model", "rubro"}
 
 

@@ -101,7 +101,8 @@ def test_every_answer_names_its_model(server: Server) -> None:
     assert (model["name"], model["format"], len(model["hash"])) == ("svm", "rubro-2", 64)
     assert model["objective"] == "balanced_accuracy"
     categories = server.ask("/categories").json
-    assert categories == {"model": model, "categories": list(CATEGORIES.values())}
+    columns = {"title_column": "title", "category_columns": ["category"]}
+    assert categories == {"model": model, "categories": list(CATEGORIES.values()), **columns}
     for path, content in (("/predict", {"titles": "Mesa"}), ("/explain", {"title": "Mesa"})):
         assert server.ask(path, content).json["model"] == model
     assert server.ask("/health").json == {"status": "ok"}

@@ -62,6 +62,14 @@ def main(
             "all names otherwise.",
         ),
     ] = None,
+    queue: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="csv file of titles to label or of suspicious labels, which the page opens at the start. "
+            "Everybody who can reach the service can read it.",
+        ),
+    ] = None,
     root_path: Annotated[
         str,
         typer.Option(
@@ -92,7 +100,7 @@ def main(
     if allowed_host or ip_address(address).is_loopback:
         hosts = frozenset(name.lower() for name in [host, *(allowed_host or [])])
     prefix = root_path.strip("/")
-    app = make_app(served, hosts, prefix and f"/{prefix}")
+    app = make_app(served, hosts, prefix and f"/{prefix}", queue)
     shown = f"[{address}]" if ":" in address else address
     categories = len(served.classifier.classes_)
     say(f"{served.classifier.name}, {categories} categories: http://{shown}:{used_port}")

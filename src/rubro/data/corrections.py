@@ -17,7 +17,7 @@ import pandas as pd
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams, SubsetParams
 from rubro.base.text import first_names, normalise
-from rubro.data.labels import rows_by_category, similar_names, titles_at
+from rubro.data.labels import rows_by_category, similar_names, title_keys, titles_at
 from rubro.tables.cells import column_name, text_of
 from rubro.tables.detection import kind_of, unreadable_by_name
 from rubro.tables.readers import Record
@@ -27,21 +27,22 @@ from rubro.tables.title_files import TitleFile
 _ACCEPT, _LABEL, _SUGGESTION = "accept", "label", "suggested_category"
 _YES, _NO = ("yes", "y", "true", "1", "x", "si"), ("no", "n", "false", "0")
 _REPORTED_COLUMNS = ["file", "line", "title", "category", "result", "rows", "detail"]
-# Descriptions of the results of corrections, in the order of the message.
-_RESULTS = {
-    "replaced": "replaced another category",
-    "new_row": "became training rows",
-    "already_right": "named the category that the title already has",
-    "repeated": "repeat another correction",
-    "overruled": "disagree with a later one, which is used instead",
-    "label_is_right": "confirm a label",
-    "held_out": "skipped",
-    "dropped": "dropped",
-    "undecided": "without a decision yet",
-}
+# Possible results of a correction, in the order of the message; docs/data.md describes them.
+_RESULTS = (
+    "replaced",
+    "new_row",
+    "already_right",
+    "repeated",
+    "overruled",
+    "label_is_right",
+    "held_out",
+    "dropped",
+    "undecided",
+)
 _HELD_OUT_REASON = "of titles in validation or test (data.correct_held_out)"
 _MIN_SIMILARITY, _MAX_EDITS = 0.8, 4  # a replaced character counts as two edits
 _MAX_COMPARED_NAMES = 20
+_MAX_NOTICES = 5
 _Texts = dict[str, str]
 
 
@@ -73,7 +74,7 @@ class Corrections:
     """Corrections in the order in which they were read.
 
     Attributes:
-        rows: Corrections with a decision: those of the last rows of RawTitles.table.
+        rows: Corrections with a decision, one for each of the last rows of RawTitles.table.
         undecided: File, line and title of each row without a decision.
     """
 
@@ -148,7 +149,8 @@ class CorrectionsFile:
     def __init__(self, file: TitleFile, params: DataParams, found: Corrections) -> None:
         self._name, self._found = file.origin.path.name, found
         self._decision: Literal["category", "label", "name"] = "category"
-        self._file, self._records = file, iter(())
+        self._file = file
+        self._records: Iterator[Record] = iter(())
         if file.columns is None:
             self._records = file.rows([])
             first = list(_first(self._records))
@@ -252,6 +254,7 @@ class AppliedCorrections:
         table: Rows of the source with corrected categories and, last, corrections that became
             training rows. Column is_correction is true for corrected rows and new training rows.
         of_row: Number of the correction of each corrected or new row, by row.
+        new_rows: Corrections that became training rows, ascending.
         replaced: Rows of the source whose category was replaced by another one.
         results: Table of all corrections in the order of reading, with the columns file, line, title,
             category, result, rows (number of replaced categories) and detail.
@@ -261,6 +264,7 @@ class AppliedCorrections:
 
     table: pd.DataFrame
     of_row: dict[int, int]
+    new_rows: list[int]
     replaced: set[int]
     results: pd.DataFrame
     new_categories: dict[str, list[str]]
@@ -304,18 +308,18 @@ def apply_corrections(
     keys = own["key"].tolist()
     values = own["category"].astype("str").tolist()
     rows_of_value = rows_by_category(table[~table["is_correction"]])
-    value_of: dict[str, str] = {}
-    for value in rows_of_value:
-        value_of.setdefault(categories[value] if categories else value, value)
+    name_of = categories or {value: value for value in (*rows_of_value, *values)}
     known = Counter[str]()
-    for category, value in value_of.items():
-        known[category] += rows_of_value[value]
+    for value, n in rows_of_value.items():
+        known[name_of[value]] += n
     known.pop("", None)
-    names = [categories[value] if categories else value for value in values]
+    names = [name_of[value] for value in values]
+    given = {name for name, each in zip(names, found.rows, strict=True) if each.decision != "name"}
+    allowed = given.union(known)
     for number, (correction, name) in enumerate(zip(found.rows, names, strict=True)):
-        if correction.decision == "name" and name not in known:
+        if correction.decision == "name" and name not in allowed:
             names[number] = _existing(name, known, correction)
-            values[number] = value_of[names[number]]
+            values[number] = next(v for v in rows_of_value if name_of[v] == names[number])
 
     candidates = table.index[~table["is_correction"] & table["key"].isin(own["key"])]
     text_of_row = _normal_texts([*candidates, *own.index], texts)
@@ -347,11 +351,8 @@ def apply_corrections(
                 results[number] = "new_row"
 
     corrected, before = _corrected(table, of_row, values)
-    replaced = {
-        row
-        for row, value in before.items()
-        if (categories[value] if categories else value) != names[of_row[row]]
-    }
+    replaced = {row for row, value in before.items() if name_of[value] != names[of_row[row]]}
+    new_rows = sorted(of_row.keys() - before.keys())
     changes = Counter(of_row[row] for row in replaced)
     for number in changes:
         results[number] = "replaced"
@@ -372,7 +373,7 @@ def apply_corrections(
     ]
     listed_rows += [(*each, "", "undecided", 0, "") for each in found.undecided]
     listed_table = pd.DataFrame(listed_rows, columns=_REPORTED_COLUMNS)
-    return AppliedCorrections(corrected, of_row, replaced, listed_table, new, similar)
+    return AppliedCorrections(corrected, of_row, new_rows, replaced, listed_table, new, similar)
 
 
 def _existing(name: str, known: Mapping[str, int], correction: Correction) -> str:
@@ -473,18 +474,18 @@ def _corrected(
 ) -> tuple[pd.DataFrame, dict[int, str]]:
     """Return the rows with corrected categories, and the previous values of the corrected rows."""
     rows = np.array(sorted(of_row), dtype=np.int64)
-    places = table.index.get_indexer(rows)
+    places = table.index.get_indexer(pd.Index(rows))
     is_corrected = np.zeros(len(table), dtype=bool)
     is_corrected[places] = True
     is_own = table["is_correction"].to_numpy()
     category = table["category"].cat
     codes = category.codes.to_numpy(copy=True)
     old = [str(category.categories[code]) for code in codes[places]]
-    codes[places] = category.categories.get_indexer([values[of_row[row]] for row in rows])
+    codes[places] = category.categories.get_indexer(pd.Index([values[of_row[row]] for row in rows]))
     quality = table["label_quality"].cat
     quality = quality.set_categories(quality.categories.union(["reliable"])).cat
     quality_codes = quality.codes.to_numpy(copy=True)
-    quality_codes[places] = quality.categories.get_loc("reliable")
+    quality_codes[places] = quality.categories.to_list().index("reliable")
     corrected = table.assign(
         category=pd.Categorical.from_codes(codes, category.categories),
         label_quality=pd.Categorical.from_codes(quality_codes, quality.categories),
@@ -496,6 +497,37 @@ def _corrected(
         if not is_own[place]
     }
     return corrected, before
+
+
+def with_unlabelled_texts(
+    texts: Sequence[pd.Series],
+    titles: pd.Series,
+    new_rows: Sequence[int],
+    unlabelled: pd.DataFrame,
+) -> list[pd.Series]:
+    """Give new rows without any text the texts of the first unlabelled row with the same title.
+
+    Args:
+        texts: Texts of each row for each text column; the name of a series is text.NAME.
+        titles: Title of each row.
+        new_rows: Rows of corrections that became training rows, ascending.
+        unlabelled: Rows without categories, with a column for each text column.
+    """
+    own = [titles_at(text, pd.Index(new_rows)) for text in texts]
+    empty = [row for row, *values in zip(new_rows, *own, strict=True) if not any(values)]
+    if not texts or not empty:
+        return list(texts)
+    keys = title_keys(titles_at(titles, pd.Index(empty)))
+    unlabelled_keys = title_keys(unlabelled["title"].astype("str"))
+    places = np.flatnonzero(np.isin(unlabelled_keys, keys))
+    place_of = dict(zip(unlabelled_keys[places[::-1]].tolist(), places[::-1], strict=True))
+    found = {
+        row: place_of[key] for row, key in zip(empty, keys.tolist(), strict=True) if key in place_of
+    }
+    filled = [text.copy() for text in texts] if found else list(texts)
+    for text in filled:
+        text.iloc[[*found]] = unlabelled[str(text.name)].iloc[[*found.values()]].to_numpy()
+    return filled
 
 
 def _new_categories(
@@ -549,14 +581,16 @@ def corrections_report(
     Returns:
         Table of all corrections, counts for JSON, and sentences for the user.
     """
-    results = applied.results.copy()
+    outcomes, details = (applied.results[name].tolist() for name in ("result", "detail"))
     remaining = {number for row, number in applied.of_row.items() if row not in lost}
     unused = Counter[str]()
     for row, number in applied.of_row.items():
-        if number not in remaining and results.at[number, "result"] != "dropped":
-            detail = "; ".join(filter(None, (reasons[lost[row]], results.at[number, "detail"])))
-            results.loc[number, ["result", "detail"]] = "dropped", detail
-            unused[reasons[lost[row]]] += 1
+        if number not in remaining and outcomes[number] != "dropped":
+            reason = reasons[lost[row]]
+            unused[reason] += 1
+            outcomes[number] = "dropped"
+            details[number] = "; ".join(filter(None, (reason, details[number])))
+    results = applied.results.assign(result=outcomes, detail=details)
     counts = Counter(results["result"])
     if counts["held_out"]:
         unused[_HELD_OUT_REASON] += counts["held_out"]
@@ -569,8 +603,8 @@ def corrections_report(
         **{f"replaced_{name}_rows": count for name, count in corrected.items()},
         "new_categories": len(applied.new_categories),
     }
-    described = [f"{counts[name]:,} {text}" for name, text in _RESULTS.items() if counts[name]]
-    notices = [f"corrections: {', '.join(described)}; metrics/corrections.csv lists them"]
+    described = ", ".join(f"{name} {counts[name]}" for name in _RESULTS if counts[name])
+    notices = [f"corrections: {len(results)} ({described}), listed in metrics/corrections.csv"]
     if unused:
         total = len(results) - counts["undecided"]
         listed_reasons = ", ".join(f"{count} {reason}" for reason, count in unused.items())
@@ -584,8 +618,8 @@ def corrections_report(
     if counts["overruled"]:
         first = results[results["result"] == "overruled"].iloc[0]
         notices.append(
-            f"{first['file']}:{first['line']} ({first['category'][:80]!r}) disagrees with "
-            f"{first['detail']}, which is used; metrics/corrections.csv lists all disagreements"
+            f"corrections that disagree with a later one, which is used: {counts['overruled']}, first "
+            f"{first['file']}:{first['line']} ({first['category'][:80]!r}) with {first['detail']}"
         )
     notices += _new_category_notices(applied)
     if any(corrected.values()):
@@ -598,16 +632,16 @@ def corrections_report(
 
 
 def _new_category_notices(applied: AppliedCorrections) -> list[str]:
-    """Announce new categories; those that are similar to existing ones have a notice each."""
-    notices = []
-    for name, places in applied.new_categories.items():
-        if close := applied.similar.get(name):
-            notices.append(
-                f"{name[:80]!r} ({places[0]}) is a new category, similar to {first_names(close)}: "
-                "rename it in the corrections file if it means the same"
-            )
-    others = [name for name in applied.new_categories if name not in applied.similar]
+    """Announce new categories; the first ones that are similar to existing ones have a notice each."""
+    shown = [name for name in applied.new_categories if name in applied.similar][:_MAX_NOTICES]
+    notices = [
+        f"{name[:80]!r} ({applied.new_categories[name][0]}) is a new category, similar to "
+        f"{first_names(applied.similar[name])}: rename it in the corrections file if it means the same"
+        for name in shown
+    ]
+    others = [name for name in applied.new_categories if name not in shown]
     if others:
-        count = f"{len(others)} new {'category' if len(others) == 1 else 'categories'}"
-        notices.append(f"corrections introduce {count}: {first_names(others)}")
+        count = f"{len(others):,} {'other ' if shown else ''}"
+        count += "new category" if len(others) == 1 else "new categories"
+        notices.append(f"corrections name {count}: {first_names(others)}")
     return notices

@@ -23,6 +23,7 @@ from rubro.data.corrections import (
     apply_corrections,
     corrections_report,
     no_corrections,
+    with_unlabelled_texts,
 )
 from rubro.data.labels import CheckedLabels, check_labels, rows_by_category, title_keys, titles_at
 from rubro.data.sources import (
@@ -165,6 +166,8 @@ def make_subset(
             params,
             data is None or data.correct_held_out,
         )
+        if raw.unlabelled is not None:
+            texts = with_unlabelled_texts(texts, titles, applied.new_rows, raw.unlabelled)
         checked, paths, path_notices = _checked(applied.table, titles, params, data)
         split_of = _with_corrections(split_of, checked.table)
     for reason, rows in checked.dropped.items():
@@ -459,7 +462,7 @@ def _split_of(table: pd.DataFrame, params: SubsetParams, random: np.random.Gener
         column[rest[(place >= taken) & (place < taken + wanted)]] = names.index(name)
         taken += wanted
     column[rows] = column[rows[first]][title]
-    return pd.Series(pd.Categorical.from_codes(column, pd.Index(names)), table.index)
+    return pd.Series(pd.Categorical.from_codes(column, pd.Index(SPLITS)), table.index)
 
 
 def _with_corrections(split_of: pd.Series, table: pd.DataFrame) -> pd.Series:
@@ -470,7 +473,7 @@ def _with_corrections(split_of: pd.Series, table: pd.DataFrame) -> pd.Series:
         table: Corrected rows. Rows without a split, such as new rows, keep the split of the source, or
             are training rows.
     """
-    given = table["split"].cat.set_categories(split_of.cat.categories).replace("", "train")
+    given = table["split"].cat.set_categories(SPLITS)
     return split_of.reindex(table.index).fillna(given).fillna("train")
 
 

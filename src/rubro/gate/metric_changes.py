@@ -19,6 +19,8 @@ JUDGED_METRICS = re.compile(
 )
 # Metrics that exist only if the categories form a tree.
 _TREE_METRICS = re.compile(r"evaluate\.\w+\.\w+\.(levels\..*|hierarchical_\w+|mean_weighted_f1)")
+# Counts that exist only if there are corrections, or titles without a category.
+_OPTIONAL_COUNTS = re.compile(r"subset\.(corrections|unlabelled)\..*")
 # A few seeds can agree by chance, so that smaller changes are noise even if no noise was measured.
 MIN_TOLERANCE = 0.002
 _DIGITS = 9  # later digits of a difference are rounding errors
@@ -122,7 +124,9 @@ def _judge(
 ) -> Change:
     is_judged = is_comparable and JUDGED_METRICS.fullmatch(name)
     tolerance = max(MIN_TOLERANCE, noise) if is_judged else None
-    if now is None and not is_comparable and _TREE_METRICS.fullmatch(name):
+    is_optional = (now is None or before is None) and _OPTIONAL_COUNTS.fullmatch(name)
+    has_no_level = now is None and not is_comparable and _TREE_METRICS.fullmatch(name)
+    if is_optional or has_no_level:
         verdict = Verdict.unjudged
     elif now is None:
         verdict = Verdict.missing

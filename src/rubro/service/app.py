@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from pydantic_core import to_json
@@ -28,11 +30,7 @@ from rubro.service.problems import HANDLERS, RESPONSES
 from rubro.service.products import document_products, product_error, read_products
 from rubro.service.served import Served, watch
 
-_PAGE = {
-    "/": ("index.html", "text/html"),
-    "/style.css": ("style.css", "text/css"),
-    "/script.js": ("script.js", "text/javascript"),
-}
+_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -238,13 +236,22 @@ class _App(FastAPI):
         return description
 
 
-def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str = "") -> FastAPI:
+def make_app(
+    served: Served,
+    hosts: frozenset[str] | None = None,
+    root_path: str = "",
+    queue: Path | None = None,
+) -> FastAPI:
     """Return the web application, which reloads the model when its files change.
 
     Args:
         served: Model to start with.
         hosts: Names that the Host header may contain; see Guard.
         root_path: Prefix of the paths, such as "/rubro", if a proxy adds one.
+        queue: csv file of titles that the page opens at the start; None = the user opens a file.
+
+    Raises:
+        OSError: The file of titles cannot be read.
     """
     service = Service(served)
     guard = Middleware(Guard, service.metrics, Budget(_MEMORY), hosts, root_path)
@@ -271,9 +278,17 @@ def make_app(served: Served, hosts: frozenset[str] | None = None, root_path: str
     )
     app.service = service
     _add_routes(app, service)
-    for path, (name, media_type) in _PAGE.items():
-        content = (files("rubro.service") / "page" / name).read_bytes()
-        app.add_api_route(path, _file_endpoint(content, media_type), include_in_schema=False)
+    for file in (files("rubro.service") / "page").iterdir():
+        media_type = _MEDIA_TYPES.get(Path(file.name).suffix)
+        if media_type is not None:
+            path = "/" if file.name == "index.html" else f"/{file.name}"
+            answer = Response(file.read_bytes(), headers=_PAGE_HEADERS, media_type=media_type)
+            app.add_api_route(path, _fixed_endpoint(answer), include_in_schema=False)
+    answer = Response(status_code=204)
+    if queue is not None:
+        name = {"Content-Location": quote(queue.name)}
+        answer = Response(queue.read_bytes(), headers=name, media_type="text/csv")
+    app.add_api_route("/queue", _fixed_endpoint(answer), include_in_schema=False)
     return app
 
 
@@ -291,11 +306,20 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/categories", response_model=schemas.Categories)
     async def categories() -> Response:
-        """List the categories of the model."""
+        """List the categories of the model, and name the columns of its training file."""
         served = service.served
         classes = served.classifier.classes_
-        paths = {"paths": [served.paths[name] for name in classes]} if served.paths else {}
-        return _json({"model": served.identity, "categories": classes, **paths})
+        text = served.classifier.description.text
+        names = text.category_column
+        content: dict[str, Any] = {
+            "model": served.identity,
+            "categories": classes,
+            "title_column": text.title_column,
+            "category_columns": [names] if isinstance(names, str) else names,
+        }
+        if served.paths:
+            content["paths"] = [served.paths[name] for name in classes]
+        return _json(content)
 
     @app.get("/version", response_model=schemas.Version)
     async def version() -> Response:
@@ -316,11 +340,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=_METRICS_TYPE)
 
 
-def _file_endpoint(content: bytes, media_type: str) -> Callable[[], Coroutine[Any, Any, Response]]:
-    async def send_file() -> Response:
-        return Response(content, headers=_PAGE_HEADERS, media_type=media_type)
+def _fixed_endpoint(answer: Response) -> Callable[[], Coroutine[Any, Any, Response]]:
+    async def send() -> Response:
+        return Response(answer.body, answer.status_code, dict(answer.headers))
 
-    return send_file
+    return send
 
 
 def _json(content: Any) -> Response:

@@ -184,6 +184,18 @@ class Categories(Message):
 
     model: ModelIdentity
     categories: list[str]
+    title_column: Annotated[
+        str, Field(description="Name of the column that contained the training titles.")
+    ]
+    category_columns: Annotated[
+        list[str],
+        Field(
+            description=(
+                "Names of the columns that contained the categories; several if each of them contained "
+                "one level of the category paths."
+            )
+        ),
+    ]
     paths: Annotated[
         list[list[str]],
         Field(
