@@ -26,6 +26,9 @@ ALLOWED = {
     "prediction": {"base", "features"},
     "evaluation": {"base", "features"},
     "training": {"base", "features", "kernels", "models", "prediction", "evaluation"},
+    "labelling": {
+        *("base", "data", "features", "kernels", "models", "prediction", "evaluation", "training"),
+    },
     "sample": {"base"},
     "cards": {"base"},
     "report": {"base"},
@@ -34,7 +37,7 @@ ALLOWED = {
     "gate": {"base", "experiments"},
     "cli": {
         *("base", "tables", "data", "features", "prediction", "evaluation", "report", "service"),
-        *("sample", "experiments", "gate"),
+        *("sample", "experiments", "gate", "labelling"),
     },
 }
 # Libraries needed for training only; prediction runs without them installed.

@@ -57,7 +57,8 @@ def test_vectors_in_the_folder_are_used_and_counted(project: Path) -> None:
     vectors.write_text(f"3 {SIZE}\nMesa{' 0.5' * SIZE}\nsillón{' 1' * SIZE}\nbed{' 1' * SIZE}\n")
     record, used, output = embed(project)
     assert record["pretrained"] == "x.vec"
-    assert (record["pretrained_words"], record["pretrained_ngram_buckets"]) == (2, 0)
+    assert record["pretrained_words"] == 2
+    assert record["pretrained_ngram_buckets"] > 0
     assert "x.vec: 2 of " in output
     assert used != without
     assert embed(project)[1] == used

@@ -29,8 +29,8 @@ def project(tmp_path: Path, make_params: Callable[..., Any]) -> Callable[..., Pa
 
     def make(name: str, more: pd.DataFrame | None, **data: Any) -> Path:
         folder = tmp_path / name
-        (folder / "more").mkdir(parents=True)
-        (folder / "corrections").mkdir()
+        for inputs in ("more", "corrections", "pretrained"):
+            (folder / inputs).mkdir(parents=True)
         words = {"SHOES": "bota", "LAMPS": "lampara", "TOOLS": "sierra"}
         rows = [(f"{word} {i:x}a", i, name) for name, word in words.items() for i in range(60)]
         table = pd.DataFrame(rows, columns=["title", "price", "category"])
@@ -45,6 +45,7 @@ def project(tmp_path: Path, make_params: Callable[..., Any]) -> Callable[..., Pa
         params["data"] |= {**paths, **data}
         params["subset"] |= {"language": None, "top_categories": 0}
         params["featurize"] |= {"min_count": 1}
+        params["embed"] |= {"pretrained": "pretrained"}
         YAML().dump(params, folder / "params.yaml")
         for stage in STAGES:
             code, messages = run_here(folder, stage)

@@ -98,10 +98,30 @@ def test_words_start_from_the_vectors_of_a_file(
         path = gzipped(path)
     found = read(path)
     assert found.file == path.name
-    assert (found.words, found.ngram_buckets) == (4, 0)
-    assert found.known.nonzero()[0].tolist() == [0, 1, 2, 3]
+    assert found.words == 4
+    assert found.known[:5].tolist() == [True, True, True, True, False]
     np.testing.assert_allclose(found.vectors[:4], word2vec.wv[KNOWN], rtol=1e-6)
-    assert not found.vectors[4:].any()
+    assert not found.vectors[~found.known].any()
+
+
+def test_ngrams_start_from_the_mean_of_the_words_with_them(
+    word2vec: Word2Vec, tmp_path: Path
+) -> None:
+    word2vec.wv.save_word2vec_format(str(tmp_path / "x.vec"))
+    found = read(tmp_path / "x.vec")
+    assert found.ngram_buckets == found.known[5:].sum()
+    rows = {word: {*SUBWORDS.rows_of(word)} for word in KNOWN}
+    assert {*found.known.nonzero()[0].tolist()} == set().union(*rows.values())
+    for row in found.known.nonzero()[0].tolist():
+        words = [word for word in KNOWN if row in rows[word]]
+        weights = [SUBWORDS.vocabulary[word] for word in words]
+        expected = np.average(word2vec.wv[words], axis=0, weights=weights)
+        np.testing.assert_allclose(found.vectors[row], expected, rtol=1e-4, atol=1e-7)
+    shared = SUBWORDS.params.model_copy(update={"buckets": 1})
+    one = read(tmp_path / "x.vec", Subwords(SUBWORDS.vocabulary, shared))
+    weights = [SUBWORDS.vocabulary[word] for word in KNOWN]
+    expected = np.average(word2vec.wv[KNOWN], axis=0, weights=weights)
+    np.testing.assert_allclose(one.vectors[5], expected, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["x.bin", "x.bin.gz", "x.kv", "x.model", "arrays.kv"])
@@ -267,7 +287,8 @@ UNUSABLE: dict[str, tuple[bytes, str]] = {
     "not a number": (f"1 {SIZE}\nmesa{' 1' * (SIZE - 1)} 1-5\n".encode(), "line 2"),
     "nan": (f"1 {SIZE}\nmesa{' nan' * SIZE}\n".encode(), "line 2"),
     "other words": (f"1 {SIZE}\ntable{' 1' * SIZE}\n".encode(), "none of the 5 words"),
-    "quantised": (struct.pack("<2i", 793712314, 12) + b"", "early"),
+    "only the start of fastText": (struct.pack("<2i", 793712314, 12), "early"),
+    "newer fastText": (struct.pack("<14id", 793712314, 13, *[0] * 12, 0), "version 13"),
     "another pickle": (pickle.dumps({"mesa": 1}), "not a complete file"),
     "pickled text": (pickle.dumps("mesa"), "not a complete file"),
 }
@@ -303,6 +324,17 @@ def test_infinity_in_a_used_row_of_a_binary_file_is_an_error(
             read(path)
 
 
+def test_quantised_vectors_are_refused(fasttext: FastText, tmp_path: Path) -> None:
+    path = tmp_path / "x.ftz"
+    save_facebook_model(fasttext, str(path))
+    content = bytearray(path.read_bytes())
+    shape = struct.pack("<2q", len(fasttext.wv) + 3000, SIZE)
+    content[content.index(shape) - 1] = 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.ftz: .*\.ftz"):
+        read(path)
+
+
 def test_a_file_of_gensim_runs_no_code(tmp_path: Path) -> None:
     class Attack:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -329,16 +361,23 @@ def test_a_missing_array_of_gensim_is_named(word2vec: Word2Vec, tmp_path: Path) 
 
 
 def test_a_folder_contains_at_most_one_file(word2vec: Word2Vec, tmp_path: Path) -> None:
-    for name in ("README.md", ".gitignore", "arrays.kv.dvc"):
+    for name in ("README.md", ".gitignore"):
         (tmp_path / name).write_text("text")
     assert read_pretrained_vectors(tmp_path, SUBWORDS, SIZE) is None
     WORD_FORMATS["arrays.kv"](word2vec, tmp_path / "arrays.kv")
+    (tmp_path / "arrays.kv.dvc").write_text("text")
     assert read(tmp_path).file == "arrays.kv"
     write_vec(tmp_path / "other.vec", ["mesa"])
     with pytest.raises(DataError, match=r"arrays\.kv, other\.vec.*embed\.pretrained"):
         read(tmp_path)
     with pytest.raises(DataError, match=r"none\.vec: no such file.*embed\.pretrained"):
         read(tmp_path / "none.vec")
+
+
+def test_a_file_that_dvc_tracks_but_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.vec.dvc").write_text("text")
+    with pytest.raises(DataError, match=r"x\.vec: no such file.*dvc pull"):
+        read_pretrained_vectors(tmp_path, SUBWORDS, SIZE)
 
 
 def test_training_continues_from_the_vectors(

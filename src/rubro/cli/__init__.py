@@ -23,7 +23,17 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # In the order of `rubro --help`.
 COMMANDS = (
-    *("predict", "explain", "evaluate", "thresholds", "report", "compare", "sweep", "search"),
+    *(
+        "predict",
+        "explain",
+        "evaluate",
+        "thresholds",
+        "audit",
+        "report",
+        "compare",
+        "sweep",
+        "search",
+    ),
     *("serve", "sample", "check", "overrides", "fresh", "gate"),
 )
 # Help is plain text because rich takes twice as long to print it.

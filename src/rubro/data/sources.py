@@ -535,7 +535,7 @@ def _checked_row(
         return _Rejection(f"{name}_not_text", _not_text(values, columns[len(cells)]))
     title = cells[0]
     names = [category_name(level or "") for level in cells[1:]]
-    category = LEVEL_SEPARATOR.join(filter(None, names))
+    category = names[0] if len(names) == 1 else LEVEL_SEPARATOR.join(filter(None, names))
     if params.title_column in values and not (title and title.strip()) and not category:
         return None
     if params.title_column not in values:

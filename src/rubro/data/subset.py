@@ -283,7 +283,9 @@ def _unlabelled(
     if language is not None:
         kept = table["language"].isin(["", language.lower()]).to_numpy()
     keys = pd.Series(title_keys(table["title"].astype("str")))[kept]
-    keys = keys[~keys.isin(labelled_keys)].drop_duplicates()
+    # A hash table of all labelled titles would need much more memory.
+    shared = labelled_keys[pd.Series(labelled_keys).isin(keys)]
+    keys = keys[~keys.isin(shared)].drop_duplicates()
     texts = [name for name in map(str, table) if name.startswith("text.")]
     titles = table.loc[keys.index, ["title", *texts, *_PLACE]].reset_index(drop=True)
     counts = {

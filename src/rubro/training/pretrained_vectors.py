@@ -49,7 +49,7 @@ class PretrainedVectors:
             rows that the file does not know.
         known: Whether the file knows a row, bool (rows,).
         words: Number of words of the vocabulary that the file contains.
-        ngram_buckets: Number of buckets that contain an n-gram with a vector in the file.
+        ngram_buckets: Number of buckets of n-grams that start from vectors of the file.
     """
 
     file: str
@@ -69,7 +69,8 @@ def read_pretrained_vectors(
     because files list frequent words first. If the file has vectors of n-grams (fastText), they are
     assigned to the hash buckets of this vocabulary. A bucket of several n-grams starts from their mean,
     weighted by the number of titles. Words that such a file does not contain start from the mean of
-    their n-grams.
+    their n-grams. If the file has only words, a bucket starts from the mean vector of the words with
+    one of its n-grams.
 
     Source: Bojanowski et al. 2017, Enriching Word Vectors with Subword Information; its program
     fastText for the hashes and the file format.
@@ -108,7 +109,10 @@ def read_pretrained_vectors(
             f"{path}: it contains none of the {len(subwords.vocabulary):,} words of the titles, "
             f"such as {first_names([*subwords.vocabulary])}; {_CHANGE}"
         )
-    ngram_buckets = int(rows.known[len(subwords.vocabulary) :].sum())
+    is_ngram = slice(len(subwords.vocabulary), None)
+    if not rows.known[is_ngram].any():
+        rows.fill_ngrams_from_words()
+    ngram_buckets = int(rows.known[is_ngram].sum())
     return PretrainedVectors(path.name, rows.vectors, rows.known, rows.word_count, ngram_buckets)
 
 
@@ -123,6 +127,9 @@ def _only_file(setting: Path) -> Path | None:
         for path in sorted(setting.rglob("*"))
         if path.is_file() and not path.name.startswith(".") and path.suffix not in _OTHER_FILES
     ]
+    for path in sorted(setting.rglob("*.dvc")):
+        if path.is_file() and not path.with_suffix("").exists():
+            raise DataError(f"{path.with_suffix('')}: no such file; run `dvc pull {path}`")
     # gensim stores large arrays of shop.kv in files such as shop.kv.vectors.npy.
     main = [path for path in found if path.suffix != ".npy"] or found
     if len(main) > 1:
@@ -256,6 +263,18 @@ class _Rows:
                 sources.append(source)
                 titles.append(count)
         self._mix(np.array(targets), np.array(sources), np.array(titles), read)
+
+    def fill_ngrams_from_words(self) -> None:
+        """Set each bucket to the mean vector of the known words in it, weighted by titles."""
+        titles_of = np.zeros(len(self.known), np.float32)
+        for row, (word, titles) in enumerate(self.subwords.vocabulary.items()):
+            if self.known[row]:
+                buckets = sorted({*self.subwords.rows_of(word)} - {row})
+                self.vectors[buckets] += titles * self.vectors[row]
+                titles_of[buckets] += titles
+        is_filled = titles_of > 0
+        self.vectors[is_filled] /= titles_of[is_filled, None]
+        self.known |= is_filled
 
     def _mix(
         self,

@@ -1,0 +1,1 @@
+"""Find out which titles to label or to label again."""
