@@ -4,7 +4,7 @@ Some training titles of a catalogue are labelled at random. The SVM of the pipel
 a method chooses the next batch out of the other training titles with the SVM's probabilities, the
 batch gets its labels, and so on. Accuracies on validation and test titles after each batch are added
 to a JSON file under the name of the catalogue. Random choice goes on to more titles than the other
-methods, so that both reach the same accuracy.
+methods, so that both reach the same accuracy. Curves that the file already contains are kept.
 
     python benchmarks/active_learning.py sample --start 200 --batch 50 --end 600 \\
       --set subset.top_categories=0 --out benchmarks/results/active_learning.json
@@ -13,7 +13,7 @@ methods, so that both reach the same accuracy.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +32,7 @@ from rubro.evaluation.metrics import objective_metrics
 from rubro.features.featurizer import Featurizer
 from rubro.features.titles import LabelledTitles, class_shares, labels_of
 from rubro.features.vocabulary import count_subwords
-from rubro.labelling.active_learning import most_uncertain, without_near_duplicates
+from rubro.labelling.active_learning import most_uncertain, titles_to_label
 from rubro.prediction.calibration import softmax
 from rubro.prediction.networks import SvmScorer
 from rubro.training.decisions import fit_scale
@@ -42,42 +42,20 @@ from rubro.training.svm import fit_svm
 _NAIVE_BAYES_WEIGHT = 0.02
 _CALIBRATION_TITLES = 500
 _SCORED = 4096  # titles whose logits are computed at once
-_CANDIDATES = 20  # for each title to choose, as many candidates are compared
+_CANDIDATES = 20  # for each title to choose, before near-duplicates are left out
+_SAMPLE = 10_000  # titles that the chosen titles should represent
 # Share of the labels of random choice up to which the other methods are measured.
-_MEASURED_SHARE = 0.85
+_MEASURED_SHARE = 0.75
 
 HELD_OUT = ("validation", "test")
+METHODS = ("random", "margin", "rubro next")
 
 
-def by_entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Return the positions of titles by the entropy of their probabilities, highest first."""
-    logarithms = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    return np.argsort((probabilities * logarithms).sum(axis=1), kind="stable")
-
-
-def by_margin(probabilities: np.ndarray) -> np.ndarray:
-    """Return the positions of titles by their margins, smallest first."""
-    return np.argsort(margins(probabilities), kind="stable")
-
-
-def as_rubro_next(probabilities: np.ndarray) -> np.ndarray:
-    """Return the positions of titles in the order of `rubro next`."""
-    return most_uncertain(margins(probabilities), probabilities.argmax(axis=1))
-
-
-def margins(probabilities: np.ndarray) -> np.ndarray:
+def margins_of(probabilities: np.ndarray) -> np.ndarray:
     """Return the difference of the two highest probabilities of each row."""
     highest = np.partition(probabilities, -2, axis=1)[:, -2:]
     difference: np.ndarray = highest[:, 1] - highest[:, 0]
     return difference
-
-
-# Probabilities of the pool, float (titles, classes), to positions, best first.
-RANKINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "entropy": by_entropy,
-    "margin": by_margin,
-    "rubro next": as_rubro_next,
-}
 
 
 class Catalogue:
@@ -166,13 +144,19 @@ class Catalogue:
                 validation.labels.targets[calibrating],
                 np.log(class_shares(totals)),
             )
-            order = RANKINGS[method](softmax(scale * scores["train"][pool]))
-            chosen = pool[order[:count]]
-            if method == "rubro next":
-                candidates = pool[order[: _CANDIDATES * count]]
-                titles = [self.titles[place] for place in candidates]
-                chosen = candidates[without_near_duplicates(titles, count)]
-            is_labelled[chosen] = True
+            probabilities = softmax(scale * scores["train"][pool])
+            margins = margins_of(probabilities)
+            if method == "margin":
+                chosen = np.argsort(margins, kind="stable")[:count]
+            else:
+                order = most_uncertain(margins, probabilities.argmax(axis=1))
+                order = order[: _CANDIDATES * count]
+                sample = random.choice(len(pool), min(_SAMPLE, len(pool)), replace=False)
+                candidates, others = (
+                    [self.titles[title] for title in pool[places]] for places in (order, sample)
+                )
+                chosen = order[titles_to_label(candidates, others, 1 - margins[sample], count)]
+            is_labelled[pool[chosen]] = True
 
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
@@ -193,24 +177,28 @@ def main(
 ) -> None:
     with reported_errors():
         catalogue = Catalogue(with_settings("params.yaml", list(settings or [])))
-        sizes = {"start": start, "batch": batch, "end": end}
-        result = {
+        results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+        sizes = {
             "titles": len(catalogue.titles),
             "categories": catalogue.classes,
-            **sizes,
-            "curves": {method: [] for method in ("random", *RANKINGS)},
+            "start": start,
+            "batch": batch,
+            "end": end,
         }
+        result = results.get(name, {})
+        if result.get("sizes") != sizes:
+            result = {"sizes": sizes, "curves": {method: [] for method in METHODS}}
+        measured = start + batch * round((_MEASURED_SHARE * end - start) / batch)
         for seed in range(seeds):
             for method, curves in result["curves"].items():
-                last = end if method == "random" else start + batch * round(
-                    (_MEASURED_SHARE * end - start) / batch
-                )
+                if len(curves) > seed:
+                    continue
+                last = end if method == "random" else measured
                 curve = catalogue.curve(method, start, batch, last, seed)
                 curves.append(curve)
-                accuracy = [f"{each['test_accuracy']:.3f}" for each in curve.values()]
-                say(f"{name}, seed {seed}, {method}: {', '.join(accuracy)}")
-            results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-            write_json(out, {**results, name: result})
+                accuracies = ", ".join(f"{each['test_accuracy']:.3f}" for each in curve.values())
+                say(f"{name}, seed {seed}, {method}: {accuracies}")
+                write_json(out, {**results, name: result})
 
 
 if __name__ == "__main__":

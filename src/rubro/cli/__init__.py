@@ -24,7 +24,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # In the order of `rubro --help`.
 COMMANDS = (
     *("predict", "explain", "evaluate", "thresholds", "report", "compare", "sweep", "search"),
-    *("serve", "sample", "check", "overrides", "fresh", "gate"),
+    *("next", "serve", "sample", "check", "overrides", "fresh", "gate"),
 )
 # Help is plain text because rich takes twice as long to print it.
 _OPTIONS: dict[str, Any] = {"pretty_exceptions_enable": False, "rich_markup_mode": None}

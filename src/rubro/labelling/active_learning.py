@@ -15,9 +15,10 @@ from rubro.labelling.near_duplicates import near_duplicate_groups
 
 # Titles with a higher Jaccard index of their tokens are nearly the same.
 _SIMILARITY = 0.8
+# Candidates for each title to choose.
+_CANDIDATES = 5
 # Cosine similarities below this are ignored, which keeps the matrix of similarities sparse.
 _MIN_COSINE = 0.2
-_MAX_TYPICAL = 10_000  # titles among which typical ones are chosen
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Candidate:
 
     Attributes:
         title: Title.
-        cells: Further cells of its row, by the name of the column.
+        texts: Title and texts of its row, by the names of the model's columns; empty if only titles
+            are read.
+        place: Name of the raw file and number of the line, if they are known, by column name.
         best: Most probable categories with their probabilities, most probable first; empty if
             there is no model.
         is_foreign: Whether most of its words are unknown to the model.
@@ -34,7 +37,8 @@ class Candidate:
     """
 
     title: str
-    cells: dict[str, object] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    place: dict[str, object] = field(default_factory=dict)
     best: Sequence[tuple[str, float]] = ()
     is_foreign: bool = False
     key: int = 0
@@ -132,65 +136,67 @@ def most_uncertain(margins: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.lexsort((margins, rounds))
 
 
-def without_near_duplicates(titles: Sequence[str], count: int) -> list[int]:
-    """Return the positions of the first titles, without titles that are nearly the same as others.
+def titles_to_label(
+    titles: Sequence[str], sample: Sequence[str], weights: np.ndarray, count: int
+) -> list[int]:
+    """Choose titles that are different from each other and represent a sample of all titles.
+
+    The first titles that are not nearly the same are candidates. They are chosen one after another,
+    so that each choice raises a sum over the sample by as much as possible: the weight of a title
+    times its cosine similarity to the most similar chosen title. The vectors are TF-IDF values of
+    words. If the weights are the uncertainties of a model, the chosen titles represent what the model
+    does not know; if all weights are 1, they represent the catalogue, which is the best that can be
+    done without a model (Hacohen, Dekel and Weinshall 2022, Active Learning on a Budget).
+
+    Source: Wei, Iyer and Bilmes 2015, Submodularity in Data Subset Selection and Active Learning
+    (facility location among the most uncertain titles); with lazy evaluation of the gains, Minoux
+    1978.
 
     Args:
-        titles: Titles in order.
-        count: Maximum number of positions.
-    """
-    groups = near_duplicate_groups(titles, _SIMILARITY)
-    _, first = np.unique(groups, return_index=True)
-    return first[:count].tolist()
-
-
-def typical_titles(titles: Sequence[str], count: int) -> list[int]:
-    """Return the positions of titles that represent all titles, when there is no model yet.
-
-    Titles are chosen one after another, so that each choice raises the sum over all titles of the
-    cosine similarity to the most similar chosen title by as much as possible. Dense regions of the
-    catalogue come first, and titles that resemble a chosen title are not chosen. The vectors are
-    TF-IDF values of words.
-
-    Source: facility location, Wei, Iyer and Bilmes 2015, Submodularity in Data Subset Selection and
-    Active Learning; with lazy evaluation of the gains, Minoux 1978. That typical titles are the best
-    first labels: Hacohen, Dekel and Weinshall 2022, Active Learning on a Budget.
-
-    Args:
-        titles: Titles, at most some ten thousand.
+        titles: Titles to choose from, the best ones first.
+        sample: Random sample of all titles, at most some ten thousand.
+        weights: Weight of each title of the sample, at least 0, float (sample,).
         count: Maximum number of titles to choose.
 
     Returns:
-        Positions in the order of choice.
+        Positions in `titles`, in the order of choice.
     """
-    vectors = _word_vectors(titles)
-    similar = (vectors @ vectors.T).tocsr()
-    similar.data[similar.data < _MIN_COSINE] = 0
-    similar.eliminate_zeros()
-    similar.sort_indices()  # sums of floats depend on the order
-    covered = np.zeros(len(titles))
+    groups = near_duplicate_groups(titles, _SIMILARITY)
+    places = np.unique(groups, return_index=True)[1][: _CANDIDATES * count]
+    similar = _similarities([titles[place] for place in places], sample)
+    covered = np.zeros(len(sample))
 
-    def row(title: int) -> tuple[np.ndarray, np.ndarray]:
-        own = slice(similar.indptr[title], similar.indptr[title + 1])
+    def row(candidate: int) -> tuple[np.ndarray, np.ndarray]:
+        own = slice(similar.indptr[candidate], similar.indptr[candidate + 1])
         return similar.indices[own], similar.data[own]
 
-    def gain(title: int) -> float:
-        others, values = row(title)
-        return float(np.maximum(values - covered[others], 0).sum())
+    def gain(candidate: int) -> float:
+        others, values = row(candidate)
+        return float((weights[others] * np.maximum(values - covered[others], 0)).sum())
 
-    # The gain of a title never rises, so an outdated gain is an upper bound.
-    heap = [(-gain(title), title, 0) for title in range(len(titles))]
+    # The gain of a candidate never rises, so an outdated gain is an upper bound.
+    heap = [(-gain(candidate), candidate, 0) for candidate in range(len(places))]
     heapq.heapify(heap)
     chosen: list[int] = []
     while heap and len(chosen) < count:
-        _, title, step = heapq.heappop(heap)
+        _, candidate, step = heapq.heappop(heap)
         if step < len(chosen):
-            heapq.heappush(heap, (-gain(title), title, len(chosen)))
+            heapq.heappush(heap, (-gain(candidate), candidate, len(chosen)))
             continue
-        chosen.append(title)
-        others, values = row(title)
+        chosen.append(candidate)
+        others, values = row(candidate)
         covered[others] = np.maximum(covered[others], values)
-    return chosen
+    return places[chosen].tolist()
+
+
+def _similarities(titles: Sequence[str], sample: Sequence[str]) -> sparse.csr_matrix:
+    """Return the cosine similarities of titles to the titles of a sample, (titles, sample)."""
+    vectors = _word_vectors([*titles, *sample])
+    similar = (vectors[: len(titles)] @ vectors[len(titles) :].T).tocsr()
+    similar.data[similar.data < _MIN_COSINE] = 0
+    similar.eliminate_zeros()
+    similar.sort_indices()  # sums of floats depend on the order
+    return similar
 
 
 def _word_vectors(titles: Sequence[str]) -> sparse.csr_matrix:
