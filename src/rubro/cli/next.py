@@ -355,17 +355,16 @@ def _write(
     names = [columns.title, *columns.texts, *columns.categories]
     names += [f"suggestion_{place}" for place in range(1, _SUGGESTIONS + 1)]
     table = Input(
-        *(source.name, "csv", [*names, "confidence", *places], columns.title, iter(())),
+        *(source.name, source.kind, [*names, "confidence", *places], columns.title, iter(())),
         delimiter=source.delimiter,
-        has_mark=source.has_mark,
-        encoding=source.encoding,
         decimal_comma=source.decimal_comma,
     )
-    with open_output(path, kind, table, {}) as writer:
+    # Excel needs the mark; any encoding other than UTF-8 may lack letters of the categories.
+    needs_mark = source.has_mark or not source.encoding.startswith("utf-8")
+    encoding = "utf-8-sig" if needs_mark else "utf-8"
+    with open_output(path, kind, table, {}, encoding) as writer:
         rows = [[*_cells(each, columns), *(each.place[name] for name in places)] for each in found]
         writer.write(Chunk(rows=rows), [[]] * len(rows))
-    for note in writer.notes:
-        say(note)
 
 
 def _cells(candidate: Candidate, columns: _Columns) -> list[object]:
