@@ -62,7 +62,7 @@ def train(folder: Path, settings: list[str]) -> None:
     Raises:
         TrainingError: A stage failed.
     """
-    for name in ("src", "stages", "data/corrections.csv", "params.yaml"):
+    for name in ("src", "stages", "data/corrections", "params.yaml"):
         copy = shutil.copytree if Path(name).is_dir() else shutil.copy
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copy(name, folder / name)

@@ -122,7 +122,7 @@ def project(folder: Path, data: Path, settings: list[str]) -> None:
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data").mkdir()
-    shutil.copy(ROOT / "data" / "corrections.csv", folder / "data")
+    (folder / "data" / "corrections").mkdir()
     params = with_settings("params.yaml", [f"data.path={data.resolve()}", *settings])
     YAML().dump(params.model_dump(), folder / "params.yaml")
 

@@ -1,4 +1,4 @@
-"""embed: train FastText vectors on the training titles."""
+"""embed: train FastText vectors on the training titles and the unlabelled titles."""
 
 import sys
 from pathlib import Path
@@ -6,10 +6,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import process_setup  # noqa: F401
 
+import pandas as pd
+
 from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
-from rubro.data.splits import TitleTokens, load_source, load_split
+from rubro.data.splits import (
+    UNLABELLED,
+    TitleTokens,
+    has_unlabelled,
+    load_source,
+    load_split,
+)
 from rubro.features.vocabulary import load_subwords
 from rubro.training.fasttext import train_fasttext
 
@@ -18,11 +26,12 @@ def main(params: Params) -> None:
     subset = Path("data/subset")
     source, limit = load_source(subset), params.featurize.column_limit
     limits = [limit(column.name) for column in source.text_columns]
-    table = load_split(subset, "train", source.token_columns)
-    train = TitleTokens(table, source.token_columns, limits)
+    names = [UNLABELLED, "train"] if has_unlabelled(subset) else ["train"]
+    tables = [load_split(subset, name, source.token_columns) for name in names]
+    titles = TitleTokens(pd.concat(tables, ignore_index=True), source.token_columns, limits)
     subwords = load_subwords(Path("data/vocabulary"))
     write_json(Path("metrics/params/embed.json"), params.embed.model_dump())
-    train_fasttext(train, subwords, params.embed, params.seed).save(Path("models/embedding"))
+    train_fasttext(titles, subwords, params.embed, params.seed).save(Path("models/embedding"))
 
 
 if __name__ == "__main__":

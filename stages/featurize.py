@@ -12,7 +12,14 @@ from rubro.base.console import say
 from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
-from rubro.data.splits import TitleTokens, load_labels, load_source, load_split
+from rubro.data.splits import (
+    UNLABELLED,
+    TitleTokens,
+    has_unlabelled,
+    load_labels,
+    load_source,
+    load_split,
+)
 from rubro.features.featurizer import Featurizer, TitleFeatures
 from rubro.features.titles import LabelledTitles, labels_of, save_features
 from rubro.features.vocabulary import count_subwords, save_subwords
@@ -31,10 +38,17 @@ def main(params: Params) -> None:
         labels = labels_of(table["category"], table["label_quality"], classes)
         parts = [featurizer(chunk) for chunk in TitleTokens(table, source.token_columns).chunks()]
         splits[name] = LabelledTitles(TitleFeatures.concatenated(parts), labels)
-    words, train, validation = featurizer.words(), splits["train"], splits["validation"]
-    subwords = count_subwords(words, train.features.joined_tokens, sizes)
+    train, validation, unlabelled = splits["train"], splits["validation"], None
+    titles = train.features
+    if has_unlabelled(SUBSET):
+        table = load_split(SUBSET, UNLABELLED, source.token_columns)
+        parts = [featurizer(chunk) for chunk in TitleTokens(table, source.token_columns).chunks()]
+        unlabelled = TitleFeatures.concatenated(parts)
+        titles = TitleFeatures.concatenated([titles, unlabelled])
+    words = featurizer.words()
+    subwords = count_subwords(words, titles.joined_tokens, sizes)
     save_subwords(VOCABULARY, subwords)
-    save_features(FEATURES, splits, featurizer.tokens(subwords))
+    save_features(FEATURES, splits, featurizer.tokens(subwords), unlabelled)
     unknown = np.array([word not in subwords for word in words])
     summary = {
         "vocabulary": len(subwords.vocabulary),
@@ -43,7 +57,8 @@ def main(params: Params) -> None:
     }
     write_json(Path("metrics/params/featurize.json"), sizes.model_dump())
     write_json(Path("metrics/featurize.json"), summary)
-    say(f"{sum(map(len, splits.values()))} titles, {len(words)} distinct tokens")
+    count = sum(map(len, splits.values())) + (0 if unlabelled is None else len(unlabelled))
+    say(f"{count} titles, {len(words)} distinct tokens")
 
 
 def share(marked: np.ndarray) -> float:

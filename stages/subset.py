@@ -12,7 +12,7 @@ from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.columns import text_columns
 from rubro.data.sources import quarantined, read_titles, require_usable
-from rubro.data.splits import SourceInfo, save_splits, write_csv
+from rubro.data.splits import UNLABELLED, SourceInfo, save_splits, write_csv
 from rubro.data.subset import make_subset
 
 
@@ -27,13 +27,18 @@ def main(params: Params) -> None:
     subset = make_subset(raw, params.subset, params.seed, params.data)
     columns, column_notices = text_columns(subset.splits["train"], params.data)
     info = params.data.model_dump(include=set(SourceInfo.model_fields)) | {"text_columns": columns}
-    save_splits(folder, subset.splits, subset.labels, SourceInfo(**info), subset.tree)
+    tables = dict(subset.splits)
+    if subset.unlabelled is not None:
+        tables[UNLABELLED] = subset.unlabelled
+    save_splits(folder, tables, subset.labels, SourceInfo(**info), subset.tree)
     data = params.data.model_dump()
-    data["path"] = Path(params.data.path).name  # without the folders of this machine
+    for key in ("path", "unlabelled_path"):
+        data[key] = Path(data[key]).name  # without the folders of this machine
     used = {"seed": params.seed, "data": data, "subset": params.subset.model_dump()}
     write_json(Path("metrics/params/subset.json"), used)
     write_json(Path("metrics/subset.json"), subset.summary)
     write_csv(Path("metrics/label_problems.csv"), subset.label_problems)
+    write_csv(Path("metrics/corrections.csv"), subset.corrections)
     for notice in [*subset.notices, *column_notices]:
         say(notice)
     rows = ", ".join(f"{name} {len(split)}" for name, split in subset.splits.items())

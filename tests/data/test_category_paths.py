@@ -21,6 +21,7 @@ from rubro.data.category_paths import (
     has_level_columns,
     merge_rare_categories,
 )
+from rubro.data.corrections import Correction, Corrections
 from rubro.data.sources import CORRECTIONS, RawTitles
 from rubro.data.splits import SPLITS
 from rubro.data.subset import Subset, make_subset
@@ -88,9 +89,12 @@ def subset(params: Callable[..., tuple[DataParams, SubsetParams]]) -> Make:
 
 def raw_titles(rows: list[Row]) -> RawTitles:
     table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
-        language="", label_quality="reliable"
+        language="", label_quality="reliable", file="x.csv", line=range(len(rows))
     )
-    return RawTitles(table, pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"]))
+    quarantine = pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"])
+    lines = range(2, 2 + sum(split == CORRECTIONS for _, _, split in rows))
+    corrections = Corrections([Correction("corrections.csv", line) for line in lines])
+    return RawTitles(table, quarantine, corrections=corrections)
 
 
 def many(sizes: Mapping[str, int], split: str = "") -> list[Row]:
@@ -447,6 +451,32 @@ def test_a_new_path_in_a_correction_is_a_new_category(subset: Make) -> None:
     assert (result.splits["train"]["category"] == "A > New").sum() == 3
 
 
+def test_corrections_of_paths_may_have_any_notation(subset: Make) -> None:
+    rows = many({"A > B": 20, "A > C": 20})
+    corrections = [("A > B 0", "A>C", CORRECTIONS), ("A > B 1", "A>B", CORRECTIONS)]
+    result = subset([*rows, *corrections])
+    assert list(result.corrections["result"]) == ["replaced", "already_right"]
+    assert result.labels == ["A > B", "A > C"]
+    found = {
+        title: category
+        for split in result.splits.values()
+        for title, category in zip(split["title"], split["category"], strict=True)
+    }
+    assert (found[" A > B 0"], found[" A > B 1"]) == ("A > C", "A > B")
+
+
+def test_corrections_of_levels_in_several_columns_use_the_notation_of_the_model(
+    subset: Make,
+) -> None:
+    rows = many({"A\x1fB": 20, "A\x1fC": 20})
+    corrections = [("A\x1fB 0", "A > C", CORRECTIONS), ("A\x1fB 1", "A\x1fC", CORRECTIONS)]
+    columns = {"category_column": ["one", "two"], "category_separator": None}
+    result = subset([*rows, *corrections], **columns)
+    assert list(result.corrections["result"]) == ["replaced", "replaced"]
+    assert result.labels == ["A > B", "A > C"]
+    assert sum((split["category"] == "A > C").sum() for split in result.splits.values()) == 22
+
+
 def test_a_correction_into_a_merged_category_is_used(subset: Make) -> None:
     rows = many({"A > B": 20, "A > C": 3, "A > D": 3, "E": 20})
     corrections = [("right", "A", CORRECTIONS), ("rare", "A > C", CORRECTIONS)]
@@ -563,7 +593,8 @@ class RandomPaths:
         except DataError:
             return
         kept = sum(len(result.splits[name]) for name in SPLITS)
-        assert kept + sum(result.summary["dropped"].values()) == len(self.rows)
+        nameless = (result.corrections["result"] == "undecided").sum()
+        assert kept + nameless + sum(result.summary["dropped"].values()) == len(self.rows)
         for split in result.splits.values():
             assert set(split["category"]) <= set(result.labels)
         if result.tree:

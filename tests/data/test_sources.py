@@ -22,7 +22,13 @@ from hypothesis import strategies as st
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
 from rubro.base.text_columns import MAX_TEXT_CHARACTERS
-from rubro.data.sources import CORRECTIONS, find_sources, read_titles
+from rubro.data.sources import (
+    CORRECTIONS,
+    RawTitles,
+    find_sources,
+    read_titles,
+    require_usable,
+)
 from support.raw_titles import Read, all_rows, jsonl, reasons, rows, write_frame, write_text
 
 pytest_plugins = ["support.raw_titles"]
@@ -55,12 +61,16 @@ def test_corrections_come_last_and_use_their_own_column_names(read: Read, tmp_pa
         ("=1+1", "MUGS"),
     ]
     assert list(raw.table["split"]) == ["test", "", CORRECTIONS, CORRECTIONS]
-    assert reasons(raw) == [(5, "category_empty")]
+    assert reasons(raw) == []
     assert raw.empty_rows == 1
+    assert raw.corrections.undecided == [("corrections.csv", 5, "Taza")]
+    assert [each.line for each in raw.corrections.rows] == [2, 3]
 
 
 def test_missing_corrections_are_an_error_with_a_remedy(read_file: Read) -> None:
-    with pytest.raises(DataError, match=r"none\.csv: .*set data\.corrections"):
+    with pytest.raises(
+        DataError, match=r"none\.csv: no such file or folder.*set data\.corrections"
+    ):
         read_file(TABLE, corrections="none.csv")
 
 
@@ -102,7 +112,7 @@ def test_rows_of_json_may_lack_a_text_column_but_not_all_of_them(read_file: Read
     raw = read_file(jsonl(GOOD, other), "x.jsonl", text_columns=["brand", "size"])
     assert list(raw.table["text.brand"]) == ["", "b"]
     assert list(raw.table["text.size"]) == ["", "true"]
-    with pytest.raises(DataError, match=r"no row has 'marca'; set data\.text_columns"):
+    with pytest.raises(DataError, match=r"no row has 'marca' .*; set data\.text_columns"):
         read_file(jsonl(GOOD, other), "x.jsonl", text_columns=["brand", "marca"])
 
 
@@ -151,7 +161,8 @@ def test_levels_of_a_category_in_several_columns_are_joined(read_file: Read, nam
         ("b", "Bebidas\x1fAguas"),
         ("c", "Hogar"),
     ]
-    assert [reason for _, reason in reasons(raw)] == ["category_empty"]
+    assert raw.quarantine.empty
+    assert titles_of(raw.unlabelled) == ["d"]
     assert raw.empty_rows == 1
     with pytest.raises(DataError, match=r"cuatro.*data\.category_column"):
         read_file(table, name, category_column=["uno", "cuatro"])
@@ -162,7 +173,7 @@ def test_a_list_with_one_category_column_is_its_name(read_file: Read) -> None:
     assert all_rows(raw) == [("a", "A"), ("b", "B")]
 
 
-def test_a_test_file_without_any_level_is_skipped(tmp_path: Path, read: Read) -> None:
+def test_a_test_file_without_any_level_is_unlabelled(tmp_path: Path, read: Read) -> None:
     for name in ("test.csv", "test.jsonl"):
         folder = tmp_path / name
         folder.mkdir()
@@ -170,7 +181,8 @@ def test_a_test_file_without_any_level_is_skipped(tmp_path: Path, read: Read) ->
         write_frame(pd.DataFrame({"title": ["b"]}), folder / name)
         raw = read(folder, category_column=["uno", "dos"])
         assert all_rows(raw) == [("a", "A\x1fB")]
-        assert any("'uno', 'dos': skipped" in notice for notice in raw.notices)
+        assert titles_of(raw.unlabelled) == ["b"]
+        assert any("'uno', 'dos'" in notice for notice in raw.notices)
 
 
 # Layouts
@@ -306,9 +318,9 @@ def test_the_encoding_can_be_set(read_file: Read, name: str, encoding: str) -> N
         ({"title": "a" * 101, "category": "A"}, "title_too_long"),
         ({"title": "\ud800", "category": "A"}, "not_utf8"),
         ({"title": "a", "category": "\udcff"}, "not_utf8"),
-        ({"title": "a"}, "category_missing"),
-        ({"title": "a", "category": None}, "category_empty"),
-        ({"title": "a", "category": " "}, "category_empty"),
+        ({"title": "\ud800"}, "not_utf8"),
+        ({"title": "a" * 101, "category": ""}, "title_too_long"),
+        ({"category": None}, "title_missing"),
         ({"title": "a", "category": ["A", "B"]}, "category_not_text"),
         ({"title": "a", "category": "A", "split": "other"}, "unknown_split"),
         ({"title": "a", "category": "A", "split": ["train"]}, "unknown_split"),
@@ -434,11 +446,160 @@ def test_a_repeated_column_name_is_an_error(tmp_path: Path, read: Read, name: st
         read(tmp_path)
 
 
+# Titles without categories
+
+
+def titles_of(table: pd.DataFrame | None) -> list[str]:
+    return [] if table is None else list(table["title"])
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json", "x.jsonl", "x.parquet"])
+def test_rows_without_a_category_are_unlabelled(read_file: Read, name: str) -> None:
+    table = pd.DataFrame(
+        [["a", "A", "x", "train"], ["b", None, "y", "nonsense"], ["c", " ", "z", None]],
+        columns=["title", "category", "brand", "split"],
+    )
+    raw = read_file(table, name, text_columns=["brand"])
+    assert all_rows(raw) == [("a", "A")]
+    assert titles_of(raw.unlabelled) == ["b", "c"]
+    assert raw.unlabelled is not None
+    assert list(raw.unlabelled["text.brand"]) == ["y", "z"]
+    assert raw.without_category == {"category_empty": 2}
+    ignored = read_file(table, name, text_columns=["brand"], unlabelled="ignore")
+    assert all_rows(ignored) == [("a", "A")]
+    assert ignored.unlabelled is None
+    assert ignored.without_category == {"category_empty": 2}
+
+
+def test_rows_of_json_without_the_category_key_are_unlabelled(read_file: Read) -> None:
+    raw = read_file(jsonl({"title": "b"}, GOOD, {"title": "c", "category": None}), "x.jsonl")
+    assert all_rows(raw) == [("a", "A")]
+    assert titles_of(raw.unlabelled) == ["b", "c"]
+    assert raw.without_category == {"category_missing": 1, "category_empty": 1}
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.jsonl", "x.csv", "x.json"])
+def test_a_training_file_without_a_category_column_is_an_error(read_file: Read, name: str) -> None:
+    table = pd.DataFrame({"title": ["a", "b"], "rubro": ["A", "B"]})
+    with pytest.raises(DataError, match=r"'category' .*title, rubro\); set data\.category_column"):
+        read_file(table, name)
+
+
+def test_the_row_of_each_title_is_known(tmp_path: Path, read: Read) -> None:
+    write_text(tmp_path / "train.csv", 'title,category\n"a\nb",A\nc,\nd,B\n')
+    write_text(tmp_path / "test.jsonl", "\n" + jsonl(GOOD))
+    raw = read(tmp_path)
+    places = list(zip(raw.table["file"], raw.table["line"], strict=True))
+    assert places == [("test.jsonl", 2), ("train.csv", 2), ("train.csv", 5)]
+    assert raw.unlabelled is not None
+    assert list(raw.unlabelled["line"]) == [4]
+    assert raw.table["line"].dtype == np.int32
+    assert isinstance(raw.table["file"].dtype, pd.CategoricalDtype)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["unlabelled.csv"],
+        ["unlabeled.jsonl", "unlabelled_2.csv", "unlabelled-00001-of-00002.parquet"],
+        ["spanish.unlabelled.csv", "shop_unlabelled.csv", "Unlabelled titles.tsv"],
+    ],
+)
+@pytest.mark.parametrize("train", ["train.csv", "catalogue.csv", "shop_train.csv"])
+def test_files_named_unlabelled_are_unlabelled(
+    tmp_path: Path, read: Read, names: list[str], train: str
+) -> None:
+    write_text(tmp_path / train, TABLE)
+    for name in names:
+        write_frame(pd.DataFrame({"title": [f"title of {name}"], "price": [5]}), tmp_path / name)
+    raw = read(tmp_path, "spanish")
+    assert all_rows(raw) == [("a", "A"), ("b", "B")]
+    assert sorted(titles_of(raw.unlabelled)) == sorted(f"title of {name}" for name in names)
+    assert raw.without_category == {"category_missing": len(names)}
+    assert raw.notices == []
+    (notice,) = read(tmp_path, "spanish", unlabelled="ignore").notices
+    assert all(name in notice for name in names)
+    assert "data.unlabelled" in notice
+
+
+def test_unlabelled_files_of_another_language_are_not_read(tmp_path: Path, read: Read) -> None:
+    write_text(tmp_path / "train.csv", TABLE)
+    write_text(tmp_path / "portuguese.unlabelled.csv", "title\nc\n")
+    raw = read(tmp_path, "Spanish")
+    assert raw.unlabelled is None
+    (notice,) = raw.notices
+    assert "subset.language: portuguese.unlabelled.csv" in notice
+
+
+def test_a_folder_of_further_unlabelled_titles_is_read(tmp_path: Path, read: Read) -> None:
+    source, folder = tmp_path / "shop.csv", tmp_path / "more"
+    folder.mkdir()
+    write_text(source, "nombre,rubro,idioma,marca\na,A,spanish,x\n")
+    assert read_more(read, source, folder).unlabelled is None
+    write_text(folder / "README.md", "nombre\nz\n")
+    write_text(folder / "readme.txt", "z\n")
+    write_text(folder / ".hidden.csv", "nombre\nz\n")
+    write_text(folder / "old.csv", "nombre,rubro,marca\nb,B,y\n")
+    write_text(folder / "list.txt", "c\nd\n")
+    write_text(folder / "new.jsonl", jsonl({"nombre": "e", "rubro": "C"}))
+    write_text(folder / "portuguese.train.csv", "nombre\nf\n")
+    (folder / "table.xlsx").write_bytes(b"PK")
+    raw = read_more(read, source, folder)
+    assert all_rows(raw) == [("a", "A")]
+    assert raw.unlabelled is not None
+    found = raw.unlabelled[["title", "category", "text.marca", "file", "line"]].astype("object")
+    assert found.to_numpy().tolist() == [
+        ["c", "", "", "list.txt", 1],
+        ["d", "", "", "list.txt", 2],
+        ["e", "", "", "new.jsonl", 1],
+        ["b", "", "y", "old.csv", 2],
+    ]
+    for fact in ("old.csv: its categories are ignored", "new.jsonl: its categories are ignored"):
+        assert any(fact in notice for notice in raw.notices)
+    for name in ("portuguese.train.csv", "table.xlsx"):
+        assert any(name in notice for notice in raw.notices)
+
+
+def read_more(read: Read, source: Path, folder: Path) -> RawTitles:
+    columns = {"title_column": "nombre", "category_column": "rubro", "language_column": "idioma"}
+    more = {"text_columns": ["marca"], "unlabelled_path": str(folder)}
+    return read(source, "spanish", **columns, **more)
+
+
+def test_a_single_file_of_further_unlabelled_titles_is_read(tmp_path: Path, read: Read) -> None:
+    write_text(tmp_path / "x.csv", TABLE)
+    write_text(tmp_path / "more.csv", "title\nc\n")
+    raw = read(tmp_path / "x.csv", unlabelled_path=str(tmp_path / "more.csv"))
+    assert titles_of(raw.unlabelled) == ["c"]
+    with pytest.raises(DataError, match=r"no\.csv: no such file .*data\.unlabelled_path"):
+        read(tmp_path / "x.csv", unlabelled_path=str(tmp_path / "no.csv"))
+    write_text(tmp_path / "more.csv", "nombre\nc\n")
+    with pytest.raises(DataError, match=r"more\.csv: no column 'title' \(found: nombre\)"):
+        read(tmp_path / "x.csv", unlabelled_path=str(tmp_path / "more.csv"))
+
+
+def test_bad_titles_without_categories_are_quarantined(tmp_path: Path, read: Read) -> None:
+    write_text(tmp_path / "train.csv", TABLE)
+    records = [{"title": "b" * 101}, {"title": ["c"]}, {"name": "d"}, {"title": "e"}]
+    write_text(tmp_path / "unlabelled.jsonl", jsonl(*records))
+    raw = read(tmp_path, max_title_length=100)
+    assert reasons(raw) == [(1, "title_too_long"), (2, "title_not_text"), (3, "title_missing")]
+    assert titles_of(raw.unlabelled) == ["e"]
+
+
+def test_a_source_without_any_category_is_an_error(
+    read_file: Read, make_params: Callable[..., Any]
+) -> None:
+    raw = read_file("title,category\na,\nb,\n")
+    with pytest.raises(DataError, match=r"none of 2 rows .*has a category.*data\.category_column"):
+        require_usable(raw, make_params().data, Path("quarantine.csv"))
+
+
 # Folders
 
 
-@pytest.mark.parametrize("name", ["test.csv", "test.tsv", "test.jsonl", "test.parquet"])
-def test_a_test_file_without_categories_is_skipped_with_a_notice(
+@pytest.mark.parametrize("name", ["test.csv", "test.tsv", "test.jsonl", "validation.parquet"])
+def test_a_held_out_file_without_categories_is_unlabelled_with_a_notice(
     tmp_path: Path, read: Read, name: str
 ) -> None:
     write_text(tmp_path / "train.csv", TABLE)
@@ -446,6 +607,7 @@ def test_a_test_file_without_categories_is_skipped_with_a_notice(
     (tmp_path / "valid.csv").mkdir()  # a folder with the name of a file is ignored
     raw = read(tmp_path)
     assert all_rows(raw) == [("a", "A"), ("b", "B")]
+    assert titles_of(raw.unlabelled) == ["c", "d"]
     (notice,) = raw.notices
     assert name in notice and "'category'" in notice
 
@@ -595,7 +757,10 @@ def test_rows_with_neither_title_nor_category_are_counted(read_file: Read, name:
 def test_line_numbers_of_parquet_are_row_numbers(read_file: Read) -> None:
     table = pd.DataFrame({"title": ["a", None, "c"], "category": ["A", "B", None]})
     raw = read_file(table, "x.parquet")
-    assert reasons(raw) == [(2, "title_missing"), (3, "category_empty")]
+    assert reasons(raw) == [(2, "title_missing")]
+    assert list(raw.table["line"]) == [1]
+    assert raw.unlabelled is not None
+    assert list(raw.unlabelled["line"]) == [3]
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.json", "x.jsonl", "x.parquet"])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
+from rubro.data.corrections import Correction, Corrections
 from rubro.data.sources import CORRECTIONS, RawTitles
 from rubro.data.splits import SPLITS
 from rubro.data.subset import Subset, make_subset
@@ -25,10 +26,12 @@ Make = Callable[..., Subset]
 
 def raw_titles(rows: list[Row], language: str | list[str] = "") -> RawTitles:
     table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
-        language=language, label_quality="reliable"
+        language=language, label_quality="reliable", file="x.csv", line=range(2, len(rows) + 2)
     )
     quarantine = pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"])
-    return RawTitles(table, quarantine)
+    lines = range(2, 2 + sum(split == CORRECTIONS for _, _, split in rows))
+    corrections = Corrections([Correction("corrections.csv", line) for line in lines])
+    return RawTitles(table, quarantine, corrections=corrections)
 
 
 @pytest.fixture(scope="module")
@@ -223,15 +226,16 @@ def test_corrections_that_are_not_used_are_counted_with_the_reason(subset: Make)
         ("new", "NEW", CORRECTIONS),
         ("newer", "OTHER", CORRECTIONS),
     ]
-    changes = {"top_categories": 2}
-    *_, notice, _ = subset(rows, **changes).notices
-    assert "3 of 4 corrections" in notice
-    assert all(fact in notice for fact in ("NEW", "OTHER", "subset.top_categories", "later split"))
-    *_, notice, _ = subset(rows, **changes, conflicting_titles="first").notices
-    assert "4 of 4 corrections" in notice and "subset.conflicting_titles" in notice
-    kept = subset(rows[:-2], conflicting_titles="keep").notices
-    assert "1 of 2 corrections" in kept[-2]
-    assert not any("corrections" in notice for notice in subset(rows[:-3]).notices)
+    result = subset(rows, top_categories=2)
+    (notice,) = (notice for notice in result.notices if "are not used" in notice)
+    assert "2 of 4 corrections" in notice
+    assert all(fact in notice for fact in ("NEW", "OTHER", "subset.top_categories"))
+    assert list(result.corrections["result"]) == ["replaced", "replaced", "dropped", "dropped"]
+    assert result.summary["corrections"]["dropped"] == 2
+    assert not any("are not used" in notice for notice in subset(rows[:-2]).notices)
+    without = subset(rows[:-4])
+    assert not any("corrections" in notice for notice in without.notices)
+    assert "corrections" not in without.summary and without.corrections.empty
 
 
 def test_categories_that_no_metric_measures_are_counted(subset: Make) -> None:
@@ -358,7 +362,8 @@ def test_any_rows_make_a_consistent_subset_or_a_data_error(
     assert set(result.labels) <= set(labels)
     for split in result.splits.values():
         assert set(split["category"]) <= set(result.labels)
-        assert list(split.columns) == ["title", "category", "label_quality"]
+        columns = ["title", "category", "label_quality", "file", "line"]
+        assert list(split.columns) == columns
     keys = [set(split["title"].map(normalise)) for split in result.splits.values()]
     assert not (keys[0] & keys[1] or keys[0] & keys[2] or keys[1] & keys[2])
     written = Counter(title for split in result.splits.values() for title in split["title"])
@@ -534,6 +539,91 @@ def test_an_unknown_language_is_an_error_with_the_languages_found(subset: Make) 
         assert fact in str(caught.value)
 
 
+# Titles without categories
+
+
+def with_unlabelled(
+    rows: list[Row], titles: list[str], language: str | list[str] = "", **texts: list[str]
+) -> RawTitles:
+    raw = raw_titles(rows)
+    columns = {"title": titles, "category": "", "split": "", "language": language}
+    raw.unlabelled = pd.DataFrame(
+        {**columns, **texts, "label_quality": "reliable", "file": "u.csv", "line": 7}
+    ).assign(line=range(len(titles)))
+    raw.without_category = Counter(category_empty=len(titles))
+    return raw
+
+
+def test_repeated_titles_without_a_category_are_dropped(subset: Make) -> None:
+    rows = [*three({"A": 5, "B": 5, "C": 1}, {"A": 2, "B": 2}), ("new", "A", CORRECTIONS)]
+    titles = ["x  1", "A 0", "a 10000", "B 20001", "X 1", "c 0", "y", "New", "É 1", "e 1"]
+    result = subset(with_unlabelled(rows, titles), top_categories=2, max_rows=7)
+    assert result.unlabelled is not None
+    assert list(result.unlabelled) == ["title", "file", "line"]
+    assert list(result.unlabelled["title"]) == ["x  1", "y", "É 1"]
+    assert list(result.unlabelled["line"]) == [0, 6, 8]
+    assert result.summary["unlabelled"] == {"titles": 3, "other_language": 0, "repeated_title": 7}
+    (notice,) = [notice for notice in result.notices if "no category" in notice]
+    assert notice.startswith("10 rows") and "3 titles" in notice and "7 " in notice
+
+
+def test_titles_without_a_category_change_nothing_else(subset: Make) -> None:
+    rows = many({"A": 30, "B": 30})
+    before, after = subset(rows), subset(with_unlabelled(rows, ["x", "y"]))
+    for name in SPLITS:
+        pd.testing.assert_frame_equal(before.splits[name], after.splits[name])
+    without = {name: value for name, value in after.summary.items() if name != "unlabelled"}
+    assert without == before.summary
+    assert before.unlabelled is None
+
+
+def test_titles_without_a_category_must_have_the_language(subset: Make) -> None:
+    languages = ["spanish", "portuguese", "", "portuguese"]
+    raw = with_unlabelled(many({"A": 30, "B": 30}), ["w", "x", "y", "z"], languages)
+    result = subset(raw, language="Spanish")
+    assert result.unlabelled is not None
+    assert list(result.unlabelled["title"]) == ["w", "y"]
+    assert result.summary["unlabelled"]["other_language"] == 2
+    everything = subset(raw, language=None).unlabelled
+    assert everything is not None and len(everything) == 4
+
+
+def test_very_few_titles_without_a_category_are_left_out(subset: Make) -> None:
+    rows = three({"A": 150, "B": 50}, {"A": 2, "B": 2})
+    result = subset(with_unlabelled(rows, ["x", "X"]))
+    assert result.unlabelled is None
+    assert "unlabelled" not in result.summary
+    assert dropped(result)["category_empty"] == 2
+    assert any("2 rows have no category: left out" in notice for notice in result.notices)
+    assert subset(with_unlabelled(rows, ["x", "y"])).unlabelled is not None
+
+
+def test_ignored_titles_without_a_category_are_counted(subset: Make) -> None:
+    raw = raw_titles(many({"A": 30, "B": 30}))
+    raw.without_category = Counter(category_empty=1, category_missing=2)
+    result = subset(raw)
+    assert (dropped(result)["category_empty"], dropped(result)["category_missing"]) == (1, 2)
+    assert any("3 rows" in notice and "data.unlabelled" in notice for notice in result.notices)
+
+
+def test_titles_without_a_category_keep_their_texts(subset: Make) -> None:
+    rows = many({"A": 30, "B": 30})
+    raw = with_unlabelled(rows, ["x", "x", "y"], **{"text.brand": ["p", "q", "r"]})
+    raw.table["text.brand"] = "b"
+    unlabelled = subset(raw).unlabelled
+    assert unlabelled is not None
+    assert list(unlabelled["text.brand"]) == ["p", "r"]
+
+
+def test_splits_contain_the_place_of_each_row(subset: Make) -> None:
+    raw = raw_titles(many({"A": 30, "B": 30}))
+    raw.table.index = pd.Index(range(100, 160))
+    places = dict(zip(raw.table["title"], raw.table["line"], strict=True))
+    for split in subset(raw).splits.values():
+        assert set(split["file"]) == {"x.csv"}
+        assert list(split["line"]) == [places[title] for title in split["title"]]
+
+
 # The summary
 
 
@@ -613,8 +703,48 @@ def test_corrections_become_training_rows_only(subset: Make) -> None:
     assert after.labels == ["a", "b", "c"]
 
 
-def test_a_correction_of_a_held_out_title_is_dropped(subset: Make) -> None:
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_correction_replaces_the_category_of_its_title_in_every_split(
+    subset: Make, split: str
+) -> None:
     source = three({"a": 5, "b": 5}, {"a": 2, "b": 2})
-    result = subset([*source, ("A 20000", "b", CORRECTIONS)])
-    assert result.summary["dropped"]["duplicate_of_other_split"] == 1
-    assert counts(result, "train") == {"a": 5, "b": 5}
+    title = next(title for title, category, place in source if (category, place) == ("a", split))
+    before, after = subset(source), subset([*source, (f" {title.upper()}", "b", CORRECTIONS)])
+    for name, old in before.splits.items():
+        new = after.splits[name]
+        assert list(new["title"]) == list(old["title"])
+        changed = new["category"].astype("str") != old["category"].astype("str")
+        assert list(new.loc[changed, "title"]) == [title] * (name == split)
+    assert counts(after, split)["b"] == counts(before, split)["b"] + 1
+    comparable = [notice for notice in after.notices if "not comparable" in notice]
+    assert bool(comparable) == (split != "train")
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 99), policy=st.sampled_from(["keep", "first", "drop"]))
+def test_corrections_move_no_title_to_another_split(
+    subset: Make, data: st.DataObject, seed: int, policy: str
+) -> None:
+    source = [*many({"a": 30, "b": 20, "c": 6}), ("a 1", "b", ""), ("b 2", "c", "")]
+    titles = st.sampled_from([title for title, _, _ in source] + ["new"])
+    chosen = data.draw(st.lists(st.tuples(titles, st.sampled_from("abcd")), min_size=1))
+    corrections = [(title, category, CORRECTIONS) for title, category in chosen]
+    before = subset(source, seed, conflicting_titles=policy)
+    after = subset([*source, *corrections], seed, conflicting_titles=policy)
+    split_of = {title: name for name in SPLITS for title in before.splits[name]["title"]}
+    right = dict(chosen)
+    for name in SPLITS:
+        rows = after.splits[name][["title", "category"]].itertuples(index=False)
+        for title, category in rows:
+            assert split_of.get(title, "train") == name
+            assert right.get(title, category) == category
+
+
+def test_corrected_labels_are_reliable(subset: Make) -> None:
+    rows = [*many({"a": 10, "b": 10}, "train"), *three({}, {"a": 2, "b": 2})]
+    rows += [("a 0", "b", CORRECTIONS), ("a 1", "a", CORRECTIONS)]
+    raw = raw_titles(rows)
+    raw.table["label_quality"] = "unreliable"
+    train = subset(raw).splits["train"]
+    reliable = train.loc[train["label_quality"] == "reliable", "title"]
+    assert list(reliable) == ["a 0", "a 1"]

@@ -95,6 +95,7 @@ def test_differences_are_read_from_the_cache(tmp_path: Path) -> None:
         "reordered": cache_subset(tmp_path, labels[::-1], titles[::-1], tree_of(labels[::-1])),
         "flat": cache_subset(tmp_path, labels, titles),
         "titles": cache_subset(tmp_path, labels, ["x", "z"], tree_of(labels)),
+        "labels": cache_subset(tmp_path, labels, titles, tree_of(labels), labels),
         "leaf": cache_subset(tmp_path, ["a/b", "a/d"], titles, tree_of(["a/b", "a/d"])),
         "root": cache_subset(tmp_path, ["a/b", "e"], titles, tree_of(["a/b", "e"])),
     }
@@ -112,6 +113,7 @@ def test_differences_are_read_from_the_cache(tmp_path: Path) -> None:
     assert found == {
         **dict.fromkeys(("base", "reordered", "flat", "none"), ""),
         "titles": "titles",
+        "labels": "labels",
         "leaf": "categories",
         "root": "categories",
         "unknown": "data",
@@ -119,5 +121,5 @@ def test_differences_are_read_from_the_cache(tmp_path: Path) -> None:
     }
     assert {name for name, kind in at_roots.items() if kind == "categories"} == {"flat", "root"}
     assert at_roots["leaf"] == ""
-    shared = {"base": 2, "reordered": 2, "titles": 2, "leaf": 1}
+    shared = {"base": 2, "reordered": 2, "titles": 2, "labels": 2, "leaf": 1}
     assert levels == dict.fromkeys(runs) | shared

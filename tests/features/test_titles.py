@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from rubro.base.errors import DataError
-from rubro.features.titles import class_shares, labels_of, load_features, save_features
+from rubro.features.titles import (
+    class_shares,
+    labels_of,
+    load_features,
+    load_unlabelled,
+    save_features,
+)
 from support.tiny_models import MakeTitles
 
 pytest_plugins = ["support.tiny_models"]
@@ -80,6 +86,36 @@ def test_splits_are_returned_in_the_requested_order(
     save_features(tmp_path, {"train": one, "test": two}, tokens)
     splits, _ = load_features(tmp_path, "test", "train")
     assert [len(split) for split in splits] == [2, 1]
+
+
+def test_features_of_unlabelled_titles_are_loaded_as_they_were_saved(
+    make_titles: MakeTitles, tmp_path: Path
+) -> None:
+    split, tokens = make_titles(["apple red", "red", "", "zzz", "drill", ""], columns=2)
+    features = split.features
+    save_features(tmp_path, {"train": split}, tokens, features.take(np.array([2, 0])))
+    loaded = load_unlabelled(tmp_path, columns=2)
+    assert loaded is not None and len(loaded) == 2
+    taken = features.take(np.array([2, 0]))
+    for name in ("tokens", "bigrams"):
+        before, after = getattr(taken, name), getattr(loaded, name)
+        np.testing.assert_array_equal(before.values, after.values, strict=True)
+        np.testing.assert_array_equal(before.offsets, after.offsets, strict=True)
+    save_features(tmp_path, {"train": split}, tokens)
+    assert load_unlabelled(tmp_path, columns=2) is None
+
+
+def test_damaged_features_of_unlabelled_titles_are_refused(
+    make_titles: MakeTitles, tmp_path: Path
+) -> None:
+    split, tokens = make_titles(["apple red", "drill", "saw"])
+    save_features(tmp_path, {"train": split}, tokens, split.features)
+    with pytest.raises(DataError, match="differ in the number of titles"):
+        load_unlabelled(tmp_path, columns=2)
+    few, few_tokens = make_titles(["apple"])
+    save_features(tmp_path, {"train": few}, few_tokens, split.features)
+    with pytest.raises(DataError, match=r"unlabelled\.safetensors: a token is not in"):
+        load_unlabelled(tmp_path)
 
 
 def test_classes_without_titles_get_half_of_the_smallest_share() -> None:

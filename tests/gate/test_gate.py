@@ -562,9 +562,14 @@ def test_the_committed_noise_covers_every_judged_metric() -> None:
 # Other categories
 
 
-def use_subset(folder: Path, labels: list[str], tree: dict[str, Any] | None = None) -> None:
+def use_subset(
+    folder: Path,
+    labels: list[str],
+    tree: dict[str, Any] | None = None,
+    categories: list[str] | None = None,
+) -> None:
     """Let dvc.lock name a data/subset with these categories, which is in the cache of DVC."""
-    subset = cache_subset(folder, labels, ["title"], tree)
+    subset = cache_subset(folder, labels, ["title"], tree, categories)
     pattern = r"(outs:\n    - path: data/subset\n[\s\S]*?md5: )[\w.]+"
     replace(folder, "dvc.lock", pattern, rf"\g<1>{subset}")
     edit(folder, "subset", lambda values: values.update(classes=len(labels)))
@@ -585,6 +590,16 @@ def test_metrics_of_other_categories_are_not_judged(repository: Path) -> None:
     assert "categories differ" in output.splitlines()[-1]
     edit(repository, "evaluate", lambda values: values["test"]["cnn"].pop("accuracy"))
     assert gate(repository, "HEAD")[0] == 1
+
+
+def test_corrected_labels_of_validation_and_test_are_noticed(repository: Path) -> None:
+    run_in(repository, "dvc", "init", "--quiet")
+    use_subset(repository, ["a", "b"])
+    commit(repository, "wrong labels")
+    assert "categories of some" not in gate(repository, "HEAD")[1]
+    use_subset(repository, ["a", "b"], categories=["b"])
+    output = gate(repository, "HEAD")[1]
+    assert "note   the categories of some validation or test titles differ" in output
 
 
 def test_a_level_with_the_same_nodes_is_still_judged(repository: Path) -> None:

@@ -106,7 +106,8 @@ def project(
     def make(files: dict[str, str | bytes], **changes: Any) -> Project:
         values: dict[str, Any] = {
             "data__path": "raw",
-            "data__corrections": "corrections.csv",
+            "data__unlabelled_path": "unlabelled",
+            "data__corrections": "corrections",
             "subset__language": None,
             "subset__top_categories": 0,
         }
@@ -118,7 +119,8 @@ def project(
             params[section][name] = value
         YAML().dump(params, tmp_path / "params.yaml")
         (tmp_path / "raw").mkdir()
-        shutil.copy(project_root / "data" / "corrections.csv", tmp_path / "corrections.csv")
+        (tmp_path / "unlabelled").mkdir()
+        (tmp_path / "corrections").mkdir()
         made = Project(tmp_path, run)
         made.repair(files, {})
         return made
@@ -213,7 +215,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
         ["raw: 4 of 64 rows (6.2%)", "max_quarantined_share (5.0%)", "not_json 4", "x.jsonl:61: "],
     ),
     "only unusable rows": (
-        {"x.jsonl": '{"title": ""}\n'},
+        {"x.jsonl": '{"title": "", "category": "A"}\n'},
         {},
         ["1 of 1 rows (100.0%)", "x.jsonl:1: "],
     ),
@@ -296,12 +298,6 @@ FOLLOWED: dict[str, tuple[str | bytes, str, str | bytes | dict[str, Any]]] = {
         "raise data.max_title_length",
         {"data__max_title_length": 2000},
     ),
-    "category_missing": (
-        jsonl().replace("category", "rubro"),
-        "set data.category_column",
-        {"data__category_column": "rubro"},
-    ),
-    "category_empty": (table("Mesa, \n"), "fill in the categories", table("Mesa,A\n")),
     "category_not_text": (bad_lines(category=["A", "B"]), "one category in each cell", bad_lines()),
     "text_not_text": (
         bad_lines(marca=["Arauco"]),
@@ -322,7 +318,8 @@ FOLLOWED: dict[str, tuple[str | bytes, str, str | bytes | dict[str, Any]]] = {
 
 
 def test_every_reason_of_the_quarantine_is_tested_here() -> None:
-    assert FOLLOWED.keys() == REMEDY_BY_REASON.keys()
+    unlabelled = {"category_missing", "category_empty"}
+    assert FOLLOWED.keys() == REMEDY_BY_REASON.keys() - unlabelled
 
 
 @pytest.mark.parametrize("reason", FOLLOWED)
@@ -344,13 +341,12 @@ def test_the_remedy_for_a_quarantined_row_works(project: MakeProject, reason: st
 
 
 def test_the_problem_of_each_row_is_described(project: MakeProject) -> None:
-    made = project({"x.csv": GOOD + 'Mesa\nMesa,A,B,C\n,A\nMesa,\n"a"b,A\n'})
-    fails(made, "5 of 65 rows")
+    made = project({"x.csv": GOOD + 'Mesa\nMesa,A,B,C\n,A\n"a"b,A\n'})
+    fails(made, "4 of 64 rows")
     assert list(made.quarantine["problem"]) == [
         "1 field, and the header has 2",
         "4 fields, and the header has 2",
         "nothing visible in column 'title'",
-        "the cell in column 'category' is blank",
         "not CSV (',' expected after '\"')",
     ]
 
@@ -407,8 +403,28 @@ def test_a_test_file_with_some_categories_is_read(project: MakeProject) -> None:
     content = '{"title": "a"}\n' * 2 + jsonl(20).replace("titulo", "otro")
     made = project({"train.jsonl": jsonl(60), "test.jsonl": content})
     assert "no column 'category'" not in succeeds(made)
-    assert list(made.quarantine["reason"]) == ["category_missing"] * 2
+    assert made.quarantine.empty
     assert len(made.split("test")) == 20
+    assert list(made.split("unlabelled")["title"]) == ["a"]
+
+
+def test_rows_without_a_category_stop_the_run_only_if_no_row_has_one(project: MakeProject) -> None:
+    made = project({"x.csv": GOOD + "Mesa,\nSilla,\n" * 400})
+    assert "800 rows have no category: used as unlabelled titles (2 titles" in succeeds(made)
+    assert made.summary["unlabelled"]["titles"] == 2
+    assert made.quarantine.empty
+    assert list(made.split("unlabelled")["line"]) == [62, 63]
+    made.repair({}, {"data__unlabelled": "ignore"})
+    assert "800 rows have no category: left out" in succeeds(made)
+    assert not (made.folder / "data/subset/unlabelled.parquet").exists()
+    assert made.summary["dropped"]["category_empty"] == 800
+
+
+def test_a_source_without_categories_is_an_error(project: MakeProject) -> None:
+    made = project({"x.csv": HEADER + "Mesa,\n" * 60})
+    fails(made, "none of 60 rows with a title has a category", "set data.category_column")
+    made.repair({"x.csv": "title\n" + "Mesa\n" * 60}, {})
+    fails(made, "no column 'category'", "set data.category_column", "data.unlabelled_path")
 
 
 def test_the_same_input_writes_the_same_bytes_twice(project: MakeProject) -> None:
@@ -454,6 +470,7 @@ REPORTED: dict[str, tuple[dict[str, Any], int, list[str]]] = {
     "exploded/productos.csv": ({}, 600, ["400 rows repeat", "200 titles have several categories"]),
     "trailing/rows.csv": ({}, 400, []),
     "tsvquote/productos.tsv": ({}, 400, []),
+    "blankcat/productos.csv": ({}, 366, ["34 rows have no category: used as unlabelled titles"]),
     "variants/shopify.csv": (columns("Title", "Type"), 400, ["800 rows dropped"]),
     "entities/productos.csv": ({}, 400, ["Home & Garden | Home &amp; Garden"]),
     "casecat/productos.csv": ({}, 400, ["15 names of 5 categories differ only in case"]),
@@ -463,7 +480,7 @@ REPORTED: dict[str, tuple[dict[str, Any], int, list[str]]] = {
     "../shops/pricerunner.csv": (
         columns("Product Title", "Category Label"),
         35_096,
-        ["CPUs | CPU", "title_empty 171, category_empty 43"],
+        ["CPUs | CPU", "title_empty 171", "43 rows have no category: left out"],
     ),
 }
 
@@ -483,7 +500,6 @@ def test_reported_files_are_read(project: MakeProject, path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "fragments"),
     [
-        ("blankcat/productos.csv", ["category_empty 34", "fill in the categories"]),
         ("noheader/productos.csv", ["no header?", "title,category"]),
     ],
 )

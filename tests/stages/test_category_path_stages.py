@@ -42,7 +42,9 @@ def project(tmp_path: Path, make_params: Callable[..., Any]) -> Callable[..., Pa
             "title,category\nCerveza Negra,Cervezas>Bebidas\n"
         )
         params = make_params().model_dump()
-        params["data"] |= {"path": "x.csv", "corrections": "corrections.csv", **data}
+        (tmp_path / "unlabelled").mkdir(exist_ok=True)
+        paths = {"path": "x.csv", "unlabelled_path": "unlabelled", "corrections": "corrections.csv"}
+        params["data"] |= {**paths, **data}
         params["subset"] |= {"language": None, "top_categories": 0, "test_share": 0.2}
         params["featurize"] |= {"ngram_buckets": 2000, "bigram_buckets": 500}
         YAML().dump(params, tmp_path / "params.yaml")

@@ -44,10 +44,12 @@ def project(tmp_path_factory: pytest.TempPathFactory, make_params: Callable[...,
     catalogue(600, seed=1).to_csv(folder / "x.csv", index=False)
     correction = "title,category,precio\nSin marca,TOYS > CHEAP,$ 150\n"
     (folder / "corrections.csv").write_text(correction)
+    (folder / "more.csv").write_text("nombre,precio\nTitulo nuevo,$ 777\n")
     params = make_params().model_dump()
     params["data"] |= {
         "path": "x.csv",
         "corrections": "corrections.csv",
+        "unlabelled_path": "more.csv",
         "title_column": "nombre",
         "text_columns": ["Marca", "precio"],
         "number_columns": ["precio"],

@@ -64,7 +64,8 @@ folder.mkdir(parents=True)
 tree = {"separator": " > ", "order": "root_first", "paths": {n: n.split(" > ") for n in labels}}
 (folder / "tree.json").write_text(json.dumps(tree))
 for split in ("validation", "test"):
-    pq.write_table(pa.table({"title": titles}), folder / f"{split}.parquet")
+    table = pa.table({"title": titles, "category": [labels[0]] * len(titles)})
+    pq.write_table(table, folder / f"{split}.parquet")
 Path("metrics").mkdir(exist_ok=True)
 Path("metrics/subset.json").write_text(json.dumps({"classes": len(labels)}))
 """
@@ -110,9 +111,16 @@ def category_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cache_subset(
-    folder: Path, labels: list[str], titles: list[str], tree: dict[str, Any] | None = None
+    folder: Path,
+    labels: list[str],
+    titles: list[str],
+    tree: dict[str, Any] | None = None,
+    categories: list[str] | None = None,
 ) -> str:
-    """Write a data/subset into the cache of a DVC repository; return its hash."""
+    """Write a data/subset into the cache of a DVC repository; return its hash.
+
+    By default, the titles of validation and test have the first category.
+    """
     listed = []
 
     def write(content: bytes, suffix: str = "") -> str:
@@ -127,7 +135,8 @@ def cache_subset(
         files["tree.json"] = json.dumps(tree).encode()
     for split in ("validation", "test"):
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.table({"title": titles}), sink)
+        columns = {"title": titles, "category": categories or [min(labels)] * len(titles)}
+        pq.write_table(pa.table(columns), sink)
         files[f"{split}.parquet"] = sink.getvalue().to_pybytes()
     for name, content in files.items():
         listed.append({"md5": write(content), "relpath": name})

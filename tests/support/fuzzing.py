@@ -309,14 +309,17 @@ MUTATIONS = (*TITLE_MUTATIONS, *TEXT_MUTATIONS, *FILE_MUTATIONS)
 
 
 def _check(raw: RawTitles, content: bytes, kind: str, encoding: str) -> None:
-    for column in raw.table:
-        for text in raw.table[column]:
-            assert isinstance(text, str), column
-            text.encode("utf-8")
-    assert all(category.strip() for category in raw.table["category"])
-    assert all(title.strip() for title in raw.table["title"])
+    tables = [raw.table] if raw.unlabelled is None else [raw.table, raw.unlabelled]
+    for table in tables:
+        for column in table.drop(columns="line"):
+            for text in table[column]:
+                assert isinstance(text, str), column
+                text.encode("utf-8")
+        assert all(title.strip() for title in table["title"])
+        assert all(bool(name.strip()) == (table is raw.table) for name in table["category"])
+    assert sum(map(len, tables)) == raw.usable_rows
     assert raw.quarantine["excerpt"].str.len().max() <= 200 or raw.quarantine.empty
-    rows = len(raw.table) + len(raw.quarantine) + raw.empty_rows
+    rows = raw.usable_rows + len(raw.quarantine) + raw.empty_rows
     minimum, maximum = _row_counts(content, kind, encoding)
     assert minimum <= rows <= maximum, f"{rows} rows instead of {minimum} to {maximum}"
 

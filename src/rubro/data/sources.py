@@ -18,6 +18,13 @@ from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import first_names, normalise
 from rubro.base.text_columns import MAX_TEXT_CHARACTERS
+from rubro.data.corrections import (
+    Corrections,
+    CorrectionsFile,
+    correction_columns,
+    correction_files,
+)
+from rubro.data.splits import UNLABELLED
 from rubro.tables.cells import category_name, column_name, text_of
 from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
 from rubro.tables.readers import Record
@@ -30,7 +37,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-# Reasons for rejecting a row, each with a remedy for the user.
+# Reasons for rejecting a row, each with a remedy for the user. Rows without a category are rejected
+# only if they are corrections; otherwise, these reasons are counted but the titles are unlabelled.
 REMEDY_BY_REASON = {
     "not_json": "mend these lines",
     "not_an_object": "write an object with a title and a category in each line",
@@ -66,6 +74,9 @@ _FILE_NAME = re.compile(
     re.IGNORECASE,
 )
 _PREFIXED_FILE_NAME = re.compile(r"(?:.*[-_ ])?" + _FILE_NAME.pattern, re.IGNORECASE)
+_UNLABELLED_FILE_NAME = re.compile(
+    r"(?:(?P<language>[^.]+)\.)?(?:.*[-_ ])?unlabell?ed(?![a-z])", re.IGNORECASE
+)
 _SUPPORTED = (
     "files named train, validation and test, or {language}.train ..., or one single file, in the "
     "formats .csv, .tsv, .json, .jsonl (each also .gz) and .parquet"
@@ -81,6 +92,7 @@ _ROW_COLUMNS = {
     "title": pa.large_string(),
     **dict.fromkeys(("category", "language", "label_quality", "split"), _REPEATED_TEXT),
 }
+_PLACE_COLUMNS = {"file": _REPEATED_TEXT, "line": pa.int32()}
 # Separates the levels of a category whose names are in several columns. No name contains it, because
 # Python counts it as white space.
 LEVEL_SEPARATOR = "\x1f"
@@ -95,7 +107,8 @@ class SourceFile:
     Attributes:
         path: Path of the file.
         language: Language in the name of the file; None if the name contains none.
-        split: Split in the name of the file; None if the name contains none.
+        split: Split in the name of the file, or UNLABELLED if the file is read without its
+            categories; None if the name contains no split.
         part: Part number in the name of the file if a split has several parts, such as "_2"; None
             if the name contains none.
     """
@@ -111,21 +124,35 @@ class RawTitles:
     """Usable and rejected rows of a source, which is a file or folder of raw titles.
 
     Attributes:
-        table: Columns title, category, language ("" = unknown), label_quality and split ("" =
-            unknown); and text.NAME for each text column ("" = empty cell). If several columns
-            contain the levels of a category, LEVEL_SEPARATOR is between their names. The rows of
-            the corrections file are last. Titles and texts are Arrow text and the other columns are
+        table: Columns title, category, language ("" = unknown), label_quality, split ("" =
+            unknown), file (name of the file) and line (int32, from 1; the row number in parquet);
+            and text.NAME for each text column ("" = empty cell). If several columns contain the
+            levels of a category, LEVEL_SEPARATOR is between their names. The rows of the corrections
+            files are last. Titles and texts are Arrow text and the other columns except line are
             categorical, so that a row takes little more memory than its texts.
-        quarantine: Rejected rows with the columns file, line (from 1; the row number in
-            parquet), reason, problem and excerpt.
+        quarantine: Rejected rows with the columns file, line, reason, problem and excerpt.
         empty_rows: Number of rows with neither a title nor a category.
         notices: Sentences for the user, for instance about a file that was skipped.
+        corrections: Sources of the corrections.
+        unlabelled: Rows with a title but no category, with the columns of the table, where the
+            category is ""; None if there are none, or if data.unlabelled is "ignore".
+        without_category: Number of rows with a title but no category, also if they are ignored:
+            "category_missing" if the row or its file does not have the category column, and
+            "category_empty" otherwise.
     """
 
     table: pd.DataFrame
     quarantine: pd.DataFrame
     empty_rows: int = 0
     notices: list[str] = field(default_factory=list)
+    corrections: Corrections = field(default_factory=Corrections)
+    unlabelled: pd.DataFrame | None = None
+    without_category: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def usable_rows(self) -> int:
+        """Number of rows with a title, with or without a category."""
+        return len(self.table) + self.without_category.total()
 
 
 class _Rejection(NamedTuple):
@@ -136,12 +163,13 @@ class _Rejection(NamedTuple):
 
 
 def read_titles(params: DataParams, language: str | None) -> RawTitles:
-    """Read all rows of a source, followed by the user's corrections.
+    """Read all rows of a source, further unlabelled titles, and the user's corrections.
 
     Reading stops early if very many rows, and too large a share of all rows, are unusable.
 
     Args:
-        params: Path of the source, names of its columns, and path of the corrections.
+        params: Path of the source, names of its columns, and paths of the unlabelled titles and of
+            the corrections.
         language: Language of the files to read, if file names contain languages; None means all.
 
     Returns:
@@ -151,32 +179,57 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
         DataError: The source is missing, empty, damaged or in no supported layout, or a column is
             missing.
     """
-    rows = _RowStore(params.text_columns)
+    rows, unlabelled = _RowStore(params.text_columns), _RowStore(params.text_columns)
     rejected: list[tuple[str, int, str, str, str]] = []
     sources, notices = find_sources(Path(params.path), language)
+    further, further_notices = find_unlabelled(Path(params.unlabelled_path), language)
+    sources, notices = sources + further, notices + further_notices
+    if params.unlabelled == "ignore":
+        ignored = [source.path.name for source in sources if source.split == UNLABELLED]
+        sources = [source for source in sources if source.split != UNLABELLED]
+        if ignored:
+            notices.append(f"not read, data.unlabelled is ignore: {', '.join(ignored)}")
     empty_rows = 0
+    corrections = Corrections()
+    without_category = Counter[str]()
 
     def result() -> RawTitles:
         columns = ["file", "line", "reason", "problem", "excerpt"]
         quarantine = pd.DataFrame(rejected, columns=columns)
-        return RawTitles(rows.table(), quarantine, empty_rows, notices)
+        titles = unlabelled.table() if len(unlabelled) else None
+        return RawTitles(
+            rows.table(), quarantine, empty_rows, notices, corrections, titles, without_category
+        )
 
     layouts = [(source, params) for source in sources]
-    corrections = SourceFile(Path(params.corrections), split=CORRECTIONS)
-    layouts.append((corrections, _corrections_layout(params)))
+    corrected, skipped = correction_files(Path(params.corrections))
+    notices += skipped
+    any_format = params.model_copy(update={"encoding": "auto", "separator": "auto"})
+    layouts += [(SourceFile(file, split=CORRECTIONS), any_format) for file in corrected]
     for source, layout in layouts:
+        name = source.path.name
         encoding = layout.text_encoding
         size = source.path.stat().st_size
         origin = Origin(source.path, size, encoding or "utf-8", "data.encoding")
-        category_columns = layout.category_columns
-        columns = [[layout.title_column], *([name] for name in category_columns)]
+        category_columns = [] if source.split == UNLABELLED else layout.category_columns
+        columns = [[layout.title_column], *([column] for column in layout.category_columns)]
+        if source.split == CORRECTIONS:
+            columns = correction_columns(params)
         separator = SEPARATORS.get(layout.separator)
         with read_errors_reported(origin), ExitStack() as stack:
             raw = stack.enter_context(file_progress(source.path))
             file = open_title_file(
                 stack, origin, raw, columns, encoding=encoding, separator=separator
             )
-            for record in _records(source, file, layout, notices):
+            corrections_file = None
+            if source.split == CORRECTIONS:
+                notices += _detected(source, file)
+                corrections_file = CorrectionsFile(file, layout, corrections)
+                layout, records = corrections_file.layout, corrections_file.records()
+                category_columns = layout.category_columns
+            else:
+                records = _records(source, file, layout, notices)
+            for record in records:
                 if record.reason is None:
                     row = _checked_row(record.content, source, layout, category_columns)
                 else:
@@ -187,13 +240,21 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
                     several = record.reason in _REASONS_OF_SEVERAL_ROWS
                     lines = record.lines if several else record.lines[:1]
                     excerpt = ascii(record.content)[:120]
-                    rejected.extend((source.path.name, line, *row, excerpt) for line in lines)
+                    rejected.extend((name, line, *row, excerpt) for line in lines)
+                    usable = len(rows) + without_category.total()
                     if len(rejected) > _MAX_UNUSABLE and _is_unusable(
-                        params, len(rows), len(rejected)
+                        params, usable, len(rejected)
                     ):
                         return result()
+                elif row[1]:
+                    rows.add((*row, name, record.lines.start))
+                    if corrections_file:
+                        corrections_file.add(record)
                 else:
-                    rows.add(row)
+                    is_empty = any(column in record.content for column in category_columns)
+                    without_category["category_empty" if is_empty else "category_missing"] += 1
+                    if params.unlabelled == "use":
+                        unlabelled.add((*row, name, record.lines.start))
     return result()
 
 
@@ -202,15 +263,15 @@ class _RowStore:
 
     def __init__(self, text_columns: Sequence[str]) -> None:
         texts = {f"text.{name}": pa.large_string() for name in text_columns}
-        self._schema = pa.schema(_ROW_COLUMNS | texts)
-        self._rows: list[tuple[str, ...]] = []
+        self._schema = pa.schema(_ROW_COLUMNS | texts | _PLACE_COLUMNS)
+        self._rows: list[tuple[str | int, ...]] = []
         self._tables: list[pa.Table] = []
 
     def __len__(self) -> int:
         return sum(len(table) for table in self._tables) + len(self._rows)
 
-    def add(self, row: tuple[str, ...]) -> None:
-        """Add the title, category, language, label quality, split and texts of a row."""
+    def add(self, row: tuple[str | int, ...]) -> None:
+        """Add the title, category, language, label quality, split, texts, file and line of a row."""
         self._rows.append(row)
         if len(self._rows) == _ROWS_PER_CHUNK:
             self._flush()
@@ -226,20 +287,6 @@ class _RowStore:
         self._flush()
         table: pd.DataFrame = pa.concat_tables(self._tables).unify_dictionaries().to_pandas()
         return table
-
-
-def _corrections_layout(params: DataParams) -> DataParams:
-    """Return the settings that read the corrections CSV of the `rubro serve` web page."""
-    if not Path(params.corrections).is_file():
-        raise DataError(
-            f"{params.corrections}: no such file; set data.corrections in params.yaml to a CSV file "
-            "with the columns title and category, such as data/corrections.csv, which has no rows"
-        )
-    columns = {"title_column": "title", "category_column": "category"}
-    optional = dict.fromkeys(_OPTIONAL_COLUMNS)
-    return params.model_copy(
-        update={**columns, **optional, "encoding": "auto", "separator": "auto"}
-    )
 
 
 def _is_unusable(params: DataParams, usable: int, rejected: int) -> bool:
@@ -258,7 +305,7 @@ def require_usable(raw: RawTitles, params: DataParams, quarantine: Path) -> None
         DataError: The source is empty, or more than params.max_quarantined_share are unusable. The
             message has a line for each reason, with the first such row and a remedy.
     """
-    usable, rejected = len(raw.table), len(raw.quarantine)
+    usable, rejected = raw.usable_rows, len(raw.quarantine)
     if usable + rejected == 0:
         if raw.empty_rows:
             raise DataError(
@@ -267,6 +314,12 @@ def require_usable(raw: RawTitles, params: DataParams, quarantine: Path) -> None
             )
         raise DataError(f"{params.path}: the source has no rows")
     if not _is_unusable(params, usable, rejected):
+        if raw.table.empty:
+            raise DataError(
+                f"{params.path}: none of {usable} rows with a title has a category, but a classifier "
+                "learns from titles with categories; set data.category_column, or fill in the "
+                "categories of some titles"
+            )
         return
     lines = []
     for reason, count in Counter(raw.quarantine["reason"]).most_common(_MAX_LISTED_REASONS):
@@ -306,8 +359,8 @@ def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], li
         language: Language of the files to list, if file names contain languages; None means all.
 
     Returns:
-        Files, with the splits and languages in their names; and notices about skipped files that
-        contain titles.
+        Files, with the splits and languages in their names, first the ones with categories; and
+        notices about skipped files that contain titles.
 
     Raises:
         DataError: The path does not exist, no file has a supported name, a file for training in
@@ -321,26 +374,86 @@ def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], li
     files = sorted(
         file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")
     )
+    unlabelled = [source for file in files if (source := _unlabelled_file(file))]
+    files = [file for file in files if file not in {source.path for source in unlabelled}]
     named: list[SourceFile] = []
     for pattern in (_FILE_NAME, _PREFIXED_FILE_NAME):  # the latter matches shop_train.csv
         named = named or [source for file in files if (source := _source_file(file, pattern))]
     if not named:
-        return [SourceFile(_single_file(path, files))], []
-    language = language and language.lower()
-    chosen = [source for source in named if language is None or source.language in (None, language)]
+        single = SourceFile(_single_file(path, files))
+        chosen, notices = _in_language(unlabelled, language)
+        return [single, *chosen], notices
+    chosen, notices = _in_language([*named, *unlabelled], language)
     if not any(source.split == "train" for source in chosen):
         languages = ", ".join(sorted({source.language for source in named if source.language}))
-        wanted = f" for language {language!r}" if language else ""
+        wanted = f" for language {language.lower()!r}" if language else ""
         raise DataError(
             f"{path}: no training file{wanted}; languages found: {languages or 'none'}; "
             "set subset.language, or add a file named train"
         )
     first: dict[tuple[str | None, str | None, str | None], Path] = {}
     for source in chosen:
+        if source.split == UNLABELLED:
+            continue
         other = first.setdefault((source.language, source.split, source.part), source.path)
         if other != source.path:
             raise DataError(f"{other} and {source.path} are the same split; remove one of them")
-    return chosen, _skipped_notices(files, named, chosen)
+    return chosen, [*notices, *_skipped_notices(files, named, chosen)]
+
+
+def find_unlabelled(path: Path, language: str | None) -> tuple[list[SourceFile], list[str]]:
+    """List the files with further titles without categories in a fixed order.
+
+    Hidden files and files named README are skipped. The name of a file need not say that its titles
+    are unlabelled.
+
+    Args:
+        path: Path of a file or folder.
+        language: Language of the files to list, if file names contain languages; None means all.
+
+    Returns:
+        Files, and notices about skipped files that contain titles.
+
+    Raises:
+        DataError: The path does not exist.
+    """
+    if path.is_file():
+        return [SourceFile(path, split=UNLABELLED)], []
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder; set data.unlabelled_path in params.yaml")
+    files = sorted(
+        file
+        for file in path.iterdir()
+        if file.is_file() and not file.name.lower().startswith((".", "readme"))
+    )
+    found = []
+    for file in files:
+        source = _unlabelled_file(file) or _source_file(file, _FILE_NAME)
+        if source or kind_of(file):
+            found.append(SourceFile(file, source and source.language, UNLABELLED))
+    chosen, notices = _in_language(found, language)
+    if others := [file.name for file in files if unreadable_by_name(file)]:
+        notices.append(f"not read, in a format that is not supported: {', '.join(others)}")
+    return chosen, notices
+
+
+def _in_language(
+    sources: Sequence[SourceFile], language: str | None
+) -> tuple[list[SourceFile], list[str]]:
+    """Return the files whose names contain the language or none, and a notice about other files."""
+    wanted = (None, language and language.lower())
+    chosen = [source for source in sources if language is None or source.language in wanted]
+    others = [source.path.name for source in sources if source not in chosen]
+    if not others:
+        return chosen, []
+    return chosen, [f"not read, another language than subset.language: {', '.join(others)}"]
+
+
+def _unlabelled_file(file: Path) -> SourceFile | None:
+    match = _UNLABELLED_FILE_NAME.match(file.name)
+    if match is None or kind_of(file) is None:
+        return None
+    return SourceFile(file, match["language"] and match["language"].lower(), UNLABELLED)
 
 
 def _source_file(file: Path, pattern: re.Pattern[str]) -> SourceFile | None:
@@ -378,20 +491,16 @@ def _single_file(path: Path, files: Sequence[Path]) -> Path:
 def _skipped_notices(
     files: Sequence[Path], named: Sequence[SourceFile], chosen: Sequence[SourceFile]
 ) -> list[str]:
-    """Return notices about the files of a folder that are not read, and missing split parts."""
-    others = [source.path for source in named if source not in chosen]
+    """Return notices about files without a split in their name, and about missing split parts."""
     known = {source.path for source in named}
     unnamed = [
-        file for file in files if file not in known and (kind_of(file) or unreadable_by_name(file))
+        file.name
+        for file in files
+        if file not in known and (kind_of(file) or unreadable_by_name(file))
     ]
-    notices = [
-        f"not read, {why}: {', '.join(file.name for file in skipped)}"
-        for why, skipped in (
-            ("another language than subset.language", others),
-            ("named neither train, validation nor test", unnamed),
-        )
-        if skipped
-    ]
+    notices = []
+    if unnamed:
+        notices.append(f"not read, named neither train, validation nor test: {', '.join(unnamed)}")
     parts = defaultdict(set)
     for source in chosen:
         match = _PREFIXED_FILE_NAME.match(source.path.name)
@@ -413,7 +522,8 @@ def _checked_row(
 ) -> tuple[str, ...] | _Rejection | None:
     """Return the title, category, language, label quality, split and texts of a usable row.
 
-    For an unusable row, return the reason. For a row with neither title nor category, return None.
+    The category of an unlabelled title is "". For an unusable row, return the reason. For a row with
+    neither title nor category, return None.
     """
     columns = (params.title_column, *category_columns)
     cells = []
@@ -423,13 +533,10 @@ def _checked_row(
     except TypeError:
         name = "category" if cells else "title"
         return _Rejection(f"{name}_not_text", _not_text(values, columns[len(cells)]))
-    title, category = cells[:2]
-    if len(cells) > 2:
-        names = [category_name(level or "") for level in cells[1:]]
-        category = LEVEL_SEPARATOR.join(filter(None, names))
-    has_category = columns[1] in values or any(column in values for column in columns[2:])
-    has_columns = params.title_column in values and has_category
-    if has_columns and not (title and title.strip()) and not (category and category.strip()):
+    title = cells[0]
+    names = [category_name(level or "") for level in cells[1:]]
+    category = LEVEL_SEPARATOR.join(filter(None, names))
+    if params.title_column in values and not (title and title.strip()) and not category:
         return None
     if params.title_column not in values:
         return _Rejection("title_missing", _missing(_quoted([params.title_column]), values))
@@ -439,21 +546,19 @@ def _checked_row(
         limit = params.max_title_length
         problem = f"a title of {len(title)} characters, the limit is {limit}"
         return _Rejection("title_too_long", problem)
-    if not has_category:
-        return _Rejection("category_missing", _missing(_quoted(category_columns), values))
-    if not (is_unicode(title) and is_unicode(category or "")):
+    if not (is_unicode(title) and is_unicode(category)):
         return _Rejection("not_utf8", "text in another encoding")
     if not normalise(title):
         return _Rejection("title_empty", f"nothing visible in column '{params.title_column}'")
-    if len(cells) == 2:
-        category = category_name(category or "")
-    if not category:
+    if not category and source.split == CORRECTIONS:
         place = "the cell in column" if len(cells) == 2 else "each cell in columns"
         return _Rejection("category_empty", f"{place} {_quoted(category_columns)} is blank")
-    quality = _optional_value(values, params.label_quality_column) or "reliable"
+    quality, split = "reliable", ""
+    if category:
+        quality = _optional_value(values, params.label_quality_column) or "reliable"
+        split = source.split or _optional_value(values, params.split_column)
     if quality not in QUALITIES:
         return _Rejection("unknown_label_quality", f"label quality {quality[:50]!a}")
-    split = source.split or _optional_value(values, params.split_column)
     if split and split not in SPLIT_NAMES and source.split != CORRECTIONS:
         return _Rejection("unknown_split", f"split {split[:50]!a}")
     language = _optional_value(values, params.language_column) or source.language or ""
@@ -497,55 +602,76 @@ def _records(
 ) -> Iterator[Record]:
     """Yield the rows of a file as dictionaries by column, and append notices about the file.
 
-    No rows are yielded for a test file without categories, such as the test set of a challenge.
+    A training file, and a source that is a single file, must have categories.
     """
-    if file.detected:
-        notices.append(f"{source.path.name}: {', '.join(file.detected)}")
-    if file.kind == "txt":
-        raise DataError(
-            f"{source.path}: no table with columns '{params.title_column}' and "
-            f"{_quoted(params.category_columns)}; set data.title_column and data.category_column, "
-            f"or bring a file in another format; supported: {_SUPPORTED}"
-        )
+    notices += _detected(source, file)
+    name, path = source.path.name, source.path
     category_columns = params.category_columns
-    no_categories = f"{source.path.name} has no column {_quoted(category_columns)}: skipped"
+    if file.kind == "txt":
+        if source.split != UNLABELLED:
+            raise DataError(
+                f"{path}: no table with columns '{params.title_column}' and "
+                f"{_quoted(category_columns)}; set data.title_column and data.category_column, "
+                f"or bring a file in another format; supported: {_SUPPORTED}"
+            )
+        for record in file.rows(["title"]):
+            if record.reason is None:
+                record = record._replace(content={params.title_column: record.content["title"]})
+            yield record
+        return
+    ignored = f"{name}: its categories are ignored, because the file is for unlabelled titles"
+    no_categories = f"{name} has no column {_quoted(category_columns)}: its titles are unlabelled"
+    needs_categories = source.split in (None, "train")
+    uses = _column_uses(params, source)
     if file.columns is not None:
         header = [column_name(name) for name in file.columns]
-        if source.split == "test" and not any(name in header for name in category_columns):
-            notices.append(no_categories)
-            return
-        uses = _column_uses(params, source)
+        if any(column in header for column in category_columns):
+            if source.split == UNLABELLED:
+                notices.append(ignored)
+        elif not needs_categories:
+            uses = [use for use in uses if use.key != "category_column"]
+            if source.split != UNLABELLED:
+                notices.append(no_categories)
         _require_columns(file, uses, params, header)
         columns = {use.column: None for use in uses}
         yield from file.rows([name for name in columns if name in header])
         return
-    # JSON has no header, so rows wait until one of them has a category.
-    waiting: list[Record] | None = [] if source.split == "test" else None
-    # Rows without a title or a category are reported one by one.
-    reported = {params.title_column}
-    if len(category_columns) == 1:
-        reported.update(category_columns)
-    uses = [use for use in _column_uses(params, source) if use.is_required]
-    unseen = {use for use in uses if use.column not in reported}
-    has_rows = False
+    unseen = {use for use in uses if use.is_required}
+    found: list[str] | None = None
+    has_categories = False
     for record in file.rows([]):
         if record.reason is None:
-            has_rows = True
+            found = found or list(record.content)
             unseen = {use for use in unseen if use.column not in record.content}
-            if waiting is not None:
-                if not any(name in record.content for name in category_columns):
-                    waiting.append(record)
-                    continue
-                yield from waiting
-                waiting = None
+            if not has_categories:
+                has_categories = any(column in record.content for column in category_columns)
         yield record
-    if waiting:
+    if found is None or any(use.key == "title_column" for use in unseen):
+        return  # rows without a title are reported one by one
+    if source.split == UNLABELLED:
+        if has_categories:
+            notices.append(ignored)
+    elif not has_categories and not needs_categories:
+        unseen = {use for use in unseen if use.key != "category_column"}
         notices.append(no_categories)
-    elif has_rows and unseen:
-        use = min(unseen)
+    if unseen:
+        key, column, _ = min(unseen)
         raise DataError(
-            f"{source.path}: no row has '{use.column}'; set data.{use.key} in params.yaml"
+            f"{path}: no row has '{column}' (the first row has: {listed(found)}); "
+            f"{_column_hint(key)}"
         )
+
+
+def _detected(source: SourceFile, file: TitleFile) -> list[str]:
+    return [f"{source.path.name}: {', '.join(file.detected)}"] if file.detected else []
+
+
+def _column_hint(key: str) -> str:
+    """Return how a user mends a missing column, which the parameter `key` names."""
+    hint = f"set data.{key} in params.yaml"
+    if key == "category_column":
+        hint += ", or move files with titles but without categories to data.unlabelled_path"
+    return hint
 
 
 class _ColumnUse(NamedTuple):
@@ -563,15 +689,17 @@ class _ColumnUse(NamedTuple):
 
 
 def _column_uses(params: DataParams, source: SourceFile) -> list[_ColumnUse]:
-    """Return the columns that the parameters name, which a file of corrections need not all have."""
+    """Return the columns that the parameters name; a file of unlabelled titles needs only titles."""
     uses = [_ColumnUse("title_column", params.title_column, True)]
-    uses += [_ColumnUse("category_column", column, True) for column in params.category_columns]
+    is_unlabelled = source.split == UNLABELLED
+    if not is_unlabelled:
+        uses += [_ColumnUse("category_column", column, True) for column in params.category_columns]
     for key, default in _OPTIONAL_COLUMNS.items():
         column = getattr(params, key)
         if column is not None:
-            uses.append(_ColumnUse(key, column, column != default))
-    is_required = source.split != CORRECTIONS
-    return [*uses, *(_ColumnUse("text_columns", name, is_required) for name in params.text_columns)]
+            uses.append(_ColumnUse(key, column, column != default and not is_unlabelled))
+    texts = (_ColumnUse("text_columns", name, not is_unlabelled) for name in params.text_columns)
+    return [*uses, *texts]
 
 
 def _require_columns(
@@ -584,7 +712,7 @@ def _require_columns(
             raise DataError(f"{path}: column {column[:100]!a} is listed twice; rename one of them")
         if count or not is_required:
             continue
-        hint = f"set data.{key} in params.yaml"
+        hint = _column_hint(key)
         if any(not name.isprintable() for name in found):
             hint = f"is it {file.origin.encoding} text? Set data.encoding, or data.{key}"
         elif file.has_no_header():

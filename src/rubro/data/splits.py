@@ -20,7 +20,10 @@ from rubro.base.text import tokenise
 from rubro.base.text_columns import Product, TextColumn
 
 SPLITS = ("train", "validation", "test")
+# Name of the table with titles that have no category.
+UNLABELLED = "unlabelled"
 _COLUMNS = ("title", "tokens", "category", "label_quality")
+_TYPES = {"file": pa.dictionary(pa.int32(), pa.string()), "line": pa.int32()}
 _TITLES_PER_CHUNK = 2**14
 _ROWS_PER_GROUP = 2**17  # rows held in memory as Python strings
 
@@ -68,40 +71,53 @@ def save_splits(
     """Write a parquet file for each split, labels.json, source.json and, if given, tree.json.
 
     Args:
-        folder: Path of the folder; it is created if missing.
-        splits: Table with columns title, category, label_quality and, for each text column of the
-            source, text.NAME, of each split, by its name. Columns with the tokens of each title and
-            text, joined by spaces, are added to the files: tokens and tokens.NAME.
+        folder: Path of the folder; it is created if missing. Its file of unlabelled titles is deleted
+            if there are no such titles.
+        splits: Table with columns title, category, label_quality, file, line and, for each text
+            column of the source, text.NAME, of each split, by its name. The file and line of the
+            titles may be missing. The split UNLABELLED has no categories and label qualities.
+            Columns with the tokens of each title and text, joined by spaces, are added to the files:
+            tokens and tokens.NAME.
         labels: Categories, ordered by class index.
         info: Properties of the raw data.
         tree: Tree of the categories, if they are paths.
     """
-    added = [f"{kind}.{column.name}" for column in info.text_columns for kind in ("text", "tokens")]
-    columns = [*_COLUMNS, *added]
-    schema = pa.schema([(column, pa.string()) for column in columns])
+    (folder / f"{UNLABELLED}.parquet").unlink(missing_ok=True)
     for name, split in splits.items():
-        with (
-            replacing(folder / f"{name}.parquet") as partial,
-            ParquetWriter(partial, schema, compression="zstd") as writer,
-        ):
-
-            def row_group(start: int, split: pd.DataFrame = split) -> pa.Table:
-                rows = split.iloc[start : start + _ROWS_PER_GROUP]
-                tokens = {"tokens": [" ".join(tokenise(title)) for title in rows["title"]]}
-                for column in info.text_columns:
-                    tokens[f"tokens.{column.name}"] = [
-                        " ".join(column.tokens(text)) for text in rows[f"text.{column.name}"]
-                    ]
-                rows = rows.assign(**tokens)[columns].astype("str")
-                return pa.Table.from_pandas(rows, schema, preserve_index=False)
-
-            starts = range(0, max(len(split), 1), _ROWS_PER_GROUP)
-            for _, table in mapped(row_group, starts, thread_count()):
-                writer.write_table(table)
+        _write_split(folder / f"{name}.parquet", split, info.text_columns)
     write_json(folder / "labels.json", labels)
     write_json(folder / "source.json", info.model_dump(exclude_defaults=True))
     if tree is not None:
         write_json(folder / "tree.json", tree.model_dump())
+
+
+def _write_split(path: Path, split: pd.DataFrame, text_columns: Sequence[TextColumn]) -> None:
+    added = [f"{kind}.{column.name}" for column in text_columns for kind in ("text", "tokens")]
+    columns = [
+        column
+        for column in (*_COLUMNS, *_TYPES, *added)
+        if column in split or column.startswith("tokens")
+    ]
+    schema = pa.schema([(column, _TYPES.get(column, pa.string())) for column in columns])
+    texts = {column: "str" for column in columns if column not in _TYPES}
+
+    def row_group(start: int) -> pa.Table:
+        rows = split.iloc[start : start + _ROWS_PER_GROUP]
+        tokens = {"tokens": [" ".join(tokenise(title)) for title in rows["title"]]}
+        for column in text_columns:
+            tokens[f"tokens.{column.name}"] = [
+                " ".join(column.tokens(text)) for text in rows[f"text.{column.name}"]
+            ]
+        rows = rows.assign(**tokens)[columns].astype(texts)
+        return pa.Table.from_pandas(rows, schema, preserve_index=False)
+
+    with (
+        replacing(path) as partial,
+        ParquetWriter(partial, schema, compression="zstd") as writer,
+    ):
+        starts = range(0, max(len(split), 1), _ROWS_PER_GROUP)
+        for _, table in mapped(row_group, starts, thread_count()):
+            writer.write_table(table)
 
 
 def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> pd.DataFrame:
@@ -109,8 +125,9 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
 
     Args:
         folder: Path of the folder.
-        name: Name of the split: train, validation or test.
-        columns: Names of the columns to read.
+        name: Name of the split: train, validation, test, or UNLABELLED if has_unlabelled is true.
+        columns: Names of the columns to read. Column file is categorical, line is int32, and the
+            others are text.
 
     Raises:
         DataError: The file is missing or damaged.
@@ -131,11 +148,17 @@ def load_split(folder: Path, name: str, columns: tuple[str, ...] = _COLUMNS) -> 
     for column in columns:
         if column not in stored or column not in table:
             raise damaged(path, f"no column '{column}'")
-        if schema.field(column).type not in texts:
-            raise damaged(path, f"column '{column}' is not text")
+        types = (_TYPES[column],) if column in _TYPES else texts
+        if schema.field(column).type not in types:
+            raise damaged(path, f"column '{column}' is not {_TYPES.get(column, 'text')}")
         if table[column].isna().any():
             raise damaged(path, f"column '{column}' has missing values")
     return table
+
+
+def has_unlabelled(folder: Path) -> bool:
+    """Return whether a folder written by save_splits contains unlabelled titles."""
+    return (folder / f"{UNLABELLED}.parquet").exists()
 
 
 def load_source(folder: Path) -> SourceInfo:

@@ -12,7 +12,6 @@ import pandas as pd
 from rubro.base.category_tree import CategoryTree
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams, SubsetParams
-from rubro.base.text import first_names
 from rubro.data.category_paths import (
     CategoryPaths,
     category_paths,
@@ -20,8 +19,19 @@ from rubro.data.category_paths import (
     has_level_columns,
     merge_rare_categories,
 )
+from rubro.data.corrections import (
+    apply_corrections,
+    corrections_report,
+    no_corrections,
+)
 from rubro.data.labels import CheckedLabels, check_labels, rows_by_category, title_keys, titles_at
-from rubro.data.sources import CORRECTIONS, EMPTY_ROW, REMEDY_BY_REASON, RawTitles
+from rubro.data.sources import (
+    CORRECTIONS,
+    EMPTY_ROW,
+    LEVEL_SEPARATOR,
+    REMEDY_BY_REASON,
+    RawTitles,
+)
 from rubro.data.splits import SPLITS
 
 # Reasons for dropping rows if categories are paths or rare categories are merged.
@@ -45,6 +55,9 @@ DROP_REASONS = {
 }
 _MIN_ROWS_PER_CLASS = 3
 _HELD_OUT = ("validation", "test")
+# Fewer unlabelled titles than this share of the training rows cannot improve a model.
+_MIN_UNLABELLED_SHARE = 0.01
+_PLACE = ("file", "line")  # columns with the place of a row in the raw files
 
 
 @dataclass(frozen=True)
@@ -52,14 +65,19 @@ class Subset:
     """Selected rows, divided into splits.
 
     Attributes:
-        splits: Tables train, validation and test with columns title, category, label_quality and
-            text.NAME for each text column.
+        splits: Tables train, validation and test with columns title, category, label_quality, file,
+            line (see RawTitles) and text.NAME for each text column.
         labels: Sorted categories; the position is the class index.
         summary: Values for JSON: rows of each split, number of classes, dropped rows by reason,
             suspicious labels by problem, and class balance.
         label_problems: Table of suspicious labels; see CheckedLabels.problems.
         notices: Sentences for the user about dropped rows and suspicious labels.
+        corrections: Table of the corrections, with what happened to each of them; see
+            AppliedCorrections.results.
         tree: Tree of the categories if they are paths and some of them has several names.
+        unlabelled: Table of titles without categories, with columns title, file, line and text.NAME;
+            None if no such title is used. The titles differ from each other and from all titles that
+            have a category.
     """
 
     splits: dict[str, pd.DataFrame]
@@ -67,7 +85,9 @@ class Subset:
     summary: dict[str, Any]
     label_problems: pd.DataFrame
     notices: list[str]
+    corrections: pd.DataFrame
     tree: CategoryTree | None = None
+    unlabelled: pd.DataFrame | None = None
 
 
 def make_subset(
@@ -77,9 +97,12 @@ def make_subset(
 
     The most frequent categories are selected on the training rows only. Rows whose titles have the
     same normal form are drawn for the same split. If the source has such titles in several splits,
-    only the rows in the last of train, validation and test are kept. To measure robustness,
-    training rows can be thinned to a Zipf-shaped imbalance, and a share of their labels can be
-    replaced by wrong ones. Validation and test stay unchanged.
+    only the rows in the last of train, validation and test are kept. Corrections replace the categories
+    of rows with the same titles after the splits are drawn, so that they move no row to another split.
+    To measure robustness, training rows can be thinned to a Zipf-shaped imbalance, and a share of their
+    labels can be replaced by wrong ones. Validation and test stay unchanged.
+
+    Titles without categories are used if there are enough of them. Row limits do not apply to them.
 
     Args:
         raw: Usable rows of a source.
@@ -104,33 +127,49 @@ def make_subset(
     dropped = dict.fromkeys(reasons, 0)
     dropped.update(Counter(raw.quarantine["reason"]))
     dropped[EMPTY_ROW] = raw.empty_rows
-    unused_corrections = Counter[str]()
+    lost_corrections: dict[int, str] = {}
 
     def count_dropped(reason: str, before: pd.DataFrame, after: pd.DataFrame) -> None:
         if count := len(before) - len(after):
             dropped[reason] = dropped.get(reason, 0) + count
-        corrections = before["is_correction"].sum() - after["is_correction"].sum()
-        unused_corrections[reason] += int(corrections)
+        corrected = before.index[before["is_correction"]]
+        lost = corrected.difference(after.index[after["is_correction"]])
+        lost_corrections.update(dict.fromkeys(lost, reason))
 
     random = np.random.default_rng(seed)
     # Titles and texts are added again once their rows are selected, which saves memory.
     text_names = ["title", *(text.name for text in texts)]
-    columns = raw.table.drop(columns=text_names).reset_index(drop=True).astype("category")
+    places = raw.table[[*_PLACE]].reset_index(drop=True)
+    columns = raw.table.drop(columns=[*text_names, *_PLACE]).reset_index(drop=True)
+    columns = columns.astype("category")
     columns["is_correction"] = columns["split"] == CORRECTIONS
     table = _rows_in_language(columns, params.language)
     count_dropped("other_language", columns, table)
-    table = table.assign(key=title_keys(titles)[table.index])
-    paths, path_notices = _paths(table, params, data)
-    named = table
-    if paths:
-        categories = table["category"].map(paths.categories).astype("category")
-        named = table.assign(category=categories)[categories != ""]
-        count_dropped("category_without_name", table, named)
-    checked = check_labels(named, titles, params, are_paths=paths is not None)
+    keys = title_keys(titles)
+    table = table.assign(key=keys[table.index])
+    source = table[~table["is_correction"]] if raw.corrections.rows else table
+    checked, paths, path_notices = _checked(source, titles, params, data)
+    split_of = _split_of(checked.table, params, random)
+    applied = None
+    if raw.corrections.rows or raw.corrections.undecided:
+        all_paths, _ = _paths(table, params, data)
+        applied = apply_corrections(
+            table,
+            titles,
+            texts,
+            raw.corrections,
+            all_paths.categories if all_paths else None,
+            split_of,
+            params,
+            data is None or data.correct_held_out,
+        )
+        checked, paths, path_notices = _checked(applied.table, titles, params, data)
+        split_of = _with_corrections(split_of, checked.table)
     for reason, rows in checked.dropped.items():
         count_dropped(reason, rows, rows[:0])
     repeats = len(checked.table) - len(np.unique(checked.table["key"]))
-    splits = _splits(checked.table, params, random)
+    kept = checked.table[["category", "label_quality", "key", "is_correction"]]
+    splits = {name: kept[(split_of == name).to_numpy()] for name in SPLITS}
 
     for name, split in _without_shared_titles(splits).items():
         count_dropped("duplicate_of_other_split", splits[name], split)
@@ -151,8 +190,6 @@ def make_subset(
             count_dropped("category_too_rare", split, splits[name])
     known = splits["train"]["category"].unique()
     labels = _most_frequent(splits["train"], params.top_categories)
-    corrected = splits["train"].loc[splits["train"]["is_correction"], "category"]
-    unused_categories = sorted({str(name) for name in corrected} - {*labels})
     for name, split in splits.items():
         of_known = split[split["category"].isin(known)]
         splits[name] = of_known[of_known["category"].isin(labels)]
@@ -172,7 +209,15 @@ def make_subset(
             "(ignoring case, accents and spaces); rows with the same title are in the same split"
         )
     _stop_if_unusable(splits, notices)
-    splits = {name: _with_texts(split, titles, texts) for name, split in splits.items()}
+    held_out = {name: splits[name].index for name in _HELD_OUT}
+    splits = {name: _with_texts(split, titles, texts, places) for name, split in splits.items()}
+    unlabelled, unlabelled_summary, notice = _unlabelled(
+        raw, keys, params.language, len(splits["train"])
+    )
+    notices += notice
+    if unlabelled is None:
+        for reason, count in raw.without_category.items():
+            dropped[reason] += count
     tree = None
     if paths:
         tree = _tree(paths, {label: path_of[label] for label in labels})
@@ -188,6 +233,8 @@ def make_subset(
         },
         "balance": _balance(splits["train"]),
     }
+    if unlabelled is not None:
+        summary["unlabelled"] = unlabelled_summary
     if tree:
         nodes = {str(number): len(level.nodes) for number, level in enumerate(tree.levels, 1)}
         summary["tree"] = {"order": tree.order, "depth": tree.depth, "nodes": nodes}
@@ -198,11 +245,80 @@ def make_subset(
             f"languages other than subset.language={params.language}: {found}; set "
             "subset.language=null to keep all rows, or data.language_column=null"
         )
-    corrections = int(columns["is_correction"].sum())
-    notices += _corrections_notices(unused_corrections, corrections, unused_categories)
+    corrections = no_corrections()
+    if applied:
+        corrections, summary["corrections"], corrections_notices = corrections_report(
+            applied, lost_corrections, DROP_REASONS, held_out, labels
+        )
+        notices += corrections_notices
     notices += _unmeasured_notices(splits, len(labels))
     notices = [*path_notices, *notices, *checked.notices]
-    return Subset(splits, labels, summary, problems, notices, tree)
+    return Subset(splits, labels, summary, problems, notices, corrections, tree, unlabelled)
+
+
+def _unlabelled(
+    raw: RawTitles, labelled_keys: np.ndarray, language: str | None, training_rows: int
+) -> tuple[pd.DataFrame | None, dict[str, int], list[str]]:
+    """Select the titles without categories that are used.
+
+    Args:
+        raw: Rows of a source.
+        labelled_keys: Hash of each title that has a category.
+        language: Language of the titles; None = all.
+        training_rows: Number of training rows.
+
+    Returns:
+        Titles, or None if they are ignored or too few; the numbers of used and dropped titles, for
+        JSON; and a notice if there are rows without categories.
+    """
+    rows = raw.without_category.total()
+    if not rows:
+        return None, {}, []
+    found = f"{rows:,} {'row has' if rows == 1 else 'rows have'} no category"
+    if raw.unlabelled is None:
+        return None, {}, [f"{found}: left out, because data.unlabelled is ignore"]
+    table = raw.unlabelled.reset_index(drop=True)
+    kept = np.full(len(table), True)
+    if language is not None:
+        kept = table["language"].isin(["", language.lower()]).to_numpy()
+    in_language = int(kept.sum())
+    keys = pd.Series(title_keys(table["title"].astype("str")))[kept]
+    keys = keys[~keys.isin(labelled_keys)].drop_duplicates()
+    counts = {
+        "titles": len(keys),
+        "other_language": rows - in_language,
+        "repeated_title": in_language - len(keys),
+    }
+    reasons = {
+        "other_language": "in another language than subset.language",
+        "repeated_title": "with the title of another row",
+    }
+    dropped = " and ".join(
+        f"{counts[name]:,} {reason}" for name, reason in reasons.items() if counts[name]
+    )
+    titles = f"{len(keys):,} titles" + (f" without {dropped}" if dropped else "")
+    if len(keys) < max(_MIN_UNLABELLED_SHARE * training_rows, 1):
+        share = f"{_MIN_UNLABELLED_SHARE:.0%} of the training rows"
+        return None, {}, [f"{found}: left out, because {titles} are fewer than {share}"]
+    columns = [name for name in map(str, table) if name.startswith("text.")]
+    used = table.loc[keys.index, ["title", *columns, *_PLACE]].reset_index(drop=True)
+    return used, counts, [f"{found}: used as unlabelled titles ({titles})"]
+
+
+def _checked(
+    table: pd.DataFrame, titles: pd.Series, params: SubsetParams, data: DataParams | None
+) -> tuple[CheckedLabels, CategoryPaths | None, list[str]]:
+    """Return the rows with checked categories, the paths of the categories, and notices about them."""
+    paths, notices = _paths(table, params, data)
+    named = table
+    if paths:
+        categories = table["category"].map(paths.categories).astype("category")
+        named = table.assign(category=categories)[categories != ""]
+    checked = check_labels(named, titles, params, are_paths=paths is not None)
+    if len(named) < len(table):
+        unnamed = table[~table.index.isin(named.index)]
+        checked.dropped = {"category_without_name": unnamed, **checked.dropped}
+    return checked, paths, notices
 
 
 def _paths(
@@ -223,7 +339,8 @@ def _paths(
         )
         return None, [notice]
     ordinary = table.loc[~table["is_correction"], "category"].unique()
-    paths = category_paths(rows, {*rows} - {*ordinary}, data, params)
+    corrections = {value for value in {*rows} - {*ordinary} if LEVEL_SEPARATOR not in value}
+    paths = category_paths(rows, corrections, data, params)
     return paths, list(paths.notices)
 
 
@@ -293,10 +410,9 @@ def _rows_in_language(table: pd.DataFrame, language: str | None) -> pd.DataFrame
     return kept
 
 
-def _splits(
-    table: pd.DataFrame, params: SubsetParams, random: np.random.Generator
-) -> dict[str, pd.DataFrame]:
-    names = ["", CORRECTIONS, *SPLITS]  # one byte per row instead of a name
+def _split_of(table: pd.DataFrame, params: SubsetParams, random: np.random.Generator) -> pd.Series:
+    """Return the split of each row, and draw the splits that the source does not have."""
+    names = [*SPLITS, ""]  # one byte per row instead of a name
     column = table["split"].cat.set_categories(names).cat.codes.to_numpy(copy=True)
     shares = dict(zip(_HELD_OUT, (params.validation_share, params.test_share), strict=True))
     missing = [name for name in shares if not (column == names.index(name)).any()]
@@ -327,9 +443,19 @@ def _splits(
         column[rest[(place >= taken) & (place < taken + wanted)]] = names.index(name)
         taken += wanted
     column[rows] = column[rows[first]][title]
-    column[column == names.index(CORRECTIONS)] = train
-    kept = table[["category", "label_quality", "key", "is_correction"]]
-    return {name: kept[column == names.index(name)] for name in SPLITS}
+    return pd.Series(pd.Categorical.from_codes(column, pd.Index(names)), table.index)
+
+
+def _with_corrections(split_of: pd.Series, table: pd.DataFrame) -> pd.Series:
+    """Return the split of each row of a corrected table.
+
+    Args:
+        split_of: Split of each row before the corrections.
+        table: Corrected rows. Rows without a split, such as new rows, keep the split of the source, or
+            are training rows.
+    """
+    given = table["split"].cat.set_categories(split_of.cat.categories).replace("", "train")
+    return split_of.reindex(table.index).fillna(given).fillna("train")
 
 
 def _without_shared_titles(splits: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -355,8 +481,10 @@ def _most_frequent(train: pd.DataFrame, count: int) -> list[str]:
     return sorted(ordered[: count or None])
 
 
-def _with_texts(split: pd.DataFrame, titles: pd.Series, texts: list[pd.Series]) -> pd.DataFrame:
-    columns = split[["category", "label_quality"]].reset_index(drop=True)
+def _with_texts(
+    split: pd.DataFrame, titles: pd.Series, texts: list[pd.Series], places: pd.DataFrame
+) -> pd.DataFrame:
+    columns = split[["category", "label_quality"]].join(places).reset_index(drop=True)
     columns.insert(0, "title", titles_at(titles, split.index))
     return columns.assign(**{str(text.name): titles_at(text, split.index) for text in texts})
 
@@ -409,25 +537,6 @@ def _balance(train: pd.DataFrame) -> dict[str, float]:
         "smallest_class": int(counts.min()),
         "entropy": round(float(-(shares * np.log(shares)).sum() / np.log(len(counts))), 6),
     }
-
-
-def _corrections_notices(unused: Counter[str], total: int, categories: list[str]) -> list[str]:
-    """Report how many corrections are not used, and why.
-
-    Args:
-        unused: Number of unused corrections by reason.
-        total: Number of corrections.
-        categories: Categories of corrections that are not selected.
-    """
-    if not unused.total():
-        return []
-    reasons = [f"{count} {DROP_REASONS[reason]}" for reason, count in unused.items() if count]
-    notice = f"{unused.total()} of {total} corrections are not used: {', '.join(reasons)}"
-    if categories:
-        notice += (
-            f"; raise subset.top_categories to use the corrections of {first_names(categories)}"
-        )
-    return [notice]
 
 
 def _unmeasured_notices(splits: dict[str, pd.DataFrame], classes: int) -> list[str]:

@@ -204,6 +204,8 @@ def _say_differences(
         "categories": "other categories than {base}, so the metrics are not comparable, and these "
         "experiments are listed last",
         "titles": "measured on other titles than {base}, so small differences can be chance",
+        "labels": "the categories of some validation or test titles differ from {base} (such as "
+        "corrected ones), so differences of the metrics may come from the labels",
         "data": "other data than {base}, which are not in the cache of DVC, so the categories may "
         "differ, and then the metrics are not comparable",
     }

@@ -18,7 +18,7 @@ from rubro.experiments.dvc_lock import Stages
 
 SUBSET = "data/subset"
 # What differs; "data" means that the data differ but are not in the cache.
-DataDifference = Literal["categories", "data", "titles", ""]  # most important first
+DataDifference = Literal["categories", "data", "titles", "labels", ""]  # most important first
 _LEVEL_METRIC = re.compile(r"\.levels\.(\d+)\.\w+")
 _LABELS, _TREE, _SPLITS = "labels.json", "tree.json", ("validation.parquet", "test.parquet")
 
@@ -48,6 +48,14 @@ class _Categories:
         if self.tree is None or level > self.tree.depth:
             return frozenset()
         return frozenset(tuple(path[:level]) for path in self.tree.paths.values())
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """Hashes of the validation and test titles, without and with their categories."""
+
+    titles: str
+    labels: str
 
 
 def subset_hash(stages: Stages) -> str:
@@ -86,8 +94,9 @@ class DataCache:
 
         Returns:
             "categories" if the categories (or the nodes) differ, "titles" if only the validation or test
-            titles differ, "data" if the data differ but are not in the cache, and "" if nothing differs
-            or the data of a run are unknown.
+            titles differ, "labels" if only the categories of these titles differ (because some were
+            corrected), "data" if the data differ but are not in the cache, and "" if nothing differs or
+            the data of a run are unknown.
         """
         if not run.subset or not base.subset or run.subset == base.subset:
             return ""
@@ -97,10 +106,14 @@ class DataCache:
             return "categories" if is_counted and run.classes != base.classes else "data"
         if one.nodes(level) != other.nodes(level):
             return "categories"
-        titles, base_titles = (_held_out(self._folder, data.subset) for data in (run, base))
-        if titles is None or base_titles is None:
+        rows, base_rows = (_held_out(self._folder, data.subset) for data in (run, base))
+        if rows is None or base_rows is None:
             return "data"
-        return "" if titles == base_titles else "titles"
+        if rows.titles != base_rows.titles:
+            return "titles"
+        # At a level, labels differ anyway if the categories differ.
+        has_same_labels = one.labels != other.labels or rows.labels == base_rows.labels
+        return "" if has_same_labels else "labels"
 
     def shared_level(self, run: RunData, base: RunData) -> int | None:
         """Return the deepest level at which the trees of two runs have the same nodes, or None."""
@@ -139,20 +152,24 @@ def _categories(folder: Path | None, subset: str) -> _Categories | None:
 
 
 @cache
-def _held_out(folder: Path | None, subset: str) -> str | None:
-    """Return a hash of the validation and test titles; None if they are not in the cache."""
+def _held_out(folder: Path | None, subset: str) -> _HeldOut | None:
+    """Return hashes of the validation and test rows; None if they are not in the cache."""
     from pyarrow.lib import ArrowException
     from pyarrow.parquet import ParquetFile
 
-    files, digest = _files(folder, subset), hashlib.sha256()
+    files, titles, labels = _files(folder, subset), hashlib.sha256(), hashlib.sha256()
     try:
         for name in _SPLITS:
             with ParquetFile(files[name]) as file:
-                titles = file.read(["title"], use_threads=False)["title"].to_pylist()
-            digest.update(json.dumps([name, sorted(titles)]).encode())
+                table = file.read(["title", "category"], use_threads=False)
+            rows = sorted(
+                zip(*(table[column].to_pylist() for column in table.column_names), strict=True)
+            )
+            titles.update(json.dumps([name, [title for title, _ in rows]]).encode())
+            labels.update(json.dumps([name, rows]).encode())
     except (OSError, LookupError, TypeError, ArrowException):
         return None
-    return digest.hexdigest()
+    return _HeldOut(titles.hexdigest(), labels.hexdigest())
 
 
 @cache

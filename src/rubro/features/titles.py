@@ -14,6 +14,13 @@ from rubro.features.featurizer import TitleFeatures, Tokens
 from rubro.features.ragged import Ragged, check_ranges
 
 _ANY_INT32 = 2**31
+_UNLABELLED_FILE = "unlabelled.safetensors"
+# Tensors of the features of titles, with their type and shape.
+_LAYOUT = {
+    f"{part}.{name}": (dtype, (None,))
+    for part in ("tokens", "bigrams")
+    for name, dtype in (("values", "I32"), ("offsets", "I64"))
+}
 
 
 @dataclass(frozen=True)
@@ -103,24 +110,41 @@ class LabelledTitles:
         return LabelledTitles(self.features.take(titles), self.labels.take(titles))
 
 
-def save_features(folder: Path, splits: dict[str, LabelledTitles], tokens: Tokens) -> None:
+def save_features(
+    folder: Path,
+    splits: dict[str, LabelledTitles],
+    tokens: Tokens,
+    unlabelled: TitleFeatures | None = None,
+) -> None:
     """Write the features of titles to tokens.safetensors and a file for each split.
 
     Args:
         folder: Path of the folder, created if missing.
         splits: Titles of each split, by the split's name.
-        tokens: Distinct tokens of all splits.
+        tokens: Distinct tokens of all titles.
+        unlabelled: Titles without categories, written to unlabelled.safetensors; None = there are
+            none, and the file is deleted.
     """
     arrays = {"values": tokens.values, "offsets": tokens.offsets, "weights": tokens.weights}
     if any(split.features.columns > 1 for split in splits.values()):
         arrays["columns"] = tokens.columns
     write_tensors(folder / "tokens.safetensors", arrays)
     for name, split in splits.items():
-        arrays = dict(vars(split.labels))
-        features = split.features
-        for part, ragged in (("tokens", features.tokens), ("bigrams", features.bigrams)):
-            arrays |= {f"{part}.values": ragged.values, f"{part}.offsets": ragged.offsets}
+        arrays = vars(split.labels) | _arrays(split.features)
         write_tensors(folder / f"{name}.safetensors", arrays)
+    if unlabelled is None:
+        (folder / _UNLABELLED_FILE).unlink(missing_ok=True)
+    else:
+        write_tensors(folder / _UNLABELLED_FILE, _arrays(unlabelled))
+
+
+def _arrays(features: TitleFeatures) -> dict[str, np.ndarray]:
+    """Return the tensors of a file with features, by name."""
+    return {
+        f"{part}.{name}": getattr(ragged, name)
+        for part, ragged in (("tokens", features.tokens), ("bigrams", features.bigrams))
+        for name in ("values", "offsets")
+    }
 
 
 def load_features(
@@ -154,19 +178,48 @@ def load_features(
     return [_load_split(file, len(tokens), columns) for file in files], tokens
 
 
+def load_unlabelled(folder: Path, columns: int = 1) -> TitleFeatures | None:
+    """Load the memory-mapped features of the titles without categories.
+
+    Args:
+        folder: Path of the folder that save_features writes.
+        columns: Number of columns of each title, including the title.
+
+    Returns:
+        Features, whose tokens are positions among the distinct tokens of load_features; None if
+        there are no such titles.
+
+    Raises:
+        DataError: A file is damaged.
+    """
+    path = folder / _UNLABELLED_FILE
+    if not path.exists():
+        return None
+    _, tokens = load_features(folder, columns=columns)
+    return _features(path, read_tensors(path, _LAYOUT), len(tokens), columns)
+
+
 def _load_split(path: Path, distinct_tokens: int, columns: int) -> LabelledTitles:
-    layout = {"targets": "I32", "reliable": "BOOL"}
-    for name in ("tokens", "bigrams"):
-        layout |= {f"{name}.values": "I32", f"{name}.offsets": "I64"}
-    arrays = read_tensors(path, {name: (dtype, (None,)) for name, dtype in layout.items()})
+    layout = {"targets": ("I32", (None,)), "reliable": ("BOOL", (None,))}
+    arrays = read_tensors(path, layout | _LAYOUT)
+    features = _features(path, arrays, distinct_tokens, columns)
+    check_ranges(path, arrays, {}, {"targets": _ANY_INT32})
+    targets, reliable = arrays["targets"], arrays["reliable"]
+    if not len(features) == len(targets) == len(reliable):
+        raise damaged(path, "its tensors differ in the number of titles")
+    return LabelledTitles(features, Labels(targets, reliable))
+
+
+def _features(
+    path: Path, arrays: dict[str, np.ndarray], distinct_tokens: int, columns: int
+) -> TitleFeatures:
+    """Return the features in the tensors of a file; raise DataError if they are damaged."""
     offsets = {"tokens.offsets": "tokens.values", "bigrams.offsets": "bigrams.values"}
-    check_ranges(path, arrays, offsets, dict.fromkeys([*offsets.values(), "targets"], _ANY_INT32))
+    check_ranges(path, arrays, offsets, dict.fromkeys(offsets.values(), _ANY_INT32))
     tokens = Ragged(arrays["tokens.values"], arrays["tokens.offsets"])
     bigrams = Ragged(arrays["bigrams.values"], arrays["bigrams.offsets"])
-    targets, reliable = arrays["targets"], arrays["reliable"]
-    texts = columns * len(targets)
-    if not len(tokens) == len(bigrams) == texts or len(targets) != len(reliable):
+    if len(tokens) != len(bigrams) or len(tokens) % columns:
         raise damaged(path, "its tensors differ in the number of titles")
     if tokens.values.max(initial=-1) >= distinct_tokens:
         raise damaged(path, "a token is not in tokens.safetensors")
-    return LabelledTitles(TitleFeatures(tokens, bigrams, columns), Labels(targets, reliable))
+    return TitleFeatures(tokens, bigrams, columns)

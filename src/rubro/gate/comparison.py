@@ -71,8 +71,13 @@ def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
             else ""
         )
         notes.append(f"the categories differ{counts}, so their metrics are not judged")
+    elif difference == "labels":
+        notes.append(
+            "the categories of some validation or test titles differ (such as corrected ones), so "
+            "the metrics were measured on other labels"
+        )
     elif difference:
-        notes.append(f"{SUBSET} differs, so the metrics were measured on other titles")
+        notes.append(f"{SUBSET} differs, so the metrics were measured on other titles or labels")
     if noise_data != flat_params.get("data.path"):
         notes.append(f"{noise} was measured on {noise_data}; `make noise` measures it on your data")
     if any(change.tolerance and change.name not in tolerances for change in changes):
