@@ -88,6 +88,10 @@ def test_a_model_is_trained_on_paths_and_contains_their_tree(project: Callable[.
     train = pd.read_parquet(folder / "data/subset/train.parquet")
     categories = dict(zip(train["title"], train["category"], strict=True))
     assert categories["Cerveza Negra"] == "Cervezas > Bebidas"
+    corrections = pd.read_csv(folder / "metrics/corrections.csv")
+    assert corrections[["file", "line", "result"]].to_numpy().tolist() == [
+        ["corrections.csv", 2, "new_row"]
+    ]
     description = json.loads((folder / "models/svm/model.json").read_text())
     assert description["tree"] == tree.model_dump()
     assert Model.load(folder / "models/svm").description.labels == labels

@@ -148,7 +148,8 @@ class CorrectionsFile:
     def __init__(self, file: TitleFile, params: DataParams, found: Corrections) -> None:
         self._name, self._found = file.origin.path.name, found
         self._decision: Literal["category", "label", "name"] = "category"
-        self._file, self._records = file, iter(())
+        self._file = file
+        self._records: Iterator[Record] = iter(())
         if file.columns is None:
             self._records = file.rows([])
             first = list(_first(self._records))
@@ -304,18 +305,18 @@ def apply_corrections(
     keys = own["key"].tolist()
     values = own["category"].astype("str").tolist()
     rows_of_value = rows_by_category(table[~table["is_correction"]])
-    value_of: dict[str, str] = {}
-    for value in rows_of_value:
-        value_of.setdefault(categories[value] if categories else value, value)
+    name_of = categories or {value: value for value in (*rows_of_value, *values)}
     known = Counter[str]()
-    for category, value in value_of.items():
-        known[category] += rows_of_value[value]
+    for value, n in rows_of_value.items():
+        known[name_of[value]] += n
     known.pop("", None)
-    names = [categories[value] if categories else value for value in values]
+    names = [name_of[value] for value in values]
+    given = {name for name, each in zip(names, found.rows, strict=True) if each.decision != "name"}
+    allowed = given.union(known)
     for number, (correction, name) in enumerate(zip(found.rows, names, strict=True)):
-        if correction.decision == "name" and name not in known:
+        if correction.decision == "name" and name not in allowed:
             names[number] = _existing(name, known, correction)
-            values[number] = value_of[names[number]]
+            values[number] = next(v for v in rows_of_value if name_of[v] == names[number])
 
     candidates = table.index[~table["is_correction"] & table["key"].isin(own["key"])]
     text_of_row = _normal_texts([*candidates, *own.index], texts)
@@ -347,11 +348,7 @@ def apply_corrections(
                 results[number] = "new_row"
 
     corrected, before = _corrected(table, of_row, values)
-    replaced = {
-        row
-        for row, value in before.items()
-        if (categories[value] if categories else value) != names[of_row[row]]
-    }
+    replaced = {row for row, value in before.items() if name_of[value] != names[of_row[row]]}
     changes = Counter(of_row[row] for row in replaced)
     for number in changes:
         results[number] = "replaced"
@@ -473,18 +470,18 @@ def _corrected(
 ) -> tuple[pd.DataFrame, dict[int, str]]:
     """Return the rows with corrected categories, and the previous values of the corrected rows."""
     rows = np.array(sorted(of_row), dtype=np.int64)
-    places = table.index.get_indexer(rows)
+    places = table.index.get_indexer(pd.Index(rows))
     is_corrected = np.zeros(len(table), dtype=bool)
     is_corrected[places] = True
     is_own = table["is_correction"].to_numpy()
     category = table["category"].cat
     codes = category.codes.to_numpy(copy=True)
     old = [str(category.categories[code]) for code in codes[places]]
-    codes[places] = category.categories.get_indexer([values[of_row[row]] for row in rows])
+    codes[places] = category.categories.get_indexer(pd.Index([values[of_row[row]] for row in rows]))
     quality = table["label_quality"].cat
     quality = quality.set_categories(quality.categories.union(["reliable"])).cat
     quality_codes = quality.codes.to_numpy(copy=True)
-    quality_codes[places] = quality.categories.get_loc("reliable")
+    quality_codes[places] = quality.categories.to_list().index("reliable")
     corrected = table.assign(
         category=pd.Categorical.from_codes(codes, category.categories),
         label_quality=pd.Categorical.from_codes(quality_codes, quality.categories),
@@ -554,7 +551,9 @@ def corrections_report(
     unused = Counter[str]()
     for row, number in applied.of_row.items():
         if number not in remaining and results.at[number, "result"] != "dropped":
-            detail = "; ".join(filter(None, (reasons[lost[row]], results.at[number, "detail"])))
+            detail = "; ".join(
+                filter(None, (reasons[lost[row]], str(results.at[number, "detail"])))
+            )
             results.loc[number, ["result", "detail"]] = "dropped", detail
             unused[reasons[lost[row]]] += 1
     counts = Counter(results["result"])

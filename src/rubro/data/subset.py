@@ -443,7 +443,7 @@ def _split_of(table: pd.DataFrame, params: SubsetParams, random: np.random.Gener
         column[rest[(place >= taken) & (place < taken + wanted)]] = names.index(name)
         taken += wanted
     column[rows] = column[rows[first]][title]
-    return pd.Series(pd.Categorical.from_codes(column, pd.Index(names)), table.index)
+    return pd.Series(pd.Categorical.from_codes(column, pd.Index(SPLITS)), table.index)
 
 
 def _with_corrections(split_of: pd.Series, table: pd.DataFrame) -> pd.Series:
@@ -454,7 +454,7 @@ def _with_corrections(split_of: pd.Series, table: pd.DataFrame) -> pd.Series:
         table: Corrected rows. Rows without a split, such as new rows, keep the split of the source, or
             are training rows.
     """
-    given = table["split"].cat.set_categories(split_of.cat.categories).replace("", "train")
+    given = table["split"].cat.set_categories(SPLITS)
     return split_of.reindex(table.index).fillna(given).fillna("train")
 
 
