@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,6 +76,20 @@ def require_file(path: Path) -> None:
         raise FileError(f"{path}: no such file")
     with open(path, "rb"):  # libraries report a file without permission as missing
         pass
+
+
+def file_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 digest of each file in a folder, by name of the file.
+
+    Raises:
+        FileError: A file is missing.
+    """
+    digests = {}
+    for name in names:
+        require_file(folder / name)
+        with open(folder / name, "rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
 
 
 def _read_hashed(path: Path, sha256: str) -> np.ndarray:

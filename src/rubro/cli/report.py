@@ -1,9 +1,10 @@
 """Write the metrics of the last run as one web page.
 
-The page is built only from the metrics folder and opens without a network. It shows numbers with
-intervals, the models side by side, learning curves, reliability, coverage against precision, every
-category, confusions, the worst mistakes, data and parameters, and it names the missing metrics. If
-the categories are paths, it shows the metrics of each level and the tree of the categories.
+The page is built from the metrics folder and opens without a network. It shows numbers with intervals,
+the models side by side, learning curves, reliability, coverage against precision, every category,
+confusions, the worst mistakes, data and parameters, and it names the missing metrics. If the categories
+are paths, it shows the metrics of each level and the tree of the categories. If rubro audit has checked
+the labels of the same data, it shows the estimated number of wrong labels.
 
 \b
 rubro report
@@ -22,7 +23,7 @@ import typer
 from rubro.base.console import say
 from rubro.base.outputs import output_path, replacing
 
-_METRICS = Path("metrics")
+_METRICS, _AUDIT, _SUBSET = Path("metrics"), Path("audit"), Path("data/subset")
 
 
 def main(
@@ -47,11 +48,13 @@ def main(
     ] = "test",
 ) -> None:
     from rubro.report.charts import charts_of
-    from rubro.report.content import read_content
+    from rubro.report.content import read_audit, read_content
     from rubro.report.page import render
 
     target = output_path(output)
     content = read_content(_METRICS, split)
+    if notice := read_audit(content, _AUDIT, _SUBSET):
+        say(notice)
     if content.missing:
         first, others = content.missing[0], len(content.missing) - 1
         say(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from rubro.base.errors import DataError, remedied_by
-from rubro.base.files import damaged, first_problem, read_json
+from rubro.base.files import damaged, file_digests, first_problem, read_json
 from rubro.base.metric_names import Objective
 
 NETWORKS = ("mlp", "cnn")
@@ -245,6 +245,46 @@ class RunDescription:
     separator: str | None = None
 
 
+@dataclass(frozen=True)
+class WrongShare:
+    """Estimated share of the labels that are wrong, and its confidence interval."""
+
+    estimate: _Share
+    low: _Share
+    high: _Share
+
+
+@dataclass(frozen=True)
+class AuditSummary:
+    """Totals of an audit of the labels: the content of audit/summary.json.
+
+    Attributes:
+        rows: Number of labels.
+        checked: Number of labels that could be checked.
+        suspects: Number of labels that are less probable than another category.
+        data: Digests of the audited files, by name of the file.
+    """
+
+    rows: int
+    checked: int
+    suspects: int
+    wrong_share: WrongShare
+    near_duplicates: dict[str, int]
+    data: dict[str, str]
+
+
+@dataclass(frozen=True)
+class AuditedCategory:
+    """Estimated number of wrong labels of a category, and their most frequent suggestion."""
+
+    category: str
+    rows: int
+    wrong: float
+    wrong_low: float
+    wrong_high: float
+    suggestion: str
+
+
 @dataclass
 class Content:
     """All metrics of a run that the report shows; None or empty if their file is missing.
@@ -266,6 +306,8 @@ class Content:
         pairs: Most confused pairs of categories.
         confusions: Cells of the confusion matrix of the most confused categories, row by row.
         mistakes: Wrongly predicted titles with the lowest probability of the true category.
+        audit: Audit of the labels; None if there is none, or if it describes other data.
+        audited: Estimated wrong labels of each category, most wrong labels first.
         missing: Paths of the metrics files that do not exist.
     """
 
@@ -288,6 +330,8 @@ class Content:
     pairs: list[ConfusedPair] = field(default_factory=list)
     confusions: list[ConfusionCell] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
+    audit: AuditSummary | None = None
+    audited: list[AuditedCategory] = field(default_factory=list)
     missing: list[Path] = field(default_factory=list)
 
     @property
@@ -341,6 +385,33 @@ def read_content(folder: Path, split: str) -> Content:
             "pipeline. `dvc repro` makes metrics, and a clone of a repository contains them"
         )
     return content
+
+
+def read_audit(content: Content, folder: Path, subset: Path) -> str | None:
+    """Add the audit of the labels to the content of a report.
+
+    Args:
+        content: Content to add the audit to.
+        folder: Folder that `rubro audit` has written; it may be missing.
+        subset: Folder with the data of the run.
+
+    Returns:
+        Message for the user if the audit describes other data and is therefore left out.
+
+    Raises:
+        DataError: A file of the audit is damaged.
+    """
+    path = folder / "summary.json"
+    if not path.is_file():
+        return None
+    with remedied_by("Run `rubro audit` again, or delete the folder"):
+        summary = read_json(path, AuditSummary)
+        names = [name for name in summary.data if (subset / name).is_file()]
+        if len(names) < len(summary.data) or file_digests(subset, names) != summary.data:
+            return f"{folder}: not in the report, because {subset} has changed; run `rubro audit`"
+        content.audit = summary
+        content.audited = _rows(content, folder / "categories.csv", AuditedCategory)
+    return None
 
 
 def _read_summaries(content: Content, folder: Path) -> None:

@@ -20,6 +20,7 @@ from rubro.report.charts import Chart, share_interval, sorted_by_recall
 from rubro.report.content import REPORTED_MODEL, Content, NodeMetrics
 
 _MAX_NAMED = 3
+_MAX_WRONG_CATEGORIES = 30
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
         chart=lambda name: Markup(charts[name].inline_svg()),
         interval=share_interval,
         categories=sorted_by_recall(content.categories),
+        wrong_categories=[row for row in content.audited if row.wrong][:_MAX_WRONG_CATEGORIES],
         column_metrics={
             name: text
             for name, text in captions_for(content.objective).items()

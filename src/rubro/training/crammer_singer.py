@@ -61,6 +61,7 @@ def fit_crammer_singer(
     tolerance: float,
     max_rounds: int,
     seed: int,
+    task: str = "fitting",
 ) -> tuple[np.ndarray, bool]:
     """Fit a linear SVM to all categories at once.
 
@@ -84,6 +85,7 @@ def fit_crammer_singer(
         tolerance: Largest allowed violation of a title's optimality conditions, in margins.
         max_rounds: Maximum number of rounds.
         seed: Seed of the first rivals and of the order of the titles.
+        task: Description of the fit, shown with its rounds if standard error is a terminal.
 
     Returns:
         Weights, float32 (inputs, classes), and whether the tolerance was reached.
@@ -105,10 +107,10 @@ def fit_crammer_singer(
     offsets = random.integers(0, classes - 1, (number, 1)) + np.arange(first)
     problem.rivals[:, :first] = (problem.targets[:, None] + 1 + offsets % (classes - 1)) % classes
     weights = np.zeros((inputs.shape[1], classes), dtype=np.float32)
-    with console().status("fitting") as status:
+    with console().status(task) as status:
         for done in range(1, max_rounds + 1):
             _optimise(problem, weights, tolerance, random)
-            status.update(f"fitting, round {done} of at most {max_rounds}")
+            status.update(f"{task}, round {done} of at most {max_rounds}")
             for block in range(0, number, _BLOCK):
                 titles = np.arange(block, min(block + _BLOCK, number))
                 in_parts(partial(_update_rivals, problem, weights, titles), len(titles))

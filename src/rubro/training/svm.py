@@ -79,19 +79,17 @@ def fit_svm(
         features = TitleFeatures.concatenated([features, copies])
         titles = np.concatenate([titles, titles[copied]])
     sizes = subwords.row_count, subwords.row_count + bigram_buckets
-    counts = _counts(features, distinct_tokens, *sizes)
+    counts = input_counts(features, distinct_tokens, *sizes)
     frequencies = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = np.array(
         [inverse_document_frequency(int(n), len(titles)) for n in frequencies], dtype=np.float32
     )
-    number = np.arange(counts.shape[1]) % sizes[1]
-    is_ngram = (number >= len(subwords.vocabulary)) & (number < subwords.row_count)
-    groups = np.arange(counts.shape[1]) // sizes[1] * 2 + is_ngram
+    groups = input_groups(subwords, bigram_buckets, features.columns)
     weighted = np.flatnonzero(frequencies)
     if params.max_inputs:
         most_frequent = np.argsort(-frequencies[weighted], kind="stable")[: params.max_inputs]
         weighted = np.sort(weighted[most_frequent])
-    inputs = _normalised(counts, idf, groups)[:, weighted]
+    inputs = tf_idf_inputs(counts, idf, groups)[:, weighted]
     targets = train.labels.targets[titles]
     say(f"fitting a linear SVM to {len(titles)} titles")
     coefficients, bias = _fit(inputs, targets, weights[titles], classes, params, seed)
@@ -101,8 +99,8 @@ def fit_svm(
     weight = params.naive_bayes_weight
     if weight == "auto":
         sample = validation.take(np.arange(0, len(validation), len(validation) // _MAX_TITLES + 1))
-        held_out = _counts(sample.features, distinct_tokens, *sizes)
-        held_out = _normalised(held_out, idf, groups)[:, weighted]
+        held_out = input_counts(sample.features, distinct_tokens, *sizes)
+        held_out = tf_idf_inputs(held_out, idf, groups)[:, weighted]
         scores = held_out @ coefficients + bias
         bayes_scores = (held_out @ bayes).toarray() + bayes_bias
         shares = np.log(class_shares(np.bincount(train.labels.targets, minlength=classes)))
@@ -125,7 +123,7 @@ def fit_svm(
     return tensors, weight
 
 
-def _counts(
+def input_counts(
     features: TitleFeatures, distinct_tokens: Tokens, rows: int, column_inputs: int
 ) -> sparse.csr_matrix:
     """Count the embedding rows and bigram buckets of each title, float (titles, inputs).
@@ -160,17 +158,32 @@ def _matrix(lists: Ragged, width: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((ones, lists.values, offsets), shape=(len(lists), width))
 
 
-def _normalised(
+def input_groups(subwords: Subwords, bigram_buckets: int, columns: int) -> np.ndarray:
+    """Return the number of the group of each input, integers (inputs,).
+
+    The words and bigrams of column i are group 2 * i, and its n-grams are group 2 * i + 1.
+
+    Args:
+        subwords: Vocabulary and n-grams of the tokens.
+        bigram_buckets: Number of hash buckets of word bigrams.
+        columns: Number of columns of a title, including the title.
+    """
+    column_inputs = subwords.row_count + bigram_buckets
+    inputs = np.arange(columns * column_inputs)
+    number = inputs % column_inputs
+    is_ngram = (number >= len(subwords.vocabulary)) & (number < subwords.row_count)
+    return np.asarray(inputs // column_inputs * 2 + is_ngram)
+
+
+def tf_idf_inputs(
     counts: sparse.csr_matrix, idf: np.ndarray, groups: np.ndarray
 ) -> sparse.csr_matrix:
     """Return TF-IDF values, scaled to length 1 for each group of inputs of a title.
 
-    The n-grams of a column are a group, and its words and bigrams are another one.
-
     Args:
         counts: Number of occurrences of each input in each title, float (titles, inputs).
         idf: Inverse document frequency of each input, float32 (inputs,).
-        groups: Number of each input's group, integers (inputs,).
+        groups: Number of the group of each input, from input_groups, (inputs,).
     """
     squares = np.zeros((len(idf), groups.max() + 1), dtype=np.float32)
     squares[np.arange(len(idf)), groups] = idf**2

@@ -1,0 +1,361 @@
+"""Find labels that are probably wrong, with out-of-fold scores of a linear SVM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from rubro.base.errors import DataError
+from rubro.base.params import SvmParams
+from rubro.features.featurizer import TitleFeatures, Tokens
+from rubro.features.ragged import Ragged
+from rubro.features.subwords import Subwords, inverse_document_frequency
+from rubro.features.titles import LabelledTitles
+from rubro.prediction.calibration import softmax
+from rubro.training.crammer_singer import fit_crammer_singer
+from rubro.training.decisions import fit_scale
+from rubro.training.svm import input_counts, input_groups, tf_idf_inputs
+from rubro.training.title_weights import title_weights
+
+
+class _Fit(NamedTuple):
+    """Parameters of fit_crammer_singer."""
+
+    cost: float
+    tolerance: float
+    max_rounds: int
+
+
+_RIVALS = 5  # best categories other than the label, kept for each title
+_WORDS = 3  # words of a title that support the suggested category most
+# The first fit only has to find clear errors, and must not learn them: it regularises more.
+_FIRST_FIT = _Fit(cost=0.3, tolerance=1.0, max_rounds=10)
+_SECOND_FIT = _Fit(cost=1.0, tolerance=0.5, max_rounds=20)
+# A title is left out of the second fit if another category leads its label by this much, in margins.
+_LEFT_OUT_LEAD = 0.2
+_MAX_LEFT_OUT_SHARE = 0.5  # of the titles of a category
+_MIN_TITLES = 2  # inputs that occur in fewer titles say nothing about other titles
+_MAX_INPUTS = 200_000
+_MAX_WEIGHTS = 2**28  # of a fit, 1 GiB
+# With more scores than this, n-grams would multiply the time of the fits, and are left out.
+_MAX_SCORES_WITH_NGRAMS = 2e8
+_BLOCK = 2**22  # scores that are computed at once
+
+
+@dataclass(frozen=True)
+class LabelInputs:
+    """Inputs of the linear model of the audit.
+
+    Attributes:
+        values: TF-IDF values, sparse float32 (titles, inputs).
+        tokens: Inputs of each distinct token: its word and its n-grams.
+    """
+
+    values: sparse.csr_matrix
+    tokens: Ragged
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """How well the label of each title fits, judged by models that were not trained on the title.
+
+    Attributes:
+        checked: Whether the model of the title knows its label, bool (titles,). It does not know a
+            category all of whose titles are in one fold.
+        suggestions: Most probable category other than the label, int32 (titles,).
+        leads: Score of the suggestion minus score of the label, in margins, float32 (titles,). The
+            suggestion is more probable than the label if the lead is positive.
+        confidences: Probability of the suggestion, float32 (titles,).
+        label_confidences: Probability of the label, float32 (titles,); 0 if it is not checked.
+        errors: Whether confident learning counts the label as wrong, bool (titles,).
+        counted: Whether confident learning counts the label at all, bool (titles,).
+        words: Positions in the title's tokens, which include the tokens of its further columns, of up
+            to three words that support the suggestion most, by number of the title. Only titles with
+            a positive lead have words.
+    """
+
+    checked: np.ndarray
+    suggestions: np.ndarray
+    leads: np.ndarray
+    confidences: np.ndarray
+    label_confidences: np.ndarray
+    errors: np.ndarray
+    counted: np.ndarray
+    words: dict[int, list[int]]
+
+
+def label_inputs(
+    features: TitleFeatures, tokens: Tokens, subwords: Subwords, bigram_buckets: int, classes: int
+) -> LabelInputs:
+    """Return the TF-IDF values of words, word bigrams and character n-grams of titles.
+
+    Inputs that occur in one title only are left out. If there are very many titles and categories,
+    n-grams are left out too, and so are the rarest inputs, so that the weights of a fit need at most
+    1 GiB.
+
+    Args:
+        features: Features of all titles.
+        tokens: Distinct tokens of all titles.
+        subwords: Vocabulary and n-grams of the tokens.
+        bigram_buckets: Number of hash buckets of word bigrams.
+        classes: Number of categories.
+    """
+    rows, column_inputs = subwords.row_count, subwords.row_count + bigram_buckets
+    counts = input_counts(features, tokens, rows, column_inputs)
+    groups = input_groups(subwords, bigram_buckets, features.columns)
+    frequencies = np.bincount(counts.indices, minlength=counts.shape[1])
+    idf = np.array(
+        [inverse_document_frequency(int(n), len(features)) for n in frequencies], dtype=np.float32
+    )
+    is_used = frequencies >= _MIN_TITLES
+    if len(features) * classes > _MAX_SCORES_WITH_NGRAMS:
+        is_used &= groups % 2 == 0
+    used = np.flatnonzero(is_used)
+    limit = min(_MAX_INPUTS, _MAX_WEIGHTS // classes)
+    used = np.sort(used[np.argsort(-frequencies[used], kind="stable")[:limit]])
+    values = tf_idf_inputs(counts, idf, groups).tocsc()[:, used].tocsr().astype(np.float32)
+    position = np.full(counts.shape[1], -1, dtype=np.int32)
+    position[used] = np.arange(len(used))
+    first = np.repeat(tokens.columns * column_inputs, tokens.lengths)
+    inputs = position[tokens.values + first]
+    lengths = np.bincount(
+        np.repeat(np.arange(len(tokens)), tokens.lengths)[inputs >= 0], minlength=len(tokens)
+    )
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return LabelInputs(values, Ragged(inputs[inputs >= 0], offsets))
+
+
+def find_label_errors(
+    titles: LabelledTitles,
+    inputs: LabelInputs,
+    classes: int,
+    groups: np.ndarray,
+    folds: int,
+    params: SvmParams,
+    seed: int,
+) -> LabelErrors:
+    """Judge the label of each title by linear SVMs that are trained on the other folds.
+
+    Near-duplicates are in the same fold, because otherwise a wrong label that was copied would confirm
+    itself. A second round of fits leaves out the titles that look clearly wrong in the first round, as
+    Brodley and Friedl 1999, Identifying Mislabeled Training Data, filter training data. Titles are
+    ranked by the margin between the label and the best other category, as in Northcutt, Jiang and
+    Chuang 2021, Confident Learning. Their confident joint estimates which labels are wrong: a title
+    counts for the most probable of the categories whose probability is at least as high as it is on
+    average for the titles with this label.
+
+    Args:
+        titles: Features and labels of all titles.
+        inputs: Inputs of the titles from label_inputs.
+        classes: Number of categories, at least 2.
+        groups: Group of each title from near_duplicate_groups, (titles,).
+        folds: Number of folds, at least 2.
+        params: Parameters of the weights of titles; the fits have their own parameters.
+        seed: Seed of the folds and of the solver.
+
+    Raises:
+        DataError: All titles are near-duplicates, or all have the weight 0.
+    """
+    count = int(groups.max(initial=0)) + 1
+    if count < 2:
+        raise DataError(
+            "all titles are nearly the same, so their labels cannot be checked; add titles"
+        )
+    order = np.random.default_rng(seed).permutation(count)
+    folds = min(folds, count)
+    fold = (order % folds)[groups]
+    targets = titles.labels.targets
+    weights = title_weights(titles.labels, classes, params)
+    problem = _Problem(inputs.values, targets, fold, seed)
+    first = _Scores.empty(len(targets), classes)
+    for model in problem.models(weights, _FIRST_FIT, "looking for clear errors"):
+        first.add(model, problem)
+    kept = weights * ~_clear_errors(first.leads, targets)
+    second, words = _Scores.empty(len(targets), classes), {}
+    joined = titles.features.joined_tokens
+    for model in problem.models(kept, _SECOND_FIT, "checking labels"):
+        second.add(model, problem)
+        for title in model.titles[second.leads[model.titles] > 0].tolist():
+            pair = second.rivals[title, 0], targets[title]
+            words[title] = _words(joined[title], inputs, title, model, *pair)
+    return _label_errors(second, targets, classes, words)
+
+
+def _clear_errors(leads: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return whether each title is left out of the second fit, bool (titles,)."""
+    order = np.lexsort((-leads, targets))
+    sizes = np.bincount(targets)
+    starts = np.cumsum(sizes) - sizes
+    rank = np.empty(len(targets), dtype=np.int64)
+    rank[order] = np.arange(len(targets)) - starts[targets[order]]
+    return np.asarray((leads >= _LEFT_OUT_LEAD) & (rank < _MAX_LEFT_OUT_SHARE * sizes[targets]))
+
+
+class _Model(NamedTuple):
+    """A linear model that is trained on all folds but one.
+
+    Attributes:
+        titles: Titles of the other fold, integers (n,).
+        categories: Categories that the model knows, ascending, integers (known,).
+        weights: Weights, float32 (inputs, known).
+        bias: Bias of each category, float32 (known,).
+    """
+
+    titles: np.ndarray
+    categories: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Titles, and how they are divided into folds.
+
+    Attributes:
+        inputs: Feature values, sparse float32 (titles, inputs).
+        targets: Class indices, (titles,).
+        fold: Fold of each title, (titles,).
+        seed: Seed of the solver.
+    """
+
+    inputs: sparse.csr_matrix
+    targets: np.ndarray
+    fold: np.ndarray
+    seed: int
+
+    def models(self, weights: np.ndarray, fit: _Fit, task: str) -> Iterator[_Model]:
+        """Yield a model for each fold; titles with weight 0 are not learned."""
+        folds = int(self.fold.max()) + 1
+        for fold in range(folds):
+            train = np.flatnonzero((self.fold != fold) & (weights > 0))
+            categories, positions = np.unique(self.targets[train], return_inverse=True)
+            inputs = self.inputs[train]
+            inputs = sparse.hstack(
+                [inputs, np.ones((len(train), 1), np.float32)], format="csr", dtype=np.float32
+            )
+            if len(categories) < 2:
+                fitted = np.zeros((inputs.shape[1], len(categories)), np.float32)
+            else:
+                fitted, _ = fit_crammer_singer(
+                    inputs,
+                    positions,
+                    fit.cost * weights[train],
+                    len(categories),
+                    fit.tolerance,
+                    fit.max_rounds,
+                    self.seed,
+                    f"{task}, fold {fold + 1} of {folds}",
+                )
+            titles = np.flatnonzero(self.fold == fold)
+            yield _Model(titles, categories, fitted[:-1], fitted[-1])
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Out-of-fold scores of the labels and of the best other categories.
+
+    Attributes:
+        own: Score of the label, float32 (titles,); NaN if the model does not know it.
+        rivals: Best categories other than the label, best first, int32 (titles, rivals).
+        scores: Scores of the rivals, float32 (titles, rivals); -inf if there are fewer rivals.
+    """
+
+    own: np.ndarray
+    rivals: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def empty(cls, titles: int, classes: int) -> _Scores:
+        """Return arrays for the given number of titles."""
+        size = titles, min(_RIVALS, classes - 1)
+        return cls(
+            np.full(titles, np.nan, np.float32),
+            np.zeros(size, np.int32),
+            np.full(size, -np.inf, np.float32),
+        )
+
+    @property
+    def leads(self) -> np.ndarray:
+        """Score of the best rival minus score of the label; -inf if either is unknown."""
+        leads = self.scores[:, 0] - self.own
+        return np.where(np.isnan(leads), np.float32(-np.inf), leads)
+
+    def add(self, model: _Model, problem: _Problem) -> None:
+        """Compute the scores of the titles of a fold."""
+        known = len(model.categories)
+        position = np.full(int(problem.targets.max()) + 1, -1)
+        position[model.categories] = np.arange(known)
+        size = max(1, _BLOCK // max(known, 1))
+        for start in range(0, len(model.titles), size):
+            titles = model.titles[start : start + size]
+            scores = problem.inputs[titles] @ model.weights + model.bias
+            own = position[problem.targets[titles]]
+            rows = np.flatnonzero(own >= 0)
+            self.own[titles[rows]] = scores[rows, own[rows]]
+            scores[rows, own[rows]] = -np.inf
+            for rank in range(min(self.rivals.shape[1], known)):
+                best = scores.argmax(axis=1)
+                everyone = np.arange(len(titles))
+                self.rivals[titles, rank] = model.categories[best]
+                self.scores[titles, rank] = scores[everyone, best]
+                scores[everyone, best] = -np.inf
+
+
+def _words(
+    tokens: np.ndarray, inputs: LabelInputs, title: int, model: _Model, rival: int, label: int
+) -> list[int]:
+    """Return the positions of the words of a title that support a category most against its label."""
+    matrix = inputs.values
+    row = slice(matrix.indptr[title], matrix.indptr[title + 1])
+    values = dict(zip(matrix.indices[row].tolist(), matrix.data[row].tolist(), strict=True))
+    one, other = np.searchsorted(model.categories, [rival, label])
+    gains = []
+    for position, token in enumerate(tokens.tolist()):
+        own = inputs.tokens[token]
+        difference = model.weights[own, one] - model.weights[own, other]
+        value = sum(
+            values[each] * gain
+            for each, gain in zip(own.tolist(), difference.tolist(), strict=True)
+        )
+        gains.append((-value, position))
+    best = sorted(gains)[:_WORDS]
+    return sorted(position for value, position in best if value < 0)
+
+
+def _label_errors(
+    scores: _Scores, targets: np.ndarray, classes: int, words: dict[int, list[int]]
+) -> LabelErrors:
+    """Turn scores into probabilities, and estimate which labels are wrong by confident learning."""
+    leads = scores.leads
+    checked = leads > -np.inf
+    logits = np.column_stack([scores.own, scores.scores]).astype(np.float64)[checked]
+    probabilities = np.zeros((len(targets), 1 + scores.rivals.shape[1]))
+    if checked.any():
+        # Finite values for fit_scale: missing rivals are far below all other categories.
+        lowest = logits[np.isfinite(logits)].min()
+        finite = np.where(np.isfinite(logits), logits, lowest - 10)
+        same = np.zeros(len(finite), dtype=np.int64)
+        scale = fit_scale(finite, same, np.zeros(finite.shape[1]))
+        probabilities[checked] = softmax(scale * finite)
+    own = probabilities[:, 0]
+    rows = np.bincount(targets[checked], minlength=classes)
+    means = np.bincount(targets[checked], own[checked], minlength=classes) / np.maximum(rows, 1)
+    thresholds = np.where(rows > 0, means, np.inf)
+    categories = np.column_stack([targets, scores.rivals])
+    candidates = np.where(probabilities >= thresholds[categories], probabilities, 0.0)
+    best = candidates.argmax(axis=1)
+    counted = checked & (candidates.max(axis=1) > 0)
+    return LabelErrors(
+        checked=checked,
+        suggestions=scores.rivals[:, 0],
+        leads=leads,
+        confidences=probabilities[:, 1].astype(np.float32),
+        label_confidences=own.astype(np.float32),
+        errors=counted & (best > 0),
+        counted=counted,
+        words=words,
+    )
