@@ -47,7 +47,16 @@ from rubro.data.splits import (
 from rubro.evaluation.metrics import objective_metrics
 from rubro.prediction.classifier import Classifier
 
-STAGES = ("subset", "featurize", "embed", "train_svm", "train_mlp", "train_cnn", "ensemble")
+STAGES = (
+    "subset",
+    "featurize",
+    "embed",
+    "pseudo_label",
+    "train_svm",
+    "train_mlp",
+    "train_cnn",
+    "ensemble",
+)
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 SETTINGS = [
     {"C": c, "class_weight": weight} for c, weight in product((0.3, 1.0, 3.0), (None, "balanced"))
@@ -62,7 +71,8 @@ def train(folder: Path, settings: list[str]) -> None:
     Raises:
         TrainingError: A stage failed.
     """
-    for name in ("src", "stages", "data/corrections", "params.yaml"):
+    inputs = ("data/corrections", "data/unlabelled", "data/pretrained")
+    for name in ("src", "stages", *inputs, "params.yaml"):
         copy = shutil.copytree if Path(name).is_dir() else shutil.copy
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copy(name, folder / name)

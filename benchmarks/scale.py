@@ -121,8 +121,8 @@ def project(folder: Path, data: Path, settings: list[str]) -> None:
     """Copy the pipeline to a folder, with a params.yaml that reads the given data."""
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "data").mkdir()
-    (folder / "data" / "corrections").mkdir()
+    for name in ("corrections", "unlabelled", "pretrained"):
+        (folder / "data" / name).mkdir(parents=True)
     params = with_settings("params.yaml", [f"data.path={data.resolve()}", *settings])
     YAML().dump(params.model_dump(), folder / "params.yaml")
 
@@ -199,8 +199,9 @@ def run(
             entry["machine"] = machine()
             ours = pipeline(folder, limit)
             entry["pipeline"] = ours
-            if "seconds" in ours:  # `dvc repro train_svm` runs two stages after subset
-                needed = [ours["stages"][stage] for stage in ("featurize", "train_svm")]
+            if "seconds" in ours:  # `dvc repro train_svm` runs three stages after subset
+                names = ("featurize", "pseudo_label", "train_svm")
+                needed = [ours["stages"][stage] for stage in names]
                 outcome = _outcome(folder, needed, "svm", "train_svm")
                 entry["svm"] = {"name": "rubro, only the SVM", **outcome}
             write_json(out, found)

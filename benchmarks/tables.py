@@ -170,6 +170,26 @@ def columns() -> dict[str, str]:
     return {"columns": _markdown(head, rows)}
 
 
+def self_training() -> dict[str, str]:
+    """Return the table of self_training.json in Markdown: mean metrics and CPU time over seeds."""
+    rows = [
+        [
+            catalogue,
+            name,
+            *(
+                " / ".join(f"{run[model][o]:.3f}" for o in ("accuracy", "balanced_accuracy"))
+                for model in ("ensemble", "svm")
+            ),
+            f"{run['cpu_seconds']:,}",
+            str(run["seeds"]),
+        ]
+        for catalogue, each in _result("self_training").items()
+        for name, run in each["means"].items()
+    ]
+    head = ["catalogue", "training titles", OURS["en"]["ensemble"], OURS["en"]["svm"]]
+    return {"selftraining": _markdown([*head, "CPU seconds", "seeds"], rows)}
+
+
 def _measured(classifier: dict[str, Any]) -> list[str]:
     """Return the cells of a classifier's row in the table of scale.json."""
     name, memory = classifier["name"], f"{classifier['megabytes']:,}"
@@ -263,7 +283,7 @@ def main(
     stale = False
     with reported_errors():
         made = {language: tables(language) for language in ("en", "es")}
-        common = pipeline() | scale() | catalogues() | columns()
+        common = pipeline() | scale() | catalogues() | columns() | self_training()
         for name, language in PAGES.items():
             page = ROOT / name
             before = page.read_text(encoding="utf-8")

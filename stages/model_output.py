@@ -15,17 +15,19 @@ from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.data.splits import load_labels, load_products, load_source, load_split, load_tree
 from rubro.evaluation.metrics import objective_metrics
-from rubro.features.titles import class_shares, labels_of
+from rubro.features.titles import LabelledTitles, class_shares, labels_of, load_unlabelled
 from rubro.features.vocabulary import load_subwords
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import AnyMember, Model, ModelColumn, ModelDescription, TextParams
 from rubro.prediction.parallel import member_logits_of
 from rubro.prediction.validation_logits import save_validation_logits
 from rubro.training.decisions import fit_decisions
+from rubro.training.self_training import PseudoLabels
 from rubro.training.title_weights import selection_titles
 from rubro.training.tracking import Tracker
 
 SUBSET, FEATURES, VOCABULARY = map(Path, ("data/subset", "data/features", "data/vocabulary"))
+PSEUDO_LABELS = Path("data/pseudo_labels")
 FINAL_FIT_TITLES = 20_000  # number of training titles below which final_fit: auto is true
 
 
@@ -34,6 +36,32 @@ def wants_final_fit(params: Params, training_titles: int) -> bool:
     if params.final_fit == "auto":
         return training_titles < FINAL_FIT_TITLES
     return params.final_fit
+
+
+def with_pseudo_labels(titles: LabelledTitles, fit: str) -> LabelledTitles:
+    """Add the unlabelled titles that the teacher of the stage pseudo_label labelled, if there are any.
+
+    Args:
+        titles: Labelled titles of the fit.
+        fit: Name of the fit: "selection", whose teacher has not seen the validation titles, or
+            "final", whose teacher was trained on them too.
+
+    Raises:
+        DataError: A file is missing or damaged.
+    """
+    unlabelled = load_unlabelled(FEATURES, titles.features.columns)
+    if unlabelled is None:
+        return titles
+    path = PSEUDO_LABELS / f"{fit}.safetensors"
+    labels = PseudoLabels.load(path, len(unlabelled), len(load_labels(SUBSET)))
+    say(f"{fit} fit: learning also from {len(labels)} of {len(unlabelled)} unlabelled titles")
+    return labels.added_to(titles, unlabelled) if len(labels) else titles
+
+
+def pseudo_label_count(titles: LabelledTitles) -> dict[str, int]:
+    """Return the number of titles with pseudo-labels, for model.json; empty if there are none."""
+    weights = titles.labels.weights
+    return {} if weights is None else {"pseudo_labelled_titles": int((weights < 1).sum())}
 
 
 def single_model(

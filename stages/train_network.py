@@ -14,13 +14,16 @@ import numpy as np
 import torch
 from model_output import (
     FEATURES,
+    PSEUDO_LABELS,
     SUBSET,
     log_outcome,
+    pseudo_label_count,
     refitted,
     save,
     single_model,
     validate,
     wants_final_fit,
+    with_pseudo_labels,
 )
 
 from rubro.base.console import console
@@ -91,10 +94,11 @@ def train_network(
         )
         chosen = selection_titles(validation.labels, params.min_reliable_titles)
         classes = len(load_labels(SUBSET))
-        data = TrainingData(train_titles, validation.take(chosen), tokens, classes)
+        titles = with_pseudo_labels(train_titles, "selection")
+        data = TrainingData(titles, validation.take(chosen), tokens, classes)
         unused = {"column_dropout"} if columns == 1 else set()
         used = hyperparameters.model_dump(exclude=unused)
-        training: dict[str, Any] = {"seed": params.seed, **used}
+        training: dict[str, Any] = {"seed": params.seed, **used, **pseudo_label_count(titles)}
         settings = {
             **training,
             "objective": params.objective,
@@ -103,7 +107,7 @@ def train_network(
             "min_reliable_titles": params.min_reliable_titles,
             "featurize": params.featurize.model_dump(),
         }
-        inputs = [FEATURES, SUBSET, EMBEDDING, process_setup.CODE]
+        inputs = [FEATURES, SUBSET, EMBEDDING, PSEUDO_LABELS, process_setup.CODE]
         if processes.rank == 0:
             checkpoints = stack.enter_context(checkpoint_folder(name, settings, inputs))
             curves, values = Path("metrics/curves") / name, {f"train_{name}": training}
@@ -125,7 +129,7 @@ def train_network(
         final = None
         if wants_final_fit(params, len(train_titles)):
             together = LabelledTitles.concatenated([train_titles, validation])
-            data = replace(data, train=together)
+            data = replace(data, train=with_pseudo_labels(together, "final"))
             epoch = result.summary["best"]["epoch"]
             again = new_network()
             folder = checkpoints / "final"

@@ -172,6 +172,28 @@ def test_scale_measures_pipeline_and_peer_and_draws_them(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_self_training_compares_catalogues_with_more_labels(
+    first_project: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "self_training.json"
+    options = ("tiny", "--labels=100", "--seeds=1", f"--out={out}")
+    run_script("self_training", *options, folder=first_project)
+    content = json.loads(out.read_text())["tiny"]
+    few, more, most = (
+        content["runs"][f"{name}, seed 0"]
+        for name in ("100 labelled, labelled only", "100 labelled, with unlabelled", "all labelled")
+    )
+    assert "selection" not in few["teacher"] | most["teacher"]
+    assert more["teacher"]["unlabelled_titles"] > 1000
+    assert few["svm"]["accuracy"] < most["svm"]["accuracy"]
+    assert content["means"]["100 labelled, with unlabelled"]["svm"] == more["svm"]
+
+    before = out.stat().st_mtime_ns
+    run_script("self_training", *options, folder=first_project)  # skips all runs
+    assert out.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_step_prints_the_time_of_a_step(first_project: Path, model: str) -> None:
     assert model in run_script("step", model, "--steps=3", folder=first_project).stdout

@@ -67,6 +67,10 @@ def test_experiments_rerun_only_the_stages_that_depend_on_a_setting(
     mistakes = (project / "metrics/evaluation/test/mlp/mistakes.csv").read_text().splitlines()
     assert len(mistakes) == 1 + 3
 
+    # No model learns from unlabelled titles if there are none.
+    done = dvc("exp", "run", "-S", "self_training.min_confidence=0.9")
+    assert stages_run(done) == ["pseudo_label"]
+
     # An ensemble of one member equals its member.
     done = dvc("exp", "run", "-S", "ensemble.members=[svm]")
     assert stages_run(done) == ["ensemble", "evaluate"]
@@ -79,7 +83,7 @@ def test_experiments_rerun_only_the_stages_that_depend_on_a_setting(
     # All weights of the SVM are below the threshold, and the models still predict.
     settings = "-S", "train_svm.smallest_weight=1000", "-S", "ensemble.members=[mlp,cnn,svm]"
     done = dvc("exp", "run", *settings)
-    assert stages_run(done) == ["train_svm", "ensemble", "evaluate"]
+    assert stages_run(done) == ["pseudo_label", "train_svm", "ensemble", "evaluate"]
     assert read(project, "train_svm")["weights"] == 0
     titles = ["Zapatillas Running Talle 42", "silla"]
     assert len(set(Classifier.load(project / "models" / "svm").predict(titles))) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +215,16 @@ def test_the_seed_determines_the_sample_of_titles(fit: Fit, learnable: Learnable
     assert not np.array_equal(one["idf"], other["idf"])
     rarest = math.log(51 / 1) + 1  # of an input that occurs in none of the 50 titles
     assert one["idf"].max() == pytest.approx(rarest, rel=1e-6)
+
+
+def test_a_sample_contains_labelled_titles_first(fit: Fit, make_titles: MakeTitles) -> None:
+    labelled, tokens = make_titles(["apple", "drill", "boot", "nokia"] * 5, [0, 1, 2, 3] * 5)
+    few = np.where(np.arange(20) < 8, 1, 0.9).astype(np.float32)
+    titles = LabelledTitles(labelled.features, replace(labelled.labels, weights=few))
+    sampled = fit(titles, tokens, max_titles=8).tensors
+    expected = fit(labelled.take(np.arange(8)), tokens).tensors
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(sampled[name], tensor)
 
 
 def test_only_the_most_frequent_inputs_have_weights(fit: Fit, learnable: Learnable) -> None:

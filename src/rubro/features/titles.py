@@ -30,17 +30,37 @@ class Labels:
     Attributes:
         targets: Class indices, int32 (titles,).
         reliable: Whether the label quality is "reliable", bool (titles,).
+        weights: Weight of each title in the training, float32 (titles,); None = 1 for all titles.
     """
 
     targets: np.ndarray
     reliable: np.ndarray
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def take(self, titles: np.ndarray) -> Labels:
         """Return the labels of the titles at the given positions, integers (n,)."""
-        return Labels(self.targets[titles], self.reliable[titles])
+        weights = None if self.weights is None else self.weights[titles]
+        return Labels(self.targets[titles], self.reliable[titles], weights)
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Labels]) -> Labels:
+        """Concatenate the labels of several groups of titles."""
+        weights = None
+        if any(part.weights is not None for part in parts):
+            weights = np.concatenate(
+                [
+                    np.ones(len(part), np.float32) if part.weights is None else part.weights
+                    for part in parts
+                ]
+            )
+        return cls(
+            np.concatenate([part.targets for part in parts]),
+            np.concatenate([part.reliable for part in parts]),
+            weights,
+        )
 
 
 def class_shares(totals: np.ndarray) -> np.ndarray:
@@ -99,10 +119,7 @@ class LabelledTitles:
     @classmethod
     def concatenated(cls, parts: Sequence[LabelledTitles]) -> LabelledTitles:
         """Concatenate several groups of titles with the same distinct tokens."""
-        labels = Labels(
-            np.concatenate([part.labels.targets for part in parts]),
-            np.concatenate([part.labels.reliable for part in parts]),
-        )
+        labels = Labels.concatenated([part.labels for part in parts])
         return cls(TitleFeatures.concatenated([part.features for part in parts]), labels)
 
     def take(self, titles: np.ndarray) -> LabelledTitles:
@@ -130,7 +147,8 @@ def save_features(
         arrays["columns"] = tokens.columns
     write_tensors(folder / "tokens.safetensors", arrays)
     for name, split in splits.items():
-        arrays = vars(split.labels) | _arrays(split.features)
+        labels = {"targets": split.labels.targets, "reliable": split.labels.reliable}
+        arrays = labels | _arrays(split.features)
         write_tensors(folder / f"{name}.safetensors", arrays)
     if unlabelled is None:
         (folder / _UNLABELLED_FILE).unlink(missing_ok=True)

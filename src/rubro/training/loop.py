@@ -212,6 +212,8 @@ def _facts(
         for lists in (split.features.tokens, split.features.bigrams):
             titles += [lists.values, lists.offsets]
         titles += [split.labels.targets, split.labels.reliable]
+    if data.train.labels.weights is not None:
+        titles.append(data.train.labels.weights)
     return {
         "the versions of rubro and torch": f"{__version__} {torch.__version__}",
         "params.yaml": f"{seed} {data.classes} {params.model_dump_json()}",

@@ -70,8 +70,7 @@ def fit_svm(
     weights = title_weights(train.labels, classes, params)
     titles = np.flatnonzero(weights)
     if params.max_titles and len(titles) > params.max_titles:
-        chosen = np.random.default_rng(seed).choice(titles, params.max_titles, replace=False)
-        titles = np.sort(chosen)
+        titles = np.sort(_sample(titles, train.labels.weights, params.max_titles, seed))
     features = train.features.take(titles)
     if features.columns > 1:
         copied = np.flatnonzero(np.random.default_rng(seed).random(len(titles)) < _COPIES)
@@ -121,6 +120,22 @@ def fit_svm(
         "bias": bias.astype(np.float32),
     }
     return tensors, weight
+
+
+def _sample(titles: np.ndarray, weights: np.ndarray | None, size: int, seed: int) -> np.ndarray:
+    """Return a random sample of titles, in which titles with weight 1 come before other titles.
+
+    Args:
+        titles: Positions of the titles, (n,), n >= size.
+        weights: Weight of each title in its label, float32; None = 1 for all titles.
+        size: Number of titles in the sample.
+        seed: Seed of the sample.
+    """
+    random = np.random.default_rng(seed)
+    if weights is None:
+        return np.asarray(random.choice(titles, size, replace=False))
+    order = random.permutation(titles)
+    return order[np.argsort(weights[order] < 1, kind="stable")[:size]]
 
 
 def input_counts(

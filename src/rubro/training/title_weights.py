@@ -12,8 +12,9 @@ from rubro.features.titles import Labels
 def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np.ndarray:
     """Return the weight of each training title in the loss.
 
-    The weight is the product of a weight for the label quality and, if class_weights is "balanced",
-    the class weight titles / (classes * titles of the class), as in scikit-learn.
+    The weight is the product of a weight for the label quality, the weight in the labels, and, if
+    class_weights is "balanced", the class weight titles / (classes * titles of the class), as in
+    scikit-learn.
 
     Args:
         labels: Labels of the training titles.
@@ -34,6 +35,8 @@ def title_weights(labels: Labels, classes: int, params: TitleWeightParams) -> np
         raise DataError(
             "label_quality is drop, but no training title is reliable; set it to weight or ignore"
         )
+    if labels.weights is not None:
+        weights *= labels.weights
     if params.class_weights == "balanced":
         counts = np.bincount(labels.targets[weights > 0], minlength=classes)
         weights *= (weights > 0).sum() / (classes * np.maximum(counts, 1))[labels.targets]

@@ -1,0 +1,27 @@
+"""pseudo_label: let a teacher label the unlabelled titles, for the training of all models."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
+import process_setup  # noqa: F401
+
+from rubro.base.files import write_json
+from rubro.base.params import Params
+from rubro.base.stage import run_stage
+
+
+def main(params: Params) -> None:
+    folder = Path("data/pseudo_labels")
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = {"unlabelled_titles": 0}
+    if Path("data/features/unlabelled.safetensors").exists():
+        from teacher import write_pseudo_labels  # its imports take longer than all else
+
+        summary = write_pseudo_labels(folder, params)
+    write_json(folder / "summary.json", summary)  # because DVC does not restore empty folders
+    write_json(Path("metrics/pseudo_label.json"), summary)
+
+
+if __name__ == "__main__":
+    run_stage(main)
