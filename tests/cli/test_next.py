@@ -58,6 +58,18 @@ def test_foreign_titles_fill_the_list_only_if_there_are_no_others(
     assert "1 of them are foreign" in done.stderr
 
 
+def test_titles_are_foreign_if_their_words_are_in_no_labelled_title(
+    folder: Path, model: Path
+) -> None:
+    """The vocabulary of a model contains the words of unlabelled titles, too."""
+    subset = folder / "data" / "subset"
+    subset.mkdir(parents=True)
+    row = {"title": ["mesa gris"], "tokens": ["mesa gris"]}
+    pd.DataFrame(row).to_parquet(subset / "train.parquet")
+    found = written(folder, "titles.csv", "--model", str(model), "--budget", "3")
+    assert "lampara taza" not in {row["title"] for row in found}
+
+
 def test_the_same_titles_are_chosen_in_every_run_and_by_any_number_of_processes(
     folder: Path, model: Path
 ) -> None:
@@ -75,7 +87,8 @@ def test_the_same_titles_are_chosen_in_every_run_and_by_any_number_of_processes(
 def test_labelled_titles_are_left_out(folder: Path, model: Path) -> None:
     subset = folder / "data" / "subset"
     subset.mkdir(parents=True)
-    pd.DataFrame({"title": ["MESA  silla"]}).to_parquet(subset / "validation.parquet")
+    row = {"title": ["MESA  silla"], "tokens": ["mesa silla"]}
+    pd.DataFrame(row).to_parquet(subset / "validation.parquet")
     table = [["mesa silla", ""], ["lampara taza", "LAMPS"], ["mesa taza gris", " "]]
     pd.DataFrame(table, columns=["title", "categoria"]).to_csv(folder / "titles.csv", index=False)
     done = called(folder, "next", "titles.csv", "--model", str(model), "-o", "-")

@@ -1,16 +1,21 @@
 """Choose the unlabelled titles whose labels would help most.
 
-Chosen are titles that the model is uncertain about, balanced over the predicted categories and without
-titles that are nearly the same. Titles that already have a category, in the file or in data/subset, are
-left out, and foreign titles come last. Without a trained model, titles that represent the catalogue are
-chosen. The output is a csv with an empty category column and five suggestions for each title. Fill in
-categories and save the file in the folder data/corrections: the next `dvc repro` learns from it.
+The chosen titles are those that the model is uncertain about and that represent many other uncertain
+titles. No two of them are nearly the same. Titles that already have a category, in the file or in
+data/subset, are left out. Foreign titles, whose words mostly occur in no labelled title, are chosen only
+if there are not enough others. Without a trained model, titles that represent the catalogue are chosen.
+
+The output is a csv with an empty category column and five suggestions for each title. Fill in categories
+and save the file in data/corrections; the next `dvc repro` learns from it.
 
 \b
 rubro next                               # from the rows of the catalogue without a category
 rubro next titles.csv --budget 100 -o monday.csv
 
 Requires the training packages: pip install 'rubro[train]'.
+
+Exit codes: 0 if the file is written, 2 if the input, the model or an option is wrong, 130 if interrupted,
+128 + N if ended by signal N.
 """
 
 from __future__ import annotations
@@ -28,16 +33,16 @@ from rubro.base.console import console, say
 from rubro.base.errors import DataError
 from rubro.base.outputs import output_path
 from rubro.base.parallel import cores_to_use
+from rubro.base.text import tokenise
 from rubro.cli import options
 from rubro.cli.runtime import load_model, progress_bar, require_readable
+from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.tables.cells import text_of
 from rubro.tables.detection import find_column
 from rubro.tables.inputs import CATEGORY_NAMES, Chunk, Input, Reading, column_values, open_input
 from rubro.tables.writers import open_output, output_kind
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from rubro.labelling.active_learning import Candidate
     from rubro.prediction.classifier import Classifier
 
@@ -109,7 +114,7 @@ def main(
     if not is_stream:
         output_path(output)
         _require_no_labels(output, path, columns)
-    rows = _Rows(columns, _labelled_keys(_SUBSET))
+    rows = _Rows(columns, _Labelled(_SUBSET))
     reading = Reading(
         *(input_format, encoding, separator, column, columns.title, _BATCH),
         text_columns=columns.texts,
@@ -135,8 +140,8 @@ def main(
     name = "standard output" if is_stream else output
     say(f"{name}: {len(found):,} of {rows.read:,} titles; {rows.left_out}")
     foreign = sum(each.is_foreign for each in found)
-    if foreign:
-        say(f"{foreign:,} of them are foreign: the model does not know most of their words")
+    if classifier and foreign:
+        say(f"{foreign:,} of them are foreign: most of their words occur in no labelled title")
 
 
 @dataclass(frozen=True)
@@ -209,16 +214,37 @@ def _text(value: object) -> str:
         return ""
 
 
-def _labelled_keys(subset: Path) -> np.ndarray:
-    """Return the sorted hashes of the labelled titles of the project, uint64 (titles,)."""
-    import numpy as np
+class _Labelled:
+    """Labelled titles of the project.
 
-    from rubro.data.labels import title_keys
-    from rubro.data.splits import SPLITS, load_split
+    Args:
+        subset: Folder with the splits; without files if there is no project.
 
-    files = [name for name in SPLITS if (subset / f"{name}.parquet").is_file()]
-    keys = [title_keys(load_split(subset, name, ("title",))["title"]) for name in files]
-    return np.unique(np.concatenate([np.zeros(0, np.uint64), *keys]))
+    Attributes:
+        keys: Sorted hashes of the titles, uint64 (titles,).
+        words: Distinct tokens of the titles.
+    """
+
+    def __init__(self, subset: Path) -> None:
+        import numpy as np
+
+        from rubro.data.labels import title_keys
+        from rubro.data.splits import SPLITS, load_split
+
+        keys = [np.zeros(0, np.uint64)]
+        self.words: set[str] = set()
+        for name in SPLITS:
+            if (subset / f"{name}.parquet").is_file():
+                table = load_split(subset, name, ("title", "tokens"))
+                keys.append(title_keys(table["title"]))
+                self.words.update(*map(str.split, table["tokens"]))
+        self.keys = np.unique(np.concatenate(keys))
+
+    def is_foreign(self, title: str) -> bool:
+        """Return whether most words of a title occur in no labelled title."""
+        tokens = tokenise(title)
+        unknown = sum(token not in self.words for token in tokens)
+        return unknown > FOREIGN_SHARE * len(tokens)
 
 
 class _Rows:
@@ -226,13 +252,13 @@ class _Rows:
 
     Args:
         columns: Names of the columns.
-        labelled: Hashes of titles that have a category already, uint64 (titles,).
+        labelled: Titles that have a category already.
 
     Attributes:
         read: Number of rows read.
     """
 
-    def __init__(self, columns: _Columns, labelled: np.ndarray) -> None:
+    def __init__(self, columns: _Columns, labelled: _Labelled) -> None:
         self._columns, self._labelled = columns, labelled
         self.read = self._unreadable = self._with_category = 0
 
@@ -253,7 +279,7 @@ class _Rows:
         from rubro.labelling.active_learning import Candidate
 
         keys = title_keys(pd.Series(chunk.titles, dtype="str"))
-        has_category = np.isin(keys, self._labelled) | np.array(
+        has_category = np.isin(keys, self._labelled.keys) | np.array(
             list(map(bool, _labels(source, chunk, self._columns))), dtype=bool
         )
         taken = {self._columns.title, *self._columns.texts, *self._columns.categories}
@@ -273,7 +299,8 @@ class _Rows:
             else:
                 texts = chunk.texts[row] if chunk.texts else {}
                 place = {name: column[row] for name, column in zip(places, values, strict=True)}
-                found.append(Candidate(title, texts, place, key=int(keys[row])))
+                is_foreign = bool(self._labelled.words) and self._labelled.is_foreign(title)
+                found.append(Candidate(title, texts, place, (), is_foreign, int(keys[row])))
         return found
 
 
@@ -306,7 +333,7 @@ def _predicted(
 
     for _, found in answered(classifier, questions(), answer, processes):
         yield [
-            replace(candidate, best=best, is_foreign=is_foreign)
+            replace(candidate, best=best, is_foreign=candidate.is_foreign or is_foreign)
             for candidate, (best, is_foreign) in zip(pending.popleft(), found, strict=True)
         ]
 

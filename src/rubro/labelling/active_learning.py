@@ -32,7 +32,7 @@ class Candidate:
         place: Name of the raw file and number of the line, if they are known, by column name.
         best: Most probable categories with their probabilities, most probable first; empty if
             there is no model.
-        is_foreign: Whether most of its words are unknown to the model.
+        is_foreign: Whether most of its words are unknown to the model, or occur in no labelled title.
         key: Hash of the normal form of the title.
     """
 
