@@ -106,6 +106,12 @@ bench-catalogue: setup ## Compare with LinearSVC for each objective on DATA=path
 	python benchmarks/catalogue.py "$(NAME)" --set data.path=$(DATA) $(SET) \
 	  --out benchmarks/results/catalogues.json
 
+.PHONY: bench-audit
+bench-audit: setup ## Measure how well `rubro audit` finds flipped labels of DATA=path (half an hour)
+	@test -n "$(DATA)" || { echo "error: DATA is not set. Run: make bench-audit DATA=path/to/titles" >&2; exit 2; }
+	python benchmarks/audit.py uniform similar retrain $(SETTINGS) --out benchmarks/results/audit.json
+	python benchmarks/tables.py
+
 .PHONY: bench-step
 bench-step: setup ## Measure a training step of each network; run `dvc repro embed` first
 	python benchmarks/step.py mlp

@@ -3,7 +3,7 @@
 A fifth of the labels is replaced by another category: uniform draws it at random, similar draws it from
 the confusions of a naive Bayes model. Retrain flips only training labels, accepts the suggestions with
 at least the best of three confidences on validation, and trains again. Results of other measurements in
-the file are kept. cleanlab's scores need `pip install cleanlab`.
+the file are kept. The scores of cleanlab are measured if it is installed: `pip install cleanlab`.
 
     python benchmarks/audit.py uniform similar retrain --set data.path=titles/ \\
       --set subset.top_categories=0 --out benchmarks/results/audit.json
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +29,6 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.naive_bayes import MultinomialNB
 
 from rubro.base.console import reported_errors, say
-from rubro.base.errors import DataError
 from rubro.base.files import read_json, write_json
 from rubro.base.params import Params
 from rubro.base.params_file import with_settings
@@ -47,14 +47,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARE = 0.2
 RECALLS = (0.6, 0.85)
 PRECISIONS = (0.95, 0.85)
-CONFIDENCES = (0.3, 0.5, 0.7)
+CONFIDENCES = (0.5, 0.3, 0.7)
 FOLDS = 4
-STAGES = ("subset", "featurize", "train_svm")
+STAGES = ("subset", "featurize", "pseudo_label", "train_svm")
 NETWORK_STAGES = ("embed", "train_mlp", "train_cnn", "ensemble")
 
 
 def flipped(audited: AuditedTitles, kind: str, where: np.ndarray, seed: int) -> np.ndarray:
-    """Return class indices of which a share is replaced by another category.
+    """Replace a share of the labels by another category.
 
     Args:
         audited: Titles with right labels.
@@ -62,6 +62,9 @@ def flipped(audited: AuditedTitles, kind: str, where: np.ndarray, seed: int) -> 
             naive Bayes model of words, trained on other titles, confuses both categories.
         where: Whether each label may be replaced, bool (titles,).
         seed: Seed of the choice.
+
+    Returns:
+        Class indices, (titles,).
     """
     targets, classes = audited.titles.labels.targets, len(audited.classes)
     random = np.random.default_rng(seed)
@@ -104,7 +107,7 @@ def ranking(
     Args:
         scores: Score of each label, most suspicious first if sorted in descending order, (titles,).
         suggestions: Suggested class of each title, (titles,).
-        labels: Labels of which some are wrong, (titles,).
+        labels: Labels, some of them wrong, (titles,).
         right: Right labels, (titles,).
 
     Returns:
@@ -136,7 +139,8 @@ def cleanlab_rankings(
 ) -> dict[str, dict[str, float]]:
     """Measure the rankings of cleanlab by the same out-of-fold probabilities."""
     if find_spec("cleanlab") is None:
-        raise DataError("cleanlab is not installed; `pip install cleanlab`")
+        say("cleanlab is not installed, so its rankings are left out; `pip install cleanlab`")
+        return {}
     from cleanlab.rank import get_label_quality_scores
 
     rows = np.arange(len(labels))
@@ -174,13 +178,14 @@ def measure(audited: AuditedTitles, kind: str, params: Params) -> dict[str, Any]
         "estimated_share": share,
         "cpu_seconds": round(seconds, 1),
         "wall_seconds": round(perf_counter() - started, 1),
-        "rubro": ranking(errors.leads, errors.suggestions, labels, right),
+        "rubro": ranking(errors.doubts, errors.suggestions, labels, right),
         "cleanlab": cleanlab_rankings(errors, labels, right, len(audited.classes)),
     }
 
 
-def retrain(audited: AuditedTitles, params: Params, networks: bool) -> dict[str, Any]:
-    """Flip training labels, accept suggestions, and measure models before and after."""
+def retrain(audited: AuditedTitles, params: Params, networks: bool) -> Iterator[dict[str, Any]]:
+    """Flip training labels, accept suggestions, and yield the results after each training."""
+    model = "ensemble" if networks else "svm"
     table, right = audited.table, audited.titles.labels.targets
     is_train = (table["split"] == "train").to_numpy()
     labels = flipped(audited, "uniform", is_train, params.seed)
@@ -189,24 +194,23 @@ def retrain(audited: AuditedTitles, params: Params, networks: bool) -> dict[str,
     source = _text_columns_of(audited)
     raw = table.rename(columns={old: new for new, old in source.items()})
     raw = raw[["split", *source]].assign(category=names[labels])
-    measured: dict[str, Any] = {}
-    runs: list[tuple[str, np.ndarray]] = [("flipped", np.zeros(len(labels), bool))]
+    runs: list[tuple[str, np.ndarray]] = []
     for confidence in CONFIDENCES:
         is_accepted = is_train & (errors.leads > 0) & (errors.confidences >= confidence)
         runs.append((f"{confidence}", is_accepted))
-    for name, is_accepted in runs:
+    measured: dict[str, Any] = {}
+    for name, is_accepted in [*runs, ("flipped", np.zeros(len(labels), bool))]:
         corrections = raw[is_accepted].drop(columns="split")
         corrections["category"] = names[errors.suggestions[is_accepted]]
         measured[name] = _trained(raw, corrections, params, networks)
         measured[name]["accepted"] = int(is_accepted.sum())
         measured[name]["right"] = int((errors.suggestions == right)[is_accepted].sum())
         say(f"retrain, {name}: {measured[name]}")
-    last = "ensemble" if networks else "svm"
-    best = max(
-        (f"{confidence}" for confidence in CONFIDENCES),
-        key=lambda name: measured[name][last]["validation"][params.objective],
-    )
-    return {"flipped_share": SHARE, "chosen_on_validation": best, "runs": measured}
+        best = max(
+            (name for name in measured if name != "flipped"),
+            key=lambda name: measured[name][model]["validation"][params.objective],
+        )
+        yield {"flipped_share": SHARE, "chosen_on_validation": best, "runs": measured}
 
 
 def _text_columns_of(audited: AuditedTitles) -> dict[str, str]:
@@ -287,7 +291,8 @@ def main(
         results["settings"] = {"seed": params.seed, "data": Path(params.data.path).name}
         for kind in kinds:
             if kind == "retrain":
-                results[kind] = retrain(audited, params, networks)
+                for results[kind] in retrain(audited, params, networks):
+                    write_json(out, results)
             else:
                 results[kind] = measure(audited, kind, params)
             say(f"{kind}: {results[kind]}")

@@ -76,6 +76,7 @@ def train(folder: Path, settings: list[str]) -> None:
         copy = shutil.copytree if Path(name).is_dir() else shutil.copy
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copy(name, folder / name)
+    (folder / "data" / "pretrained").mkdir(exist_ok=True)
     params = json.loads(with_settings("params.yaml", settings).model_dump_json())
     YAML().dump(params, folder / "params.yaml")
     for stage in STAGES:

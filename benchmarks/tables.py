@@ -145,6 +145,60 @@ def catalogues() -> dict[str, str]:
     return {"catalogues": _markdown(head, rows)}
 
 
+def wrong_labels() -> dict[str, str]:
+    """Return the tables of audit.json in Markdown: rankings, and models on corrected labels."""
+    result = _result("audit")
+    kinds = {"uniform": "uniform", "similar": "similar category"}
+    names = {
+        "rubro": "**rubro audit**",
+        "normalized_margin": "cleanlab, normalized margin",
+        "self_confidence": "cleanlab, self confidence",
+    }
+    rows = [
+        [
+            text,
+            names[key],
+            *(
+                f"{measured[f'precision_at_recall_{recall}']:.3f} / "
+                f"{measured[f'suggestion_right_at_recall_{recall}']:.3f}"
+                for recall in (0.6, 0.85)
+            ),
+            f"{measured['recall_at_precision_0.95']:.3f}",
+        ]
+        for kind, text in kinds.items()
+        if kind in result
+        for key, measured in {"rubro": result[kind]["rubro"], **result[kind]["cleanlab"]}.items()
+    ]
+    head = [
+        "wrong labels",
+        "ranking",
+        "at recall 0.6",
+        "at recall 0.85",
+        "recall at precision 0.95",
+    ]
+    made = {"audit": _markdown(head, rows)}
+    if "retrain" in result:
+        runs = result["retrain"]["runs"]
+        models = [model for model in MODELS if all(model in run for run in runs.values())]
+        rows = [
+            [
+                "none" if name == "flipped" else f"at least {name}",
+                f"{run['accepted']:,}",
+                f"{run['right'] / run['accepted']:.3f}" if run["accepted"] else "",
+                *(
+                    f"{run[model][split]['balanced_accuracy']:.3f}"
+                    for model in models
+                    for split in ("test", "validation")
+                ),
+            ]
+            for name, run in sorted(runs.items(), key=lambda item: (item[0] != "flipped", item[0]))
+        ]
+        scores = [name for model in models for name in (OURS["en"][model], f"{model}, validation")]
+        head = ["confidence of accepted suggestions", "accepted", "right", *scores]
+        made["retrained"] = _markdown(head, rows)
+    return made
+
+
 def columns() -> dict[str, str]:
     """Return the table of columns.json in Markdown: metrics of category paths, with answers for accuracy.
 
@@ -328,9 +382,8 @@ def main(
     stale = False
     with reported_errors():
         made = {language: tables(language) for language in ("en", "es")}
-        common = (
-            pipeline() | scale() | catalogues() | columns() | self_training() | active_learning()
-        )
+        common = pipeline() | scale() | catalogues() | columns()
+        common |= self_training() | active_learning() | wrong_labels()
         for name, language in PAGES.items():
             page = ROOT / name
             before = page.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""embed: train FastText vectors on the training titles and the unlabelled titles."""
+"""embed: train FastText vectors on the titles, labelled or not, from pretrained vectors if given."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,7 @@ import process_setup  # noqa: F401
 
 import pandas as pd
 
+from rubro.base.console import say
 from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
@@ -20,6 +21,7 @@ from rubro.data.splits import (
 )
 from rubro.features.vocabulary import load_subwords
 from rubro.training.fasttext import train_fasttext
+from rubro.training.pretrained_vectors import read_pretrained_vectors
 
 
 def main(params: Params) -> None:
@@ -30,8 +32,22 @@ def main(params: Params) -> None:
     tables = [load_split(subset, name, source.token_columns) for name in names]
     titles = TitleTokens(pd.concat(tables, ignore_index=True), source.token_columns, limits)
     subwords = load_subwords(Path("data/vocabulary"))
-    write_json(Path("metrics/params/embed.json"), params.embed.model_dump())
-    train_fasttext(titles, subwords, params.embed, params.seed).save(Path("models/embedding"))
+    setting, size = Path(params.embed.pretrained), params.embed.vector_size
+    pretrained = read_pretrained_vectors(setting, subwords, size)
+    used = params.embed.model_dump() | {"pretrained": None}
+    if pretrained is not None:
+        used |= {
+            "pretrained": pretrained.file,
+            "pretrained_words": pretrained.words,
+            "pretrained_ngram_buckets": pretrained.ngram_buckets,
+        }
+        say(
+            f"{pretrained.file}: {pretrained.words:,} of {len(subwords.vocabulary):,} words and "
+            f"{pretrained.ngram_buckets:,} buckets of n-grams start from its vectors"
+        )
+    write_json(Path("metrics/params/embed.json"), used)
+    embedding = train_fasttext(titles, subwords, params.embed, params.seed, pretrained)
+    embedding.save(Path("models/embedding"))
 
 
 if __name__ == "__main__":

@@ -107,10 +107,10 @@ def test_wrong_labels_are_listed_first_and_accepting_them_corrects_them(project:
     assert (suspects["file"] == "catalogue.csv").all()
     lines = {title: str(line) for line, title in enumerate(table["title"], start=2)}
     assert by_title["line"].to_dict() == {title: lines[title] for title in by_title.index}
-    for row in suspects[:20].itertuples():
-        words = row.words.lower().split(", ")
-        assert all(word in row.title.lower() for word in words)
-        assert {*words} & {*WORDS[row.suggested_category].split()}
+    for row in suspects[:20].to_dict("records"):
+        words = row["words"].lower().split(", ")
+        assert all(word in row["title"].lower() for word in words)
+        assert {*words} & {*WORDS[row["suggested_category"]].split()}
     assert (by_title["confidence"].astype(float) > by_title["label_confidence"].astype(float)).all()
 
     # One edit per line: accept the first suggestion, confirm a label, name another category.
@@ -138,9 +138,9 @@ def test_the_summary_and_the_estimates_describe_the_data(project: Project) -> No
     assert (categories["wrong_low"] <= categories["wrong"]).all()
     assert (categories["wrong"] <= categories["wrong_high"]).all()
     names = list(WORDS)
-    for row in categories.itertuples():
-        assert row.suggestion == names[names.index(row.category) - 1]
-        assert row.wrong_low <= 10 <= row.wrong_high
+    for row in categories.to_dict("records"):
+        assert row["suggestion"] == names[names.index(row["category"]) - 1]
+        assert row["wrong_low"] <= 10 <= row["wrong_high"]
 
 
 def test_an_audit_is_reproducible_and_keeps_decisions(project: Project) -> None:
@@ -152,7 +152,9 @@ def test_an_audit_is_reproducible_and_keeps_decisions(project: Project) -> None:
     suspects = suspects_of(folder)
     suspects.loc[[0, 5], "accept"] = ["yes", "no"]
     gone = suspects.iloc[[0]].assign(title="Not in the catalogue", accept="no")
-    pd.concat([suspects, gone]).to_csv(folder / "audit/suspects.csv", index=False)
+    edited = pd.concat([suspects, gone])
+    # As some spreadsheets write it.
+    edited.to_csv(folder / "audit/suspects.csv", index=False, sep=";", encoding="utf-8-sig")
     assert called(folder, "audit", "--limit", "3").returncode == 0
     again = suspects_of(folder)
     assert again["accept"].tolist() == ["yes", "", "", "no", "no"]
@@ -229,9 +231,9 @@ def test_categories_that_no_other_fold_contains_are_not_suspected(project: Proje
     done = called(folder, "audit")
     assert "1 label" in done.stderr
     assert "Raro" not in set(suspects_of(folder)["label"])
-    categories = pd.read_csv(folder / "audit/categories.csv").set_index("category")
-    assert categories.loc["Raro", "checked"] == 0
-    assert categories.loc["Raro", ["wrong_low", "wrong_high"]].tolist() == [0, 1]
+    categories = pd.read_csv(folder / "audit/categories.csv").to_dict("records")
+    (rare,) = (row for row in categories if row["category"] == "Raro")
+    assert (rare["checked"], rare["wrong_low"], rare["wrong_high"]) == (0, 0, 1)
 
 
 def test_wrong_input_gives_one_message(project: Project) -> None:

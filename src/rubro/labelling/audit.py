@@ -29,6 +29,7 @@ _BEFORE_TITLE = ("file", "line")
 _AFTER_TEXTS = (
     *("label", "suggested_category", "confidence", "label_confidence", "words", "accept"),
 )
+_SEPARATORS = ",;\t"
 _COVERAGE = 0.95  # of the intervals
 _DECIMALS = 4
 
@@ -104,7 +105,7 @@ def load_audited_titles(folder: Path, params: FeaturizeParams) -> AuditedTitles:
 def suspects_table(
     audited: AuditedTitles, errors: LabelErrors, limit: int, min_confidence: float
 ) -> pd.DataFrame:
-    """List the titles whose label is less probable than another category, worst first.
+    """List the titles whose label is less probable than another category, least probable first.
 
     Args:
         audited: Labelled titles.
@@ -117,7 +118,7 @@ def suspects_table(
         the raw files, label, suggested_category, confidence, label_confidence, words (the words of
         the title that support the suggestion most) and accept, which is empty.
     """
-    order = np.argsort(-errors.leads, kind="stable")
+    order = np.argsort(-errors.doubts, kind="stable")
     is_listed = (errors.leads > 0) & (errors.confidences >= min_confidence)
     order = order[is_listed[order]][: limit or None]
     rows = audited.table.iloc[order]
@@ -177,7 +178,12 @@ def with_decisions(suspects: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, in
     if not path.exists():
         return suspects, 0
     try:
-        earlier = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = max(_SEPARATORS, key=header.count)  # spreadsheets may have changed it
+        earlier = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
     except ValueError as error:  # including wrong encodings and tables
         earlier, problem = pd.DataFrame(), f" ({error})"
     else:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+from scipy.special import logsumexp
 
 from rubro.base.errors import DataError
 from rubro.base.params import SvmParams
@@ -43,6 +44,7 @@ _MAX_INPUTS = 200_000
 _MAX_WEIGHTS = 2**28  # of a fit, 1 GiB
 # With more scores than this, n-grams would multiply the time of the fits, and are left out.
 _MAX_SCORES_WITH_NGRAMS = 2e8
+_DECIMALS = 6  # of doubts
 _BLOCK = 2**22  # scores that are computed at once
 
 
@@ -69,6 +71,8 @@ class LabelErrors:
         suggestions: Most probable category other than the label, int32 (titles,).
         leads: Score of the suggestion minus score of the label, in margins, float32 (titles,). The
             suggestion is more probable than the label if the lead is positive.
+        doubts: Log odds against the label, which rank the titles, float64 (titles,); -inf if the label
+            is not checked.
         confidences: Probability of the suggestion, float32 (titles,).
         label_confidences: Probability of the label, float32 (titles,); 0 if it is not checked.
         errors: Whether confident learning counts the label as wrong, bool (titles,).
@@ -81,6 +85,7 @@ class LabelErrors:
     checked: np.ndarray
     suggestions: np.ndarray
     leads: np.ndarray
+    doubts: np.ndarray
     confidences: np.ndarray
     label_confidences: np.ndarray
     errors: np.ndarray
@@ -142,11 +147,13 @@ def find_label_errors(
 
     Near-duplicates are in the same fold, because otherwise a wrong label that was copied would confirm
     itself. A second round of fits leaves out the titles that look clearly wrong in the first round, as
-    Brodley and Friedl 1999, Identifying Mislabeled Training Data, filter training data. Titles are
-    ranked by the margin between the label and the best other category, as in Northcutt, Jiang and
-    Chuang 2021, Confident Learning. Their confident joint estimates which labels are wrong: a title
-    counts for the most probable of the categories whose probability is at least as high as it is on
-    average for the titles with this label.
+    Brodley and Friedl 1999, Identifying Mislabeled Training Data, filter training data. The scores of
+    the label and of the five best other categories become probabilities by a softmax.
+
+    The least probable labels are the most suspicious ones, as in Northcutt, Jiang and Chuang 2021,
+    Confident Learning, who call this probability the self-confidence. Their confident joint estimates
+    which labels are wrong: a title counts for the most probable of the categories whose probability is
+    at least as high as it is on average for the titles with this label.
 
     Args:
         titles: Features and labels of all titles.
@@ -308,7 +315,7 @@ class _Scores:
 def _words(
     tokens: np.ndarray, inputs: LabelInputs, title: int, model: _Model, rival: int, label: int
 ) -> list[int]:
-    """Return the positions of the words of a title that support a category most against its label."""
+    """Return positions of the words of a title that support a rival over the label."""
     matrix = inputs.values
     row = slice(matrix.indptr[title], matrix.indptr[title + 1])
     values = dict(zip(matrix.indices[row].tolist(), matrix.data[row].tolist(), strict=True))
@@ -334,13 +341,17 @@ def _label_errors(
     checked = leads > -np.inf
     logits = np.column_stack([scores.own, scores.scores]).astype(np.float64)[checked]
     probabilities = np.zeros((len(targets), 1 + scores.rivals.shape[1]))
+    doubts = np.full(len(targets), -np.inf)
     if checked.any():
         # Finite values for fit_scale: missing rivals are far below all other categories.
         lowest = logits[np.isfinite(logits)].min()
         finite = np.where(np.isfinite(logits), logits, lowest - 10)
         same = np.zeros(len(finite), dtype=np.int64)
         scale = fit_scale(finite, same, np.zeros(finite.shape[1]))
-        probabilities[checked] = softmax(scale * finite)
+        scaled = scale * finite
+        probabilities[checked] = softmax(scaled)
+        # Rounded, because the last bits of a logarithm differ between CPUs.
+        doubts[checked] = np.round(logsumexp(scaled[:, 1:], axis=1) - scaled[:, 0], _DECIMALS)
     own = probabilities[:, 0]
     rows = np.bincount(targets[checked], minlength=classes)
     means = np.bincount(targets[checked], own[checked], minlength=classes) / np.maximum(rows, 1)
@@ -353,6 +364,7 @@ def _label_errors(
         checked=checked,
         suggestions=scores.rivals[:, 0],
         leads=leads,
+        doubts=doubts,
         confidences=probabilities[:, 1].astype(np.float32),
         label_confidences=own.astype(np.float32),
         errors=counted & (best > 0),

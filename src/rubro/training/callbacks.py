@@ -16,7 +16,6 @@ from rich.progress import Progress
 from rubro.base.console import console, say
 from rubro.base.errors import TrainingError
 from rubro.base.metric_names import CAPTIONS, Objective
-from rubro.training.data_parallel import rank_and_count
 
 LOGGED_SPLITS = ("train", "validation")
 _METRICS = [
@@ -82,7 +81,7 @@ class EpochLog(Callback):
         is_best = self.best_epoch == trainer.current_epoch
         if self._report is None:  # only the last state counts; copying each one would take long
             is_best = trainer.current_epoch + 1 == trainer.max_epochs
-        if is_best and rank_and_count()[0] == 0:
+        if is_best:
             network = module.network
             assert isinstance(network, torch.nn.Module)
             for name, value in network.state_dict().items():

@@ -17,6 +17,7 @@ from rubro.base.params import EmbedParams
 from rubro.features.embedding import Embedding
 from rubro.features.subwords import Subwords
 from rubro.training.budget import EpochRule
+from rubro.training.pretrained_vectors import PretrainedVectors
 
 
 class Sentences(Protocol):
@@ -39,7 +40,11 @@ class _EpochLog(CallbackAny2Vec):  # type: ignore[misc]
 
 
 def train_fasttext(
-    sentences: Sentences, subwords: Subwords, params: EmbedParams, seed: int
+    sentences: Sentences,
+    subwords: Subwords,
+    params: EmbedParams,
+    seed: int,
+    pretrained: PretrainedVectors | None = None,
 ) -> Embedding:
     """Train vectors of words and character n-grams with FastText.
 
@@ -53,6 +58,8 @@ def train_fasttext(
         subwords: Vocabulary and n-grams of these titles.
         params: Parameters of gensim's FastText. Training is reproducible only with workers=1.
         seed: Seed of gensim.
+        pretrained: Vectors that known words and n-grams start from; None = all start from random
+            vectors.
 
     Raises:
         DataError: The vocabulary contains a word that is in no title.
@@ -81,8 +88,14 @@ def train_fasttext(
             "make both again"
         )
     model.build_vocab_from_freq(known, corpus_count=len(sentences))
+    rows = np.array([model.wv.key_to_index[word] for word in subwords.vocabulary])
+    if pretrained is not None:
+        vectors, ngram_vectors = np.split(pretrained.vectors, [len(rows)])
+        is_known, is_known_ngram = np.split(pretrained.known, [len(rows)])
+        model.wv.vectors_vocab[rows[is_known]] = vectors[is_known]
+        if sizes.max_n:
+            model.wv.vectors_ngrams[is_known_ngram] = ngram_vectors[is_known_ngram]
     model.train(sentences, total_examples=len(sentences), epochs=epochs, callbacks=[_EpochLog()])
-    rows = [model.wv.key_to_index[word] for word in subwords.vocabulary]
     parts = [model.wv.vectors_vocab[rows]]
     if sizes.max_n:
         parts.append(model.wv.vectors_ngrams)
