@@ -152,7 +152,8 @@ def _predicted(model: Model, products: Sequence[Product]) -> tuple[np.ndarray, n
         probabilities = classifier.predict_proba(chunk)
         return probabilities.argmax(axis=1), probabilities.max(axis=1)
 
-    chunks = [products[start : start + _CHUNK] for start in range(0, len(products), _CHUNK)]
+    starts = range(0, max(len(products), 1), _CHUNK)
+    chunks = [products[start : start + _CHUNK] for start in starts]
     parts = [part for _, part in answered(classifier, chunks, best, thread_count())]
     targets, confidences = zip(*parts, strict=True)
     return np.concatenate(targets), np.concatenate(confidences)

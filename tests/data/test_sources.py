@@ -574,7 +574,7 @@ def test_a_single_file_of_further_unlabelled_titles_is_read(tmp_path: Path, read
     with pytest.raises(DataError, match=r"no\.csv: no such file .*data\.unlabelled_path"):
         read(tmp_path / "x.csv", unlabelled_path=str(tmp_path / "no.csv"))
     write_text(tmp_path / "more.csv", "nombre\nc\n")
-    with pytest.raises(DataError, match=r"more\.csv: no column 'title' \(found: nombre\)"):
+    with pytest.raises(DataError, match=r"more\.csv: no column 'title' \(found: nombre\); call"):
         read(tmp_path / "x.csv", unlabelled_path=str(tmp_path / "more.csv"))
 
 

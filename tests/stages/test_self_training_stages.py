@@ -160,6 +160,13 @@ def test_the_final_teacher_also_learns_from_validation_titles(prepared: Prepared
     assert sum(description.category_titles) == 36
 
 
+def test_a_single_unlabelled_title_is_enough(prepared: Prepared) -> None:
+    folder = prepared(catalogue(train=36, validation=60, test=60, unlabelled=1), [])
+    summary = json.loads((folder / "metrics/pseudo_label.json").read_text())
+    assert summary["unlabelled_titles"] == 1
+    assert summary["final"]["titles"] in (0, 1)
+
+
 def test_ignored_unlabelled_titles_change_no_byte(prepared: Prepared) -> None:
     table = catalogue(train=60, validation=60, test=60, unlabelled=100)
     labelled = table[table["category"] != ""]

@@ -430,7 +430,7 @@ def find_unlabelled(path: Path, language: str | None) -> tuple[list[SourceFile],
     for file in files:
         source = _unlabelled_file(file) or _source_file(file, _FILE_NAME)
         if source or kind_of(file):
-            found.append(SourceFile(file, source and source.language, UNLABELLED))
+            found.append(SourceFile(file, source.language if source else None, UNLABELLED))
     chosen, notices = _in_language(found, language)
     if others := [file.name for file in files if unreadable_by_name(file)]:
         notices.append(f"not read, in a format that is not supported: {', '.join(others)}")
@@ -632,7 +632,7 @@ def _records(
             uses = [use for use in uses if use.key != "category_column"]
             if source.split != UNLABELLED:
                 notices.append(no_categories)
-        _require_columns(file, uses, params, header)
+        _require_columns(file, source, uses, params, header)
         columns = {use.column: None for use in uses}
         yield from file.rows([name for name in columns if name in header])
         return
@@ -658,7 +658,7 @@ def _records(
         key, column, _ = min(unseen)
         raise DataError(
             f"{path}: no row has '{column}' (the first row has: {listed(found)}); "
-            f"{_column_hint(key)}"
+            f"{_column_hint(key, column, source)}"
         )
 
 
@@ -666,8 +666,10 @@ def _detected(source: SourceFile, file: TitleFile) -> list[str]:
     return [f"{source.path.name}: {', '.join(file.detected)}"] if file.detected else []
 
 
-def _column_hint(key: str) -> str:
+def _column_hint(key: str, column: str, source: SourceFile) -> str:
     """Return how a user mends a missing column, which the parameter `key` names."""
+    if source.split == UNLABELLED:
+        return f"call the column of the titles '{column}', as in data.path"
     hint = f"set data.{key} in params.yaml"
     if key == "category_column":
         hint += ", or move files with titles but without categories to data.unlabelled_path"
@@ -703,7 +705,11 @@ def _column_uses(params: DataParams, source: SourceFile) -> list[_ColumnUse]:
 
 
 def _require_columns(
-    file: TitleFile, uses: Sequence[_ColumnUse], params: DataParams, found: list[str]
+    file: TitleFile,
+    source: SourceFile,
+    uses: Sequence[_ColumnUse],
+    params: DataParams,
+    found: list[str],
 ) -> None:
     path = file.origin.path
     for key, column, is_required in uses:
@@ -712,7 +718,7 @@ def _require_columns(
             raise DataError(f"{path}: column {column[:100]!a} is listed twice; rename one of them")
         if count or not is_required:
             continue
-        hint = _column_hint(key)
+        hint = _column_hint(key, column, source)
         if any(not name.isprintable() for name in found):
             hint = f"is it {file.origin.encoding} text? Set data.encoding, or data.{key}"
         elif file.has_no_header():
