@@ -72,10 +72,14 @@ class Catalogue:
         featurizer = Featurizer(sizes.max_tokens, sizes.bigram_buckets)
         self.titles = subset.splits["train"]["title"].astype(str).to_list()
         self.splits: dict[str, LabelledTitles] = {}
-        for name, table in subset.splits.items():
+        for name in SPLITS:
+            table = subset.splits[name]
             features = featurizer([tokenise(str(title)) for title in table["title"]])
-            names = (table[column].astype(str) for column in ("category", "label_quality"))
-            self.splits[name] = LabelledTitles(features, labels_of(*names, subset.labels))
+            categories, qualities = (
+                table[column].astype(str).to_list() for column in ("category", "label_quality")
+            )
+            labels = labels_of(categories, qualities, subset.labels)
+            self.splits[name] = LabelledTitles(features, labels)
         self.classes = len(subset.labels)
         self._params = params
         self._subwords = count_subwords(

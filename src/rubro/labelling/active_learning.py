@@ -102,7 +102,8 @@ def by_uncertainty(candidates: Sequence[Candidate]) -> list[int]:
 
 def by_key(candidates: Sequence[Candidate]) -> list[int]:
     """Return the positions of candidates in the order of their hashes, which is a random order."""
-    return np.argsort([each.key for each in candidates], kind="stable").tolist()
+    places: list[int] = np.argsort([each.key for each in candidates], kind="stable").tolist()
+    return places
 
 
 def most_uncertain(margins: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -186,7 +187,8 @@ def titles_to_label(
         chosen.append(candidate)
         others, values = row(candidate)
         covered[others] = np.maximum(covered[others], values)
-    return places[chosen].tolist()
+    found: list[int] = places[chosen].tolist()
+    return found
 
 
 def _similarities(titles: Sequence[str], sample: Sequence[str]) -> sparse.csr_matrix:
