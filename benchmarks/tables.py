@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -251,6 +253,49 @@ def self_training() -> dict[str, str]:
     return {"selftraining": _markdown([*head, "CPU seconds", "seeds"], rows)}
 
 
+def active_learning() -> dict[str, str]:
+    """Return the tables of active_learning.json in Markdown: "labels" and "labelcurves".
+
+    The first one contains the number of labels with which the mean curve of a method, with lines
+    between its points, reaches the final accuracy of random choice on test titles.
+    """
+    results = _result("active_learning")
+    totals, rows = [], []
+    for name, each in results.items():
+        means = {
+            method: {
+                int(labels): statistics.mean(curve[labels]["test_accuracy"] for curve in curves)
+                for labels in curves[0]
+            }
+            for method, curves in each["curves"].items()
+        }
+        end, goal = each["sizes"]["end"], means["random"][each["sizes"]["end"]]
+        cells = []
+        for method in list(means)[1:]:
+            labels = _labels_for(means[method], goal)
+            cells.append("-" if labels is None else f"{labels:,.0f} ({1 - labels / end:.0%} fewer)")
+        seeds = len(each["curves"]["random"])
+        sizes = [f"{each['sizes'][key]:,}" for key in ("titles", "categories")]
+        totals.append([name, *sizes, str(seeds), f"{goal:.3f}", f"{end:,}", *cells])
+        for labels in means["random"]:
+            scores = [f"{mean[labels]:.3f}" if labels in mean else "-" for mean in means.values()]
+            rows.append([name, f"{labels:,}", *scores])
+    methods = list(next(iter(results.values()))["curves"])
+    head = ["catalogue", "training titles", "categories", "seeds", "accuracy"]
+    return {
+        "labels": _markdown([*head, *(f"labels, {method}" for method in methods)], totals),
+        "labelcurves": _markdown(["catalogue", "labels", *methods], rows),
+    }
+
+
+def _labels_for(curve: dict[int, float], goal: float) -> float | None:
+    """Return the number of labels at which a curve first reaches an accuracy; None if it does not."""
+    for (before, low), (after, high) in pairwise(curve.items()):
+        if high >= goal:
+            return before + (after - before) * max(goal - low, 0) / (high - low)
+    return None
+
+
 def _measured(classifier: dict[str, Any]) -> list[str]:
     """Return the cells of a classifier's row in the table of scale.json."""
     name, memory = classifier["name"], f"{classifier['megabytes']:,}"
@@ -344,7 +389,8 @@ def main(
     stale = False
     with reported_errors():
         made = {language: tables(language) for language in ("en", "es")}
-        common = pipeline() | scale() | catalogues() | columns() | self_training() | wrong_labels()
+        common = pipeline() | scale() | catalogues() | columns()
+        common |= self_training() | active_learning() | wrong_labels()
         for name, language in PAGES.items():
             page = ROOT / name
             before = page.read_text(encoding="utf-8")

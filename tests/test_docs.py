@@ -25,7 +25,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 KNOWN_PROGRAMS = (
-    *("cd", "cp", "curl", "docker", "export", "git", "head", "less", "mlflow", "pip"),
+    *("cd", "cp", "curl", "docker", "export", "git", "head", "less", "mlflow", "mv", "pip"),
     *("pre-commit", "realpath", "source", "sudo", "zcat"),
 )
 MAX_README_LINES = 130

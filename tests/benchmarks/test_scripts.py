@@ -14,6 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from rubro.base.params_file import flat, load_overrides, with_settings
+from rubro.sample import write_catalogue
 from support.tiny_project import ROOT, STAGES, run_in, stages_run
 
 pytest_plugins = ["support.tiny_project"]
@@ -209,6 +210,25 @@ def test_self_training_compares_catalogues_with_more_labels(
     before = out.stat().st_mtime_ns
     run_script("self_training", *options, folder=first_project)  # skips all runs
     assert out.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_active_learning_adds_curves_of_each_method(tmp_path: Path) -> None:
+    write_catalogue(tmp_path / "sample", rows=1_500)
+    out = tmp_path / "active_learning.json"
+    options = ["tiny", "--start=200", "--batch=100", "--end=500", f"--out={out}"]
+    options += ["--set", f"data.path={tmp_path / 'sample'}"]
+    run_script("active_learning", *options, "--seeds=1")
+    curves = json.loads(out.read_text())["tiny"]["curves"]
+    assert list(curves) == ["random", "margin", "rubro next"]
+    labels = [list(curve) for (curve,) in curves.values()]
+    assert labels == [["200", "300", "400", "500"], *[["200", "300", "400"]] * 2]
+    assert len({curve["200"]["test_accuracy"] for (curve,) in curves.values()}) == 1
+
+    run_script("active_learning", *options, "--seeds=2")
+    more = json.loads(out.read_text())["tiny"]["curves"]
+    assert {method: found[:1] for method, found in more.items()} == curves
+    assert all(len(found) == 2 for found in more.values())
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -129,3 +130,66 @@ def test_shop_trains_classifies_serves_and_corrects(
         after = json.loads((project / "metrics/subset.json").read_text())["rows"]["train"]
         assert after == before + 30
         assert wait_until(lambda: response()["model"]["hash"] != first["model"]["hash"])
+
+
+def test_unlabelled_catalogue_becomes_categories(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run the commands of docs/afternoon.md, in their order, and label titles as a user would."""
+    parts = (project / "data/subset").glob("t*.parquet")
+    rows = pd.concat(pd.read_parquet(part, columns=["title", "category"]) for part in sorted(parts))
+    categories = rows["category"].value_counts().index[:12]  # few, so that few titles are enough
+    rows = rows[rows["category"].isin(categories)].drop_duplicates("title")
+    right = dict(zip(rows["title"], rows["category"], strict=True))
+    (tmp_path / "Downloads").mkdir()
+    rows[["title"]].to_csv(tmp_path / "Downloads/catalogue.csv", index=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in ("models", "data/subset"):  # a fresh clone has no outputs
+        shutil.rmtree(project / folder)
+
+    def label(file: Path) -> pd.DataFrame:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        assert set(table["category"]) == {""}
+        table["category"] = table["title"].map(right)
+        table.to_csv(file, index=False)
+        return table
+
+    def training_rows() -> int:
+        summary = json.loads((project / "metrics/subset.json").read_text())
+        return int(summary["rows"]["train"])
+
+    page = (ROOT / "docs/afternoon.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    choose, train, again, learn, audit, correct, use = blocks
+    assert "no model" in run_in(project, "bash", "-ec", choose).stderr
+    first = label(project / "data/labelled.csv")
+    assert len(first) == 300
+    assert set(first["category"]) == set(categories)
+
+    assert "pseudo_label" in stages_run(run_in(project, "bash", "-ec", train))
+    before = training_rows()
+    run_in(project, "bash", "-ec", again)
+    second = label(project / "next.csv")
+    assert len(second) == 100
+    assert not set(second["title"]) & set(first["title"])
+    assert second["suggestion_1"].isin(categories).all()
+    run_in(project, "bash", "-ec", learn)
+    assert training_rows() == before + 100
+
+    run_in(project, "bash", "-ec", audit)
+    suspects = pd.read_csv(project / "audit/suspects.csv", dtype=str, keep_default_na=False)
+    suspects["accept"] = [
+        "no" if right[title] == category else "yes"
+        for title, category in zip(suspects["title"], suspects["label"], strict=True)
+    ]
+    suspects.to_csv(project / "audit/suspects.csv", index=False)
+    run_in(project, "bash", "-ec", correct)
+    third = pd.read_csv(project / "next.csv")
+    assert not set(third["title"]) & {*first["title"], *second["title"]}
+
+    run_in(project, "bash", "-ec", use)
+    answers = pd.read_csv(project / "categories.csv", dtype=str, keep_default_na=False)
+    assert len(answers) == len(rows)
+    named = answers[answers["predicted_category"] != ""]
+    assert len(named) >= len(rows) / 2
+    assert (named["predicted_category"] == named["title"].map(right)).mean() >= 0.8

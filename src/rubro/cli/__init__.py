@@ -23,18 +23,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # In the order of `rubro --help`.
 COMMANDS = (
-    *(
-        "predict",
-        "explain",
-        "evaluate",
-        "thresholds",
-        "audit",
-        "report",
-        "compare",
-        "sweep",
-        "search",
-    ),
-    *("serve", "sample", "check", "overrides", "fresh", "gate"),
+    *("predict", "explain", "evaluate", "thresholds", "audit", "next", "report", "compare"),
+    *("sweep", "search", "serve", "sample", "check", "overrides", "fresh", "gate"),
 )
 # Help is plain text because rich takes twice as long to print it.
 _OPTIONS: dict[str, Any] = {"pretty_exceptions_enable": False, "rich_markup_mode": None}
