@@ -16,7 +16,8 @@ def main(params: Params) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     summary = {"unlabelled_titles": 0}
     if Path("data/features/unlabelled.safetensors").exists():
-        from teacher import write_pseudo_labels  # its imports take longer than all else
+        # Imported only here, because its imports take longer than the rest of the stage.
+        from teacher import write_pseudo_labels
 
         summary = write_pseudo_labels(folder, params)
     write_json(folder / "summary.json", summary)  # because DVC does not restore empty folders
