@@ -138,7 +138,8 @@ def _say_next(path: Path, count: int, decisions: int, summary: dict[str, Any]) -
     share = summary["wrong_share"]
     say(
         f"about {share['estimate']:.1%} of {summary['rows']:,} labels are wrong (95 % interval "
-        f"{share['low']:.1%} to {share['high']:.1%})"
+        f"{share['low']:.1%} to {share['high']:.1%}), or fewer if the models of the audit are weak: they "
+        f"predict {summary['agreement']:.1%} of the labels"
     )
     if unchecked := summary["rows"] - summary["checked"]:
         say(

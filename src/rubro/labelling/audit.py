@@ -305,13 +305,15 @@ def audit_summary(
         settings: Values to record, such as the seed.
     """
     count = len(audited.table)
+    checked, suspects = int(errors.checked.sum()), int((errors.leads > 0).sum())
     estimate = wrong_labels(int(errors.errors.sum()), int(errors.counted.sum()), count)
     shares = (round(number / count, 6) for number in estimate)
     return {
         "rows": count,
         "categories": len(audited.classes),
-        "checked": int(errors.checked.sum()),
-        "suspects": int((errors.leads > 0).sum()),
+        "checked": checked,
+        "suspects": suspects,
+        "agreement": round(1 - suspects / max(checked, 1), 6),
         "wrong_share": dict(zip(("estimate", "low", "high"), shares, strict=True)),
         "near_duplicates": {
             "groups": int(near_duplicates["group"].nunique()),

@@ -262,12 +262,14 @@ class AuditSummary:
         rows: Number of labels.
         checked: Number of labels that could be checked.
         suspects: Number of labels that are less probable than another category.
+        agreement: Share of the checked labels that are not suspects.
         data: Digests of the audited files, by name of the file.
     """
 
     rows: int
     checked: int
     suspects: int
+    agreement: _Share
     wrong_share: WrongShare
     near_duplicates: dict[str, int]
     data: dict[str, str]
