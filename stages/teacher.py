@@ -105,20 +105,22 @@ class Teacher:
             self.labelled["final"] = LabelledTitles.concatenated([train, validation])
         self.summary: dict[str, Any] = {}
 
-    def label(self, titles: Titles, own: np.ndarray) -> dict[str, PseudoLabels]:
+    def label(self, titles: Titles, positions: np.ndarray) -> dict[str, PseudoLabels]:
         """Train a teacher for each fit, and choose the unlabelled titles that it is confident of.
 
         Args:
             titles: Training titles of each fit.
-            own: Positions of the unlabelled titles to label, integers (n,).
+            positions: Positions of the unlabelled titles to label, integers (n,).
         """
-        products = [self._products[title] for title in own]
-        features = self.unlabelled.take(own).joined_tokens
+        products = [self._products[title] for title in positions]
+        features = self.unlabelled.take(positions).joined_tokens
         labels = {}
         for fit, model in self._models(titles).items():
             known = known_shares(self.labelled[fit].features.joined_tokens, features)
             predictions = _predicted(model, products)
-            labels[fit] = PseudoLabels.chosen(own, *predictions, known, self._params.self_training)
+            labels[fit] = PseudoLabels.chosen(
+                positions, *predictions, known, self._params.self_training
+            )
         return labels
 
     def _models(self, titles: Titles) -> dict[str, Model]:

@@ -99,8 +99,8 @@ def main(
         column = "title"
         if not _UNLABELLED.is_file():
             raise DataError(
-                f"{_UNLABELLED}: no such file, because the catalogue has no rows without a category; "
-                "name a file of titles, or add rows without a category and run `dvc repro`"
+                f"{_UNLABELLED}: no such file, because the last `dvc repro` used no rows without a "
+                "category; name a file of titles, or add such rows and run `dvc repro`"
             )
     require_readable(path)
     is_stream = str(output) == "-"
