@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import platform
 import signal
 import threading
@@ -44,9 +43,9 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 warnings.filterwarnings("ignore", message=".*sync_dist=True")  # metrics are averaged before
 
 _EPOCHS = EpochRule(titles=480_000, minimum=2, maximum=48)
-# A final fit continues from the chosen weights, so that it needs only this share of the epochs, with
-# lower learning rates.
-_FINAL_EPOCHS, _FINAL_LEARNING_RATES = 1 / 6, 0.6
+# A final fit continues from the chosen weights, so that it needs fewer epochs, with learning rates
+# multiplied by this factor.
+_FINAL_EPOCHS, _FINAL_LEARNING_RATES = 8, 0.6
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,8 @@ def train(
         data: Training and validation titles.
         params: Training parameters and hyperparameters of the network.
         report: Function called after each epoch with its number, from 0, and its metrics; None = a
-            final fit: the network is trained already, and training continues for a sixth of the
-            epochs, of which the last one is kept.
+            final fit: the network is trained already, and training continues for at most 8 epochs,
+            of which the last one is kept.
         seed: Seed of the order of the titles and of the dropout.
         objective: Metric that selects the epoch.
         accelerator: "auto", "cpu" or "gpu".
@@ -149,7 +148,7 @@ def train(
     epochs = _EPOCHS.epochs(weighted, params.max_epochs)
     factor = learning_rate_factor(batch_size) if params.batch_size == "auto" else 1.0
     if report is None:
-        epochs, factor = math.ceil(epochs * _FINAL_EPOCHS), factor * _FINAL_LEARNING_RATES
+        epochs, factor = min(epochs, _FINAL_EPOCHS), factor * _FINAL_LEARNING_RATES
     train_batches = partial(
         Batches,
         data.train,
