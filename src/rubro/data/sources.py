@@ -18,7 +18,7 @@ from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import first_names, normalise
 from rubro.base.text_columns import MAX_TEXT_CHARACTERS
-from rubro.data.corrections import (
+from rubro.data.corrections_files import (
     Corrections,
     CorrectionsFile,
     correction_columns,
@@ -236,6 +236,8 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
                     row = _Rejection(record.reason, file.problem(record))
                 if row is None:
                     empty_rows += 1
+                elif isinstance(row, _Rejection) and corrections_file:
+                    corrections_file.reject(record, row.problem)
                 elif isinstance(row, _Rejection):
                     several = record.reason in _REASONS_OF_SEVERAL_ROWS
                     lines = record.lines if several else record.lines[:1]
