@@ -430,23 +430,25 @@ def test_new_categories_are_announced_with_similar_names(
     subset = shop.subset()
     assert name in subset.labels
     assert subset.summary["corrections"]["new_categories"] == 1
-    (notice,) = (notice for notice in subset.notices if name in notice and "new categ" in notice)
+    (notice,) = (notice for notice in subset.notices if "new categ" in notice)
     details = list(subset.corrections["detail"])
+    assert name in notice
     assert all("new category" in detail for detail in details)
     if similar:
-        assert similar in notice and "a.csv:2" in notice and similar in details[0]
+        assert similar in notice
+        assert similar in details[0]
     else:
         assert not any(known in notice + details[0] for known in ("MUGS", "TABLES"))
 
 
-def test_many_new_categories_have_few_notices(shop: Corrected) -> None:
-    rows = "".join(f"new {i},MUGS{'!' * (i + 1)}\nnewer {i},OTHER {i}\n" for i in range(50))
+def test_many_new_categories_have_one_short_notice(shop: Corrected) -> None:
+    rows = "".join(f"new {i},OTHER {i}\nnewer {i},MUGS{'!' * (i + 1)}\n" for i in range(50))
     shop.write("a.csv", f"title,category\n{rows}")
     subset = shop.subset()
     assert subset.summary["corrections"]["new_categories"] == 100
-    notices = [notice for notice in subset.notices if "new categ" in notice]
-    assert 2 <= len(notices) <= 6
-    assert "95 other new categories" in notices[-1]
+    (notice,) = (notice for notice in subset.notices if "new categ" in notice)
+    assert "MUGS! (similar to MUGS)" in notice
+    assert "95 more" in notice
 
 
 def test_similar_names_that_are_merged_are_not_new(shop: Corrected) -> None:

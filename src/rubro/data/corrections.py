@@ -13,7 +13,7 @@ import pandas as pd
 from rubro.base.errors import DataError
 from rubro.base.params import SubsetParams
 from rubro.base.text import first_names, normalise
-from rubro.data.corrections_files import Corrections
+from rubro.data.corrections_files import Correction, Corrections
 from rubro.data.labels import rows_by_category, similar_names, title_keys, titles_at
 
 _REPORTED_COLUMNS = ["file", "line", "title", "category", "result", "rows", "detail"]
@@ -33,7 +33,7 @@ _HELD_OUT_REASON = "of titles in validation or test (data.correct_held_out)"
 _OTHER_TEXTS = "rows with this title have other texts"
 _MIN_SIMILARITY, _MAX_EDITS = 0.8, 4  # a replaced character counts as two edits
 _MAX_COMPARED_NAMES = 20
-_MAX_NOTICES = 5
+_MAX_LISTED = 5
 
 
 @dataclass
@@ -101,100 +101,101 @@ def apply_corrections(
     for value, count in rows_of_value.items():
         known[name_of[value]] += count
     known.pop("", None)
-    names = pd.Series([name_of[value] for value in values], dtype=object)
+    names = np.array([name_of[value] for value in values], dtype=object)
     existing = _existing_names(names, known, found)
     value_of = {name_of[value]: value for value in rows_of_value}
-    for number in np.flatnonzero(names.isin(existing.keys())):
-        if found.rows[number].is_answer:
+    for number, source in enumerate(found.rows):
+        if source.is_answer and names[number] in existing:
             names[number] = existing[names[number]]
             values[number] = value_of[names[number]]
 
-    of_row, winner, other_texts = _assigned(table, texts, found, names)
-    keys = table["key"]
-    of_title = table.index[~is_own & keys.isin(keys[own])]
-    is_held_out = split_of.reindex(of_title).isin(["validation", "test"])
-    held_out = keys[own].isin(keys[of_title][is_held_out.to_numpy()]).to_numpy()
+    of_row, winner, has_title = _assigned(table, texts, found, names)
+    is_held_out = np.zeros(len(own), dtype=bool)
     if not correct_held_out:
-        of_row = of_row[~held_out[of_row.to_numpy()]]
+        held_out = split_of.index[split_of.isin(["validation", "test"])]
+        is_held_out = table.loc[own, "key"].isin(table.loc[held_out, "key"]).to_numpy()
+        of_row = of_row[~is_held_out[of_row]]
+    numbers, new_rows = of_row.to_numpy(), of_row.index.intersection(own)
+    corrected = _corrected(table, of_row, values)
+    old = table.loc[of_row.index, "category"].astype("str").map(name_of)
+    replaced = of_row.index[old.ne(names[numbers])].difference(own)
+    changes = np.bincount(of_row[replaced], minlength=len(own))
 
-    rows, numbers = of_row.index, of_row.to_numpy()
-    category, quality = table["category"].copy(), table["label_quality"]
-    before = category.loc[rows].astype("str").map(name_of).to_numpy()
-    category.loc[rows] = pd.Categorical(values[numbers], dtype=category.dtype)
-    quality = quality.cat.set_categories(quality.cat.categories.union(["reliable"]))
-    quality.loc[rows] = "reliable"
-    is_corrected = pd.Series(False, table.index)
-    is_corrected.loc[rows] = True
-    corrected = table.assign(category=category, label_quality=quality, is_correction=is_corrected)
-    corrected = corrected[~is_own | is_corrected]
-    replaced = rows[(before != names.to_numpy()[numbers]) & ~is_own[rows].to_numpy()]
-    new_rows = rows.intersection(own)
-
-    results = pd.DataFrame(
-        {
-            "file": [each.path.name for each in found.rows],
-            "line": [each.line for each in found.rows],
-            "title": titles_at(titles, own).to_numpy(),
-            "category": names,
-            "result": "already_right",
-            "rows": of_row[replaced].value_counts().reindex(range(len(own)), fill_value=0),
-            "detail": "",
-        }
-    )
-    results.loc[results["rows"] > 0, "result"] = "replaced"
-    results.loc[of_row[new_rows].to_numpy(), "result"] = "new_row"
-    if not correct_held_out:
-        results.loc[held_out, ["result", "detail"]] = "held_out", _HELD_OUT_REASON
+    result = np.where(changes > 0, "replaced", "already_right").astype(object)
+    detail = np.full(len(own), "", dtype=object)
+    result[of_row[new_rows]] = "new_row"
+    result[is_held_out], detail[is_held_out] = "held_out", _HELD_OUT_REASON
     is_beaten = winner != np.arange(len(own))
-    agrees = names.to_numpy()[winner] == names.to_numpy()
-    results.loc[is_beaten, "result"] = np.where(agrees, "repeated", "overruled")[is_beaten]
-    results.loc[is_beaten, "detail"] = [found.rows[number].place for number in winner[is_beaten]]
-    no_name = "a category path without a name"
-    results.loc[(names == "").to_numpy(), ["result", "detail"]] = "unusable", no_name
-    is_used = results["result"].isin(["replaced", "new_row"])
+    agrees = names[winner] == names
+    result[is_beaten & agrees], result[is_beaten & ~agrees] = "repeated", "overruled"
+    detail[is_beaten] = [found.rows[number].place for number in winner[is_beaten]]
+    result[names == ""], detail[names == ""] = "unusable", "a category path without names"
+    detail[(result == "new_row") & has_title] = _OTHER_TEXTS
+    is_used = (result == "replaced") | (result == "new_row")
     new = _new_categories(names[is_used], known, params)
-    results.loc[(results["result"] == "new_row") & other_texts, "detail"] = _OTHER_TEXTS
-    for number in results.index[is_used & names.isin(new.keys())]:
-        similar = new[names[number]]
-        detail = "new category" + (f", similar to {first_names(similar)}" if similar else "")
-        results.loc[number, "detail"] = _joined(results.loc[number, "detail"], detail)
-    skipped = [
-        (file, line, title, "", result, 0, problem)
-        for file, line, title, result, problem in found.skipped
+    for number in np.flatnonzero(is_used):
+        if (similar := new.get(names[number])) is not None:
+            text = "new category" + (f", similar to {first_names(similar)}" if similar else "")
+            detail[number] = _joined(detail[number], text)
+    places = [(source.path.name, source.line) for source in found.rows]
+    own_titles = titles_at(titles, own)
+    listed = [
+        (*place, *row)
+        for place, *row in zip(places, own_titles, names, result, changes, detail, strict=True)
     ]
-    results = pd.concat([results, pd.DataFrame(skipped, columns=_REPORTED_COLUMNS)])
-    results = results.reset_index(drop=True)
+    listed += [
+        (file, line, title, "", outcome, 0, problem)
+        for file, line, title, outcome, problem in found.skipped
+    ]
+    results = pd.DataFrame(listed, columns=_REPORTED_COLUMNS)
     return AppliedCorrections(corrected, of_row, new_rows, replaced, results, new)
 
 
+def _corrected(table: pd.DataFrame, of_row: pd.Series, values: np.ndarray) -> pd.DataFrame:
+    """Return the rows with corrected categories, without the corrections that are not rows."""
+    is_corrected = table.index.isin(of_row.index)
+    category, quality = table["category"].copy(), table["label_quality"]
+    category[is_corrected] = values[of_row]
+    if "reliable" not in quality.cat.categories:
+        quality = quality.cat.add_categories("reliable")
+    corrected = table.assign(
+        category=category,
+        label_quality=quality.mask(is_corrected, "reliable"),
+        is_correction=is_corrected,
+    )
+    return corrected[is_corrected | ~table["is_correction"].to_numpy()]
+
+
 def _existing_names(
-    names: pd.Series, known: Mapping[str, int], found: Corrections
+    names: np.ndarray, known: Mapping[str, int], found: Corrections
 ) -> dict[str, str]:
     """Return the similar existing category of each answer that is not a category itself.
 
     Raises:
         DataError: No category, or more than one, is similar to an answer.
     """
-    answers = np.array([each.is_answer for each in found.rows], dtype=bool)
-    allowed = {*known, *names[~answers]}
-    unknown = {name: number for number, name in names[answers].items() if name not in allowed}
-    similar = _similar_names(unknown, known)
-    for name, number in unknown.items():
-        if len(similar[name]) == 1:
-            continue
-        source = found.rows[int(number)]
-        close = similar[name] or _close_names(name, known)
-        hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-        raise DataError(
-            f"{source.path}:{source.line}: {name[:100]!r} in column 'accept' is neither yes, no nor an "
-            f"existing category; {hint}to introduce a new category, write it into column "
-            "'suggested_category' and yes into 'accept'"
-        )
-    return {name: each for name, (each,) in similar.items()}
+    allowed = {*known}
+    answers: dict[str, Correction] = {}
+    for name, source in zip(names, found.rows, strict=True):
+        if source.is_answer:
+            answers.setdefault(name, source)
+        else:
+            allowed.add(name)
+    similar = _similar_names([name for name in answers if name not in allowed], known)
+    for name, others in similar.items():
+        if len(others) != 1:
+            close = others or _close_names(name, known)
+            hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+            raise DataError(
+                f"{answers[name].path}:{answers[name].line}: {name[:100]!r} in column 'accept' is neither "
+                f"yes, no nor an existing category; {hint}to introduce a new category, write it into "
+                "column 'suggested_category' and yes into 'accept'"
+            )
+    return {name: other for name, (other,) in similar.items()}
 
 
 def _assigned(
-    table: pd.DataFrame, texts: Sequence[pd.Series], found: Corrections, names: pd.Series
+    table: pd.DataFrame, texts: Sequence[pd.Series], found: Corrections, names: np.ndarray
 ) -> tuple[pd.Series, np.ndarray, np.ndarray]:
     """Find the rows that each correction applies to.
 
@@ -209,7 +210,9 @@ def _assigned(
         rows[str(text.name)] = [normalise(value) for value in titles_at(text, rows.index)]
     numbers = np.arange(len(own))
     corrections = rows.loc[own].drop(columns="is_correction").assign(number=numbers)
-    has_texts = corrections.drop(columns=["key", "number"]).ne("").any(axis=1)
+    has_texts = np.full(len(own), False)
+    for text in texts:
+        has_texts |= (corrections[str(text.name)] != "").to_numpy()
     scopes: dict[tuple[str, ...], list[int]] = {(): []}
     for number, (source, has_text) in enumerate(zip(found.rows, has_texts, strict=True)):
         if names[number]:
@@ -274,7 +277,7 @@ def _new_categories(
 def with_unlabelled_texts(
     texts: Sequence[pd.Series],
     titles: pd.Series,
-    new_rows: Sequence[int],
+    new_rows: pd.Index,
     unlabelled: pd.DataFrame,
 ) -> list[pd.Series]:
     """Give new rows without any text the texts of the first unlabelled row with the same title.
@@ -285,7 +288,7 @@ def with_unlabelled_texts(
         new_rows: Rows of corrections that became training rows, ascending.
         unlabelled: Rows without categories, with a column for each text column.
     """
-    own = [titles_at(text, pd.Index(new_rows)) for text in texts]
+    own = [titles_at(text, new_rows) for text in texts]
     empty = [row for row, *values in zip(new_rows, *own, strict=True) if not any(values)]
     if not texts or not empty:
         return list(texts)
@@ -327,13 +330,14 @@ def corrections_report(
         Table of all corrections, counts for JSON, and sentences for the user.
     """
     results = applied.results.copy()
-    reason_of_row = pd.Series(applied.of_row.index.map(lost), applied.of_row, dtype=object)
-    used = reason_of_row.index[reason_of_row.isna()]
-    unused = reason_of_row[~reason_of_row.index.isin(used)]
-    unused = unused[~unused.index.duplicated()]
-    results.loc[unused.index, "result"] = "dropped"
-    results.loc[unused.index, "detail"] = [
-        _joined(reasons[reason], results.loc[number, "detail"]) for number, reason in unused.items()
+    unused: dict[int, str] = {}
+    for row, number in applied.of_row.items():
+        unused[number] = "" if row not in lost else unused.get(number, lost[row])
+    unused = {number: reason for number, reason in unused.items() if reason}
+    details = results["detail"].to_list()
+    results.loc[[*unused], "result"] = "dropped"
+    results.loc[[*unused], "detail"] = [
+        _joined(reasons[reason], details[number]) for number, reason in unused.items()
     ]
     counts = Counter(results["result"])
     corrected = {name: len(applied.replaced.intersection(rows)) for name, rows in held_out.items()}
@@ -346,38 +350,31 @@ def corrections_report(
     }
     described = ", ".join(f"{name} {counts[name]}" for name in _RESULTS if counts[name])
     notices = [f"corrections: {len(results)} ({described}), listed in metrics/corrections.csv"]
-    count_of_reason = Counter(reasons[reason] for reason in unused)
+    count_of_reason = Counter(reasons[reason] for reason in unused.values())
     count_of_reason += Counter({_HELD_OUT_REASON: counts["held_out"]})
     if count_of_reason:
         total = len(results) - counts["undecided"]
         listed = ", ".join(f"{count} {reason}" for reason, count in count_of_reason.items())
         notice = f"{count_of_reason.total()} of {total} corrections are not used: {listed}"
-        not_selected = results.loc[unused.index[unused == "category_not_selected"], "category"]
-        if names := sorted({*not_selected} - {*labels}):
+        not_selected = [n for n, reason in unused.items() if reason == "category_not_selected"]
+        if names := sorted({*results["category"].iloc[not_selected]} - {*labels}):
             notice += (
                 f"; raise subset.top_categories to use the corrections of {first_names(names)}"
             )
         notices.append(notice)
-    if counts["overruled"]:
-        first = results[results["result"] == "overruled"].iloc[0]
-        notices.append(
-            f"corrections that disagree with a later one, which is used: {counts['overruled']}, first "
-            f"{_place(first)} ({first['category'][:80]!r}) with {first['detail']}"
-        )
-    if counts["unusable"]:
-        first = results[results["result"] == "unusable"].iloc[0]
-        notices.append(
-            f"corrections that cannot be used: {counts['unusable']}, first {_place(first)}: "
-            f"{first['detail']}; correct or remove these rows"
-        )
-    other_texts = results[results["detail"].str.startswith(_OTHER_TEXTS)]
-    if len(other_texts):
-        notices.append(
-            f"corrections whose title occurs only with other texts: {len(other_texts)}, first "
-            f"{_place(other_texts.iloc[0])}; they become training rows, and replace no category (empty "
-            "the text columns of a correction to correct all rows with its title)"
-        )
-    notices += _new_category_notices(applied)
+    notices += _problem_notices(results)
+    if new := applied.new_categories:
+        shown = [
+            name[:80] + (f" (similar to {first_names(others)})" if others else "")
+            for name, others in sorted(new.items(), key=lambda each: not each[1])
+        ]
+        count = "a new category" if len(new) == 1 else f"{len(new):,} new categories"
+        notice = f"corrections name {count}: {', '.join(shown[:_MAX_LISTED])}"
+        if more := len(shown[_MAX_LISTED:]):
+            notice += f" and {more:,} more"
+        if any(new.values()):
+            notice += "; rename a category in the corrections if it means the same as a similar one"
+        notices.append(notice)
     if any(corrected.values()):
         changed = ", ".join(f"{name} {count}" for name, count in corrected.items() if count)
         notices.append(
@@ -387,27 +384,28 @@ def corrections_report(
     return results, summary, notices
 
 
-def _new_category_notices(applied: AppliedCorrections) -> list[str]:
-    """Announce new categories; the first ones that are similar to existing ones have a notice each."""
-    new, results = applied.new_categories, applied.results
-    shown = [name for name in new if new[name]][:_MAX_NOTICES]
+def _problem_notices(results: pd.DataFrame) -> list[str]:
+    """Return a sentence for each problem, with the number of corrections and the first of them."""
+    problems = [
+        (
+            "overruled",
+            "disagree with a later one, which is used: {count}, first {place} with {detail}",
+        ),
+        ("unusable", "cannot be used: {count}, first {place}: {detail}; mend or remove these rows"),
+        (
+            _OTHER_TEXTS,
+            "have a title that occurs only with other texts: {count}, first {place}; they become new "
+            + "training rows (a correction without texts corrects all rows with its title)",
+        ),
+    ]
     notices = []
-    for name in shown:
-        first = results[results["category"] == name].iloc[0]
-        notices.append(
-            f"{name[:80]!r} ({_place(first)}) is a new category, similar to {first_names(new[name])}: "
-            "rename it in the corrections file if it means the same"
-        )
-    others = [name for name in new if name not in shown]
-    if others:
-        count = f"{len(others):,} {'other ' if shown else ''}"
-        count += "new category" if len(others) == 1 else "new categories"
-        notices.append(f"corrections name {count}: {first_names(others)}")
+    for problem, text in problems:
+        found = results[(results["result"] == problem) | results["detail"].str.startswith(problem)]
+        if len(found):
+            file, line, detail = found.iloc[0][["file", "line", "detail"]]
+            description = text.format(count=len(found), place=f"{file}:{line}", detail=detail)
+            notices.append(f"corrections that {description}")
     return notices
-
-
-def _place(result: pd.Series) -> str:
-    return f"{result['file']}:{result['line']}"
 
 
 def _joined(*details: str) -> str:
