@@ -133,7 +133,7 @@ def apply_corrections(
     detail[(result == "new_row") & has_title] = _OTHER_TEXTS
     is_used = (result == "replaced") | (result == "new_row")
     new = _new_categories(names[is_used], known, params)
-    for number in np.flatnonzero(is_used):
+    for number in np.flatnonzero(is_used).tolist():
         if (similar := new.get(names[number])) is not None:
             text = "new category" + (f", similar to {first_names(similar)}" if similar else "")
             detail[number] = _joined(detail[number], text)
@@ -158,12 +158,13 @@ def _corrected(table: pd.DataFrame, of_row: pd.Series, values: np.ndarray) -> pd
     category[is_corrected] = values[of_row]
     if "reliable" not in quality.cat.categories:
         quality = quality.cat.add_categories("reliable")
-    corrected = table.assign(
+    corrected: pd.DataFrame = table.assign(
         category=category,
         label_quality=quality.mask(is_corrected, "reliable"),
         is_correction=is_corrected,
     )
-    return corrected[is_corrected | ~table["is_correction"].to_numpy()]
+    is_kept: np.ndarray = is_corrected | ~table["is_correction"].to_numpy()
+    return corrected[is_kept]
 
 
 def _existing_names(
@@ -331,7 +332,8 @@ def corrections_report(
     """
     results = applied.results.copy()
     unused: dict[int, str] = {}
-    for row, number in applied.of_row.items():
+    of_row = zip(applied.of_row.index.tolist(), applied.of_row.tolist(), strict=True)
+    for row, number in of_row:
         unused[number] = "" if row not in lost else unused.get(number, lost[row])
     unused = {number: reason for number, reason in unused.items() if reason}
     details = results["detail"].to_list()
