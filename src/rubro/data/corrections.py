@@ -393,7 +393,10 @@ def _problem_notices(results: pd.DataFrame) -> list[str]:
             "overruled",
             "disagree with a later one, which is used: {count}, first {place} with {detail}",
         ),
-        ("unusable", "cannot be used: {count}, first {place}: {detail}; mend or remove these rows"),
+        (
+            "unusable",
+            "cannot be used: {count}, first {place}: {detail}; correct or remove these rows",
+        ),
         (
             _OTHER_TEXTS,
             "have a title that occurs only with other texts: {count}, first {place}; they become new "
