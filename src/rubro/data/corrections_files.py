@@ -140,8 +140,17 @@ class CorrectionsFile:
         )
         used = [title, *categories, *self._texts, *([_ACCEPT, _LABEL] if self._is_audit else [])]
         for name in used if header else ():
-            if header.count(name) != 1:
-                self._raise_column_error(name, header, params)
+            if header.count(name) > 1:
+                raise DataError(
+                    f"{self._path}: column {name[:100]!a} is listed twice; rename one of them"
+                )
+            if name not in header:
+                usual = {"title": [params.title_column], "category": params.category_columns}
+                wanted = " or ".join(map(repr, sorted({name, *usual.get(name, [])})))
+                raise DataError(
+                    f"{self._path}: no column {wanted} (found: {listed(header)}); a corrections file "
+                    "needs a column of titles and a column of categories, or the columns of `rubro audit`"
+                )
         if file.columns is not None:
             self._records = file.rows(used)
         self.layout = params.model_copy(
@@ -150,18 +159,6 @@ class CorrectionsFile:
                 "category_column": categories[0] if len(categories) == 1 else categories,
                 **dict.fromkeys(("language_column", "label_quality_column", "split_column")),
             }
-        )
-
-    def _raise_column_error(self, name: str, header: list[str], params: DataParams) -> None:
-        if name in header:
-            raise DataError(
-                f"{self._path}: column {name[:100]!a} is listed twice; rename one of them"
-            )
-        usual = {"title": [params.title_column], "category": params.category_columns}
-        wanted = " or ".join(map(repr, sorted({name, *usual.get(name, [])})))
-        raise DataError(
-            f"{self._path}: no column {wanted} (found: {listed(header)}); a corrections file needs a "
-            "column of titles and a column of categories, or the columns of `rubro audit`"
         )
 
     def records(self) -> Iterator[Record]:

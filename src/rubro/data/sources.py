@@ -37,8 +37,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-# Reasons for rejecting a row, each with a remedy for the user. Rows without a category are rejected
-# only if they are corrections; otherwise, these reasons are counted but the titles are unlabelled.
+# Reasons for rejecting a row, each with a remedy for the user. Rows without a category are counted
+# with these reasons, but they are not rejected because their titles are unlabelled titles.
 REMEDY_BY_REASON = {
     "not_json": "mend these lines",
     "not_an_object": "write an object with a title and a category in each line",
@@ -130,7 +130,8 @@ class RawTitles:
             levels of a category, LEVEL_SEPARATOR is between their names. The rows of the corrections
             files are last. Titles and texts are Arrow text and the other columns except line are
             categorical, so that a row takes little more memory than its texts.
-        quarantine: Rejected rows with the columns file, line, reason, problem and excerpt.
+        quarantine: Rejected rows with the columns file, line, reason, problem and excerpt. Rejected
+            corrections are in corrections.skipped.
         empty_rows: Number of rows with neither a title nor a category.
         notices: Sentences for the user, for instance about a file that was skipped.
         corrections: Sources of the corrections.
