@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,7 +22,7 @@ from rubro.data.category_paths import (
     has_level_columns,
     merge_rare_categories,
 )
-from rubro.data.corrections import Correction, Corrections
+from rubro.data.corrections_files import Correction, Corrections
 from rubro.data.sources import CORRECTIONS, RawTitles
 from rubro.data.splits import SPLITS
 from rubro.data.subset import Subset, make_subset
@@ -93,7 +94,7 @@ def raw_titles(rows: list[Row]) -> RawTitles:
     )
     quarantine = pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"])
     lines = range(2, 2 + sum(split == CORRECTIONS for _, _, split in rows))
-    corrections = Corrections([Correction("corrections.csv", line) for line in lines])
+    corrections = Corrections([Correction(Path("corrections.csv"), line) for line in lines])
     return RawTitles(table, quarantine, corrections=corrections)
 
 
@@ -593,7 +594,7 @@ class RandomPaths:
         except DataError:
             return
         kept = sum(len(result.splits[name]) for name in SPLITS)
-        nameless = (result.corrections["result"] == "undecided").sum()
+        nameless = (result.corrections["result"] == "unusable").sum()
         assert kept + nameless + sum(result.summary["dropped"].values()) == len(self.rows)
         for split in result.splits.values():
             assert set(split["category"]) <= set(result.labels)

@@ -12,7 +12,7 @@ import pytest
 
 from rubro.base.errors import DataError
 from rubro.base.params import Params
-from rubro.data.corrections import correction_files
+from rubro.data.corrections_files import correction_files
 from rubro.data.sources import RawTitles, read_titles
 from rubro.data.subset import Subset, make_subset
 from support.raw_titles import write_frame, write_text
@@ -164,11 +164,25 @@ def test_levels_may_be_in_several_columns(shop: Corrected, text: str) -> None:
     assert subset.labels == ["Home > MUGS", "Home > TABLES"]
 
 
-def test_unusable_corrections_are_quarantined(shop: Corrected) -> None:
-    shop.write("a.csv", "title,category\n\xa0,MUGS\nmesa 0,MUGS\n")
-    raw = shop.read(max_quarantined_share=1.0)
-    assert list(raw.quarantine["reason"]) == ["title_empty"]
-    assert [each.line for each in raw.corrections.rows] == [3]
+def test_unusable_corrections_are_listed_and_do_not_make_the_source_unusable(
+    shop: Corrected,
+) -> None:
+    shop.write("a.csv", "title,category\n\xa0,MUGS\nmesa 0,MUGS,x\nmesa 0,MUGS\n")
+    assert shop.read(max_quarantined_share=0.0).quarantine.empty
+    subset = shop.subset()
+    assert results(subset) == [
+        ("a.csv", 4, "replaced"),
+        ("a.csv", 2, "unusable"),
+        ("a.csv", 3, "unusable"),
+    ]
+    assert ["'title'" in detail for detail in subset.corrections["detail"]] == [False, True, False]
+    (notice,) = (notice for notice in subset.notices if "cannot be used: 2" in notice)
+    assert "a.csv:2" in notice
+
+
+def test_a_file_may_contain_only_unusable_corrections(shop: Corrected) -> None:
+    shop.write("a.csv", "title,category\n\xa0,MUGS\nmesa 0,\n")
+    assert [result for _, _, result in results(shop.subset())] == ["unusable", "undecided"]
 
 
 # Audit and labelling files
@@ -187,8 +201,8 @@ def audit(*rows: tuple[str, str, str, str]) -> str:
 @pytest.mark.parametrize(
     ("accept", "category"),
     [
-        *dict.fromkeys(("yes", "Y", "TRUE", "1", "x", "si", " Sí "), "MUGS").items(),
-        *dict.fromkeys(("no", "N", "false", "0", ""), "TABLES").items(),
+        *dict.fromkeys(("yes", "Y", "TRUE", "1", "x", "si", " Sí ", "VERDADERO"), "MUGS").items(),
+        *dict.fromkeys(("no", "N", "FALSE", "0", "FALSO", ""), "TABLES").items(),
         *dict.fromkeys(("LAMPS", "lámp", "lamps"), "LAMPS").items(),
     ],
 )
@@ -198,15 +212,52 @@ def test_the_column_accept_decides(shop: Corrected, accept: str, category: str) 
     shop.write("suspects.csv", audit(("mesa 0", "TABLES", "MUGS", accept)))
     subset = shop.subset()
     assert categories(subset)["mesa 0"] == category
-    expected = {"TABLES": "label_is_right" if accept else "undecided"}.get(category, "replaced")
+    expected = {"TABLES": "already_right" if accept else "undecided"}.get(category, "replaced")
     assert results(subset) == [("suspects.csv", 2, expected)]
     assert subset.summary["corrections"][expected] == 1
 
 
 def test_another_answer_in_accept_is_an_error_with_a_similar_name(shop: Corrected) -> None:
     shop.write("suspects.csv", audit(("mesa 0", "TABLES", "MUGS", "TABELS")))
-    with pytest.raises(DataError, match=r"suspects\.csv:2: 'TABELS'.*did you mean 'TABLES'"):
+    with pytest.raises(DataError, match=r"'TABELS'.*did you mean 'TABLES'") as error:
         shop.subset()
+    assert str(error.value).startswith(f"{shop.folder / 'suspects.csv'}:2: ")
+
+
+@pytest.mark.parametrize("name", ["X", "NO", "1", "SI"])
+def test_a_category_may_be_called_like_an_answer(shop: Corrected, name: str) -> None:
+    rows = [*TITLES, *((f"luz {i}", name) for i in range(12))]
+    shop.sell(pd.DataFrame(rows, columns=["title", "category"]))
+    shop.write(
+        "suspects.csv", audit(("mesa 0", "TABLES", name, "yes"), ("luz 0", name, "MUGS", "no"))
+    )
+    found = categories(shop.subset())
+    assert (found["mesa 0"], found["luz 0"]) == (name, name)
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        (("mesa 0", "TABLES", "", "yes"), "suggested_category"),
+        (("mesa 0", "", "MUGS", "no"), "label"),
+    ],
+)
+def test_an_answer_without_a_category_is_unusable(
+    shop: Corrected, row: tuple[str, str, str, str], column: str
+) -> None:
+    shop.write("suspects.csv", audit(row))
+    subset = shop.subset()
+    assert results(subset) == [("suspects.csv", 2, "unusable")]
+    (notice,) = (notice for notice in subset.notices if "suspects.csv:2" in notice)
+    assert all(f"'{name}'" in notice for name in ("accept", column))
+
+
+def test_a_confirmed_label_that_the_source_does_not_have_any_more_is_used(shop: Corrected) -> None:
+    """The user has said that this category is right, and the source has another one by now."""
+    shop.write("suspects.csv", audit(("mesa 0", "MUGS", "LAMPS", "no")))
+    subset = shop.subset()
+    assert results(subset) == [("suspects.csv", 2, "replaced")]
+    assert categories(subset)["mesa 0"] == "MUGS"
 
 
 def test_rows_without_a_category_are_undecided(shop: Corrected) -> None:
@@ -220,18 +271,16 @@ def test_rows_without_a_category_are_undecided(shop: Corrected) -> None:
     assert any("undecided 1" in notice for notice in subset.notices)
 
 
-def test_a_confirmed_label_overrules_earlier_corrections_only_if_it_differs(
-    shop: Corrected,
-) -> None:
+def test_a_confirmed_label_overrules_earlier_corrections(shop: Corrected) -> None:
     shop.write("1.csv", "title,category\nmesa 0,MUGS\nmesa 1,MUGS\n")
     rows = ("mesa 0", "MUGS", "TABLES", "no"), ("mesa 1", "TABLES", "MUGS", "no")
     shop.write("2.csv", audit(*rows))
     subset = shop.subset()
     assert [result for _, _, result in results(subset)] == [
-        "replaced",
+        "repeated",
         "overruled",
-        "label_is_right",
-        "label_is_right",
+        "replaced",
+        "already_right",
     ]
     assert (categories(subset)["mesa 0"], categories(subset)["mesa 1"]) == ("MUGS", "TABLES")
 
@@ -245,18 +294,23 @@ def test_the_last_of_contradicting_corrections_wins(shop: Corrected) -> None:
     subset = shop.subset()
     assert results(subset) == [
         ("ana.csv", 2, "overruled"),
-        ("ana.csv", 3, "replaced"),
+        ("ana.csv", 3, "repeated"),
         ("ana.csv", 4, "repeated"),
         ("beto.csv", 2, "overruled"),
-        ("beto.csv", 3, "repeated"),
+        ("beto.csv", 3, "replaced"),
         ("beto.csv", 4, "replaced"),
     ]
-    assert list(subset.corrections["detail"][:4]) == ["beto.csv:2", "", "ana.csv:3", "beto.csv:4"]
+    assert list(subset.corrections["detail"][:4]) == [
+        "beto.csv:4",
+        "beto.csv:3",
+        "beto.csv:3",
+        "beto.csv:4",
+    ]
     assert categories(subset)["mesa 0"] == "CUPS"
     found = subset.summary["corrections"]
     assert (found["overruled"], found["repeated"], found["replaced_rows"]) == (2, 2, 2)
     (notice,) = (notice for notice in subset.notices if "disagree" in notice)
-    assert "ana.csv:2" in notice and "beto.csv:2" in notice
+    assert "ana.csv:2" in notice and "beto.csv:4" in notice
 
 
 def test_all_rows_with_the_title_are_corrected_and_new_titles_are_added(shop: Corrected) -> None:
@@ -297,11 +351,12 @@ def by_brand(subset: Subset) -> dict[str, str]:
     ("rows", "expected"),
     [
         (["mesa,MUGS,acme"], {"Acme": "MUGS", "Cima": "TABLES", "": "TABLES"}),
-        (["mesa,MUGS,"], {"Acme": "TABLES", "Cima": "TABLES", "": "MUGS"}),
-        (["mesa,MUGS,Acme", "mesa,LAMPS,"], {"Acme": "MUGS", "Cima": "TABLES", "": "LAMPS"}),
+        (["mesa,MUGS,"], dict.fromkeys(("Acme", "Cima", ""), "MUGS")),
+        (["mesa,LAMPS,", "mesa,MUGS,Acme"], {"Acme": "MUGS", "Cima": "LAMPS", "": "LAMPS"}),
+        (["mesa,MUGS,Acme", "mesa,LAMPS,"], dict.fromkeys(("Acme", "Cima", ""), "LAMPS")),
     ],
 )
-def test_texts_of_a_correction_must_be_the_same(
+def test_texts_of_a_correction_must_be_the_same_unless_all_are_empty(
     shop: Corrected, rows: list[str], expected: dict[str, str]
 ) -> None:
     shop.sell(priced("Acme", "Cima", ""))
@@ -309,19 +364,36 @@ def test_texts_of_a_correction_must_be_the_same(
     assert by_brand(shop.subset(text_columns=["brand"])) == expected
 
 
-def test_a_correction_without_texts_applies_to_every_row_of_its_title(shop: Corrected) -> None:
-    shop.sell(priced("Acme", "Cima"))
-    shop.write("a.csv", "title,category,brand\nmesa,LAMPS,Cima\nmesa,MUGS,\n")
-    assert by_brand(shop.subset(text_columns=["brand"])) == {"Acme": "MUGS", "Cima": "LAMPS"}
-    shop.write("a.csv", "title,category\nmesa,MUGS\n")
-    assert by_brand(shop.subset(text_columns=["brand"])) == {"Acme": "MUGS", "Cima": "MUGS"}
+def test_files_may_have_different_text_columns(shop: Corrected) -> None:
+    table = pd.DataFrame(TITLES, columns=["title", "category"]).assign(brand="Bora", row="x")
+    table.loc[[0, 1, 2], ["title", "brand", "row"]] = [
+        ("mesa", "Acme", "a"),
+        ("mesa", "Acme", "b"),
+        ("mesa", "Cima", "b"),
+    ]
+    shop.sell(table)
+    shop.write("1.csv", "title,category\nmesa,LAMPS\n")
+    shop.write("2.csv", "title,category,brand\nmesa,MUGS,Acme\n")
+    shop.write("3.csv", "title,category,row\nmesa,CUPS,b\n")
+    subset = shop.subset(text_columns=["brand", "row"])
+    assert results(subset) == [
+        ("1.csv", 2, "overruled"),
+        ("2.csv", 2, "replaced"),
+        ("3.csv", 2, "replaced"),
+    ]
+    assert list(subset.corrections["rows"]) == [0, 1, 2]
+    assert subset.corrections["detail"][0] in ("2.csv:2", "3.csv:2")
 
 
 def test_a_correction_of_other_texts_is_a_new_row(shop: Corrected) -> None:
     splits = ["train", *["validation", "test", *["train"] * 4] * 4][: len(TITLES)]
     shop.sell(priced().assign(split=splits))
     shop.write("a.csv", "title,category,brand\nmesa 0,MUGS,Zeta\n")
-    train = shop.subset(text_columns=["brand"]).splits["train"]
+    subset = shop.subset(text_columns=["brand"])
+    (notice,) = (notice for notice in subset.notices if "other texts" in notice)
+    assert "a.csv:2" in notice
+    assert "other texts" in subset.corrections["detail"][0]
+    train = subset.splits["train"]
     rows = train.loc[train["title"] == "mesa 0", ["category", "text.brand"]]
     assert rows.to_numpy().tolist() == [["TABLES", "Bora"], ["MUGS", "Zeta"]]
 
@@ -358,23 +430,25 @@ def test_new_categories_are_announced_with_similar_names(
     subset = shop.subset()
     assert name in subset.labels
     assert subset.summary["corrections"]["new_categories"] == 1
-    (notice,) = (notice for notice in subset.notices if name in notice and "new categ" in notice)
+    (notice,) = (notice for notice in subset.notices if "new categ" in notice)
     details = list(subset.corrections["detail"])
+    assert name in notice
     assert all("new category" in detail for detail in details)
     if similar:
-        assert similar in notice and "a.csv:2" in notice and similar in details[0]
+        assert similar in notice
+        assert similar in details[0]
     else:
         assert not any(known in notice + details[0] for known in ("MUGS", "TABLES"))
 
 
-def test_many_new_categories_have_few_notices(shop: Corrected) -> None:
-    rows = "".join(f"new {i},MUGS{'!' * (i + 1)}\nnewer {i},OTHER {i}\n" for i in range(50))
+def test_many_new_categories_have_one_short_notice(shop: Corrected) -> None:
+    rows = "".join(f"new {i},OTHER {i}\nnewer {i},MUGS{'!' * (i + 1)}\n" for i in range(50))
     shop.write("a.csv", f"title,category\n{rows}")
     subset = shop.subset()
     assert subset.summary["corrections"]["new_categories"] == 100
-    notices = [notice for notice in subset.notices if "new categ" in notice]
-    assert 2 <= len(notices) <= 6
-    assert "95 other new categories" in notices[-1]
+    (notice,) = (notice for notice in subset.notices if "new categ" in notice)
+    assert "MUGS! (similar to MUGS)" in notice
+    assert "95 more" in notice
 
 
 def test_similar_names_that_are_merged_are_not_new(shop: Corrected) -> None:
@@ -399,6 +473,21 @@ def test_corrections_of_held_out_titles_can_be_skipped(shop: Corrected) -> None:
     assert skipped.summary["corrections"]["held_out"] == 2
     assert (categories(skipped)["mesa 8"], categories(skipped)["mesa 0"]) == ("TABLES", "MUGS")
     assert any("data.correct_held_out" in notice for notice in skipped.notices)
+
+
+@pytest.mark.parametrize("rows", [3, 5])
+def test_corrections_of_rare_categories_name_the_parameter_that_drops_them(
+    shop: Corrected, rows: int
+) -> None:
+    shop.write("a.csv", "title,category\n" + "".join(f"luz {i},LAMPS\n" for i in range(rows)))
+    subset = shop.subset(min_rows_per_category=5)
+    notices = [notice for notice in subset.notices if "are not used" in notice]
+    if rows < 5:
+        assert "3 of 3" in notices[0]
+        assert "data.min_rows_per_category" in notices[0]
+        assert "top_categories" not in notices[0]
+    else:
+        assert not notices
 
 
 def test_a_correction_resolves_conflicts_and_null_categories(shop: Corrected) -> None:

@@ -63,7 +63,7 @@ def test_corrections_come_last_and_use_their_own_column_names(read: Read, tmp_pa
     assert list(raw.table["split"]) == ["test", "", CORRECTIONS, CORRECTIONS]
     assert reasons(raw) == []
     assert raw.empty_rows == 1
-    assert raw.corrections.undecided == [("corrections.csv", 5, "Taza")]
+    assert raw.corrections.skipped == [("corrections.csv", 5, "Taza", "undecided", "")]
     assert [each.line for each in raw.corrections.rows] == [2, 3]
 
 

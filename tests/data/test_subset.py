@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
-from rubro.data.corrections import Correction, Corrections
+from rubro.data.corrections_files import Correction, Corrections
 from rubro.data.sources import CORRECTIONS, RawTitles
 from rubro.data.splits import SPLITS
 from rubro.data.subset import Subset, make_subset
@@ -30,7 +31,7 @@ def raw_titles(rows: list[Row], language: str | list[str] = "") -> RawTitles:
     )
     quarantine = pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"])
     lines = range(2, 2 + sum(split == CORRECTIONS for _, _, split in rows))
-    corrections = Corrections([Correction("corrections.csv", line) for line in lines])
+    corrections = Corrections([Correction(Path("corrections.csv"), line) for line in lines])
     return RawTitles(table, quarantine, corrections=corrections)
 
 

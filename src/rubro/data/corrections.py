@@ -1,31 +1,21 @@
-"""Read corrected categories from files, and apply them to the rows with the same titles."""
+"""Apply corrected categories to the rows with the same titles, and report what they changed."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
-from itertools import chain
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from rubro.base.errors import DataError
-from rubro.base.params import DataParams, SubsetParams
+from rubro.base.params import SubsetParams
 from rubro.base.text import first_names, normalise
+from rubro.data.corrections_files import Correction, Corrections
 from rubro.data.labels import rows_by_category, similar_names, title_keys, titles_at
-from rubro.tables.cells import column_name, text_of
-from rubro.tables.detection import kind_of, unreadable_by_name
-from rubro.tables.readers import Record
-from rubro.tables.streams import listed
-from rubro.tables.title_files import TitleFile
 
-_ACCEPT, _LABEL, _SUGGESTION = "accept", "label", "suggested_category"
-_YES, _NO = ("yes", "y", "true", "1", "x", "si"), ("no", "n", "false", "0")
 _REPORTED_COLUMNS = ["file", "line", "title", "category", "result", "rows", "detail"]
 # Possible results of a correction, in the order of the message; docs/data.md describes them.
 _RESULTS = (
@@ -34,216 +24,16 @@ _RESULTS = (
     "already_right",
     "repeated",
     "overruled",
-    "label_is_right",
     "held_out",
     "dropped",
     "undecided",
+    "unusable",
 )
 _HELD_OUT_REASON = "of titles in validation or test (data.correct_held_out)"
+_OTHER_TEXTS = "rows with this title have other texts"
 _MIN_SIMILARITY, _MAX_EDITS = 0.8, 4  # a replaced character counts as two edits
 _MAX_COMPARED_NAMES = 20
-_MAX_NOTICES = 5
-_Texts = dict[str, str]
-
-
-class Correction(NamedTuple):
-    """Source of a corrected category.
-
-    Attributes:
-        file: Name of the file.
-        line: Line in the file, from 1; the row number in parquet.
-        texts: Text columns that the file contains. The correction applies only to rows with the same
-            texts in these columns.
-        decision: "category" corrects the category, "label" confirms the label of an audit, and
-            "name" corrects the category to a name that must be similar to an existing category.
-    """
-
-    file: str
-    line: int
-    texts: tuple[str, ...] = ()
-    decision: Literal["category", "label", "name"] = "category"
-
-    @property
-    def place(self) -> str:
-        """File and line, for messages."""
-        return f"{self.file}:{self.line}"
-
-
-@dataclass
-class Corrections:
-    """Corrections in the order in which they were read.
-
-    Attributes:
-        rows: Corrections with a decision, one for each of the last rows of RawTitles.table.
-        undecided: File, line and title of each row without a decision.
-    """
-
-    rows: list[Correction] = field(default_factory=list)
-    undecided: list[tuple[str, int, str]] = field(default_factory=list)
-
-
-def correction_files(path: Path) -> tuple[list[Path], list[str]]:
-    """List the files with corrections, ordered by name.
-
-    Args:
-        path: Path of a file, or of a folder. README.md, hidden files and the .dvc files of DVC are
-            ignored in a folder.
-
-    Returns:
-        Files, and notices about files that are not read.
-
-    Raises:
-        DataError: The path does not exist, or a file in the folder is in an unsupported format.
-    """
-    if path.is_file():
-        return [path], []
-    if not path.is_dir():
-        raise DataError(
-            f"{path}: no such file or folder; create it, or set data.corrections in params.yaml to a "
-            "folder of CSV files with the columns title and category, or to one such file"
-        )
-    files, others = [], []
-    for file in sorted(path.iterdir()):
-        if file.name.startswith(".") or file.name == "README.md" or file.suffix == ".dvc":
-            continue
-        if file.is_file() and kind_of(file) not in (None, "txt"):
-            files.append(file)
-        elif file.is_file() and (description := unreadable_by_name(file)):
-            raise DataError(f"{file} is {description}")
-        else:
-            others.append(file.name)
-    notices = []
-    if others:
-        notices.append(f"not read, no table of corrections: {first_names(others)} in {path}")
-    old = Path(f"{path}.csv")
-    if old.is_file():
-        notices.append(f"not read: {old}; move it into the folder {path} to use its corrections")
-    return files, notices
-
-
-def correction_columns(params: DataParams) -> list[list[str]]:
-    """Return the accepted names of the column of titles, and of the column of categories."""
-    return [
-        [params.title_column, "title"],
-        [*params.category_columns, "category", _SUGGESTION],
-    ]
-
-
-class CorrectionsFile:
-    """Rows of a corrections file, whose kind is detected from the names of its columns.
-
-    - a table with a column of titles and a column of categories; a row without a category has no
-      decision yet
-    - a file of `rubro audit`, whose column `accept` contains yes, no, or another category
-
-    Args:
-        file: Open file.
-        params: Names of the columns of titles, categories and texts. The names title and category are
-            understood too.
-        found: Collects the corrections.
-
-    Raises:
-        DataError: The file has no column with titles or categories, or has one of them twice.
-    """
-
-    def __init__(self, file: TitleFile, params: DataParams, found: Corrections) -> None:
-        self._name, self._found = file.origin.path.name, found
-        self._decision: Literal["category", "label", "name"] = "category"
-        self._file = file
-        self._records: Iterator[Record] = iter(())
-        if file.columns is None:
-            self._records = file.rows([])
-            first = list(_first(self._records))
-            header = [name for record in first if not record.reason for name in record.content]
-            self._records = chain(first, self._records)
-        else:
-            header = [column_name(name) for name in file.columns]
-        self.is_empty = file.columns is None and not header
-        self._is_audit = _ACCEPT in header and _SUGGESTION in header
-        title = params.title_column if params.title_column in header else "title"
-        categories = [name for name in params.category_columns if name in header] or ["category"]
-        if self._is_audit:
-            categories = [_SUGGESTION]
-        self._categories = categories
-        self._texts = tuple(
-            name
-            for name in params.text_columns
-            if name in header and name not in (title, *categories)
-        )
-        used = [title, *categories, *self._texts, *([_ACCEPT, _LABEL] if self._is_audit else [])]
-        if not self.is_empty:
-            self._require(used, header, params)
-        if file.columns is not None:
-            self._records = file.rows(used)
-        one = categories[0] if len(categories) == 1 else categories
-        optional = dict.fromkeys(("language_column", "label_quality_column", "split_column"))
-        self.layout = params.model_copy(
-            update={"title_column": title, "category_column": one, **optional}
-        )
-
-    def _require(self, used: Sequence[str], header: Sequence[str], params: DataParams) -> None:
-        path = self._file.origin.path
-        for name in used:
-            if header.count(name) > 1:
-                raise DataError(
-                    f"{path}: column {name[:100]!a} is listed twice; rename one of them"
-                )
-            if name not in header:
-                usual = {params.title_column, "title"}
-                if name != used[0]:
-                    usual = {*params.category_columns, "category"}
-                wanted = " or ".join(
-                    map(repr, sorted({name, *usual} if name != _LABEL else {name}))
-                )
-                raise DataError(
-                    f"{path}: no column {wanted} (found: {listed(header)}); a corrections file needs a "
-                    "column of titles and a column of categories, or the columns of `rubro audit`"
-                )
-
-    def records(self) -> Iterator[Record]:
-        """Yield the rows with a decision, whose category column contains the right category.
-
-        Rows that cannot be read are yielded unchanged.
-        """
-        for record in self._records:
-            if record.reason is not None:
-                yield record
-                continue
-            values = dict(record.content)
-            title = _text(values.get(self.layout.title_column))
-            self._decision, category = "category", ""
-            if self._is_audit:
-                category = _text(values.get(_ACCEPT))
-                answer = normalise(category)
-                if answer in _NO:
-                    self._decision, values[_SUGGESTION] = "label", values.get(_LABEL)
-                elif category and answer not in _YES:
-                    self._decision, values[_SUGGESTION] = "name", category
-            else:
-                category = "".join(_text(values.get(name)) for name in self._categories)
-            if title and not category:
-                self._found.undecided.append((self._name, record.lines[0], title))
-            else:
-                yield record._replace(content=values)
-
-    def add(self, record: Record) -> None:
-        """Add the row that was yielded last to the corrections, because it is usable."""
-        line = record.lines[0]
-        self._found.rows.append(Correction(self._name, line, self._texts, self._decision))
-
-
-def _first(records: Iterator[Record]) -> Iterator[Record]:
-    """Yield the records up to the first one that can be read."""
-    for record in records:
-        yield record
-        if record.reason is None:
-            return
-
-
-def _text(value: Any) -> str:
-    with suppress(TypeError):
-        return (text_of(value) or "").strip()
-    return str(value)
+_MAX_LISTED = 5
 
 
 @dataclass
@@ -253,22 +43,21 @@ class AppliedCorrections:
     Attributes:
         table: Rows of the source with corrected categories and, last, corrections that became
             training rows. Column is_correction is true for corrected rows and new training rows.
-        of_row: Number of the correction of each corrected or new row, by row.
+        of_row: Number of the correction of each corrected or new row, with the row numbers as index,
+            ascending.
         new_rows: Corrections that became training rows, ascending.
         replaced: Rows of the source whose category was replaced by another one.
-        results: Table of all corrections in the order of reading, with the columns file, line, title,
-            category, result, rows (number of replaced categories) and detail.
-        new_categories: Places of the corrections that name a new category, by category.
-        similar: Names of existing categories that are similar to a new category, by new category.
+        results: Table of all corrections, first the usable ones in the order of reading, with the
+            columns file, line, title, category, result, rows (number of replaced categories) and detail.
+        new_categories: Existing categories with similar names, by new category.
     """
 
     table: pd.DataFrame
-    of_row: dict[int, int]
-    new_rows: list[int]
-    replaced: set[int]
+    of_row: pd.Series
+    new_rows: pd.Index
+    replaced: pd.Index
     results: pd.DataFrame
     new_categories: dict[str, list[str]]
-    similar: dict[str, list[str]]
 
 
 def apply_corrections(
@@ -281,13 +70,12 @@ def apply_corrections(
     params: SubsetParams,
     correct_held_out: bool,
 ) -> AppliedCorrections:
-    """Replace the categories of all rows that have the same title as a correction.
+    """Replace the categories of the rows with the same titles as the corrections.
 
-    Titles are the same if their normal forms are the same. If a corrections file has text columns, the
-    texts must be the same too. However, a correction without any text applies to all rows with its
-    title if none of them is without texts. If several corrections of the same title disagree, the last
-    one is used. Corrected rows stay in their split, and their labels are reliable. A correction whose
-    title no row has becomes a training row.
+    A correction applies to the rows with the same title and, if it has any text, the same texts (all
+    in their normal forms). If several corrections apply to a row, the last one is used. A correction
+    that applies to no row of the source becomes a training row. Corrected rows stay in their split,
+    and their labels are reliable.
 
     Args:
         table: Rows with the columns category, label_quality (categorical), key (hash from title_keys)
@@ -304,93 +92,163 @@ def apply_corrections(
     Raises:
         DataError: The column accept of an audit contains something that is not a category.
     """
-    own = table[table["is_correction"]]
-    keys = own["key"].tolist()
-    values = own["category"].astype("str").tolist()
-    rows_of_value = rows_by_category(table[~table["is_correction"]])
+    is_own = table["is_correction"]
+    own = table.index[is_own]
+    values = table.loc[own, "category"].astype("str").to_numpy(dtype=object)
+    rows_of_value = rows_by_category(table[~is_own])
     name_of = categories or {value: value for value in (*rows_of_value, *values)}
     known = Counter[str]()
-    for value, n in rows_of_value.items():
-        known[name_of[value]] += n
+    for value, count in rows_of_value.items():
+        known[name_of[value]] += count
     known.pop("", None)
-    names = [name_of[value] for value in values]
-    given = {name for name, each in zip(names, found.rows, strict=True) if each.decision != "name"}
-    allowed = given.union(known)
-    for number, (correction, name) in enumerate(zip(found.rows, names, strict=True)):
-        if correction.decision == "name" and name not in allowed:
-            names[number] = _existing(name, known, correction)
-            values[number] = next(v for v in rows_of_value if name_of[v] == names[number])
+    names = np.array([name_of[value] for value in values], dtype=object)
+    existing = _existing_names(names, known, found)
+    value_of = {name_of[value]: value for value in rows_of_value}
+    for number, source in enumerate(found.rows):
+        if source.is_answer and names[number] in existing:
+            names[number] = existing[names[number]]
+            values[number] = value_of[names[number]]
 
-    candidates = table.index[~table["is_correction"] & table["key"].isin(own["key"])]
-    text_of_row = _normal_texts([*candidates, *own.index], texts)
-    scopes = [
-        {name: text_of_row[row][name] for name in correction.texts} if correction.texts else None
-        for row, correction in zip(own.index, found.rows, strict=True)
+    of_row, winner, has_title = _assigned(table, texts, found, names)
+    is_held_out = np.zeros(len(own), dtype=bool)
+    if not correct_held_out:
+        held_out = split_of.index[split_of.isin(["validation", "test"])]
+        is_held_out = table.loc[own, "key"].isin(table.loc[held_out, "key"]).to_numpy()
+        of_row = of_row[~is_held_out[of_row]]
+    numbers, new_rows = of_row.to_numpy(), of_row.index.intersection(own)
+    corrected = _corrected(table, of_row, values)
+    old = table.loc[of_row.index, "category"].astype("str").map(name_of)
+    replaced = of_row.index[old.ne(names[numbers])].difference(own)
+    changes = np.bincount(of_row[replaced], minlength=len(own))
+
+    result = np.where(changes > 0, "replaced", "already_right").astype(object)
+    detail = np.full(len(own), "", dtype=object)
+    result[of_row[new_rows]] = "new_row"
+    result[is_held_out], detail[is_held_out] = "held_out", _HELD_OUT_REASON
+    is_beaten = winner != np.arange(len(own))
+    agrees = names[winner] == names
+    result[is_beaten & agrees], result[is_beaten & ~agrees] = "repeated", "overruled"
+    detail[is_beaten] = [found.rows[number].place for number in winner[is_beaten]]
+    result[names == ""], detail[names == ""] = "unusable", "a category path without names"
+    detail[(result == "new_row") & has_title] = _OTHER_TEXTS
+    is_used = (result == "replaced") | (result == "new_row")
+    new = _new_categories(names[is_used], known, params)
+    for number in np.flatnonzero(is_used).tolist():
+        if (similar := new.get(names[number])) is not None:
+            text = "new category" + (f", similar to {first_names(similar)}" if similar else "")
+            detail[number] = _joined(detail[number], text)
+    places = [(source.path.name, source.line) for source in found.rows]
+    own_titles = titles_at(titles, own)
+    listed = [
+        (*place, *row)
+        for place, *row in zip(places, own_titles, names, result, changes, detail, strict=True)
     ]
-    results = ["label_is_right" if each.decision == "label" else "" for each in found.rows]
-    details = [""] * len(results)
-    active = _without_overruled(keys, names, scopes, found.rows, results, details)
+    listed += [
+        (file, line, title, "", outcome, 0, problem)
+        for file, line, title, outcome, problem in found.skipped
+    ]
+    results = pd.DataFrame(listed, columns=_REPORTED_COLUMNS)
+    return AppliedCorrections(corrected, of_row, new_rows, replaced, results, new)
 
-    rows_of_key = defaultdict[int, list[int]](list)
-    for row, key in zip(candidates, table.loc[candidates, "key"].tolist(), strict=True):
-        rows_of_key[key].append(row)
-    of_row: dict[int, int] = {}
-    for key, numbers in active.items():
-        rows = rows_of_key.get(key, [])
-        is_held_out = any(split_of.get(row) in ("validation", "test") for row in rows)
-        for number, matched in _matches(numbers, rows, scopes, text_of_row):
-            if found.rows[number].decision == "label":
-                continue
-            if is_held_out and not correct_held_out:
-                results[number] = "held_out"
-            elif matched:
-                of_row |= dict.fromkeys(matched, number)
-                results[number] = "already_right"
-            else:
-                of_row[int(own.index[number])] = number
-                results[number] = "new_row"
 
-    corrected, before = _corrected(table, of_row, values)
-    replaced = {row for row, value in before.items() if name_of[value] != names[of_row[row]]}
-    new_rows = sorted(of_row.keys() - before.keys())
-    changes = Counter(of_row[row] for row in replaced)
-    for number in changes:
-        results[number] = "replaced"
-    used = [number for number in range(len(results)) if results[number] in ("replaced", "new_row")]
-    new, similar = _new_categories(used, names, known, found.rows, params)
-    for number in used:
-        if names[number] in new:
-            close = similar.get(names[number])
-            details[number] = "new category" + (
-                f", similar to {first_names(close)}" if close else ""
+def _corrected(table: pd.DataFrame, of_row: pd.Series, values: np.ndarray) -> pd.DataFrame:
+    """Return the rows with corrected categories, without the corrections that are not rows."""
+    is_corrected = table.index.isin(of_row.index)
+    category, quality = table["category"].copy(), table["label_quality"]
+    category[is_corrected] = values[of_row]
+    if "reliable" not in quality.cat.categories:
+        quality = quality.cat.add_categories("reliable")
+    corrected: pd.DataFrame = table.assign(
+        category=category,
+        label_quality=quality.mask(is_corrected, "reliable"),
+        is_correction=is_corrected,
+    )
+    is_kept: np.ndarray = is_corrected | ~table["is_correction"].to_numpy()
+    return corrected[is_kept]
+
+
+def _existing_names(
+    names: np.ndarray, known: Mapping[str, int], found: Corrections
+) -> dict[str, str]:
+    """Return the similar existing category of each answer that is not a category itself.
+
+    Raises:
+        DataError: No category, or more than one, is similar to an answer.
+    """
+    allowed = {*known}
+    answers: dict[str, Correction] = {}
+    for name, source in zip(names, found.rows, strict=True):
+        if source.is_answer:
+            answers.setdefault(name, source)
+        else:
+            allowed.add(name)
+    similar = _similar_names([name for name in answers if name not in allowed], known)
+    for name, others in similar.items():
+        if len(others) != 1:
+            close = others or _close_names(name, known)
+            hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+            raise DataError(
+                f"{answers[name].path}:{answers[name].line}: {name[:100]!r} in column 'accept' is neither "
+                f"yes, no nor an existing category; {hint}to introduce a new category, write it into "
+                "column 'suggested_category' and yes into 'accept'"
             )
-    own_titles = titles_at(titles, own.index)
-    listed_rows = [
-        (correction.file, correction.line, title, name, result, changes[number], detail)
-        for number, (correction, title, name, result, detail) in enumerate(
-            zip(found.rows, own_titles, names, results, details, strict=True)
-        )
-    ]
-    listed_rows += [(*each, "", "undecided", 0, "") for each in found.undecided]
-    listed_table = pd.DataFrame(listed_rows, columns=_REPORTED_COLUMNS)
-    return AppliedCorrections(corrected, of_row, new_rows, replaced, listed_table, new, similar)
+    return {name: other for name, (other,) in similar.items()}
 
 
-def _existing(name: str, known: Mapping[str, int], correction: Correction) -> str:
-    """Return the only existing category that is similar to a name in the column accept."""
-    groups = similar_names({**known, name: 0})
-    similar = next(
-        ([each for each in group if each != name] for group in groups if name in group), []
-    )
-    if len(similar) == 1:
-        return similar[0]
-    close = similar or _close_names(name, known)
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    raise DataError(
-        f"{correction.place}: {name[:100]!r} in column '{_ACCEPT}' is neither yes, no nor an existing "
-        f"category; {hint}to introduce a new category, put the title and the category into another "
-        "corrections file"
-    )
+def _assigned(
+    table: pd.DataFrame, texts: Sequence[pd.Series], found: Corrections, names: np.ndarray
+) -> tuple[pd.Series, np.ndarray, np.ndarray]:
+    """Find the rows that each correction applies to.
+
+    Returns:
+        Number of the last correction of each row, including corrections that become rows; number of the
+        correction that is used instead of each correction, or its own number; and whether the source
+        has the title of each correction, int and bool (corrections,).
+    """
+    own = table.index[table["is_correction"]]
+    rows = table.loc[table["key"].isin(table.loc[own, "key"]), ["key", "is_correction"]]
+    for text in texts:
+        rows[str(text.name)] = [normalise(value) for value in titles_at(text, rows.index)]
+    numbers = np.arange(len(own))
+    corrections = rows.loc[own].drop(columns="is_correction").assign(number=numbers)
+    has_texts = np.full(len(own), False)
+    for text in texts:
+        has_texts |= (corrections[str(text.name)] != "").to_numpy()
+    scopes: dict[tuple[str, ...], list[int]] = {(): []}
+    for number, (source, has_text) in enumerate(zip(found.rows, has_texts, strict=True)):
+        if names[number]:
+            scope = tuple(f"text.{name}" for name in source.texts) if has_text else ()
+            scopes.setdefault(scope, []).append(number)
+    rows = rows.rename_axis("row").reset_index()
+    winner, merged = numbers.copy(), []
+    for scope, members in scopes.items():
+        same = ["key", *scope]
+        group = corrections.iloc[members][[*same, "number"]]
+        winner[members] = group.groupby(same)["number"].transform("last")
+        last = group.drop_duplicates(same, keep="last")
+        merged.append(last.merge(rows[[*same, "row", "is_correction"]], on=same))
+    pairs = pd.concat(merged)[["number", "row", "is_correction"]]
+    # A correction that applies to no row of the source is a row itself.
+    of_source = pairs.loc[~pairs["is_correction"], "number"]
+    own_rows = own[(winner == numbers) & ~np.isin(numbers, of_source)]
+    pairs = pairs[~pairs["is_correction"] | pairs["row"].isin(own_rows)]
+    of_row = pairs.groupby("row")["number"].max()
+    first_row = pairs.drop_duplicates("number").set_index("number")["row"]
+    is_kept = own.get_indexer(of_row.index)
+    kept = of_row[(is_kept < 0) | (is_kept == of_row)]
+    beaten = first_row[~first_row.index.isin(kept)]
+    winner[beaten.index] = of_row[beaten]
+    has_title = corrections["key"].isin(rows.loc[~rows["is_correction"], "key"])
+    return kept, winner[winner], has_title.to_numpy()
+
+
+def _similar_names(names: Collection[str], known: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return the existing categories that differ from each name only in case, accents or plural."""
+    similar: dict[str, list[str]] = {name: [] for name in names}
+    for group in similar_names({**known, **dict.fromkeys(names, 0)}) if names else []:
+        for name in similar.keys() & group:
+            similar[name] = [each for each in group if each in known]
+    return similar
 
 
 def _close_names(name: str, known: Collection[str]) -> list[str]:
@@ -405,104 +263,22 @@ def _close_names(name: str, known: Collection[str]) -> list[str]:
     return close
 
 
-def _normal_texts(rows: Sequence[int], texts: Sequence[pd.Series]) -> dict[int, _Texts]:
-    """Return the normal forms of the texts of some rows by column name."""
-    found: dict[int, _Texts] = {row: {} for row in sorted(rows)}
-    for text in texts:
-        name = str(text.name).removeprefix("text.")
-        values = titles_at(text, pd.Index([*found]))
-        for row, value in zip(found, values, strict=True):
-            found[row][name] = normalise(value)
-    return found
-
-
-def _without_overruled(
-    keys: Sequence[int],
-    names: Sequence[str],
-    scopes: Sequence[_Texts | None],
-    corrections: Sequence[Correction],
-    results: list[str],
-    details: list[str],
-) -> dict[int, list[int]]:
-    """Return the numbers of the corrections to apply by title, and set the results of the others."""
-    active = defaultdict[int, list[int]](list)
-    for number, key in enumerate(keys):
-        if not names[number]:
-            results[number] = "undecided"
-            continue
-        is_repeated = False
-        for other in active[key].copy():
-            if scopes[number] is not None and scopes[other] != scopes[number]:
-                continue
-            if names[other] != names[number]:
-                results[other], details[other] = "overruled", corrections[number].place
-                active[key].remove(other)
-            elif corrections[other].decision == "label":
-                active[key].remove(other)
-            elif scopes[other] == scopes[number]:
-                is_repeated = True
-                if not results[number]:
-                    results[number], details[number] = "repeated", corrections[other].place
-        if not is_repeated:
-            active[key].append(number)
-    return active
-
-
-def _matches(
-    numbers: Sequence[int],
-    rows: Sequence[int],
-    scopes: Sequence[_Texts | None],
-    texts: Mapping[int, _Texts],
-) -> list[tuple[int, list[int]]]:
-    """Return the rows that each correction of a title applies to; later corrections win."""
-    general, special = [], []
-    for number in numbers:
-        scope = scopes[number]
-        if scope is None:
-            special.append((number, [*rows]))
-            continue
-        matched = [row for row in rows if all(texts[row][name] == scope[name] for name in scope)]
-        if matched or any(scope.values()):
-            special.append((number, matched))
-        else:
-            general.append((number, [*rows]))
-    return general + special
-
-
-def _corrected(
-    table: pd.DataFrame, of_row: Mapping[int, int], values: Sequence[str]
-) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Return the rows with corrected categories, and the previous values of the corrected rows."""
-    rows = np.array(sorted(of_row), dtype=np.int64)
-    places = table.index.get_indexer(pd.Index(rows))
-    is_corrected = np.zeros(len(table), dtype=bool)
-    is_corrected[places] = True
-    is_own = table["is_correction"].to_numpy()
-    category = table["category"].cat
-    codes = category.codes.to_numpy(copy=True)
-    old = [str(category.categories[code]) for code in codes[places]]
-    codes[places] = category.categories.get_indexer(pd.Index([values[of_row[row]] for row in rows]))
-    quality = table["label_quality"].cat
-    quality = quality.set_categories(quality.categories.union(["reliable"])).cat
-    quality_codes = quality.codes.to_numpy(copy=True)
-    quality_codes[places] = quality.categories.to_list().index("reliable")
-    corrected = table.assign(
-        category=pd.Categorical.from_codes(codes, category.categories),
-        label_quality=pd.Categorical.from_codes(quality_codes, quality.categories),
-        is_correction=is_corrected,
-    )[~is_own | is_corrected]
-    before = {
-        int(row): value
-        for row, place, value in zip(rows, places, old, strict=True)
-        if not is_own[place]
-    }
-    return corrected, before
+def _new_categories(
+    names: Iterable[str], known: Mapping[str, int], params: SubsetParams
+) -> dict[str, list[str]]:
+    """Return the new categories among some names, with existing categories that are similar."""
+    similar = _similar_names([name for name in dict.fromkeys(names) if name not in known], known)
+    if params.similar_categories == "merge":
+        similar = {name: others for name, others in similar.items() if not others}
+    for name in [*similar][:_MAX_COMPARED_NAMES]:
+        similar[name] = similar[name] or _close_names(name, known)
+    return similar
 
 
 def with_unlabelled_texts(
     texts: Sequence[pd.Series],
     titles: pd.Series,
-    new_rows: Sequence[int],
+    new_rows: pd.Index,
     unlabelled: pd.DataFrame,
 ) -> list[pd.Series]:
     """Give new rows without any text the texts of the first unlabelled row with the same title.
@@ -513,7 +289,7 @@ def with_unlabelled_texts(
         new_rows: Rows of corrections that became training rows, ascending.
         unlabelled: Rows without categories, with a column for each text column.
     """
-    own = [titles_at(text, pd.Index(new_rows)) for text in texts]
+    own = [titles_at(text, new_rows) for text in texts]
     empty = [row for row, *values in zip(new_rows, *own, strict=True) if not any(values)]
     if not texts or not empty:
         return list(texts)
@@ -530,33 +306,6 @@ def with_unlabelled_texts(
     return filled
 
 
-def _new_categories(
-    used: Sequence[int],
-    names: Sequence[str],
-    known: Mapping[str, int],
-    corrections: Sequence[Correction],
-    params: SubsetParams,
-) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Return the places of each new category, and the existing categories with similar names."""
-    new = defaultdict[str, list[str]](list)
-    for number in used:
-        if names[number] not in known:
-            new[names[number]].append(corrections[number].place)
-    similar: dict[str, list[str]] = {}
-    if new:
-        for group in similar_names({**known, **dict.fromkeys(new, 0)}):
-            for name in group:
-                if name in new and (others := [each for each in group if each in known]):
-                    similar[name] = others
-    if params.similar_categories == "merge":
-        for name in similar:
-            del new[name]
-    for name in [*new][:_MAX_COMPARED_NAMES]:
-        if name not in similar and (close := _close_names(name, known)):
-            similar[name] = close
-    return dict(new), similar
-
-
 def no_corrections() -> pd.DataFrame:
     """Return an empty table with the columns of AppliedCorrections.results."""
     return pd.DataFrame(columns=_REPORTED_COLUMNS)
@@ -566,7 +315,7 @@ def corrections_report(
     applied: AppliedCorrections,
     lost: Mapping[int, str],
     reasons: Mapping[str, str],
-    held_out: Mapping[str, Collection[int]],
+    held_out: Mapping[str, pd.Index],
     labels: Collection[str],
 ) -> tuple[pd.DataFrame, dict[str, int], list[str]]:
     """Describe which corrections were used, after rows and categories were selected.
@@ -581,21 +330,19 @@ def corrections_report(
     Returns:
         Table of all corrections, counts for JSON, and sentences for the user.
     """
-    outcomes, details = (applied.results[name].tolist() for name in ("result", "detail"))
-    remaining = {number for row, number in applied.of_row.items() if row not in lost}
-    unused = Counter[str]()
-    for row, number in applied.of_row.items():
-        if number not in remaining and outcomes[number] != "dropped":
-            reason = reasons[lost[row]]
-            unused[reason] += 1
-            outcomes[number] = "dropped"
-            details[number] = "; ".join(filter(None, (reason, details[number])))
-    results = applied.results.assign(result=outcomes, detail=details)
+    results = applied.results.copy()
+    unused: dict[int, str] = {}
+    of_row = zip(applied.of_row.index.tolist(), applied.of_row.tolist(), strict=True)
+    for row, number in of_row:
+        unused[number] = "" if row not in lost else unused.get(number, lost[row])
+    unused = {number: reason for number, reason in unused.items() if reason}
+    details = results["detail"].to_list()
+    results.loc[[*unused], "result"] = "dropped"
+    results.loc[[*unused], "detail"] = [
+        _joined(reasons[reason], details[number]) for number, reason in unused.items()
+    ]
     counts = Counter(results["result"])
-    if counts["held_out"]:
-        unused[_HELD_OUT_REASON] += counts["held_out"]
-        results.loc[results["result"] == "held_out", "detail"] = _HELD_OUT_REASON
-    corrected = {name: len(applied.replaced & {*rows}) for name, rows in held_out.items()}
+    corrected = {name: len(applied.replaced.intersection(rows)) for name, rows in held_out.items()}
     summary = {
         "files": results["file"].nunique(),
         **{name: counts[name] for name in _RESULTS},
@@ -605,23 +352,31 @@ def corrections_report(
     }
     described = ", ".join(f"{name} {counts[name]}" for name in _RESULTS if counts[name])
     notices = [f"corrections: {len(results)} ({described}), listed in metrics/corrections.csv"]
-    if unused:
+    count_of_reason = Counter(reasons[reason] for reason in unused.values())
+    count_of_reason += Counter({_HELD_OUT_REASON: counts["held_out"]})
+    if count_of_reason:
         total = len(results) - counts["undecided"]
-        listed_reasons = ", ".join(f"{count} {reason}" for reason, count in unused.items())
-        notice = f"{unused.total()} of {total} corrections are not used: {listed_reasons}"
-        dropped = results.loc[results["result"] == "dropped", "category"]
-        if names := sorted({*dropped} - {*labels}):
+        listed = ", ".join(f"{count} {reason}" for reason, count in count_of_reason.items())
+        notice = f"{count_of_reason.total()} of {total} corrections are not used: {listed}"
+        not_selected = [n for n, reason in unused.items() if reason == "category_not_selected"]
+        if names := sorted({*results["category"].iloc[not_selected]} - {*labels}):
             notice += (
                 f"; raise subset.top_categories to use the corrections of {first_names(names)}"
             )
         notices.append(notice)
-    if counts["overruled"]:
-        first = results[results["result"] == "overruled"].iloc[0]
-        notices.append(
-            f"corrections that disagree with a later one, which is used: {counts['overruled']}, first "
-            f"{first['file']}:{first['line']} ({first['category'][:80]!r}) with {first['detail']}"
-        )
-    notices += _new_category_notices(applied)
+    notices += _problem_notices(results)
+    if new := applied.new_categories:
+        shown = [
+            name[:80] + (f" (similar to {first_names(others)})" if others else "")
+            for name, others in sorted(new.items(), key=lambda each: not each[1])
+        ]
+        count = "a new category" if len(new) == 1 else f"{len(new):,} new categories"
+        notice = f"corrections name {count}: {', '.join(shown[:_MAX_LISTED])}"
+        if more := len(shown[_MAX_LISTED:]):
+            notice += f" and {more:,} more"
+        if any(new.values()):
+            notice += "; rename a category in the corrections if it means the same as a similar one"
+        notices.append(notice)
     if any(corrected.values()):
         changed = ", ".join(f"{name} {count}" for name, count in corrected.items() if count)
         notices.append(
@@ -631,17 +386,32 @@ def corrections_report(
     return results, summary, notices
 
 
-def _new_category_notices(applied: AppliedCorrections) -> list[str]:
-    """Announce new categories; the first ones that are similar to existing ones have a notice each."""
-    shown = [name for name in applied.new_categories if name in applied.similar][:_MAX_NOTICES]
-    notices = [
-        f"{name[:80]!r} ({applied.new_categories[name][0]}) is a new category, similar to "
-        f"{first_names(applied.similar[name])}: rename it in the corrections file if it means the same"
-        for name in shown
+def _problem_notices(results: pd.DataFrame) -> list[str]:
+    """Return a sentence for each problem, with the number of corrections and the first of them."""
+    problems = [
+        (
+            "overruled",
+            "disagree with a later one, which is used: {count}, first {place} with {detail}",
+        ),
+        (
+            "unusable",
+            "cannot be used: {count}, first {place}: {detail}; correct or remove these rows",
+        ),
+        (
+            _OTHER_TEXTS,
+            "have a title that occurs only with other texts: {count}, first {place}; they become new "
+            + "training rows (a correction without texts corrects all rows with its title)",
+        ),
     ]
-    others = [name for name in applied.new_categories if name not in shown]
-    if others:
-        count = f"{len(others):,} {'other ' if shown else ''}"
-        count += "new category" if len(others) == 1 else "new categories"
-        notices.append(f"corrections name {count}: {first_names(others)}")
+    notices = []
+    for problem, text in problems:
+        found = results[(results["result"] == problem) | results["detail"].str.startswith(problem)]
+        if len(found):
+            file, line, detail = found.iloc[0][["file", "line", "detail"]]
+            description = text.format(count=len(found), place=f"{file}:{line}", detail=detail)
+            notices.append(f"corrections that {description}")
     return notices
+
+
+def _joined(*details: str) -> str:
+    return "; ".join(filter(None, details))

@@ -18,7 +18,7 @@ from rubro.base.errors import DataError
 from rubro.base.params import DataParams
 from rubro.base.text import first_names, normalise
 from rubro.base.text_columns import MAX_TEXT_CHARACTERS
-from rubro.data.corrections import (
+from rubro.data.corrections_files import (
     Corrections,
     CorrectionsFile,
     correction_columns,
@@ -37,8 +37,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-# Reasons for rejecting a row, each with a remedy for the user. Rows without a category are rejected
-# only if they are corrections; otherwise, these reasons are counted but the titles are unlabelled.
+# Reasons for rejecting a row, each with a remedy for the user. Rows without a category are counted
+# with these reasons, but they are not rejected because their titles are unlabelled titles.
 REMEDY_BY_REASON = {
     "not_json": "mend these lines",
     "not_an_object": "write an object with a title and a category in each line",
@@ -130,7 +130,8 @@ class RawTitles:
             levels of a category, LEVEL_SEPARATOR is between their names. The rows of the corrections
             files are last. Titles and texts are Arrow text and the other columns except line are
             categorical, so that a row takes little more memory than its texts.
-        quarantine: Rejected rows with the columns file, line, reason, problem and excerpt.
+        quarantine: Rejected rows with the columns file, line, reason, problem and excerpt. Rejected
+            corrections are in corrections.skipped.
         empty_rows: Number of rows with neither a title nor a category.
         notices: Sentences for the user, for instance about a file that was skipped.
         corrections: Sources of the corrections.
@@ -236,6 +237,8 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
                     row = _Rejection(record.reason, file.problem(record))
                 if row is None:
                     empty_rows += 1
+                elif isinstance(row, _Rejection) and corrections_file:
+                    corrections_file.reject(record, row.problem)
                 elif isinstance(row, _Rejection):
                     several = record.reason in _REASONS_OF_SEVERAL_ROWS
                     lines = record.lines if several else record.lines[:1]

@@ -154,7 +154,7 @@ def make_subset(
     checked, paths, path_notices = _checked(source, titles, params, data)
     split_of = _split_of(checked.table, params, random)
     applied = None
-    if raw.corrections.rows or raw.corrections.undecided:
+    if raw.corrections.rows or raw.corrections.skipped:
         all_paths, _ = _paths(table, params, data)
         applied = apply_corrections(
             table,

@@ -12,8 +12,8 @@ export const CATEGORY = "=";
 const MAX_BYTES = 2 ** 26;
 const MAX_UNDO = 1000;
 // The values that rubro reads in the column accept instead of the name of a category, without accents.
-const YES = ["yes", "y", "true", "1", "x", "si"];
-const NO = ["no", "n", "false", "0"];
+const YES = ["yes", "y", "true", "1", "x", "si", "verdadero"];
+const NO = ["no", "n", "false", "0", "falso"];
 const AUDIT = ["label", "suggested_category"];
 const OTHER_AUDIT = ["file", "line", "confidence", "label_confidence", "words", "accept"];
 const SUGGESTION = /^suggestion_\d$/;
