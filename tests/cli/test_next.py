@@ -128,6 +128,20 @@ def test_the_unlabelled_rows_of_the_project_are_the_default(tmp_path: Path, mode
 def test_without_unlabelled_rows_a_file_must_be_named(tmp_path: Path, model: Path) -> None:
     done = called(tmp_path, "next", "--model", str(model))
     assert_refused(done, "unlabelled.parquet", "name a file")
+    assert "no rows without a category" not in done.stderr  # unknown without a subset
+    subset = tmp_path / "data" / "subset"
+    subset.mkdir(parents=True)
+    titles = {"title": ["mesa silla"], "tokens": ["mesa silla"]}
+    pd.DataFrame(titles).to_parquet(subset / "train.parquet")
+    done = called(tmp_path, "next", "--model", str(model))
+    assert_refused(done, "no rows without a category")
+
+
+def test_a_damaged_subset_is_explained(folder: Path, model: Path) -> None:
+    (folder / "data" / "subset").mkdir(parents=True)
+    (folder / "data" / "subset" / "test.parquet").write_bytes(b"PAR1")
+    done = called(folder, "next", "titles.csv", "--model", str(model))
+    assert_refused(done, "test.parquet", "dvc repro subset")
 
 
 def test_text_columns_and_names_of_the_catalogue(tmp_path: Path, shop_model: Path) -> None:

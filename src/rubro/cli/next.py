@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rubro.base.console import console, say
-from rubro.base.errors import DataError
+from rubro.base.errors import DataError, remedied_by
 from rubro.base.outputs import output_path
 from rubro.base.parallel import cores_to_use
 from rubro.base.text import tokenise
@@ -67,7 +67,7 @@ def main(
         ),
     ] = None,
     budget: Annotated[
-        int, typer.Option(min=1, max=100_000, metavar="N", help="Number of titles to choose.")
+        int, typer.Option(min=1, max=10_000, metavar="N", help="Number of titles to choose.")
     ] = 200,
     output: Annotated[
         Path,
@@ -98,9 +98,14 @@ def main(
     if file is None:
         column = "title"
         if not _UNLABELLED.is_file():
+            if not (_SUBSET / "train.parquet").is_file():
+                raise DataError(
+                    f"{_UNLABELLED}: no such file; name a file of titles, or run `dvc repro subset`"
+                )
             raise DataError(
-                f"{_UNLABELLED}: no such file, because the catalogue has no rows without a category; "
-                "name a file of titles, or add rows without a category and run `dvc repro`"
+                f"{_UNLABELLED}: no such file, because the catalogue has no rows without a category, "
+                "or data.unlabelled is ignore; name a file of titles, or add rows without a category "
+                "and run `dvc repro`"
             )
     require_readable(path)
     is_stream = str(output) == "-"
@@ -235,7 +240,8 @@ class _Labelled:
         self.words: set[str] = set()
         for name in SPLITS:
             if (subset / f"{name}.parquet").is_file():
-                table = load_split(subset, name, ("title", "tokens"))
+                with remedied_by("Run `dvc repro subset`, which writes it"):
+                    table = load_split(subset, name, ("title", "tokens"))
                 keys.append(title_keys(table["title"]))
                 self.words.update(*map(str.split, table["tokens"]))
         self.keys = np.unique(np.concatenate(keys))

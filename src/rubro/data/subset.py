@@ -317,11 +317,12 @@ def _unlabelled_notices(raw: RawTitles, rows: dict[str, int], is_used: bool) -> 
     dropped = " and ".join(
         f"{rows[name]:,} {reason}" for name, reason in reasons.items() if rows[name]
     )
-    titles = f"{rows['titles']:,} titles" + (f" without {dropped}" if dropped else "")
+    titles = f"{rows['titles']:,} {'title' if rows['titles'] == 1 else 'titles'}"
+    left_out = f"; dropped: {dropped}" if dropped else ""
     if is_used:
-        return [f"{notice}used as unlabelled titles ({titles})"]
+        return [f"{notice}used as unlabelled titles ({titles}{left_out})"]
     share = f"{_MIN_UNLABELLED_SHARE:.0%} of the training rows"
-    return [f"{notice}left out, because {titles} are fewer than {share}"]
+    return [f"{notice}left out, because {titles} would be fewer than {share}{left_out}"]
 
 
 def _checked(

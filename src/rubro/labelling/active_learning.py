@@ -19,6 +19,7 @@ _SIMILARITY = 0.8
 _CANDIDATES = 5
 # Cosine similarities below this are ignored, which keeps the matrix of similarities sparse.
 _MIN_COSINE = 0.2
+_ROWS = 1024  # titles whose similarities are computed at once, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -194,9 +195,14 @@ def titles_to_label(
 def _similarities(titles: Sequence[str], sample: Sequence[str]) -> sparse.csr_matrix:
     """Return the cosine similarities of titles to the titles of a sample, (titles, sample)."""
     vectors = _word_vectors([*titles, *sample])
-    similar = (vectors[: len(titles)] @ vectors[len(titles) :].T).tocsr()
-    similar.data[similar.data < _MIN_COSINE] = 0
-    similar.eliminate_zeros()
+    others = vectors[len(titles) :].T.tocsr()
+    parts = []
+    for start in range(0, max(len(titles), 1), _ROWS):  # most similarities are ignored
+        similar = (vectors[start : min(start + _ROWS, len(titles))] @ others).tocsr()
+        similar.data[similar.data < _MIN_COSINE] = 0
+        similar.eliminate_zeros()
+        parts.append(similar)
+    similar = sparse.vstack(parts, format="csr")
     similar.sort_indices()  # sums of floats depend on the order
     return similar
 
