@@ -103,9 +103,9 @@ def main(
                     f"{_UNLABELLED}: no such file; name a file of titles, or run `dvc repro subset`"
                 )
             raise DataError(
-                f"{_UNLABELLED}: no such file, because the catalogue has no rows without a category, "
-                "or data.unlabelled is ignore; name a file of titles, or add rows without a category "
-                "and run `dvc repro`"
+                f"{_UNLABELLED}: no such file, because the catalogue has no rows without a category or "
+                "too few, or because data.unlabelled is ignore; name a file of titles, or add rows "
+                "without a category and run `dvc repro`"
             )
     require_readable(path)
     is_stream = str(output) == "-"
