@@ -96,6 +96,14 @@ def test_labelled_titles_are_left_out(folder: Path, model: Path) -> None:
     assert "1 of 3 titles; left out: 2 that have a category" in done.stderr
 
 
+def test_titles_that_are_nearly_the_same_are_counted(folder: Path, model: Path) -> None:
+    (folder / "titles.csv").write_text("title\nmesa alta 1\nMESA  alta 1\nmesa alta 2\nsilla\n")
+    for budget, notice in (("4", "2 further titles"), ("3", "2 further titles"), ("2", "")):
+        done = called(folder, "next", "titles.csv", "--model", str(model), "--budget", budget)
+        assert "2 of 4 titles" in done.stderr
+        assert notice in done.stderr and ("further" in done.stderr) == bool(notice)
+
+
 def test_without_a_model_titles_represent_the_catalogue(folder: Path) -> None:
     titles = [f"zapatilla {n}" for n in "abcdef"] + [f"heladera {n}" for n in "ghijk"] + ["raro"]
     (folder / "titles.txt").write_text("\n".join(titles))

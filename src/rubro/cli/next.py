@@ -144,6 +144,9 @@ def main(
     _write(None if is_stream else output, kind, source, columns, found)
     name = "standard output" if is_stream else output
     say(f"{name}: {len(found):,} of {rows.read:,} titles; {rows.left_out}")
+    if len(found) < min(budget, rows.candidate_count):
+        others = rows.candidate_count - len(found)
+        say(f"{others:,} further titles are left out, because most are nearly the same as these")
     foreign = sum(each.is_foreign for each in found)
     if classifier and foreign:
         say(f"{foreign:,} of them are foreign: most of their words occur in no labelled title")
@@ -267,6 +270,11 @@ class _Rows:
     def __init__(self, columns: _Columns, labelled: _Labelled) -> None:
         self._columns, self._labelled = columns, labelled
         self.read = self._unreadable = self._with_category = 0
+
+    @property
+    def candidate_count(self) -> int:
+        """Number of titles without a category."""
+        return self.read - self._unreadable - self._with_category
 
     @property
     def left_out(self) -> str:

@@ -61,21 +61,16 @@ class BestCandidates:
     Args:
         order: Function that returns the positions of candidates, the best ones first.
         limit: Number of candidates to keep.
-
-    Attributes:
-        repeats: Number of titles that were left out because of their normal form.
     """
 
     def __init__(self, order: Order, limit: int) -> None:
         self._order, self._limit = order, limit
         self._candidates: dict[str, Candidate] = {}
-        self.repeats = 0
 
     def add(self, candidates: Iterable[Candidate]) -> None:
         """Add candidates, and forget those that can no longer be among the first ones."""
         for candidate in candidates:
-            kept = self._candidates.setdefault(normalise(candidate.title), candidate)
-            self.repeats += kept is not candidate
+            self._candidates.setdefault(normalise(candidate.title), candidate)
         if len(self._candidates) > 2 * self._limit:
             best = self.best()
             self._candidates = {normalise(each.title): each for each in best}
