@@ -171,6 +171,8 @@ def test_suspects_can_be_limited_by_number_and_confidence(project: Project) -> N
     assert called(folder, "audit", "--out", "all").returncode == 0
     sure, everything = (pd.read_csv(folder / name / "suspects.csv") for name in ("sure", "all"))
     assert len(sure) == (everything["confidence"] >= 0.9).sum() < len(everything)
+    done = called(folder, "audit", "--min-confidence", "1")
+    assert "no suspects" in done.stderr and "accept" not in done.stderr
 
 
 def test_text_columns_are_read_and_written(project: Project) -> None:

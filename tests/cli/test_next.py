@@ -96,6 +96,14 @@ def test_labelled_titles_are_left_out(folder: Path, model: Path) -> None:
     assert "1 of 3 titles; left out: 2 that have a category" in done.stderr
 
 
+def test_titles_that_are_nearly_the_same_are_counted(folder: Path, model: Path) -> None:
+    (folder / "titles.csv").write_text("title\nmesa alta 1\nMESA  alta 1\nmesa alta 2\nsilla\n")
+    for budget, notice in (("4", "2 further titles"), ("3", "2 further titles"), ("2", "")):
+        done = called(folder, "next", "titles.csv", "--model", str(model), "--budget", budget)
+        assert "2 of 4 titles" in done.stderr
+        assert notice in done.stderr and ("further" in done.stderr) == bool(notice)
+
+
 def test_without_a_model_titles_represent_the_catalogue(folder: Path) -> None:
     titles = [f"zapatilla {n}" for n in "abcdef"] + [f"heladera {n}" for n in "ghijk"] + ["raro"]
     (folder / "titles.txt").write_text("\n".join(titles))
@@ -128,6 +136,20 @@ def test_the_unlabelled_rows_of_the_project_are_the_default(tmp_path: Path, mode
 def test_without_unlabelled_rows_a_file_must_be_named(tmp_path: Path, model: Path) -> None:
     done = called(tmp_path, "next", "--model", str(model))
     assert_refused(done, "unlabelled.parquet", "name a file")
+    assert "no rows without a category" not in done.stderr  # unknown without a subset
+    subset = tmp_path / "data" / "subset"
+    subset.mkdir(parents=True)
+    titles = {"title": ["mesa silla"], "tokens": ["mesa silla"]}
+    pd.DataFrame(titles).to_parquet(subset / "train.parquet")
+    done = called(tmp_path, "next", "--model", str(model))
+    assert_refused(done, "no rows without a category")
+
+
+def test_a_damaged_subset_is_explained(folder: Path, model: Path) -> None:
+    (folder / "data" / "subset").mkdir(parents=True)
+    (folder / "data" / "subset" / "test.parquet").write_bytes(b"PAR1")
+    done = called(folder, "next", "titles.csv", "--model", str(model))
+    assert_refused(done, "test.parquet", "dvc repro subset")
 
 
 def test_text_columns_and_names_of_the_catalogue(tmp_path: Path, shop_model: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from itertools import product
+
 import numpy as np
 
 from rubro.labelling.active_learning import (
@@ -88,3 +91,13 @@ def test_candidates_are_the_first_titles() -> None:
 def test_no_titles_are_no_choice() -> None:
     assert titles_to_label([], [], np.ones(0), 3) == []
     assert titles_to_label([""], [""], np.ones(1), 3) == [0]
+
+
+def test_memory_holds_only_the_similarities_that_matter() -> None:
+    names = ["".join(letters) for letters in product("abcdefghijklmnop", repeat=3)]
+    titles = [f"de {name}x {name}y {name}z" for name in names[:4000]]
+    tracemalloc.start()
+    assert len(titles_to_label(titles, titles[:3000], np.ones(3000), 800)) == 800
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * len(titles) * 3000  # bytes of all similarities, without their positions

@@ -158,6 +158,11 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
         ["raw/x.dat: no table with columns 'title' and 'category'", ".jsonl", ".parquet"],
     ),
     "an empty folder": ({}, {}, ["raw: no title files (found nothing)", ".csv", ".parquet"]),
+    "only unlabelled titles": (
+        {"unlabelled.csv": GOOD, "README.md": "x"},
+        {},
+        ["raw: only files for unlabelled titles (unlabelled.csv)", "rename"],
+    ),
     "an unusable folder": ({"notes.txt": "x", "image.png": b"x"}, {}, ["raw/notes.txt: no table"]),
     "files without split": ({"a.csv": GOOD, "b.csv": GOOD}, {}, ["a.csv, b.csv", "set data.path"]),
     "an empty file": ({"x.csv": b""}, {}, ["raw/x.csv: the file is empty"]),

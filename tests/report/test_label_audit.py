@@ -74,6 +74,12 @@ def test_the_audit_of_other_data_is_left_out(
     assert "#labels" not in page and 'id="labels"' not in page
 
 
+def test_a_missing_table_is_explained(content: Content, audit: tuple[Path, Path]) -> None:
+    (audit[0] / "categories.csv").unlink()
+    with pytest.raises(DataError, match=r"categories\.csv: no such file.*rubro audit"):
+        read_audit(content, *audit)
+
+
 def test_without_an_audit_nothing_is_said(content: Content, tmp_path: Path) -> None:
     assert read_audit(content, tmp_path / "audit", tmp_path) is None
     assert content.audit is None

@@ -143,13 +143,16 @@ def _say_next(path: Path, count: int, decisions: int, summary: dict[str, Any]) -
     )
     if unchecked := summary["rows"] - summary["checked"]:
         say(
-            f"{unchecked:,} labels cannot be checked, because all titles of their category are nearly "
-            "the same or are too few"
+            f"{unchecked:,} of {summary['rows']:,} labels cannot be checked, because all titles of their "
+            "category are nearly the same or are too few"
         )
     if near := summary["near_duplicates"]["groups"]:
         say(f"{near:,} groups of near-duplicates have different labels: near_duplicates.csv")
     if decisions:
         say(f"{path}: {decisions:,} decisions of the earlier audit are kept")
+    if not count:
+        say(f"{path}: no suspects")
+        return
     say(
         f"{path}: {count:,} suspects, worst first. Write yes, no or another category into column "
         "accept, copy the file to data/corrections, and run `dvc repro`"

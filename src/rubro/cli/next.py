@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rubro.base.console import console, say
-from rubro.base.errors import DataError
+from rubro.base.errors import DataError, remedied_by
 from rubro.base.outputs import output_path
 from rubro.base.parallel import cores_to_use
 from rubro.base.text import tokenise
@@ -67,7 +67,7 @@ def main(
         ),
     ] = None,
     budget: Annotated[
-        int, typer.Option(min=1, max=100_000, metavar="N", help="Number of titles to choose.")
+        int, typer.Option(min=1, max=10_000, metavar="N", help="Number of titles to choose.")
     ] = 200,
     output: Annotated[
         Path,
@@ -98,9 +98,14 @@ def main(
     if file is None:
         column = "title"
         if not _UNLABELLED.is_file():
+            if not (_SUBSET / "train.parquet").is_file():
+                raise DataError(
+                    f"{_UNLABELLED}: no such file; name a file of titles, or run `dvc repro subset`"
+                )
             raise DataError(
-                f"{_UNLABELLED}: no such file, because the last `dvc repro` used no rows without a "
-                "category; name a file of titles, or add such rows and run `dvc repro`"
+                f"{_UNLABELLED}: no such file, because the catalogue has no rows without a category or "
+                "too few, or because data.unlabelled is ignore; name a file of titles, or add rows "
+                "without a category and run `dvc repro`"
             )
     require_readable(path)
     is_stream = str(output) == "-"
@@ -139,6 +144,9 @@ def main(
     _write(None if is_stream else output, kind, source, columns, found)
     name = "standard output" if is_stream else output
     say(f"{name}: {len(found):,} of {rows.read:,} titles{rows.left_out}")
+    if len(found) < min(budget, rows.candidate_count):
+        others = rows.candidate_count - len(found)
+        say(f"{others:,} further titles are left out, because most are nearly the same as these")
     foreign = sum(each.is_foreign for each in found)
     if classifier and foreign:
         say(f"{foreign:,} of them are foreign: most of their words occur in no labelled title")
@@ -240,7 +248,8 @@ class _Labelled:
         self.words: set[str] = set()
         for name in SPLITS:
             if (subset / f"{name}.parquet").is_file():
-                table = load_split(subset, name, ("title", "tokens"))
+                with remedied_by("Run `dvc repro subset`, which writes it"):
+                    table = load_split(subset, name, ("title", "tokens"))
                 keys.append(title_keys(table["title"]))
                 self.words.update(*map(str.split, table["tokens"]))
         self.keys = np.unique(np.concatenate(keys))
@@ -266,6 +275,11 @@ class _Rows:
     def __init__(self, columns: _Columns, labelled: _Labelled) -> None:
         self._columns, self._labelled = columns, labelled
         self.read = self._unreadable = self._with_category = 0
+
+    @property
+    def candidate_count(self) -> int:
+        """Number of titles without a category."""
+        return self.read - self._unreadable - self._with_category
 
     @property
     def left_out(self) -> str:

@@ -383,7 +383,7 @@ def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], li
     for pattern in (_FILE_NAME, _PREFIXED_FILE_NAME):  # the latter matches shop_train.csv
         named = named or [source for file in files if (source := _source_file(file, pattern))]
     if not named:
-        single = SourceFile(_single_file(path, files))
+        single = SourceFile(_single_file(path, files, unlabelled))
         chosen, notices = _in_language(unlabelled, language)
         return [single, *chosen], notices
     chosen, notices = _in_language([*named, *unlabelled], language)
@@ -470,7 +470,7 @@ def _source_file(file: Path, pattern: re.Pattern[str]) -> SourceFile | None:
     return SourceFile(file, language, SPLIT_NAMES[match["split"].lower()], match["part"])
 
 
-def _single_file(path: Path, files: Sequence[Path]) -> Path:
+def _single_file(path: Path, files: Sequence[Path], unlabelled: Sequence[SourceFile]) -> Path:
     """Return the only title file in a folder; raise DataError if there are none or several."""
     kinds = {file: kind_of(file) for file in files}
     tables = [file for file in files if kinds[file] not in (None, "txt", "json")]
@@ -487,6 +487,12 @@ def _single_file(path: Path, files: Sequence[Path]) -> Path:
     for file in files:
         if description := unreadable_by_name(file):
             raise DataError(f"{file} is {description}")
+    if unlabelled:
+        names = first_names([source.path.name for source in unlabelled])
+        raise DataError(
+            f"{path}: only files for unlabelled titles ({names}), but a classifier learns from titles "
+            "with categories; add a file with categories, or rename the file that contains them"
+        )
     names = first_names([file.name for file in files]) or "nothing"
     raise DataError(f"{path}: no title files (found {names}); supported: {_SUPPORTED}")
 

@@ -317,12 +317,12 @@ def _unlabelled_notices(raw: RawTitles, rows: dict[str, int], is_used: bool) -> 
     dropped = ", ".join(
         f"{rows[name]:,} {reason}" for name, reason in reasons.items() if rows[name]
     )
+    titles = f"{rows['titles']:,} {'title' if rows['titles'] == 1 else 'titles'}"
+    left_out = f"; dropped: {dropped}" if dropped else ""
     if is_used:
-        left_out = f"; left out: {dropped}" if dropped else ""
-        return [f"{notice}{rows['titles']:,} used as unlabelled titles{left_out}"]
+        return [f"{notice}used as unlabelled titles ({titles}{left_out})"]
     share = f"{_MIN_UNLABELLED_SHARE:.0%} of the training rows"
-    titles = f"{rows['titles']:,} different titles" + (f", without {dropped}," if dropped else "")
-    return [f"{notice}left out, because {titles} are fewer than {share}"]
+    return [f"{notice}left out, because {titles} would be fewer than {share}{left_out}"]
 
 
 def _checked(

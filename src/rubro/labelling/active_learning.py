@@ -19,6 +19,7 @@ _SIMILARITY = 0.8
 _CANDIDATES = 5
 # Cosine similarities below this are ignored, which keeps the matrix of similarities sparse.
 _MIN_COSINE = 0.2
+_ROWS = 1024  # titles whose similarities are computed at once, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,16 @@ class BestCandidates:
     Args:
         order: Function that returns the positions of candidates, the best ones first.
         limit: Number of candidates to keep.
-
-    Attributes:
-        repeats: Number of titles that were left out because of their normal form.
     """
 
     def __init__(self, order: Order, limit: int) -> None:
         self._order, self._limit = order, limit
         self._candidates: dict[str, Candidate] = {}
-        self.repeats = 0
 
     def add(self, candidates: Iterable[Candidate]) -> None:
         """Add candidates, and forget those that can no longer be among the first ones."""
         for candidate in candidates:
-            kept = self._candidates.setdefault(normalise(candidate.title), candidate)
-            self.repeats += kept is not candidate
+            self._candidates.setdefault(normalise(candidate.title), candidate)
         if len(self._candidates) > 2 * self._limit:
             best = self.best()
             self._candidates = {normalise(each.title): each for each in best}
@@ -194,9 +190,14 @@ def titles_to_label(
 def _similarities(titles: Sequence[str], sample: Sequence[str]) -> sparse.csr_matrix:
     """Return the cosine similarities of titles to the titles of a sample, (titles, sample)."""
     vectors = _word_vectors([*titles, *sample])
-    similar = (vectors[: len(titles)] @ vectors[len(titles) :].T).tocsr()
-    similar.data[similar.data < _MIN_COSINE] = 0
-    similar.eliminate_zeros()
+    others = vectors[len(titles) :].T.tocsr()
+    parts = []
+    for start in range(0, max(len(titles), 1), _ROWS):  # most similarities are ignored
+        similar = (vectors[start : min(start + _ROWS, len(titles))] @ others).tocsr()
+        similar.data[similar.data < _MIN_COSINE] = 0
+        similar.eliminate_zeros()
+        parts.append(similar)
+    similar = sparse.vstack(parts, format="csr")
     similar.sort_indices()  # sums of floats depend on the order
     return similar
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter, ValidationError
 
-from rubro.base.errors import DataError, remedied_by
+from rubro.base.errors import DataError, FileError, remedied_by
 from rubro.base.files import damaged, file_digests, first_problem, read_json
 from rubro.base.metric_names import Objective
 
@@ -401,7 +401,7 @@ def read_audit(content: Content, folder: Path, subset: Path) -> str | None:
         Message for the user if the audit describes other data and is therefore left out.
 
     Raises:
-        DataError: A file of the audit is damaged.
+        DataError: A file of the audit is missing or damaged.
     """
     path = folder / "summary.json"
     if not path.is_file():
@@ -412,7 +412,10 @@ def read_audit(content: Content, folder: Path, subset: Path) -> str | None:
         if len(names) < len(summary.data) or file_digests(subset, names) != summary.data:
             return f"{folder}: not in the report, because {subset} has changed; run `rubro audit`"
         content.audit = summary
-        content.audited = _rows(content, folder / "categories.csv", AuditedCategory)
+        categories = folder / "categories.csv"
+        if not categories.is_file():
+            raise FileError(f"{categories}: no such file")
+        content.audited = _rows(content, categories, AuditedCategory)
     return None
 
 

@@ -34,8 +34,7 @@ class EpochLog(Callback):
 
     Attributes:
         history: Metrics of each epoch.
-        best_state: Tensors of the network by name, on the CPU, after the best epoch. Only process 0
-            keeps them.
+        best_state: Tensors of the network by name, on the CPU, after the best epoch.
     """
 
     def __init__(
