@@ -104,12 +104,9 @@ def main(
     duplicates = near_duplicates_table(audited, groups)
     settings = {"seed": params.seed, "folds": folds}
     summary = audit_summary(audited, errors, duplicates, _SUBSET, settings)
-    for name, table in (
-        (SUSPECTS, listed),
-        (CATEGORIES, categories),
-        (NEAR_DUPLICATES, duplicates),
-    ):
-        write_csv(out / name, table)
+    write_csv(out / SUSPECTS, listed)
+    write_csv(out / CATEGORIES, categories)
+    write_csv(out / NEAR_DUPLICATES, duplicates)
     write_json(out / SUMMARY, summary)
     _show(suspects, categories)
     _say_next(out / SUSPECTS, len(suspects), decisions, summary)
@@ -135,11 +132,19 @@ def _show(suspects: pd.DataFrame, categories: pd.DataFrame) -> None:
 
 
 def _say_next(path: Path, count: int, decisions: int, summary: dict[str, Any]) -> None:
-    share = summary["wrong_share"]
-    say(
-        f"about {share['estimate']:.1%} of {summary['rows']:,} labels are wrong (95 % interval "
-        f"{share['low']:.1%} to {share['high']:.1%})"
-    )
+    from rubro.labelling.label_errors import MIN_LABELS
+
+    share, estimated = summary["wrong_share"], summary["estimated"]
+    if estimated:
+        say(
+            f"about {share['estimate']:.1%} of {estimated:,} labels are wrong (95 % interval "
+            f"{share['low']:.1%} to {share['high']:.1%})"
+        )
+    if few := summary["rows"] - estimated:
+        say(
+            f"{few:,} labels are in categories with fewer than {MIN_LABELS} labels that can be "
+            "checked, which are too few to estimate how many labels are wrong"
+        )
     if unchecked := summary["rows"] - summary["checked"]:
         say(
             f"{unchecked:,} labels cannot be checked, because all titles of their category are nearly "

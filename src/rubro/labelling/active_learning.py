@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from rubro.base.text import normalise, tokenise
@@ -128,12 +129,7 @@ def most_uncertain(margins: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     Returns:
         Positions, integers (n,).
     """
-    by_category = np.lexsort((margins, predicted))
-    groups = predicted[by_category]
-    starts = np.flatnonzero(np.diff(groups, prepend=-1))
-    rounds = np.empty(len(margins), dtype=np.int64)
-    lengths = np.diff([*starts, len(margins)])
-    rounds[by_category] = np.arange(len(margins)) - np.repeat(starts, lengths)
+    rounds = pd.Series(margins).groupby(predicted).rank(method="first")
     return np.lexsort((margins, rounds))
 
 

@@ -262,12 +262,15 @@ class AuditSummary:
         rows: Number of labels.
         checked: Number of labels that could be checked.
         suspects: Number of labels that are less probable than another category.
+        estimated: Number of labels in categories with enough labels for an estimate.
+        wrong_share: Estimate of the share of these labels that are wrong.
         data: Digests of the audited files, by name of the file.
     """
 
     rows: int
     checked: int
     suspects: int
+    estimated: int
     wrong_share: WrongShare
     near_duplicates: dict[str, int]
     data: dict[str, str]
