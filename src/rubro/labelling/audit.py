@@ -217,7 +217,8 @@ def categories_table(audited: AuditedTitles, errors: LabelErrors) -> pd.DataFram
     )
     wrong_rows = pd.DataFrame({"category": targets, "to": errors.suggestions})[errors.errors]
     pairs = wrong_rows.value_counts().sort_index(ascending=False).sort_values(kind="stable")
-    best = {category: (audited.classes[to], n) for (category, to), n in pairs.items()}
+    names = pairs.reset_index("to").itertuples(name=None)
+    best = {category: (audited.classes[to], n) for category, to, n in names}
     lines = []
     for category, name in enumerate(audited.classes):
         estimate = wrong_labels(int(wrong[category]), int(counted[category]), int(rows[category]))

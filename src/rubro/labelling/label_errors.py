@@ -238,7 +238,7 @@ class _Problem(NamedTuple):
         self, weights: np.ndarray, fit: tuple[float, float, int], task: str
     ) -> Iterator[_Model]:
         """Yield a model for each fold; titles with weight 0 are not learned."""
-        cost, *limits = fit
+        cost, tolerance, max_rounds = fit
         folds = int(self.fold.max()) + 1
         for fold in range(folds):
             train = np.flatnonzero((self.fold != fold) & (weights > 0))
@@ -250,7 +250,8 @@ class _Problem(NamedTuple):
                     positions,
                     cost * weights[train],
                     len(categories),
-                    *limits,
+                    tolerance,
+                    max_rounds,
                     self.seed,
                     f"{task}, fold {fold + 1} of {folds}",
                 )
@@ -280,7 +281,7 @@ class _Scores(NamedTuple):
     @property
     def leads(self) -> np.ndarray:
         """Score of the best rival minus score of the label; -inf if the label is unknown."""
-        return np.nan_to_num(self.scores[:, 0] - self.own, nan=-np.inf)
+        return np.asarray(np.nan_to_num(self.scores[:, 0] - self.own, nan=-np.inf))
 
     def add(self, model: _Model, problem: _Problem) -> None:
         """Compute the scores of the titles of a fold."""
