@@ -16,7 +16,6 @@ from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from scipy import sparse
-from sklearn.preprocessing import normalize
 
 from rubro.base.console import file_progress
 from rubro.base.errors import DataError
@@ -213,7 +212,8 @@ def _shares(found: _VectorFile, places: dict[str, int], subwords: Subwords) -> s
     rows, sources, weights = np.array(pairs).reshape(-1, 3).T
     shape = subwords.row_count, len(found.words) + found.ngrams[2]
     matrix = sparse.csr_matrix((weights.astype(np.float64), (rows, sources)), shape=shape)
-    shares: sparse.csc_matrix = normalize(matrix, norm="l1").tocsc().astype(np.float32)
+    totals = np.maximum(matrix.sum(axis=1).A1, 1)
+    shares: sparse.csc_matrix = (sparse.diags(1 / totals) @ matrix).tocsc().astype(np.float32)
     return shares
 
 
