@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from rubro.base.text import normalise, tokenise
-from rubro.features.subwords import inverse_document_frequency
 from rubro.labelling.near_duplicates import near_duplicate_groups
 
 # Titles with a higher Jaccard index of their tokens are nearly the same.
@@ -20,6 +20,7 @@ _SIMILARITY = 0.8
 _CANDIDATES = 5
 # Cosine similarities below this are ignored, which keeps the matrix of similarities sparse.
 _MIN_COSINE = 0.2
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -61,21 +62,16 @@ class BestCandidates:
     Args:
         order: Function that returns the positions of candidates, the best ones first.
         limit: Number of candidates to keep.
-
-    Attributes:
-        repeats: Number of titles that were left out because of their normal form.
     """
 
     def __init__(self, order: Order, limit: int) -> None:
         self._order, self._limit = order, limit
         self._candidates: dict[str, Candidate] = {}
-        self.repeats = 0
 
     def add(self, candidates: Iterable[Candidate]) -> None:
         """Add candidates, and forget those that can no longer be among the first ones."""
         for candidate in candidates:
-            kept = self._candidates.setdefault(normalise(candidate.title), candidate)
-            self.repeats += kept is not candidate
+            self._candidates.setdefault(normalise(candidate.title), candidate)
         if len(self._candidates) > 2 * self._limit:
             best = self.best()
             self._candidates = {normalise(each.title): each for each in best}
@@ -158,6 +154,8 @@ def titles_to_label(
     Returns:
         Positions in `titles`, in the order of choice.
     """
+    if not titles:
+        return []
     groups = near_duplicate_groups(titles, _SIMILARITY)
     places = np.unique(groups, return_index=True)[1][: _CANDIDATES * count]
     similar = _similarities([titles[place] for place in places], sample)
@@ -188,26 +186,12 @@ def titles_to_label(
 
 
 def _similarities(titles: Sequence[str], sample: Sequence[str]) -> sparse.csr_matrix:
-    """Return the cosine similarities of titles to the titles of a sample, (titles, sample)."""
-    vectors = _word_vectors([*titles, *sample])
+    """Return the cosine similarities of the words of titles and a sample, (titles, sample)."""
+    vectoriser = TfidfVectorizer(analyzer=lambda title: {*tokenise(title)} or {""})
+    vectors = vectoriser.fit_transform([*titles, *sample])
     similar = (vectors[: len(titles)] @ vectors[len(titles) :].T).tocsr()
-    similar.data[similar.data < _MIN_COSINE] = 0
+    # Rounded, because the last bits of a logarithm differ between CPUs.
+    similar.data = np.where(similar.data < _MIN_COSINE, 0, similar.data.round(_DECIMALS))
     similar.eliminate_zeros()
     similar.sort_indices()  # sums of floats depend on the order
     return similar
-
-
-def _word_vectors(titles: Sequence[str]) -> sparse.csr_matrix:
-    """Return the TF-IDF values of the words of each title, scaled to length 1, (titles, words)."""
-    index: dict[str, int] = {}
-    rows = [
-        sorted({index.setdefault(word, len(index)) for word in tokenise(title)}) for title in titles
-    ]
-    places = np.array([place for row in rows for place in row], dtype=np.int64)
-    ends = np.cumsum([0, *map(len, rows)])
-    counts = np.bincount(places, minlength=len(index))
-    idf = np.array([inverse_document_frequency(int(n), len(titles)) for n in counts])
-    matrix = sparse.csr_matrix((idf[places], places, ends), shape=(len(titles), len(index)))
-    lengths = np.sqrt(matrix.multiply(matrix).sum(axis=1).A1)
-    matrix.data /= np.repeat(lengths, np.diff(ends))
-    return matrix
