@@ -271,7 +271,7 @@ def test_categories_that_no_other_fold_contains_are_not_suspected(project: Proje
 
 def test_wrong_input_gives_one_message(project: Project) -> None:
     folder = project(catalogue(120))
-    assert_refused(called(folder, "audit", "--folds", "1"), "--folds")
+    assert_refused(called(folder, "audit", "--limit", "-1"), "--limit")
     (folder / "file").write_text("")
     assert_refused(called(folder, "audit", "--out", "file"), "file")
     (folder / "audit").mkdir()

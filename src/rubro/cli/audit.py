@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _SUBSET = Path("data/subset")
 _NEAR_DUPLICATE = 0.8
+_FOLDS = 4  # models in each of the two rounds; more are slower and only slightly more precise
 _SHOWN_SUSPECTS, _SHOWN_CATEGORIES = 10, 5
 
 
@@ -57,15 +58,6 @@ def main(
             "fewer suspects, fewer false alarms.",
         ),
     ] = 0.0,
-    folds: Annotated[
-        int,
-        typer.Option(
-            min=2,
-            max=50,
-            metavar="N",
-            help="Number of models of each of the two rounds; more = slower, slightly more precise.",
-        ),
-    ] = 4,
 ) -> None:
     from rubro.base.files import write_json
     from rubro.base.outputs import output_path
@@ -96,14 +88,13 @@ def main(
     features, buckets = audited.titles.features, params.featurize.bigram_buckets
     inputs = label_inputs(features, audited.tokens, audited.subwords, buckets, classes)
     errors = find_label_errors(
-        audited.titles, inputs, classes, groups, folds, params.train_svm, params.seed
+        audited.titles, inputs, classes, groups, _FOLDS, params.train_svm, params.seed
     )
     suspects = suspects_table(audited, errors, limit, min_confidence)
     listed, decisions = with_decisions(suspects, out / SUSPECTS)
     categories = categories_table(audited, errors)
     duplicates = near_duplicates_table(audited, groups)
-    settings = {"seed": params.seed, "folds": folds}
-    summary = audit_summary(audited, errors, duplicates, _SUBSET, settings)
+    summary = audit_summary(audited, errors, duplicates, _SUBSET, params.seed)
     write_csv(out / SUSPECTS, listed)
     write_csv(out / CATEGORIES, categories)
     write_csv(out / NEAR_DUPLICATES, duplicates)

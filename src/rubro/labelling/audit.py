@@ -271,7 +271,7 @@ def audit_summary(
     errors: LabelErrors,
     near_duplicates: pd.DataFrame,
     folder: Path,
-    settings: dict[str, Any],
+    seed: int,
 ) -> dict[str, Any]:
     """Summarise an audit as values for JSON.
 
@@ -280,7 +280,7 @@ def audit_summary(
         errors: How well the labels fit.
         near_duplicates: Table from near_duplicates_table.
         folder: Folder of the subset, whose digests identify the audited data.
-        settings: Values to record, such as the seed.
+        seed: Seed of the audit.
 
     Returns:
         Totals. "estimated" is the number of labels in the categories that have an estimate, and
@@ -301,6 +301,6 @@ def audit_summary(
             "groups": int(near_duplicates["group"].nunique()),
             "rows": len(near_duplicates),
         },
-        **settings,
+        "seed": seed,
         "data": file_digests(folder, [f"{name}.parquet" for name in SPLITS]),
     }
