@@ -29,6 +29,9 @@ def svm_of(
         tokens: Distinct tokens of all titles.
         params: All parameters of params.yaml.
         naive_bayes_weight: Weight of naive Bayes; None = train_svm.naive_bayes_weight.
+
+    Returns:
+        Arrays of the model by name, and the weight of naive Bayes.
     """
     svm = params.train_svm
     if naive_bayes_weight is not None:

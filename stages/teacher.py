@@ -46,10 +46,15 @@ def write_pseudo_labels(folder: Path, params: Params) -> dict[str, Any]:
     """
     teacher = Teacher(params)
     everything = np.arange(len(teacher.unlabelled))
+    rounds = params.self_training.rounds
+    say(f"round 1 of {rounds}: the teacher learns from labelled titles")
     labels = teacher.label(teacher.labelled, everything)
-    for _ in range(1, params.self_training.rounds):
+    for number in range(2, rounds + 1):
         halves = []
         for half in (0, 1):
+            say(
+                f"round {number} of {rounds}: the teacher also learns from one half of the other titles"
+            )
             others = {fit: own.among(everything[1 - half :: 2]) for fit, own in labels.items()}
             titles = {
                 fit: other.added_to(teacher.labelled[fit], teacher.unlabelled)
@@ -72,7 +77,8 @@ class Teacher:
 
     The teacher of the selection fits has not seen the validation titles, so that the metrics of the
     models on validation stay unbiased. The teacher of the final fits is also trained on validation
-    titles, and has the decisions of the other teacher.
+    titles. No titles are left to fit its category shifts and calibration, so it has those of the other
+    teacher.
 
     Args:
         params: All parameters of params.yaml.
@@ -99,20 +105,22 @@ class Teacher:
             self.labelled["final"] = LabelledTitles.concatenated([train, validation])
         self.summary: dict[str, Any] = {}
 
-    def label(self, titles: Titles, own: np.ndarray) -> dict[str, PseudoLabels]:
+    def label(self, titles: Titles, positions: np.ndarray) -> dict[str, PseudoLabels]:
         """Train a teacher for each fit, and choose the unlabelled titles that it is confident of.
 
         Args:
             titles: Training titles of each fit.
-            own: Positions of the unlabelled titles to label, integers (n,).
+            positions: Positions of the unlabelled titles to label, integers (n,).
         """
-        products = [self._products[title] for title in own]
-        features = self.unlabelled.take(own).joined_tokens
+        products = [self._products[title] for title in positions]
+        features = self.unlabelled.take(positions).joined_tokens
         labels = {}
         for fit, model in self._models(titles).items():
             known = known_shares(self.labelled[fit].features.joined_tokens, features)
             predictions = _predicted(model, products)
-            labels[fit] = PseudoLabels.chosen(own, *predictions, known, self._params.self_training)
+            labels[fit] = PseudoLabels.chosen(
+                positions, *predictions, known, self._params.self_training
+            )
         return labels
 
     def _models(self, titles: Titles) -> dict[str, Model]:
@@ -133,7 +141,7 @@ class Teacher:
         return models
 
     def _accepted(self, model: Model, logits: dict[str, np.ndarray]) -> dict[str, float]:
-        """Return which share of the validation titles the teacher is confident of, and its precision."""
+        """Return the share of validation titles that the teacher is confident of, and its precision."""
         chosen, targets = selection(self._params)
         description = model.description
         totals = description.weighted_sum(logits)[chosen] + description.category_shifts

@@ -129,10 +129,12 @@ def test_wrong_labels_are_listed_first_and_accepting_them_corrects_them(project:
 
 def test_the_summary_and_the_estimates_describe_the_data(project: Project) -> None:
     folder = project(catalogue(wrong=40))
-    assert called(folder, "audit").returncode == 0
+    done = called(folder, "audit")
     summary = json.loads((folder / "audit/summary.json").read_text())
     assert (summary["rows"], summary["categories"], summary["checked"]) == (400, 4, 400)
     assert summary["wrong_share"]["low"] <= 0.1 <= summary["wrong_share"]["high"]
+    assert 0.5 < summary["agreement"] < 0.95
+    assert f"{summary['agreement']:.1%} of the labels" in done.stderr
     categories = pd.read_csv(folder / "audit/categories.csv")
     assert categories["rows"].sum() == 400
     assert (categories["wrong_low"] <= categories["wrong"]).all()

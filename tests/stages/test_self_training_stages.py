@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,12 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from rubro.base.params_file import load_params
 from rubro.data.splits import UNLABELLED, load_products, load_split
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
 from rubro.training.self_training import PseudoLabels
-from support.tiny_project import digests, run_here, shrink
+from support.tiny_project import GRAPH, ReadParams, digests, in_this_process, run_here, shrink
 
 pytest_plugins = ["support.tiny_project"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
@@ -116,6 +118,14 @@ def test_networks_learn_from_unlabelled_titles(few: Path, tmp_path: Path) -> Non
     training = Model.load(folder / "models/mlp").description.members["mlp"].training
     assert training["pseudo_labelled_titles"] == used
     assert f"learning also from {used} of" in messages
+
+
+def test_the_stage_declares_the_params_it_reads(few: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(few, tmp_path / "copy")
+    params = ReadParams(load_params(folder / "params.yaml"))
+    with in_this_process(folder) as script:
+        runpy.run_path(script("pseudo_label"))["main"](params)
+    assert set(GRAPH["stages"]["pseudo_label"]["params"]) == params.names
 
 
 def test_the_teacher_does_not_depend_on_the_number_of_threads(

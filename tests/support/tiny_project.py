@@ -23,12 +23,25 @@ import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
 
+from rubro.base.params import Params
 from rubro.sample import write_catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAPH: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES = tuple(GRAPH["stages"])
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class ReadParams:
+    """Params that record which of their sections were read."""
+
+    def __init__(self, params: Params) -> None:
+        self._params = params
+        self.names: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.names.add(name)
+        return getattr(self._params, name)
 
 
 def environment() -> dict[str, str]:

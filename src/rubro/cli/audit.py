@@ -129,7 +129,8 @@ def _say_next(path: Path, count: int, decisions: int, summary: dict[str, Any]) -
     if estimated:
         say(
             f"about {share['estimate']:.1%} of {estimated:,} labels are wrong (95 % interval "
-            f"{share['low']:.1%} to {share['high']:.1%})"
+            f"{share['low']:.1%} to {share['high']:.1%}), or fewer if the models of the audit are weak: "
+            f"they predict {summary['agreement']:.1%} of the labels"
         )
     if few := summary["rows"] - estimated:
         say(

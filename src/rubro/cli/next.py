@@ -98,8 +98,8 @@ def main(
         column = "title"
         if not _UNLABELLED.is_file():
             raise DataError(
-                f"{_UNLABELLED}: no such file, because the catalogue has no rows without a category; "
-                "name a file of titles, or add rows without a category and run `dvc repro`"
+                f"{_UNLABELLED}: no such file, because the last `dvc repro` used no rows without a "
+                "category; name a file of titles, or add such rows and run `dvc repro`"
             )
     require_readable(path)
     is_stream = str(output) == "-"
@@ -129,18 +129,23 @@ def main(
             batches = _predicted(classifier, batches, processes or cores_to_use())
         else:
             say(
-                f"{model}: no model found in this folder, so titles that represent all titles are "
-                "chosen; with a model, titles that it is uncertain about are chosen"
+                f"{model}: no model in this folder, so titles that represent the whole file "
+                "are chosen, instead of titles that the model is uncertain about"
             )
         found = _chosen(batches, classifier is not None, budget)
     if rows.read and not found:
-        raise DataError(f"{path}: none of {rows.read:,} rows is a title to label; {rows.left_out}")
+        raise DataError(f"{path}: none of {rows.read:,} rows is a title to label{rows.left_out}")
     _write(None if is_stream else output, kind, source, columns, found)
     name = "standard output" if is_stream else output
-    say(f"{name}: {len(found):,} of {rows.read:,} titles; {rows.left_out}")
+    say(f"{name}: {len(found):,} of {rows.read:,} titles{rows.left_out}")
     foreign = sum(each.is_foreign for each in found)
     if classifier and foreign:
         say(f"{foreign:,} of them are foreign: most of their words occur in no labelled title")
+    if classifier and found:
+        say(
+            f"write categories into {' and '.join(map(repr, columns.categories))}, save the file in "
+            "data/corrections, and run `dvc repro`"
+        )
 
 
 @dataclass(frozen=True)
@@ -234,11 +239,10 @@ class _Rows:
 
     @property
     def left_out(self) -> str:
-        """Sentence about the rows that were left out."""
-        return (
-            f"left out: {self._with_category:,} that have a category, {self._unreadable:,} that "
-            "cannot be read"
-        )
+        """End of a sentence about the rows that were left out; "" if there are none."""
+        counts = {"have a category": self._with_category, "cannot be read": self._unreadable}
+        parts = [f"{count:,} that {reason}" for reason, count in counts.items() if count]
+        return f"; left out: {', '.join(parts)}" if parts else ""
 
     def candidates(self, source: Input, chunk: Chunk) -> list[Candidate]:
         """Return the rows of a chunk that are titles without a category."""

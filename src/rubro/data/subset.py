@@ -314,13 +314,14 @@ def _unlabelled_notices(raw: RawTitles, rows: dict[str, int], is_used: bool) -> 
         "other_language": "in another language than subset.language",
         "repeated_title": "with the title of another row",
     }
-    dropped = " and ".join(
+    dropped = ", ".join(
         f"{rows[name]:,} {reason}" for name, reason in reasons.items() if rows[name]
     )
-    titles = f"{rows['titles']:,} titles" + (f" without {dropped}" if dropped else "")
     if is_used:
-        return [f"{notice}used as unlabelled titles ({titles})"]
+        left_out = f"; left out: {dropped}" if dropped else ""
+        return [f"{notice}{rows['titles']:,} used as unlabelled titles{left_out}"]
     share = f"{_MIN_UNLABELLED_SHARE:.0%} of the training rows"
+    titles = f"{rows['titles']:,} different titles" + (f", without {dropped}," if dropped else "")
     return [f"{notice}left out, because {titles} are fewer than {share}"]
 
 

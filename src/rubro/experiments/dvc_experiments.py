@@ -24,7 +24,8 @@ from rubro.experiments.run_data import RunData, subset_hash
 # Metrics files, without folder and suffix. The names of metrics begin with the name of their file,
 # except in the first file.
 METRIC_FILES = (
-    *("evaluate", "subset", "featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"),
+    *("evaluate", "subset", "featurize", "pseudo_label"),
+    *("train_svm", "train_mlp", "train_cnn", "ensemble"),
 )
 # Files that change the outcome of an experiment, in addition to params.yaml.
 CODE = ("src", "stages", "dvc.yaml", "data")

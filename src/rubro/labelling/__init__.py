@@ -1,1 +1,1 @@
-"""Find out which titles to label or to label again."""
+"""Find wrong labels, and choose the titles to label next."""

@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from rubro.base.text import normalise, tokenise
 from rubro.labelling.near_duplicates import near_duplicate_groups
 
-# Titles with a higher Jaccard index of their tokens are nearly the same.
+# Titles are nearly the same if the Jaccard index of their tokens is at least this.
 _SIMILARITY = 0.8
 # Candidates for each title to choose.
 _CANDIDATES = 5

@@ -287,14 +287,16 @@ def audit_summary(
         "wrong_share" is the share of these labels.
     """
     targets = audited.titles.labels.targets
+    checked, suspects = int(errors.checked.sum()), int((errors.leads > 0).sum())
     estimated = int(np.isin(targets, targets[errors.counted]).sum())
     estimate = wrong_labels(int(errors.errors.sum()), int(errors.counted.sum()), estimated)
     shares = (round(number / max(estimated, 1), 6) for number in estimate)
     return {
         "rows": len(targets),
         "categories": len(audited.classes),
-        "checked": int(errors.checked.sum()),
-        "suspects": int((errors.leads > 0).sum()),
+        "checked": checked,
+        "suspects": suspects,
+        "agreement": round(1 - suspects / max(checked, 1), 6),
         "estimated": estimated,
         "wrong_share": dict(zip(("estimate", "low", "high"), shares, strict=True)),
         "near_duplicates": {

@@ -37,10 +37,10 @@ MIN_LABELS = 20  # of a category whose number of wrong labels is estimated
 _UNKNOWN = -1e3  # score of a missing rival, far below all other scores
 _MIN_TITLES = 2  # inputs that occur in fewer titles say nothing about other titles
 _MAX_INPUTS = 200_000
-_MAX_WEIGHTS = 2**28  # of a fit, 1 GiB
+_MAX_WEIGHTS = 2**28  # of a model, inputs times categories: 1 GiB
 # With more scores than this, n-grams would multiply the time of the fits, and are left out.
 _MAX_SCORES_WITH_NGRAMS = 2e8
-_DECIMALS = 6  # of doubts
+_DECIMALS = 6  # decimals of LabelErrors.doubts
 _BLOCK = 2**22  # scores that are computed at once
 
 
@@ -63,17 +63,17 @@ class LabelErrors:
 
     Attributes:
         suggestions: Most probable category other than the label, int32 (titles,).
-        leads: Score of the suggestion minus score of the label, in margins, float32 (titles,). The
-            suggestion is more probable than the label if the lead is positive. -inf if the label is
-            not checked.
+        leads: Score of the suggestion minus score of the label, in margins of the SVM, float32
+            (titles,). The suggestion is more probable than the label if the lead is positive. -inf if
+            the label is not checked.
         doubts: Log odds against the label, which rank the titles, float64 (titles,); -inf if the label
             is not checked.
         confidences: Probability of the suggestion, float32 (titles,).
         label_confidences: Probability of the label, float32 (titles,); 0 if it is not checked.
         errors: Whether confident learning counts the label as wrong, bool (titles,).
-        counted: Whether confident learning counts the label at all, bool (titles,). It counts only
-            labels of categories with at least 20 checked labels: the models of smaller categories
-            are weak, and many right labels would be counted as wrong.
+        counted: Whether confident learning counts the label as right or wrong, bool (titles,). It
+            does not if no category is probable enough, or if the category has fewer than 20 checked
+            labels: its models are weak, and many right labels would be counted as wrong.
         words: Positions in the title's tokens, which include the tokens of its further columns, of up
             to three words that support the suggestion most, by number of the title. Only titles with
             a positive lead have words.

@@ -11,10 +11,10 @@ from scipy import sparse
 from rubro.base.text import tokenise
 from rubro.features.ragged import Ragged
 
-_MISSED_SHARE = 0.01  # of the pairs whose similarity is just high enough
-_KEY_SHARE = 0.3  # of these pairs have the same key in a band
+_MISSED_SHARE = 0.01  # of the pairs with the minimum similarity, share that is not compared
+_KEY_SHARE = 0.3  # of these pairs, minimum share with the same key in a band
 _BLOCK = 2**16  # pairs whose similarity is computed at once
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd multiplier of a hash function: 2**64 / golden ratio
 
 
 def near_duplicate_groups(titles: Sequence[str], similarity: float) -> np.ndarray:

@@ -264,6 +264,7 @@ class AuditSummary:
         suspects: Number of labels that are less probable than another category.
         estimated: Number of labels in categories with enough labels for an estimate.
         wrong_share: Estimate of the share of these labels that are wrong.
+        agreement: Share of the checked labels that are not suspects.
         data: Digests of the audited files, by name of the file.
     """
 
@@ -271,6 +272,7 @@ class AuditSummary:
     checked: int
     suspects: int
     estimated: int
+    agreement: _Share
     wrong_share: WrongShare
     near_duplicates: dict[str, int]
     data: dict[str, str]
