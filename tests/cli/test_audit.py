@@ -145,6 +145,39 @@ def test_the_summary_and_the_estimates_describe_the_data(project: Project) -> No
         assert row["wrong_low"] <= 10 <= row["wrong_high"]
 
 
+def small_categories(count: int) -> pd.DataFrame:
+    """Return three titles for each category; the first word, which no other category has, names it."""
+    random = np.random.default_rng(5)
+    rows = [
+        (
+            f"{'abcdefghij'[n % 10]}{'klmnopqrst'[n // 10]}so {' '.join(random.choice(FILLERS, 3))} {k}",
+            n,
+        )
+        for n in range(count)
+        for k in "xyz"
+    ]
+    names = [f"Raro {n}" for _, n in rows]
+    return pd.DataFrame({"title": [title for title, _ in rows], "category": names, "right": names})
+
+
+def test_categories_with_few_labels_have_no_estimate(project: Project) -> None:
+    small = small_categories(40)
+    folder = project(pd.concat([catalogue(wrong=40), small], ignore_index=True))
+    assert called(folder, "audit").returncode == 0
+    summary = json.loads((folder / "audit/summary.json").read_text())
+    assert (summary["rows"], summary["estimated"]) == (520, 400)
+    assert summary["wrong_share"]["low"] <= 0.1 <= summary["wrong_share"]["high"] < 0.2
+    categories = pd.read_csv(folder / "audit/categories.csv").set_index("category")
+    few = categories.loc[small["category"].unique()]
+    assert (few["wrong"] == 0).all() and (few["wrong_high"] == few["rows"]).all()
+
+    folder = project(small)
+    done = called(folder, "audit")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "audit/summary.json").read_text())["estimated"] == 0
+    assert "%" not in done.stderr and "20 labels" in done.stderr
+
+
 def test_an_audit_is_reproducible_and_keeps_decisions(project: Project) -> None:
     folder = project(catalogue())
     assert called(folder, "audit").returncode == 0
@@ -242,7 +275,7 @@ def test_categories_that_no_other_fold_contains_are_not_suspected(project: Proje
 
 def test_wrong_input_gives_one_message(project: Project) -> None:
     folder = project(catalogue(120))
-    assert_refused(called(folder, "audit", "--folds", "1"), "--folds")
+    assert_refused(called(folder, "audit", "--limit", "-1"), "--limit")
     (folder / "file").write_text("")
     assert_refused(called(folder, "audit", "--out", "file"), "file")
     (folder / "audit").mkdir()

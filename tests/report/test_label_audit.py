@@ -37,6 +37,7 @@ def audit(tmp_path: Path) -> tuple[Path, Path]:
         "rows": 1000,
         "checked": 990,
         "suspects": 77,
+        "estimated": 990,
         "agreement": 0.922,
         "wrong_share": {"estimate": 0.031, "low": 0.022, "high": 0.043},
         "near_duplicates": {"groups": 13, "rows": 30},
@@ -53,7 +54,19 @@ def test_the_audit_of_the_same_data_is_shown(content: Content, audit: tuple[Path
     assert read_audit(content, *audit) is None
     page = render(content, charts_of(content))
     section = page[page.index('id="labels"') : page.index('id="data"')]
-    for fact in ("3.1 %", "2.2 %", "4.3 %", "92.2 %", "77", "13", "12.5", "7.5 to 20.5", "Mugs"):
+    facts = (
+        "3.1 %",
+        "990",
+        "10 labels",
+        "2.2 %",
+        "4.3 %",
+        "92.2 %",
+        "77",
+        "13",
+        "12.5",
+        "7.5 to 20.5",
+    )
+    for fact in (*facts, "Mugs"):
         assert fact in section
     assert escape(HOSTILE, quote=False).replace("_", "_<wbr>") in section
     assert HOSTILE not in page

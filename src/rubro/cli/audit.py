@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _SUBSET = Path("data/subset")
 _NEAR_DUPLICATE = 0.8
+_FOLDS = 4  # models in each of the two rounds; more are slower and only slightly more precise
 _SHOWN_SUSPECTS, _SHOWN_CATEGORIES = 10, 5
 
 
@@ -57,15 +58,6 @@ def main(
             "fewer suspects, fewer false alarms.",
         ),
     ] = 0.0,
-    folds: Annotated[
-        int,
-        typer.Option(
-            min=2,
-            max=50,
-            metavar="N",
-            help="Number of models of each of the two rounds; more = slower, slightly more precise.",
-        ),
-    ] = 4,
 ) -> None:
     from rubro.base.files import write_json
     from rubro.base.outputs import output_path
@@ -96,20 +88,16 @@ def main(
     features, buckets = audited.titles.features, params.featurize.bigram_buckets
     inputs = label_inputs(features, audited.tokens, audited.subwords, buckets, classes)
     errors = find_label_errors(
-        audited.titles, inputs, classes, groups, folds, params.train_svm, params.seed
+        audited.titles, inputs, classes, groups, _FOLDS, params.train_svm, params.seed
     )
     suspects = suspects_table(audited, errors, limit, min_confidence)
     listed, decisions = with_decisions(suspects, out / SUSPECTS)
     categories = categories_table(audited, errors)
     duplicates = near_duplicates_table(audited, groups)
-    settings = {"seed": params.seed, "folds": folds}
-    summary = audit_summary(audited, errors, duplicates, _SUBSET, settings)
-    for name, table in (
-        (SUSPECTS, listed),
-        (CATEGORIES, categories),
-        (NEAR_DUPLICATES, duplicates),
-    ):
-        write_csv(out / name, table)
+    summary = audit_summary(audited, errors, duplicates, _SUBSET, params.seed)
+    write_csv(out / SUSPECTS, listed)
+    write_csv(out / CATEGORIES, categories)
+    write_csv(out / NEAR_DUPLICATES, duplicates)
     write_json(out / SUMMARY, summary)
     _show(suspects, categories)
     _say_next(out / SUSPECTS, len(suspects), decisions, summary)
@@ -135,12 +123,20 @@ def _show(suspects: pd.DataFrame, categories: pd.DataFrame) -> None:
 
 
 def _say_next(path: Path, count: int, decisions: int, summary: dict[str, Any]) -> None:
-    share = summary["wrong_share"]
-    say(
-        f"about {share['estimate']:.1%} of {summary['rows']:,} labels are wrong (95 % interval "
-        f"{share['low']:.1%} to {share['high']:.1%}), or fewer if the models of the audit are weak: they "
-        f"predict {summary['agreement']:.1%} of the labels"
-    )
+    from rubro.labelling.label_errors import MIN_LABELS
+
+    share, estimated = summary["wrong_share"], summary["estimated"]
+    if estimated:
+        say(
+            f"about {share['estimate']:.1%} of {estimated:,} labels are wrong (95 % interval "
+            f"{share['low']:.1%} to {share['high']:.1%}), or fewer if the models of the audit are weak: "
+            f"they predict {summary['agreement']:.1%} of the labels"
+        )
+    if few := summary["rows"] - estimated:
+        say(
+            f"{few:,} labels are in categories with fewer than {MIN_LABELS} labels that can be "
+            "checked, which are too few to estimate how many labels are wrong"
+        )
     if unchecked := summary["rows"] - summary["checked"]:
         say(
             f"{unchecked:,} of {summary['rows']:,} labels cannot be checked, because all titles of their "

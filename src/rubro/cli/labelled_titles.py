@@ -14,7 +14,7 @@ from rubro.base.errors import DataError, remedied_by
 from rubro.base.files import damaged, read_json
 from rubro.base.text_columns import Product
 from rubro.cli.runtime import progress_bar, require_readable
-from rubro.tables.cells import category_name, text_of
+from rubro.tables.cells import category_name, text_or_empty
 from rubro.tables.detection import find_column
 from rubro.tables.inputs import CATEGORY_NAMES, Chunk, Input, Reading, column_values, open_input
 from rubro.tables.streams import listed
@@ -230,10 +230,7 @@ def _categories(
 
 
 def _name(category: Any) -> str:
-    try:
-        return category_name(text_of(category) or "")
-    except TypeError:  # the category is a list or an object
-        return ""
+    return category_name(text_or_empty(category))
 
 
 def _report_odd_rows(file: str, column: str, labelled: Labelled) -> None:

@@ -20,7 +20,6 @@ Exit codes: 0 if the file is written, 2 if the input, the model or an option is 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -37,7 +36,7 @@ from rubro.base.text import tokenise
 from rubro.cli import options
 from rubro.cli.runtime import load_model, progress_bar, require_readable
 from rubro.prediction.explanation import FOREIGN_SHARE
-from rubro.tables.cells import text_of
+from rubro.tables.cells import text_or_empty
 from rubro.tables.detection import find_column
 from rubro.tables.inputs import CATEGORY_NAMES, Chunk, Input, Reading, column_values, open_input
 from rubro.tables.writers import open_output, output_kind
@@ -119,7 +118,7 @@ def main(
     if not is_stream:
         output_path(output)
         _require_no_labels(output, path, columns)
-    rows = _Rows(columns, _Labelled(_SUBSET))
+    rows = _Rows(columns)
     reading = Reading(
         *(input_format, encoding, separator, column, columns.title, _BATCH),
         text_columns=columns.texts,
@@ -130,14 +129,14 @@ def main(
             say(message)
         progress = stack.enter_context(progress_bar(console().is_terminal))
         chunks = progress(source, "predicting" if classifier else "reading")
+        batches: Iterator[list[Candidate]] = (rows.candidates(source, chunk) for chunk in chunks)
         if classifier:
-            batches = _predicted(classifier, source, chunks, rows, processes or cores_to_use())
+            batches = _predicted(classifier, batches, processes or cores_to_use())
         else:
             say(
                 f"{model}: no model in this folder, so titles that represent the whole file "
                 "are chosen, instead of titles that the model is uncertain about"
             )
-            batches = (rows.candidates(source, chunk) for chunk in chunks)
         found = _chosen(batches, classifier is not None, budget)
     if rows.read and not found:
         raise DataError(f"{path}: none of {rows.read:,} rows is a title to label{rows.left_out}")
@@ -215,50 +214,11 @@ def _labels(source: Input, chunk: Chunk, columns: _Columns) -> list[str]:
         names = [name for name in found if name is not None]
     labels = [""] * len(chunk.titles)
     for name in names:
-        values = map(_text, column_values(chunk, source.columns, name))
-        labels = [label or value for label, value in zip(labels, values, strict=True)]
+        values = column_values(chunk, source.columns, name)
+        labels = [
+            label or text_or_empty(each).strip() for label, each in zip(labels, values, strict=True)
+        ]
     return labels
-
-
-def _text(value: object) -> str:
-    try:
-        return (text_of(value) or "").strip()
-    except TypeError:  # a list or an object
-        return ""
-
-
-class _Labelled:
-    """Labelled titles of the project.
-
-    Args:
-        subset: Folder with the splits; without files if there is no project.
-
-    Attributes:
-        keys: Sorted hashes of the titles, uint64 (titles,).
-        words: Distinct tokens of the titles.
-    """
-
-    def __init__(self, subset: Path) -> None:
-        import numpy as np
-
-        from rubro.data.labels import title_keys
-        from rubro.data.splits import SPLITS, load_split
-
-        keys = [np.zeros(0, np.uint64)]
-        self.words: set[str] = set()
-        for name in SPLITS:
-            if (subset / f"{name}.parquet").is_file():
-                with remedied_by("Run `dvc repro subset`, which writes it"):
-                    table = load_split(subset, name, ("title", "tokens"))
-                keys.append(title_keys(table["title"]))
-                self.words.update(*map(str.split, table["tokens"]))
-        self.keys = np.unique(np.concatenate(keys))
-
-    def is_foreign(self, title: str) -> bool:
-        """Return whether most words of a title occur in no labelled title."""
-        tokens = tokenise(title)
-        unknown = sum(token not in self.words for token in tokens)
-        return unknown > FOREIGN_SHARE * len(tokens)
 
 
 class _Rows:
@@ -266,15 +226,25 @@ class _Rows:
 
     Args:
         columns: Names of the columns.
-        labelled: Titles that have a category already.
 
     Attributes:
         read: Number of rows read.
     """
 
-    def __init__(self, columns: _Columns, labelled: _Labelled) -> None:
-        self._columns, self._labelled = columns, labelled
+    def __init__(self, columns: _Columns) -> None:
+        from rubro.data.labels import title_keys
+        from rubro.data.splits import SPLITS, load_split
+
+        self._columns = columns
         self.read = self._unreadable = self._with_category = 0
+        self._keys: set[int] = set()  # hashes of the labelled titles of the project
+        self._words: set[str] = set()
+        for name in SPLITS:
+            if (_SUBSET / f"{name}.parquet").is_file():
+                with remedied_by("Run `dvc repro subset`, which writes it"):
+                    table = load_split(_SUBSET, name, ("title", "tokens"))
+                self._keys.update(title_keys(table["title"]).tolist())
+                self._words.update(*map(str.split, table["tokens"]))
 
     @property
     def candidate_count(self) -> int:
@@ -290,70 +260,55 @@ class _Rows:
 
     def candidates(self, source: Input, chunk: Chunk) -> list[Candidate]:
         """Return the rows of a chunk that are titles without a category."""
-        import numpy as np
         import pandas as pd
 
         from rubro.data.labels import title_keys
         from rubro.labelling.active_learning import Candidate
 
-        keys = title_keys(pd.Series(chunk.titles, dtype="str"))
-        has_category = np.isin(keys, self._labelled.keys) | np.array(
-            list(map(bool, _labels(source, chunk, self._columns))), dtype=bool
-        )
         taken = {self._columns.title, *self._columns.texts, *self._columns.categories}
-        places = [
-            name
-            for name in ("file", "line")
-            if name in (source.columns or ()) and name not in taken
-        ]
-        values = [column_values(chunk, source.columns, name) for name in places]
+        names = {"file", "line"}.intersection(source.columns or ()) - taken
+        places = {name: column_values(chunk, source.columns, name) for name in sorted(names)}
+        keys = title_keys(pd.Series(chunk.titles, dtype="str")).tolist()
+        labels = _labels(source, chunk, self._columns)
+        self.read += len(keys)
         found = []
-        for row, (title, error) in enumerate(zip(chunk.titles, chunk.errors, strict=True)):
-            self.read += 1
-            if error:
+        for row, (title, key) in enumerate(zip(chunk.titles, keys, strict=True)):
+            if chunk.errors[row]:
                 self._unreadable += 1
-            elif has_category[row]:
+            elif labels[row] or key in self._keys:
                 self._with_category += 1
             else:
                 texts = chunk.texts[row] if chunk.texts else {}
-                place = {name: column[row] for name, column in zip(places, values, strict=True)}
-                is_foreign = bool(self._labelled.words) and self._labelled.is_foreign(title)
-                found.append(Candidate(title, texts, place, (), is_foreign, int(keys[row])))
+                place = {name: values[row] for name, values in places.items()}
+                found.append(Candidate(title, texts, place, (), self._is_foreign(title), key))
         return found
+
+    def _is_foreign(self, title: str) -> bool:
+        """Return whether most words of a title occur in no labelled title."""
+        tokens = tokenise(title)
+        unknown = sum(token not in self._words for token in tokens)
+        return bool(self._words) and unknown > FOREIGN_SHARE * len(tokens)
 
 
 def _predicted(
-    classifier: Classifier,
-    source: Input,
-    chunks: Iterator[Chunk],
-    rows: _Rows,
-    processes: int,
+    classifier: Classifier, batches: Iterable[list[Candidate]], processes: int
 ) -> Iterator[list[Candidate]]:
-    """Yield the candidates of each chunk, with the most probable categories."""
+    """Yield batches of candidates with their most probable categories."""
     from rubro.prediction.answers import answers
     from rubro.prediction.parallel import answered
 
-    pending: deque[list[Candidate]] = deque()
-
-    def questions() -> Iterator[Chunk]:
-        for chunk in chunks:
-            found = rows.candidates(source, chunk)
-            if found:
-                pending.append(found)
-                texts = [each.texts for each in found if each.texts]
-                yield Chunk(titles=[each.title for each in found], texts=texts)
-
     count = min(_SUGGESTIONS, len(classifier.classes_))
 
-    def answer(chunk: Chunk) -> list[tuple[list[tuple[str, float]], bool]]:
-        found = answers(classifier, chunk.products, count, details=True)
-        return [(each.best, each.is_foreign) for each in found]
-
-    for _, found in answered(classifier, questions(), answer, processes):
-        yield [
-            replace(candidate, best=best, is_foreign=candidate.is_foreign or is_foreign)
-            for candidate, (best, is_foreign) in zip(pending.popleft(), found, strict=True)
+    def predicted(batch: list[Candidate]) -> list[Candidate]:
+        products = [each.texts or each.title for each in batch]
+        found = answers(classifier, products, count, details=True)
+        return [
+            replace(candidate, best=own.best, is_foreign=candidate.is_foreign or own.is_foreign)
+            for candidate, own in zip(batch, found, strict=True)
         ]
+
+    for _, batch in answered(classifier, filter(None, batches), predicted, processes):
+        yield batch
 
 
 def _chosen(batches: Iterable[list[Candidate]], has_model: bool, budget: int) -> list[Candidate]:

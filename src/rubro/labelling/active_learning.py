@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from rubro.base.text import normalise, tokenise
-from rubro.features.subwords import inverse_document_frequency
 from rubro.labelling.near_duplicates import near_duplicate_groups
 
 # Titles are nearly the same if the Jaccard index of their tokens is at least this.
@@ -20,6 +21,7 @@ _CANDIDATES = 5
 # Cosine similarities below this are ignored, which keeps the matrix of similarities sparse.
 _MIN_COSINE = 0.2
 _ROWS = 1024  # titles whose similarities are computed at once, which bounds the memory
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,7 @@ def most_uncertain(margins: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     Returns:
         Positions, integers (n,).
     """
-    by_category = np.lexsort((margins, predicted))
-    groups = predicted[by_category]
-    starts = np.flatnonzero(np.diff(groups, prepend=-1))
-    rounds = np.empty(len(margins), dtype=np.int64)
-    lengths = np.diff([*starts, len(margins)])
-    rounds[by_category] = np.arange(len(margins)) - np.repeat(starts, lengths)
+    rounds = pd.Series(margins).groupby(predicted).rank(method="first")
     return np.lexsort((margins, rounds))
 
 
@@ -158,6 +155,8 @@ def titles_to_label(
     Returns:
         Positions in `titles`, in the order of choice.
     """
+    if not titles:
+        return []
     groups = near_duplicate_groups(titles, _SIMILARITY)
     places = np.unique(groups, return_index=True)[1][: _CANDIDATES * count]
     similar = _similarities([titles[place] for place in places], sample)
@@ -188,31 +187,17 @@ def titles_to_label(
 
 
 def _similarities(titles: Sequence[str], sample: Sequence[str]) -> sparse.csr_matrix:
-    """Return the cosine similarities of titles to the titles of a sample, (titles, sample)."""
-    vectors = _word_vectors([*titles, *sample])
+    """Return the cosine similarities of the words of titles and a sample, (titles, sample)."""
+    vectoriser = TfidfVectorizer(analyzer=lambda title: {*tokenise(title)} or {""})
+    vectors = vectoriser.fit_transform([*titles, *sample])
     others = vectors[len(titles) :].T.tocsr()
     parts = []
     for start in range(0, max(len(titles), 1), _ROWS):  # most similarities are ignored
         similar = (vectors[start : min(start + _ROWS, len(titles))] @ others).tocsr()
-        similar.data[similar.data < _MIN_COSINE] = 0
+        # Rounded, because the last bits of a logarithm differ between CPUs.
+        similar.data = np.where(similar.data < _MIN_COSINE, 0, similar.data.round(_DECIMALS))
         similar.eliminate_zeros()
         parts.append(similar)
     similar = sparse.vstack(parts, format="csr")
     similar.sort_indices()  # sums of floats depend on the order
     return similar
-
-
-def _word_vectors(titles: Sequence[str]) -> sparse.csr_matrix:
-    """Return the TF-IDF values of the words of each title, scaled to length 1, (titles, words)."""
-    index: dict[str, int] = {}
-    rows = [
-        sorted({index.setdefault(word, len(index)) for word in tokenise(title)}) for title in titles
-    ]
-    places = np.array([place for row in rows for place in row], dtype=np.int64)
-    ends = np.cumsum([0, *map(len, rows)])
-    counts = np.bincount(places, minlength=len(index))
-    idf = np.array([inverse_document_frequency(int(n), len(titles)) for n in counts])
-    matrix = sparse.csr_matrix((idf[places], places, ends), shape=(len(titles), len(index)))
-    lengths = np.sqrt(matrix.multiply(matrix).sum(axis=1).A1)
-    matrix.data /= np.repeat(lengths, np.diff(ends))
-    return matrix

@@ -22,12 +22,11 @@ from rubro.features.titles import LabelledTitles, labels_of
 from rubro.features.vocabulary import count_subwords
 from rubro.labelling.label_errors import LabelErrors
 
-SUSPECTS, CATEGORIES, NEAR_DUPLICATES, SUMMARY = (
-    *("suspects.csv", "categories.csv", "near_duplicates.csv", "summary.json"),
-)
-_BEFORE_TITLE = ("file", "line")
-_AFTER_TEXTS = (
-    *("label", "suggested_category", "confidence", "label_confidence", "words", "accept"),
+SUSPECTS, CATEGORIES = "suspects.csv", "categories.csv"
+NEAR_DUPLICATES, SUMMARY = "near_duplicates.csv", "summary.json"
+_RESERVED = (
+    *("file", "line", "label", "suggested_category", "confidence", "label_confidence", "words"),
+    "accept",
 )
 _SEPARATORS = ",;\t"
 _COVERAGE = 0.95  # of the intervals
@@ -76,19 +75,18 @@ def load_audited_titles(folder: Path, params: FeaturizeParams) -> AuditedTitles:
         classes, source = load_labels(folder), load_source(folder)
         names = [column.name for column in source.text_columns]
         for name in names:
-            if name in (*_BEFORE_TITLE, *_AFTER_TEXTS):
+            if name in _RESERVED:
                 raise DataError(
                     f"data.text_columns: the name {name!r} is reserved for a column of the audit; "
                     "rename this column of the source"
                 )
         texts = [f"text.{name}" for name in names]
         kept = ["title", "category", "file", "line", *texts]
-        columns = (*kept, "label_quality", *source.token_columns)
         limits = [params.column_limit(name) for name in names]
         featurizer = Featurizer(params.max_tokens, params.bigram_buckets, limits)
         tables, parts = [], []
         for split in SPLITS:
-            table = load_split(folder, split, columns)
+            table = load_split(folder, split, (*kept, "label_quality", *source.token_columns))
             chunks = TitleTokens(table, source.token_columns).chunks()
             features = TitleFeatures.concatenated([featurizer(chunk) for chunk in chunks])
             labels = labels_of(table["category"], table["label_quality"], classes)
@@ -139,7 +137,7 @@ def _text_columns(source: SourceInfo) -> dict[str, str]:
     """Return the column of a split for each column of the raw files with a title or text."""
     title = source.title_column
     texts = {column.name: f"text.{column.name}" for column in source.text_columns}
-    is_reserved = title in (*_BEFORE_TITLE, *_AFTER_TEXTS, *texts)
+    is_reserved = title in (*_RESERVED, *texts)
     return {"title" if is_reserved else title: "title"} | texts
 
 
@@ -194,16 +192,11 @@ def with_decisions(suspects: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, in
             "move the file away, or choose another folder with --out"
         )
     decided = earlier[earlier["accept"].str.strip() != ""]
-    keys = [column for column in suspects if column in decided]
-    keys = [name for name in keys if name not in (*_BEFORE_TITLE, *_AFTER_TEXTS)] + ["label"]
-    decisions = dict(
-        zip(decided[keys].itertuples(index=False, name=None), decided["accept"], strict=True)
-    )
-    now = list(suspects[keys].itertuples(index=False, name=None))
+    keys = [name for name in suspects if name in decided and name not in _RESERVED] + ["label"]
+    now, then = (pd.MultiIndex.from_frame(table[keys]) for table in (suspects, decided))
+    decisions = dict(zip(then, decided["accept"], strict=True))
     suspects = suspects.assign(accept=[decisions.get(key, "") for key in now])
-    known = set(now)
-    is_gone = [key not in known for key in decided[keys].itertuples(index=False, name=None)]
-    gone = decided[is_gone].reindex(columns=suspects.columns, fill_value="")
+    gone = decided[~then.isin(now)].reindex(columns=suspects.columns, fill_value="")
     return pd.concat([suspects, gone], ignore_index=True), len(decided)
 
 
@@ -213,28 +206,24 @@ def categories_table(audited: AuditedTitles, errors: LabelErrors) -> pd.DataFram
     Returns:
         Columns category, rows, checked (rows whose label could be checked), wrong, wrong_low and
         wrong_high (estimated number of wrong labels, with Wilson's 95 % interval), suggestion (most
-        frequent right category of the wrong labels) and suggestion_rows.
+        frequent right category of the wrong labels) and suggestion_rows. A category without an
+        estimate, because too few of its labels are checked, has 0 wrong labels in an interval
+        that contains all its labels.
     """
     targets, count = audited.titles.labels.targets, len(audited.classes)
     rows, checked, counted, wrong = (
         np.bincount(targets[where], minlength=count)
         for where in (slice(None), errors.checked, errors.counted, errors.errors)
     )
-    pairs = targets[errors.errors].astype(np.int64) * count + errors.suggestions[errors.errors]
-    found, times = np.unique(pairs, return_counts=True)
-    best: dict[int, tuple[int, int]] = {}
-    for pair, number in zip(found.tolist(), times.tolist(), strict=True):
-        category, suggestion = divmod(pair, count)
-        if number > best.get(category, (0, 0))[1]:
-            best[category] = suggestion, number
+    wrong_rows = pd.DataFrame({"category": targets, "to": errors.suggestions})[errors.errors]
+    pairs = wrong_rows.value_counts().sort_index(ascending=False).sort_values(kind="stable")
+    names = pairs.reset_index("to").itertuples(name=None)
+    best = {category: (audited.classes[to], n) for category, to, n in names}
     lines = []
     for category, name in enumerate(audited.classes):
         estimate = wrong_labels(int(wrong[category]), int(counted[category]), int(rows[category]))
-        suggestion, number = best.get(category, (None, 0))
-        text = "" if suggestion is None else audited.classes[suggestion]
-        lines.append(
-            (name, rows[category], checked[category], *estimate, text, number),
-        )
+        suggestion = best.get(category, ("", 0))
+        lines.append((name, rows[category], checked[category], *estimate, *suggestion))
     columns = ["category", "rows", "checked", "wrong", "wrong_low", "wrong_high"]
     table = pd.DataFrame(lines, columns=[*columns, "suggestion", "suggestion_rows"])
     return table.sort_values(["wrong", "category"], ascending=[False, True], ignore_index=True)
@@ -267,25 +256,14 @@ def near_duplicates_table(audited: AuditedTitles, groups: np.ndarray) -> pd.Data
         Columns group (from 1), rows (titles in the group), labels (different labels in the group),
         file, line, title and label.
     """
-    pairs = np.unique(np.stack([groups, audited.titles.labels.targets]), axis=1)
-    sizes, labels = np.bincount(groups), np.bincount(pairs[0])
-    differing = np.flatnonzero(labels > 1)
-    differing = differing[np.argsort(-sizes[differing], kind="stable")]
-    number = np.zeros(len(sizes), dtype=np.int64)
-    number[differing] = np.arange(1, len(differing) + 1)
-    rows = np.flatnonzero(number[groups])
-    rows = rows[np.argsort(number[groups[rows]], kind="stable")]
-    table, group = audited.table.iloc[rows], groups[rows]
-    columns = {
-        "group": number[group],
-        "rows": sizes[group],
-        "labels": labels[group],
-        "file": table["file"],
-        "line": table["line"],
-        "title": table["title"],
-        "label": table["category"],
-    }
-    return pd.DataFrame(columns).reset_index(drop=True)
+    table = audited.table[["file", "line", "title"]].assign(label=audited.table["category"])
+    labels = table["label"].groupby(groups)
+    table.insert(0, "labels", labels.transform("nunique"))
+    table.insert(0, "rows", labels.transform("size"))
+    table.insert(0, "group", groups)
+    table = table[table["labels"] > 1]
+    table = table.sort_values(["rows", "group"], ascending=[False, True], kind="stable")
+    return table.assign(group=pd.factorize(table["group"])[0] + 1).reset_index(drop=True)
 
 
 def audit_summary(
@@ -293,7 +271,7 @@ def audit_summary(
     errors: LabelErrors,
     near_duplicates: pd.DataFrame,
     folder: Path,
-    settings: dict[str, Any],
+    seed: int,
 ) -> dict[str, Any]:
     """Summarise an audit as values for JSON.
 
@@ -302,23 +280,29 @@ def audit_summary(
         errors: How well the labels fit.
         near_duplicates: Table from near_duplicates_table.
         folder: Folder of the subset, whose digests identify the audited data.
-        settings: Values to record, such as the seed.
+        seed: Seed of the audit.
+
+    Returns:
+        Totals. "estimated" is the number of labels in the categories that have an estimate, and
+        "wrong_share" is the share of these labels.
     """
-    count = len(audited.table)
+    targets = audited.titles.labels.targets
     checked, suspects = int(errors.checked.sum()), int((errors.leads > 0).sum())
-    estimate = wrong_labels(int(errors.errors.sum()), int(errors.counted.sum()), count)
-    shares = (round(number / count, 6) for number in estimate)
+    estimated = int(np.isin(targets, targets[errors.counted]).sum())
+    estimate = wrong_labels(int(errors.errors.sum()), int(errors.counted.sum()), estimated)
+    shares = (round(number / max(estimated, 1), 6) for number in estimate)
     return {
-        "rows": count,
+        "rows": len(targets),
         "categories": len(audited.classes),
         "checked": checked,
         "suspects": suspects,
         "agreement": round(1 - suspects / max(checked, 1), 6),
+        "estimated": estimated,
         "wrong_share": dict(zip(("estimate", "low", "high"), shares, strict=True)),
         "near_duplicates": {
             "groups": int(near_duplicates["group"].nunique()),
             "rows": len(near_duplicates),
         },
-        **settings,
+        "seed": seed,
         "data": file_digests(folder, [f"{name}.parquet" for name in SPLITS]),
     }

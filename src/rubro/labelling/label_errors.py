@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 from scipy.special import logsumexp
 
@@ -22,23 +23,18 @@ from rubro.training.decisions import fit_scale
 from rubro.training.svm import input_counts, input_groups, tf_idf_inputs
 from rubro.training.title_weights import title_weights
 
-
-class _Fit(NamedTuple):
-    """Parameters of fit_crammer_singer."""
-
-    cost: float
-    tolerance: float
-    max_rounds: int
-
-
 _RIVALS = 5  # best categories other than the label, kept for each title
 _WORDS = 3  # words of a title that support the suggested category most
 # The first fit only has to find clear errors, and must not learn them: it regularises more.
-_FIRST_FIT = _Fit(cost=0.3, tolerance=1.0, max_rounds=10)
-_SECOND_FIT = _Fit(cost=1.0, tolerance=0.5, max_rounds=20)
+_FIRST_FIT, _SECOND_FIT = (
+    (0.3, 1.0, 10),
+    (1.0, 0.5, 20),
+)  # cost, tolerance, maximum number of rounds
 # A title is left out of the second fit if another category leads its label by this much, in margins.
 _LEFT_OUT_LEAD = 0.2
 _MAX_LEFT_OUT_SHARE = 0.5  # of the titles of a category
+MIN_LABELS = 20  # of a category whose number of wrong labels is estimated
+_UNKNOWN = -1e3  # score of a missing rival, far below all other scores
 _MIN_TITLES = 2  # inputs that occur in fewer titles say nothing about other titles
 _MAX_INPUTS = 200_000
 _MAX_WEIGHTS = 2**28  # of a model, inputs times categories: 1 GiB
@@ -66,24 +62,23 @@ class LabelErrors:
     """How well the label of each title fits, judged by models that were not trained on the title.
 
     Attributes:
-        checked: Whether the model of the title knows its label, bool (titles,). It does not know a
-            category all of whose titles are in one fold.
         suggestions: Most probable category other than the label, int32 (titles,).
         leads: Score of the suggestion minus score of the label, in margins of the SVM, float32
-            (titles,). The suggestion is more probable than the label if the lead is positive.
+            (titles,). The suggestion is more probable than the label if the lead is positive. -inf if
+            the label is not checked.
         doubts: Log odds against the label, which rank the titles, float64 (titles,); -inf if the label
             is not checked.
         confidences: Probability of the suggestion, float32 (titles,).
         label_confidences: Probability of the label, float32 (titles,); 0 if it is not checked.
         errors: Whether confident learning counts the label as wrong, bool (titles,).
         counted: Whether confident learning counts the label as right or wrong, bool (titles,). It
-            does not if no category is probable enough.
+            does not if no category is probable enough, or if the category has fewer than 20 checked
+            labels: its models are weak, and many right labels would be counted as wrong.
         words: Positions in the title's tokens, which include the tokens of its further columns, of up
             to three words that support the suggestion most, by number of the title. Only titles with
             a positive lead have words.
     """
 
-    checked: np.ndarray
     suggestions: np.ndarray
     leads: np.ndarray
     doubts: np.ndarray
@@ -92,6 +87,14 @@ class LabelErrors:
     errors: np.ndarray
     counted: np.ndarray
     words: dict[int, list[int]]
+
+    @property
+    def checked(self) -> np.ndarray:
+        """Whether the model of each title knows its label, bool (titles,).
+
+        It does not know a category all of whose titles are in one fold.
+        """
+        return self.leads > -np.inf
 
 
 def label_inputs(
@@ -178,7 +181,8 @@ def find_label_errors(
     fold = (order % folds)[groups]
     targets = titles.labels.targets
     weights = title_weights(titles.labels, classes, params)
-    problem = _Problem(inputs.values, targets, fold, seed)
+    with_bias = sparse.hstack([inputs.values, np.ones((len(targets), 1), np.float32)], "csr")
+    problem = _Problem(with_bias, targets, fold, seed)
     first = _Scores.empty(len(targets), classes)
     for model in problem.models(weights, _FIRST_FIT, "looking for clear errors"):
         first.add(model, problem)
@@ -188,19 +192,17 @@ def find_label_errors(
     for model in problem.models(kept, _SECOND_FIT, "checking labels"):
         second.add(model, problem)
         for title in model.titles[second.leads[model.titles] > 0].tolist():
+            tokens = [inputs.tokens[token] for token in joined[title]]
             pair = second.rivals[title, 0], targets[title]
-            words[title] = _words(joined[title], inputs, title, model, *pair)
+            words[title] = _words(tokens, problem.inputs[title], model, *pair)
     return _label_errors(second, targets, classes, words)
 
 
 def _clear_errors(leads: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return whether each title is left out of the second fit, bool (titles,)."""
-    order = np.lexsort((-leads, targets))
-    sizes = np.bincount(targets)
-    starts = np.cumsum(sizes) - sizes
-    rank = np.empty(len(targets), dtype=np.int64)
-    rank[order] = np.arange(len(targets)) - starts[targets[order]]
-    return np.asarray((leads >= _LEFT_OUT_LEAD) & (rank < _MAX_LEFT_OUT_SHARE * sizes[targets]))
+    rank = pd.Series(-leads).groupby(targets).rank(method="first").to_numpy()
+    limits = np.ceil(_MAX_LEFT_OUT_SHARE * np.bincount(targets))
+    return np.asarray((leads >= _LEFT_OUT_LEAD) & (rank <= limits[targets]))
 
 
 class _Model(NamedTuple):
@@ -210,21 +212,18 @@ class _Model(NamedTuple):
         titles: Titles of the other fold, integers (n,).
         categories: Categories that the model knows, ascending, integers (known,).
         weights: Weights, float32 (inputs, known).
-        bias: Bias of each category, float32 (known,).
     """
 
     titles: np.ndarray
     categories: np.ndarray
     weights: np.ndarray
-    bias: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Problem:
+class _Problem(NamedTuple):
     """Titles, and how they are divided into folds.
 
     Attributes:
-        inputs: Feature values, sparse float32 (titles, inputs).
+        inputs: Feature values, of which the last one is 1, sparse float32 (titles, inputs).
         targets: Class indices, (titles,).
         fold: Fold of each title, (titles,).
         seed: Seed of the solver.
@@ -235,41 +234,37 @@ class _Problem:
     fold: np.ndarray
     seed: int
 
-    def models(self, weights: np.ndarray, fit: _Fit, task: str) -> Iterator[_Model]:
+    def models(
+        self, weights: np.ndarray, fit: tuple[float, float, int], task: str
+    ) -> Iterator[_Model]:
         """Yield a model for each fold; titles with weight 0 are not learned."""
+        cost, tolerance, max_rounds = fit
         folds = int(self.fold.max()) + 1
         for fold in range(folds):
             train = np.flatnonzero((self.fold != fold) & (weights > 0))
             categories, positions = np.unique(self.targets[train], return_inverse=True)
-            inputs = self.inputs[train]
-            inputs = sparse.hstack(
-                [inputs, np.ones((len(train), 1), np.float32)], format="csr", dtype=np.float32
-            )
-            if len(categories) < 2:
-                fitted = np.zeros((inputs.shape[1], len(categories)), np.float32)
-            else:
+            fitted = np.zeros((self.inputs.shape[1], len(categories)), np.float32)
+            if len(categories) > 1:
                 fitted, _ = fit_crammer_singer(
-                    inputs,
+                    self.inputs[train],
                     positions,
-                    fit.cost * weights[train],
+                    cost * weights[train],
                     len(categories),
-                    fit.tolerance,
-                    fit.max_rounds,
+                    tolerance,
+                    max_rounds,
                     self.seed,
                     f"{task}, fold {fold + 1} of {folds}",
                 )
-            titles = np.flatnonzero(self.fold == fold)
-            yield _Model(titles, categories, fitted[:-1], fitted[-1])
+            yield _Model(np.flatnonzero(self.fold == fold), categories, fitted)
 
 
-@dataclass(frozen=True)
-class _Scores:
+class _Scores(NamedTuple):
     """Out-of-fold scores of the labels and of the best other categories.
 
     Attributes:
         own: Score of the label, float32 (titles,); NaN if the model does not know it.
         rivals: Best categories other than the label, best first, int32 (titles, rivals).
-        scores: Scores of the rivals, float32 (titles, rivals); -inf if there are fewer rivals.
+        scores: Scores of the rivals, float32 (titles, rivals).
     """
 
     own: np.ndarray
@@ -280,58 +275,44 @@ class _Scores:
     def empty(cls, titles: int, classes: int) -> _Scores:
         """Return arrays for the given number of titles."""
         size = titles, min(_RIVALS, classes - 1)
-        return cls(
-            np.full(titles, np.nan, np.float32),
-            np.zeros(size, np.int32),
-            np.full(size, -np.inf, np.float32),
-        )
+        own = np.full(titles, np.nan, np.float32)
+        return cls(own, np.zeros(size, np.int32), np.full(size, _UNKNOWN, np.float32))
 
     @property
     def leads(self) -> np.ndarray:
-        """Score of the best rival minus score of the label; -inf if either is unknown."""
-        leads = self.scores[:, 0] - self.own
-        return np.where(np.isnan(leads), np.float32(-np.inf), leads)
+        """Score of the best rival minus score of the label; -inf if the label is unknown."""
+        return np.asarray(np.nan_to_num(self.scores[:, 0] - self.own, nan=-np.inf))
 
     def add(self, model: _Model, problem: _Problem) -> None:
         """Compute the scores of the titles of a fold."""
         known = len(model.categories)
         position = np.full(int(problem.targets.max()) + 1, -1)
         position[model.categories] = np.arange(known)
-        size = max(1, _BLOCK // max(known, 1))
-        for start in range(0, len(model.titles), size):
-            titles = model.titles[start : start + size]
-            scores = problem.inputs[titles] @ model.weights + model.bias
+        for titles in np.array_split(model.titles, len(model.titles) * known // _BLOCK + 1):
+            scores = problem.inputs[titles] @ model.weights
             own = position[problem.targets[titles]]
             rows = np.flatnonzero(own >= 0)
             self.own[titles[rows]] = scores[rows, own[rows]]
-            scores[rows, own[rows]] = -np.inf
+            scores[rows, own[rows]] = _UNKNOWN
+            everyone = np.arange(len(titles))
             for rank in range(min(self.rivals.shape[1], known)):
                 best = scores.argmax(axis=1)
-                everyone = np.arange(len(titles))
                 self.rivals[titles, rank] = model.categories[best]
                 self.scores[titles, rank] = scores[everyone, best]
-                scores[everyone, best] = -np.inf
+                scores[everyone, best] = _UNKNOWN
 
 
 def _words(
-    tokens: np.ndarray, inputs: LabelInputs, title: int, model: _Model, rival: int, label: int
+    tokens: Sequence[np.ndarray], values: sparse.csr_matrix, model: _Model, rival: int, label: int
 ) -> list[int]:
     """Return positions of the words of a title that support a rival over the label."""
-    matrix = inputs.values
-    row = slice(matrix.indptr[title], matrix.indptr[title + 1])
-    values = dict(zip(matrix.indices[row].tolist(), matrix.data[row].tolist(), strict=True))
     one, other = np.searchsorted(model.categories, [rival, label])
-    gains = []
-    for position, token in enumerate(tokens.tolist()):
-        own = inputs.tokens[token]
-        difference = model.weights[own, one] - model.weights[own, other]
-        value = sum(
-            values[each] * gain
-            for each, gain in zip(own.tolist(), difference.tolist(), strict=True)
-        )
-        gains.append((-value, position))
-    best = sorted(gains)[:_WORDS]
-    return sorted(position for value, position in best if value < 0)
+    weights = model.weights[values.indices]
+    gains = values.data * (weights[:, one] - weights[:, other])
+    gain_of = dict(zip(values.indices.tolist(), gains.tolist(), strict=True))
+    sums = [sum(map(gain_of.__getitem__, own.tolist())) for own in tokens]
+    best = sorted(range(len(sums)), key=lambda position: -sums[position])[:_WORDS]
+    return sorted(position for position in best if sums[position] > 0)
 
 
 def _label_errors(
@@ -344,12 +325,8 @@ def _label_errors(
     probabilities = np.zeros((len(targets), 1 + scores.rivals.shape[1]))
     doubts = np.full(len(targets), -np.inf)
     if checked.any():
-        # Finite values for fit_scale: missing rivals are far below all other categories.
-        lowest = logits[np.isfinite(logits)].min()
-        finite = np.where(np.isfinite(logits), logits, lowest - 10)
-        same = np.zeros(len(finite), dtype=np.int64)
-        scale = fit_scale(finite, same, np.zeros(finite.shape[1]))
-        scaled = scale * finite
+        same = np.zeros(len(logits), dtype=np.int64)
+        scaled = fit_scale(logits, same, np.zeros(logits.shape[1])) * logits
         probabilities[checked] = softmax(scaled)
         # Rounded, because the last bits of a logarithm differ between CPUs.
         doubts[checked] = np.round(logsumexp(scaled[:, 1:], axis=1) - scaled[:, 0], _DECIMALS)
@@ -360,9 +337,8 @@ def _label_errors(
     categories = np.column_stack([targets, scores.rivals])
     candidates = np.where(probabilities >= thresholds[categories], probabilities, 0.0)
     best = candidates.argmax(axis=1)
-    counted = checked & (candidates.max(axis=1) > 0)
+    counted = checked & (candidates.max(axis=1) > 0) & (rows >= MIN_LABELS)[targets]
     return LabelErrors(
-        checked=checked,
         suggestions=scores.rivals[:, 0],
         leads=leads,
         doubts=doubts,

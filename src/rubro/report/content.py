@@ -262,6 +262,8 @@ class AuditSummary:
         rows: Number of labels.
         checked: Number of labels that could be checked.
         suspects: Number of labels that are less probable than another category.
+        estimated: Number of labels in categories with enough labels for an estimate.
+        wrong_share: Estimate of the share of these labels that are wrong.
         agreement: Share of the checked labels that are not suspects.
         data: Digests of the audited files, by name of the file.
     """
@@ -269,6 +271,7 @@ class AuditSummary:
     rows: int
     checked: int
     suspects: int
+    estimated: int
     agreement: _Share
     wrong_share: WrongShare
     near_duplicates: dict[str, int]

@@ -36,6 +36,14 @@ def text_of(value: Any) -> str | None:
     raise TypeError(type(value).__name__)
 
 
+def text_or_empty(value: Any) -> str:
+    """Return the text of a cell; a list, an object and undecodable bytes have none."""
+    try:
+        return text_of(value) or ""
+    except TypeError:
+        return ""
+
+
 def category_name(text: str) -> str:
     """Normalise a category name: Unicode form NFC, single spaces, no space at either end."""
     return " ".join(_composed(text).split())

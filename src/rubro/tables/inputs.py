@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rubro.base.errors import DataError
 from rubro.base.text_columns import MAX_TEXT_CHARACTERS, Product
-from rubro.tables.cells import column_name, text_of
+from rubro.tables.cells import column_name, text_of, text_or_empty
 from rubro.tables.detection import SEPARATORS, find_column, has_decimal_comma
 from rubro.tables.parquet import ParquetRows, parquet_errors_reported
 from rubro.tables.readers import Record
@@ -324,7 +324,11 @@ def _with_texts(
     names = (title_column, *text_columns)
     for chunk in chunks:
         texts = [
-            map(_text, column_values(chunk, columns, column)) for column in text_columns.values()
+            [
+                text_or_empty(value)[:MAX_TEXT_CHARACTERS]
+                for value in column_values(chunk, columns, name)
+            ]
+            for name in text_columns.values()
         ]
         chunk.texts = [
             dict(zip(names, row, strict=True)) for row in zip(chunk.titles, *texts, strict=True)
@@ -347,14 +351,6 @@ def column_values(chunk: Chunk, columns: Sequence[str] | None, column: str) -> l
         return [_value(row, column) for row in chunk.rows]
     place = columns.index(column)
     return [row[place] for row in chunk.rows]
-
-
-def _text(value: Any) -> str:
-    """Return the text in a cell; a list, an object and undecodable bytes contain none."""
-    try:
-        return (text_of(value) or "")[:MAX_TEXT_CHARACTERS]
-    except TypeError:
-        return ""
 
 
 def _beginning(records: Iterator[Record], max_rows: int) -> list[Record]:

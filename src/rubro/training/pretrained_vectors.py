@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 import re
 import struct
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from io import BufferedReader, RawIOBase
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
+from scipy import sparse
 
 from rubro.base.console import file_progress
 from rubro.base.errors import DataError
 from rubro.base.text import first_names, tokenise
 from rubro.features.ngrams import ngram_bounds, ngram_buckets
 from rubro.features.subwords import Subwords
-from rubro.training.gensim_files import read_gensim
 
-_FORMATS = "fastText's .bin, word2vec's .bin, .vec or .txt, or gensim's .kv or .model"
 _CHANGE = "set embed.pretrained in params.yaml to another file, or to an empty folder for none"
-_OTHER_FILES = (".md", ".dvc")
 _GZIP_START, _PICKLE_START = b"\x1f\x8b", b"\x80"
 _FASTTEXT_START = struct.pack("<i", 793712314)
-_FASTTEXT_VERSIONS = (11, 12)
-_SUPERVISED = 3
-_HEADER = re.compile(rb"\s*(\d{1,18})\s+(\d{1,9})\s*")
-# A word, which may contain spaces, and numbers, of which the last one may be cut off.
-_TEXT_ROW = re.compile(rb"[^\n]*?( [-+.,\deEnaif]+)+\s*", re.IGNORECASE)
+_FASTTEXT_VERSION = 12
+_TEXT_HEADER = re.compile(rb"(\xef\xbb\xbf)?\s*(\d{1,18})\s+(\d{1,9})\s*")
 _LONGEST = 2**20  # bytes of a word or a line
-_BLOCK = 2**16
+# The only functions that a pickle may call; they create arrays. Pickle looks them up by these names.
+_ARRAY_MODULES = {"numpy", "numpy.core.multiarray", "numpy._core.multiarray"}
+_ARRAY_MODULES |= {"numpy.core.numeric", "numpy._core.numeric"}
+_ARRAY_NAMES = {"ndarray", "dtype", "_reconstruct", "_frombuffer"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +53,21 @@ class PretrainedVectors:
     known: np.ndarray
     words: int
     ngram_buckets: int
+
+
+class _VectorFile(NamedTuple):
+    """Content of a file: vectors of words, then vectors of hash buckets of n-grams.
+
+    Attributes:
+        words: Words in the order of their vectors.
+        read: Function from the number of a vector to the vector.
+        ngrams: Lengths of the shortest and longest n-grams, and number of their buckets, which is 0
+            if there are only words.
+    """
+
+    words: list[str]
+    read: Callable[[int], np.ndarray]
+    ngrams: tuple[int, int, int] = (1, 0, 0)
 
 
 def read_pretrained_vectors(
@@ -90,30 +101,42 @@ def read_pretrained_vectors(
     path = _only_file(setting)
     if path is None:
         return None
-    rows = _Rows(path, subwords, vector_size)
-    with file_progress(path) as raw, _read_errors(path):
-        is_gzip = raw.peek(2).startswith(_GZIP_START)
-        unpacked = cast(RawIOBase, gzip.GzipFile(fileobj=raw) if is_gzip else raw)
-        file: BufferedReader[Any] = BufferedReader(unpacked, _BLOCK)
-        start = file.peek(4)
-        if not start:
-            raise DataError(f"{path}: the file is empty; {_CHANGE}")
-        if start.startswith(_FASTTEXT_START):
-            _read_fasttext(file, rows, None if is_gzip else path.stat().st_size)
-        elif start.startswith(_PICKLE_START):
-            _read_gensim_matrix(file, rows)
-        else:
-            _read_word2vec(file, rows)
-    if not rows.known.any():
+    try:
+        with file_progress(path) as raw:
+            vectors, known, words = _read(path, raw, subwords, vector_size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _damaged(path, f"not a complete gzip file ({error})") from None
+    buckets = int(known[len(subwords.vocabulary) :].sum())
+    return PretrainedVectors(path.name, vectors, known, words, buckets)
+
+
+def _read(
+    path: Path, raw: BufferedReader[Any], subwords: Subwords, vector_size: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return vectors, known rows and number of known words of PretrainedVectors."""
+    is_gzip = raw.peek(2).startswith(_GZIP_START)
+    file: BufferedReader[Any] = BufferedReader(
+        cast(RawIOBase, gzip.GzipFile(fileobj=raw) if is_gzip else raw)
+    )
+    start = file.peek(4)
+    is_fasttext, is_pickle = start.startswith(_FASTTEXT_START), start.startswith(_PICKLE_START)
+    read_file = _fasttext if is_fasttext else _gensim if is_pickle else _text
+    found = read_file(path, file, vector_size)
+    places = _places(found.words, subwords)
+    if not places:
         raise DataError(
             f"{path}: it contains none of the {len(subwords.vocabulary):,} words of the titles, "
             f"such as {first_names([*subwords.vocabulary])}; {_CHANGE}"
         )
-    is_ngram = slice(len(subwords.vocabulary), None)
-    if not rows.known[is_ngram].any():
-        rows.fill_ngrams_from_words()
-    ngram_buckets = int(rows.known[is_ngram].sum())
-    return PretrainedVectors(path.name, rows.vectors, rows.known, rows.word_count, ngram_buckets)
+    shares = _shares(found, places, subwords)
+    vectors = np.zeros((subwords.row_count, vector_size), np.float32)
+    for source in np.flatnonzero(np.diff(shares.indptr)).tolist():
+        vector = found.read(source)
+        if not np.isfinite(vector).all():
+            raise _damaged(path, f"vector {source + 1:,} contains NaN or infinity")
+        own = slice(*shares.indptr[source : source + 2])
+        vectors[shares.indices[own]] += shares.data[own, None] * vector
+    return vectors, np.bincount(shares.indices, minlength=len(vectors)) > 0, len(places)
 
 
 def _only_file(setting: Path) -> Path | None:
@@ -122,358 +145,197 @@ def _only_file(setting: Path) -> Path | None:
         return setting
     if not setting.is_dir():
         raise DataError(f"{setting}: no such file or folder; {_CHANGE}")
-    found = [
-        path
-        for path in sorted(setting.rglob("*"))
-        if path.is_file() and not path.name.startswith(".") and path.suffix not in _OTHER_FILES
-    ]
-    for path in sorted(setting.rglob("*.dvc")):
-        if path.is_file() and not path.with_suffix("").exists():
+    files = [path for path in sorted(setting.rglob("*")) if path.is_file()]
+    for path in files:
+        if path.suffix == ".dvc" and not path.with_suffix("").exists():
             raise DataError(f"{path.with_suffix('')}: no such file; run `dvc pull {path}`")
     # gensim stores large arrays of shop.kv in files such as shop.kv.vectors.npy.
-    main = [path for path in found if path.suffix != ".npy"] or found
-    if len(main) > 1:
-        names = first_names([path.name for path in main])
+    others = (".md", ".dvc", ".npy")
+    found = [path for path in files if path.name[0] != "." and path.suffix not in others]
+    if len(found) > 1:
+        names = first_names([path.name for path in found])
         raise DataError(
-            f"{setting}: it contains {len(main)} files of word vectors ({names}); set "
+            f"{setting}: it contains {len(found)} files of word vectors ({names}); set "
             "embed.pretrained in params.yaml to the path of one of them"
         )
-    return main[0] if main else None
+    return found[0] if found else None
 
 
-@contextmanager
-def _read_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except EOFError:
-        problem = "the file ends early (a truncated download?)"
-    except (gzip.BadGzipFile, zlib.error) as error:
-        problem = f"not a valid gzip file ({error})"
-    except PermissionError:
-        raise DataError(f"{path}: permission denied; make the file readable") from None
-    else:
-        return
-    raise DataError(f"{path}: {problem}; fetch it again")
+def _damaged(path: Path, problem: str) -> DataError:
+    return DataError(f"{path}: {problem}; the file is damaged, fetch or save it again")
 
 
-class _Rows:
-    """Embedding rows of a vocabulary, which are filled from the words and n-grams of a file."""
-
-    def __init__(self, path: Path, subwords: Subwords, vector_size: int) -> None:
-        self.path = path
-        self.subwords = subwords
-        self.vectors = np.zeros((subwords.row_count, vector_size), np.float32)
-        self.known = np.zeros(subwords.row_count, bool)
-        self._row = {word: row for row, word in enumerate(subwords.vocabulary)}
-        self._found: dict[int, bool] = {}
-
-    @property
-    def word_count(self) -> int:
-        return len(self._found)
-
-    def damaged(self, problem: str) -> DataError:
-        """Return the error for a file that contradicts itself."""
-        return DataError(f"{self.path}: {problem}; the file is damaged, fetch or save it again")
-
-    def check_size(self, size: int) -> None:
-        """Raise DataError if the vectors of the file do not have embed.vector_size numbers."""
-        if size != self.vectors.shape[1]:
-            raise DataError(
-                f"{self.path}: its vectors have {size} numbers, but embed.vector_size is "
-                f"{self.vectors.shape[1]}; set embed.vector_size in params.yaml to {size}, or "
-                f"{_CHANGE}"
-            )
-
-    def wanted_row(self, word: str) -> int | None:
-        """Return the row that starts from the next word of the file, or None.
-
-        The row is returned again if a later word is the row's word itself instead of another
-        spelling of it.
-        """
-        row = self._row.get(word)
-        is_exact = row is not None
-        if row is None:
-            tokens = tokenise(word)
-            row = self._row.get(tokens[0]) if len(tokens) == 1 else None
-        if row is None or (row in self._found and (self._found[row] or not is_exact)):
-            return None
-        self._found[row] = is_exact
-        return row
-
-    def finite(self, vector: np.ndarray, name: str) -> np.ndarray:
-        """Return a vector; raise DataError if it contains NaN or infinity."""
-        if not np.isfinite(vector).all():
-            raise self.damaged(f"{name} contains NaN or infinity")
-        return vector
-
-    def put(self, row: int, vector: np.ndarray, name: str) -> None:
-        """Let a row start from a vector."""
-        self.vectors[row] = self.finite(vector, name)
-        self.known[row] = True
-
-    def places(self, words: Iterable[str]) -> dict[int, int]:
-        """Return the place in the file of the word that each row starts from.
-
-        Args:
-            words: All words of the file, in its order.
-        """
-        places = {}
-        for place, word in enumerate(words):
-            row = self.wanted_row(word)
-            if row is not None:
-                places[row] = place
-        return places
-
-    def fill(
-        self,
-        places: dict[int, int],
-        first: int,
-        ngrams: tuple[int, int, int],
-        read: Callable[[int], np.ndarray],
-    ) -> None:
-        """Fill the rows from a matrix of words and n-grams.
-
-        Args:
-            places: Row in the matrix of each row's word.
-            first: Row in the matrix of the first bucket of n-grams.
-            ngrams: Lengths of the shortest and longest n-grams, and number of buckets; the matrix
-                contains no n-grams if one of them is 0.
-            read: Function from the number of a row of the matrix to the vector.
-        """
-        # Each target row is the mean, weighted by titles, of its source rows in the matrix.
-        targets, sources = array("q", places), array("q", places.values())
-        titles = array("q", [1]) * len(places)
-        sizes, buckets_from = self.subwords.params, len(self.subwords.vocabulary)
-        ours = (sizes.min_n, sizes.max_n)
-        for row, (word, count) in enumerate(
-            self.subwords.vocabulary.items() if all(ngrams) else ()
-        ):
-            theirs = [first + bucket for bucket in ngram_buckets(word, *ngrams)]
-            pairs = [] if row in places else [(row, source) for source in theirs]
-            if sizes.max_n:
-                source_at = dict(zip(ngram_bounds(word, *ngrams[:2]), theirs, strict=True))
-                own = ngram_buckets(word, *ours, sizes.buckets)
-                pairs += [
-                    (buckets_from + bucket, source_at[bounds])
-                    for bounds, bucket in zip(ngram_bounds(word, *ours), own, strict=True)
-                    if bounds in source_at
-                ]
-            for target, source in pairs:
-                targets.append(target)
-                sources.append(source)
-                titles.append(count)
-        self._mix(np.array(targets), np.array(sources), np.array(titles), read)
-
-    def fill_ngrams_from_words(self) -> None:
-        """Set each bucket to the mean vector of the known words in it, weighted by titles."""
-        titles_of = np.zeros(len(self.known), np.float32)
-        for row, (word, titles) in enumerate(self.subwords.vocabulary.items()):
-            if self.known[row]:
-                buckets = sorted({*self.subwords.rows_of(word)} - {row})
-                self.vectors[buckets] += titles * self.vectors[row]
-                titles_of[buckets] += titles
-        is_filled = titles_of > 0
-        self.vectors[is_filled] /= titles_of[is_filled, None]
-        self.known |= is_filled
-
-    def _mix(
-        self,
-        targets: np.ndarray,
-        sources: np.ndarray,
-        titles: np.ndarray,
-        read: Callable[[int], np.ndarray],
-    ) -> None:
-        """Set each target row to the weighted mean of its source rows, read in ascending order."""
-        row_count = len(self.known)
-        pairs, pair_of = np.unique(sources * row_count + targets, return_inverse=True)
-        weights = np.bincount(pair_of, titles)
-        sources, targets = np.divmod(pairs, row_count)
-        shares = (weights / np.bincount(targets, weights)[targets]).astype(np.float32)
-        starts = np.flatnonzero(np.diff(sources, prepend=-1)).tolist()
-        for start, end in zip(starts, [*starts[1:], len(pairs)], strict=True):
-            source = int(sources[start])
-            vector = self.finite(read(source), f"vector {source + 1:,}")
-            self.vectors[targets[start:end]] += shares[start:end, None] * vector
-        self.known[targets] = True
-
-
-class _Scanner:
-    """Reader of words that end with a mark, and of numbers after them.
-
-    Args:
-        file: Open file; the scanner begins at its current position.
-    """
-
-    def __init__(self, file: BufferedReader[Any]) -> None:
-        self._file = file
-        self._block = b""
-        self._at = 0
-        self._block_start = file.tell()
-
-    @property
-    def position(self) -> int:
-        """Position in the file of the next byte."""
-        return self._block_start + self._at
-
-    def take(self, size: int) -> bytes:
-        """Return the next bytes."""
-        while len(self._block) < self._at + size:
-            self._read(size)
-        self._at += size
-        return self._block[self._at - size : self._at]
-
-    def until(self, mark: bytes) -> bytes | None:
-        """Return the bytes before a mark and skip the mark; None if the text is too long."""
-        while (end := self._block.find(mark, self._at)) < 0:
-            if len(self._block) - self._at > _LONGEST:
-                return None
-            self._read(_BLOCK)
-        word = self._block[self._at : end]
-        self._at = end + 1
-        return word
-
-    def numbers(self, layout: str) -> tuple[Any, ...]:
-        """Return the next numbers, in the notation of struct."""
-        return struct.unpack(f"<{layout}", self.take(struct.calcsize(f"<{layout}")))
-
-    def has_more(self) -> bool:
-        """Return whether more than a line break follows."""
-        return bool((self._block[self._at :] + self._file.read(2)).strip())
-
-    def _read(self, size: int) -> None:
-        more = self._file.read(max(size, _BLOCK))
-        if not more:
-            raise EOFError
-        self._block_start += self._at
-        self._block = self._block[self._at :] + more
-        self._at = 0
-
-
-def _read_fasttext(file: BufferedReader[Any], rows: _Rows, file_size: int | None) -> None:
-    """Read a model of the program fastText.
-
-    Args:
-        file: Content of the file, at its start.
-        rows: Rows to fill.
-        file_size: Number of bytes of the content; None if it is unknown.
-    """
-    scanner = _Scanner(file)
-    _, version, size, *_, model, buckets, min_n, max_n, _, _ = scanner.numbers("14id")
-    if version not in _FASTTEXT_VERSIONS:
-        raise DataError(f"{rows.path}: unknown version {version} of fastText's format; {_CHANGE}")
-    rows.check_size(size)
-    entries, words, _, _, pruned = scanner.numbers("3i2q")
-    if not (0 <= words <= entries and buckets >= 0 and 0 <= min_n <= max(min_n, max_n)):
-        raise rows.damaged("its header has impossible numbers")
-    places = rows.places(_fasttext_words(scanner, words, rows))
-    for _ in range(entries - words):  # labels of a classifier
-        scanner.until(b"\0")
-        scanner.take(9)
-    if pruned > 0 or scanner.take(1) != b"\0":
-        raise DataError(f"{rows.path}: quantised vectors (.ftz) are not supported; {_CHANGE}")
-    shape, start = scanner.numbers("2q"), scanner.position
-    if shape != (words + buckets, size):
-        raise rows.damaged(
-            f"it has {shape[0]:,} vectors of {shape[1]} numbers for {words:,} words and "
-            f"{buckets:,} buckets of n-grams"
+def _check_size(path: Path, size: int, vector_size: int) -> None:
+    """Raise DataError if the vectors of a file do not have embed.vector_size numbers."""
+    if size != vector_size:
+        raise DataError(
+            f"{path}: its vectors have {size} numbers, but embed.vector_size is {vector_size}; set "
+            f"embed.vector_size in params.yaml to {size}, or {_CHANGE}"
         )
-    if file_size is not None and file_size < start + 4 * shape[0] * size:
-        raise EOFError
-
-    def read(row: int) -> np.ndarray:
-        file.seek(start + 4 * size * row)
-        content = file.read(4 * size)
-        if len(content) < 4 * size:
-            raise EOFError
-        return np.frombuffer(content, "<f4")
-
-    if version == _FASTTEXT_VERSIONS[0] and model == _SUPERVISED:
-        buckets = 0  # this version stored lengths of n-grams that it did not use
-    rows.fill(places, words, (min_n, max_n if max_n >= min_n else 0, buckets), read)
 
 
-def _fasttext_words(scanner: _Scanner, count: int, rows: _Rows) -> Iterator[str]:
-    for number in range(1, count + 1):
-        word = scanner.until(b"\0")
-        if word is None:
-            raise rows.damaged(f"word {number:,} does not end")
-        scanner.take(9)  # number of occurrences and kind
-        yield word.decode("utf-8", "replace")
+def _places(words: Iterable[str], subwords: Subwords) -> dict[str, int]:
+    """Return the place in the file of the word that each word of the vocabulary starts from."""
+    same: dict[str, int] = {}
+    similar: dict[str, int] = {}
+    for place, word in enumerate(words):
+        if word in subwords:
+            same.setdefault(word, place)
+        elif len(tokens := tokenise(word)) == 1 and tokens[0] in subwords:
+            similar.setdefault(tokens[0], place)
+    return similar | same
 
 
-def _read_gensim_matrix(file: BufferedReader[Any], rows: _Rows) -> None:
-    """Read vectors that gensim saved."""
-    found = read_gensim(rows.path, file)
-    words = len(found.words)
-    rows.check_size(found.vectors.shape[1])
+def _shares(found: _VectorFile, places: dict[str, int], subwords: Subwords) -> sparse.csc_matrix:
+    """Return the share of each vector of a file in each row, float32 (rows, vectors of the file).
 
-    def read(row: int) -> np.ndarray:
-        return np.asarray(found.vectors[row] if row < words else found.ngrams[row - words])
-
-    rows.fill(rows.places(found.words), words, (found.min_n, found.max_n, len(found.ngrams)), read)
-
-
-def _read_word2vec(file: BufferedReader[Any], rows: _Rows) -> None:
-    """Read the text format of word2vec, fastText and GloVe, or the binary format of word2vec."""
-    line = file.readline(_LONGEST).removeprefix(b"\xef\xbb\xbf")
-    header = _HEADER.fullmatch(line)
-    if header is None:  # GloVe's files begin with the first word
-        if not line.endswith(b"\n") or not _TEXT_ROW.fullmatch(line):
-            raise DataError(
-                f"{rows.path}: not word vectors in a known format ({_FORMATS}); {_CHANGE}"
-            )
-        rows.check_size(len(line.split()) - 1)
-        _read_text_rows(chain([line], file), rows, None, 1)
-        return
-    count = int(header[1])
-    rows.check_size(int(header[2]))
-    sample = file.peek(_BLOCK).partition(b"\n")[0]
-    if sample and not _TEXT_ROW.fullmatch(sample):
-        _read_binary_rows(file, rows, count)
-    else:
-        _read_text_rows(iter(partial(file.readline, _LONGEST), b""), rows, count, 2)
-
-
-def _read_text_rows(
-    lines: Iterable[bytes], rows: _Rows, count: int | None, first_line: int
-) -> None:
-    """Read lines with a word, which may contain spaces, and the numbers of its vector.
-
-    Args:
-        lines: Lines with vectors.
-        rows: Rows to fill.
-        count: Number of vectors in the header; None if there is no header.
-        first_line: Number of the first line.
+    Rows are means of vectors, weighted by the number of titles.
     """
-    size = rows.vectors.shape[1]
-    number = first_line - 1
-    for number, line in enumerate(islice(lines, count), first_line):
-        text = line.rstrip()
-        if text.count(b" ") < size:
-            raise rows.damaged(f"line {number:,} does not have a word and {size} numbers")
-        word = text.rsplit(b" ", size)[0]
-        row = rows.wanted_row(word.decode("utf-8", "replace"))
-        if row is not None:
-            try:
-                vector = np.array([*map(float, text[len(word) + 1 :].split(b" "))], np.float32)
-            except ValueError as error:
-                raise rows.damaged(f"line {number:,}: {error}") from None
-            rows.put(row, vector, f"line {number:,}")
-    found = number + 1 - first_line
-    if count is not None and found < count:
-        raise rows.damaged(f"it has {found:,} words, but {count:,} according to its first line")
+    pairs = array("q")  # row, number of the vector and number of titles
+    sizes, first = subwords.params, len(subwords.vocabulary)
+    ours = sizes.min_n, sizes.max_n
+    for row, (word, titles) in enumerate(subwords.vocabulary.items()):
+        place = places.get(word)
+        buckets = [first + bucket for bucket in ngram_buckets(word, *ours, sizes.buckets)]
+        own = [] if place is None else [(row, place)]
+        if found.ngrams[2]:
+            theirs = [len(found.words) + each for each in ngram_buckets(word, *found.ngrams)]
+            own = own or [(row, source) for source in theirs]
+            source_at = dict(zip(ngram_bounds(word, *found.ngrams[:2]), theirs, strict=True))
+            bounds = ngram_bounds(word, *ours)
+            pairs_of_ngrams = zip(buckets, map(source_at.get, bounds), strict=True)
+            own += [(bucket, source) for bucket, source in pairs_of_ngrams if source is not None]
+        elif place is not None:
+            own += [(bucket, place) for bucket in {*buckets}]
+        for pair in own:
+            pairs.extend((*pair, titles))
+    rows, sources, weights = np.array(pairs).reshape(-1, 3).T
+    shape = subwords.row_count, len(found.words) + found.ngrams[2]
+    matrix = sparse.csr_matrix((weights.astype(np.float64), (rows, sources)), shape=shape)
+    totals = np.maximum(matrix.sum(axis=1).A1, 1)
+    shares: sparse.csc_matrix = (sparse.diags(1 / totals) @ matrix).tocsc().astype(np.float32)
+    return shares
 
 
-def _read_binary_rows(file: BufferedReader[Any], rows: _Rows, count: int) -> None:
-    """Read a word and the bytes of its vector, as often as the header says."""
-    scanner, size = _Scanner(file), rows.vectors.shape[1]
-    for number in range(1, count + 1):
-        word = scanner.until(b" ")
-        if word is None:
-            raise rows.damaged(f"word {number:,} does not end")
-        content = scanner.take(4 * size)
-        row = rows.wanted_row(word.lstrip(b"\n").decode("utf-8", "replace"))
-        if row is not None:
-            rows.put(row, np.frombuffer(content, "<f4"), f"vector {number:,}")
-    if scanner.has_more():
-        raise rows.damaged(f"it continues after the {count:,} words of its first line")
+def _text(path: Path, file: BufferedReader[Any], vector_size: int) -> _VectorFile:
+    """Read the text format of word2vec and fastText."""
+    header = _TEXT_HEADER.fullmatch(file.readline(_LONGEST))
+    if header is None:
+        raise DataError(
+            f"{path}: not word vectors in a known format (fastText's .bin or .vec, or gensim's .kv); "
+            f"convert the file with gensim, or {_CHANGE}"
+        )
+    _check_size(path, int(header[3]), vector_size)
+    words, starts = [], array("q", [file.tell()])
+    for number in range(2, int(header[2]) + 2):
+        line = file.readline(_LONGEST)
+        word, *numbers = line.rstrip().rsplit(b" ", vector_size)  # a word may contain spaces
+        if len(numbers) < vector_size:
+            raise _damaged(path, f"line {number:,} is not a word and {vector_size} numbers")
+        words.append(word.decode("utf-8", "replace"))
+        starts.append(starts[-1] + len(line))
+
+    def read(place: int) -> np.ndarray:
+        file.seek(starts[place])
+        numbers = file.readline().rstrip().rsplit(b" ", vector_size)[1:]
+        try:
+            return np.array([*map(float, numbers)], np.float32)
+        except ValueError as error:
+            raise _damaged(path, f"line {place + 2:,}: {error}") from None
+
+    return _VectorFile(words, read)
+
+
+def _fasttext(path: Path, file: BufferedReader[Any], vector_size: int) -> _VectorFile:
+    """Read a model of the program fastText."""
+
+    def numbers(layout: str) -> tuple[Any, ...]:
+        try:
+            return struct.unpack(f"<{layout}", file.read(struct.calcsize(f"<{layout}")))
+        except struct.error:
+            raise _damaged(path, "it ends early") from None
+
+    def word() -> str:
+        content = bytearray()
+        while (byte := file.read(1)) != b"\0":
+            content += byte
+            if not byte or len(content) > _LONGEST:
+                raise _damaged(path, "one of its words does not end")
+        numbers("qb")  # number of occurrences and kind
+        return content.decode("utf-8", "replace")
+
+    _, version, size, *_, buckets, min_n, max_n, _, _ = numbers("14id")
+    if version != _FASTTEXT_VERSION:
+        raise DataError(f"{path}: unknown version {version} of fastText's format; {_CHANGE}")
+    _check_size(path, size, vector_size)
+    entries, count, _, _, pruned = numbers("3i2q")
+    words = [word() for _ in range(entries)][:count]  # the other entries are labels
+    if pruned > 0 or numbers("?") != (False,):
+        raise DataError(f"{path}: quantised vectors (.ftz) are not supported; {_CHANGE}")
+    if numbers("2q") != (len(words) + buckets, size) or buckets < 0:
+        raise _damaged(path, "its numbers of words and vectors differ")
+    start = file.tell()
+
+    def read(place: int) -> np.ndarray:
+        file.seek(start + 4 * size * place)
+        return np.array(numbers(f"{size}f"), np.float32)
+
+    read(len(words) + buckets - 1)  # find out whether the file is complete
+    return _VectorFile(words, read, (max(min_n, 1), max_n, buckets if max_n > 0 else 0))
+
+
+class _State(dict[Any, Any]):
+    """Attributes of an object in a pickle; it replaces every class except numpy's arrays."""
+
+    def __init__(self, *_: Any) -> None:
+        """Ignore the arguments of the class that this object replaces."""
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, dict):
+            vars(self).update(state)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Unpickler that runs no code of the file, because word vectors are often downloaded."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in _ARRAY_MODULES and name in _ARRAY_NAMES:
+            return super().find_class(module, name)
+        return _State
+
+
+def _gensim(path: Path, file: IO[bytes], vector_size: int) -> _VectorFile:
+    """Read a file that gensim's KeyedVectors, Word2Vec or FastText saved.
+
+    Arrays in separate files, such as `shop.kv.vectors.npy`, are mapped into memory.
+    """
+    try:
+        state, prefix = vars(_Unpickler(file).load()), path.name
+        if "wv" in state:
+            state, prefix = vars(state["wv"]), f"{path.name}.wv"
+        for name in state.get("__numpys", ()):
+            companion = path.with_name(f"{prefix}.{name}.npy")
+            state[name] = np.load(companion, mmap_mode="r", allow_pickle=False)
+        words, has_ngrams = list(map(str, state["index_to_key"])), "vectors_vocab" in state
+        vectors = np.asanyarray(state["vectors_vocab" if has_ngrams else "vectors"])
+        ngrams = np.asanyarray(state["vectors_ngrams"] if has_ngrams else vectors[:0])
+        sizes = (max(int(state["min_n"]), 1), int(state["max_n"])) if has_ngrams else (1, 0)
+        problem = "" if vectors.dtype.kind == ngrams.dtype.kind == "f" else "not numbers"
+        if len(vectors) != len(words) or vectors.shape[1:] != ngrams.shape[1:]:
+            problem = f"{len(words):,} words, but vectors of the shape {vectors.shape}"
+        size = vectors.shape[1]
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename}: no such file; copy it, it belongs to {path}") from None
+    except Exception as error:  # noqa: BLE001 (a damaged pickle can raise any exception)
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        raise DataError(
+            f"{path}: not a complete file of gensim's word vectors ({problem}); save the vectors again "
+            "with `model.wv.save`, and copy the .npy files of the same name along with it"
+        )
+    _check_size(path, size, vector_size)
+
+    def read(place: int) -> np.ndarray:
+        return np.asarray(vectors[place] if place < len(words) else ngrams[place - len(words)])
+
+    return _VectorFile(words, read, (*sizes, len(ngrams) if sizes[1] else 0))

@@ -10,7 +10,6 @@ export const LABEL = "n"; // the label is right
 export const SKIPPED = "s";
 export const CATEGORY = "=";
 const MAX_BYTES = 2 ** 26;
-const MAX_UNDO = 1000;
 // The values that rubro reads in the column accept instead of the name of a category, without accents.
 const YES = ["yes", "y", "true", "1", "x", "si", "verdadero"];
 const NO = ["no", "n", "false", "0", "falso"];
@@ -31,18 +30,11 @@ export async function readText(file) {
   }
 }
 
-// Returns a hash of 53 bits (cyrb53 by bryc). crypto.subtle exists only with HTTPS and on localhost.
+// Returns the length of a text and a hash of 32 bits. crypto.subtle exists only with HTTPS and on localhost.
 function digest(content) {
-  let one = 0xdeadbeef;
-  let two = 0x41c6ce57;
-  for (let place = 0; place < content.length; place++) {
-    const unit = content.charCodeAt(place);
-    one = Math.imul(one ^ unit, 2654435761);
-    two = Math.imul(two ^ unit, 1597334677);
-  }
-  one = Math.imul(one ^ (one >>> 16), 2246822507) ^ Math.imul(two ^ (two >>> 13), 3266489909);
-  two = Math.imul(two ^ (two >>> 16), 2246822507) ^ Math.imul(one ^ (one >>> 13), 3266489909);
-  return (4294967296 * (2097151 & two) + (one >>> 0)).toString(36);
+  let hash = 0;
+  for (let place = 0; place < content.length; place++) hash = (Math.imul(31, hash) + content.charCodeAt(place)) | 0;
+  return `${content.length}.${(hash >>> 0).toString(36)}`;
 }
 
 // Returns the decision that rubro reads in the column accept.
@@ -129,20 +121,16 @@ export class Queue {
     const { label, suggested, suggestions, isAudit } = this.roles;
     const places = isAudit ? [label, suggested] : suggestions;
     const names = this.rows.flatMap((row) => [...places.map((place) => row[place].trim()), this.filled(row)]);
-    const known = new Set(["", ...categories]);
-    return [...new Set([...names, ...this.chosen()])].filter((name) => !known.has(name));
+    const chosen = [...this.decisions.values()].filter((each) => each.startsWith(CATEGORY));
+    const found = new Set([...names, ...chosen.map((each) => each.slice(CATEGORY.length))]);
+    for (const name of ["", ...categories]) found.delete(name);
+    return [...found];
   }
 
   // Returns the category in the category columns of a labelling file.
   filled(row) {
     const names = this.roles.targets.map((place) => row[place].trim()).filter(Boolean);
     return this.roles.isAudit ? "" : names.join(LEVEL_SEPARATOR);
-  }
-
-  chosen() {
-    return [...this.decisions.values()]
-      .filter((each) => each.startsWith(CATEGORY))
-      .map((each) => each.slice(CATEGORY.length));
   }
 
   decision(row) {
@@ -174,7 +162,6 @@ export class Queue {
 
   decide(decision) {
     this.undoable.push([this.current, this.decisions.get(this.current) ?? null, decision]);
-    this.undoable.splice(0, this.undoable.length - MAX_UNDO);
     this.save(this.current, decision);
     this.current = this.next(this.current);
   }
