@@ -51,7 +51,10 @@ def initial_network(
     classes: int,
     columns: int,
 ) -> Network:
-    """Return a network that starts from the trained embedding or from random vectors."""
+    """Return a network that starts from the trained embedding or from random vectors.
+
+    Its initial weights are the same in each call.
+    """
     L.seed_everything(params.seed, verbose=False)
     embedding = Embedding.load(EMBEDDING)
     if hyperparameters.initial_embedding == "random":
@@ -119,17 +122,19 @@ def train_network(
             accelerator=params.accelerator,
             processes=processes,
         )
-        network = initial_network(kind, params, hyperparameters, classes, columns)
+        new_network = partial(initial_network, kind, params, hyperparameters, classes, columns)
+        network = new_network()
         log_epoch = tracker.log_epoch if processes.rank == 0 else lambda *_: None
         result = fit(network, data, report=log_epoch, checkpoints=checkpoints)
         final = None
         if wants_final_fit(params, len(train_titles)):
             together = LabelledTitles.concatenated([train_titles, validation])
             data = replace(data, train=with_pseudo_labels(together, "final"))
-            network.load_state_dict(result.state)
+            epoch = result.summary["best"]["epoch"]
+            again = new_network()
             folder = checkpoints / "final"
             folder.mkdir(exist_ok=True)
-            final = fit(network, data, report=None, checkpoints=folder)
+            final = fit(again, data, report=None, checkpoints=folder, last_epoch=epoch)
         if processes.rank > 0:
             return
 

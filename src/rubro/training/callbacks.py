@@ -16,6 +16,7 @@ from rich.progress import Progress
 from rubro.base.console import console, say
 from rubro.base.errors import TrainingError
 from rubro.base.metric_names import CAPTIONS, Objective
+from rubro.training.data_parallel import rank_and_count
 
 LOGGED_SPLITS = ("train", "validation")
 _METRICS = [
@@ -80,7 +81,7 @@ class EpochLog(Callback):
         is_best = self.best_epoch == trainer.current_epoch
         if self._report is None:  # only the last state counts; copying each one would take long
             is_best = trainer.current_epoch + 1 == trainer.max_epochs
-        if is_best:
+        if is_best and rank_and_count()[0] == 0:
             network = module.network
             assert isinstance(network, torch.nn.Module)
             for name, value in network.state_dict().items():

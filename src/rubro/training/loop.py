@@ -43,9 +43,6 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 warnings.filterwarnings("ignore", message=".*sync_dist=True")  # metrics are averaged before
 
 _EPOCHS = EpochRule(titles=480_000, minimum=2, maximum=48)
-# A final fit continues from the chosen weights, so that it needs fewer epochs, with learning rates
-# multiplied by this factor.
-_FINAL_EPOCHS, _FINAL_LEARNING_RATES = 8, 0.6
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class TrainingResult:
     """Best weights of a trained network, with its metrics and origin.
 
     Attributes:
-        state: Tensors of the network after the best epoch, by name.
+        state: Tensors of the network after the best epoch, by name; empty except in process 0.
         summary: Metrics of the best and of the last epoch, for JSON.
         origin: Library versions and device, for JSON.
     """
@@ -111,6 +108,7 @@ def train(
     accelerator: str,
     checkpoints: Path,
     processes: Processes | None = None,
+    last_epoch: int | None = None,
 ) -> TrainingResult:
     """Train a network and keep the epoch with the best value of a metric on validation titles.
 
@@ -127,13 +125,14 @@ def train(
         data: Training and validation titles.
         params: Training parameters and hyperparameters of the network.
         report: Function called after each epoch with its number, from 0, and its metrics; None = a
-            final fit: the network is trained already, and training continues for at most 8 epochs,
-            of which the last one is kept.
+            final fit, which keeps the last epoch.
         seed: Seed of the order of the titles and of the dropout.
         objective: Metric that selects the epoch.
         accelerator: "auto", "cpu" or "gpu".
         checkpoints: Folder for the checkpoints of this training run.
         processes: Connected processes that share each batch; None = only this process.
+        last_epoch: Number of the epoch, from 0, after which the training stops; None = the last one
+            of max_epochs. The learning rates always decay over all epochs.
 
     Raises:
         DataError: All training titles have weight 0.
@@ -146,9 +145,6 @@ def train(
     weighted = int((weights > 0).sum())
     batch_size = batch_size_for(weighted, params.batch_size)
     epochs = _EPOCHS.epochs(weighted, params.max_epochs)
-    factor = learning_rate_factor(batch_size) if params.batch_size == "auto" else 1.0
-    if report is None:
-        epochs, factor = min(epochs, _FINAL_EPOCHS), factor * _FINAL_LEARNING_RATES
     train_batches = partial(
         Batches,
         data.train,
@@ -177,7 +173,7 @@ def train(
         plugins=[processes.environment],  # keeps Lightning from looking for a launcher itself
         default_root_dir=checkpoints,
         use_distributed_sampler=False,
-        max_epochs=epochs,
+        max_epochs=epochs if last_epoch is None else min(last_epoch + 1, epochs),
         deterministic=True,
         logger=False,
         callbacks=[*callbacks, resume],
@@ -189,6 +185,7 @@ def train(
     targets = data.train.labels.targets
     shares = class_shares(np.bincount(targets, weights, minlength=data.classes))
     steps = epochs * len(batches.train_dataloader())
+    factor = learning_rate_factor(batch_size) if params.batch_size == "auto" else 1.0
     classifier = TitleClassifier(network, params, steps, shares, seed, objective, factor)
     _fit(trainer, classifier, batches, checkpoint)
     summary = {
