@@ -35,7 +35,8 @@ class EpochLog(Callback):
 
     Attributes:
         history: Metrics of each epoch.
-        best_state: Tensors of the network by name, on the CPU, after the best epoch.
+        best_state: Tensors of the network by name, on the CPU, after the best epoch. Only process 0
+            keeps them.
     """
 
     def __init__(
