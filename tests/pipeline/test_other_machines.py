@@ -30,7 +30,7 @@ for stage in sys.argv[1:]:
     sys.argv[:] = [f"stages/{stage}.py"]
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
-WITHOUT_TORCH = ("subset", "featurize", "embed", "train_svm")
+WITHOUT_TORCH = ("subset", "featurize", "embed", "pseudo_label", "train_svm")
 PACKAGES = [
     *("gensim", "numba", "pandas", "pyarrow", "pydantic", "pyyaml", "rich", "ruamel-yaml"),
     *("safetensors", "scikit-learn", "typer"),
