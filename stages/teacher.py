@@ -103,6 +103,12 @@ class Teacher:
         self.labelled: Titles = {"selection": train}
         if wants_final_fit(params, len(train)):
             self.labelled["final"] = LabelledTitles.concatenated([train, validation])
+        tokens = unlabelled.joined_tokens
+        self._known = {
+            fit: known_shares(titles.features.joined_tokens, tokens)
+            for fit, titles in self.labelled.items()
+        }
+        self._validation_products = load_products(SUBSET, "validation")
         self.summary: dict[str, Any] = {}
 
     def label(self, titles: Titles, positions: np.ndarray) -> dict[str, PseudoLabels]:
@@ -113,10 +119,9 @@ class Teacher:
             positions: Positions of the unlabelled titles to label, integers (n,).
         """
         products = [self._products[title] for title in positions]
-        features = self.unlabelled.take(positions).joined_tokens
         labels = {}
         for fit, model in self._models(titles).items():
-            known = known_shares(self.labelled[fit].features.joined_tokens, features)
+            known = self._known[fit][positions]
             predictions = _predicted(model, products)
             labels[fit] = PseudoLabels.chosen(
                 positions, *predictions, known, self._params.self_training
@@ -129,8 +134,7 @@ class Teacher:
         tensors, weight = svm_of(titles["selection"], self._validation, self._tokens, params)
         member = SvmMember(weights=len(tensors["weights"]))
         model = single_model("teacher", member, tensors, params)
-        products = load_products(SUBSET, "validation")
-        logits = member_logits_of([Classifier(model)], products, thread_count())
+        logits = member_logits_of([Classifier(model)], self._validation_products, thread_count())
         model, summary = decide(model, logits, params)
         models = {"selection": model}
         self.summary = {"validation": summary["validation"] | self._accepted(model, logits)}
