@@ -209,15 +209,20 @@ def test_a_word_that_is_not_utf8_is_skipped(tmp_path: Path) -> None:
     assert read(path).words == 1
 
 
+def save(name: str, word2vec: Word2Vec, fasttext: FastText, path: Path) -> None:
+    """Write vectors in the format of a name in WORD_FORMATS, or in the format of fastText."""
+    if name in WORD_FORMATS:
+        WORD_FORMATS[name](word2vec, path)
+    else:
+        save_facebook_model(fasttext, str(path))
+
+
 @pytest.mark.parametrize("name", ["x.vec", "x.bin", "x.kv"])
 def test_another_vector_size_is_an_error_with_both_sizes(
     name: str, word2vec: Word2Vec, fasttext: FastText, tmp_path: Path
 ) -> None:
     path = tmp_path / name
-    if name == "x.bin":
-        save_facebook_model(fasttext, str(path))
-    else:
-        WORD_FORMATS[name](word2vec, path)
+    save(name, word2vec, fasttext, path)
     with pytest.raises(DataError, match=r"\b8 numbers.*embed\.vector_size is 200.* to 8"):
         read(path, size=200)
 
@@ -227,10 +232,7 @@ def test_a_truncated_file_is_an_error_with_its_path(
     name: str, word2vec: Word2Vec, fasttext: FastText, tmp_path: Path
 ) -> None:
     path = tmp_path / name
-    if name == "ft.bin":
-        save_facebook_model(fasttext, str(path))
-    else:
-        WORD_FORMATS[name](word2vec, path)
+    save(name, word2vec, fasttext, path)
     content = path.read_bytes()
     packed, zipped = path.with_suffix(".gz"), gzip.compress(content)
     for length in {1, 3, 9, 40, *range(60, len(content) * 2 // 3, len(content) // 20 + 1)}:
@@ -249,10 +251,7 @@ def test_damaged_bytes_never_end_in_another_exception(
     name: str, word2vec: Word2Vec, fasttext: FastText, tmp_path: Path
 ) -> None:
     path = tmp_path / name
-    if name == "ft.bin":
-        save_facebook_model(fasttext, str(path))
-    else:
-        WORD_FORMATS[name](word2vec, path)
+    save(name, word2vec, fasttext, path)
     content, random = path.read_bytes(), np.random.default_rng(7)
     for _ in range(60):
         damaged = bytearray(content)
