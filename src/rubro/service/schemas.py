@@ -176,6 +176,15 @@ class ExplainAnswer(Message):
     foreign: Annotated[
         bool, Field(description="Whether the training titles lack most of its words.")
     ]
+    threshold: Annotated[
+        float | None,
+        Field(
+            description=(
+                "Minimum confidence at which the first category of `top` is accepted; null if no "
+                "answer with this category is accepted, or if there is no answer."
+            )
+        ),
+    ]
     words: list[ExplainedWord]
 
 
@@ -202,6 +211,30 @@ class Categories(Message):
             default_factory=list,
             description="Names of each category from the root, if the categories are paths.",
         ),
+    ]
+
+
+class ModelSummary(Message):
+    """Summary of the model in use, and what the service does with corrections."""
+
+    model: ModelIdentity
+    date: Annotated[str, Field(description="UTC date on which model.json was written.")]
+    categories: Annotated[int, Field(description="Number of categories.")]
+    precision: Annotated[
+        float | None,
+        Field(description="Promised precision of the accepted answers; null without thresholds."),
+    ]
+    examples: Annotated[
+        list[str],
+        Field(
+            description=(
+                "Up to three training titles that the model sorts correctly; empty if the model folder "
+                "contains no training titles."
+            )
+        ),
+    ]
+    collects_corrections: Annotated[
+        bool, Field(description="Whether POST /corrections stores corrections.")
     ]
 
 

@@ -10,7 +10,10 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+
+import numpy as np
 
 from rubro.base.category_tree import CategoryTree
 from rubro.base.errors import RubroError
@@ -23,6 +26,8 @@ _LOG = logging.getLogger("rubro.service")
 _WATCH_SECONDS = 1.0
 _MAX_RETRY_SECONDS = 60.0
 _GIT_SECONDS = 5.0
+_EXAMPLES = 3
+_TRIED_EXAMPLES = 20
 Stamp = list[tuple[str, int, int, int, int, int]]
 
 
@@ -41,6 +46,9 @@ class Served:
             the model has no tree.
         identity: Name, format, objective, commit and hash of the model. The commit is the value of
             RUBRO_COMMIT or of the Git repository that contains the folder; None = unknown.
+        date: UTC date on which model.json was written, as YYYY-MM-DD.
+        examples: Up to three training titles that the model sorts correctly; empty if the folder
+            contains no training titles.
     """
 
     folder: Path
@@ -51,6 +59,8 @@ class Served:
     thresholds: Thresholds | None
     identity: dict[str, str | None]
     paths: dict[str, list[str]]
+    date: str
+    examples: list[str]
 
 
 def read_model(
@@ -70,7 +80,8 @@ def read_model(
     # If the folder is a link, it may be switched meanwhile. All files are read from one folder.
     opened = folder.resolve()
     stamp = _stamp(opened, thresholds_file)
-    classifier = Classifier(replace(Model.load(opened), titles=None).serving(objective))
+    model = Model.load(opened)
+    classifier = Classifier(replace(model, titles=None).serving(objective))
     description = classifier.description
     classifier.predict([" ".join(classifier.vocabulary)])  # raises DataError if weights overflow
     thresholds = None
@@ -84,7 +95,27 @@ def read_model(
         "hash": description.fingerprint,
     }
     files = folder, thresholds_file, objective, stamp
-    return Served(*files, classifier, thresholds, identity, _paths(description.tree))
+    written = datetime.fromtimestamp((opened / "model.json").stat().st_mtime, UTC)
+    facts = _paths(description.tree), written.date().isoformat(), _examples(model, classifier)
+    return Served(*files, classifier, thresholds, identity, *facts)
+
+
+def _examples(model: Model, classifier: Classifier) -> list[str]:
+    """Return training titles of the most common categories that the model sorts correctly."""
+    if model.titles is None:
+        return []
+    present, first, counts = np.unique(
+        model.titles["categories"], return_index=True, return_counts=True
+    )
+    common = np.argsort(-counts, kind="stable")[:_TRIED_EXAMPLES]
+    text, starts = model.titles["text"], model.titles["text_starts"]
+    titles = [
+        text[starts[row] : starts[row + 1]].tobytes().decode("utf-8", "replace")
+        for row in first[common]
+    ]
+    categories = [classifier.classes_[category] for category in present[common]]
+    answered = zip(titles, categories, classifier.predict(titles), strict=True)
+    return [title for title, category, predicted in answered if category == predicted][:_EXAMPLES]
 
 
 def _paths(tree: CategoryTree | None) -> dict[str, list[str]]:

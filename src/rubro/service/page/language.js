@@ -8,11 +8,36 @@ export const TEXTS = {
     title: "Product title",
     more: "More about the product",
     categories: "Categories",
-    doubt: "Not sure: perhaps none of these is right.",
+    below: (threshold) => `Below the ${threshold} threshold`,
+    neverAccepted: "No confidence is high enough to accept this category",
+    foreign: "Most words of this title are not in the training titles",
     sure: (path, share) => `Only certain about ${path}: ${share}`,
-    right: "Right",
-    isRight: (category) => `${category} is the right category`,
+    intro: "Type a product title to see its category, and which words decided it.",
+    try: "Or try one of these:",
+    categoryCount: (count) => `${count} ${count === 1 ? "category" : "categories"}`,
+    promise: (share) => `${share} of the accepted answers are right`,
+    api: "API",
+    retry: "Retry",
+    right: "Correct",
+    others: "Or is it one of these?",
+    isSaved: "Saved",
+    undoSaved: (title) => `Undo the correction of ${title}`,
     other: "None of these? Enter the right category",
+    near: "Similar names:",
+    useNew: "Save as a new category",
+    keys: "Keyboard",
+    keyConfirm: "confirm the first category (in the title)",
+    keyMove: "move between the title and the categories",
+    keyChoose: "choose a category (outside of text fields)",
+    keyUndo: "undo (outside of text fields)",
+    keyClear: "clear the title",
+    keyDecide: "keep the label, or change it to the suggestion",
+    keySuggestion: "choose a suggestion",
+    keySearch: "search for another category",
+    keySkip: "skip, undo",
+    keyHelp: "show this list (outside of text fields)",
+    keyFive: "1 to 5",
+    closeKeys: "Close",
     save: "Save",
     corrections: "Corrections",
     kept: "They stay in this browser until you remove them.",
@@ -21,6 +46,13 @@ export const TEXTS = {
     remove: "Remove",
     removeOne: (title) => `Remove the correction of ${title}`,
     saved: (title, category) => `Saved: ${title}, ${category}`,
+    undone: (title) => `The correction of ${title} is undone.`,
+    listAll: (count) => `Show all ${count}`,
+    clearAll: (count) => `Remove all ${count} corrections from this list?`,
+    removed: (count) => `${count} ${count === 1 ? "correction" : "corrections"} removed.`,
+    undoRemoved: "Undo the removal",
+    collected: (count, waiting) =>
+      `The service collects the corrections. ${waiting ? `${waiting} not sent yet.` : count ? "All are sent." : ""}`,
     answer: (category, share) => `${category}, ${share}`,
     reasonsFor: (words) => `For: ${words}.`,
     reasonsAgainst: (words) => `Against: ${words}.`,
@@ -79,10 +111,35 @@ export const TEXTS = {
     title: "Título de un producto",
     more: "Más sobre el producto",
     categories: "Categorías",
-    doubt: "Dudoso: quizás ninguna de estas sea la correcta.",
+    below: (threshold) => `Por debajo del umbral del ${threshold}`,
+    neverAccepted: "Ninguna confianza alcanza para aceptar esta categoría",
+    foreign: "La mayoría de las palabras no está en los títulos de entrenamiento",
     sure: (path, share) => `Seguro solo hasta ${path}, ${share}`,
+    intro: "Escribe el título de un producto para ver su categoría y las palabras que la deciden.",
+    try: "O prueba con uno de estos:",
+    categoryCount: (count) => `${count} ${count === 1 ? "categoría" : "categorías"}`,
+    promise: (share) => `el ${share} de las respuestas aceptadas es correcto`,
+    api: "API",
+    retry: "Reintentar",
     right: "Correcta",
-    isRight: (category) => `${category} es la categoría correcta`,
+    others: "¿O es una de estas?",
+    isSaved: "Guardada",
+    undoSaved: (title) => `Deshacer la corrección de ${title}`,
+    near: "Nombres parecidos:",
+    useNew: "Guardar como categoría nueva",
+    keys: "Teclado",
+    keyConfirm: "confirmar la primera categoría (en el título)",
+    keyMove: "pasar del título a las categorías y volver",
+    keyChoose: "elegir una categoría (fuera de los campos de texto)",
+    keyUndo: "deshacer (fuera de los campos de texto)",
+    keyClear: "borrar el título",
+    keyDecide: "mantener la categoría, o cambiarla por la sugerida",
+    keySuggestion: "elegir una sugerencia",
+    keySearch: "buscar otra categoría",
+    keySkip: "saltar, deshacer",
+    keyHelp: "mostrar esta lista (fuera de los campos de texto)",
+    keyFive: "1 a 5",
+    closeKeys: "Cerrar",
     other: "¿Ninguna de estas? Escribe la categoría correcta",
     save: "Guardar",
     corrections: "Correcciones",
@@ -92,6 +149,13 @@ export const TEXTS = {
     remove: "Quitar",
     removeOne: (title) => `Quitar la corrección de ${title}`,
     saved: (title, category) => `Guardada: ${title}, ${category}`,
+    undone: (title) => `Se deshizo la corrección de ${title}.`,
+    listAll: (count) => `Mostrar las ${count}`,
+    clearAll: (count) => `¿Quitar las ${count} correcciones de esta lista?`,
+    removed: (count) => `${count} ${count === 1 ? "corrección quitada" : "correcciones quitadas"}.`,
+    undoRemoved: "Deshacer la eliminación",
+    collected: (count, waiting) =>
+      `El servicio reúne las correcciones. ${waiting ? `Faltan enviar: ${waiting}.` : count ? "Todas enviadas." : ""}`,
     answer: (category, share) => `${category}, ${share}`,
     reasonsFor: (words) => `A favor: ${words}.`,
     reasonsAgainst: (words) => `En contra: ${words}.`,
@@ -155,8 +219,15 @@ let language = "en";
 
 export const currentLanguage = () => language;
 export const text = () => TEXTS[language];
-export const percent = (share) =>
-  new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(share);
+
+// Returns a probability in percent. One that would be rounded to 0 % or 100 % is shown as below or above it.
+export function percent(share) {
+  const shown = (number) =>
+    new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(number);
+  if (share < 0.0005) return `<${shown(0.001)}`;
+  if (share < 1 && share >= 0.9995) return `>${shown(0.999)}`;
+  return shown(share);
+}
 
 // Shows the texts of index.html in a language.
 export function useLanguage(chosen) {
