@@ -103,6 +103,10 @@ def test_every_answer_names_its_model(server: Server) -> None:
     categories = server.ask("/categories").json
     columns = {"title_column": "title", "category_columns": ["category"]}
     assert categories == {"model": model, "categories": list(CATEGORIES.values()), **columns}
+    described = server.ask("/model").json
+    assert described["model"] == model
+    assert (described["categories"], described["examples"]) == (4, [])
+    assert not described["collects_corrections"]
     for path, content in (("/predict", {"titles": "Mesa"}), ("/explain", {"title": "Mesa"})):
         assert server.ask(path, content).json["model"] == model
     assert server.ask("/health").json == {"status": "ok"}

@@ -108,7 +108,6 @@ class Service:
         products = read_products(served.classifier, "title", [request.title])
         (answer,) = await self._answers(served, products, request)
         found: dict[str, Any] = {"other": None, "foreign": False, "words": []}
-        threshold = _threshold(served, answer, request)
         if answer["error"] is None and len(served.classifier.level(request.level).nodes) > 1:
             explanation = await self._explanation(served, products[0], request.level)
             found = {name: getattr(explanation, name) for name in found}
@@ -118,7 +117,7 @@ class Service:
             found["words"] = [
                 {name: getattr(word, name) for name in fields} for word in explanation.words
             ]
-        return {"model": served.identity, "answer": answer, "threshold": threshold, **found}
+        return {"model": served.identity, "answer": answer, **found}
 
     async def _explanation(self, served: Served, product: Any, level: int | None) -> Explanation:
         if not served.classifier.text_columns:
@@ -214,17 +213,6 @@ def _are_accepted(
         best[1] >= min_confidence and served.thresholds.accepts(*best, unknown_share)
         for (best, *_), unknown_share in zip(rankings, unknown_shares, strict=True)
     ]
-
-
-def _threshold(served: Served, answer: dict[str, Any], request: _Question) -> float | None:
-    """Return the minimum confidence of the first category; None = it is never accepted."""
-    if not answer["top"]:
-        return None
-    bound = 0.0
-    if served.thresholds is not None:
-        level = request.level or len(served.classifier.levels)
-        bound = float(served.thresholds.bounds(level, [answer["top"][0]["category"]])[0])
-    return None if bound > 1 else max(bound, request.min_confidence)
 
 
 def _check_level(served: Served, level: int | None) -> None:
@@ -333,20 +321,6 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             content["paths"] = [served.paths[name] for name in classes]
         return _json(content)
 
-    @app.get("/model", response_model=schemas.ModelSummary)
-    async def model() -> Response:
-        """Summarise the model in use."""
-        served = service.served
-        content = {
-            "model": served.identity,
-            "date": served.date,
-            "categories": len(served.classifier.classes_),
-            "precision": None if served.thresholds is None else served.thresholds.precision,
-            "examples": served.examples,
-            "collects_corrections": False,
-        }
-        return _json(content)
-
     @app.get("/version", response_model=schemas.Version)
     async def version() -> Response:
         """Return the versions of the service and of the model in use."""
@@ -359,6 +333,19 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def health() -> Response:
         """Check that the service answers."""
         return _json({"status": "ok"})
+
+    @app.get("/model", response_model=schemas.ModelInformation)
+    async def model() -> Response:
+        """Describe the model in use, and whether the service stores corrections."""
+        served = service.served
+        content = {
+            "model": served.identity,
+            "date": served.date,
+            "categories": len(served.classifier.classes_),
+            "examples": served.examples,
+            "collects_corrections": False,
+        }
+        return _json(content)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {_METRICS_TYPE: {}}}})
     async def metrics() -> Response:

@@ -176,15 +176,6 @@ class ExplainAnswer(Message):
     foreign: Annotated[
         bool, Field(description="Whether the training titles lack most of its words.")
     ]
-    threshold: Annotated[
-        float | None,
-        Field(
-            description=(
-                "Minimum confidence at which the first category of `top` is accepted; null if no "
-                "answer with this category is accepted, or if there is no answer."
-            )
-        ),
-    ]
     words: list[ExplainedWord]
 
 
@@ -214,30 +205,6 @@ class Categories(Message):
     ]
 
 
-class ModelSummary(Message):
-    """Summary of the model in use, and what the service does with corrections."""
-
-    model: ModelIdentity
-    date: Annotated[str, Field(description="UTC date on which model.json was written.")]
-    categories: Annotated[int, Field(description="Number of categories.")]
-    precision: Annotated[
-        float | None,
-        Field(description="Promised precision of the accepted answers; null without thresholds."),
-    ]
-    examples: Annotated[
-        list[str],
-        Field(
-            description=(
-                "Up to three training titles that the model sorts correctly; empty if the model folder "
-                "contains no training titles."
-            )
-        ),
-    ]
-    collects_corrections: Annotated[
-        bool, Field(description="Whether POST /corrections stores corrections.")
-    ]
-
-
 class Version(Message):
     """Version of the service (`rubro`), and the model in use."""
 
@@ -258,6 +225,26 @@ class Health(Message):
     """Whether the service can answer."""
 
     status: str
+
+
+class ModelInformation(Message):
+    """The model in use, and what the service does with corrections."""
+
+    model: ModelIdentity
+    date: Annotated[str, Field(description="UTC date on which model.json was written.")]
+    categories: Annotated[int, Field(description="Number of categories.")]
+    examples: Annotated[
+        list[str],
+        Field(
+            description=(
+                "Up to three training titles that the model sorts correctly; empty if the model folder "
+                "contains no training titles."
+            )
+        ),
+    ]
+    collects_corrections: Annotated[
+        bool, Field(description="Whether POST /corrections stores corrections.")
+    ]
 
 
 class Problem(Message):

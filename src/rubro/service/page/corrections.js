@@ -99,13 +99,13 @@ export function correct(product, category) {
   send();
 }
 
-// Returns the category that the user has chosen for a product; null = none.
-export function correctionOf(product) {
-  return all.get(keyOf(product))?.category ?? null;
+// Returns the category that the user has chosen for a product, or undefined.
+export function correctedCategory(product) {
+  return all.get(keyOf(product))?.category ?? undefined;
 }
 
 // Takes back the last correction of a product: it gets its correction from before, if it had one.
-export function undoCorrection(product) {
+export function withdraw(product) {
   const key = keyOf(product);
   if (!all.has(key)) return;
   change([[key, withCategory(all.get(key), replaced.get(key) ?? null)]]);

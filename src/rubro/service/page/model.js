@@ -14,6 +14,7 @@ export let categories = [];
 export let paths = new Map(); // names of each category from the root, if the categories are paths
 
 export let summary = null; // the answer to GET /model
+export let promised = null; // precision that the thresholds of the service promise; null = there are no thresholds
 
 // Reads the categories, the columns and the summary of the model that the service uses.
 export async function readModel() {
@@ -21,6 +22,7 @@ export async function readModel() {
     ["categories", "version", "model"].map(async (path) => (await fetch(path)).json()),
   );
   summary = about;
+  promised = version.promised_precision ?? null;
   categories = found.categories;
   categoryColumns = found.category_columns;
   [titleColumn, ...columns] = version.columns ?? [found.title_column];
@@ -54,7 +56,8 @@ async function send(path, method, content) {
   } catch {
     throw new Error(text().silent);
   }
-  if (!response.ok) throw new Error(found.detail);
+  // A correction that the service no longer has need not be withdrawn.
+  if (!response.ok && !(method === "DELETE" && response.status === 404)) throw new Error(found.detail);
   return found;
 }
 

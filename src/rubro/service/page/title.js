@@ -1,7 +1,7 @@
 // The view of one title: its categories and the words that support them.
 
 import { announce, button, byId, element, showFailure } from "./dom.js";
-import { correct, correctionOf, undoCorrection } from "./corrections.js";
+import { correct, correctedCategory, withdraw } from "./corrections.js";
 import { currentLanguage, percent, text } from "./language.js";
 import {
   ARROW,
@@ -14,6 +14,7 @@ import {
   nearCategories,
   paths,
   pathText,
+  promised,
   readModel,
   summary,
   titleColumn,
@@ -31,7 +32,7 @@ const PAUSE_MILLISECONDS = 700;
 const title = byId("title");
 
 let shown = null; // the title, the texts of the columns and the answer on the page
-let saved = null; // the category that the user has chosen for it
+let saved; // the category that the user has chosen for it; undefined = none
 let isAsking = false;
 let announcing = 0;
 let proposed = ""; // new category that the user has entered and not confirmed
@@ -65,7 +66,7 @@ async function answer(asked) {
   let found = null;
   let failure = "";
   if (asked.title.trim()) {
-    const settings = { top: TOP, min_confidence: summary?.precision == null ? SURE : 0 };
+    const settings = { top: TOP, min_confidence: promised === null ? SURE : 0 };
     try {
       found = { ...asked, ...(await askService("explain", asked, settings)) };
     } catch (error) {
@@ -95,9 +96,9 @@ async function readNewModel() {
 export function showModel() {
   if (!summary) return;
   listCategories("categories", categories);
-  const { model, date, categories: count, examples, precision } = summary;
+  const { model, date, categories: count, examples } = summary;
   const written = new Intl.DateTimeFormat(currentLanguage(), { dateStyle: "long", timeZone: "UTC" }).format(new Date(date));
-  const promise = precision === null ? [] : [text().promise(percent(precision))];
+  const promise = promised === null ? [] : [text().promise(percent(promised))];
   const facts = [model.name, text().categoryCount(count), written, ...promise, model.hash.slice(0, 12)];
   byId("model").textContent = facts.join(" · ");
   byId("try").hidden = !examples.length;
@@ -134,23 +135,23 @@ export function showTitle() {
 function showAnswer() {
   showWords();
   const { confidence, path, top } = shown.answer;
-  saved = correctionOf(shown);
+  saved = correctedCategory(shown);
   const isPart = path?.length > 0 && path.length < top[0].path.length;
   byId("sure").textContent = isPart ? text().sure(path.join(ARROW), percent(confidence)) : "";
   byId("doubt").textContent = doubt();
   byId("first").replaceChildren(...first(top[0]));
   byId("answers").replaceChildren(...top.slice(1).map((each, place) => row(each, place + 2)));
   byId("others-heading").hidden = top.length < 2;
-  const isFurther = saved !== null && !top.some(({ category }) => category === saved);
+  const isFurther = saved !== undefined && !top.some(({ category }) => category === saved);
   byId("further").replaceChildren(...(isFurther ? [categoryName(saved, paths.get(saved)), ...savedMark()] : []));
   showProposal();
 }
 
 // Returns the reason why the answer is not accepted; "" = it is.
 function doubt() {
-  const { foreign, threshold, answer } = shown;
-  if (foreign) return text().foreign;
-  if (answer.category !== null) return "";
+  const { category, threshold = SURE } = shown.answer;
+  if (shown.foreign) return text().foreign;
+  if (category !== null) return "";
   return threshold === null ? text().neverAccepted : text().below(percent(threshold));
 }
 
@@ -213,7 +214,7 @@ function candidate(category, key, ...content) {
 
 function savedMark() {
   const undo = button(text().undo, text().undoSaved(shown.title.trim()), () => {
-    undoCorrection(shown);
+    withdraw(shown);
     selectTitle();
   });
   undo.className = "undo";
@@ -327,5 +328,5 @@ byId("category").addEventListener("input", () => {
 byId("use-new").addEventListener("click", () => save(proposed));
 addEventListener("corrections", () => {
   // Another tab may have corrected the title.
-  if (shown !== null && correctionOf(shown) !== saved) showAnswer();
+  if (shown !== null && correctedCategory(shown) !== saved) showAnswer();
 });
