@@ -222,9 +222,30 @@ class Version(Message):
 
 
 class Health(Message):
-    """Whether the service can answer."""
+    """State of the service."""
 
     status: str
+
+
+class ModelInformation(Message):
+    """The model in use, and what the service does with corrections."""
+
+    model: ModelIdentity
+    categories: Annotated[int, Field(description="Number of categories.")]
+    collects_corrections: Annotated[
+        bool, Field(description="Whether POST /corrections stores corrections.")
+    ]
+
+
+# The keys depend on the model; see products.document_products.
+Correction = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Correction"})]
+
+
+class StoredCorrection(Message):
+    """Place of a correction: name of its file, and line in the file, from 1."""
+
+    file: str
+    line: int
 
 
 class Problem(Message):
