@@ -222,7 +222,7 @@ class Version(Message):
 
 
 class Health(Message):
-    """Whether the service can answer."""
+    """State of the service."""
 
     status: str
 
@@ -245,6 +245,17 @@ class ModelInformation(Message):
     collects_corrections: Annotated[
         bool, Field(description="Whether POST /corrections stores corrections.")
     ]
+
+
+# The keys depend on the model; see products.document_products.
+Correction = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Correction"})]
+
+
+class StoredCorrection(Message):
+    """Place of a correction: name of its file, and line in the file, from 1."""
+
+    file: str
+    line: int
 
 
 class Problem(Message):

@@ -21,8 +21,8 @@ from rubro.base.metric_names import Objective
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
 from rubro.prediction.thresholds import Thresholds
+from rubro.service.logs import log_event
 
-_LOG = logging.getLogger("rubro.service")
 _WATCH_SECONDS = 1.0
 _MAX_RETRY_SECONDS = 60.0
 _GIT_SECONDS = 5.0
@@ -173,6 +173,7 @@ async def watch(served: Served, on_change: Callable[[Served | None], None]) -> N
             be read.
     """
     files = served.folder, served.thresholds_file
+    model_hash = served.identity["hash"]
     before = read = served.stamp
     wait, retry_at = 0.0, math.inf
     while True:
@@ -190,12 +191,17 @@ async def watch(served: Served, on_change: Callable[[Served | None], None]) -> N
             retry_at = time.monotonic() + wait
             if is_new:
                 reason = str(error) or type(error).__name__
-                _LOG.error(
-                    "the model in use is kept, because the new model cannot be read: %s",
-                    reason,
+                log_event(
+                    "refuse_model",
+                    f"the model in use is kept, because the new model cannot be read: {reason}",
+                    logging.ERROR,
+                    model_hash=model_hash,
                     exc_info=not isinstance(error, RubroError | OSError | MemoryError),
                 )
                 on_change(None)
         else:
             read, retry_at = new.stamp, math.inf
+            before_hash, model_hash = model_hash, new.identity["hash"]
+            message = f"loaded the new model {new.identity['name']}"
+            log_event("reload_model", message, model_hash=model_hash, previous_hash=before_hash)
             on_change(new)
