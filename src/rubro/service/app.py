@@ -152,7 +152,8 @@ class Service:
         """Answer with a model whose categories are not paths."""
         rankings = await self._batcher.top(served.classifier, products, request.top)
         are_accepted = _are_accepted(served, products, rankings, request.min_confidence)
-        found = []
+        thresholds = served.thresholds
+        found: list[dict[str, Any]] = []
         for ranking, is_accepted in zip(rankings, are_accepted, strict=True):
             category, confidence = ranking[0]
             self.metrics.confidences.observe(confidence)
@@ -164,6 +165,8 @@ class Service:
                     "error": None,
                 }
             )
+            if thresholds is not None:
+                found[-1]["threshold"] = thresholds.categories[category].confidence
         return found
 
     async def _paths(
@@ -185,7 +188,12 @@ class Service:
         )
         for answer in found:
             self.metrics.confidences.observe(answer.best[0][1])
-        return [_path_answer(answer, served.paths) for answer in found]
+        has_thresholds = served.thresholds is not None
+        return [
+            _path_answer(answer, served.paths)
+            | ({"threshold": answer.threshold} if has_thresholds else {})
+            for answer in found
+        ]
 
 
 def _path_answer(answer: Answer, paths: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -327,7 +335,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         served = service.served
         names = served.classifier.text_columns
         columns = {"columns": [served.classifier.title_column, *names]} if names else {}
-        return _json({"model": served.identity, "rubro": __version__, **columns})
+        promise = {}
+        if served.thresholds is not None:
+            promise["promised_precision"] = served.thresholds.precision
+        return _json({"model": served.identity, "rubro": __version__, **columns, **promise})
 
     @app.get("/health", response_model=schemas.Health)
     async def health() -> Response:
