@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rubro.cli.threshold_choice import chosen_thresholds, measured
 from rubro.evaluation.thresholds import Predictions
 from rubro.prediction.classifier import Classifier
+from rubro.training.threshold_choice import chosen_thresholds, measured
 from support.keyword_model import CATEGORIES, assert_refused, called, write_model
 
 pytest_plugins = ["support.keyword_model"]

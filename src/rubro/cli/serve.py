@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,9 +54,10 @@ def main(
         typer.Option(
             metavar="FILE",
             help="File written by rubro thresholds. The category of an answer that it does not accept "
-            "is null.",
+            "is null. Default: thresholds.json in the model folder, if it exists.",
         ),
     ] = None,
+    no_thresholds: options.NoThresholds = False,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,11 +100,16 @@ def main(
     # Metrics are kept in memory; these variables would make prometheus_client write files instead.
     for variable in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
         os.environ.pop(variable, None)
+    if thresholds is not None and no_thresholds:
+        raise DataError(
+            "--thresholds and --no-thresholds cannot be combined; give only one of them"
+        )
     # The thread mostly waits for the disk and hashes, so FastAPI can be imported at the same time.
     with model_required(model), ThreadPoolExecutor(1) as thread:
         from rubro.service.served import read_model
 
-        reading = thread.submit(read_model, model, thresholds, objective)
+        reading = thread.submit(read_model, model, thresholds, no_thresholds, objective)
+        from rubro.prediction.thresholds import THRESHOLDS_FILE
         from rubro.service.app import make_app
         from rubro.service.logs import log_event, write_logs
         from rubro.service.server import open_socket, run_server
@@ -120,6 +126,10 @@ def main(
     shown = f"[{address}]" if ":" in address else address
     categories = len(served.classifier.classes_)
     url = f"http://{shown}:{used_port}"
+    promise: dict[str, Any] = {}
+    if served.thresholds is not None:
+        file = str(thresholds or model / THRESHOLDS_FILE)
+        promise = {"thresholds": file, "promised_precision": served.thresholds.precision}
     write_logs()
     log_event(
         "start",
@@ -127,5 +137,6 @@ def main(
         model_hash=served.identity["hash"],
         url=url,
         version=__version__,
+        **promise,
     )
     run_server(app, listening)

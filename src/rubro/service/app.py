@@ -220,7 +220,8 @@ class Service:
         """Answer with a model whose categories are not paths."""
         rankings = await self._batcher.top(served.classifier, products, request.top)
         unknown_shares = served.classifier.out_of_vocabulary(products).tolist()
-        found = []
+        thresholds = served.thresholds
+        found: list[dict[str, Any]] = []
         for ranking, unknown_share in zip(rankings, unknown_shares, strict=True):
             category, confidence = ranking[0]
             is_accepted = confidence >= request.min_confidence and (
@@ -236,6 +237,8 @@ class Service:
                     "error": None,
                 }
             )
+            if thresholds is not None:
+                found[-1]["threshold"] = thresholds.categories[category].confidence
         return found
 
     async def _paths(
@@ -258,7 +261,12 @@ class Service:
         )
         for answer in found:
             self._count(answer.best[0][1], answer.category is not None, answer.is_foreign)
-        return [_path_answer(answer, served.paths) for answer in found]
+        has_thresholds = served.thresholds is not None
+        return [
+            _path_answer(answer, served.paths)
+            | ({"threshold": answer.threshold} if has_thresholds else {})
+            for answer in found
+        ]
 
     def _count(self, confidence: float, is_accepted: bool, is_foreign: bool) -> None:
         self.metrics.confidences.observe(confidence)
@@ -402,7 +410,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         served = service.served
         names = served.classifier.text_columns
         columns = {"columns": [served.classifier.title_column, *names]} if names else {}
-        return _json({"model": served.identity, "rubro": __version__, **columns})
+        promise = {}
+        if served.thresholds is not None:
+            promise["promised_precision"] = served.thresholds.precision
+        return _json({"model": served.identity, "rubro": __version__, **columns, **promise})
 
     @app.get("/health", response_model=schemas.Health)
     async def health() -> Response:

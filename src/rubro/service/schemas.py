@@ -141,6 +141,15 @@ class ProductAnswer(Message):
         ),
     ] = 0
     path: _Path
+    threshold: Annotated[
+        float | None,
+        Field(
+            description=(
+                "Confidence that the first category in `top` must reach; null if no confidence is "
+                "enough, missing if there are no thresholds."
+            )
+        ),
+    ] = None
     error: Annotated[str | None, Field(description="Reason why the title has no answer.")]
 
 
@@ -210,6 +219,14 @@ class Version(Message):
 
     model: ModelIdentity
     rubro: str
+    promised_precision: Annotated[
+        float | None,
+        Field(
+            description=(
+                "Share of right answers that the thresholds promise; missing if there are none."
+            )
+        ),
+    ] = None
     columns: Annotated[
         list[str],
         Field(

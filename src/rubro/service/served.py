@@ -37,11 +37,12 @@ class Served:
 
     Attributes:
         folder: Model folder.
-        thresholds_file: File with minimum confidences; None = accept every prediction.
+        thresholds_file: File with minimum confidences; None = the file in the model folder, if any.
+        no_thresholds: Whether every prediction is accepted, even if the folder contains thresholds.
         objective: Metric for which the model must answer; None = the one it was trained for.
         stamp: Device, inode, size and times of each file before it was read.
         classifier: Model of the folder.
-        thresholds: Content of the thresholds file; None = accept every prediction.
+        thresholds: Minimum confidences; None = accept every prediction.
         paths: Names from the root of each node of the category tree, by the name of the node; empty if
             the model has no tree.
         identity: Name, format, objective, commit and hash of the model. The commit is the value of
@@ -53,6 +54,7 @@ class Served:
 
     folder: Path
     thresholds_file: Path | None
+    no_thresholds: bool
     objective: Objective | None
     stamp: Stamp
     classifier: Classifier
@@ -64,13 +66,17 @@ class Served:
 
 
 def read_model(
-    folder: Path, thresholds_file: Path | None = None, objective: Objective | None = None
+    folder: Path,
+    thresholds_file: Path | None = None,
+    no_thresholds: bool = False,
+    objective: Objective | None = None,
 ) -> Served:
     """Read a model into memory.
 
     Args:
         folder: Model folder.
-        thresholds_file: File with minimum confidences; None = accept every prediction.
+        thresholds_file: File with minimum confidences; None = the file in the model folder, if any.
+        no_thresholds: Whether to accept every prediction, even if the folder contains thresholds.
         objective: Metric for which the model must answer; None = the one it was trained for.
 
     Raises:
@@ -87,6 +93,8 @@ def read_model(
     thresholds = None
     if thresholds_file is not None:
         thresholds = Thresholds.load(thresholds_file, folder, description)
+    elif not no_thresholds:
+        thresholds = Thresholds.of_model(opened, description)
     identity = {
         "name": description.name,
         "format": description.format,
@@ -94,10 +102,10 @@ def read_model(
         "commit": _commit(folder),
         "hash": description.fingerprint,
     }
-    files = folder, thresholds_file, objective, stamp
+    source = folder, thresholds_file, no_thresholds, objective, stamp
     written = datetime.fromtimestamp((opened / "model.json").stat().st_mtime, UTC)
     facts = _paths(description.tree), written.date().isoformat(), _examples(model, classifier)
-    return Served(*files, classifier, thresholds, identity, *facts)
+    return Served(*source, classifier, thresholds, identity, *facts)
 
 
 def _examples(model: Model, classifier: Classifier) -> list[str]:
@@ -185,7 +193,9 @@ async def watch(served: Served, on_change: Callable[[Served | None], None]) -> N
             continue
         read = now
         try:
-            new = await asyncio.to_thread(read_model, *files, served.objective)
+            new = await asyncio.to_thread(
+                read_model, *files, served.no_thresholds, served.objective
+            )
         except Exception as error:  # noqa: BLE001 (also a MemoryError must not end this loop)
             wait = _WATCH_SECONDS if is_new else min(2 * wait, _MAX_RETRY_SECONDS)
             retry_at = time.monotonic() + wait
