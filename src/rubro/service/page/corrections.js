@@ -10,6 +10,7 @@ const STORAGE_MILLISECONDS = 100;
 const CORRECTIONS = "rubro.corrections";
 
 let corrections = readCorrections(); // the stored corrections with the unstored changes of this tab
+let known = { of: null, categories: new Map() }; // the category of each corrected product, in these corrections
 let unstored = []; // functions that change a list of corrections
 
 function readCorrections() {
@@ -70,6 +71,20 @@ function productKey({ title, columns }) {
   return JSON.stringify([title, Object.entries(columns ?? {}).sort()]);
 }
 
+// Returns the category that the user has chosen for a product, or undefined.
+export function correctedCategory(product) {
+  if (known.of !== corrections) {
+    known = { of: corrections, categories: new Map(corrections.map((each) => [productKey(each), each.category])) };
+  }
+  return known.categories.get(productKey(product));
+}
+
+// Removes the correction of a product.
+export async function withdraw(product) {
+  const key = productKey(product);
+  await remove(corrections.filter((each) => productKey(each) === key));
+}
+
 export async function correct(shown, category) {
   const corrected = { title: shown.title.trim() };
   const texts = Object.entries(shown.columns).map(([name, typed]) => [name, typed.trim()]);
@@ -90,6 +105,7 @@ async function remove(removed) {
 }
 
 export function showCorrections() {
+  dispatchEvent(new Event("corrections")); // other views show them too
   byId("count").textContent = corrections.length;
   byId("download").disabled = byId("clear").disabled = !corrections.length;
   byId("corrections").replaceChildren(
