@@ -82,7 +82,7 @@ function change(changes) {
 function withCategory(each, category) {
   if (category === null && !isText(each?.sent)) return null;
   // The order of corrections must not depend on a clock that is too coarse.
-  const latest = Math.max(0, ...[...all.values()].map(({ changed }) => changed ?? 0));
+  const latest = [...all.values()].at(-1)?.changed ?? 0;
   return { ...each, category, changed: Math.max(Date.now(), latest + 1) };
 }
 

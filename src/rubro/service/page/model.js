@@ -1,10 +1,11 @@
 // The model that the service uses: its categories, its columns and its predictions.
 
 import { byId, element, fold } from "./dom.js";
-import { currentLanguage, text } from "./language.js";
+import { currentLanguage, percent, text } from "./language.js";
 
 export const ARROW = "\u00a0› "; // between the names of a path; it does not begin a line
 export const TOP = 5;
+const SURE = 0.5; // minimum confidence if the service has no thresholds
 const MAX_NEAR = 3; // names that are offered instead of a new one
 
 export let columns = []; // names of the columns that the model reads in addition to the title
@@ -74,6 +75,16 @@ export async function askService(path, product, settings) {
   const answer = found.answer ?? found.answers[0];
   if (answer.error !== null) throw new Error(answer.error);
   return { ...found, answer };
+}
+
+// Returns the minimum confidence to ask for; if the service has thresholds, only they decide.
+export const minConfidence = () => (promised === null ? SURE : 0);
+
+// Returns the reason why no category of an answer is accepted; "" = one is.
+export function rejection({ category, confidence, threshold = SURE }) {
+  if (category !== null) return "";
+  if (threshold === null) return text().neverAccepted;
+  return confidence < threshold ? text().below(percent(threshold)) : text().foreign;
 }
 
 // Returns the names from the root. In the category itself, they may be in another order, such as leaf first.

@@ -23,7 +23,7 @@ let refreshing = 0;
 
 // Opening
 
-async function openFile(name, file) {
+export async function openFile(name, file) {
   await attempt(name, async () => open(name, await readText(file)));
 }
 
@@ -343,14 +343,6 @@ byId("queue-file").addEventListener("change", (event) => {
   const [file] = event.target.files;
   if (file) openFile(file.name, file);
   event.target.value = ""; // so that the same file can be opened again
-});
-addEventListener("dragover", (event) => event.preventDefault());
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  const [file] = event.dataTransfer.files;
-  if (!file) return;
-  location.hash = "queue";
-  openFile(file.name, file);
 });
 addEventListener("storage", ({ key }) => {
   if (queue?.owns(key)) refreshing ||= setTimeout(refresh, REFRESH_MILLISECONDS);

@@ -1,5 +1,6 @@
 // Starts the page, and shows the view and the language that the user has chosen.
 
+import { focusBatch, showBatch } from "./batch_view.js";
 import { send, showCorrections } from "./corrections.js";
 import { byId, readStored, showFailure, store } from "./dom.js";
 import { TEXTS, text, useLanguage } from "./language.js";
@@ -17,18 +18,21 @@ function setLanguage(chosen) {
   showModel();
   showCorrections();
   showQueue();
+  showBatch();
 }
 
-// The address of the view of files ends with #queue.
+const VIEWS = ["single", "batch", "queue"];
+
+// The address ends with # and the name of the view.
 function showView() {
-  const isQueue = location.hash === "#queue";
-  byId("single").hidden = isQueue;
-  byId("queue").hidden = !isQueue;
+  const chosen = VIEWS.find((each) => location.hash === `#${each}`) ?? "single";
+  for (const each of VIEWS) byId(each).hidden = each !== chosen;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === (isQueue ? "#queue" : "#single")) link.setAttribute("aria-current", "page");
+    if (link.hash === `#${chosen}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (isQueue) showQueue();
+  if (chosen === "queue") showQueue();
+  if (chosen === "batch") showBatch();
 }
 
 async function start() {
@@ -63,8 +67,9 @@ byId("retry").addEventListener("click", async () => {
 });
 addEventListener("hashchange", () => {
   showView();
-  if (byId("queue").hidden) byId("title").focus();
-  else focusView();
+  if (!byId("queue").hidden) focusView();
+  else if (!byId("batch").hidden) focusBatch();
+  else byId("title").focus();
 });
 
 const preferred = navigator.language.startsWith("es") ? "es" : "en";

@@ -11,17 +11,18 @@ import {
   columns,
   knownCategory,
   listCategories,
+  minConfidence,
   nearCategories,
   paths,
   pathText,
   promised,
   readModel,
+  rejection,
   summary,
   titleColumn,
   TOP,
 } from "./model.js";
 
-const SURE = 0.5; // minimum confidence if the service has no thresholds
 const MAX_CHARACTERS = 10000; // of a column
 // A word is marked, or marked strongly, if its contribution is at least this share of the largest one.
 const MARKED = 0.15;
@@ -66,7 +67,7 @@ async function answer(asked) {
   let found = null;
   let failure = "";
   if (asked.title.trim()) {
-    const settings = { top: TOP, min_confidence: promised === null ? SURE : 0 };
+    const settings = { top: TOP, min_confidence: minConfidence() };
     try {
       found = { ...asked, ...(await askService("explain", asked, settings)) };
     } catch (error) {
@@ -149,10 +150,7 @@ function showAnswer() {
 
 // Returns the reason why the answer is not accepted; "" = it is.
 function doubt() {
-  const { category, threshold = SURE } = shown.answer;
-  if (shown.foreign) return text().foreign;
-  if (category !== null) return "";
-  return threshold === null ? text().neverAccepted : text().below(percent(threshold));
+  return shown.foreign ? text().foreign : rejection(shown.answer);
 }
 
 function showWords() {
