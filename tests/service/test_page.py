@@ -91,7 +91,7 @@ def test_corrections_are_stored_downloaded_and_read_by_the_pipeline(
             type_title(page, title, "CHAIRS" if "silla" in title else "TABLES")
             choose(page, "MUGS")
         type_title(page, titles[0], "TABLES")
-        page.get_by_label("None of these?").fill("Something, else")
+        page.locator("#category").fill("Something, else")
         page.get_by_role("button", name="Save", exact=True).click()
         page.get_by_role("button", name="Save as a new category").click()
         page.reload()
@@ -224,7 +224,7 @@ def test_corrections_keep_columns_and_paths(
             page.get_by_label("marca").fill(brand)
             type_title(page, title, "Mesas")
             choose(page, "Sillas")
-        page.get_by_label("None of these?").fill("lámparas")  # the last name of a path is enough
+        page.locator("#category").fill("lámparas")  # the last name of a path is enough
         page.get_by_role("button", name="Save", exact=True).click()
         playwright.expect(page.locator("#corrections li")).to_have_count(3)
         playwright.expect(page.locator("#corrections li").first).to_contain_text(
@@ -311,6 +311,56 @@ def test_corrections_that_cannot_be_stored_are_kept_and_stored_later(
         choose(page, "MUGS")
         playwright.expect(page.locator("#unstored")).to_have_text("")
         playwright.expect(other.locator("#corrections li")).to_have_count(4)
+
+
+def collected(folder: Path) -> list[list[str]]:
+    """Return the titles and categories that the service has collected in its only file."""
+    files = [*folder.glob("*.csv")]
+    rows = [*csv.reader(files[0].read_text().splitlines())] if files else []
+    return [row[:2] for row in rows[1:]]
+
+
+def test_the_service_collects_corrections_and_forgets_the_undone_ones(
+    browser: Any, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "corrections"
+    with running(model, "--corrections", str(folder)) as server, opened(browser, server) as page:
+        sent = page.locator("#collected")
+        for title in ("mesa a", "mesa b"):
+            type_title(page, title, "TABLES")
+            choose(page, "MUGS")
+        playwright.expect(sent).to_contain_text("All are sent")
+        assert collected(folder) == [["mesa a", "MUGS"], ["mesa b", "MUGS"]]
+        page.locator("#result .undo").click()
+        playwright.expect(page.locator("#corrections li")).to_have_count(1)
+        playwright.expect(sent).to_contain_text("All are sent")
+        assert collected(folder) == [["mesa a", "MUGS"]]
+        page.reload()  # collected corrections are not sent again
+        playwright.expect(sent).to_contain_text("All are sent")
+        assert collected(folder) == [["mesa a", "MUGS"]]
+        remove_all(page)
+        page.get_by_role("button", name="Undo the removal").click()
+        playwright.expect(sent).to_contain_text("All are sent")
+        assert collected(folder) == [["mesa a", "MUGS"]]
+
+
+def test_corrections_wait_until_the_service_answers(
+    browser: Any, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "corrections"
+    with running(model, "--corrections", str(folder)) as server, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}")
+        type_title(page, "mesa", "TABLES")
+        page.route("**/corrections", lambda route: route.abort())
+        choose(page, "MUGS")
+        playwright.expect(page.locator("#unsent")).to_have_text("The service does not answer.")
+        playwright.expect(page.locator("#collected")).to_contain_text("1 not sent")
+        page.unroute("**/corrections")
+        page.reload()
+        playwright.expect(page.locator("#collected")).to_contain_text("All are sent")
+        playwright.expect(page.locator("#send")).to_be_hidden()
+        assert collected(folder) == [["mesa", "MUGS"]]
 
 
 def test_the_page_is_available_in_spanish(browser: Any, server: Server) -> None:
@@ -401,7 +451,7 @@ def test_a_new_category_is_confirmed_and_similar_names_are_offered(
 ) -> None:
     with opened(browser, server) as page:
         category, saved = (
-            page.get_by_label("None of these?"),
+            page.locator("#category"),
             page.locator("#corrections .corrected"),
         )
         type_title(page, "mesa", "TABLES")
