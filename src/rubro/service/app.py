@@ -156,17 +156,19 @@ class Service:
         Args:
             correction: Content of the request.
         """
-        return await self._change("added", correction)
+        place: StoredRow = await self._change("added", correction)
+        return place
 
-    async def remove_correction(self, correction: Mapping[str, Any]) -> StoredRow:
-        """Remove a stored correction, and return where it was.
+    async def remove_correction(self, correction: Mapping[str, Any]) -> StoredRow | None:
+        """Remove a stored correction, and return where it was; None if no file contains it.
 
         Args:
             correction: Content of the request.
         """
-        return await self._change("removed", correction)
+        place: StoredRow | None = await self._change("removed", correction)
+        return place
 
-    async def _change(self, action: str, correction: Mapping[str, Any]) -> StoredRow:
+    async def _change(self, action: str, correction: Mapping[str, Any]) -> Any:
         if self._corrections is None:
             detail = "the service does not collect corrections; start it with --corrections FOLDER"
             raise HTTPException(404, detail)
@@ -181,10 +183,8 @@ class Service:
             )
             detail = f"the correction cannot be stored: {reason}; try again later"
             raise HTTPException(503, detail) from None
-        if place is None:
-            detail = "no file contains this correction; it may have been removed or moved"
-            raise HTTPException(404, detail)
-        self.metrics.corrections.labels(action).inc()
+        if place is not None:
+            self.metrics.corrections.labels(action).inc()
         return place
 
     async def _explanation(self, served: Served, product: Any, level: int | None) -> Explanation:
@@ -453,9 +453,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.delete("/corrections", **stored)
     async def remove_correction(request: schemas.Correction) -> Response:
-        """Remove the last stored correction with the same content."""
+        """Remove the last stored correction with the same content, if there is one."""
         place = await service.remove_correction(request)
-        return _json(place._asdict())
+        return _json(place._asdict() if place else {"file": None, "line": None})
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {_METRICS_TYPE: {}}}})
     async def metrics() -> Response:

@@ -91,10 +91,13 @@ class CollectedCorrections:
         return StoredRow(path.name, (before + new).count(b"\n"))
 
     def remove(self, row: Mapping[str, str]) -> StoredRow | None:
-        """Remove the last row with the same texts, and return where it was; None if there is none.
+        """Remove the last row with the same texts, and return where it was.
 
         Args:
             row: Texts by the name of their column; a missing column is an empty text.
+
+        Returns:
+            Place before the removal; None if no file contains such a row.
 
         Raises:
             OSError: A file cannot be read or written.

@@ -269,10 +269,12 @@ Correction = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/sch
 
 
 class StoredCorrection(Message):
-    """Place of a correction: name of its file, and line in the file, from 1."""
+    """Place of a correction."""
 
-    file: str
-    line: int
+    file: Annotated[
+        str | None, Field(description="Name of its file; null if no file contained it.")
+    ]
+    line: Annotated[int | None, Field(description="Line in the file, from 1.")]
 
 
 class Problem(Message):

@@ -16,13 +16,14 @@ from rubro.base.errors import DataError
 from rubro.base.signals import ENDING, Ended
 from rubro.service.app import App
 from rubro.service.protocol import IDLE_SECONDS, MAX_HEAD_BYTES, LimitedProtocol
+from rubro.service.systemd import inherited_sockets, keep_socket, notify
 
 _STOP_SECONDS = 30
 _BACKLOG = 2048
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Open a socket that listens for connections.
+    """Open a socket that listens for connections, or use the one that systemd kept.
 
     Args:
         host: Name or address of this machine to listen on; :: also accepts IPv4 if the system can.
@@ -36,9 +37,19 @@ def open_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     has_both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server(
+        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4][:2]
+        kept = None
+        for each in inherited_sockets():
+            if each.getsockname()[:2] == found:
+                kept = each
+            else:
+                each.close()
+        listening = kept or socket.create_server(
             (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=has_both
         )
+        if kept is None:
+            keep_socket(listening)
+        return listening
     except (OSError, UnicodeError) as error:
         raise DataError(
             f"{host}:{port}: {error}; choose another address with --host and --port"
@@ -66,8 +77,14 @@ class _Server(uvicorn.Server):
         self.received.append(sig)
         super().handle_exit(sig, frame)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer connections, and report to systemd that the service is ready."""
+        await super().startup(sockets)
+        notify("READY=1")
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept the waiting connections, and answer all requests that have begun."""
+        notify("STOPPING=1")
         self._on_stop(signal.Signals(self.received[0]))
         headers = self.server_state.default_headers
         self.server_state.default_headers = [*headers, CLOSE_HEADER]
