@@ -405,6 +405,8 @@ def test_the_category_is_null_if_the_thresholds_do_not_accept_it(tmp_path: Path)
         found = [answer["category"] for answer in answers]
         assert found == ["TABLES", None, None, "MUGS", None, "TABLES"]
         assert all(answer["top"] for answer in answers)
+        assert [answer["threshold"] for answer in answers[:4]] == [0.2, 0.99, None, 0.2]
+        assert server.ask("/version").json["promised_precision"] == 0.9
         asked = {"titles": "mesa", "min_confidence": 1.0}
         assert server.ask("/predict", asked).json["answers"][0]["category"] is None
         assert server.ask("/explain", {"title": "taza de otras cosas"}).json["foreign"]
