@@ -17,7 +17,7 @@ from rubro.features.subwords import Subwords
 from rubro.prediction.folder import Model
 from rubro.prediction.nearest import title_tensors
 from support.chromium import NEEDS_CHROMIUM
-from support.keyword_model import PATHS
+from support.keyword_model import PATHS, write_thresholds
 from support.service_page import opened, two_tabs
 from support.serving import Server, running
 
@@ -504,6 +504,24 @@ def test_an_answer_below_the_threshold_names_the_threshold(browser: Any, server:
         playwright.expect(page.locator("#doubt")).to_contain_text("50% threshold")
         type_title(page, "mesa", "TABLES")
         playwright.expect(page.locator("#doubt")).to_be_hidden()
+
+
+def test_the_thresholds_of_the_service_decide_which_answers_are_accepted(
+    browser: Any, model: Path, tmp_path: Path
+) -> None:
+    write_thresholds(tmp_path / "thresholds.json", model, [0.2, 0.99, None, 0.2])
+    options = ["--thresholds", str(tmp_path / "thresholds.json")]
+    with running(model, *options) as server, opened(browser, server) as page:
+        doubt = page.locator("#doubt")
+        playwright.expect(page.locator("#model")).to_contain_text("90% of the accepted answers")
+        type_title(page, "silla", "CHAIRS")
+        playwright.expect(doubt).to_contain_text("99% threshold")
+        type_title(page, "lampara", "LAMPS")
+        playwright.expect(doubt).to_contain_text("No confidence")
+        type_title(page, "taza de otras cosas", "MUGS")
+        playwright.expect(doubt).to_contain_text("Most words")
+        type_title(page, "mesa silla lampara", "TABLES")  # less than half, but more than 20 %
+        playwright.expect(doubt).to_be_hidden()
 
 
 def test_the_empty_page_describes_the_model_and_offers_its_titles(

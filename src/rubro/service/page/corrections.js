@@ -14,7 +14,7 @@ const REFRESH_MILLISECONDS = 50;
 
 // Each correction has a key of its own in the storage, so tabs cannot overwrite the corrections of each other. It has
 // the fields title, columns, category, changed (milliseconds) and sent, which is the category that the service has
-// collected. The category null means that the correction was removed, but the service has not been told yet.
+// collected. The category null means that the correction was removed, but that the service still has it.
 const unstored = new Map(); // corrections that the browser cannot store, by key; null = remove the key
 let all = new Map(); // corrections by key, oldest first, with the removed ones that must be sent
 let corrections = []; // corrections that are not removed, oldest first

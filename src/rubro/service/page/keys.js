@@ -17,7 +17,7 @@ function move(target, step) {
   return true;
 }
 
-// Does what a key stands for outside of fields, and returns whether it stands for something.
+// Acts on a key that was pressed outside of fields, and returns whether the key has a function.
 function act({ key, target }) {
   if (key === "ArrowDown" || key === "ArrowUp") return move(target, key === "ArrowDown" ? 1 : -1);
   if (key === "?") {

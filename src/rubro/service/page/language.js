@@ -12,7 +12,7 @@ export const TEXTS = {
     neverAccepted: "No confidence is high enough to accept this category",
     foreign: "Most words of this title are not in the training titles",
     sure: (path, share) => `Only certain about ${path}: ${share}`,
-    intro: "Type a product title to see its category, and which words decided it.",
+    intro: "Type a product title to see its category, and which words decided it. Paste several titles to get a table.",
     try: "Or try one of these:",
     categoryCount: (count) => `${count} ${count === 1 ? "category" : "categories"}`,
     promise: (share) => `${share} of the accepted answers are right`,
@@ -163,7 +163,8 @@ export const TEXTS = {
     neverAccepted: "Ninguna confianza alcanza para aceptar esta categoría",
     foreign: "La mayoría de las palabras no está en los títulos de entrenamiento",
     sure: (path, share) => `Seguro solo hasta ${path}, ${share}`,
-    intro: "Escribe el título de un producto para ver su categoría y las palabras que la deciden.",
+    intro:
+      "Escribe el título de un producto para ver su categoría y las palabras que la deciden. Pega varios para obtener una tabla.",
     try: "O prueba con uno de estos:",
     categoryCount: (count) => `${count} ${count === 1 ? "categoría" : "categorías"}`,
     promise: (share) => `el ${share} de las respuestas aceptadas es correcto`,

@@ -15,7 +15,7 @@ export let categories = [];
 export let paths = new Map(); // names of each category from the root, if the categories are paths
 
 export let summary = null; // the answer to GET /model
-export let promised = null; // precision that the thresholds of the service promise; null = there are no thresholds
+export let promised = null; // precision that the thresholds of the service promise; null = it has none
 
 // Reads the categories, the columns and the summary of the model that the service uses.
 export async function readModel() {
