@@ -344,6 +344,36 @@ def test_the_service_collects_corrections_and_forgets_the_undone_ones(
         assert collected(folder) == [["mesa a", "MUGS"]]
 
 
+def test_a_correction_that_is_undone_while_it_is_sent_is_withdrawn(
+    browser: Any, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "corrections"
+    with running(model, "--corrections", str(folder)) as server, opened(browser, server) as page:
+        waiting: list[Any] = []
+        type_title(page, "mesa", "TABLES")
+        page.route("**/corrections", lambda route: waiting.append(route), times=1)
+        choose(page, "MUGS")
+        page.locator("#result .undo").click()
+        playwright.expect(page.locator("#count")).to_have_text("0")
+        with page.expect_response(lambda response: response.request.method == "DELETE"):
+            waiting[0].continue_()
+        assert collected(folder) == []
+
+
+def test_a_long_list_shows_the_last_corrections(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.evaluate(
+            """() => localStorage.setItem("rubro.corrections", JSON.stringify(
+                Array.from({ length: 60 }, (_, number) => ({ title: `mesa ${number}`, category: "TABLES" }))))"""
+        )
+        page.reload()
+        playwright.expect(page.locator("#count")).to_have_text("60")
+        playwright.expect(page.locator("#corrections li")).to_have_count(50)
+        playwright.expect(page.locator("#corrections li").first).to_contain_text("mesa 59")
+        page.get_by_role("button", name="Show all 60").click()
+        playwright.expect(page.locator("#corrections li")).to_have_count(60)
+
+
 def test_corrections_wait_until_the_service_answers(
     browser: Any, model: Path, tmp_path: Path
 ) -> None:
@@ -513,7 +543,7 @@ def test_the_thresholds_of_the_service_decide_which_answers_are_accepted(
     options = ["--thresholds", str(tmp_path / "thresholds.json")]
     with running(model, *options) as server, opened(browser, server) as page:
         doubt = page.locator("#doubt")
-        playwright.expect(page.locator("#model")).to_contain_text("90% of the accepted answers")
+        playwright.expect(page.locator("#model")).to_contain_text("precision 90%")
         type_title(page, "silla", "CHAIRS")
         playwright.expect(doubt).to_contain_text("99% threshold")
         type_title(page, "lampara", "LAMPS")
