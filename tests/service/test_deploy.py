@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.keyword_model import environment, write_model
-from support.serving import Server
+from support.serving import Server, port_of
 from support.tiny_project import wait_until
 
 pytest_plugins = ["support.keyword_model", "support.serving"]
@@ -125,7 +125,7 @@ def test_the_service_needs_only_the_system_calls_of_the_unit(model: Path, tmp_pa
         assert process.stderr is not None
         line = process.stderr.readline()
         assert "http://" in line, process.wait()  # -31: ended by SIGSYS
-        server = Server(process, int(line.rstrip().rpartition(":")[2]))
+        server = Server(process, port_of(line))
         answer = server.ask("/predict", {"titles": "Mesa"}).json
         assert answer["answers"][0]["category"] == "TABLES"
         new = tmp_path / "model.new"
@@ -174,7 +174,7 @@ def test_the_steps_of_the_image_give_a_service_that_answers(model: Path, tmp_pat
         [*words, "--port", "0"], cwd=tmp_path, env={}, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        port = int(process.stderr.readline().rstrip().rpartition(":")[2])
+        port = port_of(process.stderr.readline())
         answer = Server(process, port).ask("/predict", {"titles": "Mesa"})
         assert answer.json["answers"][0]["category"] == "TABLES"
         process.terminate()

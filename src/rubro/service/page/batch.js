@@ -2,10 +2,8 @@
 
 import { CsvError, formatCsv, parseCsv } from "./csv.js";
 import { TEXTS, text } from "./language.js";
-import { columns, paths, titleColumn } from "./model.js";
+import { columns, minConfidence, paths, titleColumn } from "./model.js";
 
-// The single title is answered with the same threshold.
-export const SURE = 0.5;
 export const MAX_ROWS = 100000;
 const MAX_CHARACTERS = 1000; // of a title; the field for a single title has the same limit
 // Limits of the service. The first request is small, so that the first rows are answered at once.
@@ -216,7 +214,7 @@ async function predict(products, signal) {
     response = await fetch("predict", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ titles: products.map(content), top: 1, min_confidence: SURE }),
+      body: JSON.stringify({ titles: products.map(content), top: 1, min_confidence: minConfidence() }),
       signal,
     });
   } catch (error) {

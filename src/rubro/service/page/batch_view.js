@@ -1,7 +1,7 @@
 // The view of many titles: a table of their answers, of which only the rows in sight are in the document.
 
 import { announce, button, byId, element, saveFile, showFailure } from "./dom.js";
-import { Batch, linesOf, readRows, SURE } from "./batch.js";
+import { Batch, linesOf, readRows } from "./batch.js";
 import { correct, correctedCategory, withdraw } from "./corrections.js";
 import { CsvError } from "./csv.js";
 import { count, percent, text } from "./language.js";
@@ -10,10 +10,11 @@ import {
   askService,
   categories,
   categoryName,
-  enteredCategory,
+  knownCategory,
   listCategories,
   paths,
   pathText,
+  rejection,
   TOP,
 } from "./model.js";
 import { readText } from "./queue.js";
@@ -308,9 +309,8 @@ function foundParts(row, answer, best, saved) {
   return [name(best.category), note(belowText(answer))];
 }
 
-function belowText({ category, path, confidence }) {
-  if (category !== null) return text().sure(path.join(ARROW), percent(confidence));
-  return confidence < SURE ? text().below(percent(SURE)) : text().belowOwn; // --thresholds has a threshold per category
+function belowText(answer) {
+  return rejection(answer) || text().sure(answer.path.join(ARROW), percent(answer.confidence));
 }
 
 export function showBatch() {
@@ -393,13 +393,13 @@ byId("change-other").addEventListener("submit", (event) => {
   event.preventDefault();
   const entered = byId("change-category").value.trim();
   if (!entered) return;
-  const category = enteredCategory(entered);
-  if (!categories.includes(category) && proposed !== entered) {
+  const known = knownCategory(entered);
+  if (known === null && proposed !== entered) {
     proposed = entered;
     showFailure(text().newCategory(entered), "change-failure");
     return;
   }
-  saveChange(category);
+  saveChange(known ?? entered);
 });
 byId("change-close").addEventListener("click", () => dialog.close());
 

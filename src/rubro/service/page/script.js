@@ -1,12 +1,13 @@
 // Starts the page, and shows the view and the language that the user has chosen.
 
 import { focusBatch, showBatch } from "./batch_view.js";
-import { showCorrections } from "./corrections.js";
+import { send, showCorrections } from "./corrections.js";
 import { byId, readStored, showFailure, store } from "./dom.js";
 import { TEXTS, text, useLanguage } from "./language.js";
-import { categories, listCategories, readModel } from "./model.js";
+import "./keys.js";
+import { readModel, summary } from "./model.js";
 import { focusView, openFirst, showQueue } from "./queue_view.js";
-import { ask, showColumns, showTitle } from "./title.js";
+import { ask, showColumns, showModel, showTitle } from "./title.js";
 
 const LANGUAGE = "rubro.language";
 
@@ -14,6 +15,7 @@ function setLanguage(chosen) {
   useLanguage(chosen);
   byId("language").value = chosen;
   showTitle();
+  showModel();
   showCorrections();
   showQueue();
   showBatch();
@@ -35,20 +37,33 @@ function showView() {
 
 async function start() {
   ask();
+  await showKnown();
+  await openFirst();
+}
+
+// Shows what the service knows about its model.
+async function showKnown() {
   try {
     await readModel();
-    listCategories("categories", categories);
-    showColumns();
-    showCorrections();
   } catch {
     showFailure(text().silent);
+    byId("retry").hidden = false;
+    return;
   }
-  await openFirst();
+  showModel();
+  showColumns();
+  showCorrections();
+  send();
 }
 
 byId("language").addEventListener("change", (event) => {
   store(LANGUAGE, event.target.value);
   setLanguage(event.target.value);
+});
+byId("retry").addEventListener("click", async () => {
+  byId("title").focus();
+  if (!summary) await showKnown();
+  ask();
 });
 addEventListener("hashchange", () => {
   showView();
