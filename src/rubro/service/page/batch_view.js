@@ -23,8 +23,9 @@ import { openFile } from "./queue_view.js";
 const PASTED = "titles.txt";
 // Columns of the files that the queue shows better.
 const QUEUE_COLUMNS = /(^|[,;\t|"])(suggested_category|suggestion_1)(["\r\n,;\t|]|$)/;
-const SPARE_ROWS = 6; // rows above and below those in sight
+const SPARE_ROWS = 4; // rows above and below those in sight
 const EXAMPLE_CHARACTERS = 40;
+const ORDER_MILLISECONDS = 100; // after scrolling
 
 const view = byId("batch");
 const scroller = byId("batch-scroller");
@@ -40,6 +41,7 @@ let filter = "all";
 let order = []; // the rows of the batch that are shown, in their order
 let rowPixels = 0;
 let drawing = 0;
+let ordering = 0;
 let changed = null; // the row in the dialog
 let proposed = ""; // new category that the user has entered once
 const lines = new Map(); // elements of the rows in the document, by the row of the batch
@@ -189,34 +191,47 @@ function showCounts() {
   showFailure(message, "batch-failure");
 }
 
-// Shows the rows in sight. They are in the document in their order, so the keyboard reaches them in this order.
+// Shows the rows in sight. While the user scrolls, the elements of rows that are out of sight are used for new rows in
+// their place in the document, because browsers need longer to move them.
 function draw(isStale = false) {
   if (batch === null || view.hidden) return;
   byId("batch-none").hidden = order.length > 0;
   scroller.hidden = !order.length;
   if (!order.length) return;
   if (isStale) measure();
-  const top = Math.floor(scroller.scrollTop / rowPixels) - SPARE_ROWS;
-  const bottom = Math.ceil((scroller.scrollTop + scroller.clientHeight) / rowPixels) + SPARE_ROWS;
-  const first = Math.max(0, top);
-  const wanted = order.slice(first, bottom);
+  const top = scroller.scrollTop / rowPixels;
+  const first = Math.max(0, Math.floor(top) - SPARE_ROWS);
+  const wanted = order.slice(first, Math.ceil(top + scroller.clientHeight / rowPixels) + SPARE_ROWS);
   const kept = new Set(wanted);
   const free = [];
   for (const [row, line] of lines) {
     if (kept.has(row)) continue;
     if (line.node.contains(document.activeElement)) scroller.focus({ preventScroll: true });
-    line.node.remove();
     lines.delete(row);
     free.push(line);
   }
-  let next = body.firstChild;
   wanted.forEach((row, place) => {
     const found = lines.get(row);
     const line = found ?? free.pop() ?? newLine();
     lines.set(row, line);
     if (!found || isStale) fill(line, row, first + place);
-    if (line.node === next) next = next.nextSibling;
-    else body.insertBefore(line.node, next);
+    if (!line.node.parentElement) body.append(line.node);
+  });
+  for (const { node } of free) node.remove();
+  clearTimeout(ordering);
+  if (isStale) orderNodes();
+  else ordering = setTimeout(orderNodes, ORDER_MILLISECONDS);
+}
+
+// Moves the elements to the order of the rows, in which the keyboard and screen readers reach them. The element with
+// the focus stays, because moving it would remove the focus.
+function orderNodes() {
+  const sorted = [...lines.values()].sort((one, other) => one.place - other.place).map(({ node }) => node);
+  if (sorted.every((node, place) => node === body.children[place])) return;
+  const held = sorted.findIndex((node) => node.contains(document.activeElement));
+  sorted.forEach((node, place) => {
+    if (place < held) sorted[held].before(node);
+    else if (place > held) body.append(node);
   });
 }
 
@@ -239,8 +254,12 @@ function newLine() {
     line[name].setAttribute("role", "cell");
     node.append(line[name]);
   }
+  line.words = element("span");
+  line.more = element("span", "note quiet");
+  line.title.append(line.words, line.more);
   line.right = button("", "", () => toggle(line.row));
   line.change = button("", "", () => openChange(line.row));
+  for (const control of [line.right, line.change]) control.append(element("span", "icon"), element("span"));
   line.actions.append(line.right, line.change);
   return line;
 }
@@ -253,19 +272,28 @@ function fill(line, row, place) {
   Object.assign(line, { row, place });
   line.node.style.transform = `translateY(${place * rowPixels}px)`;
   line.node.setAttribute("aria-rowindex", place + 2);
-  line.node.className = saved === undefined ? "" : "saved";
-  line.number.textContent = count(row + 1);
-  const more = Object.values(product.columns).join(" · ");
-  line.title.replaceChildren(element("span", "", product.title), ...(more ? [element("span", "note quiet", more)] : []));
-  line.share.textContent = best ? percent(best.confidence) : "";
+  line.node.classList.toggle("saved", saved !== undefined);
+  setText(line.number, count(row + 1));
+  setText(line.words, product.title);
+  setText(line.more, Object.values(product.columns).join(" · "));
+  setText(line.share, best ? percent(best.confidence) : "");
   line.found.replaceChildren(...foundParts(row, answer, best, saved));
   line.right.hidden = best === undefined && saved === undefined;
   line.change.hidden = best === undefined;
   const act = saved === undefined ? text().correctRow : text().undoRow;
-  line.right.replaceChildren(element("span", "icon", saved === undefined ? "✓" : "↶"), element("span", "", act));
-  line.right.setAttribute("aria-label", `${act}: ${product.title}, ${pathText(saved ?? best?.category ?? "")}`);
-  line.change.replaceChildren(element("span", "icon", "✎"), element("span", "", text().changeRow));
-  line.change.setAttribute("aria-label", `${text().changeRow}: ${product.title}`);
+  setLabel(line.right, saved === undefined ? "✓" : "↶", act, `${product.title}, ${pathText(saved ?? best?.category ?? "")}`);
+  setLabel(line.change, "✎", text().changeRow, product.title);
+}
+
+// Browsers lay out an element again whenever its text is set.
+function setText(node, content) {
+  if (node.textContent !== content) node.textContent = content;
+}
+
+function setLabel(control, icon, word, object) {
+  setText(control.firstChild, icon);
+  setText(control.lastChild, word);
+  control.setAttribute("aria-label", `${word}: ${object}`);
 }
 
 function foundParts(row, answer, best, saved) {
@@ -289,6 +317,7 @@ export function showBatch() {
   byId("batch-open").hidden = batch !== null || unread !== null;
   byId("batch-choose").hidden = unread === null;
   byId("batch-work").hidden = batch === null;
+  document.body.classList.toggle("wide", batch !== null && !view.hidden);
   if (unread !== null) showOptions();
   if (batch === null) return;
   byId("batch-name").textContent = batch.name === PASTED ? "" : batch.name;
@@ -388,6 +417,7 @@ body.addEventListener("keydown", (event) => {
   const bottom = top + rowPixels + body.offsetTop - scroller.clientHeight; // the head of the table covers some pixels
   scroller.scrollTop = Math.min(top, Math.max(bottom, scroller.scrollTop));
   draw();
+  orderNodes();
   const next = lines.get(order[place]);
   const control = event.target === line.change ? next.change : next.right;
   (control.hidden ? scroller : control).focus({ preventScroll: true });
@@ -437,17 +467,22 @@ for (const each of view.querySelectorAll("[name=batch-filter]")) {
 byId("batch-by-row").addEventListener("click", () => sort("row"));
 byId("batch-by-share").addEventListener("click", () => sort(sorting === "up" ? "down" : "up"));
 
-export function openPasted(content) {
+function openPasted(content) {
   open(PASTED, content);
 }
 
-// Several lines in the field for a single title are several titles.
-byId("title").addEventListener("paste", (event) => {
+// Several lines are answered at once; browsers need seconds to show thousands of lines in a field.
+function openLines(event) {
   const content = event.clipboardData.getData("text/plain");
   if (linesOf(content.trimStart()).length < 2) return;
   event.preventDefault();
   location.hash = "batch";
   openPasted(content);
+}
+
+byId("title").addEventListener("paste", openLines);
+byId("batch-text").addEventListener("paste", (event) => {
+  if (!event.target.value.trim()) openLines(event);
 });
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {

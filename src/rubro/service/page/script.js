@@ -32,7 +32,7 @@ function showView() {
     else link.removeAttribute("aria-current");
   }
   if (chosen === "queue") showQueue();
-  if (chosen === "batch") showBatch();
+  showBatch();
 }
 
 async function start() {
