@@ -57,8 +57,7 @@ async function send(path, method, content) {
   } catch {
     throw new Error(text().silent);
   }
-  // A correction that the service no longer has need not be withdrawn.
-  if (!response.ok && !(method === "DELETE" && response.status === 404)) throw new Error(found.detail);
+  if (!response.ok) throw new Error(found.detail);
   return found;
 }
 
