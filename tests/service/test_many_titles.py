@@ -433,7 +433,7 @@ def test_axe_finds_no_violation(
         paste(page, "\n".join(titles), "batch-text")
         wait_until_answered(page)
         page.locator("#batch-rows button").first.click()
-        playwright.expect(page.locator("#batch-rows .saved")).to_have_count(1)
+        playwright.expect(page.locator("#batch-rows .marked")).to_have_count(1)
         check(page)
         page.locator("#batch-rows button").nth(1).click()
         playwright.expect(page.locator("#change-choices button")).to_have_count(4)

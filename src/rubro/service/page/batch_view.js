@@ -117,6 +117,7 @@ function showOptions() {
 function start(name, found) {
   unread = null;
   batch = new Batch(name, found);
+  byId("batch-text").value = "";
   sorting = "row";
   filter = "all";
   scroller.scrollTop = 0;
@@ -174,11 +175,11 @@ function arrange() {
 
 function showCounts() {
   const { all, answered, below, errors } = batch.counts();
-  const done = count(answered + errors);
   const isDone = answered + errors === all;
-  byId("batch-progress").textContent = isDone
-    ? text().batchDone(count(answered), count(below), errors && count(errors))
-    : (running ? text().answering : text().batchCancelled)(done, count(all));
+  const progress = isDone
+    ? text().batchDone(count(answered), count(below))
+    : (running ? text().answering : text().batchStopped)(count(answered), count(all));
+  byId("batch-progress").textContent = [progress, errors ? text().batchErrors(count(errors)) : ""].filter(Boolean).join("; ");
   byId("batch-bar").hidden = isDone;
   byId("batch-bar").max = all;
   byId("batch-bar").value = answered + errors;
@@ -272,7 +273,7 @@ function fill(line, row, place) {
   Object.assign(line, { row, place });
   line.node.style.transform = `translateY(${place * rowPixels}px)`;
   line.node.setAttribute("aria-rowindex", place + 2);
-  line.node.classList.toggle("saved", saved !== undefined);
+  line.node.classList.toggle("marked", saved !== undefined);
   setText(line.number, count(row + 1));
   setText(line.words, product.title);
   setText(line.more, Object.values(product.columns).join(" · "));
