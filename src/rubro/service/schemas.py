@@ -228,7 +228,7 @@ class Health(Message):
 
 
 class ModelInformation(Message):
-    """The model in use, and what the service does with corrections."""
+    """The model in use, and whether the service collects corrections."""
 
     model: ModelIdentity
     categories: Annotated[int, Field(description="Number of categories.")]
