@@ -94,7 +94,6 @@ def main(
         from rubro.service.served import read_model
 
         reading = thread.submit(read_model, model, thresholds, no_thresholds, objective)
-        from rubro.prediction.thresholds import THRESHOLDS_FILE
         from rubro.service.app import make_app
         from rubro.service.server import open_socket, run_server
 
@@ -109,8 +108,8 @@ def main(
     app = make_app(served, hosts, prefix and f"/{prefix}", queue)
     shown = f"[{address}]" if ":" in address else address
     categories = len(served.classifier.classes_)
-    say(f"{served.classifier.name}, {categories} categories: http://{shown}:{used_port}")
+    promise = ""
     if served.thresholds is not None:
-        file = thresholds or model / THRESHOLDS_FILE
-        say(f"{file}: answers keep a promised precision of {served.thresholds.precision:.4g}")
+        promise = f", thresholds for a precision of {served.thresholds.precision:.4g}"
+    say(f"{served.classifier.name}, {categories} categories{promise}: http://{shown}:{used_port}")
     run_server(app, listening)
