@@ -78,7 +78,7 @@ def server(model: Path, core: int | None) -> Iterator[tuple[int, int, float]]:
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **_ONE_THREAD}
     ) as process:
         assert process.stderr
-        port = int(process.stderr.readline().rstrip().rpartition(":")[2])
+        port = int(json.loads(process.stderr.readline())["url"].rpartition(":")[2])
         asyncio.run(Connection(port).post({"titles": "first"}))
         try:
             yield process.pid, port, time.perf_counter() - started

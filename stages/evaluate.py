@@ -27,18 +27,20 @@ from rubro.cards import Facts, data_card, model_card
 from rubro.data.splits import load_labels, load_products, load_split, load_tree, write_csv
 from rubro.evaluation.significance import compare_classifiers
 from rubro.evaluation.tables import (
+    PRECISIONS,
     HeldOut,
     column_table,
     detail_tables,
     model_metrics,
     unmeasured_categories,
 )
-from rubro.evaluation.thresholds import labelled_predictions, level_predictions
+from rubro.evaluation.thresholds import Predictions, labelled_predictions, level_predictions
 from rubro.features.titles import labels_of
 from rubro.prediction.calibration import softmax
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.prediction.parallel import member_logits_of
+from rubro.prediction.thresholds import Thresholds
 from rubro.prediction.validation_logits import load_validation_logits
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
@@ -52,14 +54,17 @@ def main(params: Params) -> None:
     classifiers = {name: Classifier.load(Path("models") / name) for name in MODELS}
     ensemble = classifiers["ensemble"]
     train_counts = np.array(ensemble.description.category_titles)
-    metrics: dict[str, dict[str, Any]] = {}
+    metrics: dict[str, dict[str, Any]] = {"test": {}, "validation": {}}
+    promise = params.thresholds.precision
+    goals = sorted({*PRECISIONS, *([] if promise is None else [promise])})
+    chosen_on: dict[str, Sequence[Predictions]] = {}  # predictions for validation titles, by model
 
     def classify(products: Sequence[Product]) -> np.ndarray:
         logits = ensemble.combine(member_logits_of([ensemble], products, thread_count()))
         classes: np.ndarray = logits.argmax(axis=1)
         return classes
 
-    for split in ("test", "validation"):
+    for split in ("validation", "test"):
         table = load_split(subset, split)
         labels = labels_of(table["category"], table["label_quality"], classes)
         held_out = HeldOut(
@@ -91,7 +96,9 @@ def main(params: Params) -> None:
             nodes = [level.node_of[held_out.targets] for level in classifier.levels]
             levels = level_predictions(p, nodes, foreign, labels.reliable, classifier.levels)
             tables[name] = detail_tables(
-                p, uncalibrated, held_out, labelled, levels, params.evaluate
+                *(p, uncalibrated, held_out, labelled, levels, params.evaluate),
+                chosen_on=chosen_on.setdefault(name, levels),
+                goals=goals,
             )
             for title, frame in tables[name].items():
                 write_csv(folder / f"{title}.csv", frame)
@@ -155,6 +162,7 @@ def write_descriptions(
         **({"separator": ensemble.tree.separator} if ensemble.tree else {}),
     }
     write_json(FOLDER / "description.json", description)
+    thresholds = Thresholds.of_model(Path("models/ensemble"), ensemble)
     facts = Facts(
         description,
         read_json(Path("metrics/subset.json"), dict[str, Any]),
@@ -162,6 +170,7 @@ def write_descriptions(
         tables["slices"].to_dict("records"),
         tables["automation"].to_dict("records"),
         len(tables["classes"]),
+        None if thresholds is None else thresholds.precision,
     )
     for name, card in {"model": model_card, "data": data_card}.items():
         with replacing(FOLDER / f"{name}_card.md") as partial:

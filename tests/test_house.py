@@ -37,7 +37,7 @@ ALLOWED = {
     "gate": {"base", "experiments"},
     "cli": {
         *("base", "tables", "data", "features", "prediction", "evaluation", "report", "service"),
-        *("sample", "experiments", "gate", "labelling"),
+        *("sample", "experiments", "gate", "labelling", "training"),
     },
 }
 # Libraries needed for training only; prediction runs without them installed.

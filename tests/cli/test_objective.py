@@ -114,6 +114,22 @@ def test_thresholds_belong_to_an_objective(both: Path, labelled: Path) -> None:
     run(labelled, *use)
 
 
+def test_thresholds_of_another_objective_in_the_model_folder_are_not_used(
+    both: Path, labelled: Path
+) -> None:
+    folder = labelled / "model"
+    shutil.copytree(both, folder)
+    model = ["--model", str(folder)]
+    chosen = ["--precision", "0.5", "-o", str(folder / "thresholds.json")]
+    run(labelled, "thresholds", "labelled.csv", *model, *chosen, "--objective", "accuracy")
+    for objective, is_used in (("accuracy", True), ("balanced_accuracy", False)):
+        options = [*model, "--objective", objective, "-o", "answers.csv"]
+        done = run(labelled, "predict", TITLE, *options)
+        answers = pd.read_csv(labelled / "answers.csv")
+        assert ("best_guess" in answers) == is_used
+        assert (f"{folder / 'thresholds.json'}: " in done.stderr) != is_used
+
+
 # A model that was trained on validation titles too
 
 

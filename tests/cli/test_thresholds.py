@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rubro.cli.threshold_choice import chosen_thresholds, measured
 from rubro.evaluation.thresholds import Predictions
 from rubro.prediction.classifier import Classifier
+from rubro.training.threshold_choice import chosen_thresholds, measured
 from support.keyword_model import CATEGORIES, assert_refused, called, write_model
 
 pytest_plugins = ["support.keyword_model"]
@@ -249,3 +249,77 @@ def test_wrong_input_gives_one_message(
     name, *arguments = command_line.split()
     assert_refused(run(name, model, folder, *arguments), *facts.split())
     assert not (folder / "few.json").exists()
+
+
+# Thresholds in the model folder
+
+
+@pytest.fixture
+def carrying(folder: Path, model: Path, tmp_path: Path) -> Path:
+    """A copy of the model that contains the thresholds."""
+    shutil.copytree(model, tmp_path / "model")
+    shutil.copy(folder / "thresholds.json", tmp_path / "model" / "thresholds.json")
+    return tmp_path / "model"
+
+
+def answers_to(model: Path, *arguments: str) -> tuple[pd.DataFrame, str]:
+    """Return the answers of `rubro predict` and its messages."""
+    done = run("predict", model, model.parent, *arguments, "-o", "answers.csv")
+    assert done.returncode == 0, done.stderr
+    return pd.read_csv(model.parent / "answers.csv"), done.stderr
+
+
+def test_thresholds_in_the_model_folder_are_used_by_default(
+    folder: Path, carrying: Path, model: Path
+) -> None:
+    titles = str(folder / "test.csv")
+    given, _ = answers_to(model, titles, "--thresholds", str(folder / "thresholds.json"))
+    found, messages = answers_to(carrying, titles)
+    pd.testing.assert_frame_equal(found, given)
+    rejected = found["predicted_category"].isna().sum()
+    assert rejected > 1000
+    assert f"{rejected:,} of 4,000" in messages
+    assert "--no-thresholds" in messages
+    plain, no_message = answers_to(model, titles)
+    assert "no-thresholds" not in no_message
+    off, no_message = answers_to(carrying, titles, "--no-thresholds")
+    pd.testing.assert_frame_equal(off, plain)
+    assert "no-thresholds" not in no_message
+    lowest, _ = answers_to(carrying, titles, "--min-confidence", "0")
+    assert lowest["predicted_category"].notna().all()
+
+
+def test_details_contain_the_threshold_of_each_answer(
+    carrying: Path, written: dict[str, Any]
+) -> None:
+    found, _ = answers_to(carrying, "silla", "silla lampara", "--details")
+    threshold = written["categories"]["CHAIRS"]["confidence"]
+    assert found["threshold"].to_list() == [threshold, threshold]
+    assert (found["confidence"] >= threshold).to_list() == [True, False]
+    off, _ = answers_to(carrying, "silla", "--details", "--no-thresholds")
+    assert "threshold" not in off
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "{}", None, "another model"], ids=["cut", "empty", "link", "foreign"]
+)
+def test_unusable_thresholds_in_the_model_folder_are_refused(
+    carrying: Path, content: str | None, written: dict[str, Any]
+) -> None:
+    path = carrying / "thresholds.json"
+    path.unlink()
+    if content is None:
+        path.symlink_to("nowhere")
+    else:
+        foreign = json.dumps({**written, "fingerprint": "0" * 64})
+        path.write_text(foreign if content == "another model" else content)
+    done = run("predict", carrying, carrying.parent, "silla")
+    assert_refused(done, str(path), "`rubro thresholds --model", "delete it")
+    assert len(answers_to(carrying, "silla", "--no-thresholds")[0]) == 1
+
+
+@pytest.mark.parametrize("command", ["predict", "serve"])
+def test_thresholds_are_either_given_or_turned_off(carrying: Path, command: str) -> None:
+    options = "--thresholds", "thresholds.json", "--no-thresholds"
+    done = run(command, carrying, carrying.parent, *options)
+    assert_refused(done, "--thresholds", "--no-thresholds")

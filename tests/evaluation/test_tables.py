@@ -251,6 +251,16 @@ def test_the_automation_table_has_the_coverage_at_each_promised_precision() -> N
     }
 
 
+def test_thresholds_of_automation_can_be_chosen_on_other_titles() -> None:
+    confidence = np.repeat([0.99, 0.9], 100)
+    right = np.repeat([100, 97], 100) > np.tile(np.arange(100), 2)
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    chosen_on = predictions(probabilities, np.where(right, 0, 1))
+    measured = predictions(probabilities[50:150], np.where(np.arange(100) < 80, 0, 1))
+    table = automation_table([measured], [chosen_on], [0.95, 0.999])
+    assert table[["goal", "coverage", "precision"]].to_numpy().tolist() == [[0.95, 1.0, 0.8]]
+
+
 def test_the_worst_mistakes_come_first() -> None:
     table = worst_mistakes(PROBABILITIES, held_out_of(TARGETS), 10)
     assert table.to_dict("list") == {

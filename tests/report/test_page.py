@@ -119,7 +119,9 @@ def test_the_page_shows_the_metrics(page: Page, original_metrics: Path) -> None:
     best = content.models["ensemble"]
     for value in (best.balanced_accuracy, best.balanced_accuracy_low, best.ece, best.loss):
         assert f"{value:.4f}" in page.text
-    assert f"{100 * content.automation[-1].coverage:.1f} %" in page.text
+    for row in (content.automation[-1], content.promised[content.automation[-1].goal]):
+        assert f"{100 * row.coverage:.1f} %" in page.text
+        assert f"{100 * row.low:.1f} % to {100 * row.high:.1f} %" in page.text
     assert "coverage of 90.0 %" in page.text
     assert "optimistic" not in page.text
     assert "optimistic" in page_of(original_metrics, "validation").text

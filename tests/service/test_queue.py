@@ -507,6 +507,7 @@ def test_the_view_is_available_in_spanish(browser: Any, server: Server, tmp_path
 
 def test_a_file_can_be_dropped(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
+        page.get_by_role("link", name="Queue of titles").click()
         page.evaluate(
             """() => {
                 const dataTransfer = new DataTransfer();

@@ -23,16 +23,10 @@ from pydantic import ValidationError
 
 from rubro import Classifier, __version__
 from rubro.prediction.folder import Decision, Model
-from rubro.prediction.thresholds import (
-    AcceptedCounts,
-    CategoryThreshold,
-    ConfidenceThreshold,
-    Thresholds,
-)
 from rubro.service.schemas import PredictRequest
 from rubro.service.served import read_model
-from support.keyword_model import CATEGORIES, command, write_model
-from support.serving import HEAD, SECONDS, Server, running, start
+from support.keyword_model import CATEGORIES, command, write_model, write_thresholds
+from support.serving import HEAD, SECONDS, Server, log_lines, running, start
 
 pytest_plugins = ["support.keyword_model", "support.serving"]
 
@@ -59,7 +53,7 @@ def test_one_title_gets_one_answer(server: Server, model: Path) -> None:
 
 def test_a_title_without_an_answer_keeps_its_place(server: Server) -> None:
     titles = ["Taza", 5, None, ["Mesa"], "", " \t", "Sill\ud800a", "Silla", "x" * 100_000]
-    before = server.metric("rubro_title_errors_total")
+    before = server.metric('rubro_answers_total{outcome="error"}')
     answers = server.ask("/predict", {"titles": titles, "top": 2.0}).json["answers"]
     errors = [answer["error"] for answer in answers]
     assert errors[0] is errors[7] is errors[8] is None
@@ -67,7 +61,7 @@ def test_a_title_without_an_answer_keeps_its_place(server: Server) -> None:
     assert all(fact in error for fact, error in zip(facts, errors[1:7], strict=True))
     assert [answers[0]["category"], answers[7]["category"]] == ["MUGS", "CHAIRS"]
     assert [len(answer["top"]) for answer in answers] == [2, *[0] * 6, 2, 2]
-    assert server.metric("rubro_title_errors_total") == before + 6
+    assert server.metric('rubro_answers_total{outcome="error"}') == before + 6
 
 
 def test_the_category_is_null_below_the_minimum_confidence(server: Server) -> None:
@@ -103,6 +97,10 @@ def test_every_answer_names_its_model(server: Server) -> None:
     categories = server.ask("/categories").json
     columns = {"title_column": "title", "category_columns": ["category"]}
     assert categories == {"model": model, "categories": list(CATEGORIES.values()), **columns}
+    described = server.ask("/model").json
+    assert described["model"] == model
+    assert (described["categories"], described["examples"]) == (4, [])
+    assert not described["collects_corrections"]
     for path, content in (("/predict", {"titles": "Mesa"}), ("/explain", {"title": "Mesa"})):
         assert server.ask(path, content).json["model"] == model
     assert server.ask("/health").json == {"status": "ok"}
@@ -377,30 +375,15 @@ def test_a_chunked_body_that_is_too_large_is_refused(server: Server) -> None:
 @pytest.mark.slow
 def test_the_category_is_null_if_the_thresholds_do_not_accept_it(tmp_path: Path) -> None:
     folder, file = write_model(tmp_path / "model"), tmp_path / "thresholds.json"
-    kept: dict[str, Any] = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
-    minimum = dict(zip(CATEGORIES.values(), (0.2, 0.99, None, 0.2), strict=True))
-    own: dict[str, Any] = {"basis": "own", **kept}
-    thresholds = Thresholds(
-        model="svm",
-        fingerprint=Classifier.load(folder).description.fingerprint,
-        precision=0.9,
-        coverage=0.9,
-        least_titles=1,
-        single=ConfidenceThreshold(confidence=0.5, **kept),
-        together=ConfidenceThreshold(confidence=0.5, **kept),
-        categories={
-            name: CategoryThreshold(confidence=value, **own) for name, value in minimum.items()
-        },
-        all=AcceptedCounts(**kept),
-        unknown=AcceptedCounts(**kept),
-    )
-    file.write_text(thresholds.model_dump_json())
+    write_thresholds(file, folder, [0.2, 0.99, None, 0.2])
     titles = ["mesa", "silla", "lampara", "taza", "taza de otras cosas", "mesa"]
     with running(folder, "--thresholds", str(file)) as server:
         answers = server.ask("/predict", {"titles": titles}).json["answers"]
         found = [answer["category"] for answer in answers]
         assert found == ["TABLES", None, None, "MUGS", None, "TABLES"]
         assert all(answer["top"] for answer in answers)
+        assert [answer["threshold"] for answer in answers[:4]] == [0.2, 0.99, None, 0.2]
+        assert server.ask("/version").json["promised_precision"] == 0.9
         asked = {"titles": "mesa", "min_confidence": 1.0}
         assert server.ask("/predict", asked).json["answers"][0]["category"] is None
         assert server.ask("/explain", {"title": "taza de otras cosas"}).json["foreign"]
@@ -482,25 +465,28 @@ def test_the_model_in_use_is_kept_if_the_new_one_is_damaged(tmp_path: Path) -> N
         assert server.ask("/predict", {"titles": "Mesa"}).json["answers"][0]["category"] == "TABLES"
         server.process.terminate()
         _, message = server.process.communicate()
-    assert "safetensors" in message
-    assert message.count("\n") == 1
+    refused, stopped = log_lines(message)
+    assert "safetensors" in refused["message"]
+    assert (refused["event"], refused["level"]) == ("refuse_model", "error")
+    assert refused["model_hash"] == stopped["model_hash"] == before["model"]["hash"]
+    assert refused["time"] <= stopped["time"]
 
 
 # Shutdown and start
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "message"),
+    ("sent", "code"),
     [
-        (signal.SIGTERM, 0, ""),
-        pytest.param(signal.SIGINT, 130, "", marks=pytest.mark.slow),
-        (signal.SIGHUP, 129, "SIGHUP"),
-        pytest.param(signal.SIGUSR1, 138, "SIGUSR1", marks=pytest.mark.slow),
-        pytest.param(signal.SIGUSR2, 140, "SIGUSR2", marks=pytest.mark.slow),
+        (signal.SIGTERM, 0),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGHUP, 129),
+        pytest.param(signal.SIGUSR1, 138, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR2, 140, marks=pytest.mark.slow),
     ],
 )
 def test_requests_that_have_begun_are_answered_before_the_end(
-    model: Path, sent: int, code: int, message: str
+    model: Path, sent: signal.Signals, code: int
 ) -> None:
     body = b'{"titles": "Mesa"}'
     with start(model) as server:
@@ -518,7 +504,10 @@ def test_requests_that_have_begun_are_answered_before_the_end(
             connection.sendall(body[5:])
             assert connection.recv(2**16).startswith(b"HTTP/1.1 200")
         _, messages = server.process.communicate()
-    assert (message in messages, messages.count("\n")) == (True, bool(message))
+    line, *others = messages.splitlines()
+    (stopped,) = log_lines(line)
+    assert (stopped["event"], sent.name in stopped["message"]) == ("stop", True)
+    assert len(others) == (sent not in (signal.SIGTERM, signal.SIGINT))
     assert server.process.returncode == code
 
 
@@ -558,7 +547,8 @@ def test_the_service_stops_if_more_connections_wait_than_it_may_open(model: Path
         server.process.send_signal(signal.SIGTERM)
         server.process.send_signal(signal.SIGCONT)
         _, messages = server.process.communicate()
-    assert (server.process.returncode, messages) == (0, "")
+    assert [line["event"] for line in log_lines(messages)] == ["stop"]
+    assert server.process.returncode == 0
 
 
 def test_the_next_request_of_a_connection_is_the_last_one_at_the_end(model: Path) -> None:

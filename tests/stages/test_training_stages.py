@@ -25,9 +25,11 @@ from rubro.prediction.calibration import Calibration, softmax
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
 from rubro.prediction.networks import Table
+from rubro.prediction.thresholds import Thresholds
 from rubro.training.calibration import fit_calibration
 from rubro.training.ensemble import member_weights
 from support.curves import CURVES, curve, curves_on_disk, post, runs_of, serving
+from support.keyword_model import called
 from support.tiny_models import (
     BIGRAM_BUCKETS,
     LABELS,
@@ -438,6 +440,23 @@ def test_the_ensemble_sums_the_weighted_logits_of_three_models(
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     stage("ensemble").main(params_of(min_reliable_titles=1))
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_the_folder_of_the_ensemble_contains_the_thresholds_of_the_command(
+    three_models: Path, stage: Callable[[str], Any], params_of: MakeParams
+) -> None:
+    stage("ensemble").main(params_of(min_reliable_titles=1, **{"thresholds.precision": 0.6}))
+    path = three_models / "models/ensemble/thresholds.json"
+    command = "thresholds", "--precision", "0.6", "--output", "chosen.json"
+    assert called(three_models, *command).returncode == 0
+    assert path.read_bytes() == (three_models / "chosen.json").read_bytes()
+    assert Thresholds.load(path, path.parent, Classifier.load(path.parent).description).all.kept
+    for precision in (None, 0.99):  # no promise, and a promise that 40 titles cannot keep
+        stage("ensemble").main(
+            params_of(min_reliable_titles=1, **{"thresholds.precision": precision})
+        )
+        assert not path.exists()
+        stage("ensemble").main(params_of(min_reliable_titles=1, **{"thresholds.precision": 0.6}))
 
 
 def test_an_mlflow_server_receives_the_svm_and_the_ensemble(

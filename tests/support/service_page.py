@@ -33,12 +33,9 @@ def opened(browser: Any, server: Server, **settings: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def two_tabs(page: Any, has_locks: bool = True) -> Iterator[Any]:
-    """Open the page in a second tab; locks exist only with HTTPS and on localhost."""
+def two_tabs(page: Any) -> Iterator[Any]:
+    """Open the page in a second tab."""
     other = page.context.new_page()
     other.goto(page.url)
-    for each in (page, other):
-        if not has_locks:
-            each.evaluate("delete Navigator.prototype.locks")
     yield other
     other.close()

@@ -62,6 +62,16 @@ class Server:
         return float(value)
 
 
+def port_of(line: str) -> int:
+    """Return the port in the first line that `rubro serve` writes to its log."""
+    return int(json.loads(line)["url"].rpartition(":")[2])
+
+
+def log_lines(text: str) -> list[dict[str, Any]]:
+    """Return the objects in the log of `rubro serve`."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
 @contextmanager
 def start(model: Path, *arguments: str, **options: Any) -> Iterator[Server]:
     """Start `rubro serve` on a free port, with options of Popen."""
@@ -73,19 +83,19 @@ def start(model: Path, *arguments: str, **options: Any) -> Iterator[Server]:
             if "http://" not in line:
                 process.terminate()
                 raise AssertionError(line + process.stderr.read())
-            yield Server(process, int(line.rstrip().rpartition(":")[2]))
+            yield Server(process, port_of(line))
         finally:
             process.terminate()
 
 
 @contextmanager
 def running(model: Path, *arguments: str, **options: Any) -> Iterator[Server]:
-    """Run `rubro serve`, which must exit with 0 and print only its address."""
+    """Run `rubro serve`, which must exit with 0 and log no error."""
     with start(model, *arguments, **options) as server:
         yield server
         server.process.terminate()
         _, messages = server.process.communicate()
-        assert messages == ""
+        assert {line["level"] for line in log_lines(messages)} == {"info"}, messages
     assert server.process.returncode == 0
 
 

@@ -262,6 +262,12 @@ class EnsembleParams(Section):
         return members
 
 
+class ThresholdsParams(Section):
+    """Parameters of the confidence thresholds in the folder of the ensemble."""
+
+    precision: Annotated[float, Field(ge=0.5, le=0.9999)] | None
+
+
 class EvaluateParams(Section):
     """Calibration bins, confidence intervals and table sizes of the evaluation.
 
@@ -295,6 +301,7 @@ class Params(Section):
     train_mlp: TrainMlpParams
     train_cnn: TrainCnnParams
     ensemble: EnsembleParams
+    thresholds: ThresholdsParams
     evaluate: EvaluateParams
 
     @model_validator(mode="after")

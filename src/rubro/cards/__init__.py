@@ -36,6 +36,8 @@ class Facts:
         slices: Accuracy of the ensemble on groups of titles: rows of its slices.csv.
         automation: Coverage of the ensemble at promised precisions: rows of its automation.csv.
         measured_categories: Number of categories that have test titles.
+        promised_precision: Precision that the thresholds in the folder of the ensemble promise; None =
+            it contains no thresholds.
     """
 
     description: dict[str, Any]
@@ -44,6 +46,7 @@ class Facts:
     slices: list[dict[Any, Any]]
     automation: list[dict[Any, Any]]
     measured_categories: int
+    promised_precision: float | None = None
 
 
 def model_card(facts: Facts) -> str:

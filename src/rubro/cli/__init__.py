@@ -58,7 +58,8 @@ class _LazyCommand(TyperCommand):
         """Import the module of the command and parse the arguments."""
         module = import_module(f"rubro.cli.{self.name}")
         loaded = typer.Typer(add_completion=False, **_OPTIONS)
-        loaded.command(self.name, help=module.__doc__)(module.main)
+        settings = getattr(module, "CONTEXT_SETTINGS", None)
+        loaded.command(self.name, help=module.__doc__, context_settings=settings)(module.main)
         return typer.main.get_command(loaded).make_context(*args, **kwargs)
 
 

@@ -72,7 +72,6 @@ def main(
     from rubro.base.params import EvaluateParams
     from rubro.base.text import first_names
     from rubro.cli.terminal import show_table
-    from rubro.cli.threshold_choice import predictions_for
     from rubro.data.splits import write_csv
     from rubro.evaluation.metrics import MEASURES, accuracy
     from rubro.evaluation.tables import (
@@ -82,6 +81,7 @@ def main(
         unmeasured_categories,
     )
     from rubro.prediction.calibration import softmax
+    from rubro.training.threshold_choice import predictions_for
 
     params = EvaluateParams()
     if json is not None and json != Path("-"):
@@ -107,7 +107,10 @@ def main(
     held_out = HeldOut(
         titles, targets, classifier.classes_, classifier.vocabulary, None, None, tree
     )
-    predictions, levels = predictions_for(labelled, classifier, all_probabilities)
+    nodes, reliable = list(np.array(labelled.nodes).T), np.array(labelled.reliable)
+    predictions, levels = predictions_for(
+        classifier, labelled.products, nodes, reliable, all_probabilities
+    )
     details = detail_tables(probabilities, uncalibrated, held_out, predictions, levels, params)
     details["unmeasured"] = unmeasured_categories(held_out)
     if len(missing := details["unmeasured"]["category"].to_list()):

@@ -72,6 +72,13 @@ CategoryColumn = Annotated[
         "category, categoria or rubro.",
     ),
 ]
+NoThresholds = Annotated[
+    bool,
+    typer.Option(
+        "--no-thresholds",
+        help="Ignore thresholds.json in the model folder, so that every answer is accepted.",
+    ),
+]
 AnswerLevel = Annotated[
     int | None,
     typer.Option(

@@ -4,7 +4,8 @@ Each row of the input becomes one row of the output, in the same order and with 
 followed by predicted_category, confidence (0 to 1) and error. A row that cannot be read is kept in
 its place, and its error column gives the reason. If the model's categories are paths, column
 predicted_level contains the number of names of the predicted category. With --min-confidence or
---thresholds, the predicted category is then the deepest node of the category tree that is accepted.
+thresholds, the predicted category is then the deepest node of the category tree that is accepted.
+If the model folder contains thresholds.json, answers below its thresholds have no category.
 
 \b
 rubro predict "Zapatillas Running Talle 42" --top 3
@@ -37,7 +38,7 @@ from rubro.base.errors import DataError
 from rubro.base.outputs import output_path
 from rubro.base.parallel import cores_to_use
 from rubro.cli import options
-from rubro.cli.runtime import load_model, progress_bar, require_readable
+from rubro.cli.runtime import load_model, load_thresholds, progress_bar, require_readable
 from rubro.tables.detection import kind_of, unreadable_by_name
 from rubro.tables.inputs import Chunk, Reading, given_titles, open_input, with_columns
 from rubro.tables.writers import Answers, open_output, output_kind
@@ -95,24 +96,27 @@ def main(
             max=1.0,
             metavar="P",
             help="Leave the predicted category empty if its confidence is lower than this; column "
-            "best_guess still shows it.",
+            "best_guess still shows it. Replaces the thresholds of the model folder.",
         ),
     ] = None,
     thresholds: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="File written by rubro thresholds, instead of --min-confidence: leave the predicted "
-            "category empty if its confidence is below its threshold or the title is foreign.",
+            help="File written by rubro thresholds: leave the predicted category empty if its "
+            "confidence is below its threshold or the title is foreign. Default: thresholds.json in the "
+            "model folder, if it exists.",
         ),
     ] = None,
+    no_thresholds: options.NoThresholds = False,
     level: options.AnswerLevel = None,
     details: Annotated[
         bool,
         typer.Option(
             "--details",
             help="Add columns out_of_vocabulary, the share of the title's words that the model does "
-            "not know, and foreign, which is yes if this share is more than half.",
+            "not know, foreign, which is yes if this share is more than half, and with thresholds "
+            "threshold, the confidence that the category had to reach.",
         ),
     ] = False,
     model: options.ModelFolder = options.DEFAULT_MODEL,
@@ -169,10 +173,14 @@ def main(
         kind = output_kind(output)
     if kind == "parquet" and output is None and sys.stdout.isatty():
         raise DataError("parquet cannot be shown in a terminal; write it to a file with --output")
-    if thresholds is not None and min_confidence is not None:
-        raise DataError(
-            "--thresholds and --min-confidence cannot be combined; give only one of them"
-        )
+    given = {
+        "--thresholds": thresholds is not None,
+        "--min-confidence": min_confidence is not None,
+        "--no-thresholds": no_thresholds,
+    }
+    if thresholds is not None and sum(given.values()) > 1:
+        names = " and ".join(name for name, is_given in given.items() if is_given)
+        raise DataError(f"{names} cannot be combined; give only one of them")
     classifier = load_model(model, objective, level)
     if path is None and not titles:
         from rubro.cli.prompt import ask_for_titles
@@ -180,10 +188,8 @@ def main(
         ask_for_titles(classifier, top or _PROMPT_TOP, level)
         return 0
     loaded = None
-    if thresholds is not None:
-        from rubro.prediction.thresholds import Thresholds
-
-        loaded = Thresholds.load(thresholds, model, classifier.description)
+    if min_confidence is None and not no_thresholds:
+        loaded = load_thresholds(thresholds, model, classifier.description)
     top = min(top or 1, len(classifier.level(level).nodes))
     columns = _NewColumns(classifier, top, min_confidence, loaded, level, details, prefix)
     with ExitStack() as stack:
@@ -201,7 +207,7 @@ def main(
         if kind is None and sys.stdout.isatty():
             first = list(itertools.islice(source.chunks, 2))
             if len(first) == 1 and len(first[0].titles) <= _MAX_TABLE_ROWS:
-                columns.show(first[0])
+                _say_rejected(loaded, columns.show(first[0]), len(first[0].titles))
                 return EXIT_ROWS_WITH_ERRORS if any(first[0].errors) else 0
             source.chunks = itertools.chain(first, source.chunks)
         kind = kind or (source.kind if source.kind in ("csv", "tsv", "jsonl") else "csv")
@@ -217,21 +223,32 @@ def main(
             open_output(output, kind, source, columns.types, output_encoding, escape_formulas)
         )
         processes = processes or (1 if path == "-" else cores_to_use())
-        rows = errors = 0
+        rows = errors = rejected = 0
         for chunk, values in _answered(columns, progress(source, "predicting"), processes):
             writer.write(chunk, values)
             rows += len(chunk.errors)
             errors += sum(map(bool, chunk.errors))
+            rejected += sum(category is None and not error for category, *_, error in values)
     if not rows:
         say(f"{source.name}: the input has no rows")
     if output is not None:
         say(f"{output}: {rows:,} rows")
     for note in writer.notes:
         say(note)
+    _say_rejected(loaded, rejected, rows)
     if errors:
         column = f"{prefix}error"
         say(f"{errors:,} of {rows:,} rows have no answer; column {column!r} gives the reasons")
     return EXIT_ROWS_WITH_ERRORS if errors else 0
+
+
+def _say_rejected(thresholds: Thresholds | None, rejected: int, rows: int) -> None:
+    if thresholds is not None and rejected:
+        say(
+            f"{rejected:,} of {rows:,} rows have no category, because their confidence is below the "
+            f"threshold for a precision of {thresholds.precision:.4g}, or most of their words are "
+            "unknown; --no-thresholds accepts every answer"
+        )
 
 
 def _input_path(titles: Sequence[str], is_written: bool) -> str | None:
@@ -330,6 +347,8 @@ class _NewColumns:
             types["best_guess"] = "string"
         if self.details:
             types |= {"out_of_vocabulary": "double", "foreign": "string"}
+            if self.thresholds is not None:
+                types["threshold"] = "double"
         for place in range(2, self.top + 1):
             types |= {f"predicted_category_{place}": "string", f"confidence_{place}": "double"}
         types["error"] = "string"
@@ -343,8 +362,12 @@ class _NewColumns:
             for answer, error in zip(self._answers(chunk), chunk.errors, strict=True)
         ]
 
-    def show(self, chunk: Chunk) -> None:
-        """Print the predictions for the rows of a chunk as a table."""
+    def show(self, chunk: Chunk) -> int:
+        """Print the predictions for the rows of a chunk as a table.
+
+        Returns:
+            Number of answers that are not accepted.
+        """
         from rubro.cli.terminal import show_answers
 
         rows: list[tuple[str, str, list[tuple[str, float]], bool, str]] = []
@@ -354,12 +377,17 @@ class _NewColumns:
             if answer is None:
                 rows.append((title, error, [], False, ""))
                 continue
-            note = ""
-            if self.details and answer.out_of_vocabulary:
+            notes = []
+            is_rejected = self.thresholds is not None and answer.category is None
+            if answer.out_of_vocabulary and (self.details or (is_rejected and answer.is_foreign)):
                 foreign = "foreign: " if answer.is_foreign else ""
-                note = f"{foreign}{answer.out_of_vocabulary:.0%} unknown"
+                notes.append(f"{foreign}{answer.out_of_vocabulary:.0%} unknown")
+            if is_rejected and not answer.is_foreign and answer.threshold is not None:
+                notes.append(f"below {answer.threshold:.0%}")
+            note = ", ".join(notes)
             rows.append((title, error, _shown(answer), answer.category is not None, note))
         show_answers(rows, self.classifier.tree)
+        return sum(not error and not is_accepted for _, error, _, is_accepted, _ in rows)
 
     @property
     def _accepts_all(self) -> bool:
@@ -396,6 +424,8 @@ class _NewColumns:
         if self.details:
             unknown = answer.out_of_vocabulary or 0.0
             values += [round(unknown, 6), "yes" if answer.is_foreign else None]
+            if self.thresholds is not None:
+                values.append(answer.threshold)
         for category, confidence in answer.best[1:]:
             values += [category, round(confidence, 6)]
         return values

@@ -20,6 +20,8 @@ from rubro.cli.standard_streams import prepare_standard_streams
 if TYPE_CHECKING:
     from rubro.base.metric_names import Objective
     from rubro.prediction.classifier import Classifier
+    from rubro.prediction.folder import ModelDescription
+    from rubro.prediction.thresholds import Thresholds
     from rubro.tables.inputs import Chunk, Input
 
 EXIT_BROKEN_PIPE = 141
@@ -84,6 +86,33 @@ def load_model(folder: Path, objective: Objective | None, level: int | None = No
     except ValueError as error:
         raise DataError(f"{folder}: {error}") from None
     return classifier
+
+
+def load_thresholds(
+    file: Path | None, folder: Path, description: ModelDescription
+) -> Thresholds | None:
+    """Load the thresholds that a file or a model folder contains.
+
+    Args:
+        file: File of thresholds; None = thresholds.json in the model folder, if it exists.
+        folder: Model folder.
+        description: Content of model.json in this folder.
+
+    Raises:
+        DataError: The file is damaged, or it belongs to another model; or a file is given that is
+            missing or belongs to another objective.
+    """
+    from rubro.prediction.thresholds import THRESHOLDS_FILE, Thresholds
+
+    if file is not None:
+        return Thresholds.load(file, folder, description)
+    found = Thresholds.of_model(folder, description)
+    if found is None and (folder / THRESHOLDS_FILE).exists():
+        say(
+            f"{folder / THRESHOLDS_FILE}: chosen for another objective than {description.objective}, "
+            "so every answer is accepted"
+        )
+    return found
 
 
 @contextmanager

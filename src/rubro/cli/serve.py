@@ -7,6 +7,8 @@ and other signals stop the service after the requests in progress are answered.
 rubro serve
 curl localhost:8000/predict --json '{"titles": ["Mesa De Pino", "Taza"], "top": 3}'
 
+Each option can also be set by an environment variable, such as RUBRO_SERVE_PORT for --port.
+
 Requires the service packages: pip install 'rubro[serve]'.
 
 Exit codes: 0 if stopped by SIGTERM, 2 if the model or the address cannot be used, 128 + N if stopped by
@@ -22,12 +24,14 @@ from typing import Annotated
 
 import typer
 
-from rubro.base.console import say
+from rubro import __version__
 from rubro.base.errors import DataError
 from rubro.base.memory import end_memory_limit
 from rubro.cli import options
 from rubro.cli.runtime import model_required
 
+# Each option can also be set by a variable such as RUBRO_SERVE_PORT.
+CONTEXT_SETTINGS = {"auto_envvar_prefix": "RUBRO_SERVE"}
 _PACKAGES = ("fastapi", "h11", "prometheus_client", "uvicorn")
 
 
@@ -50,9 +54,10 @@ def main(
         typer.Option(
             metavar="FILE",
             help="File written by rubro thresholds. The category of an answer that it does not accept "
-            "is null.",
+            "is null. Default: thresholds.json in the model folder, if it exists.",
         ),
     ] = None,
+    no_thresholds: options.NoThresholds = False,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,6 +75,17 @@ def main(
             "Everybody who can reach the service can read it.",
         ),
     ] = None,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Store the corrections of everybody who uses the page in this folder, in a CSV file per "
+            "day.",
+        ),
+    ] = None,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Write a line for each request to the log.")
+    ] = False,
     root_path: Annotated[
         str,
         typer.Option(
@@ -84,12 +100,17 @@ def main(
     # Metrics are kept in memory; these variables would make prometheus_client write files instead.
     for variable in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
         os.environ.pop(variable, None)
+    if thresholds is not None and no_thresholds:
+        raise DataError(
+            "--thresholds and --no-thresholds cannot be combined; give only one of them"
+        )
     # The thread mostly waits for the disk and hashes, so FastAPI can be imported at the same time.
     with model_required(model), ThreadPoolExecutor(1) as thread:
         from rubro.service.served import read_model
 
-        reading = thread.submit(read_model, model, thresholds, objective)
+        reading = thread.submit(read_model, model, thresholds, no_thresholds, objective)
         from rubro.service.app import make_app
+        from rubro.service.logs import log_event, write_logs
         from rubro.service.server import open_socket, run_server
 
         served = reading.result()
@@ -100,8 +121,19 @@ def main(
     if allowed_host or ip_address(address).is_loopback:
         hosts = frozenset(name.lower() for name in [host, *(allowed_host or [])])
     prefix = root_path.strip("/")
-    app = make_app(served, hosts, prefix and f"/{prefix}", queue)
+    app = make_app(served, hosts, prefix and f"/{prefix}", queue, corrections, access_log)
     shown = f"[{address}]" if ":" in address else address
     categories = len(served.classifier.classes_)
-    say(f"{served.classifier.name}, {categories} categories: http://{shown}:{used_port}")
+    url = f"http://{shown}:{used_port}"
+    promise = ""
+    if served.thresholds is not None:
+        promise = f", thresholds for a precision of {served.thresholds.precision:.4g}"
+    write_logs()
+    log_event(
+        "start",
+        f"{served.classifier.name}, {categories} categories{promise}: {url}",
+        model_hash=served.identity["hash"],
+        url=url,
+        version=__version__,
+    )
     run_server(app, listening)

@@ -80,8 +80,8 @@ def main(
 
     from rubro.base.files import write_json
     from rubro.base.outputs import output_path
-    from rubro.cli.threshold_choice import chosen_thresholds, measured, predictions_for
     from rubro.prediction.thresholds import Thresholds
+    from rubro.training.threshold_choice import chosen_thresholds, measured, predictions_for
 
     if check is None:
         target = output_path(output, makes_folder=True)
@@ -95,17 +95,20 @@ def main(
     labelled = read_labelled(
         file, classifier, title_column, category_column, input_format, encoding, separator
     )
-    reliable = sum(labelled.reliable)
-    if not reliable:
+    count = sum(labelled.reliable)
+    if not count:
         raise DataError(f"{file}: all rows are unreliable; use a file with reliable rows")
-    if reliable < len(labelled.reliable):
-        say(f"{file}: {reliable:,} of {len(labelled.reliable):,} titles are reliable")
+    if count < len(labelled.reliable):
+        say(f"{file}: {count:,} of {len(labelled.reliable):,} titles are reliable")
     logits = np.concatenate(labelled.logits)
     project = project_of_split(file, "validation")
     if classifier.description.final_fit and project:
         logits = logits_before_final_fit(classifier, project, len(labelled.titles))
     probabilities = classifier.calibration.probabilities(logits)
-    predictions, levels = predictions_for(labelled, classifier, probabilities)
+    nodes, reliable = list(np.array(labelled.nodes).T), np.array(labelled.reliable)
+    predictions, levels = predictions_for(
+        classifier, labelled.products, nodes, reliable, probabilities
+    )
     if thresholds is not None:
         _show(measured(thresholds, levels, classifier), file)
         return

@@ -39,7 +39,7 @@ from rubro.evaluation.thresholds import (
 
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
 _BLOCK_CATEGORIES = 20
-_PRECISIONS = (0.9, 0.95, 0.98, 0.99)
+PRECISIONS = (0.9, 0.95, 0.98, 0.99)
 
 
 @dataclass
@@ -286,14 +286,21 @@ def coverage_curve(predictions: Predictions) -> pd.DataFrame:
     ).round(6)
 
 
-def automation_table(levels: Sequence[Predictions]) -> pd.DataFrame:
+def automation_table(
+    levels: Sequence[Predictions],
+    chosen_on: Sequence[Predictions] | None = None,
+    goals: Sequence[float] = PRECISIONS,
+) -> pd.DataFrame:
     """Return the share of titles that can be sorted automatically at several promised precisions.
 
-    The thresholds are those that `rubro thresholds` chooses for the same predictions. In a category
-    tree, a title counts if some level answers it.
+    The thresholds are those that `rubro thresholds` chooses. In a category tree, a title counts if
+    some level answers it.
 
     Args:
         levels: Predictions at each level for the same titles, deepest level first.
+        chosen_on: Predictions at each level for other titles, which the thresholds are chosen on;
+            None = choose them on `levels`.
+        goals: Promised precisions.
 
     Returns:
         Columns goal (promised precision), coverage (share of accepted predictions), precision (of
@@ -301,8 +308,9 @@ def automation_table(levels: Sequence[Predictions]) -> pd.DataFrame:
         each goal that can be promised.
     """
     rows = []
-    for goal in _PRECISIONS:
-        places, right = level_answers(levels, choose_level_thresholds(levels, goal))
+    for goal in goals:
+        chosen = choose_level_thresholds(levels if chosen_on is None else chosen_on, goal)
+        places, right = level_answers(levels, chosen)
         accepted = places >= 0
         if accepted.any():
             found = estimate_precision(accepted, right)
@@ -345,6 +353,8 @@ def detail_tables(
     predictions: Predictions,
     levels: Sequence[Predictions],
     params: EvaluateParams,
+    chosen_on: Sequence[Predictions] | None = None,
+    goals: Sequence[float] = PRECISIONS,
 ) -> dict[str, pd.DataFrame]:
     """Return tables that show on which titles and categories a model is right or wrong.
 
@@ -356,6 +366,8 @@ def detail_tables(
         levels: Predictions at each level, deepest first, that automation describes; see
             level_predictions.
         params: Number of bins and limits on the number of rows.
+        chosen_on: Predictions that the thresholds of automation are chosen on; see automation_table.
+        goals: Promised precisions of automation.
 
     Returns:
         Tables slices (metrics of each group of titles), classes, confused_pairs, confusions,
@@ -383,7 +395,7 @@ def detail_tables(
         "reliability": reliability,
         "reliability_before": reliability_before,
         "coverage": coverage_curve(predictions),
-        "automation": automation_table(levels),
+        "automation": automation_table(levels, chosen_on, goals),
     }
     if tree:
         tables["confused_pairs"] = confused_pairs(probabilities, targets, labels, limit, tree)

@@ -26,6 +26,8 @@ class Answer:
         best: Most probable categories with their probabilities, most probable first. If answers are
             limited to one level, the most probable nodes of this level.
         out_of_vocabulary: Share of out-of-vocabulary tokens, 0 to 1; None if it was not needed.
+        threshold: Confidence that the first of `best` must reach to be accepted; None if there are no
+            thresholds, or if no confidence is enough.
     """
 
     category: str | None
@@ -33,6 +35,7 @@ class Answer:
     level: int
     best: list[tuple[str, float]]
     out_of_vocabulary: float | None
+    threshold: float | None = None
 
     @property
     def is_foreign(self) -> bool:
@@ -86,11 +89,18 @@ def answers(
     unknown: list[float | None] = [None] * len(best)
     if details or thresholds is not None:
         unknown = classifier.out_of_vocabulary(products).tolist()
+    levels = classifier.levels
+    minima: dict[str, float | None] = {}
+    if thresholds is not None:
+        bounds = thresholds.bounds(level or len(levels), shown.nodes)
+        minima = {
+            node: bound if bound < np.inf else None
+            for node, bound in zip(shown.nodes, bounds.tolist(), strict=True)
+        }
     found = [
-        Answer(None, ranking[0][1], 0, ranking, share)
+        Answer(None, ranking[0][1], 0, ranking, share, minima.get(ranking[0][0]))
         for ranking, share in zip(best, unknown, strict=True)
     ]
-    levels = classifier.levels
     numbers = range(len(levels), 0, -1)
     if thresholds is None and level is not None:
         numbers = range(level, level - 1, -1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +18,7 @@ from rubro.base.schema import NotNegative, Positive, Section
 from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.prediction.folder import ModelDescription
 
+THRESHOLDS_FILE = "thresholds.json"  # in a model folder
 _Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -127,8 +130,7 @@ class Thresholds(Section):
             DataError: The file is missing, damaged or belongs to another model or objective.
         """
         objective = description.objective
-        options = f"--model {folder} --objective {objective} --output {path}"
-        with remedied_by(f"Create it with `rubro thresholds {options}`"):
+        with _remedied(path, folder, description):
             found = read_json(path, cls)
             is_same = found.fingerprint == description.fingerprint
             depth = description.tree.depth if description.tree else 0
@@ -140,6 +142,32 @@ class Thresholds(Section):
                     "another model or objective",
                 )
         return found
+
+    @classmethod
+    def of_model(cls, folder: Path, description: ModelDescription) -> Thresholds | None:
+        """Read the thresholds in a model folder, which the stage ensemble writes.
+
+        Args:
+            folder: Model folder.
+            description: Content of its model.json; its objective may be another one than in the file.
+
+        Returns:
+            Thresholds; None if the folder contains none, or if they were chosen for another objective
+            of the model.
+
+        Raises:
+            DataError: The file is damaged or belongs to another model.
+        """
+        path = folder / THRESHOLDS_FILE
+        if not os.path.lexists(path):
+            return None
+        with _remedied(path, folder, description):
+            found = read_json(path, cls).fingerprint
+        for objective in description.decisions.keys() - {description.objective}:
+            other = description.model_copy(update={"objective": objective})
+            if other.fingerprint == found:
+                return None
+        return cls.load(path, folder, description)
 
     def bounds(self, level: int, names: Sequence[str]) -> np.ndarray:
         """Return the minimum confidence of the nodes of a level; inf = accept no prediction.
@@ -169,3 +197,12 @@ class Thresholds(Section):
         """
         minimum = self.categories[category].minimum
         return confidence >= minimum and out_of_vocabulary <= FOREIGN_SHARE
+
+
+def _remedied(
+    path: Path, folder: Path, description: ModelDescription
+) -> AbstractContextManager[None]:
+    """Return a context that adds a remedy to the message about a damaged thresholds file."""
+    options = f"--model {folder} --objective {description.objective} --output {path}"
+    delete = "; or delete it, so that every answer is accepted" if path.parent == folder else ""
+    return remedied_by(f"Create it with `rubro thresholds {options}`{delete}")

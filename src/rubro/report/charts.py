@@ -277,7 +277,7 @@ def _coverage(content: Content) -> Iterator[Chart]:
         axes.legend()
 
     steps = [
-        f"{row.coverage:.0%} at a promised precision of {row.goal:.0%}"
+        f"{row.coverage:.0%} at a promised precision of {100 * row.goal:.4g}%"
         for row in content.automation
     ]
     yield Chart(

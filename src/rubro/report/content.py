@@ -304,7 +304,9 @@ class Content:
         curves: Points of each learning curve, by model, metric and split.
         reliability_before: Reliability bins before calibration.
         coverage: Coverage curve of each model, highest confidence first.
-        automation: Coverage at each of several promised precisions.
+        automation: Coverage at each of several promised precisions, with thresholds that were chosen
+            on validation titles.
+        promised: The same coverage on the validation titles, by promised precision.
         nodes: Nodes of the category tree, each followed by its descendants.
         columns: Metrics without some of the text columns.
         unmeasured: Categories that have no titles in the split.
@@ -327,6 +329,7 @@ class Content:
     reliability_before: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
     coverage: dict[str, list[CoveragePoint]] = field(default_factory=dict)
     automation: list[Automation] = field(default_factory=list)
+    promised: dict[float, Automation] = field(default_factory=dict)
     slices: list[Slice] = field(default_factory=list)
     categories: list[CategoryMetrics] = field(default_factory=list)
     nodes: list[NodeMetrics] = field(default_factory=list)
@@ -458,6 +461,8 @@ def _read_tables(content: Content, folder: Path) -> None:
     content.unmeasured = _rows(content, evaluation / "unmeasured.csv", UnmeasuredCategory)
     own = evaluation / REPORTED_MODEL
     content.automation = _rows(content, own / "automation.csv", Automation)
+    validation = folder / "evaluation" / "validation" / REPORTED_MODEL / "automation.csv"
+    content.promised = {row.goal: row for row in _rows(content, validation, Automation)}
     content.slices = _rows(content, own / "slices.csv", Slice)
     content.categories = _rows(content, own / "classes.csv", CategoryMetrics)
     if content.has_tree:

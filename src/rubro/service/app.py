@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
@@ -21,13 +22,20 @@ from starlette.responses import Response
 from rubro import __version__
 from rubro.base.errors import DataError
 from rubro.prediction.answers import Answer, answers
-from rubro.prediction.explanation import Explanation
+from rubro.prediction.explanation import FOREIGN_SHARE, Explanation
 from rubro.service import schemas
-from rubro.service.batching import Batcher, Ranking, parts
+from rubro.service.batching import Batcher, parts
+from rubro.service.collected import CollectedCorrections, StoredRow
 from rubro.service.guard import Budget, Guard, Take
+from rubro.service.logs import log_event
 from rubro.service.metrics import ServiceMetrics
-from rubro.service.problems import HANDLERS, RESPONSES
-from rubro.service.products import document_products, product_error, read_products
+from rubro.service.problems import HANDLERS, RESPONSES, documented
+from rubro.service.products import (
+    document_products,
+    product_error,
+    read_correction,
+    read_products,
+)
 from rubro.service.served import Served, watch
 
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -50,14 +58,18 @@ class Service:
 
     Args:
         served: Model to start with.
+        corrections: Folder that collects corrections; None = refuse them.
 
     Attributes:
         served: Model in use, and its files.
         metrics: Prometheus metrics of the service.
+        is_stopping: Whether the service no longer accepts connections.
     """
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, corrections: CollectedCorrections | None = None) -> None:
         self.metrics = ServiceMetrics()
+        self.is_stopping = False
+        self._corrections = corrections
         self._batcher = Batcher(self.metrics.batch_titles.observe)
         # Explanations of long texts run one at a time, because each of them needs memory.
         self._explaining = asyncio.Lock()
@@ -65,8 +77,12 @@ class Service:
 
     def _use(self, served: Served) -> None:
         self.served = served
+        names = ("name", "hash", "objective", "commit")
+        labels = [served.identity[name] or "" for name in names]
         self.metrics.model.clear()
-        self.metrics.model.labels(served.identity["name"], served.identity["hash"]).set(1)
+        self.metrics.model.labels(*labels, __version__).set(1)
+        self.metrics.categories.set(len(served.classifier.classes_))
+        self.metrics.loaded.set_to_current_time()
 
     def replace(self, served: Served | None) -> None:
         """Replace the model in use; later requests are answered with the new model.
@@ -119,6 +135,58 @@ class Service:
             ]
         return {"model": served.identity, "answer": answer, **found}
 
+    def stop(self, reason: str) -> None:
+        """Report in /ready and in the log that the service stops.
+
+        Args:
+            reason: What stops it, such as SIGTERM.
+        """
+        self.is_stopping = True
+        message = f"{reason}: the service stops after it has answered the requests that have begun"
+        log_event("stop", message, model_hash=self.served.identity["hash"])
+
+    @property
+    def collects_corrections(self) -> bool:
+        """Whether the service stores corrections."""
+        return self._corrections is not None
+
+    async def add_correction(self, correction: Mapping[str, Any]) -> StoredRow:
+        """Store a correction, and return its place.
+
+        Args:
+            correction: Content of the request.
+        """
+        place: StoredRow = await self._change("added", correction)
+        return place
+
+    async def remove_correction(self, correction: Mapping[str, Any]) -> StoredRow | None:
+        """Remove a stored correction, and return where it was; None if no file contains it.
+
+        Args:
+            correction: Content of the request.
+        """
+        place: StoredRow | None = await self._change("removed", correction)
+        return place
+
+    async def _change(self, action: str, correction: Mapping[str, Any]) -> Any:
+        if self._corrections is None:
+            detail = "the service does not collect corrections; start it with --corrections FOLDER"
+            raise HTTPException(404, detail)
+        row = read_correction(self.served.classifier, correction)
+        change = self._corrections.add if action == "added" else self._corrections.remove
+        try:
+            place = await asyncio.to_thread(change, row)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            log_event(
+                "refuse_correction", f"a correction cannot be stored: {reason}", logging.ERROR
+            )
+            detail = f"the correction cannot be stored: {reason}; try again later"
+            raise HTTPException(503, detail) from None
+        if place is not None:
+            self.metrics.corrections.labels(action).inc()
+        return place
+
     async def _explanation(self, served: Served, product: Any, level: int | None) -> Explanation:
         if not served.classifier.text_columns:
             return served.classifier.explain(product, level=level)
@@ -139,7 +207,7 @@ class Service:
         return [next(found) if error is None else self._refusal(served, error) for error in errors]
 
     def _refusal(self, served: Served, error: str) -> dict[str, Any]:
-        self.metrics.title_errors.inc()
+        self.metrics.answers.labels("error").inc()
         answer: dict[str, Any] = {"category": None, "confidence": None, "top": [], "error": error}
         return {**answer, "predicted_level": 0, "path": []} if served.paths else answer
 
@@ -151,11 +219,16 @@ class Service:
     ) -> list[dict[str, Any]]:
         """Answer with a model whose categories are not paths."""
         rankings = await self._batcher.top(served.classifier, products, request.top)
-        are_accepted = _are_accepted(served, products, rankings, request.min_confidence)
-        found = []
-        for ranking, is_accepted in zip(rankings, are_accepted, strict=True):
+        unknown_shares = served.classifier.out_of_vocabulary(products).tolist()
+        thresholds = served.thresholds
+        found: list[dict[str, Any]] = []
+        for ranking, unknown_share in zip(rankings, unknown_shares, strict=True):
             category, confidence = ranking[0]
-            self.metrics.confidences.observe(confidence)
+            is_accepted = confidence >= request.min_confidence and (
+                served.thresholds is None
+                or served.thresholds.accepts(category, confidence, unknown_share)
+            )
+            self._count(confidence, is_accepted, is_foreign=unknown_share > FOREIGN_SHARE)
             found.append(
                 {
                     "category": category if is_accepted else None,
@@ -164,6 +237,8 @@ class Service:
                     "error": None,
                 }
             )
+            if thresholds is not None:
+                found[-1]["threshold"] = thresholds.categories[category].confidence
         return found
 
     async def _paths(
@@ -181,11 +256,22 @@ class Service:
             min_confidence=request.min_confidence,
             thresholds=served.thresholds,
             level=request.level,
+            details=True,
             probabilities=probabilities,
         )
         for answer in found:
-            self.metrics.confidences.observe(answer.best[0][1])
-        return [_path_answer(answer, served.paths) for answer in found]
+            self._count(answer.best[0][1], answer.category is not None, answer.is_foreign)
+        has_thresholds = served.thresholds is not None
+        return [
+            _path_answer(answer, served.paths)
+            | ({"threshold": answer.threshold} if has_thresholds else {})
+            for answer in found
+        ]
+
+    def _count(self, confidence: float, is_accepted: bool, is_foreign: bool) -> None:
+        self.metrics.confidences.observe(confidence)
+        outcome = "answered" if is_accepted else "below_threshold"
+        self.metrics.answers.labels("foreign" if is_foreign else outcome).inc()
 
 
 def _path_answer(answer: Answer, paths: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -202,19 +288,6 @@ def _path_answer(answer: Answer, paths: Mapping[str, list[str]]) -> dict[str, An
     }
 
 
-def _are_accepted(
-    served: Served, products: Sequence[Any], rankings: Sequence[Ranking], min_confidence: float
-) -> list[bool]:
-    """Return for each product whether its most probable category is confident enough to accept."""
-    if served.thresholds is None:
-        return [best[1] >= min_confidence for best, *_ in rankings]
-    unknown_shares = served.classifier.out_of_vocabulary(products).tolist()
-    return [
-        best[1] >= min_confidence and served.thresholds.accepts(*best, unknown_share)
-        for (best, *_), unknown_share in zip(rankings, unknown_shares, strict=True)
-    ]
-
-
 def _check_level(served: Served, level: int | None) -> None:
     if level is None:
         return
@@ -224,8 +297,12 @@ def _check_level(served: Served, level: int | None) -> None:
         raise HTTPException(422, f"body.level: {error}") from None
 
 
-class _App(FastAPI):
-    """FastAPI application whose OpenAPI description names the columns of the model in use."""
+class App(FastAPI):
+    """FastAPI application whose OpenAPI description names the columns of the model in use.
+
+    Attributes:
+        service: Service that answers the requests.
+    """
 
     service: Service
 
@@ -241,7 +318,9 @@ def make_app(
     hosts: frozenset[str] | None = None,
     root_path: str = "",
     queue: Path | None = None,
-) -> FastAPI:
+    corrections: Path | None = None,
+    logs_requests: bool = False,
+) -> App:
     """Return the web application, which reloads the model when its files change.
 
     Args:
@@ -249,12 +328,16 @@ def make_app(
         hosts: Names that the Host header may contain; see Guard.
         root_path: Prefix of the paths, such as "/rubro", if a proxy adds one.
         queue: csv file of titles that the page opens at the start; None = the user opens a file.
+        corrections: Folder that collects the corrections of all users; None = refuse them.
+        logs_requests: Whether to write a line for each request to the log.
 
     Raises:
+        DataError: The folder of corrections cannot be written.
         OSError: The file of titles cannot be read.
     """
-    service = Service(served)
-    guard = Middleware(Guard, service.metrics, Budget(_MEMORY), hosts, root_path)
+    collected = None if corrections is None else CollectedCorrections(corrections)
+    service = Service(served, collected)
+    guard = Middleware(Guard, service.metrics, Budget(_MEMORY), hosts, root_path, logs_requests)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -264,7 +347,7 @@ def make_app(
         with suppress(asyncio.CancelledError):
             await watching
 
-    app = _App(
+    app = App(
         title="rubro",
         version=__version__,
         summary="Categories of product titles.",
@@ -327,12 +410,52 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         served = service.served
         names = served.classifier.text_columns
         columns = {"columns": [served.classifier.title_column, *names]} if names else {}
-        return _json({"model": served.identity, "rubro": __version__, **columns})
+        promise = {}
+        if served.thresholds is not None:
+            promise["promised_precision"] = served.thresholds.precision
+        return _json({"model": served.identity, "rubro": __version__, **columns, **promise})
 
     @app.get("/health", response_model=schemas.Health)
     async def health() -> Response:
-        """Check that the service answers."""
+        """Check that the process answers; it always does while it runs."""
         return _json({"status": "ok"})
+
+    @app.get("/ready", response_model=schemas.Health, responses=documented(503))
+    async def ready() -> Response:
+        """Check that the service has a model and accepts requests; 503 while it stops."""
+        if service.is_stopping:
+            raise HTTPException(503, "the service is stopping", {"Retry-After": "1"})
+        return _json({"status": "ready"})
+
+    @app.get("/model", response_model=schemas.ModelInformation)
+    async def model() -> Response:
+        """Describe the model in use, and whether the service stores corrections."""
+        served = service.served
+        content = {
+            "model": served.identity,
+            "date": served.date,
+            "categories": len(served.classifier.classes_),
+            "examples": served.examples,
+            "collects_corrections": service.collects_corrections,
+        }
+        return _json(content)
+
+    stored: Any = {
+        "response_model": schemas.StoredCorrection,
+        "responses": documented(400, 404, 408, 413, 415, 421, 422, 503),
+    }
+
+    @app.post("/corrections", status_code=201, **stored)
+    async def add_correction(request: schemas.Correction) -> Response:
+        """Store the right category of a product, if the service collects corrections."""
+        place = await service.add_correction(request)
+        return _json(place._asdict(), 201)
+
+    @app.delete("/corrections", **stored)
+    async def remove_correction(request: schemas.Correction) -> Response:
+        """Remove the last stored correction with the same content, if there is one."""
+        place = await service.remove_correction(request)
+        return _json(place._asdict() if place else {"file": None, "line": None})
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {_METRICS_TYPE: {}}}})
     async def metrics() -> Response:
@@ -347,5 +470,5 @@ def _fixed_endpoint(answer: Response) -> Callable[[], Coroutine[Any, Any, Respon
     return send
 
 
-def _json(content: Any) -> Response:
-    return Response(to_json(content), media_type=_JSON_TYPE)
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(to_json(content), status, media_type=_JSON_TYPE)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rubro.service.logs import log_event
 from rubro.service.metrics import ServiceMetrics
 from rubro.service.problems import problem_response
 
@@ -76,6 +77,7 @@ class Guard:
         hosts: Names in the Host header, in addition to addresses and local names, that are accepted;
             None = accept every name.
         root_path: Prefix that a proxy adds to the paths, for the OpenAPI description.
+        logs_requests: Whether to write a line for each request to the log.
     """
 
     def __init__(
@@ -85,12 +87,14 @@ class Guard:
         budget: Budget,
         hosts: frozenset[str] | None,
         root_path: str,
+        logs_requests: bool = False,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._budget = budget
         self._hosts = hosts
         self._root_path = root_path
+        self._logs_requests = logs_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and record its status and duration in the metrics."""
@@ -132,7 +136,10 @@ class Guard:
                 # The path of the route, because arbitrary paths of clients would fill the memory.
                 path = getattr(scope.get("route"), "path", "other")
                 self._metrics.requests.labels(path, status).inc()
-                self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                self._metrics.seconds.labels(path).observe(seconds)
+                if self._logs_requests:
+                    _log_request(scope, status, seconds)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, take: Take) -> None:
         request = Request(scope, receive)
@@ -169,6 +176,13 @@ class Guard:
         # The page of a stranger could make its name point to this machine (DNS rebinding).
         detail = f"the service is not known as {name[:100]}; start it with --allowed-host NAME"
         raise HTTPException(421, detail)
+
+
+def _log_request(scope: Scope, status: int, seconds: float) -> None:
+    client, *_ = scope.get("client") or ("",)
+    fields = {"method": scope["method"], "path": scope["path"], "status": status}
+    message = f"{scope['method']} {scope['path']}: {status}"
+    log_event("request", message, **fields, seconds=round(seconds, 6), client=client)
 
 
 def _path(path: str, root_path: str) -> str:

@@ -9,7 +9,9 @@ from prometheus_client.process_collector import ProcessCollector
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _TITLES = (1, 2, 4, 8, 16, 32, 64, 128)
-_CONFIDENCES = tuple(step / 10 for step in range(1, 11))
+# Most answers are near 1, where a small change matters.
+_CONFIDENCES = (*(step / 10 for step in range(1, 10)), 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0)
+_OUTCOMES = ("answered", "below_threshold", "foreign", "error")
 
 
 class ServiceMetrics:
@@ -32,7 +34,14 @@ class ServiceMetrics:
         self.batch_titles = histogram(
             "rubro_batch_titles", "Number of titles in each batch.", buckets=_TITLES
         )
-        self.title_errors = counter("rubro_title_errors", "Titles without an answer.")
+        self.answers = counter(
+            "rubro_answers",
+            "Titles by outcome: answered, below_threshold (category is null because of a low confidence), "
+            "foreign (the training titles lack most of its words) or error (not a title).",
+            ("outcome",),
+        )
+        for outcome in _OUTCOMES:
+            self.answers.labels(outcome)  # so that it is 0 instead of missing
         self.confidences = histogram(
             "rubro_confidence",
             "Confidence of the most probable category of each title.",
@@ -40,7 +49,21 @@ class ServiceMetrics:
         )
         self.reloads = counter("rubro_model_reloads", "Changes of the model folder.", ("outcome",))
         self.model = Gauge(
-            "rubro_model_info", "The model in use.", ("name", "hash"), registry=registry
+            "rubro_model_info",
+            "The model in use, and the version of rubro.",
+            ("name", "hash", "objective", "commit", "version"),
+            registry=registry,
+        )
+        self.categories = Gauge(
+            "rubro_model_categories", "Categories of the model in use.", registry=registry
+        )
+        self.loaded = Gauge(
+            "rubro_model_loaded_timestamp_seconds",
+            "Time at which the model in use was loaded.",
+            registry=registry,
+        )
+        self.corrections = counter(
+            "rubro_corrections", "Corrections that users added or removed.", ("action",)
         )
 
     def text(self) -> bytes:

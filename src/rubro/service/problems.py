@@ -57,6 +57,21 @@ async def _failed(request: Request, error: Exception) -> Response:
     return problem_response(500, "the service has a bug; see its log for details")
 
 
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of errors.
+
+    Args:
+        statuses: HTTP statuses of the errors.
+    """
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {_MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
 # Handlers of all errors, and the OpenAPI description of the errors of a request with titles.
 HANDLERS: Any = {
     RequestValidationError: _invalid,
@@ -64,10 +79,4 @@ HANDLERS: Any = {
     DataError: _not_predicted,
     Exception: _failed,
 }
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": HTTPStatus(status).phrase,
-        "content": {_MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
-    }
-    for status in (400, 408, 413, 415, 421, 422, 503)
-}
+RESPONSES = documented(400, 408, 413, 415, 421, 422, 503)

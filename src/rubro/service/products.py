@@ -7,10 +7,12 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from rubro.base.text_columns import MAX_TEXT_CHARACTERS
 from rubro.prediction.classifier import Classifier
 from rubro.tables.cells import text_of
 
 _TITLE = "title"  # key of the title, whatever the name of the title column is
+_CATEGORY = "category"  # key of the category in a correction
 
 
 def product_keys(classifier: Classifier) -> dict[str, str]:
@@ -40,14 +42,22 @@ def read_products(classifier: Classifier, field: str, items: list[Any]) -> list[
     products = []
     for place, item in enumerate(items):
         try:
-            products.append(_texts(keys, item) if isinstance(item, dict) else item)
+            products.append(product_texts(keys, item) if isinstance(item, dict) else item)
         except ValueError as error:
             raise HTTPException(422, f"body.{field}.{place}: {error}") from None
     return products
 
 
-def _texts(keys: Mapping[str, str], item: Mapping[str, Any]) -> dict[str, str]:
-    """Return the texts in an object by the name of their column."""
+def product_texts(keys: Mapping[str, str], item: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts in an object by the name of their column.
+
+    Args:
+        keys: Column of each key that the object may have.
+        item: Object in a request.
+
+    Raises:
+        ValueError: The object has an unknown key, two titles, or a value that is not text.
+    """
     texts: dict[str, str] = {}
     for key, value in item.items():
         column = keys.get(key)
@@ -79,8 +89,43 @@ def product_error(classifier: Classifier, product: Any) -> str | None:
     return None
 
 
+def read_correction(classifier: Classifier, item: Mapping[str, Any]) -> dict[str, str]:
+    """Convert an object in a request to a row of a corrections file.
+
+    The columns have the names that they had in the training file. If it had a column for each level
+    of the category paths, the column of the row is called category and contains the whole path.
+
+    Args:
+        classifier: Model in use.
+        item: Texts by key: the keys of a product, and category.
+
+    Raises:
+        HTTPException: A text is missing, unknown, not text or too long (422).
+    """
+    names = classifier.description.text.category_column
+    category_column = names if isinstance(names, str) else _CATEGORY
+    keys = product_keys(classifier)
+    keys.pop(_CATEGORY, None)
+    try:
+        texts = product_texts(keys, {key: item[key] for key in item if key != _CATEGORY})
+        if error := product_error(classifier, texts):
+            raise ValueError(error)
+        category = item.get(_CATEGORY)
+        if not isinstance(category, str) or not category.strip():
+            raise ValueError("the category is missing, empty or not text")
+        if any("\ud800" <= character <= "\udfff" for character in category):
+            raise ValueError("the category contains an unpaired surrogate")
+        if max(map(len, (category, *texts.values()))) > MAX_TEXT_CHARACTERS:
+            raise ValueError(f"a text has more than {MAX_TEXT_CHARACTERS:,} characters")
+    except ValueError as error:
+        raise HTTPException(422, f"body: {error}") from None
+    columns = [classifier.title_column, *classifier.text_columns]
+    row = {name: texts.get(name, "") for name in columns if name != category_column}
+    return {**row, category_column: category}
+
+
 def document_products(classifier: Classifier, schemas: dict[str, Any]) -> None:
-    """Describe the products and levels of a model in the schemas of an OpenAPI description.
+    """Describe products, corrections and levels of a model in the schemas of an OpenAPI description.
 
     Args:
         classifier: Model.
@@ -104,6 +149,14 @@ def document_products(classifier: Classifier, schemas: dict[str, Any]) -> None:
     }
     if title != _TITLE and _TITLE not in columns:  # the title has two keys
         schemas["Product"]["not"] = {"required": [_TITLE, title]}
+    category = {"type": "string", "description": "Right category.", "minLength": 1}
+    schemas["Correction"] = {
+        **schemas["Product"],
+        "title": "Correction",
+        "description": "A product by its columns, and its right category.",
+        "properties": {**properties, _CATEGORY: category},
+        "required": [_CATEGORY],
+    }
     for request in ("PredictRequest", "ExplainRequest"):
         level = schemas[request]["properties"]
         if classifier.tree is None:

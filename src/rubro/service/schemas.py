@@ -141,6 +141,15 @@ class ProductAnswer(Message):
         ),
     ] = 0
     path: _Path
+    threshold: Annotated[
+        float | None,
+        Field(
+            description=(
+                "Confidence that the first category in `top` must reach; null if no confidence is "
+                "enough, missing if there are no thresholds."
+            )
+        ),
+    ] = None
     error: Annotated[str | None, Field(description="Reason why the title has no answer.")]
 
 
@@ -210,6 +219,14 @@ class Version(Message):
 
     model: ModelIdentity
     rubro: str
+    promised_precision: Annotated[
+        float | None,
+        Field(
+            description=(
+                "Share of right answers that the thresholds promise; missing if there are none."
+            )
+        ),
+    ] = None
     columns: Annotated[
         list[str],
         Field(
@@ -222,9 +239,42 @@ class Version(Message):
 
 
 class Health(Message):
-    """Whether the service can answer."""
+    """State of the service."""
 
     status: str
+
+
+class ModelInformation(Message):
+    """The model in use, and whether the service collects corrections."""
+
+    model: ModelIdentity
+    date: Annotated[str, Field(description="UTC date on which model.json was written.")]
+    categories: Annotated[int, Field(description="Number of categories.")]
+    examples: Annotated[
+        list[str],
+        Field(
+            description=(
+                "Up to three training titles that the model sorts correctly; empty if the model folder "
+                "contains no training titles."
+            )
+        ),
+    ]
+    collects_corrections: Annotated[
+        bool, Field(description="Whether POST /corrections stores corrections.")
+    ]
+
+
+# The keys depend on the model; see products.document_products.
+Correction = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Correction"})]
+
+
+class StoredCorrection(Message):
+    """Place of a correction."""
+
+    file: Annotated[
+        str | None, Field(description="Name of its file; null if no file contained it.")
+    ]
+    line: Annotated[int | None, Field(description="Line in the file, from 1.")]
 
 
 class Problem(Message):

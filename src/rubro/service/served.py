@@ -10,7 +10,10 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+
+import numpy as np
 
 from rubro.base.category_tree import CategoryTree
 from rubro.base.errors import RubroError
@@ -18,11 +21,13 @@ from rubro.base.metric_names import Objective
 from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model
 from rubro.prediction.thresholds import Thresholds
+from rubro.service.logs import log_event
 
-_LOG = logging.getLogger("rubro.service")
 _WATCH_SECONDS = 1.0
 _MAX_RETRY_SECONDS = 60.0
 _GIT_SECONDS = 5.0
+_EXAMPLES = 3
+_TRIED_EXAMPLES = 20
 Stamp = list[tuple[str, int, int, int, int, int]]
 
 
@@ -32,35 +37,46 @@ class Served:
 
     Attributes:
         folder: Model folder.
-        thresholds_file: File with minimum confidences; None = accept every prediction.
+        thresholds_file: File with minimum confidences; None = the file in the model folder, if any.
+        no_thresholds: Whether every prediction is accepted, even if the folder contains thresholds.
         objective: Metric for which the model must answer; None = the one it was trained for.
         stamp: Device, inode, size and times of each file before it was read.
         classifier: Model of the folder.
-        thresholds: Content of the thresholds file; None = accept every prediction.
+        thresholds: Minimum confidences; None = accept every prediction.
         paths: Names from the root of each node of the category tree, by the name of the node; empty if
             the model has no tree.
         identity: Name, format, objective, commit and hash of the model. The commit is the value of
             RUBRO_COMMIT or of the Git repository that contains the folder; None = unknown.
+        date: UTC date on which model.json was written, as YYYY-MM-DD.
+        examples: Up to three training titles that the model sorts correctly; empty if the folder
+            contains no training titles.
     """
 
     folder: Path
     thresholds_file: Path | None
+    no_thresholds: bool
     objective: Objective | None
     stamp: Stamp
     classifier: Classifier
     thresholds: Thresholds | None
     identity: dict[str, str | None]
     paths: dict[str, list[str]]
+    date: str
+    examples: list[str]
 
 
 def read_model(
-    folder: Path, thresholds_file: Path | None = None, objective: Objective | None = None
+    folder: Path,
+    thresholds_file: Path | None = None,
+    no_thresholds: bool = False,
+    objective: Objective | None = None,
 ) -> Served:
     """Read a model into memory.
 
     Args:
         folder: Model folder.
-        thresholds_file: File with minimum confidences; None = accept every prediction.
+        thresholds_file: File with minimum confidences; None = the file in the model folder, if any.
+        no_thresholds: Whether to accept every prediction, even if the folder contains thresholds.
         objective: Metric for which the model must answer; None = the one it was trained for.
 
     Raises:
@@ -70,12 +86,15 @@ def read_model(
     # If the folder is a link, it may be switched meanwhile. All files are read from one folder.
     opened = folder.resolve()
     stamp = _stamp(opened, thresholds_file)
-    classifier = Classifier(replace(Model.load(opened), titles=None).serving(objective))
+    model = Model.load(opened)
+    classifier = Classifier(replace(model, titles=None).serving(objective))
     description = classifier.description
     classifier.predict([" ".join(classifier.vocabulary)])  # raises DataError if weights overflow
     thresholds = None
     if thresholds_file is not None:
         thresholds = Thresholds.load(thresholds_file, folder, description)
+    elif not no_thresholds:
+        thresholds = Thresholds.of_model(opened, description)
     identity = {
         "name": description.name,
         "format": description.format,
@@ -83,8 +102,28 @@ def read_model(
         "commit": _commit(folder),
         "hash": description.fingerprint,
     }
-    files = folder, thresholds_file, objective, stamp
-    return Served(*files, classifier, thresholds, identity, _paths(description.tree))
+    source = folder, thresholds_file, no_thresholds, objective, stamp
+    written = datetime.fromtimestamp((opened / "model.json").stat().st_mtime, UTC)
+    facts = _paths(description.tree), written.date().isoformat(), _examples(model, classifier)
+    return Served(*source, classifier, thresholds, identity, *facts)
+
+
+def _examples(model: Model, classifier: Classifier) -> list[str]:
+    """Return training titles of the most common categories that the model sorts correctly."""
+    if model.titles is None:
+        return []
+    present, first, counts = np.unique(
+        model.titles["categories"], return_index=True, return_counts=True
+    )
+    common = np.argsort(-counts, kind="stable")[:_TRIED_EXAMPLES]
+    text, starts = model.titles["text"], model.titles["text_starts"]
+    titles = [
+        text[starts[row] : starts[row + 1]].tobytes().decode("utf-8", "replace")
+        for row in first[common]
+    ]
+    categories = [classifier.classes_[category] for category in present[common]]
+    answered = zip(titles, categories, classifier.predict(titles), strict=True)
+    return [title for title, category, predicted in answered if category == predicted][:_EXAMPLES]
 
 
 def _paths(tree: CategoryTree | None) -> dict[str, list[str]]:
@@ -142,6 +181,7 @@ async def watch(served: Served, on_change: Callable[[Served | None], None]) -> N
             be read.
     """
     files = served.folder, served.thresholds_file
+    model_hash = served.identity["hash"]
     before = read = served.stamp
     wait, retry_at = 0.0, math.inf
     while True:
@@ -153,18 +193,25 @@ async def watch(served: Served, on_change: Callable[[Served | None], None]) -> N
             continue
         read = now
         try:
-            new = await asyncio.to_thread(read_model, *files, served.objective)
+            new = await asyncio.to_thread(
+                read_model, *files, served.no_thresholds, served.objective
+            )
         except Exception as error:  # noqa: BLE001 (also a MemoryError must not end this loop)
             wait = _WATCH_SECONDS if is_new else min(2 * wait, _MAX_RETRY_SECONDS)
             retry_at = time.monotonic() + wait
             if is_new:
                 reason = str(error) or type(error).__name__
-                _LOG.error(
-                    "the model in use is kept, because the new model cannot be read: %s",
-                    reason,
+                log_event(
+                    "refuse_model",
+                    f"the model in use is kept, because the new model cannot be read: {reason}",
+                    logging.ERROR,
+                    model_hash=model_hash,
                     exc_info=not isinstance(error, RubroError | OSError | MemoryError),
                 )
                 on_change(None)
         else:
             read, retry_at = new.stamp, math.inf
+            before_hash, model_hash = model_hash, new.identity["hash"]
+            message = f"loaded the new model {new.identity['name']}"
+            log_event("reload_model", message, model_hash=model_hash, previous_hash=before_hash)
             on_change(new)

@@ -1,117 +1,201 @@
-// Corrections of single titles, which the browser stores and all open tabs share.
+// Corrections of products, which the browser stores and all open tabs share. If the service collects corrections, they
+// are sent to it too.
 
-import { announce, button, byId, element, readStored, saveFile, showFailure, store } from "./dom.js";
+import { announce, button, byId, element, readStored, saveFile, showFailure, store, storedKeys } from "./dom.js";
 import { formatCsv } from "./csv.js";
 import { text } from "./language.js";
-import { categoryName, columns, paths, pathText } from "./model.js";
+import { categoryName, columns, paths, pathText, sendCorrection, summary } from "./model.js";
 
-// Browsers need some time to show the storage of one tab to another tab.
-const STORAGE_MILLISECONDS = 100;
-const CORRECTIONS = "rubro.corrections";
+const PREFIX = "rubro.correction.";
+const LIST = "rubro.corrections"; // earlier versions stored all corrections in one list
+const MAX_LISTED = 50;
+// Changes of other tabs are shown together, because a tab can remove thousands of corrections at once.
+const REFRESH_MILLISECONDS = 50;
 
-let corrections = readCorrections(); // the stored corrections with the unstored changes of this tab
-let unstored = []; // functions that change a list of corrections
+// Each correction has a key of its own in the storage, so tabs cannot overwrite the corrections of each other. It has
+// the fields title, columns, category, changed (milliseconds) and sent, which is the category that the service has
+// collected. The category null means that the correction was removed, but that the service still has it.
+const unstored = new Map(); // corrections that the browser cannot store, by key; null = remove the key
+let all = new Map(); // corrections by key, oldest first, with the removed ones that must be sent
+let corrections = []; // corrections that are not removed, oldest first
+let removed = []; // corrections that were removed last in this tab, and can be restored
+const replaced = new Map(); // category of a product before its last correction in this tab, by key
+let isListedWhole = false;
+let refreshing = 0;
+let sending = Promise.resolve();
+
+// Returns the title and the columns of a product without white space around them.
+function trimmed({ title, columns }) {
+  const texts = Object.entries(columns ?? {}).map(([name, typed]) => [name, typed.trim()]);
+  return { title: title.trim(), ...(texts.length ? { columns: Object.fromEntries(texts.sort()) } : {}) };
+}
+
+const keyOf = (product) => PREFIX + JSON.stringify(trimmed(product));
+
+const isText = (value) => typeof value === "string";
+
+function parsed(content) {
+  try {
+    return JSON.parse(content);
+  } catch {
+    return null;
+  }
+}
+
+function isCorrection(each) {
+  const isKnown = isText(each?.category) || (each?.category === null && isText(each.sent));
+  return isKnown && isText(each.title) && Object.values(each.columns ?? {}).every(isText);
+}
 
 function readCorrections() {
-  try {
-    const found = JSON.parse(readStored(CORRECTIONS) ?? "[]");
-    return found.filter(
-      (each) =>
-        typeof each?.title === "string" &&
-        typeof each.category === "string" &&
-        Object.values(each.columns ?? {}).every((value) => typeof value === "string"),
-    );
-  } catch {
-    return [];
+  const stored = storedKeys(PREFIX).map((key) => [key, parsed(readStored(key))]);
+  const found = [...new Map([...stored, ...unstored])].filter(([, each]) => isCorrection(each));
+  all = new Map(found.sort(([, one], [, other]) => (one.changed ?? 0) - (other.changed ?? 0)));
+  corrections = [...all.values()].filter((each) => each.category !== null);
+}
+
+// Gives each correction of the list of an earlier version a key of its own.
+function convertList() {
+  const found = parsed(readStored(LIST));
+  if (!Array.isArray(found)) return;
+  found.filter(isCorrection).forEach((each, place) => {
+    if (readStored(keyOf(each)) === null) unstored.set(keyOf(each), { ...each, changed: place });
+  });
+  storeChanges();
+  if (!unstored.size) store(LIST, null);
+}
+
+function storeChanges() {
+  for (const [key, each] of unstored) {
+    if (store(key, each && JSON.stringify(each))) unstored.delete(key);
   }
 }
 
-// Other tabs change the stored corrections too, so a change is applied to the corrections that are stored at the time.
-// Changes that cannot be stored are kept, and applied again.
-function currentCorrections() {
-  return unstored.reduce((found, change) => change(found), readCorrections());
+// Changes several corrections; a correction of null removes a key.
+function change(changes) {
+  for (const [key, each] of changes) unstored.set(key, each);
+  storeChanges();
+  showStored();
 }
 
-export function storeCorrections() {
-  corrections = currentCorrections();
-  if (unstored.length && store(CORRECTIONS, JSON.stringify(corrections))) unstored = [];
-  showFailure(unstored.length && corrections.length ? text().full : "");
-  showCorrections();
+// Returns a correction with another category; null = removed.
+function withCategory(each, category) {
+  if (category === null && !isText(each?.sent)) return null;
+  // The order of corrections must not depend on a clock that is too coarse.
+  const latest = [...all.values()].at(-1)?.changed ?? 0;
+  return { ...each, category, changed: Math.max(Date.now(), latest + 1) };
 }
 
-// Only one tab at a time can run this function until its changes have reached the other tabs.
-async function storeLocked(stored) {
-  try {
-    await navigator.locks.request(CORRECTIONS, async () => {
-      const waiting = unstored.length ? STORAGE_MILLISECONDS : 0; // an earlier call may have stored all
-      storeCorrections();
-      stored();
-      await new Promise((resume) => setTimeout(resume, waiting));
-    });
-  } catch {
-    storeCorrections(); // browsers offer locks only with HTTPS and on localhost
-    stored();
-  }
-}
-
-// Returns a promise that is fulfilled when the change is stored.
-function changeCorrections(change) {
-  unstored.push(change);
-  return new Promise(storeLocked);
-}
-
-export function showStored() {
-  corrections = currentCorrections();
-  showCorrections();
-}
-
-// Identifies a product; a product without columns is its title.
-function productKey({ title, columns }) {
-  return JSON.stringify([title, Object.entries(columns ?? {}).sort()]);
-}
-
-export async function correct(shown, category) {
-  const corrected = { title: shown.title.trim() };
-  const texts = Object.entries(shown.columns).map(([name, typed]) => [name, typed.trim()]);
-  if (texts.length) corrected.columns = Object.fromEntries(texts);
-  const key = productKey(corrected);
-  await changeCorrections((found) => [
-    ...found.filter((each) => productKey(each) !== key),
-    { ...corrected, category },
-  ]);
+// Stores a correction of a product, which may have further columns.
+export function correct(product, category) {
+  const corrected = trimmed(product);
+  const key = keyOf(product);
+  const before = all.get(key);
+  if (before?.category === category) return;
+  replaced.set(key, before?.category ?? null);
+  removed = [];
+  change([[key, withCategory({ ...before, ...corrected }, category)]]);
   announce(text().saved(corrected.title, pathText(category)));
+  send();
 }
 
-// Other tabs may have added corrections that this tab does not show yet, and that stay.
-async function remove(removed) {
-  const key = (each) => JSON.stringify([productKey(each), each.category]);
-  const keys = new Set(removed.map(key));
-  await changeCorrections((found) => found.filter((each) => !keys.has(key(each))));
+// Returns the category that the user has chosen for a product, or undefined.
+export function correctedCategory(product) {
+  return all.get(keyOf(product))?.category ?? undefined;
+}
+
+// Takes back the last correction of a product: it gets its correction from before, if it had one.
+export function withdraw(product) {
+  const key = keyOf(product);
+  if (!all.has(key)) return;
+  change([[key, withCategory(all.get(key), replaced.get(key) ?? null)]]);
+  replaced.delete(key);
+  announce(text().undone(product.title.trim()));
+  send();
+}
+
+// Removes corrections, and offers to restore them. Corrections that another tab has changed meanwhile stay.
+export function removeCorrections(unwanted) {
+  readCorrections();
+  removed = unwanted.filter((each) => all.get(keyOf(each))?.category === each.category);
+  change(removed.map((each) => [keyOf(each), withCategory(all.get(keyOf(each)), null)]));
+  announce(text().removed(removed.length));
+  byId("removed").querySelector("button")?.focus();
+  send();
+}
+
+function restore() {
+  const open = removed.filter((each) => (all.get(keyOf(each))?.category ?? null) === null);
+  const restored = open.map((each) => [keyOf(each), { ...each, sent: all.get(keyOf(each))?.sent }]);
+  removed = [];
+  change(restored);
+  byId("corrections-heading").focus();
+  send();
+}
+
+// Sends the changes that the service has not collected, one after another.
+export function send() {
+  sending = sending.then(sendChanges);
+}
+
+async function sendChanges() {
+  if (!summary?.collects_corrections) return;
+  let failure = "";
+  for (const key of [...all.keys()]) {
+    const each = all.get(key); // undefined = removed meanwhile
+    if (!each || each.category === (each.sent ?? null)) continue;
+    try {
+      await sendCorrection({ ...each, category: each.category ?? each.sent }, each.category === null);
+    } catch (error) {
+      failure = error.message;
+      break;
+    }
+    // The user may have changed it meanwhile, or removed it before the service had answered.
+    const now = all.get(key) ?? { ...each, category: null };
+    change([[key, now.category === null && each.category === null ? null : { ...now, sent: each.category }]]);
+  }
+  showFailure(failure, "unsent");
+  byId("send").hidden = !failure;
+}
+
+// Reads the corrections that this and other tabs have stored, and shows them.
+export function showStored() {
+  refreshing = 0;
+  readCorrections();
+  showCorrections();
+  dispatchEvent(new Event("corrections"));
+}
+
+function listed(each) {
+  const node = element("li");
+  const words = element("span", "", each.title);
+  const more = Object.values(each.columns ?? {}).join(" · ");
+  if (more) words.append(element("span", "more quiet", more));
+  const name = categoryName(each.category, paths.get(each.category));
+  name.className = "corrected";
+  words.append(name);
+  node.append(words, button(text().remove, text().removeOne(each.title), () => removeCorrections([each])));
+  return node;
 }
 
 export function showCorrections() {
-  byId("count").textContent = corrections.length;
-  byId("download").disabled = byId("clear").disabled = !corrections.length;
-  byId("corrections").replaceChildren(
-    ...corrections.map((each) => {
-      const node = element("li");
-      const words = element("span", "", each.title);
-      const more = Object.values(each.columns ?? {}).join(" · ");
-      if (more) words.append(element("span", "more quiet", more));
-      const name = categoryName(each.category, paths.get(each.category));
-      name.className = "corrected";
-      words.append(name);
-      const label = text().removeOne(each.title);
-      node.append(
-        words,
-        button(text().remove, label, async () => {
-          await remove([each]);
-          byId("corrections-heading").focus();
-        }),
-      );
-      return node;
-    }),
+  const count = corrections.length;
+  byId("count").textContent = count;
+  byId("list").hidden = !count && !removed.length && !unstored.size;
+  byId("download").disabled = byId("clear").disabled = !count;
+  showFailure(unstored.size ? text().full : "", "unstored");
+  const collects = summary?.collects_corrections === true;
+  const waiting = [...all.values()].filter((each) => each.category !== (each.sent ?? null)).length;
+  byId("kept").hidden = collects;
+  byId("collected").textContent = collects ? text().collected(count, waiting) : "";
+  const isUndoable = removed.length > 0;
+  byId("removed").replaceChildren(
+    ...(isUndoable ? [text().removed(removed.length), button(text().undo, text().undoRemoved, restore)] : []),
   );
+  const last = corrections.slice(isListedWhole ? 0 : -MAX_LISTED).reverse();
+  byId("corrections").replaceChildren(...last.map(listed));
+  byId("list-all").hidden = last.length === count;
+  byId("list-all").textContent = text().listAll(count);
 }
 
 function csv() {
@@ -121,27 +205,29 @@ function csv() {
   const names = [...new Set([...columns, ...stored])].filter((name) => !fixed.includes(name));
   const rows = [
     [...fixed, ...names],
-    ...corrections.map((each) => [
-      each.title,
-      each.category,
-      ...names.map((name) => each.columns?.[name] ?? ""),
-    ]),
+    ...corrections.map((each) => [each.title, each.category, ...names.map((name) => each.columns?.[name] ?? "")]),
   ];
   return formatCsv(rows);
 }
 
-function download() {
+byId("download").addEventListener("click", () => {
   showStored();
   saveFile("corrections.csv", csv());
-}
-
-byId("download").addEventListener("click", download);
-byId("clear").addEventListener("click", async () => {
-  await remove(corrections);
-  byId("title").focus();
 });
-addEventListener("pagehide", storeCorrections); // without waiting for a lock
+byId("clear").addEventListener("click", () => {
+  if (confirm(text().clearAll(corrections.length))) removeCorrections(corrections);
+});
+byId("list-all").addEventListener("click", () => {
+  isListedWhole = true;
+  showCorrections();
+  byId("corrections-heading").focus();
+});
+byId("send").addEventListener("click", send);
+addEventListener("online", send);
+addEventListener("pagehide", storeChanges);
 addEventListener("storage", ({ key }) => {
-  if (key === null || key === CORRECTIONS) showStored(); // another tab has changed them
+  if (key === null || key.startsWith(PREFIX)) refreshing ||= setTimeout(showStored, REFRESH_MILLISECONDS);
 });
 addEventListener("pageshow", showStored); // the browser may show the page as it was
+convertList();
+readCorrections();

@@ -3,7 +3,7 @@
 import { CsvError } from "./csv.js";
 import { announce, byId, element, fold, readStored, saveFile, session, showFailure, store } from "./dom.js";
 import { percent, text } from "./language.js";
-import { askService, categories, categoryName, listCategories, paths, pathText, TOP } from "./model.js";
+import { askService, categories, categoryName, knownCategory, listCategories, paths, pathText, TOP } from "./model.js";
 import { CATEGORY, LABEL, Queue, readText, SKIPPED, SUGGESTED } from "./queue.js";
 
 const OPEN = "rubro.file"; // name and content of the open file, so that a reload shows it again
@@ -23,7 +23,7 @@ let refreshing = 0;
 
 // Opening
 
-async function openFile(name, file) {
+export async function openFile(name, file) {
   await attempt(name, async () => open(name, await readText(file)));
 }
 
@@ -275,27 +275,10 @@ function undo() {
   afterChange();
 }
 
-// Returns the known category that the user has entered: its name, the last name of its path, or either of them in
-// another case or without accents, if only one category has this name.
-function knownCategory(entered) {
-  const known = [...categories, ...unknown];
-  const leaf = (name) => paths.get(name)?.at(-1) ?? name;
-  const tests = [
-    (name) => name === entered,
-    (name) => leaf(name) === entered,
-    (name) => fold(name) === fold(entered) || fold(leaf(name)) === fold(entered),
-  ];
-  for (const test of tests) {
-    const found = known.filter(test);
-    if (found.length === 1) return found[0];
-  }
-  return null;
-}
-
 function chooseEntered() {
   const entered = search.value.trim();
   if (!entered || queue?.current == null) return;
-  const known = knownCategory(entered);
+  const known = knownCategory(entered, [...categories, ...unknown]);
   if (known === null && (queue.roles.isAudit || proposed !== entered)) {
     proposed = entered;
     showFailure((queue.roles.isAudit ? text().noCategory : text().newCategory)(entered), "queue-failure");
@@ -360,14 +343,6 @@ byId("queue-file").addEventListener("change", (event) => {
   const [file] = event.target.files;
   if (file) openFile(file.name, file);
   event.target.value = ""; // so that the same file can be opened again
-});
-addEventListener("dragover", (event) => event.preventDefault());
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  const [file] = event.dataTransfer.files;
-  if (!file) return;
-  location.hash = "queue";
-  openFile(file.name, file);
 });
 addEventListener("storage", ({ key }) => {
   if (queue?.owns(key)) refreshing ||= setTimeout(refresh, REFRESH_MILLISECONDS);

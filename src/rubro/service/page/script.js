@@ -1,11 +1,13 @@
 // Starts the page, and shows the view and the language that the user has chosen.
 
-import { showCorrections } from "./corrections.js";
+import { focusBatch, showBatch } from "./batch_view.js";
+import { send, showCorrections } from "./corrections.js";
 import { byId, readStored, showFailure, store } from "./dom.js";
 import { TEXTS, text, useLanguage } from "./language.js";
-import { categories, listCategories, readModel } from "./model.js";
+import "./keys.js";
+import { readModel, summary } from "./model.js";
 import { focusView, openFirst, showQueue } from "./queue_view.js";
-import { ask, showColumns, showTitle } from "./title.js";
+import { ask, showColumns, showModel, showTitle } from "./title.js";
 
 const LANGUAGE = "rubro.language";
 
@@ -13,43 +15,61 @@ function setLanguage(chosen) {
   useLanguage(chosen);
   byId("language").value = chosen;
   showTitle();
+  showModel();
   showCorrections();
   showQueue();
+  showBatch();
 }
 
-// The address of the view of files ends with #queue.
+const VIEWS = ["single", "batch", "queue"];
+
+// The address ends with # and the name of the view.
 function showView() {
-  const isQueue = location.hash === "#queue";
-  byId("single").hidden = isQueue;
-  byId("queue").hidden = !isQueue;
+  const chosen = VIEWS.find((each) => location.hash === `#${each}`) ?? "single";
+  for (const each of VIEWS) byId(each).hidden = each !== chosen;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === (isQueue ? "#queue" : "#single")) link.setAttribute("aria-current", "page");
+    if (link.hash === `#${chosen}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (isQueue) showQueue();
+  if (chosen === "queue") showQueue();
+  showBatch();
 }
 
 async function start() {
   ask();
+  await showDescription();
+  await openFirst();
+}
+
+// Reads and shows the categories, the columns and the description of the model.
+async function showDescription() {
   try {
     await readModel();
-    listCategories("categories", categories);
-    showColumns();
-    showCorrections();
   } catch {
     showFailure(text().silent);
+    byId("retry").hidden = false;
+    return;
   }
-  await openFirst();
+  showModel();
+  showColumns();
+  showCorrections();
+  send();
 }
 
 byId("language").addEventListener("change", (event) => {
   store(LANGUAGE, event.target.value);
   setLanguage(event.target.value);
 });
+byId("retry").addEventListener("click", async () => {
+  byId("title").focus();
+  if (!summary) await showDescription();
+  ask();
+});
 addEventListener("hashchange", () => {
   showView();
-  if (byId("queue").hidden) byId("title").focus();
-  else focusView();
+  if (!byId("queue").hidden) focusView();
+  else if (!byId("batch").hidden) focusBatch();
+  else byId("title").focus();
 });
 
 const preferred = navigator.language.startsWith("es") ? "es" : "en";

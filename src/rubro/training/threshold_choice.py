@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rubro.cli.labelled_titles import Labelled
+from rubro.base.text_columns import Product
 from rubro.evaluation.thresholds import (
     COVERAGE,
     ChosenThresholds,
@@ -36,20 +36,26 @@ _NOT_MEASURED: dict[str, Any] = {"titles": 0, "kept": 0, "right": 0, "low": 0.0,
 
 
 def predictions_for(
-    labelled: Labelled, classifier: Classifier, probabilities: np.ndarray
+    classifier: Classifier,
+    products: Sequence[Product],
+    targets: Sequence[np.ndarray],
+    reliable: np.ndarray,
+    probabilities: np.ndarray,
 ) -> tuple[Predictions, list[Predictions]]:
-    """Return the predictions for the reliable titles of a file, and those at each level.
+    """Return the predictions for the reliable titles among labelled products, and at each level.
 
     Args:
-        labelled: Labelled titles of the file.
         classifier: Classifier that made the predictions.
-        probabilities: Calibrated probabilities of the titles, float (titles, classes).
+        products: Labelled products.
+        targets: Index of the right node of each product, (products,), at each level, deepest first;
+            -1 if the model does not know it.
+        reliable: Whether the label of each product is reliable, bool (products,).
+        probabilities: Calibrated probabilities of the products, float (products, classes).
 
     Returns:
         Predictions of categories; and the result of level_predictions.
     """
-    foreign = classifier.out_of_vocabulary(labelled.products) > FOREIGN_SHARE
-    targets, reliable = list(np.array(labelled.nodes).T), np.array(labelled.reliable)
+    foreign = classifier.out_of_vocabulary(products) > FOREIGN_SHARE
     predictions = labelled_predictions(probabilities, targets[0], foreign, reliable)
     levels = level_predictions(probabilities, targets, foreign, reliable, classifier.levels)
     return predictions, levels
