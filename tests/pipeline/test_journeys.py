@@ -104,6 +104,7 @@ def test_shop_trains_classifies_serves_and_corrects(
     with open(project / "answers.csv", newline="", encoding="cp1252") as file:
         answers = list(csv.DictReader(file, delimiter=";"))
     assert [answer["sku"] for answer in answers] == list(new["sku"])
+    assert all(answer["best_guess"] for answer in answers)  # the model folder contains thresholds
     named = [answer for answer in answers if answer["predicted_category"]]
     right = dict(zip(new["sku"], new["category"], strict=True))
     assert len(named) >= 20

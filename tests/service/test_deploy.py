@@ -1,4 +1,4 @@
-"""Test the Dockerfile and the systemd unit: lint them and run the steps that need no daemon."""
+"""Test the files in deploy/: lint them and run the steps that need no daemon."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from ctypes.util import find_library
+from inspect import signature
 from pathlib import Path
 
 import pytest
+import yaml
 
+from rubro.cli import serve
 from support.keyword_model import environment, write_model
 from support.serving import Server, port_of
 from support.tiny_project import wait_until
@@ -24,6 +27,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 LOCK = ROOT / "deploy" / "requirements.lock"
 UNIT = ROOT / "deploy" / "rubro.service"
+ENVIRONMENT = ROOT / "deploy" / "rubro.env"
+COMPOSE = ROOT / "deploy" / "compose.yaml"
+KUBERNETES = ROOT / "deploy" / "kubernetes.yaml"
 # From seccomp.h.
 KILL_PROCESS, ALLOW = 0x80000000, 0x7FFF0000
 
@@ -52,6 +58,20 @@ def locked_packages(lock: Path) -> set[str]:
 
 def unit_settings(name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", UNIT.read_text(), re.MULTILINE)
+
+
+def settings() -> dict[str, str]:
+    """Return the variables of the environment file."""
+    lines = ENVIRONMENT.read_text().splitlines()
+    return dict(line.split("=") for line in lines if not line.startswith("#"))
+
+
+def linted(name: str, *arguments: str | Path) -> None:
+    """Run a linter, or skip the test if it is not installed."""
+    if (linter := shutil.which(name)) is None:
+        pytest.skip(f"{name} is not installed")
+    done = subprocess.run([linter, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def system_calls(name: str) -> set[str]:
@@ -91,16 +111,62 @@ def system_call_filter(names: Iterable[str]) -> Callable[[], None]:
 
 
 def test_hadolint_accepts_the_dockerfile() -> None:
-    if (hadolint := shutil.which("hadolint")) is None:
-        pytest.skip("hadolint is not installed")
-    subprocess.run([hadolint, DOCKERFILE], check=True)
+    linted("hadolint", DOCKERFILE)
+
+
+def test_the_compose_file_follows_its_schema() -> None:
+    linted("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
+
+
+def test_docker_compose_reads_the_compose_file() -> None:
+    linted("docker-compose", "--file", COMPOSE, "config", "--quiet")
+
+
+def test_the_kubernetes_manifest_follows_its_schema() -> None:
+    linted("kubernetes-validate", "--strict", KUBERNETES)
+
+
+def test_containers_are_restricted_alike() -> None:
+    (service,) = yaml.safe_load(COMPOSE.read_text())["services"].values()
+    kinds = {each["kind"]: each for each in yaml.safe_load_all(KUBERNETES.read_text())}
+    template = kinds["Deployment"]["spec"]["template"]
+    pod, (container,) = template["spec"], template["spec"]["containers"]
+    assert service["read_only"] is container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert service["cap_drop"] == container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    user = pod["securityContext"]["runAsUser"]
+    assert service["user"] == f"{user}:{pod['securityContext']['runAsGroup']}"
+    assert arguments_of("USER") == [str(user)]
+    assert (service["mem_limit"], service["cpus"]) == ("1g", 1.0)
+    assert container["resources"]["limits"] == {"cpu": "1", "memory": "1Gi"}
+    paths = [container[f"{name}Probe"]["httpGet"]["path"] for name in ("readiness", "liveness")]
+    assert paths == ["/ready", "/health"]
+    labels = template["metadata"]["labels"]
+    for kind in ("Deployment", "PodDisruptionBudget"):
+        assert kinds[kind]["spec"]["selector"]["matchLabels"] == labels
+    assert kinds["Service"]["spec"]["selector"] == labels
+
+
+def test_all_variables_belong_to_options_of_the_service() -> None:
+    parameters = signature(serve.main).parameters
+    files = (ENVIRONMENT, COMPOSE, KUBERNETES, DOCKERFILE)
+    used = [
+        name.lower()
+        for path in files
+        for name in re.findall(r"\bRUBRO_SERVE_([A-Z_]+)", path.read_text())
+    ]
+    assert {*used} <= {*parameters}
+    assert {"host", "port", "model", "thresholds", "corrections"} <= {*used}
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     if (analyze := shutil.which("systemd-analyze")) is None:
         pytest.skip("systemd-analyze is not installed")
     unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace("/opt/rubro/bin/rubro", shutil.which("true") or ""))
+    unit.write_text(
+        UNIT.read_text().replace("/opt/rubro/current/bin/rubro", shutil.which("true") or "")
+    )
     done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     command: list[str | Path] = [analyze, "security", "--offline=true", "--threshold=20", unit]
@@ -113,10 +179,15 @@ def test_the_service_needs_only_the_system_calls_of_the_unit(model: Path, tmp_pa
     link = tmp_path / "model"
     link.symlink_to(model)
     (start,) = unit_settings("ExecStart")
-    _, *words = start.replace("/srv/rubro/model", str(link)).split()
+    _, *words = start.split()
     variables = dict(setting.split("=") for setting in unit_settings("Environment"))
+    variables |= settings() | {
+        "RUBRO_SERVE_MODEL": str(link),
+        "RUBRO_SERVE_PORT": "0",
+        "RUBRO_SERVE_CORRECTIONS": str(tmp_path / "corrections"),
+    }
     with subprocess.Popen(
-        [sys.executable, "-m", "rubro.cli", *words, "--port", "0"],
+        [sys.executable, "-m", "rubro.cli", *words],
         env=environment(**variables),
         stderr=subprocess.PIPE,
         text=True,
@@ -128,6 +199,9 @@ def test_the_service_needs_only_the_system_calls_of_the_unit(model: Path, tmp_pa
         server = Server(process, port_of(line))
         answer = server.ask("/predict", {"titles": "Mesa"}).json
         assert answer["answers"][0]["category"] == "TABLES"
+        correction = {"title": "Mesa", "category": "TABLES"}
+        assert server.ask("/corrections", correction).status == 201
+        assert server.ask("/corrections", correction, "DELETE").json["line"] == 2
         new = tmp_path / "model.new"
         new.symlink_to(write_model(tmp_path / "model-2", title_column="name"))
         new.rename(link)
@@ -165,13 +239,12 @@ def test_the_steps_of_the_image_give_a_service_that_answers(model: Path, tmp_pat
         if "venv" in script:
             words = ["sh", "-euc", script.replace("/opt/", f"{opt}/")]
             subprocess.run(words, cwd=build, check=True, capture_output=True)
-    words = [*json.loads(arguments_of("ENTRYPOINT")[0]), *json.loads(arguments_of("CMD")[0])]
-    words = [
-        word.replace("/opt/", f"{opt}/").replace("/models/ensemble", str(model)) for word in words
-    ]
-    assert "0.0.0.0" in words
+    words = json.loads(arguments_of("ENTRYPOINT")[0].replace("/opt/", f"{opt}/"))
+    variables = dict(word.split("=") for line in arguments_of("ENV") for word in line.split())
+    assert variables["RUBRO_SERVE_HOST"] == "0.0.0.0"
+    variables |= {"RUBRO_SERVE_MODEL": str(model), "RUBRO_SERVE_PORT": "0"}
     with subprocess.Popen(
-        [*words, "--port", "0"], cwd=tmp_path, env={}, stderr=subprocess.PIPE, text=True
+        words, cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         port = port_of(process.stderr.readline())

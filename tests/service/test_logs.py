@@ -8,13 +8,15 @@ import re
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 
 from rubro import __version__
 from support.keyword_model import command, environment, write_model
-from support.serving import HEAD, SECONDS, Server, log_lines, start
+from support.serving import HEAD, SECONDS, Server, log_lines, port_of, running, start
 from support.tiny_project import wait_until
 
 pytest_plugins = ["support.keyword_model", "support.serving"]
@@ -131,3 +133,81 @@ def test_options_are_read_from_the_environment(model: Path, tmp_path: Path) -> N
         server.process.terminate()
         assert "request" in server.process.communicate()[1]
     assert folder.is_dir()
+
+
+class Systemd:
+    """The part of systemd that keeps sockets: a datagram socket that receives messages and files.
+
+    Args:
+        folder: Temporary folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.address = folder / "notify"
+        self._receiving = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._receiving.bind(str(self.address))
+        self._receiving.settimeout(SECONDS)
+        self.kept: list[int] = []
+
+    def read_until(self, wanted: str) -> None:
+        """Read messages until one arrives, and keep the files that the service sends meanwhile."""
+        while True:
+            message, files, _, _ = socket.recv_fds(self._receiving, 4096, 8)
+            lines = message.decode().splitlines()
+            if lines[0] == "FDSTOREREMOVE=1":
+                self.close()
+            assert bool(files) == (lines[0] == "FDSTORE=1")
+            self.kept += files
+            if lines[0] == wanted:
+                return
+
+    def close(self) -> None:
+        """Close all files that are kept."""
+        while self.kept:
+            os.close(self.kept.pop())
+
+    @contextmanager
+    def start(self, model: Path, port: int = 0) -> Iterator[Server]:
+        """Start the service with the sockets that are kept."""
+        words = command(model, ["--port", str(port)], "serve")
+        for place, file in enumerate(self.kept, 3):
+            words = ["bash", "-c", f'exec {place}<&{file} "$@"', "bash", *words]
+        listening = f'LISTEN_PID=$$ LISTEN_FDS={len(self.kept)} exec "$@"'
+        with subprocess.Popen(
+            ["bash", "-c", listening, "bash", *words],
+            pass_fds=self.kept,
+            env=environment(NOTIFY_SOCKET=str(self.address)),
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            yield Server(process, port_of(process.stderr.readline()))
+            process.terminate()
+        assert process.returncode == 0
+
+
+def test_a_restart_by_systemd_refuses_no_connection(model: Path, tmp_path: Path) -> None:
+    systemd = Systemd(tmp_path)
+    with systemd.start(model) as server:
+        systemd.read_until("READY=1")
+        port = server.port
+    systemd.read_until("STOPPING=1")
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as waiting:
+        waiting.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        with systemd.start(model, port):
+            systemd.read_until("READY=1")
+            assert waiting.recv(2**16).startswith(b"HTTP/1.1 200")
+    systemd.read_until("STOPPING=1")
+    # With another port, the socket is replaced.
+    with systemd.start(model) as server:
+        systemd.read_until("READY=1")
+        assert server.port != port
+        (kept,) = systemd.kept
+        with socket.socket(fileno=os.dup(kept)) as listening:
+            assert listening.getsockname()[1] == server.port
+    systemd.close()
+
+
+def test_an_unusable_address_of_systemd_is_ignored(model: Path) -> None:
+    with running(model, env=environment(NOTIFY_SOCKET="/nowhere/notify")) as server:
+        assert server.ask("/ready").status == 200

@@ -17,7 +17,7 @@ from rubro.features.subwords import Subwords
 from rubro.prediction.folder import Model
 from rubro.prediction.nearest import title_tensors
 from support.chromium import NEEDS_CHROMIUM
-from support.keyword_model import PATHS
+from support.keyword_model import PATHS, write_thresholds
 from support.service_page import opened, two_tabs
 from support.serving import Server, running
 
@@ -344,6 +344,36 @@ def test_the_service_collects_corrections_and_forgets_the_undone_ones(
         assert collected(folder) == [["mesa a", "MUGS"]]
 
 
+def test_a_correction_that_is_undone_while_it_is_sent_is_withdrawn(
+    browser: Any, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "corrections"
+    with running(model, "--corrections", str(folder)) as server, opened(browser, server) as page:
+        waiting: list[Any] = []
+        type_title(page, "mesa", "TABLES")
+        page.route("**/corrections", lambda route: waiting.append(route), times=1)
+        choose(page, "MUGS")
+        page.locator("#result .undo").click()
+        playwright.expect(page.locator("#count")).to_have_text("0")
+        with page.expect_response(lambda response: response.request.method == "DELETE"):
+            waiting[0].continue_()
+        assert collected(folder) == []
+
+
+def test_a_long_list_shows_the_last_corrections(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.evaluate(
+            """() => localStorage.setItem("rubro.corrections", JSON.stringify(
+                Array.from({ length: 60 }, (_, number) => ({ title: `mesa ${number}`, category: "TABLES" }))))"""
+        )
+        page.reload()
+        playwright.expect(page.locator("#count")).to_have_text("60")
+        playwright.expect(page.locator("#corrections li")).to_have_count(50)
+        playwright.expect(page.locator("#corrections li").first).to_contain_text("mesa 59")
+        page.get_by_role("button", name="Show all 60").click()
+        playwright.expect(page.locator("#corrections li")).to_have_count(60)
+
+
 def test_corrections_wait_until_the_service_answers(
     browser: Any, model: Path, tmp_path: Path
 ) -> None:
@@ -504,6 +534,24 @@ def test_an_answer_below_the_threshold_names_the_threshold(browser: Any, server:
         playwright.expect(page.locator("#doubt")).to_contain_text("50% threshold")
         type_title(page, "mesa", "TABLES")
         playwright.expect(page.locator("#doubt")).to_be_hidden()
+
+
+def test_the_thresholds_of_the_service_decide_which_answers_are_accepted(
+    browser: Any, model: Path, tmp_path: Path
+) -> None:
+    write_thresholds(tmp_path / "thresholds.json", model, [0.2, 0.99, None, 0.2])
+    options = ["--thresholds", str(tmp_path / "thresholds.json")]
+    with running(model, *options) as server, opened(browser, server) as page:
+        doubt = page.locator("#doubt")
+        playwright.expect(page.locator("#model")).to_contain_text("precision 90%")
+        type_title(page, "silla", "CHAIRS")
+        playwright.expect(doubt).to_contain_text("99% threshold")
+        type_title(page, "lampara", "LAMPS")
+        playwright.expect(doubt).to_contain_text("No confidence")
+        type_title(page, "taza de otras cosas", "MUGS")
+        playwright.expect(doubt).to_contain_text("Most words")
+        type_title(page, "mesa silla lampara", "TABLES")  # less than half, but more than 20 %
+        playwright.expect(doubt).to_be_hidden()
 
 
 def test_the_empty_page_describes_the_model_and_offers_its_titles(

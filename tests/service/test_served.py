@@ -176,7 +176,7 @@ def test_thresholds_in_the_model_folder_are_used_and_reloaded(folder: Path, othe
     assert read_model(folder, no_thresholds=True).thresholds is None
     path = folder / "thresholds.json"
     old = path.read_bytes()
-    steps = [
+    steps: list[Callable[[], Any]] = [
         lambda: path.write_text("{"),
         lambda: path.write_bytes(old),
         lambda: shutil.copy(other / path.name, path),

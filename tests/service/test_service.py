@@ -23,15 +23,9 @@ from pydantic import ValidationError
 
 from rubro import Classifier, __version__
 from rubro.prediction.folder import Decision, Model
-from rubro.prediction.thresholds import (
-    AcceptedCounts,
-    CategoryThreshold,
-    ConfidenceThreshold,
-    Thresholds,
-)
 from rubro.service.schemas import PredictRequest
 from rubro.service.served import read_model
-from support.keyword_model import CATEGORIES, command, write_model
+from support.keyword_model import CATEGORIES, command, write_model, write_thresholds
 from support.serving import HEAD, SECONDS, Server, log_lines, running, start
 
 pytest_plugins = ["support.keyword_model", "support.serving"]
@@ -381,24 +375,7 @@ def test_a_chunked_body_that_is_too_large_is_refused(server: Server) -> None:
 @pytest.mark.slow
 def test_the_category_is_null_if_the_thresholds_do_not_accept_it(tmp_path: Path) -> None:
     folder, file = write_model(tmp_path / "model"), tmp_path / "thresholds.json"
-    kept: dict[str, Any] = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
-    minimum = dict(zip(CATEGORIES.values(), (0.2, 0.99, None, 0.2), strict=True))
-    own: dict[str, Any] = {"basis": "own", **kept}
-    thresholds = Thresholds(
-        model="svm",
-        fingerprint=Classifier.load(folder).description.fingerprint,
-        precision=0.9,
-        coverage=0.9,
-        least_titles=1,
-        single=ConfidenceThreshold(confidence=0.5, **kept),
-        together=ConfidenceThreshold(confidence=0.5, **kept),
-        categories={
-            name: CategoryThreshold(confidence=value, **own) for name, value in minimum.items()
-        },
-        all=AcceptedCounts(**kept),
-        unknown=AcceptedCounts(**kept),
-    )
-    file.write_text(thresholds.model_dump_json())
+    write_thresholds(file, folder, [0.2, 0.99, None, 0.2])
     titles = ["mesa", "silla", "lampara", "taza", "taza de otras cosas", "mesa"]
     with running(folder, "--thresholds", str(file)) as server:
         answers = server.ask("/predict", {"titles": titles}).json["answers"]

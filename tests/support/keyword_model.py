@@ -23,7 +23,14 @@ from typer.testing import CliRunner
 from rubro.base.category_tree import CategoryTree
 from rubro.cli import app
 from rubro.features.subwords import SubwordParams
+from rubro.prediction.classifier import Classifier
 from rubro.prediction.folder import Model, ModelColumn, ModelDescription, SvmMember, TextParams
+from rubro.prediction.thresholds import (
+    AcceptedCounts,
+    CategoryThreshold,
+    ConfidenceThreshold,
+    Thresholds,
+)
 
 # The keyword of each category. Other words do not change the prediction.
 CATEGORIES = {"mesa": "TABLES", "silla": "CHAIRS", "lampara": "LAMPS", "taza": "MUGS"}
@@ -83,6 +90,34 @@ def write_shop_model(folder: Path) -> Path:
         ModelColumn(name="precio", max_tokens=10, bounds=[10.0]),
     ]
     return write_model(folder, "nombre", labels=PATHS, columns=columns, tree=tree)
+
+
+def write_thresholds(file: Path, folder: Path, minimums: Sequence[float | None]) -> None:
+    """Write a thresholds file for a model whose categories are not paths.
+
+    Args:
+        file: File to write.
+        folder: Model folder.
+        minimums: Minimum confidence of each category; None = accept no prediction.
+    """
+    description = Classifier.load(folder).description
+    kept: dict[str, Any] = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
+    thresholds = Thresholds(
+        model=description.name,
+        fingerprint=description.fingerprint,
+        precision=0.9,
+        coverage=0.9,
+        least_titles=1,
+        single=ConfidenceThreshold(confidence=0.5, **kept),
+        together=ConfidenceThreshold(confidence=0.5, **kept),
+        categories={
+            name: CategoryThreshold(confidence=minimum, basis="own", **kept)
+            for name, minimum in zip(description.labels, minimums, strict=True)
+        },
+        all=AcceptedCounts(**kept),
+        unknown=AcceptedCounts(**kept),
+    )
+    file.write_text(thresholds.model_dump_json())
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ Each row of the input becomes one row of the output, in the same order and with 
 followed by predicted_category, confidence (0 to 1) and error. A row that cannot be read is kept in
 its place, and its error column gives the reason. If the model's categories are paths, column
 predicted_level contains the number of names of the predicted category. With --min-confidence or
---thresholds, the predicted category is then the deepest node of the category tree that is accepted.
+thresholds, the predicted category is then the deepest node of the category tree that is accepted.
+If the model folder contains thresholds.json, answers below its thresholds have no category.
 
 \b
 rubro predict "Zapatillas Running Talle 42" --top 3
@@ -244,9 +245,9 @@ def main(
 def _say_rejected(thresholds: Thresholds | None, rejected: int, rows: int) -> None:
     if thresholds is not None and rejected:
         say(
-            f"{rejected:,} of {rows:,} rows have no category, because a precision of "
-            f"{thresholds.precision:.4g} is promised and their confidence is below the threshold, or "
-            "most of their words are unknown; --no-thresholds accepts every answer"
+            f"{rejected:,} of {rows:,} rows have no category, because their confidence is below the "
+            f"threshold for a precision of {thresholds.precision:.4g}, or most of their words are "
+            "unknown; --no-thresholds accepts every answer"
         )
 
 
@@ -377,10 +378,11 @@ class _NewColumns:
                 rows.append((title, error, [], False, ""))
                 continue
             notes = []
-            if self.details and answer.out_of_vocabulary:
+            is_rejected = self.thresholds is not None and answer.category is None
+            if answer.out_of_vocabulary and (self.details or (is_rejected and answer.is_foreign)):
                 foreign = "foreign: " if answer.is_foreign else ""
                 notes.append(f"{foreign}{answer.out_of_vocabulary:.0%} unknown")
-            if answer.category is None and not answer.is_foreign and answer.threshold is not None:
+            if is_rejected and not answer.is_foreign and answer.threshold is not None:
                 notes.append(f"below {answer.threshold:.0%}")
             note = ", ".join(notes)
             rows.append((title, error, _shown(answer), answer.category is not None, note))

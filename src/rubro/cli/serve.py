@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -109,7 +109,6 @@ def main(
         from rubro.service.served import read_model
 
         reading = thread.submit(read_model, model, thresholds, no_thresholds, objective)
-        from rubro.prediction.thresholds import THRESHOLDS_FILE
         from rubro.service.app import make_app
         from rubro.service.logs import log_event, write_logs
         from rubro.service.server import open_socket, run_server
@@ -126,17 +125,15 @@ def main(
     shown = f"[{address}]" if ":" in address else address
     categories = len(served.classifier.classes_)
     url = f"http://{shown}:{used_port}"
-    promise: dict[str, Any] = {}
+    promise = ""
     if served.thresholds is not None:
-        file = str(thresholds or model / THRESHOLDS_FILE)
-        promise = {"thresholds": file, "promised_precision": served.thresholds.precision}
+        promise = f", thresholds for a precision of {served.thresholds.precision:.4g}"
     write_logs()
     log_event(
         "start",
-        f"{served.classifier.name}, {categories} categories: {url}",
+        f"{served.classifier.name}, {categories} categories{promise}: {url}",
         model_hash=served.identity["hash"],
         url=url,
         version=__version__,
-        **promise,
     )
     run_server(app, listening)

@@ -245,7 +245,7 @@ class Health(Message):
 
 
 class ModelInformation(Message):
-    """The model in use, and what the service does with corrections."""
+    """The model in use, and whether the service collects corrections."""
 
     model: ModelIdentity
     date: Annotated[str, Field(description="UTC date on which model.json was written.")]

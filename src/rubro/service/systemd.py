@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 
 _FIRST_FILE = 3
 _NAME = "FDNAME=listening"
@@ -32,7 +33,7 @@ def keep_socket(listening: socket.socket) -> None:
 
 
 def notify(message: str, *files: int) -> None:
-    """Send a message to systemd.
+    """Send a message to systemd; errors are ignored, because containers inherit unusable addresses.
 
     Args:
         message: Assignments that sd_notify(3) defines, such as READY=1.
@@ -41,6 +42,6 @@ def notify(message: str, *files: int) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
         connection.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
         socket.send_fds(connection, [message.encode()], [*files])

@@ -14,7 +14,7 @@ const REFRESH_MILLISECONDS = 50;
 
 // Each correction has a key of its own in the storage, so tabs cannot overwrite the corrections of each other. It has
 // the fields title, columns, category, changed (milliseconds) and sent, which is the category that the service has
-// collected. The category null means that the correction was removed, but the service has not been told yet.
+// collected. The category null means that the correction was removed, but that the service still has it.
 const unstored = new Map(); // corrections that the browser cannot store, by key; null = remove the key
 let all = new Map(); // corrections by key, oldest first, with the removed ones that must be sent
 let corrections = []; // corrections that are not removed, oldest first
@@ -22,7 +22,7 @@ let removed = []; // corrections that were removed last in this tab, and can be 
 const replaced = new Map(); // category of a product before its last correction in this tab, by key
 let isListedWhole = false;
 let refreshing = 0;
-let sending = Promise.resolve(true);
+let sending = Promise.resolve();
 
 // Returns the title and the columns of a product without white space around them.
 function trimmed({ title, columns }) {
@@ -133,17 +133,17 @@ function restore() {
   send();
 }
 
-// Sends the changes that the service has not collected, one after another, and returns whether it has all of them.
+// Sends the changes that the service has not collected, one after another.
 export function send() {
   sending = sending.then(sendChanges);
-  return sending;
 }
 
 async function sendChanges() {
-  if (!summary?.collects_corrections) return true;
+  if (!summary?.collects_corrections) return;
   let failure = "";
-  for (const [key, each] of all) {
-    if (each.category === (each.sent ?? null)) continue;
+  for (const key of [...all.keys()]) {
+    const each = all.get(key); // undefined = removed meanwhile
+    if (!each || each.category === (each.sent ?? null)) continue;
     try {
       await sendCorrection({ ...each, category: each.category ?? each.sent }, each.category === null);
     } catch (error) {
@@ -156,7 +156,6 @@ async function sendChanges() {
   }
   showFailure(failure, "unsent");
   byId("send").hidden = !failure;
-  return !failure;
 }
 
 // Reads the corrections that this and other tabs have stored, and shows them.
@@ -185,8 +184,9 @@ export function showCorrections() {
   byId("list").hidden = !count && !removed.length && !unstored.size;
   byId("download").disabled = byId("clear").disabled = !count;
   showFailure(unstored.size ? text().full : "", "unstored");
-  const collects = summary?.collects_corrections;
+  const collects = summary?.collects_corrections === true;
   const waiting = [...all.values()].filter((each) => each.category !== (each.sent ?? null)).length;
+  byId("kept").hidden = collects;
   byId("collected").textContent = collects ? text().collected(count, waiting) : "";
   const isUndoable = removed.length > 0;
   byId("removed").replaceChildren(

@@ -7,7 +7,6 @@ const title = byId("title");
 const result = byId("result");
 const dialog = byId("keys");
 
-
 // Moves the focus between the title and the candidates.
 function move(target, step) {
   const places = [title, ...result.querySelectorAll("#first button, .candidate")];
@@ -17,7 +16,7 @@ function move(target, step) {
   return true;
 }
 
-// Does what a key stands for outside of fields, and returns whether it stands for something.
+// Acts on a key that was pressed outside of fields, and returns whether the key has a function.
 function act({ key, target }) {
   if (key === "ArrowDown" || key === "ArrowUp") return move(target, key === "ArrowDown" ? 1 : -1);
   if (key === "?") {
@@ -25,9 +24,10 @@ function act({ key, target }) {
     return true;
   }
   if (result.hidden) return false;
-  const isNumber = /^[1-9]$/.test(key);
-  const control = result.querySelector(isNumber ? `[aria-keyshortcuts^="${key}"]` : key === "u" ? ".undo" : "none");
-  control?.click();
+  const control = /^[1-5]$/.test(key)
+    ? result.querySelector(`.candidate[aria-keyshortcuts^="${key}"]`)
+    : key.toLowerCase() === "u" && result.querySelector(".undo");
+  if (control) control.click();
   return Boolean(control);
 }
 
@@ -41,7 +41,7 @@ function actInField({ key, target, isComposing }) {
 }
 
 addEventListener("keydown", (event) => {
-  if (dialog.open || event.defaultPrevented || event.repeat) return;
+  if (document.querySelector("dialog[open]") || event.defaultPrevented || event.repeat) return;
   if (event.altKey || event.metaKey || event.ctrlKey) return;
   const isField = event.target.matches("input, textarea, select");
   if (byId("single").hidden) {
@@ -51,14 +51,15 @@ addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !event.isComposing) {
     const isOther = isField && event.target !== title && event.target.value;
     if (event.target.matches("select, textarea")) return;
-    if (isOther) event.target.value = "";
-    else clearTitle();
+    if (isOther) {
+      event.target.value = "";
+      event.target.dispatchEvent(new Event("input"));
+    } else {
+      clearTitle();
+    }
   } else if (isField ? actInField(event) : act(event)) {
     event.preventDefault();
   }
 });
 byId("show-keys").addEventListener("click", () => dialog.showModal());
 byId("hide-keys").addEventListener("click", () => dialog.close());
-dialog.addEventListener("click", (event) => {
-  if (event.target === dialog) dialog.close(); // outside of its content
-});

@@ -15,7 +15,7 @@ export let categories = [];
 export let paths = new Map(); // names of each category from the root, if the categories are paths
 
 export let summary = null; // the answer to GET /model
-export let promised = null; // precision that the thresholds of the service promise; null = there are no thresholds
+export let promised = null; // precision that the thresholds of the service promise; null = it has none
 
 // Reads the categories, the columns and the summary of the model that the service uses.
 export async function readModel() {
@@ -57,8 +57,7 @@ async function send(path, method, content) {
   } catch {
     throw new Error(text().silent);
   }
-  // A correction that the service no longer has need not be withdrawn.
-  if (!response.ok && !(method === "DELETE" && response.status === 404)) throw new Error(found.detail);
+  if (!response.ok) throw new Error(found.detail);
   return found;
 }
 

@@ -37,12 +37,12 @@ function showView() {
 
 async function start() {
   ask();
-  await showKnown();
+  await showDescription();
   await openFirst();
 }
 
-// Shows what the service knows about its model.
-async function showKnown() {
+// Reads and shows the categories, the columns and the description of the model.
+async function showDescription() {
   try {
     await readModel();
   } catch {
@@ -62,7 +62,7 @@ byId("language").addEventListener("change", (event) => {
 });
 byId("retry").addEventListener("click", async () => {
   byId("title").focus();
-  if (!summary) await showKnown();
+  if (!summary) await showDescription();
   ask();
 });
 addEventListener("hashchange", () => {

@@ -144,7 +144,7 @@ function showAnswer() {
   byId("answers").replaceChildren(...top.slice(1).map((each, place) => row(each, place + 2)));
   byId("others-heading").hidden = top.length < 2;
   const isFurther = saved !== undefined && !top.some(({ category }) => category === saved);
-  byId("further").replaceChildren(...(isFurther ? [categoryName(saved, paths.get(saved)), ...savedMark()] : []));
+  byId("further").replaceChildren(...(isFurther ? [categoryName(saved, paths.get(saved)), savedMark()] : []));
   showProposal();
 }
 
@@ -210,13 +210,16 @@ function candidate(category, key, ...content) {
   return node;
 }
 
+// Returns a note that a category is saved, with a button that takes it back.
 function savedMark() {
   const undo = button(text().undo, text().undoSaved(shown.title.trim()), () => {
     withdraw(shown);
     selectTitle();
   });
   undo.className = "undo";
-  return [element("span", "saved", `✓ ${text().isSaved}`), undo];
+  const node = element("span", "saved row");
+  node.append(element("span", "", `✓ ${text().isSaved}`), undo);
+  return node;
 }
 
 function first({ category, confidence, path }) {
@@ -224,13 +227,10 @@ function first({ category, confidence, path }) {
   name.className = "answer";
   const track = element("span", "track");
   track.append(bar(confidence));
-  const chosen =
-    saved === category
-      ? savedMark()
-      : [candidate(category, "1 Enter", `✓ ${text().right} `, element("kbd", "", "Enter"))];
-  const actions = element("span", "row");
-  actions.append(...chosen);
-  return [name, element("span", "share", percent(confidence)), actions, track];
+  const isSaved = saved === category;
+  const key = element("kbd", "", "Enter");
+  const action = isSaved ? savedMark() : candidate(category, "1 Enter", `✓ ${text().right} `, key);
+  return [name, element("span", "share", percent(confidence)), action, track];
 }
 
 function row({ category, confidence, path }, key) {
@@ -239,7 +239,7 @@ function row({ category, confidence, path }, key) {
   number.ariaHidden = "true";
   const share = element("span", "share", percent(confidence));
   node.append(candidate(category, key, bar(confidence), number, categoryName(category, path), share));
-  if (saved === category) node.append(...savedMark());
+  if (saved === category) node.append(savedMark());
   return node;
 }
 
