@@ -14,6 +14,8 @@ Metrics in metrics/evaluate.json have names such as test.cnn.accuracy. Metrics i
 prefixed with the file name, such as train_cnn.best.epoch.
 
 Exit codes: 0 if done, 2 if an experiment, a metric or the Git repository is not found.
+
+Requires the training packages: pip install 'rubro[train]'.
 """
 
 from typing import Annotated, Literal

@@ -56,10 +56,11 @@ def exit_codes(ctx: Any) -> Iterator[None]:
                 sys.exit(EXIT_BROKEN_PIPE)
             raise
         except ModuleNotFoundError as error:
-            command, package = ctx.invoked_subcommand, str(error.name).partition(".")[0]
+            command, package = ctx.invoked_subcommand, str(error.name)
+            extra = _EXTRAS.get(command, "train")
             raise RubroError(
-                f"rubro {command} needs {package}, which is not installed: "
-                f"pip install 'rubro[{_EXTRAS.get(command, 'train')}]'"
+                f"rubro {command} needs the packages of the extra {extra!r}, and {package} is not "
+                f"installed: pip install 'rubro[{extra}]'"
             ) from None
 
 

@@ -9,7 +9,9 @@ rubro search spaces/mlp.yaml --trials 30 -m validation.mlp.balanced_accuracy
 dvc exp apply NAME                # discards uncommitted changes; the last line names the best trial
 
 Exit codes: 0 if all trials are done, 2 if the space, the metric or a setting is wrong and nothing has
-run, 3 if some trials failed, 130 if interrupted. Requires pip install 'rubro[train,search]'.
+run, 3 if some trials failed, 130 if interrupted.
+
+Requires the training and search packages: pip install 'rubro[train,search]'.
 """
 
 from pathlib import Path

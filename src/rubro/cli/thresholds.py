@@ -14,8 +14,9 @@ rubro thresholds data/subset/test.parquet --check thresholds.json
 rubro predict catalogue.csv --thresholds thresholds.json -o answers.csv
 
 Exit codes: 0 if written, 2 if the input or an option is wrong or no threshold keeps the promise,
-130 if interrupted, 128 + N if ended by signal N. Requires the training packages: pip install
-'rubro[train]'.
+130 if interrupted, 128 + N if ended by signal N.
+
+Requires the training packages: pip install 'rubro[train]'.
 """
 
 from __future__ import annotations

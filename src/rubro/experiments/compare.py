@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import re
 import shlex
 import statistics
 import sys
@@ -20,6 +21,7 @@ from rubro.base.errors import ParamsError
 from rubro.base.metric_names import Objective, lower_is_better
 from rubro.base.params_file import load_params
 from rubro.experiments.dvc_experiments import (
+    LAST_COMMIT,
     Experiment,
     format_setting,
     read_experiments,
@@ -30,6 +32,7 @@ from rubro.experiments.run_data import DataCache, DataDifference, level_of
 
 _MAX_CHANGES, _MAX_NAMES = 6, 6
 _MIN_WIDTH = 20
+_OMITTED = re.compile(r"\+\d+")  # the end of a name that has no place for all of its settings
 # Files that may be replaced: their changes are other settings to try, or `dvc repro` wrote them.
 _NOT_APPLIED = ":!params.yaml", ":!dvc.lock", ":!metrics"
 
@@ -64,6 +67,11 @@ class SeedGroup:
         """Return a text for each changed parameter, then for each changed file."""
         settings = [format_setting(key, value) for key, value in self.params.items()]
         return [*settings, *(f"{path} edited" for path in self.files)]
+
+    def without(self, keys: Iterable[str]) -> SeedGroup:
+        """Return the group without some of its changed parameters."""
+        kept = {key: value for key, value in self.params.items() if key not in keys}
+        return replace(self, params=kept)
 
 
 def compare(
@@ -358,6 +366,7 @@ def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
     from rubro.base.console import output_console, printable
 
     console = output_console()
+    shared = _shared_settings([group for group in groups if group.experiments[0].name != LAST_COMMIT])
     columns = {"seeds": [_format_seeds(group) for group in groups]}
     columns |= {
         metric: [_format_values(group.values(metric)) for group in groups] for metric in metrics
@@ -374,10 +383,11 @@ def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
         table.add_column(heading, justify="right", width=width, no_wrap=True)
     for group, *cells in zip(groups, *columns.values(), strict=True):
         # Names break after commas if possible.
-        name = printable(group.experiments[0].name).replace(",", ", ")
+        name = ", ".join(map(printable, _name_without(shared, group.experiments[0].name)))
         lines = textwrap.wrap(name, name_width, break_on_hyphens=False)
         label = Text("\n".join(line.replace(", ", ",") for line in lines))
-        for line in textwrap.wrap(", ".join(_unnamed_changes(group)), name_width - 2):
+        changes = ", ".join(_unnamed_changes(group.without(shared)))
+        for line in textwrap.wrap(changes, name_width - 2, break_on_hyphens=False):
             label.append(f"\n  {printable(line)}", style="dim")
         if group.difference:
             classes = group.experiments[0].data.classes
@@ -385,6 +395,32 @@ def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
             label.append(f"\n  other {group.difference}{counted}", style="bold")
         table.add_row(label, *cells)
     console.print(table)
+    if shared:
+        console.print("")
+        settings = [format_setting(key, value) for key, value in shared.items()]
+        console.print(f"… in all experiments: {', '.join(map(printable, settings))}")
+
+
+def _shared_settings(groups: Sequence[SeedGroup]) -> dict[str, Any]:
+    """Return the parameters that differ from the last commit in all groups, and in the same way."""
+    if len(groups) < 2:
+        return {}
+    first, *others = (group.params for group in groups)
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in params and params[key] == value for params in others)
+    }
+
+
+def _name_without(shared: dict[str, Any], name: str) -> list[str]:
+    """Return the settings in the name of an experiment, with … instead of the shared settings."""
+    hidden = {setting_in_name(*item) for item in shared.items()}
+    parts = name.split(",")
+    kept = [part for part in parts if part not in hidden]
+    if not hidden or not kept or len(kept) == len(parts):
+        return parts
+    return [*(part for part in kept if not _OMITTED.fullmatch(part)), "…"]
 
 
 def _format_values(values: list[float]) -> str:
