@@ -7,7 +7,8 @@ are not comparable.
 
 \b
 rubro compare
-rubro compare 'train_mlp.*' -m 'validation.*.balanced_accuracy' --each
+rubro compare 'train_mlp.*' --each \\
+  -m 'validation.*.balanced_accuracy'
 rubro compare --format csv > experiments.csv
 
 Metrics in metrics/evaluate.json have names such as test.cnn.accuracy. Metrics in other files are

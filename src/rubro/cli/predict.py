@@ -9,7 +9,8 @@ predicted_level contains the number of names of the predicted category. With --m
 \b
 rubro predict "Zapatillas Running Talle 42" --top 3
 rubro predict catalogue.csv -o answers.csv
-rubro predict catalogue.parquet --column nombre --min-confidence 0.6 -o answers.parquet
+rubro predict catalogue.parquet --column nombre \\
+  --min-confidence 0.6 -o answers.parquet
 zcat titles.jsonl.gz | rubro predict --format csv | head
 
 Exit codes: 0 if every row has an answer, 2 if the input or an option is wrong, 3 if some rows have an

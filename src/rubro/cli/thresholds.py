@@ -10,8 +10,10 @@ know most of the words, are never accepted.
 
 \b
 rubro thresholds --precision 0.95
-rubro thresholds data/subset/test.parquet --check thresholds.json
-rubro predict catalogue.csv --thresholds thresholds.json -o answers.csv
+rubro thresholds data/subset/test.parquet \\
+  --check thresholds.json
+rubro predict catalogue.csv \\
+  --thresholds thresholds.json -o answers.csv
 
 Exit codes: 0 if written, 2 if the input or an option is wrong or no threshold keeps the promise,
 130 if interrupted, 128 + N if ended by signal N.

@@ -9,7 +9,6 @@ import re
 import shlex
 import statistics
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -173,7 +172,7 @@ def compare(
             if best is last:
                 say(f"No {among}experiment is better on validation than the last commit.")
             else:
-                say(f"The best {among}on validation: {_how_to_apply(groups[0])}")
+                say(f"The best {among}on validation:{_how_to_apply(groups[0])}")
 
 
 def default_metrics(objective: Objective, level: int | None = None) -> list[str]:
@@ -234,7 +233,7 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _how_to_apply(group: SeedGroup) -> str:
-    """Return the command that applies the first experiment of a group and keeps all local changes.
+    """Return how to apply the first experiment of a group and keep all local changes.
 
     `dvc exp apply` replaces all files, so uncommitted changes of other files would be lost.
     """
@@ -245,13 +244,13 @@ def _how_to_apply(group: SeedGroup) -> str:
     )
     command = f"dvc exp apply {shlex.quote(best.name)}"
     if not changed & different:
-        return command
+        return f"\n  {command}"
     options = " ".join(f"-S {shlex.quote(format_setting(*item))}" for item in group.params.items())
     is_by_params = options and not group.files
     return (
-        f"{best.name}. `{command}` would discard the uncommitted changes in "
+        f" {best.name}. `{command}` would discard the uncommitted changes in "
         f"{', '.join(sorted(changed & different))}. To keep them, "
-        + (f"run: dvc exp run {options}" if is_by_params else "copy them to another folder first")
+        + (f"run:\n  dvc exp run {options}" if is_by_params else "copy them to another folder first")
     )
 
 
@@ -364,36 +363,44 @@ def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
     from rich.text import Text
 
     from rubro.base.console import output_console, printable
+    from rubro.base.rich_console import WordWrapped
 
     console = output_console()
-    shared = _shared_settings([group for group in groups if group.experiments[0].name != LAST_COMMIT])
+    shared = _shared_settings(groups)
     columns = {"seeds": [_format_seeds(group) for group in groups]}
     columns |= {
         metric: [_format_values(group.values(metric)) for group in groups] for metric in metrics
     }
-    widths = {
-        name: max(map(len, [*cells, *name.replace("_", ".").split(".")]))
-        for name, cells in columns.items()
-    }
-    name_width = max(console.width - sum(2 + width for width in widths.values()), _MIN_WIDTH)
+
+    def name_width() -> int:
+        return console.width - sum(2 + _width(*column) for column in columns.items())
+
+    def lines_of(text: str, width: int) -> list[str]:
+        return [line.plain.rstrip() for line in WordWrapped(text).wrap(console, width)]
+
+    if name_width() < _MIN_WIDTH:
+        columns = {
+            name: [cell.replace(" ± ", "\n± ") for cell in cells]
+            for name, cells in columns.items()
+        }
+    width = max(name_width(), _MIN_WIDTH)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("experiment", vertical="bottom", no_wrap=True, overflow="fold")
-    for name, width in widths.items():
+    for name, cells in columns.items():
         heading = name.replace(".", "\n").replace("_", "\n")
-        table.add_column(heading, justify="right", width=width, no_wrap=True)
-    for group, *cells in zip(groups, *columns.values(), strict=True):
+        table.add_column(heading, justify="right", width=_width(name, cells), no_wrap=True)
+    for group, *row in zip(groups, *columns.values(), strict=True):
         # Names break after commas if possible.
         name = ", ".join(map(printable, _name_without(shared, group.experiments[0].name)))
-        lines = textwrap.wrap(name, name_width, break_on_hyphens=False)
-        label = Text("\n".join(line.replace(", ", ",") for line in lines))
-        changes = ", ".join(_unnamed_changes(group.without(shared)))
-        for line in textwrap.wrap(changes, name_width - 2, break_on_hyphens=False):
-            label.append(f"\n  {printable(line)}", style="dim")
+        label = Text("\n".join(line.replace(", ", ",") for line in lines_of(name, width)))
+        if changes := _unnamed_changes(group.without(shared)):
+            for line in lines_of(printable(", ".join(changes)), width - 2):
+                label.append(f"\n  {line}", style="dim")
         if group.difference:
             classes = group.experiments[0].data.classes
             counted = f" ({classes:,})" if classes and not group.is_comparable else ""
             label.append(f"\n  other {group.difference}{counted}", style="bold")
-        table.add_row(label, *cells)
+        table.add_row(label, *row)
     console.print(table)
     if shared:
         console.print("")
@@ -401,11 +408,17 @@ def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
         console.print(f"… in all experiments: {', '.join(map(printable, settings))}")
 
 
+def _width(name: str, cells: Sequence[str]) -> int:
+    """Return the width of a column, whose name is broken at dots and underscores."""
+    return max(map(len, "\n".join([*cells, *re.split(r"[._]", name)]).split("\n")))
+
+
 def _shared_settings(groups: Sequence[SeedGroup]) -> dict[str, Any]:
-    """Return the parameters that differ from the last commit in all groups, and in the same way."""
-    if len(groups) < 2:
+    """Return the settings of all experiments in the table, if there are several, by dotted key."""
+    changed = [group.params for group in groups if group.experiments[0].name != LAST_COMMIT]
+    if len(changed) < 2:
         return {}
-    first, *others = (group.params for group in groups)
+    first, *others = changed
     return {
         key: value
         for key, value in first.items()

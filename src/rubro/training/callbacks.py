@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from rich.progress import Progress
 
-from rubro.base.console import console, say
+from rubro.base.console import console, progress_columns, say
 from rubro.base.errors import TrainingError
 from rubro.base.metric_names import CAPTIONS, Objective
 from rubro.training.data_parallel import rank_and_count
@@ -106,7 +106,7 @@ class EpochProgress(Callback):
     """Show a progress bar for the batches of an epoch."""
 
     def __init__(self) -> None:
-        self._progress = Progress(console=console(), transient=True)
+        self._progress = Progress(*progress_columns(), console=console(), transient=True)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._progress.start()
