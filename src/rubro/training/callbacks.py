@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from rubro.base.console import console, progress_columns, say
 from rubro.base.errors import TrainingError
-from rubro.base.metric_names import CAPTIONS, Objective
+from rubro.base.metric_names import Objective
 from rubro.training.data_parallel import rank_and_count
 
 LOGGED_SPLITS = ("train", "validation")
@@ -98,8 +98,15 @@ class EpochLog(Callback):
         score = metrics[f"validation/{self._objective}"]
         say(
             f"{place}: {loss}, validation loss {metrics['validation/loss']:.4f}, "
-            f"{CAPTIONS[self._objective]} {score:.4f}"
+            f"validation score {score:.4f}"
         )
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self._report is not None:
+            say(
+                f"epoch {self.best_epoch + 1} of {len(self.history)} has the highest validation score, "
+                "so its weights are kept"
+            )
 
 
 class EpochProgress(Callback):
