@@ -50,7 +50,10 @@ class _Group(TyperGroup):
         for heading, names in _GROUPS.items():
             with formatter.section(heading):
                 formatter.write_dl(
-                    [(name.ljust(width), self.commands[name].get_short_help_str()) for name in names]
+                    [
+                        (name.ljust(width), self.commands[name].get_short_help_str())
+                        for name in names
+                    ]
                 )
 
     def invoke(self, ctx: Any) -> None:

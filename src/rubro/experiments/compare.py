@@ -250,7 +250,11 @@ def _how_to_apply(group: SeedGroup) -> str:
     return (
         f" {best.name}. `{command}` would discard the uncommitted changes in "
         f"{', '.join(sorted(changed & different))}. To keep them, "
-        + (f"run:\n  dvc exp run {options}" if is_by_params else "copy them to another folder first")
+        + (
+            f"run:\n  dvc exp run {options}"
+            if is_by_params
+            else "copy them to another folder first"
+        )
     )
 
 
@@ -380,8 +384,7 @@ def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
 
     if name_width() < _MIN_WIDTH:
         columns = {
-            name: [cell.replace(" ± ", "\n± ") for cell in cells]
-            for name, cells in columns.items()
+            name: [cell.replace(" ± ", "\n± ") for cell in cells] for name, cells in columns.items()
         }
     width = max(name_width(), _MIN_WIDTH)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

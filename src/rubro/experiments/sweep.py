@@ -107,9 +107,7 @@ def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
             plans.append(plan)
     first = plans[0]
     keys = [
-        key
-        for key in first.settings
-        if any(one.params[key] != first.params[key] for one in plans)
+        key for key in first.settings if any(one.params[key] != first.params[key] for one in plans)
     ]
     for plan in plans:
         plan.varied = keys
