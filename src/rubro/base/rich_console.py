@@ -17,7 +17,7 @@ from rubro.base.console import visible
 
 _SIZE = re.compile(r"[2-9]\d|[1-9]\d\d", re.ASCII)
 _SPACES = re.compile(r"\s+")
-# Places in a long name, such as train_mlp.dropout=0.3, where the next line may begin.
+# Where a long name, such as train_mlp.dropout=0.3, may continue on the next line.
 _JOINTS = re.compile(r"(?<=[/_,=>-])(?=\w)|(?<=\.)(?=[^\W\d])")
 
 
