@@ -351,8 +351,11 @@ def pipeline() -> dict[str, str]:
     """Return the tables of stages and their graph in Markdown, by name."""
     stages = []
     for name, stage in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
-        metrics = [file for metric in stage.get("metrics", []) for file in metric]
-        outputs = ", ".join(f"`{path}`" for path in (*stage["outs"], *metrics))
+        outputs = ", ".join(
+            f"`{path}`"
+            for entry in (*stage["outs"], *stage.get("metrics", []))
+            for path in ([entry] if isinstance(entry, str) else entry)  # a dictionary has options
+        )
         stages.append([name, stage["desc"], outputs])
     command = [sys.executable, "-m", "dvc", "dag", "--md"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

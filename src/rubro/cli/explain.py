@@ -6,7 +6,8 @@ n-grams are shown too. A terminal shows a coloured table; other outputs get one 
 
 \b
 rubro explain "Lampara De Techo Philips"
-rubro explain "Lampara De Techo Philips" --against LIGHT_BULBS | jq .words
+rubro explain "Lampara De Techo Philips" \\
+  --against LIGHT_BULBS | jq .words
 rubro explain "Lampara De Techo" --text marca=Philips
 
 Exit codes: 0 if explained, 2 if a title, the model or an option is wrong, 130 if interrupted, 128 + N

@@ -8,7 +8,8 @@ the labels of the same data, it shows the estimated number of wrong labels.
 
 \b
 rubro report
-rubro report --split validation --output validation.html --images pictures
+rubro report --split validation \\
+  --output validation.html --images pictures
 
 Requires the training packages: pip install 'rubro[train]'.
 

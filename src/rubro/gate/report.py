@@ -45,7 +45,8 @@ def print_report(comparison: Comparison, all_changes: bool) -> None:
     for name, (before, now) in comparison.params.items():
         console.print(printable(f"param  {name}: {_to_json(before)} → {_to_json(now)}"))
     for stage, inputs in comparison.stages.items():
-        console.print(printable(f"reran  {stage}" + ": " * bool(inputs) + ", ".join(inputs)))
+        names = ", ".join(map(printable, inputs))
+        console.print(f"reran  {printable(stage)}" + ": " * bool(inputs) + names)
     for note in comparison.notes:
         console.print(printable(f"note   {note}"), style="yellow")
     style = "bold red" if comparison.failed else "bold green"
