@@ -103,6 +103,11 @@ class CategoryMetrics:
     recall: _Share
     f1: _Share
 
+    @property
+    def errors(self) -> int:
+        """Number of titles of the category for which another category is predicted."""
+        return round(self.titles * (1 - self.recall))
+
 
 @dataclass(frozen=True)
 class NodeMetrics:
@@ -290,6 +295,23 @@ class AuditedCategory:
     suggestion: str
 
 
+@dataclass(frozen=True)
+class ReportedRun:
+    """Commit and model that a report describes.
+
+    Attributes:
+        commit: Hash of the commit; "" outside a Git repository.
+        date: Date of the commit, such as 2026-03-31.
+        is_changed: Whether metrics or parameters differ from the commit.
+        model: SHA-256 of the model, which `rubro serve` shows too; "" if there is no model.
+    """
+
+    commit: str = ""
+    date: str = ""
+    is_changed: bool = False
+    model: str = ""
+
+
 @dataclass
 class Content:
     """All metrics of a run that the report shows; None or empty if their file is missing.
@@ -298,7 +320,8 @@ class Content:
     `mistakes` describe the ensemble.
 
     Attributes:
-        split: Name of the split that the metrics were measured on.
+        split: Name of the split that the metrics were measured on, except `splits`.
+        splits: Metrics of each model, by split and name of the model.
         differences: Differences between pairs of models, by the names of both models.
         stages: Metrics of each stage, by its name.
         curves: Points of each learning curve, by model, metric and split.
@@ -313,11 +336,12 @@ class Content:
         mistakes: Wrongly predicted titles with the lowest probability of the true category.
         audit: Audit of the labels; None if there is none, or if it describes other data.
         audited: Estimated wrong labels of each category, most wrong labels first.
+        run: Commit and model that the report describes.
         missing: Paths of the metrics files that do not exist.
     """
 
     split: str
-    models: dict[str, ModelMetrics] = field(default_factory=dict)
+    splits: dict[str, dict[str, ModelMetrics]] = field(default_factory=dict)
     differences: dict[tuple[str, str], Difference] = field(default_factory=dict)
     subset: SubsetSummary | None = None
     description: RunDescription | None = None
@@ -337,7 +361,13 @@ class Content:
     mistakes: list[Mistake] = field(default_factory=list)
     audit: AuditSummary | None = None
     audited: list[AuditedCategory] = field(default_factory=list)
+    run: ReportedRun = field(default_factory=ReportedRun)
     missing: list[Path] = field(default_factory=list)
+
+    @property
+    def models(self) -> dict[str, ModelMetrics]:
+        """Metrics of each model on the split of the report."""
+        return self.splits.get(self.split, {})
 
     @property
     def objective(self) -> Objective:
@@ -426,12 +456,13 @@ def _read_summaries(content: Content, folder: Path) -> None:
     path = folder / "evaluate.json"
     evaluated = _json(content, path, dict[str, dict[str, dict[str, Any]]])
     if evaluated is not None:
-        models = evaluated.get(content.split, {})
-        differences = models.pop("differences", {})
-        content.models = _checked(path, dict[str, ModelMetrics], models)
-        for names, value in _checked(path, dict[str, Difference], differences).items():
-            one, _, other = names.partition("_minus_")
-            content.differences[one, other] = value
+        for split, models in evaluated.items():
+            differences = models.pop("differences", {})
+            content.splits[split] = _checked(path, dict[str, ModelMetrics], models)
+            if split == content.split:
+                for names, value in _checked(path, dict[str, Difference], differences).items():
+                    one, _, other = names.partition("_minus_")
+                    content.differences[one, other] = value
     content.subset = _json(content, folder / "subset.json", SubsetSummary)
     content.description = _json(content, folder / "evaluation" / "description.json", RunDescription)
     for stage in ("featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"):
