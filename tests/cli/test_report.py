@@ -118,6 +118,7 @@ def change_metrics(repository: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_report_shows_commit_and_date_and_has_the_same_bytes_for_the_same_commit(
     repository: Path, report: Report
 ) -> None:
@@ -157,6 +158,7 @@ def test_the_report_compares_metrics_and_categories_with_a_commit(
     assert cells[2:5] == ["0.100", f"{before.recall:.3f}", f"{0.1 - before.recall:+.3f}"]
 
 
+@pytest.mark.slow
 def test_a_commit_without_tables_in_the_cache_is_compared_by_its_metrics(
     repository: Path, report: Report
 ) -> None:

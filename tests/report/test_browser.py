@@ -24,8 +24,11 @@ pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 # Sizes of all text in pixels, with the scale of the chart that contains it.
 TYPE_SIZES = """[...document.querySelectorAll("body *")]
   .filter((each) => [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
-  .filter((each) => each.getClientRects().length && each.tagName !== "STYLE")
-  .map((each) => parseFloat(getComputedStyle(each).fontSize) * (each.getScreenCTM?.().a ?? 1))
+  .filter((each) => each.getClientRects().length && !each.closest("style, script"))
+  .map((each) => {
+    const { a, b } = each.getScreenCTM?.() ?? { a: 1, b: 0 };
+    return parseFloat(getComputedStyle(each).fontSize) * Math.hypot(a, b);
+  })
 """
 
 
