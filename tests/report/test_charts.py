@@ -60,7 +60,9 @@ def test_all_charts_have_one_width_and_one_type_size(charts: dict[str, Chart]) -
         re.findall(r'<svg [^>]*width="([\d.]+)pt"', chart.svg)[0] for chart in charts.values()
     } == {"268.56"}
     for chart in charts.values():
-        assert set(re.findall(r"font(?:-size: |: 700 )([\d.]+px)", chart.svg)) == {"9px"}, chart.name
+        assert set(re.findall(r"font(?:-size: |: 700 )([\d.]+px)", chart.svg)) == {"9px"}, (
+            chart.name
+        )
 
 
 def test_curves_show_where_validation_moves_and_mark_the_chosen_epoch(metrics: Path) -> None:

@@ -1,11 +1,10 @@
 """Write the metrics of the last run as one web page.
 
 The page is built from the metrics folder and opens without a network. It shows numbers with intervals,
-the models side by side, learning curves, reliability, coverage against precision, every category,
-confusions, the worst mistakes, data and parameters, and it names the missing metrics. Validation
-and test stand side by side. If the categories
-are paths, it shows the metrics of each level and the tree of the categories. If rubro audit has checked
-the labels of the same data, it shows the estimated number of wrong labels.
+the models on validation and test side by side, learning curves, reliability, coverage against precision,
+every category with its mistakes, confusions, data and parameters, and it names the missing metrics. With
+--against, it also shows what changed since another commit. If the categories are paths, it shows the
+metrics of each level and the tree of the categories. If rubro audit has checked the labels of the same data, it shows the estimated number of wrong labels.
 
 \b
 rubro report

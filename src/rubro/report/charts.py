@@ -413,9 +413,9 @@ def _line(axes: Axes, number: int, x: Sequence[float], y: Sequence[float], label
 
 
 def _legend(figure: Figure) -> None:
-    """Draw the legend below the plot, where it hides no line."""
+    """Draw the legend below the plot, so that it hides no line."""
     figure.legend(
-        loc="outside lower left", ncols=4, handlelength=1.4, columnspacing=0.9, handletextpad=0.4
+        loc="outside lower left", ncols=4, handlelength=1.1, columnspacing=0.7, handletextpad=0.4
     )
 
 

@@ -303,7 +303,7 @@ class ReportedRun:
         commit: Hash of the commit; "" outside a Git repository.
         date: Date of the commit, such as 2026-03-31.
         is_changed: Whether metrics or parameters differ from the commit.
-        model: SHA-256 of the model, which `rubro serve` shows too; "" if there is no model.
+        model: SHA-256 of the model, which `rubro serve` shows too; "" if the model is missing.
     """
 
     commit: str = ""

@@ -30,7 +30,6 @@ from rubro.report.content import (
 
 _MAX_NAMED = 3
 _MAX_WRONG_CATEGORIES = 30
-_MAX_MISTAKES = 100
 _InCategory = TypeVar("_InCategory", Mistake, ConfusionCell)
 
 
@@ -87,7 +86,6 @@ def render(
         interval=share_interval,
         categories=most_errors_first(content.categories),
         mistakes=_by_category(content.mistakes),
-        worst_mistakes=content.mistakes[:_MAX_MISTAKES],
         anchors={row.category: f"c{number}" for number, row in enumerate(content.categories)},
         recall_before={row.category: row.recall for row in previous.categories} if previous else {},
         confusions=_by_category(content.confusions),

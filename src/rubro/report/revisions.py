@@ -32,7 +32,7 @@ def read_run(metrics: Path, model: Path) -> ReportedRun:
             fingerprint = read_json(file, ModelDescription).fingerprint
     try:
         commit, date = git("log", "-1", "--format=%H %cs").split()
-    except DataError:  # there is no commit, or Git is not installed
+    except DataError:  # no repository, no commit, or Git is missing
         return ReportedRun(model=fingerprint)
     paths = (str(metrics), "dvc.lock", "params.yaml")
     is_changed = bool(git("status", "--porcelain", "--", *paths, check=False))
