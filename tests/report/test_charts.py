@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from rubro.base.files import write_json
 from rubro.report.charts import (
@@ -48,6 +52,11 @@ def test_every_table_has_a_chart(charts: dict[str, Chart]) -> None:
     }
 
 
+def x_of(line: Line2D) -> list[float]:
+    x: list[float] = np.asarray(line.get_xdata()).tolist()
+    return x
+
+
 def drawn(chart: Chart) -> list[Axes]:
     figure = Figure()
     chart.draw(figure)
@@ -75,9 +84,9 @@ def test_curves_show_where_validation_moves_and_mark_the_chosen_epoch(metrics: P
     [axes] = drawn(chart)
     low, high = axes.get_ylim()
     assert 0.7 < low < 0.76 and 0.8 < high < 0.82
-    assert [*axes.lines[0].get_xdata()] == [1, 2, 3, 4, 5]
+    assert x_of(axes.lines[0]) == [1, 2, 3, 4, 5]
     [line] = [line for line in axes.lines if line.get_label() == "chosen epoch 3"]
-    assert set(line.get_xdata()) == {3}
+    assert set(x_of(line)) == {3}
     assert "chosen epoch 3 0.800 on train, 0.800 on validation" in chart.alternative
 
 
@@ -96,10 +105,12 @@ def test_reliability_shows_an_interval_and_the_number_of_titles_of_each_point(
         (before, histograms[0], content.reliability_before["svm"]),
         (after, histograms[1], content.reliability["svm"]),
     ):
-        ends = [tuple(each.get_segments()[0][:, 1]) for each in axes.collections]
+        lines = [each for each in axes.collections if isinstance(each, LineCollection)]
+        bars = [bar for bar in below.patches if isinstance(bar, Rectangle)]
+        ends = [tuple(each.get_segments()[0][:, 1]) for each in lines]
         assert ends == [pytest.approx(share_interval(b.accuracy, b.titles)) for b in bins]
-        assert [bar.get_height() for bar in below.patches] == [b.titles for b in bins]
-        assert max(len(line.get_xdata()) for line in axes.lines[1:]) == 1  # no line joins points
+        assert [bar.get_height() for bar in bars] == [b.titles for b in bins]
+        assert max(len(x_of(line)) for line in axes.lines[1:]) == 1  # no line joins points
 
 
 def test_models_are_shown_on_validation_and_test(charts: dict[str, Chart]) -> None:

@@ -200,8 +200,9 @@ def _models(content: Content) -> Iterator[Chart]:
     metric = content.objective
     caption = CAPTIONS[metric]
 
-    def ends(values: ModelMetrics | Difference) -> tuple[float, ...]:
-        return tuple(getattr(values, f"{metric}{end}") for end in ("", "_low", "_high"))
+    def ends(values: ModelMetrics | Difference) -> tuple[float, float, float]:
+        value, low, high = (getattr(values, f"{metric}{end}") for end in ("", "_low", "_high"))
+        return value, low, high
 
     rows = [
         _Interval(f"{model}, {split}", *ends(models[model]), number)
@@ -228,8 +229,7 @@ def _models(content: Content) -> Iterator[Chart]:
 def _curves(content: Content) -> Iterator[Chart]:
     """Yield the curves of the objective, another metric and the loss for each network."""
     for model, metrics in content.curves.items():
-        stage = content.stages.get(f"train_{model}", {})
-        chosen = stage.get("best", {}).get("epoch")
+        chosen = content.chosen_epochs.get(model)
         *others, loss = filter(metrics.__contains__, captions_for(content.objective))
         for metric in [*others[:2], loss]:
             yield _curve(model, metric, metrics[metric], chosen)
@@ -248,29 +248,32 @@ def _curve(
     """
     caption = CAPTIONS[metric]
     values = {
-        split: next((point.value for point in points if point.step == chosen), None)
+        split: point.value
         for split, points in splits.items()
+        for point in points
+        if point.step == chosen
     }
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xlabel="epoch")
         for number, (split, points) in enumerate(splits.items()):
             x, y = [point.step + 1 for point in points], [point.value for point in points]
-            label = split if values[split] is None else f"{split} {values[split]:.3f}"
-            _line(axes, number, x, y, label)
-            if chosen is not None and values[split] is not None:
-                axes.plot(chosen + 1, values[split], _MARKERS[number], color=SERIES[number])
+            value = values.get(split)
+            _line(axes, number, x, y, split if value is None else f"{split} {value:.3f}")
+            if chosen is not None and value is not None:
+                axes.plot(chosen + 1, value, _MARKERS[number], color=SERIES[number])
         if chosen is not None:
             axes.axvline(chosen + 1, color=MUTED, linewidth=1, label=f"chosen epoch {chosen + 1}")
-        if points := splits.get("validation"):
-            axes.set_ylim(_range_after_climb([p.value for p in points], lower_is_better(metric)))
+        if validation := splits.get("validation"):
+            moves = [point.value for point in validation]
+            axes.set_ylim(_range_after_climb(moves, lower_is_better(metric)))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend(figure)
 
     ends = [f"{points[-1].value:.3f} on {split}" for split, points in splits.items()]
     words = f"{caption} by epoch; in the last epoch {', '.join(ends)}"
     if chosen is not None:
-        at = [f"{value:.3f} on {split}" for split, value in values.items() if value is not None]
+        at = [f"{value:.3f} on {split}" for split, value in values.items()]
         words += f"; in the chosen epoch {chosen + 1} {', '.join(at)}"
     return Chart(f"curve_{model}_{metric}", f"{model.upper()}: {caption}", words, draw, 2.6)
 
@@ -296,7 +299,7 @@ def _reliability(content: Content) -> Iterator[Chart]:
             continue
 
         def draw(
-            figure: Figure, columns: dict[str, Sequence[ReliabilityBin] | None] = columns
+            figure: Figure, columns: Mapping[str, Sequence[ReliabilityBin] | None] = columns
         ) -> None:
             grid = figure.subplots(
                 2, 2, sharex=True, sharey="row", height_ratios=[5, 2], squeeze=False

@@ -216,6 +216,20 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class ChosenEpoch:
+    """Epoch whose weights were kept, counted from 0."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """Part of the metrics of a training: the content of metrics/train_mlp.json."""
+
+    best: ChosenEpoch | None = None
+
+
+@dataclass(frozen=True)
 class SubsetSummary:
     """Rows, classes and dropped rows of the data set: the content of metrics/subset.json."""
 
@@ -325,6 +339,7 @@ class Content:
         differences: Differences between pairs of models, by the names of both models.
         stages: Metrics of each stage, by its name.
         curves: Points of each learning curve, by model, metric and split.
+        chosen_epochs: Chosen epoch of each network, counted from 0.
         reliability_before: Reliability bins before calibration.
         coverage: Coverage curve of each model, highest confidence first.
         automation: Coverage at each of several promised precisions.
@@ -347,6 +362,7 @@ class Content:
     description: RunDescription | None = None
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     curves: dict[str, dict[str, dict[str, list[CurvePoint]]]] = field(default_factory=dict)
+    chosen_epochs: dict[str, int] = field(default_factory=dict)
     reliability: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
     reliability_before: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
     coverage: dict[str, list[CoveragePoint]] = field(default_factory=dict)
@@ -466,8 +482,11 @@ def _read_summaries(content: Content, folder: Path) -> None:
     content.subset = _json(content, folder / "subset.json", SubsetSummary)
     content.description = _json(content, folder / "evaluation" / "description.json", RunDescription)
     for stage in ("featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"):
-        if summary := _json(content, folder / f"{stage}.json", dict[str, Any]):
+        path = folder / f"{stage}.json"
+        if summary := _json(content, path, dict[str, Any]):
             content.stages[stage] = summary
+            if best := _checked(path, TrainingSummary, summary).best:
+                content.chosen_epochs[stage.removeprefix("train_")] = best.epoch
 
 
 def _read_tables(content: Content, folder: Path) -> None:
