@@ -7,7 +7,7 @@ predicted_level contains the number of names of the predicted category. With --m
 --thresholds, the predicted category is then the deepest node of the category tree that is accepted.
 
 \b
-rubro predict "Zapatillas Running Talle 42" --top 3
+rubro predict "Auriculares Bluetooth" --top 3
 rubro predict catalogue.csv -o answers.csv
 rubro predict catalogue.parquet --column nombre --min-confidence 0.6 -o answers.parquet
 zcat titles.jsonl.gz | rubro predict --format csv | head

@@ -5,7 +5,7 @@ and other signals stop the service after the requests in progress are answered.
 
 \b
 rubro serve
-curl localhost:8000/predict --json '{"titles": ["Mesa De Pino", "Taza"], "top": 3}'
+curl localhost:8000/predict --json '{"titles": ["Silla De Oficina", "Guitarra Criolla"], "top": 3}'
 
 Requires the service packages: pip install 'rubro[serve]'.
 
