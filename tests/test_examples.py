@@ -113,7 +113,7 @@ def test_python_examples_return_the_values_in_their_comments(
             code = ast.get_source_segment(block, node) or ""
             comment = block.splitlines()[(node.end_lineno or 0) - 1].partition("  # ")[2]
             if not isinstance(node, ast.Expr):
-                exec(code, names)
+                exec(code, names)  # noqa: S102
             elif comment.startswith("["):
                 assert eval(code, names) == rounded(ast.literal_eval(comment)), code
                 compared += 1
