@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from fnmatch import fnmatch
 from functools import cache
@@ -19,7 +20,7 @@ from support.pages import PAGES, ROOT, Command, blocks, commands_in, commands_of
 
 KNOWN_PROGRAMS = (
     *("cd", "cp", "curl", "docker", "export", "git", "head", "less", "mlflow", "mv", "pip"),
-    *("pre-commit", "realpath", "source", "sudo", "zcat"),
+    *("pre-commit", "realpath", "source", "sqlite3", "sudo", "zcat"),
 )
 MAX_README_LINES = 130
 
@@ -132,6 +133,12 @@ def test_readmes_are_short_and_have_same_commands_and_links() -> None:
 def test_stage_table_is_complete() -> None:
     text = (ROOT / "docs" / "pipeline.md").read_text("utf-8")
     assert set(re.findall(r"^\| (\w+) \| (?!what)", text, re.MULTILINE)) == set(DVC_YAML["stages"])
+
+
+def test_vs_code_recommends_the_extension_that_the_docs_name() -> None:
+    recommended = json.loads((ROOT / ".vscode" / "extensions.json").read_text())["recommendations"]
+    (name,) = re.findall(r"itemName=([\w.]+)", (ROOT / "docs" / "experiments.md").read_text("utf-8"))
+    assert recommended == [name.lower()]
 
 
 def test_commands_are_parsed() -> None:
