@@ -137,7 +137,9 @@ def test_stage_table_is_complete() -> None:
 
 def test_vs_code_recommends_the_extension_that_the_docs_name() -> None:
     recommended = json.loads((ROOT / ".vscode" / "extensions.json").read_text())["recommendations"]
-    (name,) = re.findall(r"itemName=([\w.]+)", (ROOT / "docs" / "experiments.md").read_text("utf-8"))
+    (name,) = re.findall(
+        r"itemName=([\w.]+)", (ROOT / "docs" / "experiments.md").read_text("utf-8")
+    )
     assert recommended == [name.lower()]
 
 

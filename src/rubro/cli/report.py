@@ -15,6 +15,7 @@ Requires the training packages: pip install 'rubro[train]'.
 Exit codes: 0 if the page is written, 2 if no metrics are found or a file is wrong, 130 if interrupted.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,6 +48,8 @@ def main(
         Literal["test", "validation"], typer.Option(help="Split to report on.")
     ] = "test",
 ) -> None:
+    from rubro.base.mlflow_server import MlflowServer, attach_report
+    from rubro.base.params_file import load_params
     from rubro.report.charts import charts_of
     from rubro.report.content import read_audit, read_content
     from rubro.report.page import render
@@ -67,6 +70,9 @@ def main(
         charts = charts_of(content)
         page = render(content, charts)
         partial.write_bytes(page.encode("utf-8", "backslashreplace"))
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        params = load_params()
+        MlflowServer().send(lambda mlflow: attach_report(mlflow, params, _SUBSET, target))
     say(f"{output}: {len(page) / 1e6:.1f} MB, opens in a browser without a network")
     if images is not None:
         for name, chart in charts.items():
