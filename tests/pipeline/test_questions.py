@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +24,28 @@ pytestmark = pytest.mark.slow
 CATEGORIES = ["CELLPHONE_COVERS", "TABLET_COVERS", "LIGHT_BULBS", "HEADPHONES", "GUITARS", "SOFAS"]
 
 
+def save_catalogue(file: Path, project: Path, categories: Sequence[str] = CATEGORIES) -> None:
+    """Write the titles of some categories of the sample; rows that are not valid are left out."""
+    rows = set()
+    source = project / "data/sample/spanish.train.jsonl.gz"
+    with gzip.open(source, "rt", encoding="utf-8", errors="ignore") as lines:
+        for line in lines:
+            with suppress(ValueError, TypeError, KeyError):
+                row = json.loads(line)
+                rows.add((row["title"], row["category"]))
+    table = pd.DataFrame(sorted(row for row in rows if {*map(type, row)} == {str}))
+    table.columns = pd.Index(["title", "category"])
+    table = table[table["category"].isin(categories)]
+    assert set(table["category"]) == set(categories)
+    table.to_csv(file, index=False)
+
+
 @pytest.fixture
 def shop(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project with a catalogue of its own, which has not run yet."""
     monkeypatch.setenv("HOME", str(tmp_path))  # for ~/Downloads
     (tmp_path / "Downloads").mkdir()
-    rows = pd.read_json(project / "data/sample/spanish.train.jsonl.gz", lines=True)
-    rows = rows[rows["category"].isin(CATEGORIES)].dropna(subset="title")
-    assert set(rows["category"]) == set(CATEGORIES)
-    rows[["title", "category"]].to_csv(project / "data/catalogue.csv", index=False)
+    save_catalogue(project / "data/catalogue.csv", project)
     change_params(project, path="data/catalogue.csv", language="null", top_categories=0)
     run_in(project, "dvc", "add", "data/catalogue.csv")
     commit(project, "Catalogue")
@@ -58,7 +74,7 @@ def test_categories_are_merged_split_and_added(shop: Path, tmp_path: Path) -> No
     run_in(shop, "python", "-c", split)
     run_script(shop, choose)
     chosen = pd.read_csv(shop / "labels.csv", dtype=str, keep_default_na=False)
-    assert len(chosen) == 50
+    assert 20 <= len(chosen) <= 50
     assert set(chosen["category"]) == {""}
     chosen["category"] = np.where(chosen["title"].str.contains("(?i)led"), "LEDS", "OTHER_BULBS")
     chosen.to_csv(shop / "labels.csv", index=False)
@@ -74,7 +90,8 @@ def test_categories_are_merged_split_and_added(shop: Path, tmp_path: Path) -> No
     assert labels(shop) == parted | {"VIOLINS"}
 
     (decide,) = answer("What to do with a low confidence?")
-    shutil.copy(shop / "split.csv", shop / "catalogue.csv")
+    save_catalogue(shop / "other.csv", shop, ["PRINTERS", "TELEVISIONS"])
+    pd.read_csv(shop / "other.csv")[["title"]].to_csv(shop / "catalogue.csv", index=False)
     run_script(shop, decide)
     answers = pd.read_csv(shop / "answers.csv", dtype=str, keep_default_na=False)
     sure = answers["confidence"].astype(float) >= 0.8
@@ -111,9 +128,7 @@ def test_shops_have_branches(project: Path) -> None:
     (script,) = answer("How do several shops share a repository?")
     # The tests have one environment, which is active.
     script = re.sub(r"^(make setup|source .*)\n", "", script, flags=re.MULTILINE)
-    rows = pd.read_json(project / "data/sample/spanish.train.jsonl.gz", lines=True)
-    rows = rows[rows["category"].isin(CATEGORIES[:3])].dropna(subset="title")
-    rows[["title", "category"]].to_csv(project.parent / "b.csv", index=False)
+    save_catalogue(project.parent / "b.csv", project, CATEGORIES[:3])
     copy = "cd ../shop-b\ncp ../b.csv data/catalogue.csv\n"
     run_script(project, script.replace("cd ../shop-b\n", copy))
     assert labels(project.parent / "shop-b") == set(CATEGORIES[:3])
