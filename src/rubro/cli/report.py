@@ -4,7 +4,8 @@ The page is built from the metrics folder and opens without a network. It shows 
 the models side by side, learning curves, reliability, coverage against precision, every category,
 confusions, the worst mistakes, data and parameters, and it names the missing metrics. If the categories
 are paths, it shows the metrics of each level and the tree of the categories. If rubro audit has checked
-the labels of the same data, it shows the estimated number of wrong labels.
+the labels of the same data, it shows the estimated number of wrong labels. If MLFLOW_TRACKING_URI is
+set, the page is attached to the run of the pipeline in MLflow.
 
 \b
 rubro report
@@ -15,7 +16,6 @@ Requires the training packages: pip install 'rubro[train]'.
 Exit codes: 0 if the page is written, 2 if no metrics are found or a file is wrong, 130 if interrupted.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,9 +70,7 @@ def main(
         charts = charts_of(content)
         page = render(content, charts)
         partial.write_bytes(page.encode("utf-8", "backslashreplace"))
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        params = load_params()
-        MlflowServer().send(lambda mlflow: attach_report(mlflow, params, _SUBSET, target))
+    MlflowServer().send(lambda mlflow: attach_report(mlflow, load_params(), _SUBSET, target))
     say(f"{output}: {len(page) / 1e6:.1f} MB, opens in a browser without a network")
     if images is not None:
         for name, chart in charts.items():
