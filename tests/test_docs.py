@@ -19,8 +19,8 @@ from rubro.cli import app
 from support.pages import PAGES, ROOT, Command, blocks, commands_in, commands_of, inline_code
 
 KNOWN_PROGRAMS = (
-    *("cd", "cp", "curl", "docker", "export", "git", "head", "less", "mlflow", "mv", "pip"),
-    *("pre-commit", "realpath", "source", "sqlite3", "sudo", "zcat"),
+    *("cd", "cp", "curl", "docker", "export", "git", "head", "kubectl", "less", "mlflow", "mv"),
+    *("pip", "pre-commit", "realpath", "source", "sqlite3", "sudo", "zcat"),
 )
 MAX_README_LINES = 130
 
