@@ -28,8 +28,8 @@ EXAMPLES = {
     "Silla Oficina Ergonomica": "OFFICE_CHAIRS",
     "Taladro/Atornillador": "DRILLS",
 }
-# Quoted text that looks like a title, but is a message of a commit, a brand or a category.
-OTHER_TEXT = {"Add a DVC remote", "Corrections", "Our catalogue", "Mesas", "Muebles", "Sony"}
+# Quoted text that looks like a title, but is a brand or a category.
+OTHER_TEXT = {"Mesas", "Muebles", "Sony"}
 # Another CPU, or a GPU, trains a slightly different model.
 TOLERANCE = 0.02
 
@@ -47,6 +47,7 @@ def classifier() -> Classifier:
 
 def quoted(code: str) -> set[str]:
     """Return quoted texts that look like titles: one capital letter, then small letters."""
+    code = re.sub(r'(--message|-a?m) "[^"]*"', "", code)  # of a commit
     found = re.findall(r'"([A-ZÁÉÍÓÚ][a-záéíóúñ]+(?:[ /][^"\n]*)?)"', code)
     return {text for text in found if " > " not in text} - OTHER_TEXT
 
