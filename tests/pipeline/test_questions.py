@@ -89,7 +89,7 @@ def test_categories_are_merged_split_and_added(shop: Path, tmp_path: Path) -> No
     assert "VIOLINS" in run_script(shop, add).stderr
     assert labels(shop) == parted | {"VIOLINS"}
 
-    (decide,) = answer("What to do with a low confidence?")
+    (decide,) = answer("What should we do with a low confidence?")
     save_catalogue(shop / "other.csv", shop, ["PRINTERS", "TELEVISIONS"])
     pd.read_csv(shop / "other.csv")[["title"]].to_csv(shop / "catalogue.csv", index=False)
     run_script(shop, decide)
