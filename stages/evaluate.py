@@ -17,6 +17,7 @@ from rubro import __version__
 from rubro.base.console import say
 from rubro.base.files import read_json, write_json
 from rubro.base.metric_names import CAPTIONS
+from rubro.base.mlflow_server import MlflowServer, finish_pipeline
 from rubro.base.outputs import replacing
 from rubro.base.parallel import thread_count
 from rubro.base.params import Params
@@ -136,6 +137,8 @@ def main(params: Params) -> None:
                 write_csv(FOLDER / split / "columns.csv", columns)
             write_descriptions(params, classifiers, measured, tables["ensemble"])
     write_json(Path("metrics/evaluate.json"), metrics)
+    on_test = {"test": {name: metrics["test"][name] for name in MODELS}}
+    MlflowServer().send(lambda mlflow: finish_pipeline(mlflow, params, subset, on_test, FOLDER))
 
 
 def rows_of(column: str, measured: dict[str, dict[str, Any]]) -> pd.DataFrame:

@@ -4,7 +4,9 @@ The page is built from the metrics folder and opens without a network. It shows 
 the models on validation and test side by side, learning curves, reliability, coverage against precision,
 every category with its mistakes, confusions, data and parameters, and it names the missing metrics. With
 --against, it also shows what changed since another commit. If the categories are paths, it shows the
-metrics of each level and the tree of the categories. If rubro audit has checked the labels of the same data, it shows the estimated number of wrong labels.
+metrics of each level and the tree of the categories. If rubro audit has checked the labels of the same
+data, it shows the estimated number of wrong labels. If MLFLOW_TRACKING_URI is set, the page is attached
+to the run of the pipeline in MLflow.
 
 \b
 rubro report
@@ -58,6 +60,8 @@ def main(
         typer.Option(help="Split that the tables and charts describe in detail."),
     ] = "test",
 ) -> None:
+    from rubro.base.mlflow_server import MlflowServer, attach_report
+    from rubro.base.params_file import load_params
     from rubro.gate.comparison import compare_with_revision
     from rubro.report.charts import charts_of
     from rubro.report.content import read_audit, read_content
@@ -90,6 +94,7 @@ def main(
         charts = charts_of(content)
         page = render(content, charts, comparison, previous)
         partial.write_bytes(page.encode("utf-8", "backslashreplace"))
+    MlflowServer().send(lambda mlflow: attach_report(mlflow, load_params(), _SUBSET, target))
     say(f"{output}: {len(page) / 1e6:.1f} MB, opens in a browser without a network")
     if images is not None:
         for name, chart in charts.items():
