@@ -91,6 +91,8 @@ def test_pasted_lines_are_answered_as_rubro_predict_answers_them(
         playwright.expect(row(page, "Mesa ratona")).to_contain_text("TABLES")
         playwright.expect(row(page, "nada de nada")).to_contain_text("elow the 50% threshold")
         playwright.expect(page.locator("#batch-errors")).to_contain_text("1")
+        page.reload()  # the rows are answered again
+        wait_until_answered(page)
         assert page.locator("img").count() == 0
         file = downloaded(page, tmp_path)
     (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

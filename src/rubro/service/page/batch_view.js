@@ -1,6 +1,6 @@
 // The view of many titles: a table of their answers, of which only the rows in sight are in the document.
 
-import { announce, button, byId, element, saveFile, showFailure } from "./dom.js";
+import { announce, button, byId, element, readStored, saveFile, session, showFailure, store } from "./dom.js";
 import { Batch, linesOf, readRows } from "./batch.js";
 import { correct, correctedCategory, withdraw } from "./corrections.js";
 import { CsvError } from "./csv.js";
@@ -14,12 +14,15 @@ import {
   listCategories,
   paths,
   pathText,
+  readModel,
   rejection,
+  summary,
   TOP,
 } from "./model.js";
 import { readText } from "./queue.js";
 import { openFile } from "./queue_view.js";
 
+const OPEN = "rubro.batch"; // the open rows, so that a reload answers them again
 const PASTED = "titles.txt";
 // Columns of the files that the queue shows better.
 const QUEUE_COLUMNS = /(^|[,;\t|"])(suggested_category|suggestion_1)(["\r\n,;\t|]|$)/;
@@ -60,7 +63,8 @@ function attempt(name, act) {
   }
 }
 
-function open(name, content) {
+async function open(name, content) {
+  if (summary === null) await readModel().catch(() => {}); // the columns that the model reads; ask() reports a failure
   attempt(name, () => {
     const found = readRows(name, content);
     stop();
@@ -116,14 +120,22 @@ function showOptions() {
 
 function start(name, found) {
   unread = null;
+  // If the rows are too many to be kept, the user opens them again after a reload.
+  if (!store(OPEN, JSON.stringify([name, found]), session)) store(OPEN, null, session);
   batch = new Batch(name, found);
   byId("batch-text").value = "";
   sorting = "row";
   filter = "all";
   scroller.scrollTop = 0;
   showBatch();
-  focusBatch();
+  if (!view.hidden) focusBatch();
   ask();
+}
+
+// Answers the rows again that were open before a reload.
+export function reopenBatch() {
+  const kept = readStored(OPEN, session);
+  if (kept && batch === null && unread === null) start(...JSON.parse(kept));
 }
 
 function stop() {
@@ -135,6 +147,7 @@ function stop() {
 function close() {
   stop();
   batch = unread = null;
+  store(OPEN, null, session);
   showBatch();
   byId("batch-text").focus();
 }

@@ -1,6 +1,6 @@
 // Starts the page, and shows the view and the language that the user has chosen.
 
-import { focusBatch, showBatch } from "./batch_view.js";
+import { focusBatch, reopenBatch, showBatch } from "./batch_view.js";
 import { send, showCorrections } from "./corrections.js";
 import { byId, readStored, showFailure, store } from "./dom.js";
 import { TEXTS, text, useLanguage } from "./language.js";
@@ -38,6 +38,7 @@ function showView() {
 async function start() {
   ask();
   await showDescription();
+  reopenBatch();
   await openFirst();
 }
 
