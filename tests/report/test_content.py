@@ -46,7 +46,7 @@ def test_missing_files_are_listed_and_the_others_are_read(metrics: Path) -> None
     missing = {path.relative_to(metrics).as_posix() for path in content.missing}
     assert "evaluation/test/ensemble/classes.csv" in missing
     assert "curves/cnn/plots/metrics/train/loss.tsv" in missing
-    assert len(missing) == 1 + 8 + 4 * 3 + 1 + 6
+    assert len(missing) == 1 + 8 + 4 * 3 + 1 + 7
 
 
 def test_a_table_without_rows_is_valid(metrics: Path) -> None:

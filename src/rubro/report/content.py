@@ -461,8 +461,11 @@ def _read_tables(content: Content, folder: Path) -> None:
     content.unmeasured = _rows(content, evaluation / "unmeasured.csv", UnmeasuredCategory)
     own = evaluation / REPORTED_MODEL
     content.automation = _rows(content, own / "automation.csv", Automation)
-    validation = folder / "evaluation" / "validation" / REPORTED_MODEL / "automation.csv"
-    content.promised = {row.goal: row for row in _rows(content, validation, Automation)}
+    chosen = content.automation
+    if content.split != "validation":
+        path = folder / "evaluation" / "validation" / REPORTED_MODEL / "automation.csv"
+        chosen = _rows(content, path, Automation)
+    content.promised = {row.goal: row for row in chosen}
     content.slices = _rows(content, own / "slices.csv", Slice)
     content.categories = _rows(content, own / "classes.csv", CategoryMetrics)
     if content.has_tree:
