@@ -301,7 +301,8 @@ function fill(line, row, place) {
 
 // Browsers lay out an element again whenever its text is set.
 function setText(node, content) {
-  if (node.textContent !== content) node.textContent = content;
+  if (!node.firstChild) node.append("");
+  if (node.firstChild.data !== content) node.firstChild.data = content;
 }
 
 function setLabel(control, icon, word, object) {
