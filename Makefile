@@ -62,7 +62,7 @@ check: setup ## Check formatting, lint, types and workflows
 .PHONY: original
 original: setup ## Run the settings of the 2021 project as an experiment
 	dvc exp run --force --name original $$(rubro overrides presets/original.yaml)
-	dvc exp show --only-changed --no-pager
+	rubro compare original
 
 # This takes hours on all real titles. Experiments that have already run on the same DATA are skipped.
 SETTINGS := --set data.path=$(DATA) --set subset.top_categories=0

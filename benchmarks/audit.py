@@ -1,9 +1,10 @@
 """Measure how well `rubro audit` finds wrong labels, next to cleanlab's scores.
 
 A fifth of the labels is replaced by another category: uniform draws it at random, similar draws it from
-the confusions of a naive Bayes model. Retrain flips only training labels, accepts the suggestions with
-at least the best of three confidences on validation, and trains again. Results of other measurements in
-the file are kept. The scores of cleanlab are measured if it is installed: `pip install cleanlab`.
+the confusions of a naive Bayes model. Both are measured for several seeds. Retrain flips only training
+labels, accepts the suggestions with at least the best of three confidences on validation, and trains
+again, with the seed of params.yaml. Results of other measurements in the file are kept. The scores of
+cleanlab are measured if it is installed: `pip install cleanlab`.
 
     python benchmarks/audit.py uniform similar retrain --set data.path=titles/ \\
       --set subset.top_categories=0 --out benchmarks/results/audit.json
@@ -184,8 +185,11 @@ def measure(audited: AuditedTitles, kind: str, params: Params) -> dict[str, Any]
 
 
 def retrain(audited: AuditedTitles, params: Params, networks: bool) -> Iterator[dict[str, Any]]:
-    """Flip training labels, accept suggestions, and yield the results after each training."""
-    model = "ensemble" if networks else "svm"
+    """Flip training labels, accept suggestions, and yield the results after each training.
+
+    The confidence is chosen by the SVM. If networks is true, all models are then trained on the flipped
+    labels and on the labels that are corrected with this confidence.
+    """
     table, right = audited.table, audited.titles.labels.targets
     is_train = (table["split"] == "train").to_numpy()
     labels = flipped(audited, "uniform", is_train, params.seed)
@@ -194,23 +198,34 @@ def retrain(audited: AuditedTitles, params: Params, networks: bool) -> Iterator[
     source = _text_columns_of(audited)
     raw = table.rename(columns={old: new for new, old in source.items()})
     raw = raw[["split", *source]].assign(category=names[labels])
-    runs: list[tuple[str, np.ndarray]] = []
-    for confidence in CONFIDENCES:
-        is_accepted = is_train & (errors.leads > 0) & (errors.confidences >= confidence)
-        runs.append((f"{confidence}", is_accepted))
+    accepted = {
+        f"{confidence}": is_train & (errors.leads > 0) & (errors.confidences >= confidence)
+        for confidence in CONFIDENCES
+    }
+    accepted["flipped"] = np.zeros(len(labels), dtype=bool)
     measured: dict[str, Any] = {}
-    for name, is_accepted in [*runs, ("flipped", np.zeros(len(labels), bool))]:
+
+    def train_on(name: str, with_networks: bool) -> dict[str, Any]:
+        is_accepted = accepted[name]
         corrections = raw[is_accepted].drop(columns="split")
         corrections["category"] = names[errors.suggestions[is_accepted]]
-        measured[name] = _trained(raw, corrections, params, networks)
-        measured[name]["accepted"] = int(is_accepted.sum())
-        measured[name]["right"] = int((errors.suggestions == right)[is_accepted].sum())
+        measured[name] = {
+            **_trained(raw, corrections, params, with_networks),
+            "accepted": int(is_accepted.sum()),
+            "right": int((errors.suggestions == right)[is_accepted].sum()),
+        }
         say(f"retrain, {name}: {measured[name]}")
         best = max(
             (name for name in measured if name != "flipped"),
-            key=lambda name: measured[name][model]["validation"][params.objective],
+            key=lambda name: measured[name]["svm"]["validation"][params.objective],
         )
-        yield {"flipped_share": SHARE, "chosen_on_validation": best, "runs": measured}
+        return {"flipped_share": SHARE, "chosen_on_validation": best, "runs": measured}
+
+    for name in accepted:
+        result = train_on(name, with_networks=False)
+        yield result
+    for name in (result["chosen_on_validation"], "flipped") if networks else ():
+        yield train_on(name, with_networks=True)
 
 
 def _text_columns_of(audited: AuditedTitles) -> dict[str, str]:
@@ -281,22 +296,26 @@ def main(
         typer.Option("--set", metavar="KEY=VALUE", help="Setting that overrides params.yaml."),
     ] = None,
     networks: Annotated[
-        bool, typer.Option(help="Train MLP, CNN and ensemble in retrain, too (hours).")
+        bool, typer.Option(help="In retrain, also train MLP, CNN and ensemble (10 minutes).")
     ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of uniform and similar.")] = 3,
 ) -> None:
     with reported_errors(), TemporaryDirectory() as folder:
         params = with_settings("params.yaml", settings or [])
         audited = _audited(params, Path(folder))
         results = read_json(out, dict[str, Any]) if out.exists() else {}
-        results["settings"] = {"seed": params.seed, "data": Path(params.data.path).name}
+        results["settings"] = {"data": Path(params.data.path).name}
         for kind in kinds:
             if kind == "retrain":
                 for results[kind] in retrain(audited, params, networks):
                     write_json(out, results)
-            else:
-                results[kind] = measure(audited, kind, params)
-            say(f"{kind}: {results[kind]}")
-            write_json(out, results)
+                continue
+            results[kind] = {}
+            for seed in range(seeds):
+                run = measure(audited, kind, params.model_copy(update={"seed": seed}))
+                say(f"{kind}, seed {seed}: {run}")
+                results[kind][f"seed {seed}"] = run
+                write_json(out, results)
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def wrong_labels() -> dict[str, str]:
         ]
         for kind, text in kinds.items()
         if kind in result
-        for key, measured in {"rubro": result[kind]["rubro"], **result[kind]["cleanlab"]}.items()
+        for key, measured in _mean_rankings(list(result[kind].values())).items()
     ]
     head = [
         "wrong labels",
@@ -179,14 +179,14 @@ def wrong_labels() -> dict[str, str]:
     made = {"audit": _markdown(head, rows)}
     if "retrain" in result:
         runs = result["retrain"]["runs"]
-        models = [model for model in MODELS if all(model in run for run in runs.values())]
+        models = [model for model in MODELS if any(model in run for run in runs.values())]
         rows = [
             [
                 "none" if name == "flipped" else f"at least {name}",
                 f"{run['accepted']:,}",
                 f"{run['right'] / run['accepted']:.3f}" if run["accepted"] else "",
                 *(
-                    f"{run[model][split]['balanced_accuracy']:.3f}"
+                    f"{run[model][split]['balanced_accuracy']:.3f}" if model in run else ""
                     for model in models
                     for split in ("test", "validation")
                 ),
@@ -204,6 +204,17 @@ def wrong_labels() -> dict[str, str]:
         head = ["confidence of accepted suggestions", "accepted", "right", *scores]
         made["retrained"] = _markdown(head, rows)
     return made
+
+
+def _mean_rankings(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the mean figures of each ranking over the seeds of audit.json."""
+    rankings = [{"rubro": run["rubro"], **run["cleanlab"]} for run in runs]
+    return {
+        name: {
+            figure: statistics.mean(each[name][figure] for each in rankings) for figure in figures
+        }
+        for name, figures in rankings[0].items()
+    }
 
 
 def columns() -> dict[str, str]:
@@ -340,8 +351,11 @@ def pipeline() -> dict[str, str]:
     """Return the tables of stages and their graph in Markdown, by name."""
     stages = []
     for name, stage in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
-        metrics = [file for metric in stage.get("metrics", []) for file in metric]
-        outputs = ", ".join(f"`{path}`" for path in (*stage["outs"], *metrics))
+        outputs = ", ".join(
+            f"`{path}`"
+            for entry in (*stage["outs"], *stage.get("metrics", []))
+            for path in ([entry] if isinstance(entry, str) else entry)  # a dictionary has options
+        )
         stages.append([name, stage["desc"], outputs])
     command = [sys.executable, "-m", "dvc", "dag", "--md"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

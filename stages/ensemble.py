@@ -31,7 +31,8 @@ def main(params: Params) -> None:
     members = [Model.load(Path("models") / name) for name in params.ensemble.members]
     logits = load_validation_logits(params.ensemble.members)
     chosen, targets = selection(params)
-    with tracked(None, "ensemble", {"ensemble": params.ensemble.model_dump()}) as tracker:
+    values = {"ensemble": params.ensemble.model_dump()}
+    with tracked(None, "ensemble", values, params) as tracker:
         shares = np.log(class_shares(np.array(members[0].description.category_titles)))
         on_chosen = {name: each[chosen] for name, each in logits.items()}
         weights = member_weights(on_chosen, targets, shares, params.objective)

@@ -17,9 +17,11 @@ from rubro import __version__
 from rubro.base.console import say
 from rubro.base.files import read_json, write_json
 from rubro.base.metric_names import CAPTIONS
+from rubro.base.mlflow_server import MlflowServer, finish_pipeline
 from rubro.base.outputs import replacing
 from rubro.base.parallel import thread_count
 from rubro.base.params import Params
+from rubro.base.params_file import flat
 from rubro.base.stage import run_stage
 from rubro.base.text import first_names
 from rubro.base.text_columns import Product
@@ -45,6 +47,8 @@ from rubro.prediction.validation_logits import load_validation_logits
 
 MODELS = ("ensemble", "mlp", "cnn", "svm")
 FOLDER, PARAMS = Path("metrics/evaluation"), Path("metrics/params")
+# What `dvc metrics show` prints for each model; more columns would not fit in a terminal.
+SHOWN = ("balanced_accuracy", "accuracy", "macro_f1", "top3_accuracy", "loss", "ece")
 RECORDED = ("subset", "featurize", "embed")  # stages that write their parameters to PARAMS
 
 
@@ -89,8 +93,9 @@ def main(params: Params) -> None:
             predictions[name] = p.argmax(axis=1)
             uncalibrated = softmax(logits)
             measured[name] = model_metrics(p, uncalibrated, held_out.targets, params.evaluate, tree)
-            score = measured[name][params.objective]
-            say(f"{split} {name}: {CAPTIONS[params.objective]} {score:.4f}")
+            if split == "test":
+                score = f"{CAPTIONS[params.objective]} {measured[name][params.objective]:.4f}"
+                say(f"{name}: {score} on {len(table):,} test titles")
             folder = FOLDER / split / name
             labelled = labelled_predictions(p, held_out.targets, foreign, labels.reliable)
             nodes = [level.node_of[held_out.targets] for level in classifier.levels]
@@ -120,6 +125,11 @@ def main(params: Params) -> None:
                 + first_names(missing["category"].to_list())
             )
         metrics[split] = {**measured, "differences": differences}
+        write_csv(FOLDER / split / "models.csv", rows_of("model", measured))
+        write_csv(FOLDER / split / "differences.csv", rows_of("models", differences))
+        for name, values in measured.items():
+            shown = {key: values[key] for key in SHOWN}
+            write_json(Path("metrics") / split / f"{name}.json", shown)
         if split == "test":
             if ensemble.text_columns:
                 by_column: Any = products  # dictionaries, because there are text columns
@@ -127,6 +137,13 @@ def main(params: Params) -> None:
                 write_csv(FOLDER / split / "columns.csv", columns)
             write_descriptions(params, classifiers, measured, tables["ensemble"])
     write_json(Path("metrics/evaluate.json"), metrics)
+    on_test = {"test": {name: metrics["test"][name] for name in MODELS}}
+    MlflowServer().send(lambda mlflow: finish_pipeline(mlflow, params, subset, on_test, FOLDER))
+
+
+def rows_of(column: str, measured: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Return nested metrics as a table with a row for each key, whose name is in the column."""
+    return pd.DataFrame([{column: name, **dict(flat(each))} for name, each in measured.items()])
 
 
 def write_descriptions(

@@ -10,7 +10,6 @@ import numpy as np
 
 from rubro.base.console import say
 from rubro.base.errors import TrainingError
-from rubro.base.metric_names import CAPTIONS
 from rubro.base.parallel import thread_count
 from rubro.base.params import Params
 from rubro.data.splits import load_labels, load_products, load_source, load_split, load_tree
@@ -165,8 +164,8 @@ def decide(
     model = replace(model, description=description)
     predictions = (logits + description.category_shifts).argmax(axis=1)
     measured = objective_metrics(targets, predictions)
-    objective = params.objective
-    say(f"{description.name}: {CAPTIONS[objective]} {measured[objective]:.4f} on validation")
+    score = measured[params.objective]
+    say(f"{description.name}: validation score {score:.4f} on {len(targets):,} titles")
     return model, {
         "validation": {"titles": len(targets), **measured},
         "shift": {name: each.shift for name, each in decisions.items()},

@@ -111,7 +111,7 @@ def train_network(
         if processes.rank == 0:
             checkpoints = stack.enter_context(checkpoint_folder(name, settings, inputs))
             curves, values = Path("metrics/curves") / name, {f"train_{name}": training}
-            tracker = stack.enter_context(tracked(curves, f"train_{name}", values))
+            tracker = stack.enter_context(tracked(curves, f"train_{name}", values, params))
         else:
             checkpoints = Path(stack.enter_context(TemporaryDirectory()))
         fit = partial(

@@ -33,7 +33,7 @@ def main(params: Params) -> None:
     columns = len(load_source(SUBSET).token_columns)
     (train, validation), tokens = load_features(FEATURES, "train", "validation", columns=columns)
     training = {"seed": params.seed, **params.train_svm.model_dump()}
-    with tracked(None, "train_svm", {"train_svm": training}) as tracker:
+    with tracked(None, "train_svm", {"train_svm": training}, params) as tracker:
         titles = with_pseudo_labels(train, "selection")
         tensors, weight = svm_of(titles, validation, tokens, params)
         training |= {"naive_bayes_weight": weight, **pseudo_label_count(titles)}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import re
-import shlex
-from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -17,62 +16,17 @@ from ruamel.yaml import YAML
 from rubro.base.params import Params
 from rubro.base.params_file import flat, load_overrides, load_params, with_settings
 from rubro.cli import app
+from support.pages import PAGES, ROOT, Command, blocks, commands_in, commands_of, inline_code
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [
-    *(ROOT / name for name in ("README.md", "README.es.md", "CONTRIBUTING.md", "data/README.md")),
-    ROOT / "benchmarks" / "TRIED.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-]
 KNOWN_PROGRAMS = (
-    *("cd", "cp", "curl", "docker", "export", "git", "head", "less", "mlflow", "mv", "pip"),
-    *("pre-commit", "realpath", "source", "sudo", "zcat"),
+    *("cd", "cp", "curl", "docker", "export", "git", "head", "kubectl", "less", "mlflow", "mv"),
+    *("pip", "pre-commit", "realpath", "source", "sqlite3", "sudo", "zcat"),
 )
 MAX_README_LINES = 130
 
-Command = list[str]
 DVC_YAML = YAML(typ="safe").load(ROOT / "dvc.yaml")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """Return the fenced blocks of a language."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    return [block for name, block in fenced if name == language]
-
-
-def inline_code(page: Path) -> list[str]:
-    """Return inline code, that is, text between single backticks outside fenced blocks."""
-    text = page.read_text("utf-8")
-    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
-    return re.findall(r"`([^`\n]+)`", text)
-
-
-def commands_in(script: str) -> Iterator[Command]:
-    """Yield each simple command of a bash script without comments, including those in $(...)."""
-    for inner in re.findall(r"\$\(([^)]*)\)", script):
-        yield from commands_in(inner)
-    script = re.sub(r"\$\([^)]*\)", "SUBSTITUTED", script).replace("\\\n", " ")
-    for line in script.splitlines():
-        words = shlex.shlex(line, posix=True, punctuation_chars=";|&")
-        words.whitespace_split = True
-        command: Command = []
-        for word in words:
-            if set(word) <= set(";|&"):
-                yield command
-                command = []
-            else:
-                command.append(word)
-        if command:
-            yield command
-
-
-def commands_of(page: Path) -> list[Command]:
-    """Return the commands of the bash blocks of a page, then those in its inline code."""
-    scripts = blocks(page, "bash")
-    scripts += [code for code in inline_code(page) if re.match(r"(rubro|dvc|make|gto) \S", code)]
-    return [command for script in scripts for command in commands_in(script)]
 
 
 def check_rubro(arguments: Command) -> None:
@@ -140,7 +94,9 @@ def test_every_param_exists(page: Path) -> None:
     keys = [key for key, _ in flat(params)]
     sections = "|".join(name for name in Params.model_fields if isinstance(params[name], dict))
     for code in inline_code(page):
-        for pattern in re.findall(rf"(?<![\w./])((?:{sections}|train_\*)\.[A-Za-z_*]+)$", code):
+        for pattern in re.findall(
+            rf"(?<![\w./])((?:{sections}|train_\*)\.(?!json$)[A-Za-z_*]+)$", code
+        ):
             assert any(fnmatch(key, pattern) for key in keys), pattern
 
 
@@ -179,6 +135,14 @@ def test_readmes_are_short_and_have_same_commands_and_links() -> None:
 def test_stage_table_is_complete() -> None:
     text = (ROOT / "docs" / "pipeline.md").read_text("utf-8")
     assert set(re.findall(r"^\| (\w+) \| (?!what)", text, re.MULTILINE)) == set(DVC_YAML["stages"])
+
+
+def test_vs_code_recommends_the_extension_that_the_docs_name() -> None:
+    recommended = json.loads((ROOT / ".vscode" / "extensions.json").read_text())["recommendations"]
+    (name,) = re.findall(
+        r"itemName=([\w.]+)", (ROOT / "docs" / "experiments.md").read_text("utf-8")
+    )
+    assert recommended == [name.lower()]
 
 
 def test_commands_are_parsed() -> None:

@@ -31,7 +31,7 @@ ALLOWED = {
     },
     "sample": {"base"},
     "cards": {"base"},
-    "report": {"base"},
+    "report": {"base", "prediction", "experiments", "gate"},
     "service": {"base", "tables", "prediction"},
     "experiments": {"base"},
     "gate": {"base", "experiments"},

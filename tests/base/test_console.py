@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.progress import BarColumn, TaskProgressColumn
 from rich.table import Table
 
-from rubro.base.console import console, output_console, printable, say, visible
+from rubro.base.console import console, output_console, printable, progress_columns, say, visible
+from rubro.base.rich_console import line_starts
 
 # Window title, clipboard, clear screen, 8-bit control sequence, text direction, deletion, links.
 ESCAPES = (
@@ -25,6 +27,7 @@ PRINT = f"""
 import logging, sys, threading, warnings
 from rubro.base.console import console, output_console, say, show_control_characters
 from rich.progress import Progress
+from rich.progress import BarColumn, TaskProgressColumn
 from rich.table import Table
 from rich.text import Text
 text = {ESCAPES!r}
@@ -101,6 +104,48 @@ def test_a_line_break_in_a_name_does_not_begin_a_message(
     shown = capsys.readouterr().err
     assert "error: other" in shown
     assert not any(line.startswith("error") for line in shown.splitlines())
+
+
+def test_a_terminal_breaks_messages_and_cells_between_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console.cache_clear()
+    command = "  " + "dvc exp apply a-name " * 3
+    say(f"one message of several words, which is long\n{command}")
+    table = Table(box=None, show_header=False)
+    table.add_row("pseudo_label.unlabelled_titles.train_mlp")
+    output_console().print(table)
+    console.cache_clear()
+    shown = capsys.readouterr()
+    lines = COLOURS.sub("", shown.err).splitlines()
+    assert lines == ["one message of several words,", "  which is long", command]
+    cell = [line.strip() for line in COLOURS.sub("", shown.out).splitlines()]
+    assert cell == ["pseudo_label.unlabelled_", "titles.train_mlp"]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("two words", 5, ["two ", "words"]),
+        ("seed=1,train_mlp.dropout=0.3", 20, ["seed=1,train_mlp.", "dropout=0.3"]),
+        ("CAT_LITTER_BOXES", 12, ["CAT_LITTER_", "BOXES"]),
+        ("漢字漢字漢", 5, ["漢字", "漢字", "漢"]),
+        ("fits", 4, ["fits"]),
+        ("", 4, [""]),
+    ],
+)
+def test_lines_end_between_words_or_after_punctuation(
+    text: str, width: int, lines: list[str]
+) -> None:
+    starts = line_starts(text, width)
+    assert [text[slice(*ends)] for ends in zip([0, *starts], [*starts, None], strict=True)] == lines
+
+
+def test_the_percentage_comes_before_the_bar() -> None:
+    kinds = [type(column) for column in progress_columns()]
+    assert kinds.index(TaskProgressColumn) < kinds.index(BarColumn)
 
 
 def test_visible_keeps_the_length_and_ordinary_text() -> None:

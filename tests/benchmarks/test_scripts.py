@@ -137,12 +137,14 @@ def test_peers_writes_the_best_setting_of_each_peer(tmp_path: Path) -> None:
 def test_audit_measures_rankings_and_models_on_corrected_labels(tmp_path: Path) -> None:
     out = tmp_path / "audit.json"
     settings = ["--set=subset.top_categories=12", "--set=subset.max_rows=1000"]
-    run_script("audit", "uniform", "similar", f"--out={out}", *settings)
+    run_script("audit", "uniform", "similar", "--seeds=2", f"--out={out}", *settings)
     run_script("audit", "retrain", f"--out={out}", *settings)
     content = json.loads(out.read_text())
     for kind in ("uniform", "similar"):
-        assert content[kind]["flipped_share"] == pytest.approx(0.2, abs=0.02)
-        assert content[kind]["rubro"]["precision_at_recall_0.6"] > 0.6
+        assert list(content[kind]) == ["seed 0", "seed 1"]
+        for run in content[kind].values():
+            assert run["flipped_share"] == pytest.approx(0.2, abs=0.02)
+            assert run["rubro"]["precision_at_recall_0.6"] > 0.6
     runs = content["retrain"]["runs"]
     accepted = [runs[name]["accepted"] for name in ("0.3", "0.5", "0.7", "flipped")]
     assert accepted == sorted(accepted, reverse=True) and accepted[-1] == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,15 @@ from typer.testing import CliRunner
 from rubro import __version__
 from rubro.base.params_file import override_value
 from rubro.cli import COMMANDS, app
+from support.keyword_model import write_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = str(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def keyword_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("keywords") / "model")
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -30,11 +38,74 @@ def test_version_is_the_version_of_the_package() -> None:
 
 def test_help_shows_summaries_and_examples() -> None:
     _, output = run("--help")
-    listed = dict(line.split(maxsplit=1) for line in output.split("Commands:\n")[1].splitlines())
+    commands = output.partition("--help ")[2].partition("\n")[2]
+    listed = dict(re.findall(r"^  (\w+) +(\w.*)$", commands, re.MULTILINE))
     assert tuple(listed) == COMMANDS
     for name, summary in listed.items():
         assert f"\n  {summary}\n" in run(name, "--help")[1]
     assert "\n  rubro predict catalogue.csv -o answers.csv\n" in run("predict", "--help")[1]
+
+
+def test_the_commands_are_listed_in_groups_with_whole_summaries() -> None:
+    _, output = run("--help")
+    groups = re.findall(r"^(\w.*):\n((?:  \w+ .*\n)+)", output, re.MULTILINE)
+    assert len(groups) > 2
+    assert sum(rows.count("\n") for _, rows in groups) == len(COMMANDS)
+    assert max(map(len, output.splitlines())) <= 80
+    assert "..." not in output.partition("COMMAND [ARGS]...")[2]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_help_fits_the_terminal(
+    name: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):  # CliRunner would always use 80 columns
+        app([name, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+
+
+def _train_packages() -> list[str]:
+    """Return the names by which the packages of the extra train are imported."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.split("[>=]", line)[0] for line in project["optional-dependencies"]["train"]]
+    return [{"pyyaml": "yaml", "scikit-learn": "sklearn"}.get(name, name) for name in names]
+
+
+ARGUMENTS = {
+    **{name: ["titles.csv"] for name in ("predict", "evaluate", "thresholds", "next")},
+    "explain": ["Mesa"],
+    "sweep": ["seed=1"],
+    "search": ["space.yaml"],
+    "sample": ["new"],
+    "overrides": ["preset.yaml"],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "serve"])
+def test_a_command_that_needs_the_training_packages_says_so(
+    tmp_path: Path, keyword_model: Path, name: str
+) -> None:
+    (tmp_path / "titles.csv").write_text("title,category\nmesa,TABLES\n" * 20)
+    model = ["--model", str(keyword_model)] * (name in ("predict", "explain"))
+    # Python cannot import a module that is None in sys.modules.
+    script = (
+        f"import sys; sys.modules |= dict.fromkeys({_train_packages()!r}); "
+        "from rubro.cli import app; app()"
+    )
+    command = [sys.executable, "-c", script, name, *ARGUMENTS.get(name, []), *model]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    is_needed = "pip install 'rubro[train" in run(name, "--help")[1].replace("\n ", "")
+    assert is_needed == (name not in ("predict", "explain"))
+    if is_needed:
+        assert done.returncode == 2
+        extra = "train,search" if name == "search" else "train"
+        assert f"error: rubro {name} needs the packages of the extra {extra!r}" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    else:
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_mistyped_command_is_corrected() -> None:
@@ -44,7 +115,10 @@ def test_a_mistyped_command_is_corrected() -> None:
 
 
 def test_check_accepts_the_params_of_the_project() -> None:
-    assert run("check", PARAMS) == (0, "")
+    code, output = run("check", PARAMS)
+    assert code == 0
+    assert output.startswith(f"{PARAMS}: ")
+    assert output.count("\n") == 1
 
 
 def test_check_reports_the_line_of_a_mistyped_section(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ import pytest
 
 from rubro.base.console import reported_errors
 from rubro.cli import COMMANDS
+from rubro.cli.prompt import unknown_words
 from support.keyword_model import (
     Command,
     assert_refused,
@@ -483,10 +484,41 @@ def test_a_terminal_shows_bars(tmp_path: Path, model: Path) -> None:
     titles = ["Mesa\x1b[2J \u202eratona", "", "[red]silla :smile:"]
     code, shown = shown_in_terminal(tmp_path, model, [*titles, "--top", "2"])
     assert code == 3
-    assert re.search(r"Mesa·\[2J ·ratona +TABLES +█+.? +\d\d\.\d%", shown)
-    assert re.search(r" +CHAIRS +[█-▏] +\d\.\d%", shown)
+    assert re.search(r"Mesa·\[2J ·ratona +TABLES +\d\d\.\d% █+", shown)
+    assert re.search(r" +CHAIRS +\d\.\d% [█-▏]", shown)
     assert "empty" in shown
     assert "[red]silla :smile:" in shown
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_row_fits_the_terminal_with_its_percentage_next_to_the_bar(
+    tmp_path: Path, model: Path, columns: int
+) -> None:
+    titles = ["Mesa ratona de madera de pino macizo con dos cajones y estante", "silla"]
+    _, shown = in_terminal(tmp_path, command(model, titles), columns=columns)
+    lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown).splitlines()
+    assert all(len(line) <= columns for line in lines)
+    assert sum(bool(re.search(r"\d\.\d% █", line)) for line in lines) == len(titles)
+    words = {word for line in lines for word in line.split()}
+    assert words >= {*titles[0].split(), "TABLES", "CHAIRS"}
+
+
+def test_the_prompt_marks_unknown_words(tmp_path: Path, model: Path) -> None:
+    keys = [("title:", b"Mesa xyzzy\r"), ("TABLES.*title:", b"q\r")]
+    code, shown = in_terminal(tmp_path, command(model, []), keys)
+    assert code == 0
+    assert re.search(r"\x1b\[0;33;4m[xyz]", shown)  # underlined
+    assert not re.search(r"\x1b\[0;33;4mM", shown)
+    assert re.search(r"does not know: xyzzy\b", shown)
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [("Mesa xyz, silla", ["xyz", ","]), ("MESÁ  Xyz", ["Xyz"]), ("mesa", []), ("", [])],
+)
+def test_unknown_words_are_found_in_the_text_as_typed(title: str, words: list[str]) -> None:
+    found = unknown_words(title, {"mesa", "silla"})
+    assert [title[start:end] for start, end in found] == words
 
 
 def test_a_terminal_shows_few_rows_as_a_table_and_many_as_csv(tmp_path: Path, model: Path) -> None:
@@ -516,7 +548,7 @@ def test_a_terminal_prompts_for_titles(tmp_path: Path, model: Path, end: bytes) 
     keys = [("title:", b"mesas\x7f\r"), (prompt, b"\x1b[A\x01la \r"), (prompt, end)]
     code, shown = shown_in_terminal(tmp_path, model, [], keys)
     assert code == 0
-    assert len(re.findall(r"█.? +\d\d\.\d% +TABLES", shown)) == 2
+    assert len(re.findall(r"\d\d\.\d% █+.? +TABLES", shown)) == 2
     assert (tmp_path / "state/rubro/titles").read_text().count("\n+") == 2
 
 

@@ -270,7 +270,16 @@ def test_the_worst_mistakes_come_first() -> None:
         "predicted": ["b", "a", "b"],
         "predicted_probability": [0.8, 0.9, 0.6],
     }
-    assert len(worst_mistakes(PROBABILITIES, held_out_of(TARGETS), 2)) == 2
+
+
+def test_the_worst_mistakes_of_each_category_are_listed_beyond_the_limit() -> None:
+    targets = np.array([0] * 5 + [1] * 5)
+    right = np.concatenate([np.linspace(0.1, 0.18, 5), np.linspace(0.2, 0.28, 5)])
+    probabilities = np.stack([right, 1 - right], axis=1)
+    probabilities[5:] = probabilities[5:, ::-1]
+    table = worst_mistakes(probabilities, held_out_of(targets), 4)
+    assert table["category"].tolist() == ["a"] * 4 + ["b"] * 3
+    assert table["probability"].tolist() == [0.1, 0.12, 0.14, 0.16, 0.2, 0.22, 0.24]
 
 
 def test_tables_of_mistakes_are_empty_if_all_predictions_are_right() -> None:
@@ -299,8 +308,7 @@ def test_the_detail_tables_cover_all_titles_and_respect_the_limits(
         "accuracy": [0.5],
         "titles": [6],
     }
-    assert len(tables["mistakes"]) == len(tables["confused_pairs"]) == 1
-    assert tables["mistakes"]["probability"].tolist() == [0.1]
+    assert len(tables["confused_pairs"]) == 1
     for name in ("classes", "reliability"):
         assert tables[name]["titles"].sum() == 6
     slices = tables["slices"].set_index("slice")

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -25,7 +26,8 @@ from rubro.experiments.dvc_experiments import (
     numbers_in,
     setting_in_name,
 )
-from support.tiny_project import GRAPH, ROOT, run_in
+from support.keyword_model import in_terminal
+from support.tiny_project import GRAPH, ROOT, outputs_of, run_in
 from support.toy_pipeline import add_experiment, compared, names_of
 
 pytest_plugins = ["support.toy_pipeline"]
@@ -89,7 +91,7 @@ def test_the_table_fits_80_columns_and_shows_changes(explored: Path) -> None:
 @pytest.mark.slow
 def test_the_printed_command_applies_the_best_experiment(explored_copy: Path) -> None:
     *_, command = run_in(explored_copy, "rubro", "compare").stderr.splitlines()
-    run_in(explored_copy, *command.partition(": ")[2].split())
+    run_in(explored_copy, *command.split())
     params = load_yaml(explored_copy / "params.yaml")
     assert (params["train_mlp"]["dropout"], params["seed"]) == (0.5, 1)
 
@@ -98,11 +100,33 @@ def test_the_printed_command_applies_the_best_experiment(explored_copy: Path) ->
 def test_the_printed_command_keeps_uncommitted_changes(explored_copy: Path) -> None:
     code = explored_copy / "stages" / "evaluate.py"
     code.write_text(edited := code.read_text() + "# edited\n")
-    *_, advice = run_in(explored_copy, "rubro", "compare").stderr.splitlines()
+    *_, advice, command = run_in(explored_copy, "rubro", "compare").stderr.splitlines()
     assert "stages/evaluate.py" in advice
-    run_in(explored_copy, *advice.rpartition(": ")[2].split())
+    run_in(explored_copy, *command.split())
     assert code.read_text() == edited
     assert load_yaml(explored_copy / "params.yaml")["train_mlp"]["dropout"] == 0.5
+
+
+def test_settings_of_all_experiments_are_listed_once_and_the_others_in_each_row(toy: Path) -> None:
+    shared = ["subset.top_categories=9", "networks.embedding_learning_rate=0.02"]
+    hidden = ["networks.label_smoothing=0.05", "networks.row_dropout=0.35"]
+    for dropout in (0.1, 0.2):
+        settings = [f"train_mlp.dropout={dropout}", *shared, *hidden]
+        params = with_settings(toy / "params.yaml", settings).model_dump(mode="json")
+        name = experiment_name(setting.split("=") for setting in settings)
+        add_experiment(toy, name, {"params.yaml": json.dumps(params).encode()})
+    done = run_in(toy, "rubro", "compare")
+    table, _, note = done.stdout.partition("\n\n")
+    for dropout in (0.1, 0.2):
+        assert re.search(rf"^train_mlp\.dropout={dropout},…  ", table, re.MULTILINE)
+    for setting in (*shared, *hidden):
+        assert setting not in table
+        assert setting in note
+    for width in (60, 80):
+        _, shown = in_terminal(toy, [sys.executable, "-m", "rubro.cli", "compare"], columns=width)
+        assert "train_mlp.dropout=0.1,…" in shown
+        lines = re.sub(r"\x1b\[[\d;?]*[a-z]", "", shown).splitlines()
+        assert all(len(line) <= width for line in lines if "dvc exp apply" not in line)
 
 
 @pytest.mark.slow
@@ -183,8 +207,9 @@ def test_a_folder_without_a_repository_is_an_error(tmp_path: Path) -> None:
 
 
 def test_all_metrics_files_of_the_pipeline_are_read() -> None:
-    written = [name for stage in GRAPH["stages"].values() for name in stage.get("metrics", [])]
-    files = [next(iter(entry)) for entry in written]
+    files = [
+        name for name in outputs_of(*GRAPH["stages"]) if re.fullmatch(r"metrics/\w+\.json", name)
+    ]
     assert sorted(files) == sorted(f"metrics/{name}.json" for name in METRIC_FILES)
 
 

@@ -18,6 +18,8 @@ from rubro.base.errors import ParamsError
 from rubro.base.params_file import with_settings
 from rubro.experiments.dvc_experiments import format_setting
 from rubro.experiments.search import read_space
+from rubro.experiments.sweep import make_plans
+from support.keyword_model import in_terminal
 from support.tiny_project import run_in
 from support.toy_pipeline import compared, kill_when
 
@@ -109,6 +111,11 @@ def test_fixed_settings_apply_to_every_experiment(toy: Path) -> None:
         (["sweep", "seed"], "seed: .* KEY=VALUE,VALUE..."),
         (["sweep", "train_mlp.droput=0.1"], "train_mlp.droput: .* 'dropout'"),
         (["sweep", "seed=[1"], r"seed=\[1: "),
+        (["sweep", "seed=1,2", "-S", "seed=3"], "seed=1,2: -S seed=3 .* remove"),
+        (
+            ["sweep", "train_mlp.dropout=0.1,0.2", "-S", "train_mlp={dropout: 0.3}"],
+            "train_mlp.dropout=0.1,0.2: -S train_mlp.dropout=0.3 .* remove",
+        ),
         (["sweep", "seed=1", "-S", "subset=2"], "subset: "),
         (["sweep", "seed=1", "-m", "test.mlp.los"], "test.mlp.los: .* test.mlp.loss"),
         (["search", "space.yaml", "-m", "test.mlp.loss"], "--metric test.mlp.loss: .*validation."),
@@ -153,6 +160,27 @@ def test_a_missing_package_is_an_error(
     assert done.returncode == 2
     assert re.match(f"error: rubro {command[0]} .*{package}", done.stderr)
     assert f"pip install 'rubro[{extras}]'" in done.stderr
+
+
+def test_the_settings_that_vary_come_first_in_a_plan(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(toy)
+    plans = make_plans(["seed=1", "train_mlp.dropout=0.1,0.2"], ["subset.top_categories=3"])
+    for plan in plans:
+        assert plan.varied == ["train_mlp.dropout"]
+        assert list(plan.settings) == ["train_mlp.dropout", "seed", "subset.top_categories"]
+
+
+@pytest.mark.slow
+def test_the_progress_line_shows_the_settings_that_vary(toy: Path) -> None:
+    fixed = ["subset.top_categories=3", "networks.embedding_learning_rate=0.02"]
+    settings = [*("-S", fixed[0]), *("-S", fixed[1]), "train_mlp.dropout=0.1,0.2"]
+    command = [sys.executable, "-m", "rubro.cli", "sweep", *settings]
+    code, shown = in_terminal(toy, command, columns=60)
+    assert code == 0
+    assert "1/2 evaluate: train_mlp.dropout=0.1" in shown
+    assert "2/2 evaluate: train_mlp.dropout=0.2" in shown
 
 
 @pytest.mark.slow
@@ -216,9 +244,9 @@ def test_the_printed_command_applies_the_best_trial(toy: Path, space: Path) -> N
     assert len(experiments_in(toy)) == 4
     *_, command = done.stderr.splitlines()
     best, *_ = compared(toy, "--each")
-    assert command.endswith(f": dvc exp apply {best['experiments'][0]}")
+    assert command == f"  dvc exp apply {best['experiments'][0]}"
     assert best["changed"].keys() <= {line.partition(":")[0] for line in SPACE.splitlines()}
-    run_in(toy, *command.partition(": ")[2].split())
+    run_in(toy, *command.split())
     [row] = [row for row in compared(toy) if row["experiments"] == best["experiments"]]
     assert row["metrics"] == best["metrics"]
 

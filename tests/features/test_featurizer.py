@@ -119,13 +119,25 @@ def test_tokens_beyond_max_tokens_are_ignored() -> None:
     assert len(featurizer) == 3
 
 
+def test_a_featurizer_with_some_tokens_gives_them_the_first_positions() -> None:
+    featurizer = Featurizer(9, 1000, [9])
+    texts = [["apple", "drill"], ["drill"], ["zzz"], ["apple"]]
+    before = featurizer(texts)
+    assert featurizer.words() == ["apple", "drill", "zzz", "drill", "apple"]
+    kept = featurizer.with_tokens(np.array([1, 3, 4]))
+    assert kept.words() == ["drill", "drill", "apple"]
+    after = kept(texts)
+    assert as_lists(after.tokens) == [[3, 0], [1], [4], [2]]
+    np.testing.assert_array_equal(after.bigrams.values, before.bigrams.values)
+
+
 def test_each_distinct_token_has_its_rows_and_weight(subwords: Subwords) -> None:
     featurizer = Featurizer(9, 0)
     features = featurizer([["apple", "zzz"], ["drill", "apple"], ["zzz"]])
     assert as_lists(features.tokens) == [[0, 1], [2, 0], [1]]
     for first, names in ((0, ["apple", "zzz", "drill"]), (2, ["drill"]), (3, [])):
         tokens = featurizer.tokens(subwords, first)
-        assert as_lists(tokens) == [subwords.rows_of(token) for token in names]
+        assert as_lists(tokens) == as_lists(subwords.rows_of(names))
         assert tokens.weights.dtype == np.float32
         assert tokens.weights.tolist() == pytest.approx(list(map(subwords.weight_of, names)))
 

@@ -27,8 +27,11 @@ def words_of(plane: int, stride: int = 1) -> Iterator[str]:
 
 
 def assert_same(words: Iterable[str], *sizes: int) -> None:
-    for word in words:
-        assert ngram_buckets(word, *sizes) == list(ft_ngram_hashes(word, *sizes)), ascii(word)
+    listed = list(words)
+    found = ngram_buckets(listed, *sizes)
+    assert len(found) == len(listed)
+    for number, word in enumerate(listed):
+        assert found[number].tolist() == list(ft_ngram_hashes(word, *sizes)), ascii(word)
 
 
 @pytest.mark.parametrize("plane", PLANES)
@@ -59,15 +62,19 @@ def test_the_words_of_all_planes_cover_unicode_except_surrogates() -> None:
 
 
 @given(
-    word=st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+    words=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), max_size=4),
     min_n=st.integers(1, 5),
     extra=st.integers(-2, 6),
     buckets=st.integers(1, 2**31 - 1),
 )
-def test_any_word_with_any_sizes_hashes_as_in_gensim(
-    word: str, min_n: int, extra: int, buckets: int
+def test_any_words_with_any_sizes_hash_as_in_gensim(
+    words: list[str], min_n: int, extra: int, buckets: int
 ) -> None:
-    assert_same([word], min_n, max(min_n + extra, 0), buckets)
+    assert_same(words, min_n, max(min_n + extra, 0), buckets)
+
+
+def test_many_words_hash_as_in_gensim() -> None:
+    assert_same([f"ñ{number}" for number in range(40_000)], 3, 5, 100_000)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 3), (3, 5), (2, 9)], ids=str)
@@ -77,4 +84,4 @@ def test_ngram_bounds_are_in_the_order_of_the_buckets(word: str, sizes: tuple[in
     marked = f"<{word}>"
     grams = [marked[start:stop] for start, stop in ngram_bounds(word, *sizes)]
     hashes = [ft_hash_bytes(gram.encode()) % whole for gram in grams]
-    assert hashes == ngram_buckets(word, *sizes, whole)
+    assert hashes == ngram_buckets([word], *sizes, whole).values.tolist()

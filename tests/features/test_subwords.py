@@ -45,16 +45,18 @@ def test_a_token_has_the_row_of_its_word_and_the_rows_of_its_ngrams(
     for word, own in ((token, []), ("silla", [1])):
         if word in VOCABULARY and not own:
             continue
-        hashed = ngram_buckets(word, min_n, min_n + extra, buckets)
-        assert subwords.rows_of(word) == own + [2 + bucket for bucket in hashed]
-        assert max(subwords.rows_of(word), default=0) < subwords.row_count
+        hashed = ngram_buckets([word], min_n, min_n + extra, buckets).values
+        rows = subwords.rows_of([word, "mesa"])
+        assert rows[0].tolist() == own + [2 + bucket for bucket in hashed]
+        assert rows[1][0] == 0
+        assert rows.values.max() < subwords.row_count
         assert (word in subwords) == bool(own)
 
 
 def test_an_out_of_vocabulary_token_without_ngrams_has_no_row() -> None:
     subwords = subwords_of(max_n=0, buckets=0)
-    assert subwords.rows_of("silla") == [1]
-    assert subwords.rows_of("sillas") == []
+    rows = subwords.rows_of(["silla", "sillas", "mesa"])
+    assert [each.tolist() for each in rows] == [[1], [], [0]]
     assert subwords.row_count == 2
 
 

@@ -77,7 +77,7 @@ def test_token_vectors_of_a_batch_equal_a_naive_computation(
     expected = np.zeros((len(chosen), max([len(texts[i]) for i in chosen] + [1]), 4))
     for row, index in enumerate(chosen):
         for column, token in enumerate(texts[index]):
-            own = table[subwords.rows_of(token)]
+            own = table[subwords.rows_of([token]).values]
             if len(own):
                 divisor = len(own) if pooling == "mean" else np.sqrt(len(own))
                 weight = subwords.weight_of(token) if weighting == "idf" else 1.0

@@ -45,11 +45,9 @@ def test_an_experiment_reruns_the_dependent_stages_and_can_be_compared(
     diff = json.loads(dvc("params", "diff", "--json", "HEAD").stdout)
     assert diff == {"params.yaml": {"train_mlp.max_epochs": {"old": 3, "new": 1, "diff": -2}}}
     changed = json.loads(dvc("metrics", "diff", "--json", "HEAD").stdout)
-    assert changed["metrics/train_mlp.json"]["last.epoch"] == {"old": 2, "new": 0, "diff": -2}
-    assert "test.mlp.loss" in changed["metrics/evaluate.json"]
-    assert any(name.startswith("weights.") for name in changed["metrics/ensemble.json"])
-    assert not {"metrics/subset.json", "metrics/train_cnn.json"} & set(changed)
-    assert not any(key.startswith("test.cnn.") for key in changed["metrics/evaluate.json"])
+    assert "loss" in changed["metrics/test/mlp.json"]
+    assert "metrics/test/ensemble.json" in changed
+    assert not {"metrics/test/svm.json", "metrics/test/cnn.json"} & set(changed)
     assert '"short"' in dvc("exp", "show", "--json").stdout
     plots = dvc("plots", "diff", "HEAD", "workspace", "--out", "plots")
     page = project / "plots" / "index.html"

@@ -95,7 +95,7 @@ def test_every_param_has_a_comment() -> None:
 
 
 def test_plots_and_artifacts_are_outputs() -> None:
-    outputs = {out for stage in STAGES.values() for out in stage["outs"]}
+    outputs = outputs_of(*STAGES)
     files = {file for plot in GRAPH["plots"] for spec in plot.values() for file in spec["y"]}
     paths = files | {artifact["path"] for artifact in GRAPH["artifacts"].values()}
     for path in paths:

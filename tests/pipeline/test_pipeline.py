@@ -41,6 +41,34 @@ def read(project: Path, name: str) -> Any:
     return json.loads((project / "metrics" / f"{name}.json").read_text())
 
 
+def test_dvc_metrics_show_fits_120_columns(project: Path) -> None:
+    head, *rows = run_in(project, "dvc", "metrics", "show").stdout.splitlines()
+    assert max(map(len, [head, *rows])) <= 120
+    files = {f"metrics/{split}/{name}.json" for split in ("test", "validation") for name in MODELS}
+    assert {row.split()[0] for row in rows} == files
+    details = read(project, "evaluate")
+    for split in ("test", "validation"):
+        with open(project / f"metrics/evaluation/{split}/models.csv", newline="") as file:
+            table = {row.pop("model"): row for row in csv.DictReader(file)}
+        for name in MODELS:
+            shown = read(project, f"{split}/{name}")
+            assert shown == {key: details[split][name][key] for key in shown}
+            every = {key: float(value) for key, value in table[name].items()}
+            assert every == details[split][name]
+        with open(project / f"metrics/evaluation/{split}/differences.csv", newline="") as file:
+            assert len(list(csv.DictReader(file))) == len(details[split]["differences"])
+
+
+def test_a_run_prints_one_score_of_each_model_and_its_titles(project: Path) -> None:
+    titles = read(project, "subset")["rows"]["test"]
+    _, messages = run_here(project, "evaluate")
+    lines = [line for line in messages.splitlines() if "balanced accuracy" in line]
+    assert [line.partition(":")[0] for line in lines] == list(MODELS)
+    assert all(line.endswith(f" on {titles:,} test titles") for line in lines)
+    _, messages = run_here(project, "ensemble")
+    assert "balanced accuracy" not in messages
+
+
 def test_repro_without_changes_runs_no_stage(project: Path) -> None:
     done = run_in(project, "dvc", "repro")
     assert stages_run(done) == []

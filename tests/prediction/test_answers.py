@@ -125,6 +125,14 @@ def test_a_product_is_answered_at_the_deepest_level_that_accepts_it(classifier: 
     assert categories(thresholds(None, None, None)) == [None] * 4
 
 
+def test_the_threshold_is_the_one_of_the_best_category(classifier: Classifier) -> None:
+    for level, expected in ((None, 0.25), (3, 0.25), (2, 0.5), (1, None)):
+        given = thresholds(0.25, 0.5, None)
+        found = answers(classifier, TITLES, thresholds=given, level=level)
+        assert {each.threshold for each in found} == {expected}
+    assert {each.threshold for each in answers(classifier, TITLES)} == {None}
+
+
 def test_foreign_products_are_rejected_by_thresholds_only(classifier: Classifier) -> None:
     known, foreign = answers(classifier, ["boot", "zzz qqq"], thresholds=thresholds(0, 0, 0))
     assert known.category is not None

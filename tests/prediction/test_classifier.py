@@ -392,6 +392,22 @@ def test_emptying_the_cache_does_not_change_probabilities(
     np.testing.assert_allclose(answers, remembering, atol=1e-6)
 
 
+def test_the_most_frequent_tokens_stay_in_the_cache(
+    model: Model, titles: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(module, "_MIN_CACHED_TOKENS", 8)
+    classifier = Classifier(model)
+    frequent = sorted(model.vocabulary, key=lambda word: -model.vocabulary[word])[:4]
+    unknown = [f"zzz{letter}" for letter in "abcdefgh"]
+    expected = classifier.predict_proba(frequent)
+    classifier.predict_proba([*frequent, *unknown])
+    np.testing.assert_allclose(classifier.predict_proba(frequent), expected, atol=1e-6)
+    kept = classifier._featurizer.words()
+    assert len(kept) < 12
+    assert {*frequent} <= {*kept}
+
+
 def test_growing_the_cache_does_not_change_probabilities(model: Model) -> None:
     many = [
         f"apple{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)}" for i in range(3000)

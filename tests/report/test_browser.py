@@ -21,6 +21,17 @@ pytest_plugins = ["support.chromium", "support.report_metrics"]
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 
+# Sizes of all text in pixels, with the scale of the chart that contains it.
+TYPE_SIZES = """[...document.querySelectorAll("body *")]
+  .filter((each) => [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+  .filter((each) => each.getClientRects().length && !each.closest("style, script"))
+  .map((each) => {
+    const { a, b } = each.getScreenCTM?.() ?? { a: 1, b: 0 };
+    return parseFloat(getComputedStyle(each).fontSize) * Math.hypot(a, b);
+  })
+"""
+
+
 @pytest.fixture(scope="module")
 def report(original_tree_metrics: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = read_content(original_tree_metrics, "test")
@@ -61,15 +72,54 @@ def test_the_page_fits_and_axe_finds_no_violation(
 ) -> None:
     view = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
     with opened(browser, report, **view) as page:
-        for summary in page.locator(".tree summary").all():
+        for summary in page.locator(".tree summary, #categories-table summary").all():
             summary.click()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         edges = page.locator(".tree .row > :last-child").evaluate_all(
             "cells => cells.map(cell => Math.round(cell.getBoundingClientRect().right))"
         )
         assert len(set(edges)) == 1  # the numbers of all levels are in the same columns
+        sizes = page.evaluate(TYPE_SIZES)
+        assert min(sizes) >= 11
         checked = axe.Axe().run(page)
         assert checked.violations_count == 0, checked.generate_report()
+
+
+def test_columns_sort_in_both_directions_and_missing_values_come_last(
+    browser: Any, metrics: Path, tmp_path: Path
+) -> None:
+    path = metrics / "evaluation/test/unmeasured.csv"
+    path.write_text("category,train_titles\nBOATS,1234\n", encoding="utf-8")
+    content = read_content(metrics, "test")
+    report = tmp_path / "report.html"
+    report.write_text(render(content, charts_of(content)), encoding="utf-8")
+    recall = {row.category: row.recall for row in content.categories}
+    with opened(browser, report) as page:
+        table = page.locator("#categories-table")
+        header = table.locator("th", has_text="recall")
+        for direction, is_reversed in (("descending", True), ("ascending", False)):
+            header.get_by_role("button").click()
+            playwright.expect(header).to_have_attribute("aria-sort", direction)
+            cells = table.locator("tbody tr > :nth-child(4)").all_inner_texts()
+            ordered = sorted(recall.values(), reverse=is_reversed)
+            assert cells == [*(f"{value:.3f}" for value in ordered), "-"]
+        page.get_by_label("Search for a category").fill("boa")
+        playwright.expect(table.locator("tbody tr:visible")).to_have_count(1)
+
+
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_a_category_shows_its_mistakes(browser: Any, report: Path, has_scripts: bool) -> None:
+    with opened(browser, report, java_script_enabled=has_scripts) as page:
+        table = page.locator("#categories-table")
+        mistakes = table.locator("q")
+        playwright.expect(mistakes.first).to_be_hidden()
+        table.locator("summary").first.press("Enter")
+        playwright.expect(mistakes.first).to_be_visible()
+        link = page.locator("#confusions ~ div a").last
+        target = page.locator(link.get_attribute("href"))
+        playwright.expect(target).to_be_hidden()
+        link.click()
+        playwright.expect(target).to_be_visible()
 
 
 def test_the_page_of_2000_nodes_is_complete(browser: Any, tmp_path: Path) -> None:

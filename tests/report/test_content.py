@@ -46,7 +46,7 @@ def test_missing_files_are_listed_and_the_others_are_read(metrics: Path) -> None
     missing = {path.relative_to(metrics).as_posix() for path in content.missing}
     assert "evaluation/test/ensemble/classes.csv" in missing
     assert "curves/cnn/plots/metrics/train/loss.tsv" in missing
-    assert len(missing) == 1 + 8 + 4 * 3 + 1 + 6
+    assert len(missing) == 1 + 8 + 4 * 3 + 1 + 7
 
 
 def test_a_table_without_rows_is_valid(metrics: Path) -> None:
@@ -62,6 +62,7 @@ def test_a_table_without_rows_is_valid(metrics: Path) -> None:
     [
         ("evaluate.json", '"accuracy": 0', '"accuracy": 7', "evaluate.json: ensemble: accuracy"),
         ("evaluate.json", '"macro_f1"', '"macro"', "evaluate.json: ensemble: macro_f1"),
+        ("train_mlp.json", '"epoch": 1', '"epoch": "last"', "train_mlp.json: best: epoch"),
         ("evaluate.json", "{", "", "evaluate.json: Invalid JSON"),
         ("subset.json", '"classes": 8', '"classes": "8"', "subset.json: classes"),
         ("evaluation/test/ensemble/classes.csv", "recall", "x", "classes.csv: 0: recall"),

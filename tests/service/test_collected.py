@@ -169,6 +169,11 @@ def test_corrections_are_refused_without_a_folder(server: Server) -> None:
     assert server.ask("/model").json["collects_corrections"] is False
 
 
+def test_a_path_with_two_methods_allows_both(server: Server) -> None:
+    answer = server.ask("/corrections", method="GET")
+    assert (answer.status, answer.headers["Allow"]) == (405, "DELETE, POST")
+
+
 def test_the_page_learns_that_corrections_are_collected(collecting: Server) -> None:
     answer = collecting.ask("/model").json
     assert answer["model"] == collecting.ask("/version").json["model"]

@@ -179,6 +179,7 @@ def test_thresholds_choose_the_deepest_level_that_keeps_the_promise(
         found = server.ask("/predict", {"titles": titles}).json["answers"]
     assert [answer["category"] for answer in found] == [PATHS[0], "Muebles", "Vajilla", None]
     assert [answer["predicted_level"] for answer in found] == [2, 1, 1, 0]
+    assert [answer["threshold"] for answer in found] == [None] * 4  # of the deepest level
 
 
 def test_a_request_may_ask_for_a_level(shop: Server) -> None:

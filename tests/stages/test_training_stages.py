@@ -28,7 +28,7 @@ from rubro.prediction.networks import Table
 from rubro.prediction.thresholds import Thresholds
 from rubro.training.calibration import fit_calibration
 from rubro.training.ensemble import member_weights
-from support.curves import CURVES, curve, curves_on_disk, post, runs_of, serving
+from support.curves import CURVES, curve, curves_on_disk, post, serving, trainings_of
 from support.keyword_model import called
 from support.tiny_models import (
     BIGRAM_BUCKETS,
@@ -347,7 +347,7 @@ def test_an_mlflow_server_receives_parameters_curves_outcome_and_model(
     workspace: Path, mlflow_client: Any, train: Train
 ) -> None:
     summary = train("mlp", max_epochs=3)
-    (run,) = runs_of(mlflow_client)
+    (run,) = trainings_of(mlflow_client)
     assert run.info.run_name == "train_mlp"
     assert run.info.status == "FINISHED"
     assert run.data.params["train_mlp.max_epochs"] == "3"
@@ -463,7 +463,7 @@ def test_an_mlflow_server_receives_the_svm_and_the_ensemble(
     mlflow_client: Any, three_models: Path, stage: Callable[[str], Any], params_of: MakeParams
 ) -> None:
     stage("ensemble").main(params_of(min_reliable_titles=1))
-    runs = {run.info.run_name: run for run in runs_of(mlflow_client)}
+    runs = {run.info.run_name: run for run in trainings_of(mlflow_client)}
     assert runs.keys() == {"train_mlp", "train_cnn", "train_svm", "ensemble"}
     assert "train_svm.C" in runs["train_svm"].data.params
     for name, folder in (("train_svm", "svm"), ("ensemble", "ensemble")):
@@ -486,7 +486,7 @@ def test_an_mlflow_process_receives_a_training_and_serves_its_model(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         mlflow.set_tracking_uri(address)
         train("mlp", max_epochs=2)
-        (run,) = runs_of(mlflow.MlflowClient(address))
+        (run,) = trainings_of(mlflow.MlflowClient(address))
         assert run.info.status == "FINISHED"
         assert run.data.params["train_mlp.max_epochs"] == "2"
         history = mlflow.MlflowClient(address).get_metric_history(run.info.run_id, CURVES[0])

@@ -121,15 +121,6 @@ def cache_subset(
 
     By default, the titles of validation and test have the first category.
     """
-    listed = []
-
-    def write(content: bytes, suffix: str = "") -> str:
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() + suffix
-        path = folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        return md5
-
     files = {"labels.json": json.dumps(labels).encode()}
     if tree:
         files["tree.json"] = json.dumps(tree).encode()
@@ -138,6 +129,18 @@ def cache_subset(
         columns = {"title": titles, "category": categories or [min(labels)] * len(titles)}
         pq.write_table(pa.table(columns), sink)
         files[f"{split}.parquet"] = sink.getvalue().to_pybytes()
-    for name, content in files.items():
-        listed.append({"md5": write(content), "relpath": name})
+    return cache_files(folder, files)
+
+
+def cache_files(folder: Path, files: dict[str, bytes]) -> str:
+    """Write a folder of files into the cache of a DVC repository; return its hash."""
+
+    def write(content: bytes, suffix: str = "") -> str:
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() + suffix
+        path = folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return md5
+
+    listed = [{"md5": write(content), "relpath": name} for name, content in files.items()]
     return write(json.dumps(listed).encode(), ".dir")

@@ -110,6 +110,12 @@ def runs_of(client: Any, experiment: str = "rubro") -> list[Any]:
     return list(client.search_runs([found.experiment_id]))
 
 
+def trainings_of(client: Any, experiment: str = "rubro") -> list[Any]:
+    """Return the runs of trainings, which are nested in the run of their pipeline."""
+    found = runs_of(client, experiment)
+    return [run for run in found if "mlflow.parentRunId" in run.data.tags]
+
+
 def curve(folder: Path, name: str) -> tuple[list[int], list[float]]:
     """Return the steps and values of a curve in a folder of DVCLive."""
     path = folder / "plots/metrics" / f"{name}.tsv"

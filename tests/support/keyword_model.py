@@ -176,14 +176,18 @@ def assert_refused(done: subprocess.CompletedProcess[str], *facts: str) -> None:
 
 
 def in_terminal(
-    folder: Path, command_line: Sequence[str], keys: Sequence[tuple[str, bytes]] = ()
+    folder: Path,
+    command_line: Sequence[str],
+    keys: Sequence[tuple[str, bytes]] = (),
+    columns: int = 100,
 ) -> tuple[int, str]:
-    """Run a command in a terminal of 100 columns.
+    """Run a command in a terminal.
 
     Args:
         folder: Working directory.
         command_line: Command and its arguments.
         keys: Pairs of a pattern and the keys to type when it appears after the previous keys.
+        columns: Width of the terminal.
 
     Returns:
         Exit code, and all output with its escape sequences.
@@ -195,7 +199,7 @@ def in_terminal(
         stdin=its,
         stdout=its,
         stderr=its,
-        env=environment(COLUMNS="100", TERM="xterm", XDG_STATE_HOME=str(folder / "state")),
+        env=environment(COLUMNS=str(columns), TERM="xterm", XDG_STATE_HOME=str(folder / "state")),
         start_new_session=True,
     )
     os.close(its)

@@ -103,7 +103,10 @@ def _write_summaries(
     }
     write_json(folder / "subset.json", subset)
     for stage in ("featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"):
-        write_json(folder / f"{stage}.json", {"some": {"number": 1.5}, "names": ["a", HOSTILE]})
+        values: dict[str, Any] = {"some": {"number": 1.5}, "names": ["a", HOSTILE]}
+        if stage in ("train_mlp", "train_cnn"):
+            values["best"] = {"epoch": 1}
+        write_json(folder / f"{stage}.json", values)
     description = {
         "versions": {"rubro": "0", "torch": "1"},
         "params": {"seed": 1, "data": {"path": HOSTILE}, "evaluate": PARAMS.model_dump()},

@@ -165,10 +165,12 @@ def outputs_of(*stages: str) -> list[str]:
     return [
         output
         for stage in stages
-        for output in (
+        for entry in (
             *GRAPH["stages"][stage]["outs"],
-            *(name for metric in GRAPH["stages"][stage].get("metrics", []) for name in metric),
+            *GRAPH["stages"][stage].get("metrics", []),
         )
+        # An output with options is a dictionary, whose key is the path.
+        for output in ([entry] if isinstance(entry, str) else entry)
     ]
 
 

@@ -70,7 +70,7 @@ def gensim_model(params: EmbedParams, subwords: Subwords, min_count: int = 2) ->
 
 
 def vector(embedding: Embedding, token: str) -> np.ndarray:
-    return np.asarray(embedding.table[embedding.subwords.rows_of(token)].mean(axis=0))
+    return np.asarray(embedding.table[embedding.subwords.rows_of([token]).values].mean(axis=0))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_without_ngrams_an_unknown_word_has_no_rows(embed: Callable[..., EmbedPa
     assert ours.table.shape == (len(ours.subwords.vocabulary), params.vector_size)
     for token in ours.subwords.vocabulary:
         np.testing.assert_allclose(vector(ours, token), gensims[token], rtol=1e-5, atol=1e-7)
-    assert ours.subwords.rows_of("nunca") == []
+    assert len(ours.subwords.rows_of(["nunca"]).values) == 0
 
 
 def test_the_seed_changes_the_vectors(embed: Callable[..., EmbedParams]) -> None:

@@ -416,6 +416,7 @@ def test_a_training_that_failed_resumes_to_the_same_result(
     output = capsys.readouterr().err
     assert ("resuming after epoch" in output) == (damaged == "none")
     assert ("last.ckpt is damaged" in output) == (damaged != "none")
+    assert f"epoch {whole.summary['best']['epoch'] + 1} of 5 " in output  # the chosen epoch
     assert len(whole_history) == 5
     assert resumed_history == whole_history
     assert resumed.summary == whole.summary

@@ -107,7 +107,7 @@ def test_ngrams_start_from_the_mean_of_the_words_with_them(
     word2vec.wv.save_word2vec_format(str(tmp_path / "x.vec"))
     found = read(tmp_path / "x.vec")
     assert found.ngram_buckets == found.known[5:].sum()
-    rows = {word: {*SUBWORDS.rows_of(word)} for word in KNOWN}
+    rows = {word: {*SUBWORDS.rows_of([word]).values.tolist()} for word in KNOWN}
     assert {*found.known.nonzero()[0].tolist()} == set().union(*rows.values())
     for row in found.known.nonzero()[0].tolist():
         words = [word for word in KNOWN if row in rows[word]]
@@ -140,7 +140,7 @@ def test_ngrams_start_from_a_fasttext_model(
     for word in SUBWORDS.vocabulary:
         for length in range(3, max_n + 1):
             ours, theirs = (
-                ngram_buckets(word, length, length, buckets) for buckets in (5000, 3000)
+                ngram_buckets([word], length, length, buckets).values for buckets in (5000, 3000)
             )
             for bucket, their_bucket in zip(ours, theirs, strict=True):
                 expected = fasttext.wv.vectors_ngrams[their_bucket] if length <= 6 else 0
@@ -149,7 +149,7 @@ def test_ngrams_start_from_a_fasttext_model(
     if max_n == 6:  # the same n-grams as in the model
         assert "sillon" not in fasttext.wv.key_to_index
         for word in SUBWORDS.vocabulary:
-            vector = embedding.table[embedding.subwords.rows_of(word)].mean(axis=0)
+            vector = embedding.table[embedding.subwords.rows_of([word]).values].mean(axis=0)
             np.testing.assert_allclose(vector, fasttext.wv[word], rtol=1e-4, atol=1e-7)
 
 
@@ -165,10 +165,12 @@ def test_ngrams_in_one_bucket_start_from_their_mean_weighted_by_titles(
     one_bucket = SubwordParams(min_n=3, max_n=3, buckets=1, titles=5)
     found = read(tmp_path / "x.bin", Subwords(words, one_bucket))
     total = sum(
-        count * fasttext.wv.vectors_ngrams[ngram_buckets(word, 3, 3, 3000)].sum(axis=0)
+        count * fasttext.wv.vectors_ngrams[ngram_buckets([word], 3, 3, 3000).values].sum(axis=0)
         for word, count in words.items()
     )
-    number = sum(count * len(ngram_buckets(word, 3, 3, 3000)) for word, count in words.items())
+    number = sum(
+        count * len(ngram_buckets([word], 3, 3, 3000).values) for word, count in words.items()
+    )
     np.testing.assert_allclose(found.vectors[2], total / number, rtol=1e-5)
     assert found.ngram_buckets == 1
 
@@ -177,7 +179,7 @@ def test_without_ngrams_only_words_are_read(fasttext: FastText, tmp_path: Path) 
     save_facebook_model(fasttext, str(tmp_path / "x.bin"))
     none = SUBWORDS.params.model_copy(update={"max_n": 0, "buckets": 0})
     found = read(tmp_path / "x.bin", Subwords(SUBWORDS.vocabulary, none))
-    ngrams = fasttext.wv.vectors_ngrams[ngram_buckets("sillon", 3, 6, 3000)]
+    ngrams = fasttext.wv.vectors_ngrams[ngram_buckets(["sillon"], 3, 6, 3000).values]
     np.testing.assert_allclose(found.vectors[4], ngrams.mean(axis=0), rtol=1e-5)
     assert found.known.all()
 
@@ -316,7 +318,11 @@ def test_ngrams_of_a_model_may_start_at_any_length(tmp_path: Path) -> None:
     sizes = {"min_n": 0, "max_n": 3, "bucket": 3000}
     model = FastText(TITLES, vector_size=SIZE, min_count=1, workers=1, seed=3, **sizes)
     save_facebook_model(model, str(tmp_path / "x.bin"))
-    common = {bucket for word in SUBWORDS.vocabulary for bucket in ngram_buckets(word, 3, 3, 5000)}
+    common = {
+        bucket
+        for word in SUBWORDS.vocabulary
+        for bucket in ngram_buckets([word], 3, 3, 5000).values
+    }
     assert read(tmp_path / "x.bin").ngram_buckets == len(common)
 
 

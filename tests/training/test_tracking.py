@@ -15,10 +15,16 @@ from typing import Any
 import pytest
 
 from rubro.base.errors import DataError
+from rubro.base.mlflow_server import MlflowServer, attach_report, finish_pipeline
+from rubro.base.params import Params
+from rubro.base.params_file import flat, load_params
 from rubro.training.tracking import tracked
-from support.curves import curve, runs_of
+from support.curves import curve, runs_of, trainings_of
 
 pytest_plugins = ["support.curves"]
+
+PARAMS = load_params(Path(__file__).resolve().parents[2] / "params.yaml")
+SUBSET = Path("data/subset")
 
 
 def test_experiment_and_run_are_named_by_the_environment(
@@ -26,11 +32,85 @@ def test_experiment_and_run_are_named_by_the_environment(
 ) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "titles")
     monkeypatch.setenv("DVC_EXP_NAME", "wider")
-    with tracked(elsewhere / "curves", "train_mlp", {"train_mlp": {"deep": {"er": None}}}):
+    with tracked(elsewhere / "curves", "train_mlp", {"train_mlp": {"deep": {"er": None}}}, PARAMS):
         pass
-    (run,) = runs_of(mlflow_client, "titles")
+    (run,) = trainings_of(mlflow_client, "titles")
     assert run.info.run_name == "wider train_mlp"
     assert run.data.params == {"train_mlp.deep.er": "None"}
+
+
+def test_trainings_of_a_pipeline_are_nested_in_one_run(elsewhere: Path, mlflow_client: Any) -> None:
+    write_subset("first titles")
+    for name in ("train_svm", "train_mlp"):
+        with tracked(None, name, {}, PARAMS):
+            pass
+    (pipeline,) = pipelines_of(mlflow_client)
+    assert pipeline.info.status == "RUNNING"
+    assert pipeline.info.run_name == "pipeline"
+    params = dict(flat(PARAMS.model_dump()))
+    assert pipeline.data.params == {name: str(value) for name, value in params.items()}
+    for training in trainings_of(mlflow_client):
+        assert training.data.tags["mlflow.parentRunId"] == pipeline.info.run_id
+
+
+def test_evaluation_ends_the_run_of_the_pipeline_with_its_metrics_and_files(
+    elsewhere: Path, mlflow_client: Any
+) -> None:
+    write_subset("first titles")
+    with tracked(None, "train_svm", {}, PARAMS):
+        pass
+    evaluate({"svm": {"accuracy": 0.5, "rare": None}})
+    (pipeline,) = pipelines_of(mlflow_client)
+    assert pipeline.info.status == "FINISHED"
+    assert pipeline.data.metrics == {"svm.accuracy": 0.5}
+    files = mlflow_client.list_artifacts(pipeline.info.run_id, "evaluation")
+    assert [file.path for file in files] == ["evaluation/card.md"]
+
+
+def test_another_run_of_the_pipeline_has_a_run_of_its_own(
+    elsewhere: Path, mlflow_client: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = elsewhere / "report.html"
+    report.write_text("page")
+
+    def attach(params: Params) -> None:
+        MlflowServer().send(lambda mlflow: attach_report(mlflow, params, SUBSET, report))
+
+    write_subset("first titles")
+    evaluate({"accuracy": 0.1})
+    evaluate({"accuracy": 0.2})  # the same titles and parameters again
+    write_subset("other titles")
+    evaluate({"accuracy": 0.3})
+    attach(PARAMS)
+    found = {run.data.metrics["accuracy"]: run for run in pipelines_of(mlflow_client)}
+    assert found.keys() == {0.1, 0.2, 0.3}
+    with_report = [
+        accuracy
+        for accuracy, run in found.items()
+        if "report.html" in [f.path for f in mlflow_client.list_artifacts(run.info.run_id)]
+    ]
+    assert with_report == [0.3]
+    assert "report" not in capfd.readouterr().err
+    attach(PARAMS.model_copy(update={"seed": 1}))
+    assert "the report is not attached" in capfd.readouterr().err
+    assert len(pipelines_of(mlflow_client)) == 3
+
+
+def write_subset(content: str) -> None:
+    SUBSET.mkdir(parents=True, exist_ok=True)
+    (SUBSET / "train.parquet").write_text(content)
+
+
+def evaluate(metrics: dict[str, Any]) -> None:
+    """Finish the run of the pipeline, as the stage does."""
+    folder = Path("metrics/evaluation")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "card.md").write_text("card")
+    MlflowServer().send(lambda mlflow: finish_pipeline(mlflow, PARAMS, SUBSET, metrics, folder))
+
+
+def pipelines_of(client: Any) -> list[Any]:
+    return [run for run in runs_of(client) if "rubro.pipeline" in run.data.tags]
 
 
 def test_a_failed_training_is_a_failed_run_with_its_curves(
@@ -38,11 +118,11 @@ def test_a_failed_training_is_a_failed_run_with_its_curves(
 ) -> None:
     with (
         pytest.raises(RuntimeError, match="out of memory"),
-        tracked(elsewhere / "curves", "train_mlp", {}) as tracker,
+        tracked(elsewhere / "curves", "train_mlp", {}, PARAMS) as tracker,
     ):
         tracker.log_epoch(0, {"train/loss": 2.0})
         raise RuntimeError("out of memory")
-    (run,) = runs_of(mlflow_client)
+    (run,) = trainings_of(mlflow_client)
     assert run.info.status == "FAILED"
     assert run.data.metrics["train/loss"] == 2.0
     assert curve(elsewhere / "curves", "train/loss") == ([0], [2.0])
@@ -61,19 +141,21 @@ def test_an_unreachable_server_does_not_stop_the_training(
     mlflow.set_tracking_uri(uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with tracked(elsewhere / "curves", "train_mlp", {}) as tracker:
+    with tracked(elsewhere / "curves", "train_mlp", {}, PARAMS) as tracker:
         tracker.log_epoch(0, {"train/loss": 2.0})
     assert curve(elsewhere / "curves", "train/loss") == ([0], [2.0])
     assert capfd.readouterr().err.count(f"MLflow at {uri}: ") == 1
 
 
-TRACK = """
+TRACK = f"""
 import sys
 from pathlib import Path
+from rubro.base.params import Params
 from rubro.training.tracking import tracked
-with tracked(Path("curves"), "train_mlp", {"seed": 1}) as tracker:
-    tracker.log_epoch(0, {"train/loss": 1.0})
-    tracker.log_outcome({"best/train/loss": 1.0}, Path("."))
+params = Params.model_validate_json({PARAMS.model_dump_json()!r})
+with tracked(Path("curves"), "train_mlp", {{"seed": 1}}, params) as tracker:
+    tracker.log_epoch(0, {{"train/loss": 1.0}})
+    tracker.log_outcome({{"best/train/loss": 1.0}}, Path("."))
 """
 
 
@@ -109,7 +191,7 @@ def test_a_missing_mlflow_package_is_reported(elsewhere: Path) -> None:
 def test_a_server_that_fails_during_the_training_does_not_stop_it(
     elsewhere: Path, mlflow_client: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with tracked(elsewhere / "curves", "train_mlp", {}) as tracker:
+    with tracked(elsewhere / "curves", "train_mlp", {}, PARAMS) as tracker:
         tracker.log_epoch(0, {"train/loss": 2.0})
         shutil.rmtree(elsewhere / "mlflow")
         tracker.log_epoch(1, {"train/loss": 1.0})
@@ -124,7 +206,7 @@ def test_a_repository_without_a_commit_is_an_error(
     subprocess.run(["git", "init", "--quiet"], check=True)
     with (
         pytest.raises(DataError, match=r"git: .*commit"),
-        tracked(tmp_path / "curves", "train_mlp", {}),
+        tracked(tmp_path / "curves", "train_mlp", {}, PARAMS),
     ):
         pass
 

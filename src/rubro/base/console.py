@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+import textwrap
 import threading
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from rubro.base.signals import ended_by_signals, exit_code
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import ProgressColumn
 
 EXIT_BAD_INPUT = 2
 _MOST_CHARACTERS = 300
@@ -204,12 +206,34 @@ def _refuse(message: str) -> NoReturn:
 def say(message: str, style: str | None = None) -> None:
     """Print a message to standard error, with its second and later lines indented.
 
+    In a terminal, long lines end between words. Lines that are already indented stay whole, because
+    they are commands that people copy.
+
     Args:
         message: Message, which may quote any text. Its lines are indented, so that a name with a
             line break cannot look like another message.
         style: Style of rich, such as a colour.
     """
-    console().print(_LINE_START.sub("\n  ", message), style=style)
+    text = _LINE_START.sub("\n  ", message)
+    if console().is_terminal:
+        first, *others = visible(message).split("\n")
+        lines = [_wrapped(first, ""), *(_wrapped(line, "  ") for line in others)]
+        text = "\n".join(lines)
+    console().print(text, style=style)
+
+
+def _wrapped(line: str, indent: str) -> str:
+    """Return a line of a message, indented and broken between words unless it is indented already."""
+    if not line or line[0].isspace():
+        return line
+    return textwrap.fill(
+        line,
+        console().width,
+        initial_indent=indent,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 @contextmanager
@@ -219,16 +243,23 @@ def file_progress(path: Path) -> Iterator[BufferedReader]:
     Args:
         path: Path of an existing file.
     """
-    from rich.progress import Progress, TextColumn
+    from rich.progress import Progress
 
-    name = TextColumn("{task.description}", markup=False)
-    columns = (name, *Progress.get_default_columns()[1:])
     hidden = not console().is_terminal
+    columns = progress_columns()
     with (
         Progress(*columns, console=console(), disable=hidden, transient=True) as progress,
         progress.open(path, "rb", description=path.name) as file,
     ):
         yield BufferedReader(cast(RawIOBase, file))
+
+
+def progress_columns() -> tuple[ProgressColumn, ...]:
+    """Return the columns of progress bars: name, percentage, bar and remaining time."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    name = TextColumn("{task.description}", markup=False)
+    return name, TaskProgressColumn(), BarColumn(), TimeRemainingColumn()
 
 
 def output_console() -> Console:

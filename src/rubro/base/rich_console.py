@@ -7,13 +7,58 @@ import re
 from collections.abc import Iterable
 from typing import IO, Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.containers import Lines
 from rich.segment import Segment
 from rich.text import Text
 
 from rubro.base.console import visible
 
 _SIZE = re.compile(r"[2-9]\d|[1-9]\d\d", re.ASCII)
+_SPACES = re.compile(r"\s+")
+# Where a long name, such as train_mlp.dropout=0.3, may continue on the next line.
+_JOINTS = re.compile(r"(?<=[/_,=>-])(?=\w)|(?<=\.)(?=[^\W\d])")
+
+
+def line_starts(text: str, width: int) -> list[int]:
+    """Return the positions where the second and later lines of a text begin.
+
+    Lines end at white space if possible, else after punctuation, else at any character.
+
+    >>> line_starts("the name train_mlp.dropout=0.3", 12)
+    [9, 19]
+
+    Args:
+        text: Text without line breaks.
+        width: Number of terminal cells of a line.
+    """
+    starts: list[int] = []
+    start = 0
+    while cell_len(text[start:].rstrip()) > width:
+        end = start + 1
+        while cell_len(text[start : end + 1]) <= width:
+            end += 1
+        spaces = [found.end() for found in _SPACES.finditer(text, start) if found.start() <= end]
+        joints = [found.end() for found in _JOINTS.finditer(text, start + 1) if found.end() <= end]
+        start = (spaces or joints or [end])[-1]
+        starts.append(start)
+    return starts
+
+
+class WordWrapped(Text):
+    """Text whose long names are broken after punctuation; see line_starts."""
+
+    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+        """Return the lines of the text; for the arguments, see rich.text.Text.wrap."""
+        if options.get("no_wrap") or self.no_wrap or options.get("overflow") == "ignore":
+            return super().wrap(console, width, **options)
+        lines = [
+            part
+            for line in self.split(allow_blank=True)
+            for part in line.divide(line_starts(line.plain, width))
+        ]
+        return self.blank_copy("\n").join(lines).wrap(console, width, **options)
 
 
 class PlainConsole(Console):
@@ -44,7 +89,10 @@ class PlainConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Convert text to a renderable before rich removes some of the control characters."""
-        return super().render_str(visible(text), **options)
+        rendered = super().render_str(visible(text), **options)
+        return WordWrapped(
+            rendered.plain, rendered.style, justify=rendered.justify, overflow=rendered.overflow
+        )
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

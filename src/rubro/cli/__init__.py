@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,21 +23,38 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # In the order of `rubro --help`.
-COMMANDS = (
-    *("predict", "explain", "evaluate", "thresholds", "audit", "next", "report", "compare"),
-    *("sweep", "search", "serve", "sample", "check", "overrides", "fresh", "gate"),
-)
+_GROUPS = {
+    "Use a model": ("predict", "explain", "serve"),
+    "Measure a model": ("evaluate", "thresholds", "report"),
+    "Improve the labels": ("audit", "next"),
+    "Compare experiments": ("compare", "sweep", "search", "overrides"),
+    "Check the project": ("check", "fresh", "gate"),
+    "Try it without data": ("sample",),
+}
+COMMANDS = tuple(chain.from_iterable(_GROUPS.values()))
 # Help is plain text because rich takes twice as long to print it.
 _OPTIONS: dict[str, Any] = {"pretty_exceptions_enable": False, "rich_markup_mode": None}
 
 
 class _Group(TyperGroup):
-    """Command group that turns errors and signals into messages and exit codes."""
+    """Commands in groups, whose errors and signals become messages and exit codes."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command, and show control characters in all of its messages."""
         show_control_characters()
         return super().main(*args, **kwargs)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands with their summaries, under the heading of each group."""
+        width = max(map(len, COMMANDS))
+        for heading, names in _GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [
+                        (name.ljust(width), self.commands[name].get_short_help_str())
+                        for name in names
+                    ]
+                )
 
     def invoke(self, ctx: Any) -> None:
         from rubro.cli.runtime import exit_codes

@@ -7,13 +7,16 @@ are not comparable.
 
 \b
 rubro compare
-rubro compare 'train_mlp.*' -m 'validation.*.balanced_accuracy' --each
+rubro compare 'train_mlp.*' --each \\
+  -m 'validation.*.balanced_accuracy'
 rubro compare --format csv > experiments.csv
 
 Metrics in metrics/evaluate.json have names such as test.cnn.accuracy. Metrics in other files are
 prefixed with the file name, such as train_cnn.best.epoch.
 
 Exit codes: 0 if done, 2 if an experiment, a metric or the Git repository is not found.
+
+Requires the training packages: pip install 'rubro[train]'.
 """
 
 from typing import Annotated, Literal

@@ -5,8 +5,10 @@ measured separately: they count as errors in a second accuracy, and in the table
 automation. These two tables leave out titles that are marked as unreliable, as rubro thresholds does.
 
 \b
-rubro evaluate labelled.csv --title-column nombre --category-column rubro
-rubro evaluate data/subset/test.parquet --model models/mlp --json - --tables details
+rubro evaluate labelled.csv \\
+  --title-column nombre --category-column rubro
+rubro evaluate data/subset/test.parquet \\
+  --model models/mlp --json - --tables details
 
 Requires the training packages: pip install 'rubro[train]'.
 """

@@ -5,8 +5,9 @@ removed. For a linear member of the model, the exact contributions of words, big
 n-grams are shown too. A terminal shows a coloured table; other outputs get one JSON line per title.
 
 \b
-rubro explain "Lampara De Techo Philips"
-rubro explain "Lampara De Techo Philips" --against LIGHT_BULBS | jq .words
+rubro explain "Silla Oficina Ergonomica"
+rubro explain "Silla Oficina Ergonomica" \\
+  --against SOFAS | jq .words
 rubro explain "Lampara De Techo" --text marca=Philips
 
 Exit codes: 0 if explained, 2 if a title, the model or an option is wrong, 130 if interrupted, 128 + N

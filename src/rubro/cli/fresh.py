@@ -5,6 +5,8 @@ although their inputs did not.
 
 Exit codes: 0 if they match, 1 if they differ, 2 if dvc.lock is missing, damaged or not in the last
 commit.
+
+Requires the training packages: pip install 'rubro[train]'.
 """
 
 from __future__ import annotations
@@ -61,6 +63,8 @@ def main(
     files = git("status", "--porcelain", "--", str(_LOCK), _METRICS, check=False).splitlines()
     if files and not (changed or irreproducible):
         say(f"Files differ from the last commit: {', '.join(line[3:] for line in files)}")
+    if not files:
+        say(f"{_LOCK} and {_METRICS} match the last commit")
     return _EXIT_DIFFERENT if files and not exit_zero else 0
 
 

@@ -11,6 +11,8 @@ rubro gate origin/main --markdown > gate.md
 
 Exit codes: 0 if nothing got worse, 1 if a metric got worse or is missing, 2 if there is nothing to
 compare or a file is damaged, 130 if interrupted.
+
+Requires the training packages: pip install 'rubro[train]'.
 """
 
 import sys

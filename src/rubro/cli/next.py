@@ -9,7 +9,7 @@ The output is a csv with an empty category column and five suggestions for each 
 and save the file in data/corrections; the next `dvc repro` learns from it.
 
 \b
-rubro next                               # from the rows of the catalogue without a category
+rubro next               # rows without a category
 rubro next titles.csv --budget 100 -o monday.csv
 
 Requires the training packages: pip install 'rubro[train]'.

@@ -4,8 +4,11 @@ The preset is first checked against params.yaml. Values that contain spaces, acc
 quoted for the shell, so pass them through eval.
 
 \b
-dvc exp run --name original $(rubro overrides presets/original.yaml)
+dvc exp run --name original \\
+  $(rubro overrides presets/original.yaml)
 eval "dvc exp run $(rubro overrides mine.yaml)"
+
+Requires the training packages: pip install 'rubro[train]'.
 """
 
 from pathlib import Path

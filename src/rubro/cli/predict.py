@@ -8,9 +8,10 @@ thresholds, the predicted category is then the deepest node of the category tree
 If the model folder contains thresholds.json, answers below its thresholds have no category.
 
 \b
-rubro predict "Zapatillas Running Talle 42" --top 3
+rubro predict "Auriculares Bluetooth" --top 3
 rubro predict catalogue.csv -o answers.csv
-rubro predict catalogue.parquet --column nombre --min-confidence 0.6 -o answers.parquet
+rubro predict catalogue.parquet --column nombre \\
+  --min-confidence 0.6 -o answers.parquet
 zcat titles.jsonl.gz | rubro predict --format csv | head
 
 Exit codes: 0 if every row has an answer, 2 if the input or an option is wrong, 3 if some rows have an

@@ -1,18 +1,26 @@
-"""Interactive prompt that shows the categories of each title that the user types."""
+"""Interactive prompt that marks unknown words, and shows the categories of each typed title."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.lexers import Lexer
 from prompt_toolkit.output import create_output
 
+from rubro.base.console import output_console
 from rubro.base.signals import Ended
+from rubro.base.text import tokenise_with_spans
 from rubro.cli.terminal import show_title
 from rubro.prediction.classifier import Classifier
+
+_UNKNOWN_STYLE = "ansiyellow underline"
 
 
 def ask_for_titles(classifier: Classifier, top: int, level: int | None = None) -> None:
@@ -25,10 +33,12 @@ def ask_for_titles(classifier: Classifier, top: int, level: int | None = None) -
     """
     # prompt_toolkit shows control characters itself, and moves the cursor with its own.
     output = create_output(sys.__stdout__)
-    session: PromptSession[str] = PromptSession(history=_history(), output=output)
-    print(
+    session: PromptSession[str] = PromptSession(
+        history=_history(), output=output, lexer=_UnknownWords(classifier.vocabulary)
+    )
+    output_console().print(
         f"{classifier.name}: {len(classifier.classes_)} categories. Type a title, or q, Ctrl-D or "
-        "Ctrl-C to quit."
+        "Ctrl-C to quit. Words that the model does not know are underlined."
     )
     while True:
         try:
@@ -40,7 +50,42 @@ def ask_for_titles(classifier: Classifier, top: int, level: int | None = None) -
         if _is_quit(title):
             return
         if title.strip():
-            show_title(classifier.top([title], top, level)[0], classifier.tree)
+            unknown = [title[slice(*word)] for word in unknown_words(title, classifier.vocabulary)]
+            show_title(classifier.top([title], top, level)[0], classifier.tree, unknown)
+
+
+def unknown_words(title: str, vocabulary: Container[str]) -> list[tuple[int, int]]:
+    """Return the start and end of each out-of-vocabulary word in a title.
+
+    >>> unknown_words("Mesa Xyz", {"mesa"})
+    [(5, 8)]
+
+    Args:
+        title: Any text.
+        vocabulary: Words that the model knows.
+    """
+    return [
+        (spans[0][0], spans[-1][1])
+        for token, spans in tokenise_with_spans(title)
+        if token not in vocabulary
+    ]
+
+
+class _UnknownWords(Lexer):
+    """Lexer that underlines the words of the typed title that the model does not know."""
+
+    def __init__(self, vocabulary: Container[str]) -> None:
+        self._vocabulary = vocabulary
+
+    def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
+        def line(number: int) -> StyleAndTextTuples:
+            text, styled, place = document.lines[number], [], 0
+            for start, end in unknown_words(text, self._vocabulary):
+                styled += [("", text[place:start]), (_UNKNOWN_STYLE, text[start:end])]
+                place = end
+            return [*styled, ("", text[place:])]
+
+        return line
 
 
 class _TitleHistory(FileHistory):

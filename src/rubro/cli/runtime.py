@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rubro.base.console import console, reported_errors, say
+from rubro.base.console import console, progress_columns, reported_errors, say
 from rubro.base.errors import DataError, RubroError, remedied_by
 from rubro.base.signals import Ended, exit_code
 from rubro.cli.standard_streams import prepare_standard_streams
@@ -58,10 +58,11 @@ def exit_codes(ctx: Any) -> Iterator[None]:
                 sys.exit(EXIT_BROKEN_PIPE)
             raise
         except ModuleNotFoundError as error:
-            command, package = ctx.invoked_subcommand, str(error.name).partition(".")[0]
+            command, package = ctx.invoked_subcommand, str(error.name)
+            extra = _EXTRAS.get(command, "train")
             raise RubroError(
-                f"rubro {command} needs {package}, which is not installed: "
-                f"pip install 'rubro[{_EXTRAS.get(command, 'train')}]'"
+                f"rubro {command} needs the packages of the extra {extra!r}, and {package} is not "
+                f"installed: pip install 'rubro[{extra}]'"
             ) from None
 
 
@@ -162,14 +163,10 @@ def progress_bar(shown: bool) -> Iterator[Callable[[Input, str], Iterator[Chunk]
     if not shown:
         yield lambda source, caption: source.chunks
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress, TextColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[rows]}"),
-        TimeRemainingColumn(),
-    )
+    *columns, remaining = progress_columns()
+    columns += [TextColumn("{task.fields[rows]}"), remaining]
 
     def chunks(source: Input, caption: str) -> Iterator[Chunk]:
         task = progress.add_task(caption, total=source.total, rows="")

@@ -1,4 +1,7 @@
-"""Write a catalogue of synthetic titles."""
+"""Write a catalogue of synthetic titles.
+
+Requires the training packages: pip install 'rubro[train]'.
+"""
 
 from pathlib import Path
 from typing import Annotated

@@ -5,11 +5,16 @@
 a new study. The log of a failed trial is kept in .rubro/logs.
 
 \b
-rubro search spaces/mlp.yaml --trials 30 -m validation.mlp.balanced_accuracy
-dvc exp apply NAME                # discards uncommitted changes; the last line names the best trial
+rubro search spaces/mlp.yaml --trials 30 \\
+  -m validation.mlp.balanced_accuracy
+dvc exp apply NAME    # discards uncommitted changes
+
+The last line of the output names the best trial.
 
 Exit codes: 0 if all trials are done, 2 if the space, the metric or a setting is wrong and nothing has
-run, 3 if some trials failed, 130 if interrupted. Requires pip install 'rubro[train,search]'.
+run, 3 if some trials failed, 130 if interrupted.
+
+Requires the training and search packages: pip install 'rubro[train,search]'.
 """
 
 from pathlib import Path

@@ -5,7 +5,8 @@ and other signals stop the service after the requests in progress are answered.
 
 \b
 rubro serve
-curl localhost:8000/predict --json '{"titles": ["Mesa De Pino", "Taza"], "top": 3}'
+curl localhost:8000/predict \\
+  --json '{"titles": ["Silla De Oficina"], "top": 3}'
 
 Each option can also be set by an environment variable, such as RUBRO_SERVE_PORT for --port.
 

@@ -7,10 +7,13 @@ The log of a failed experiment is kept in .rubro/logs.
 \b
 rubro sweep seed=1,2,3,4,5
 rubro sweep train_mlp.learning_rate=5e-4,1e-3,2e-3,4e-3
-rubro sweep train_mlp.dropout=0.1,0.3 seed=1,2,3 -S subset.top_categories=20
+rubro sweep train_mlp.dropout=0.1,0.3 seed=1,2,3 \\
+  -S subset.top_categories=20
 
 Exit codes: 0 if all experiments have run, 2 if a setting is wrong and nothing has run, 3 if some
-experiments failed, 130 if interrupted. Requires the training packages: pip install 'rubro[train]'.
+experiments failed, 130 if interrupted.
+
+Requires the training packages: pip install 'rubro[train]'.
 """
 
 from typing import Annotated

@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from rubro.base.console import output_console, printable
+from rubro.base.rich_console import WordWrapped
 
 if TYPE_CHECKING:
     from rubro.base.category_tree import CategoryTree
     from rubro.prediction.explanation import Explanation, WordContribution
 
-_BAR_CELLS = 20
+_MIN_BAR_CELLS, _MAX_BAR_CELLS = 10, 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _MAX_LINEAR_ROWS = 10
 _CONTRIBUTION_CELLS = 10
@@ -39,7 +40,7 @@ def show_answers(
     for title, error, answer, is_accepted, note in rows:
         shown = printable(title)
         if error:
-            table.add_row(shown, Text(printable(error), style="red"))
+            table.add_row(shown, WordWrapped(printable(error), style="red"))
         for category, confidence in answer:
             name = _category(category, tree, "" if is_accepted else "dim")
             table.add_row(shown, name, _bar(confidence, console), *[note] * has_notes)
@@ -47,14 +48,20 @@ def show_answers(
     console.print(table)
 
 
-def show_title(answer: RankedCategories, tree: CategoryTree | None = None) -> None:
+def show_title(
+    answer: RankedCategories, tree: CategoryTree | None = None, unknown: Sequence[str] = ()
+) -> None:
     """Print the most probable categories of a title, with bars, to standard output.
 
     Args:
         answer: Categories and confidences.
         tree: Tree of the categories, if they are paths.
+        unknown: Words of the title that the model does not know.
     """
     console = output_console()
+    if unknown:
+        words = ", ".join(map(printable, dict.fromkeys(unknown)))
+        console.print(f"words that the model does not know: {words}", style="yellow")
     table = Table(box=None, pad_edge=False, show_header=False)
     for category, confidence in answer:
         table.add_row(_bar(confidence, console), _category(category, tree))
@@ -111,7 +118,7 @@ def show_explanation(explanation: Explanation) -> None:
 
 def _category(name: str, tree: CategoryTree | None, style: str = "") -> Text:
     """Return the name of a category; the separators of a path are dimmed."""
-    text = Text(printable(name), style=style)
+    text = WordWrapped(printable(name), style=style)
     if tree and tree.separator.strip():
         text.highlight_words([printable(tree.separator.strip())], "dim")
     return text
@@ -166,12 +173,11 @@ def _linear_table(explanation: Explanation) -> Table:
 
 
 def _bar(confidence: float, console: Console) -> Text:
-    """Return a bar and a percentage that show a confidence from 0 to 1."""
-    eighths = round(confidence * _BAR_CELLS * 8)
+    """Return a percentage and a bar that show a confidence from 0 to 1."""
+    cells = min(max(console.width // 6, _MIN_BAR_CELLS), _MAX_BAR_CELLS)
+    eighths = round(confidence * cells * 8)
     filled = _EIGHTHS[8] * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
     if not console.encoding.startswith("utf"):
         filled = "#" * (eighths // 8)
-    return Text.assemble(
-        (filled.ljust(_BAR_CELLS), "green" if confidence >= 0.5 else "yellow"),
-        f" {confidence:6.1%}",
-    )
+    colour = "green" if confidence >= 0.5 else "yellow"
+    return Text.assemble(f"{confidence:6.1%} ", (filled.ljust(cells), colour), no_wrap=True)

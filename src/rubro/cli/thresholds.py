@@ -10,12 +10,15 @@ know most of the words, are never accepted.
 
 \b
 rubro thresholds --precision 0.95
-rubro thresholds data/subset/test.parquet --check thresholds.json
-rubro predict catalogue.csv --thresholds thresholds.json -o answers.csv
+rubro thresholds data/subset/test.parquet \\
+  --check thresholds.json
+rubro predict catalogue.csv \\
+  --thresholds thresholds.json -o answers.csv
 
 Exit codes: 0 if written, 2 if the input or an option is wrong or no threshold keeps the promise,
-130 if interrupted, 128 + N if ended by signal N. Requires the training packages: pip install
-'rubro[train]'.
+130 if interrupted, 128 + N if ended by signal N.
+
+Requires the training packages: pip install 'rubro[train]'.
 """
 
 from __future__ import annotations

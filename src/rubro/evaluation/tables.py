@@ -39,6 +39,7 @@ from rubro.evaluation.thresholds import (
 
 _TITLE_LENGTHS = {"1-4 tokens": (0, 4), "5-8 tokens": (5, 8), "9+ tokens": (9, 10**9)}
 _BLOCK_CATEGORIES = 20
+_MISTAKES_OF_CATEGORY = 3
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)
 
 
@@ -236,14 +237,17 @@ def worst_mistakes(probabilities: np.ndarray, held_out: HeldOut, limit: int) -> 
 
     Returns:
         Columns title, category, probability, predicted and predicted_probability; one row for each
-        of at most `limit` titles, worst first.
+        of the `limit` worst titles and of the three worst titles of each category, worst first.
     """
     targets = held_out.targets
     table = _named_predictions(probabilities, targets, held_out.labels)
     table.insert(1, "probability", probabilities[np.arange(len(targets)), targets])
     table["predicted_probability"] = probabilities.max(axis=1)
     wrong = table[table["category"] != table["predicted"]]
-    worst = wrong.sort_values("probability", kind="stable").head(limit).round(6)
+    wrong = wrong.sort_values("probability", kind="stable")
+    is_worst = np.arange(len(wrong)) < limit
+    is_worst_of_category = wrong.groupby("category").cumcount() < _MISTAKES_OF_CATEGORY
+    worst = wrong[is_worst | is_worst_of_category].round(6)
     worst.insert(0, "title", [held_out.titles[index] for index in worst.index])
     return worst
 

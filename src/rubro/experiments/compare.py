@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import re
 import shlex
 import statistics
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -20,6 +20,7 @@ from rubro.base.errors import ParamsError
 from rubro.base.metric_names import Objective, lower_is_better
 from rubro.base.params_file import load_params
 from rubro.experiments.dvc_experiments import (
+    LAST_COMMIT,
     Experiment,
     format_setting,
     read_experiments,
@@ -30,6 +31,7 @@ from rubro.experiments.run_data import DataCache, DataDifference, level_of
 
 _MAX_CHANGES, _MAX_NAMES = 6, 6
 _MIN_WIDTH = 20
+_OMITTED = re.compile(r"\+\d+")  # the end of a name that has no place for all of its settings
 # Files that may be replaced: their changes are other settings to try, or `dvc repro` wrote them.
 _NOT_APPLIED = ":!params.yaml", ":!dvc.lock", ":!metrics"
 
@@ -64,6 +66,11 @@ class SeedGroup:
         """Return a text for each changed parameter, then for each changed file."""
         settings = [format_setting(key, value) for key, value in self.params.items()]
         return [*settings, *(f"{path} edited" for path in self.files)]
+
+    def without(self, keys: Iterable[str]) -> SeedGroup:
+        """Return the group without some of its changed parameters."""
+        kept = {key: value for key, value in self.params.items() if key not in keys}
+        return replace(self, params=kept)
 
 
 def compare(
@@ -165,7 +172,7 @@ def compare(
             if best is last:
                 say(f"No {among}experiment is better on validation than the last commit.")
             else:
-                say(f"The best {among}on validation: {_how_to_apply(groups[0])}")
+                say(f"The best {among}on validation:{_how_to_apply(groups[0])}")
 
 
 def default_metrics(objective: Objective, level: int | None = None) -> list[str]:
@@ -226,7 +233,7 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _how_to_apply(group: SeedGroup) -> str:
-    """Return the command that applies the first experiment of a group and keeps all local changes.
+    """Return how to apply the first experiment of a group and keep all local changes.
 
     `dvc exp apply` replaces all files, so uncommitted changes of other files would be lost.
     """
@@ -237,13 +244,17 @@ def _how_to_apply(group: SeedGroup) -> str:
     )
     command = f"dvc exp apply {shlex.quote(best.name)}"
     if not changed & different:
-        return command
+        return f"\n  {command}"
     options = " ".join(f"-S {shlex.quote(format_setting(*item))}" for item in group.params.items())
     is_by_params = options and not group.files
     return (
-        f"{best.name}. `{command}` would discard the uncommitted changes in "
+        f" {best.name}. `{command}` would discard the uncommitted changes in "
         f"{', '.join(sorted(changed & different))}. To keep them, "
-        + (f"run: dvc exp run {options}" if is_by_params else "copy them to another folder first")
+        + (
+            f"run:\n  dvc exp run {options}"
+            if is_by_params
+            else "copy them to another folder first"
+        )
     )
 
 
@@ -356,35 +367,76 @@ def _print_table(groups: list[SeedGroup], metrics: Sequence[str]) -> None:
     from rich.text import Text
 
     from rubro.base.console import output_console, printable
+    from rubro.base.rich_console import WordWrapped
 
     console = output_console()
+    shared = _shared_settings(groups)
     columns = {"seeds": [_format_seeds(group) for group in groups]}
     columns |= {
         metric: [_format_values(group.values(metric)) for group in groups] for metric in metrics
     }
-    widths = {
-        name: max(map(len, [*cells, *name.replace("_", ".").split(".")]))
-        for name, cells in columns.items()
-    }
-    name_width = max(console.width - sum(2 + width for width in widths.values()), _MIN_WIDTH)
+
+    def name_width() -> int:
+        return console.width - sum(2 + _width(*column) for column in columns.items())
+
+    def lines_of(text: str, width: int) -> list[str]:
+        return [line.plain.rstrip() for line in WordWrapped(text).wrap(console, width)]
+
+    if name_width() < _MIN_WIDTH:
+        columns = {
+            name: [cell.replace(" ± ", "\n± ") for cell in cells] for name, cells in columns.items()
+        }
+    width = max(name_width(), _MIN_WIDTH)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("experiment", vertical="bottom", no_wrap=True, overflow="fold")
-    for name, width in widths.items():
+    for name, cells in columns.items():
         heading = name.replace(".", "\n").replace("_", "\n")
-        table.add_column(heading, justify="right", width=width, no_wrap=True)
-    for group, *cells in zip(groups, *columns.values(), strict=True):
+        table.add_column(heading, justify="right", width=_width(name, cells), no_wrap=True)
+    for group, *row in zip(groups, *columns.values(), strict=True):
         # Names break after commas if possible.
-        name = printable(group.experiments[0].name).replace(",", ", ")
-        lines = textwrap.wrap(name, name_width, break_on_hyphens=False)
-        label = Text("\n".join(line.replace(", ", ",") for line in lines))
-        for line in textwrap.wrap(", ".join(_unnamed_changes(group)), name_width - 2):
-            label.append(f"\n  {printable(line)}", style="dim")
+        name = ", ".join(map(printable, _name_without(shared, group.experiments[0].name)))
+        label = Text("\n".join(line.replace(", ", ",") for line in lines_of(name, width)))
+        if changes := _unnamed_changes(group.without(shared)):
+            for line in lines_of(printable(", ".join(changes)), width - 2):
+                label.append(f"\n  {line}", style="dim")
         if group.difference:
             classes = group.experiments[0].data.classes
             counted = f" ({classes:,})" if classes and not group.is_comparable else ""
             label.append(f"\n  other {group.difference}{counted}", style="bold")
-        table.add_row(label, *cells)
+        table.add_row(label, *row)
     console.print(table)
+    if shared:
+        console.print("")
+        settings = [format_setting(key, value) for key, value in shared.items()]
+        console.print(f"… in all experiments: {', '.join(map(printable, settings))}")
+
+
+def _width(name: str, cells: Sequence[str]) -> int:
+    """Return the width of a column, whose name is broken at dots and underscores."""
+    return max(map(len, "\n".join([*cells, *re.split(r"[._]", name)]).split("\n")))
+
+
+def _shared_settings(groups: Sequence[SeedGroup]) -> dict[str, Any]:
+    """Return the settings of all experiments in the table, if there are several, by dotted key."""
+    changed = [group.params for group in groups if group.experiments[0].name != LAST_COMMIT]
+    if len(changed) < 2:
+        return {}
+    first, *others = changed
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in params and params[key] == value for params in others)
+    }
+
+
+def _name_without(shared: dict[str, Any], name: str) -> list[str]:
+    """Return the settings in the name of an experiment, with … instead of the shared settings."""
+    hidden = {setting_in_name(*item) for item in shared.items()}
+    parts = name.split(",")
+    kept = [part for part in parts if part not in hidden]
+    if not hidden or not kept or len(kept) == len(parts):
+        return parts
+    return [*(part for part in kept if not _OMITTED.fullmatch(part)), "…"]
 
 
 def _format_values(values: list[float]) -> str:

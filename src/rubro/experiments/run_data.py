@@ -124,6 +124,14 @@ class DataCache:
                     return level
         return None
 
+    def files(self, digest: str) -> dict[str, Path]:
+        """Return the path in the cache of each file of a folder, by its name; {} if it is missing.
+
+        Args:
+            digest: Hash of the folder in dvc.lock.
+        """
+        return _files(self._folder, digest)
+
     @cached_property
     def _folder(self) -> Path | None:
         """Folder of files by their MD5 in the cache, or None if there is no cache."""
@@ -173,12 +181,12 @@ def _held_out(folder: Path | None, subset: str) -> _HeldOut | None:
 
 
 @cache
-def _files(folder: Path | None, subset: str) -> dict[str, Path]:
-    """Return the path in the cache of each file of data/subset, by its name."""
+def _files(folder: Path | None, digest: str) -> dict[str, Path]:
+    """Return the path in the cache of each file of a folder, by its name."""
     if folder is None:
         return {}
     try:
-        listed = json.loads((folder / subset[:2] / subset[2:]).read_bytes())
+        listed = json.loads((folder / digest[:2] / digest[2:]).read_bytes())
         return {file["relpath"]: folder / file["md5"][:2] / file["md5"][2:] for file in listed}
     except (OSError, ValueError, LookupError, TypeError):
         return {}

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from itertools import chain
@@ -49,6 +50,7 @@ class Plan:
 
     Attributes:
         settings: Changed parameters by dotted key, in the order of the experiment's name.
+        varied: Keys of the settings that differ between the experiments of a sweep.
         params: All parameters of the experiment, by dotted key.
 
     Raises:
@@ -66,6 +68,7 @@ class Plan:
             for name, value in self.params.items()
             if name == key or name.startswith(f"{key}.")
         }
+        self.varied: list[str] = []
 
 
 def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
@@ -76,7 +79,7 @@ def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
         settings: Settings KEY=VALUE that are the same in every plan.
 
     Raises:
-        ParamsError: A setting is wrong.
+        ParamsError: A setting is wrong, or a key is both in `sweeps` and in `settings`.
     """
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import get_hydra_sweeps
@@ -85,6 +88,14 @@ def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
     for setting in sweeps:
         if "=" not in setting:
             raise ParamsError(f"{setting}: not of the form KEY=VALUE,VALUE...")
+    fixed = Plan(list(settings)).settings
+    for setting in sweeps:
+        key = setting.partition("=")[0]
+        if same := [name for name in fixed if f"{name}.".startswith(f"{key}.")]:
+            raise ParamsError(
+                f"{setting}: -S {format_setting(same[0], fixed[same[0]])} fixes {same[0]} in every "
+                "experiment, so it cannot vary; remove one of the two settings"
+            )
     try:
         combinations = get_hydra_sweeps({_PARAMS: list(sweeps)})
     except (DvcException, HydraException) as error:
@@ -94,6 +105,13 @@ def make_plans(sweeps: Sequence[str], settings: Sequence[str]) -> list[Plan]:
         plan = Plan([*combination[_PARAMS], *settings])
         if all(plan.params != other.params for other in plans):
             plans.append(plan)
+    first = plans[0]
+    keys = [
+        key for key in first.settings if any(one.params[key] != first.params[key] for one in plans)
+    ]
+    for plan in plans:
+        plan.varied = keys
+        plan.settings = {key: plan.settings[key] for key in (*keys, *plan.settings)}
     return plans
 
 
@@ -172,6 +190,8 @@ def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
         ("-S", format_setting(*setting)) for setting in plan.settings.items()
     )
     command = [sys.executable, "-c", _DVC, "exp", "run", "--temp", "--name", name, *settings]
+    varied = ", ".join(format_setting(key, plan.settings[key]) for key in plan.varied) or name
+    width = console().width - len("⠋  ")
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         console().status(f"{position} begins") as status,
@@ -191,8 +211,8 @@ def _run_logged(plan: Plan, name: str, position: str, log: Path) -> int:
             file.write(line)
             if line.startswith(_STAGE):
                 stage = line.removeprefix(_STAGE).rstrip()[:-2]
-                shown = f"{position} {stage}: {name}"
-                status.update(Text(shown[: console().width - len("⠋  ")]))
+                shown = f"{position} {stage}: {varied}"
+                status.update(Text(textwrap.shorten(shown, width, placeholder=" …")))
     return process.returncode
 
 

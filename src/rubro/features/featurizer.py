@@ -117,16 +117,19 @@ class Featurizer:
         for column, index in enumerate(self._indices):
             for token in chain.from_iterable(cut[column::columns]):
                 if token not in index:
-                    index[token] = len(self._words)
-                    self._words.append(token)
-                    self._columns.append(column)
-                    self._hashes.append(zlib.crc32(token.encode("utf-8")))
+                    self._add(token, column)
         positions = [
             list(map(index.__getitem__, tokens))
             for tokens, index in zip(cut, cycle(self._indices), strict=False)
         ]
         tokens = Ragged.from_lists(positions)
         return TitleFeatures(tokens, self._bigrams(tokens), columns)
+
+    def _add(self, token: str, column: int) -> None:
+        self._indices[column][token] = len(self._words)
+        self._words.append(token)
+        self._columns.append(column)
+        self._hashes.append(zlib.crc32(token.encode("utf-8")))
 
     def forget(self, kept: int) -> None:
         """Forget all distinct tokens except the `kept` first ones."""
@@ -135,6 +138,14 @@ class Featurizer:
         for stored in (self._words, self._columns, self._hashes):
             del stored[kept:]
 
+    def with_tokens(self, kept: np.ndarray) -> Featurizer:
+        """Return a featurizer that only remembers the distinct tokens at positions, integers (n,)."""
+        limit, *column_limits = self._limits
+        featurizer = Featurizer(limit, self._bigram_buckets, column_limits)
+        for position in kept.tolist():
+            featurizer._add(self._words[position], self._columns[position])
+        return featurizer
+
     def words(self, first: int = 0) -> list[str]:
         """Return the word of each distinct token from position `first` on."""
         return self._words[first:]
@@ -142,7 +153,7 @@ class Featurizer:
     def tokens(self, subwords: Subwords, first: int = 0) -> Tokens:
         """Return the embedding rows and weights of the distinct tokens from position `first` on."""
         tokens = self.words(first)
-        rows = Ragged.from_lists([subwords.rows_of(token) for token in tokens])
+        rows = subwords.rows_of(tokens)
         weights = [subwords.weight_of(token) for token in tokens]
         columns = np.array(self._columns[first:], dtype=np.int32)
         return Tokens(rows.values, rows.offsets, np.array(weights, dtype=np.float32), columns)

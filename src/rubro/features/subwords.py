@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from rubro.base.schema import NotNegative, Positive, Section
 from rubro.features.ngrams import ngram_buckets
+from rubro.features.ragged import Ragged
 
 
 def inverse_document_frequency(documents_with: int, documents: int) -> float:
@@ -101,12 +104,14 @@ class Subwords:
         """
         return self._idf(self.vocabulary.get(token, 0)) / self._mean_idf
 
-    def rows_of(self, token: str) -> list[int]:
-        """Return the row of the token, if it is in the vocabulary, and the rows of its n-grams."""
-        own = self._row.get(token)
-        rows = [] if own is None else [own]
-        if self.params.max_n:
-            first = len(self.vocabulary)
-            sizes = self.params.min_n, self.params.max_n, self.params.buckets
-            rows.extend(first + bucket for bucket in ngram_buckets(token, *sizes))
-        return rows
+    def rows_of(self, tokens: Sequence[str]) -> Ragged:
+        """Return the rows of each token: of its word, if it is in the vocabulary, and of its n-grams."""
+        own = np.array([self._row.get(token, -1) for token in tokens], dtype=np.int32)
+        is_known = own >= 0
+        if not self.params.max_n:
+            return Ragged(own[is_known], np.concatenate([[0], np.cumsum(is_known)]))
+        sizes = self.params.min_n, self.params.max_n, self.params.buckets
+        ngrams = ngram_buckets(tokens, *sizes)
+        first = np.int32(len(self.vocabulary))
+        values = np.insert(first + ngrams.values, ngrams.offsets[:-1][is_known], own[is_known])
+        return Ragged(values, np.concatenate([[0], np.cumsum(ngrams.lengths + is_known)]))

@@ -32,7 +32,7 @@ def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
     Raises:
         DataError: The revision does not exist, neither side has metrics, or a file is damaged.
     """
-    commit, name = _find_commit(revision)
+    commit, name = find_commit(revision)
     metrics, metrics_before = _read_metrics(None), _read_metrics(commit)
     if not metrics and not metrics_before:
         raise DataError(
@@ -101,8 +101,15 @@ def compare_with_revision(revision: str | None, noise: Path) -> Comparison:
     )
 
 
-def _find_commit(revision: str | None) -> tuple[str, str]:
-    """Return the hash of the commit to compare with, and its name for messages."""
+def find_commit(revision: str | None) -> tuple[str, str]:
+    """Return the hash of the commit to compare with, and its name for messages.
+
+    Args:
+        revision: Name of the revision; None = the merge base with the main branch.
+
+    Raises:
+        DataError: There is no such commit.
+    """
     if not _hash_of("HEAD"):
         raise DataError("no commit here to compare with; `git status` shows why")
     if revision is not None:

@@ -12,8 +12,8 @@ from rich.table import Table
 from rubro.base.console import output_console, printable
 from rubro.gate.metric_changes import FAILURES, Change, Comparison, Verdict
 
-_UNIMPORTANT = (Verdict.noise, Verdict.unjudged)
-_HEADINGS = ("verdict", "metric", "before", "now", "change", "tolerance")
+UNIMPORTANT = (Verdict.noise, Verdict.unjudged)
+HEADINGS = ("verdict", "metric", "before", "now", "change", "tolerance")
 _TEXT_COLUMNS = 2  # the other columns are numbers
 _STYLES = {Verdict.worse: "red", Verdict.missing: "red", Verdict.better: "green"}
 # Used if the output is not a terminal, because a log need not fold its lines.
@@ -32,24 +32,27 @@ def print_report(comparison: Comparison, all_changes: bool) -> None:
         console.width = max(console.width, _MIN_WIDTH)
     console.print(printable(f"working tree compared with {comparison.revision}"))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for position, name in enumerate(_HEADINGS):
+    for position, name in enumerate(HEADINGS):
         justify: Literal["left", "right"] = "left" if position < _TEXT_COLUMNS else "right"
         table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "metric")
     for change in comparison.changes:
-        if all_changes or change.verdict not in _UNIMPORTANT:
-            table.add_row(*map(printable, _cells(change)), style=_STYLES.get(change.verdict, ""))
+        if all_changes or change.verdict not in UNIMPORTANT:
+            table.add_row(
+                *map(printable, change_cells(change)), style=_STYLES.get(change.verdict, "")
+            )
     if table.row_count:
         console.print(table)
     if table.row_count < len(comparison.changes):
-        console.print(f"{_count(comparison, _UNIMPORTANT)}: --all lists them")
+        console.print(f"{_count(comparison, UNIMPORTANT)}: --all lists them")
     for name, (before, now) in comparison.params.items():
         console.print(printable(f"param  {name}: {_to_json(before)} → {_to_json(now)}"))
     for stage, inputs in comparison.stages.items():
-        console.print(printable(f"reran  {stage}" + ": " * bool(inputs) + ", ".join(inputs)))
+        names = ", ".join(map(printable, inputs))
+        console.print(f"reran  {printable(stage)}" + ": " * bool(inputs) + names)
     for note in comparison.notes:
         console.print(printable(f"note   {note}"), style="yellow")
     style = "bold red" if comparison.failed else "bold green"
-    console.print(_conclusion(comparison), style=style)
+    console.print(conclusion(comparison), style=style)
 
 
 def format_markdown(comparison: Comparison) -> str:
@@ -58,20 +61,20 @@ def format_markdown(comparison: Comparison) -> str:
     Args:
         comparison: Differences from a revision.
     """
-    parts = [f"### rubro gate: {_conclusion(comparison)}"]
+    parts = [f"### rubro gate: {conclusion(comparison)}"]
     parts.append(f"Compared with {_code(comparison.revision)}.")
     important: list[Sequence[str]] = []
     unimportant: list[Sequence[str]] = []
     for change in comparison.changes:
-        verdict, name, *numbers = _cells(change)
+        verdict, name, *numbers = change_cells(change)
         shown = f"**{verdict}**" if change.verdict in FAILURES else verdict
-        rows = unimportant if change.verdict in _UNIMPORTANT else important
+        rows = unimportant if change.verdict in UNIMPORTANT else important
         rows.append((shown, _code(name), *numbers))
     if important:
-        parts.append(_markdown_table(_HEADINGS, important, _TEXT_COLUMNS))
+        parts.append(_markdown_table(HEADINGS, important, _TEXT_COLUMNS))
     if unimportant:
-        parts.append(f"<details><summary>{_count(comparison, _UNIMPORTANT)}</summary>")
-        parts.append(_markdown_table(_HEADINGS, unimportant, _TEXT_COLUMNS))
+        parts.append(f"<details><summary>{_count(comparison, UNIMPORTANT)}</summary>")
+        parts.append(_markdown_table(HEADINGS, unimportant, _TEXT_COLUMNS))
         parts.append("</details>")
     if comparison.params:
         params = [
@@ -89,9 +92,13 @@ def format_markdown(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _conclusion(comparison: Comparison) -> str:
-    """Return "pass" or "fail", and how many metrics are worse, missing, better and new."""
-    found = _count(comparison, [verdict for verdict in Verdict if verdict not in _UNIMPORTANT])
+def conclusion(comparison: Comparison) -> str:
+    """Return "pass" or "fail", and how many metrics are worse, missing, better and new.
+
+    Args:
+        comparison: Differences from a revision.
+    """
+    found = _count(comparison, [verdict for verdict in Verdict if verdict not in UNIMPORTANT])
     if comparison.failed:
         return f"fail: {found}"
     if not comparison.has_same_categories:
@@ -112,7 +119,12 @@ def _markdown_table(
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
 
 
-def _cells(change: Change) -> tuple[str, ...]:
+def change_cells(change: Change) -> tuple[str, ...]:
+    """Return the cells of a change in a table whose columns have the names HEADINGS.
+
+    Args:
+        change: Metric that differs.
+    """
     before, now = change.before, change.now
     difference = None if before is None or now is None else now - before
     numbers = _number(before), _number(now), _number(difference, "+"), _number(change.tolerance)

@@ -32,7 +32,7 @@ from rubro.prediction.networks import SvmScorer
 from rubro.prediction.product_reader import ProductReader
 
 _BATCH_TITLES = 512
-_CACHE_BYTES = 96 * 2**20
+_CACHE_BYTES = 192 * 2**20
 _MIN_CACHED_TOKENS = 1024
 # The weights and temperatures of a model cannot turn smaller logits into infinity.
 _MAX_LOGIT = np.float32(1e30)
@@ -368,8 +368,8 @@ class Classifier:
                 weight = self.description.members[name].weight
                 total_bias += weight * scorer.bias_lead(best, other)
                 for number, (column, own) in enumerate(tokens.items()):
-                    rows = [row for token, _ in own for row in self._subwords.rows_of(token)]
-                    inputs = np.array(rows, np.int64), features.bigrams[number]
+                    rows = self._subwords.rows_of([token for token, _ in own]).values
+                    inputs = rows, features.bigrams[number]
                     leads = scorer.leads(number, *inputs, best, other)
                     found += linear_inputs(self._subwords, column, own, leads, weight)
         return sorted(found, key=lambda each: -abs(each.contribution)), total_bias
@@ -410,8 +410,8 @@ class Classifier:
         with self._lock:
             before = len(self._featurizer)
             if before > self._max_cached_tokens and self._frozen_tokens is None:
-                self._empty_cache()
-                before = 0
+                self._forget_rare_tokens()
+                before = len(self._featurizer)
             features = self._featurizer(texts)
             now = len(self._featurizer)
             if now > before:
@@ -444,6 +444,15 @@ class Classifier:
             name: np.zeros((_MIN_CACHED_TOKENS, scorer.state_size), dtype=np.float32)
             for name, scorer in self._scorers.items()
         }
+
+    def _forget_rare_tokens(self) -> None:
+        """Keep the half of the cached tokens that are most frequent in the training titles."""
+        words, counts = self._featurizer.words(), self._subwords.vocabulary
+        rarest_first = np.argsort([counts.get(word, 0) for word in words], kind="stable")
+        kept = np.sort(rarest_first[len(words) // 2 :])
+        self._featurizer = self._featurizer.with_tokens(kept)
+        # Other threads may still read the old arrays.
+        self._states = {name: states[kept] for name, states in self._states.items()}
 
     def _unknown_share(self, texts: Sequence[Sequence[str]]) -> float:
         """Return the share of out-of-vocabulary tokens of a product, given its tokens."""

@@ -145,8 +145,10 @@ class TitleIndex:
         words = set(tokens)
         starts, lengths = self._tensors["starts"], self._tensors["lengths"]
         shared = np.zeros(len(lengths))
-        for word in sorted(words & self._subwords.vocabulary.keys()):
-            (row, *_) = self._subwords.rows_of(word)
+        known = sorted(words & self._subwords.vocabulary.keys())
+        rows = self._subwords.rows_of(known)
+        for number, word in enumerate(known):
+            row = rows[number][0]
             containing = self._tensors["titles"][starts[row] : starts[row + 1]]
             shared[containing] += self._subwords.weight_of(word) ** 2
         (near,) = shared.nonzero()

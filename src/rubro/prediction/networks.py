@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from rubro.features.featurizer import TitleFeatures, Tokens
-from rubro.features.ragged import sum_rows
+from rubro.features.ragged import Ragged, sum_rows
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -44,6 +44,9 @@ class Scorer(Protocol):
         Returns:
             Logits, float32 (titles, classes).
         """
+
+
+_FEW_TITLES = 16  # read fewer titles one by one, more position by position
 
 
 class Table:
@@ -187,44 +190,76 @@ class CnnScorer(MlpScorer):
 
     def logits(self, features: TitleFeatures, states: np.ndarray) -> np.ndarray:
         """Return the logits of each title, float32 (titles, classes)."""
-        n, vector, width = len(features), self._table.size, self._width
         titles_only = features.tokens
         if features.columns > 1:
             titles_only = titles_only.take(np.arange(0, len(titles_only), features.columns))
-        total = np.zeros((n, vector), dtype=np.float32)
-        # Largest output of each filter up to the current position.
-        largest = np.full((n, len(self._bias)), -np.inf, dtype=np.float32)
-        positions = titles_only.by_position
-        ahead: list[np.ndarray] = []  # states at this position and the following ones
-        longest = max(self._sizes)
-        for position, (titles, _) in enumerate(positions):
-            while len(ahead) < longest and position + len(ahead) < len(positions):
-                ahead.append(states[positions[position + len(ahead)][1]])
-            count = len(titles)
-            total[:count] += ahead[0][:, :vector]
+        read = self._one_by_one if len(titles_only) <= _FEW_TITLES else self._position_by_position
+        total, largest = read(titles_only, states)
+        largest += self._bias
+        logits = self._dense(np.maximum(largest, 0, out=largest))
+        if self._linear is not None:
+            if features.columns > 1:
+                vector = self._table.size
+                total = sum_rows(features.tokens, states[:, :vector].__getitem__, vector)
+            logits += self._linear(self._title_vectors(features, total))
+        return logits
+
+    def _one_by_one(self, titles: Ragged, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same as _position_by_position, faster for few titles."""
+        vector, width = self._table.size, self._width
+        total = np.zeros((len(titles), vector), dtype=np.float32)
+        largest = np.full((len(titles), len(self._bias)), -np.inf, dtype=np.float32)
+        for title in range(len(titles)):
+            own = states[titles[title]]
+            np.add.reduce(own[:, :vector], axis=0, out=total[title])
             first = vector
             for number, size in enumerate(self._sizes):
-                window = ahead[0][:, first : first + width].copy()
+                windows = own[:, first : first + width]
+                for i in range(1, min(size, len(own))):
+                    product = own[i:, first + i * width : first + (i + 1) * width]
+                    windows[: len(product)] += product
+                place = largest[title, number * width : (number + 1) * width]
+                np.maximum.reduce(windows, axis=0, initial=-np.inf, out=place)
+                first += size * width
+        return total, largest
+
+    def _position_by_position(
+        self, titles: Ragged, states: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sum of the token vectors and the largest output of each filter of each title.
+
+        Returns:
+            Float32 (titles, vector size) and (titles, filters). A title without tokens has zeros and
+            -infinity.
+        """
+        n, vector, width = len(titles), self._table.size, self._width
+        sorted_total = np.zeros((n, vector), dtype=np.float32)
+        # Largest output of each filter up to the current position.
+        sorted_largest = np.full((n, len(self._bias)), -np.inf, dtype=np.float32)
+        positions = titles.by_position
+        ahead: list[np.ndarray] = []  # states at this position and the following ones
+        longest = max(self._sizes)
+        for position, (lists, _) in enumerate(positions):
+            while len(ahead) < longest and position + len(ahead) < len(positions):
+                ahead.append(states[positions[position + len(ahead)][1]])
+            count = len(lists)
+            sorted_total[:count] += ahead[0][:, :vector]
+            first = vector
+            for number, size in enumerate(self._sizes):
+                window = ahead[0][:, first : first + width]
                 for i in range(1, min(size, len(ahead))):
                     product = ahead[i][:, first + i * width : first + (i + 1) * width]
                     window[: len(product)] += product
-                place = largest[:count, number * width : (number + 1) * width]
+                place = sorted_largest[:count, number * width : (number + 1) * width]
                 np.maximum(place, window, out=place)
                 first += size * width
             ahead.pop(0)
-        order = positions[0][0] if positions else np.zeros(0, dtype=np.int64)
-        maxima = np.zeros_like(largest)
-        maxima[order] = np.maximum(largest[: len(order)] + self._bias, 0)
-        logits = self._dense(maxima)
-        if self._linear is not None:
-            if features.columns > 1:
-                total = sum_rows(features.tokens, states[:, :vector].__getitem__, vector)
-            else:
-                sorted_total = total
-                total = np.zeros_like(total)
-                total[order] = sorted_total[: len(order)]
-            logits += self._linear(self._title_vectors(features, total))
-        return logits
+        if not positions:
+            return sorted_total, sorted_largest
+        order = positions[0][0]
+        total, largest = np.zeros_like(sorted_total), np.full_like(sorted_largest, -np.inf)
+        total[order], largest[order] = sorted_total[: len(order)], sorted_largest[: len(order)]
+        return total, largest
 
 
 class SvmScorer:

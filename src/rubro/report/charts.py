@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import re
-import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from io import BytesIO
+from statistics import median
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from scipy.stats import binomtest
 
 from rubro.base.console import printable, visible
-from rubro.base.metric_names import CAPTIONS, captions_for
-from rubro.report.content import CategoryMetrics, Content, Difference, ModelMetrics
+from rubro.base.metric_names import CAPTIONS, captions_for, lower_is_better
+from rubro.report.content import (
+    CategoryMetrics,
+    Content,
+    CurvePoint,
+    Difference,
+    ModelMetrics,
+    ReliabilityBin,
+)
 
 # Colours in the SVG. The page replaces each of them by a variable of its style sheet.
 INK, MUTED, GRID, PAPER = "#1f2329", "#5d6670", "#d5dae1", "#fefefe"
@@ -36,10 +42,10 @@ COLOURS = {
 _TAG = re.compile(r"<[^<>]*>")
 _MARKERS = ("o", "s", "D", "^")
 _DASHES = ("-", "--", "-.", ":")
-_WORST, _BEST = 30, 10
-_MAX_NAME_LENGTH = 30
+_WORST = 20
+_MAX_NAME_LENGTH = 36
 _TITLE_HEIGHT = 0.25  # inches
-_WIDTH = 4.6  # inches; about as wide as the screen of a phone, so that text keeps its size
+_WIDTH = 3.73  # inches; 358 pixels of a web page, so that charts and text keep their size on phones
 
 _STYLE: Any = {
     "axes.axisbelow": True,
@@ -49,14 +55,18 @@ _STYLE: Any = {
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "axes.titlesize": "medium",
     "figure.facecolor": PAPER,
     "figure.constrained_layout.use": True,
     "font.family": ["DejaVu Sans"],
-    "font.size": 9,
+    "figure.titlesize": "medium",
+    "font.size": 9,  # points, which are 12 pixels
     "grid.color": GRID,
     "grid.linewidth": 0.7,
+    "legend.fontsize": "medium",
     "legend.frameon": False,
     "lines.linewidth": 1.6,
+    "lines.markersize": 5,
     "svg.fonttype": "none",
     "text.color": INK,
     "text.parse_math": False,  # category names may contain a $
@@ -76,14 +86,14 @@ class Chart:
         title: Heading above the chart.
         alternative: Text that describes the chart to readers who cannot see it.
         draw: Function that draws the chart on an empty figure.
-        size: Width and height without the title, in inches.
+        height: Height without the title, in inches; all charts have the same width.
     """
 
     name: str
     title: str
     alternative: str
     draw: Callable[[Figure], None]
-    size: tuple[float, float]
+    height: float
 
     @cached_property
     def svg(self) -> str:
@@ -105,12 +115,11 @@ class Chart:
 
     def _saved(self, **options: Any) -> bytes:
         file = BytesIO()
-        width, height = self.size
         with mpl.rc_context(_STYLE | {"svg.hashsalt": self.name}), warnings.catch_warnings():
             # A browser has other fonts for characters that are missing from matplotlib's font.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            figure = Figure(figsize=(width, height + _TITLE_HEIGHT))
-            figure.suptitle(self.title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+            figure = Figure(figsize=(_WIDTH, self.height + _TITLE_HEIGHT))
+            figure.suptitle(self.title, x=0.01, ha="left", fontweight="bold")
             self.draw(figure)
             figure.savefig(file, **options)
         return file.getvalue()
@@ -127,17 +136,21 @@ def _in_page(tag: re.Match[str]) -> str:
 
 def charts_of(content: Content) -> dict[str, Chart]:
     """Return the charts of all metric tables that exist, by chart name."""
-    parts = (_models, _curves, _reliability, _coverage, _slices, _categories, _confusions)
+    parts = (_models, _curves, _reliability, _coverage, _slices, _categories)
     return {chart.name: chart for part in parts for chart in part(content)}
 
 
 class _Interval(NamedTuple):
-    """A labelled row of a chart that shows values and their confidence intervals."""
+    """A labelled row of a chart that shows a value and its confidence interval.
+
+    `series` is the number of the row's colour.
+    """
 
     label: str
     value: float
     low: float
     high: float
+    series: int = 0
 
 
 def share_interval(share: float, titles: int) -> tuple[float, float]:
@@ -160,38 +173,46 @@ def _interval_chart(
     x_label: str,
     rows: Sequence[_Interval],
     alternative: str,
-    row_height: float,
     adjust: Callable[[Axes], object] = lambda axes: None,
 ) -> Chart:
-    """Return a chart of values and their confidence intervals, with the first row on top."""
+    """Return a chart of values and their confidence intervals, with the first row on top.
+
+    Each label is above its interval, so that long labels do not make the plot narrow.
+    """
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xlabel=x_label)
         adjust(axes)
-        places = range(len(rows))
-        labels, values, low, high = zip(*rows, strict=True)
-        axes.hlines(places, low, high, color=SERIES[0], linewidth=2.5, alpha=0.45)
-        axes.plot(values, places, "o", color=SERIES[0], markersize=5)
-        axes.set_yticks(places, labels)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.grid(axis="y", visible=False)
-        axes.tick_params(axis="y", length=0)
+        for place, row in enumerate(rows):
+            colour, marker = SERIES[row.series], _MARKERS[row.series]
+            axes.hlines(place, row.low, row.high, color=colour, linewidth=2.5, alpha=0.45)
+            axes.plot(row.value, place, marker, color=colour)
+            left = axes.get_yaxis_transform()
+            axes.text(0.01, place - 0.22, row.label, transform=left, va="bottom")
+        axes.set_yticks([])
+        axes.set_ylim(len(rows) - 0.6, -0.85)
+        axes.spines["left"].set_visible(False)
 
-    return Chart(name, title, alternative, draw, (_WIDTH, 0.9 + row_height * len(rows)))
+    return Chart(name, title, alternative, draw, 0.65 + 0.4 * len(rows))
 
 
 def _models(content: Content) -> Iterator[Chart]:
     metric = content.objective
     caption = CAPTIONS[metric]
 
-    def ends(values: ModelMetrics | Difference) -> tuple[float, ...]:
-        return tuple(getattr(values, f"{metric}{end}") for end in ("", "_low", "_high"))
+    def ends(values: ModelMetrics | Difference) -> tuple[float, float, float]:
+        value, low, high = (getattr(values, f"{metric}{end}") for end in ("", "_low", "_high"))
+        return value, low, high
 
-    rows = [_Interval(name, *ends(values)) for name, values in content.models.items()]
+    rows = [
+        _Interval(f"{model}, {split}", *ends(models[model]), number)
+        for model in content.models
+        for number, (split, models) in enumerate(content.splits.items())
+        if model in models
+    ]
     if rows:
-        words = _in_words(rows, ".3f")
-        title = f"{caption[0].upper()}{caption[1:]} on {content.split}"
-        yield _interval_chart("models", title, caption, rows, words, 0.35)
+        title = f"{caption[0].upper()}{caption[1:]} of each model"
+        yield _interval_chart("models", title, caption, rows, _in_words(rows, ".3f"))
     pairs = content.differences.items()
     rows = [_Interval(f"{one} - {other}", *ends(values)) for (one, other), values in pairs]
 
@@ -202,64 +223,113 @@ def _models(content: Content) -> Iterator[Chart]:
     if rows:
         words = _in_words(rows, "+.3f")
         title = f"Differences between models on {content.split}"
-        x_label = f"difference in {caption}"
-        yield _interval_chart("differences", title, x_label, rows, words, 0.35, adjust)
+        yield _interval_chart("differences", title, f"difference in {caption}", rows, words, adjust)
 
 
 def _curves(content: Content) -> Iterator[Chart]:
+    """Yield the curves of the objective, another metric and the loss for each network."""
     for model, metrics in content.curves.items():
-        for metric in filter(metrics.__contains__, captions_for(content.objective)):
-            splits = metrics[metric]
-            label = CAPTIONS[metric]
+        chosen = content.chosen_epochs.get(model)
+        *others, loss = filter(metrics.__contains__, captions_for(content.objective))
+        for metric in [*others[:2], loss]:
+            yield _curve(model, metric, metrics[metric], chosen)
 
-            def draw(figure: Figure, splits: dict[str, Any] = splits, label: str = label) -> None:
-                axes = figure.add_subplot(xlabel="epoch", ylabel=label)
-                for number, (split, points) in enumerate(splits.items()):
-                    _line(axes, number, [p.step for p in points], [p.value for p in points], split)
-                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-                axes.legend()
 
-            last = ", ".join(
-                f"{points[-1].value:.3f} on {split}" for split, points in splits.items()
-            )
-            yield Chart(
-                f"curve_{model}_{metric}",
-                f"{model.upper()}: {label}",
-                f"{label} by epoch; in the last epoch {last}",
-                draw,
-                (_WIDTH, 2.7),
-            )
+def _curve(
+    model: str, metric: str, splits: Mapping[str, Sequence[CurvePoint]], chosen: int | None
+) -> Chart:
+    """Return a learning curve that shows the range in which the metric on validation moves.
+
+    Args:
+        model: Name of the model.
+        metric: Name of the metric.
+        splits: Points of each split.
+        chosen: Step of the chosen epoch, from 0, or None if it is unknown.
+    """
+    caption = CAPTIONS[metric]
+    values = {
+        split: point.value
+        for split, points in splits.items()
+        for point in points
+        if point.step == chosen
+    }
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot(xlabel="epoch")
+        for number, (split, points) in enumerate(splits.items()):
+            x, y = [point.step + 1 for point in points], [point.value for point in points]
+            value = values.get(split)
+            _line(axes, number, x, y, split if value is None else f"{split} {value:.3f}")
+            if chosen is not None and value is not None:
+                axes.plot(chosen + 1, value, _MARKERS[number], color=SERIES[number])
+        if chosen is not None:
+            axes.axvline(chosen + 1, color=MUTED, linewidth=1, label=f"chosen epoch {chosen + 1}")
+        if validation := splits.get("validation"):
+            moves = [point.value for point in validation]
+            axes.set_ylim(_range_after_climb(moves, lower_is_better(metric)))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend(figure)
+
+    ends = [f"{points[-1].value:.3f} on {split}" for split, points in splits.items()]
+    words = f"{caption} by epoch; in the last epoch {', '.join(ends)}"
+    if chosen is not None:
+        at = [f"{value:.3f} on {split}" for split, value in values.items()]
+        words += f"; in the chosen epoch {chosen + 1} {', '.join(at)}"
+    return Chart(f"curve_{model}_{metric}", f"{model.upper()}: {caption}", words, draw, 2.6)
+
+
+def _range_after_climb(values: Sequence[float], is_loss: bool) -> tuple[float, float]:
+    """Return the range of the values from the first one that is at least as good as the median."""
+    middle = median(values)
+    start = next(
+        place
+        for place, value in enumerate(values)
+        if (value <= middle if is_loss else value >= middle)
+    )
+    low, high = min(values[start:]), max(values[start:])
+    margin = 0.15 * (high - low) or 0.01
+    return low - margin, high + margin
 
 
 def _reliability(content: Content) -> Iterator[Chart]:
-    for model in content.models:
+    for model, metrics in content.models.items():
         before, after = content.reliability_before.get(model), content.reliability.get(model)
-        series = {"before calibration": before, "after": after}
-        series = {name: bins for name, bins in series.items() if bins}
-        if not series:
+        columns = {"before calibration": before, "after calibration": after}
+        if not (before or after):
             continue
 
-        def draw(figure: Figure, series: dict[str, Any] = series) -> None:
-            axes = figure.add_subplot(xlabel="confidence")
-            axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, label="ideal")
-            for name, bins in series.items():
-                number = 1 if name.startswith("before") else 0
-                x, y = [b.confidence for b in bins], [b.accuracy for b in bins]
-                largest = max(b.titles for b in bins)
-                sizes = [6 + 60 * b.titles / largest for b in bins]
-                axes.scatter(x, y, sizes, color=SERIES[number], marker=_MARKERS[number])
-                _line(axes, number, x, y, name)
-            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="accuracy")
-            axes.legend()
+        def draw(
+            figure: Figure, columns: Mapping[str, Sequence[ReliabilityBin] | None] = columns
+        ) -> None:
+            grid = figure.subplots(
+                2, 2, sharex=True, sharey="row", height_ratios=[5, 2], squeeze=False
+            )
+            for axes, below, (name, bins) in zip(*grid, columns.items(), strict=True):
+                axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1)
+                for b in bins or ():
+                    axes.vlines(
+                        b.confidence,
+                        *share_interval(b.accuracy, b.titles),
+                        color=SERIES[0],
+                        linewidth=2.5,
+                        alpha=0.45,
+                    )
+                    axes.plot(b.confidence, b.accuracy, "o", color=SERIES[0], markersize=4)
+                    below.bar(b.confidence, b.titles, 0.05, color=SERIES[0])
+                axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=name)
+                below.set(xlabel="confidence", yscale="log", ylim=(0.7, None))
+                below.minorticks_off()
+                below.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            grid[0, 0].set_ylabel("accuracy")
+            grid[1, 0].set_ylabel("titles")
 
-        metrics = content.models[model]
         yield Chart(
             f"reliability_{model}",
             f"{model}: reliability on {content.split}",
             f"accuracy by confidence; expected calibration error {metrics.ece_before_calibration:.3f} "
             f"before calibration, {metrics.ece:.3f} after",
             draw,
-            (_WIDTH, 3.3),
+            3.4,
         )
 
 
@@ -269,12 +339,12 @@ def _coverage(content: Content) -> Iterator[Chart]:
         return
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_subplot(xlabel="coverage: share of the titles, highest confidence first")
+        axes = figure.add_subplot(xlabel="coverage, highest confidence first", ylabel="precision")
         for number, (model, points) in enumerate(curves.items()):
             x, y = [p.coverage for p in points], [p.precision for p in points]
             _line(axes, number, x, y, model)
-        axes.set(xlim=(0, 1.02), ylabel="precision: share of right predictions")
-        axes.legend()
+        axes.set(xlim=(0, 1.02))
+        _legend(figure)
 
     steps = [
         f"{row.coverage:.0%} at a promised precision of {100 * row.goal:.4g}%"
@@ -285,99 +355,53 @@ def _coverage(content: Content) -> Iterator[Chart]:
         f"Coverage against precision on {content.split}",
         "precision falls as coverage grows" + "".join(f"; {step}" for step in steps),
         draw,
-        (_WIDTH, 3.3),
+        3.3,
     )
 
 
 def _slices(content: Content) -> Iterator[Chart]:
     rows = [
         _Interval(
-            textwrap.fill(f"{part.slice} ({part.titles:,})", 26),
+            f"{part.slice} ({part.titles:,})",
             part.accuracy,
             *share_interval(part.accuracy, part.titles),
         )
         for part in content.slices
     ]
     if rows:
-        title = f"Accuracy of groups of titles on {content.split} (titles)"
+        title = f"Accuracy by group on {content.split} (titles)"
         words = "; ".join(
             f"{part.slice} ({part.titles:,}) {part.accuracy:.3f}" for part in content.slices
         )
-        yield _interval_chart("slices", title, "accuracy", rows, words, 0.45)
+        yield _interval_chart("slices", title, "accuracy", rows, words)
 
 
-def sorted_by_recall(
-    categories: Iterable[CategoryMetrics], best_first: bool = False
-) -> list[CategoryMetrics]:
-    """Return categories sorted by recall, then by decreasing number of titles."""
-    sign = -1 if best_first else 1
-    return sorted(categories, key=lambda row: (sign * row.recall, -row.titles, row.category))
+def most_errors_first(categories: Iterable[CategoryMetrics]) -> list[CategoryMetrics]:
+    """Return categories sorted by decreasing number of errors, then by recall."""
+    return sorted(categories, key=lambda row: (-row.errors, row.recall, row.category))
 
 
 def _categories(content: Content) -> Iterator[Chart]:
-    for name, adjective, categories in (
-        ("worst_categories", "lowest", sorted_by_recall(content.categories)[:_WORST]),
-        ("best_categories", "highest", sorted_by_recall(content.categories, True)[:_BEST]),
-    ):
-        rows = [
-            _Interval(
-                f"{_short(content, row.category)} ({row.titles:,})",
-                row.recall,
-                *share_interval(row.recall, row.titles),
-            )
-            for row in categories
-        ]
-        if rows:
-            yield _interval_chart(
-                name,
-                f"Categories of {adjective} recall on {content.split} (titles)",
-                "recall",
-                rows,
-                "; ".join(f"{printable(row.category)} {row.recall:.2f}" for row in categories),
-                0.22,
-                lambda axes: axes.set_xlim(-0.02, 1.02),
-            )
-
-
-def _confusions(content: Content) -> Iterator[Chart]:
-    names = list(dict.fromkeys(cell.category for cell in content.confusions))
-    if not names:
-        return
-    place = {name: number for number, name in enumerate(names, start=1)}
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot(xlabel="predicted category, by the number of its row")
-        axes.xaxis.set_label_position("top")
-        axes.set(xlim=(0.5, len(names) + 0.5), ylim=(len(names) + 0.5, 0.5))
-        axes.set_xticks(range(1, len(names) + 1))
-        labels = [f"{_short(content, name)}  {number}" for name, number in place.items()]
-        axes.set_yticks(range(1, len(names) + 1), labels)
-        axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-        axes.grid(visible=False)
-        totals = dict.fromkeys(names, 0)
-        for cell in content.confusions:
-            totals[cell.category] += cell.titles
-        for cell in content.confusions:
-            if cell.titles:
-                x, y = place[cell.predicted], place[cell.category]
-                share = cell.titles / totals[cell.category]
-                colour = SERIES[0] if x == y else SERIES[1]
-                axes.add_patch(
-                    Rectangle((x - 0.5, y - 0.5), 1, 1, color=colour, alpha=0.1 + 0.4 * share, lw=0)
-                )
-                axes.text(x, y, f"{cell.titles}", ha="center", va="center", fontsize=8)
-
-    yield Chart(
-        "confusions",
-        f"Titles of the most confused categories on {content.split}",
-        "; ".join(
-            f"{cell.titles} of {printable(cell.category)} predicted as {printable(cell.predicted)}"
-            for cell in content.confusions
-            if cell.titles and cell.category != cell.predicted
-        ),
-        draw,
-        (2.6 + 0.27 * len(names), 0.7 + 0.25 * len(names)),
-    )
+    worst = [row for row in most_errors_first(content.categories) if row.errors][:_WORST]
+    rows = [
+        _Interval(
+            f"{_short(content, row.category)} ({row.errors:,} of {row.titles:,})",
+            row.recall,
+            *share_interval(row.recall, row.titles),
+        )
+        for row in worst
+    ]
+    if rows:
+        yield _interval_chart(
+            "worst_categories",
+            f"Categories with most errors on {content.split}",
+            "recall",
+            rows,
+            "; ".join(
+                f"{printable(row.category)} {row.errors:,} of {row.titles:,}" for row in worst
+            ),
+            lambda axes: axes.set_xlim(-0.02, 1.02),
+        )
 
 
 def _line(axes: Axes, number: int, x: Sequence[float], y: Sequence[float], label: str) -> None:
@@ -387,8 +411,14 @@ def _line(axes: Axes, number: int, x: Sequence[float], y: Sequence[float], label
         color=SERIES[number % len(SERIES)],
         linestyle=_DASHES[number % len(_DASHES)],
         marker=_MARKERS[number % len(_MARKERS)] if len(x) == 1 else "",
-        markersize=4,
         label=label,
+    )
+
+
+def _legend(figure: Figure) -> None:
+    """Draw the legend below the plot, so that it hides no line."""
+    figure.legend(
+        loc="outside lower left", ncols=4, handlelength=1.1, columnspacing=0.7, handletextpad=0.4
     )
 
 

@@ -103,6 +103,11 @@ class CategoryMetrics:
     recall: _Share
     f1: _Share
 
+    @property
+    def errors(self) -> int:
+        """Number of titles of the category for which another category is predicted."""
+        return round(self.titles * (1 - self.recall))
+
 
 @dataclass(frozen=True)
 class NodeMetrics:
@@ -211,6 +216,20 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class ChosenEpoch:
+    """Epoch whose weights were kept, counted from 0."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """Part of the metrics of a training: the content of metrics/train_mlp.json."""
+
+    best: ChosenEpoch | None = None
+
+
+@dataclass(frozen=True)
 class SubsetSummary:
     """Rows, classes and dropped rows of the data set: the content of metrics/subset.json."""
 
@@ -290,6 +309,23 @@ class AuditedCategory:
     suggestion: str
 
 
+@dataclass(frozen=True)
+class ReportedRun:
+    """Commit and model that a report describes.
+
+    Attributes:
+        commit: Hash of the commit; "" outside a Git repository.
+        date: Date of the commit, such as 2026-03-31.
+        is_changed: Whether metrics or parameters differ from the commit.
+        model: SHA-256 of the model, which `rubro serve` shows too; "" if the model is missing.
+    """
+
+    commit: str = ""
+    date: str = ""
+    is_changed: bool = False
+    model: str = ""
+
+
 @dataclass
 class Content:
     """All metrics of a run that the report shows; None or empty if their file is missing.
@@ -298,10 +334,12 @@ class Content:
     `mistakes` describe the ensemble.
 
     Attributes:
-        split: Name of the split that the metrics were measured on.
+        split: Name of the split that the metrics were measured on, except `splits`.
+        splits: Metrics of each model, by split and name of the model.
         differences: Differences between pairs of models, by the names of both models.
         stages: Metrics of each stage, by its name.
         curves: Points of each learning curve, by model, metric and split.
+        chosen_epochs: Chosen epoch of each network, counted from 0.
         reliability_before: Reliability bins before calibration.
         coverage: Coverage curve of each model, highest confidence first.
         automation: Coverage at each of several promised precisions, with thresholds that were chosen
@@ -315,16 +353,18 @@ class Content:
         mistakes: Wrongly predicted titles with the lowest probability of the true category.
         audit: Audit of the labels; None if there is none, or if it describes other data.
         audited: Estimated wrong labels of each category, most wrong labels first.
+        run: Commit and model that the report describes.
         missing: Paths of the metrics files that do not exist.
     """
 
     split: str
-    models: dict[str, ModelMetrics] = field(default_factory=dict)
+    splits: dict[str, dict[str, ModelMetrics]] = field(default_factory=dict)
     differences: dict[tuple[str, str], Difference] = field(default_factory=dict)
     subset: SubsetSummary | None = None
     description: RunDescription | None = None
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     curves: dict[str, dict[str, dict[str, list[CurvePoint]]]] = field(default_factory=dict)
+    chosen_epochs: dict[str, int] = field(default_factory=dict)
     reliability: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
     reliability_before: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
     coverage: dict[str, list[CoveragePoint]] = field(default_factory=dict)
@@ -340,7 +380,13 @@ class Content:
     mistakes: list[Mistake] = field(default_factory=list)
     audit: AuditSummary | None = None
     audited: list[AuditedCategory] = field(default_factory=list)
+    run: ReportedRun = field(default_factory=ReportedRun)
     missing: list[Path] = field(default_factory=list)
+
+    @property
+    def models(self) -> dict[str, ModelMetrics]:
+        """Metrics of each model on the split of the report."""
+        return self.splits.get(self.split, {})
 
     @property
     def objective(self) -> Objective:
@@ -429,17 +475,21 @@ def _read_summaries(content: Content, folder: Path) -> None:
     path = folder / "evaluate.json"
     evaluated = _json(content, path, dict[str, dict[str, dict[str, Any]]])
     if evaluated is not None:
-        models = evaluated.get(content.split, {})
-        differences = models.pop("differences", {})
-        content.models = _checked(path, dict[str, ModelMetrics], models)
-        for names, value in _checked(path, dict[str, Difference], differences).items():
-            one, _, other = names.partition("_minus_")
-            content.differences[one, other] = value
+        for split, models in evaluated.items():
+            differences = models.pop("differences", {})
+            content.splits[split] = _checked(path, dict[str, ModelMetrics], models)
+            if split == content.split:
+                for names, value in _checked(path, dict[str, Difference], differences).items():
+                    one, _, other = names.partition("_minus_")
+                    content.differences[one, other] = value
     content.subset = _json(content, folder / "subset.json", SubsetSummary)
     content.description = _json(content, folder / "evaluation" / "description.json", RunDescription)
     for stage in ("featurize", "train_svm", "train_mlp", "train_cnn", "ensemble"):
-        if summary := _json(content, folder / f"{stage}.json", dict[str, Any]):
+        path = folder / f"{stage}.json"
+        if summary := _json(content, path, dict[str, Any]):
             content.stages[stage] = summary
+            if best := _checked(path, TrainingSummary, summary).best:
+                content.chosen_epochs[stage.removeprefix("train_")] = best.epoch
 
 
 def _read_tables(content: Content, folder: Path) -> None:
@@ -461,8 +511,11 @@ def _read_tables(content: Content, folder: Path) -> None:
     content.unmeasured = _rows(content, evaluation / "unmeasured.csv", UnmeasuredCategory)
     own = evaluation / REPORTED_MODEL
     content.automation = _rows(content, own / "automation.csv", Automation)
-    validation = folder / "evaluation" / "validation" / REPORTED_MODEL / "automation.csv"
-    content.promised = {row.goal: row for row in _rows(content, validation, Automation)}
+    chosen = content.automation
+    if content.split != "validation":
+        path = folder / "evaluation" / "validation" / REPORTED_MODEL / "automation.csv"
+        chosen = _rows(content, path, Automation)
+    content.promised = {row.goal: row for row in chosen}
     content.slices = _rows(content, own / "slices.csv", Slice)
     content.categories = _rows(content, own / "classes.csv", CategoryMetrics)
     if content.has_tree:

@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -16,11 +16,21 @@ from markupsafe import Markup, escape
 from rubro.base.metric_names import CAPTIONS, LEVEL_CAPTIONS, PATH_CAPTIONS, Objective, captions_for
 from rubro.base.params_file import flat
 from rubro.base.text import first_names
-from rubro.report.charts import Chart, share_interval, sorted_by_recall
-from rubro.report.content import REPORTED_MODEL, Content, NodeMetrics
+from rubro.gate.metric_changes import Comparison
+from rubro.gate.report import HEADINGS, UNIMPORTANT, change_cells, conclusion
+from rubro.report.charts import Chart, most_errors_first, share_interval
+from rubro.report.content import (
+    REPORTED_MODEL,
+    ConfusionCell,
+    Content,
+    Mistake,
+    ModelMetrics,
+    NodeMetrics,
+)
 
 _MAX_NAMED = 3
 _MAX_WRONG_CATEGORIES = 30
+_InCategory = TypeVar("_InCategory", Mistake, ConfusionCell)
 
 
 @dataclass(frozen=True)
@@ -29,12 +39,19 @@ class _TreeNode:
     children: list[_TreeNode] = field(default_factory=list)
 
 
-def render(content: Content, charts: Mapping[str, Chart]) -> str:
+def render(
+    content: Content,
+    charts: Mapping[str, Chart],
+    comparison: Comparison | None = None,
+    previous: Content | None = None,
+) -> str:
     """Return the HTML of the report, which loads no other files and forbids loading any.
 
     Args:
         content: Content of the metrics folder.
         charts: Charts from charts_of, by name.
+        comparison: Differences from another commit; None = do not compare.
+        previous: Metrics of this commit; None if they cannot be read.
     """
     environment = Environment(
         loader=PackageLoader("rubro.report", "templates"),
@@ -50,7 +67,9 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
     environment.filters["first_names"] = lambda rows: first_names([row.category for row in rows])
     environment.filters["share"] = lambda value: "-" if value is None else f"{value:.3f}"
     environment.filters["digits"] = lambda value: f"{value:.4f}"
-    script = _resource("search.js")
+    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False, default=str)
+    environment.filters["short"] = lambda digest: digest[:12]
+    script = _resource("tables.js")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html").render(
         style=Markup(_resource("style.css")),
@@ -58,13 +77,22 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
         script_hash=digest,
         content=content,
         best=content.models.get(REPORTED_MODEL),
+        others=_other_metrics(content, comparison, previous),
         titles=sum(row.titles for row in content.categories),
         metrics=captions_for(content.objective),
         objective=CAPTIONS[content.objective],
         charts=charts,
         chart=lambda name: Markup(charts[name].inline_svg()),
         interval=share_interval,
-        categories=sorted_by_recall(content.categories),
+        categories=most_errors_first(content.categories),
+        mistakes=_by_category(content.mistakes),
+        anchors={row.category: f"c{number}" for number, row in enumerate(content.categories)},
+        recall_before={row.category: row.recall for row in previous.categories} if previous else {},
+        confusions=_by_category(content.confusions),
+        comparison=comparison,
+        conclusion=comparison and conclusion(comparison),
+        change_headings=HEADINGS,
+        changes=_change_tables(comparison) if comparison else {},
         wrong_categories=[row for row in content.audited if row.wrong][:_MAX_WRONG_CATEGORIES],
         column_metrics={
             name: text
@@ -77,6 +105,35 @@ def render(content: Content, charts: Mapping[str, Chart]) -> str:
         flat=_flat,
         missing=lambda *parts: _missing(content, parts),
     )
+
+
+def _other_metrics(
+    content: Content, comparison: Comparison | None, previous: Content | None
+) -> dict[str, ModelMetrics]:
+    """Return the metrics of the ensemble on the other splits, and in the other commit."""
+    models = {split: models for split, models in content.splits.items() if split != content.split}
+    if comparison and previous:
+        models[f"in {comparison.revision}"] = previous.models
+    return {
+        name: those[REPORTED_MODEL] for name, those in models.items() if REPORTED_MODEL in those
+    }
+
+
+def _change_tables(comparison: Comparison) -> dict[str, list[tuple[str, ...]]]:
+    """Return the rows of the important changes and of the other changes, by caption."""
+    captions = ("Metrics that changed", "Other changes: within noise or not judged")
+    tables: dict[str, list[tuple[str, ...]]] = {caption: [] for caption in captions}
+    for change in comparison.changes:
+        caption = captions[change.verdict in UNIMPORTANT]
+        tables[caption].append(change_cells(change))
+    return tables
+
+
+def _by_category(rows: Iterable[_InCategory]) -> dict[str, list[_InCategory]]:
+    found: dict[str, list[_InCategory]] = {}
+    for row in rows:
+        found.setdefault(row.category, []).append(row)
+    return found
 
 
 def _resource(name: str) -> str:

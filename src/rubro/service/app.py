@@ -446,13 +446,13 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     }
 
     @app.post("/corrections", status_code=201, **stored)
-    async def add_correction(request: schemas.Correction) -> Response:
+    async def add_correction(request: schemas.CorrectionRequest) -> Response:
         """Store the right category of a product, if the service collects corrections."""
         place = await service.add_correction(request)
         return _json(place._asdict(), 201)
 
     @app.delete("/corrections", **stored)
-    async def remove_correction(request: schemas.Correction) -> Response:
+    async def remove_correction(request: schemas.CorrectionRequest) -> Response:
         """Remove the last stored correction with the same content, if there is one."""
         place = await service.remove_correction(request)
         return _json(place._asdict() if place else {"file": None, "line": None})

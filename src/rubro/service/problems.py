@@ -11,6 +11,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from rubro.base.errors import DataError
 from rubro.service.schemas import Problem
@@ -46,7 +47,15 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
-    return problem_response(error.status_code, error.detail, error.headers)
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names only the methods of the first route of a path.
+        routes = [
+            each for each in request.app.routes if each.matches(request.scope)[0] != Match.NONE
+        ]
+        methods = {method for route in routes for method in route.methods}
+        headers = {"Allow": ", ".join(sorted(methods))}
+    return problem_response(error.status_code, error.detail, headers)
 
 
 async def _not_predicted(request: Request, error: DataError) -> Response:

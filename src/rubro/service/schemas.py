@@ -265,7 +265,9 @@ class ModelInformation(Message):
 
 
 # The keys depend on the model; see products.document_products.
-Correction = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Correction"})]
+CorrectionRequest = Annotated[
+    dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Correction"})
+]
 
 
 class StoredCorrection(Message):

@@ -13,9 +13,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from rich.progress import Progress
 
-from rubro.base.console import console, say
+from rubro.base.console import console, progress_columns, say
 from rubro.base.errors import TrainingError
-from rubro.base.metric_names import CAPTIONS, Objective
+from rubro.base.metric_names import Objective
 from rubro.training.data_parallel import rank_and_count
 
 LOGGED_SPLITS = ("train", "validation")
@@ -98,15 +98,22 @@ class EpochLog(Callback):
         score = metrics[f"validation/{self._objective}"]
         say(
             f"{place}: {loss}, validation loss {metrics['validation/loss']:.4f}, "
-            f"{CAPTIONS[self._objective]} {score:.4f}"
+            f"validation score {score:.4f}"
         )
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self._report is not None:
+            say(
+                f"epoch {self.best_epoch + 1} of {len(self.history)} has the highest validation score, "
+                "so its weights are kept"
+            )
 
 
 class EpochProgress(Callback):
     """Show a progress bar for the batches of an epoch."""
 
     def __init__(self) -> None:
-        self._progress = Progress(console=console(), transient=True)
+        self._progress = Progress(*progress_columns(), console=console(), transient=True)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._progress.start()

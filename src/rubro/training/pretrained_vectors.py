@@ -194,12 +194,15 @@ def _shares(found: _VectorFile, places: dict[str, int], subwords: Subwords) -> s
     pairs = array("q")  # row, number of the vector and number of titles
     sizes, first = subwords.params, len(subwords.vocabulary)
     ours = sizes.min_n, sizes.max_n
+    words = list(subwords.vocabulary)
+    our_buckets = ngram_buckets(words, *ours, sizes.buckets)
+    their_buckets = ngram_buckets(words, *found.ngrams) if found.ngrams[2] else None
     for row, (word, titles) in enumerate(subwords.vocabulary.items()):
         place = places.get(word)
-        buckets = [first + bucket for bucket in ngram_buckets(word, *ours, sizes.buckets)]
+        buckets = (first + our_buckets[row]).tolist()
         own = [] if place is None else [(row, place)]
-        if found.ngrams[2]:
-            theirs = [len(found.words) + each for each in ngram_buckets(word, *found.ngrams)]
+        if their_buckets:
+            theirs = (len(found.words) + their_buckets[row]).tolist()
             own = own or [(row, source) for source in theirs]
             source_at = dict(zip(ngram_bounds(word, *found.ngrams[:2]), theirs, strict=True))
             bounds = ngram_bounds(word, *ours)
