@@ -1,4 +1,4 @@
-// The view of many titles: a table of their answers, of which only the rows in sight are in the document.
+// The view of many titles: a table of their answers. Only the rows in sight are in the document.
 
 import { announce, button, byId, element, readStored, saveFile, session, showFailure, store } from "./dom.js";
 import { Batch, linesOf, readRows } from "./batch.js";
