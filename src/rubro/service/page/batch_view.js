@@ -289,6 +289,7 @@ function fill(line, row, place) {
   line.node.classList.toggle("marked", saved !== undefined);
   setText(line.number, count(row + 1));
   setText(line.words, product.title);
+  line.words.title = product.title; // shown under the pointer, because the row may cut it off
   setText(line.more, Object.values(product.columns).join(" · "));
   setText(line.share, best ? percent(best.confidence) : "");
   line.found.replaceChildren(...foundParts(row, answer, best, saved));
