@@ -56,7 +56,7 @@ def test_a_token_has_the_row_of_its_word_and_the_rows_of_its_ngrams(
 def test_an_out_of_vocabulary_token_without_ngrams_has_no_row() -> None:
     subwords = subwords_of(max_n=0, buckets=0)
     rows = subwords.rows_of(["silla", "sillas", "mesa"])
-    assert [each.tolist() for each in rows] == [[1], [], [0]]
+    assert [rows[number].tolist() for number in range(3)] == [[1], [], [0]]
     assert subwords.row_count == 2
 
 
