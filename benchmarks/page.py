@@ -74,7 +74,7 @@ def measure(page: Any, titles: list[str]) -> dict[str, Any]:
         return {name: 1000 * values[key] for name, key in _CPU.items()}
 
     scrolling = []
-    for pixels in (0, *_SPEEDS):  # 0 shows what the machine can do at the time
+    for pixels in (0, *_SPEEDS):  # 0 = frames of a still page
         before = cpu()
         frames = page.evaluate(_SCROLL, [pixels, _FRAMES])
         spent = {name: round((value - before[name]) / _FRAMES, 2) for name, value in cpu().items()}

@@ -234,7 +234,7 @@ def test_the_user_chooses_the_title_column(browser: Any, server: Server, tmp_pat
         playwright.expect(row(page, "taza")).to_contain_text("MUGS")
         found = read_csv(downloaded(page, tmp_path))
         page.get_by_role("button", name="Close").click()
-        # Cells with names of columns, one of which the model knows.
+        # Cells with names of columns; the model knows one of them.
         paste(page, "sku\ttitle\nA1\tmesa\n", "batch-text")
         wait_until_answered(page)
         assert shown_rows(page) == ["1"]

@@ -106,7 +106,7 @@ export class Batch {
     return texts.badTitle[error] ?? error;
   }
 
-  // Returns a number by which rows are sorted; rows without an answer come first, so that they are seen.
+  // Returns the sort key of a row; rows without an answer come first, so that they are seen.
   confidence(row) {
     return this.answers[row]?.top[0]?.confidence ?? -1;
   }

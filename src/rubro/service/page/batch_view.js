@@ -1,4 +1,4 @@
-// The view of many titles: a table of their answers, of which only the rows in sight are in the document.
+// The view of many titles: a table of their answers. Only the rows in sight are in the document.
 
 import { announce, button, byId, element, readStored, saveFile, session, showFailure, store } from "./dom.js";
 import { Batch, linesOf, readRows } from "./batch.js";
@@ -289,6 +289,7 @@ function fill(line, row, place) {
   line.node.classList.toggle("marked", saved !== undefined);
   setText(line.number, count(row + 1));
   setText(line.words, product.title);
+  line.words.title = product.title; // shown under the pointer, because the row may cut it off
   setText(line.more, Object.values(product.columns).join(" · "));
   setText(line.share, best ? percent(best.confidence) : "");
   line.found.replaceChildren(...foundParts(row, answer, best, saved));
@@ -301,7 +302,8 @@ function fill(line, row, place) {
 
 // Browsers lay out an element again whenever its text is set.
 function setText(node, content) {
-  if (node.textContent !== content) node.textContent = content;
+  if (!node.firstChild) node.append("");
+  if (node.firstChild.data !== content) node.firstChild.data = content;
 }
 
 function setLabel(control, icon, word, object) {
