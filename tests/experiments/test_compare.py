@@ -113,9 +113,8 @@ def test_settings_of_all_experiments_are_listed_once_and_the_others_in_each_row(
     for dropout in (0.1, 0.2):
         settings = [f"train_mlp.dropout={dropout}", *shared, *hidden]
         params = with_settings(toy / "params.yaml", settings).model_dump(mode="json")
-        name = experiment_name(
-            (key, value) for key, _, value in (s.partition("=") for s in settings)
-        )
+        parts = [setting.partition("=") for setting in settings]
+        name = experiment_name((key, value) for key, _, value in parts)
         add_experiment(toy, name, {"params.yaml": json.dumps(params).encode()})
     done = run_in(toy, "rubro", "compare")
     table, _, note = done.stdout.partition("\n\n")
