@@ -74,6 +74,18 @@ def test_all_charts_have_one_width_and_one_type_size(charts: dict[str, Chart]) -
         )
 
 
+def test_long_names_do_not_make_the_plot_narrow(tmp_path: Path) -> None:
+    widths = []
+    for length in (1, 60):
+        write_metrics(tmp_path / str(length), [f"{n}".zfill(length) for n in range(9)], titles=300)
+        chart = charts_of(read_content(tmp_path / str(length), "test"))["worst_categories"]
+        figure = Figure(figsize=(3.73, 4), layout="constrained")
+        chart.draw(figure)
+        figure.draw_without_rendering()
+        widths.append(figure.axes[0].get_position().width)
+    assert widths[0] == widths[1]
+
+
 def test_curves_show_where_validation_moves_and_mark_the_chosen_epoch(metrics: Path) -> None:
     rows = "".join(f"{step}\t{value}\n" for step, value in enumerate([0.1, 0.7, 0.8, 0.78, 0.76]))
     for split in ("train", "validation"):

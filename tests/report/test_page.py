@@ -205,6 +205,23 @@ def test_the_page_shows_its_commit_date_and_model(metrics: Path) -> None:
         assert ("not committed" in header) == is_changed
 
 
+def test_a_goal_that_validation_does_not_have_is_shown(metrics: Path) -> None:
+    header = "goal,coverage,precision,low,high\n"
+    (metrics / "evaluation/validation/ensemble/automation.csv").write_text(header)
+    table = metrics / "evaluation/test/ensemble/automation.csv"
+    table.write_text(f"{header}0.98,0.75,0.99,0.985,0.995\n")
+    section = page_of(metrics).html.partition('id="coverage"')[2].partition("</section>")[0]
+    row = section.partition('<th scope="row">98 %</th>')[2].partition("</tr>")[0]
+    assert re.findall("<td[^>]*>(.*?)</td>", row) == [
+        "",
+        "",
+        "",
+        "75.0 %",
+        "99.0 %",
+        "98.5 % to 99.5 %",
+    ]
+
+
 def test_missing_files_are_named_in_their_section(metrics: Path) -> None:
     shutil.rmtree(metrics / "curves")
     (metrics / "evaluation/test/ensemble/classes.csv").unlink()

@@ -43,7 +43,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _MARKERS = ("o", "s", "D", "^")
 _DASHES = ("-", "--", "-.", ":")
 _WORST = 20
-_MAX_NAME_LENGTH = 36
+_MAX_NAME_LENGTH = 30
 _TITLE_HEIGHT = 0.25  # inches
 _WIDTH = 3.73  # inches; 358 pixels of a web page, so that charts and text keep their size on phones
 
@@ -188,7 +188,7 @@ def _interval_chart(
             axes.hlines(place, row.low, row.high, color=colour, linewidth=2.5, alpha=0.45)
             axes.plot(row.value, place, marker, color=colour)
             left = axes.get_yaxis_transform()
-            axes.text(0.01, place - 0.22, row.label, transform=left, va="bottom")
+            axes.text(0.01, place - 0.22, row.label, transform=left, va="bottom", in_layout=False)
         axes.set_yticks([])
         axes.set_ylim(len(rows) - 0.6, -0.85)
         axes.spines["left"].set_visible(False)
