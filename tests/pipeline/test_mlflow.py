@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rubro.base.params_file import flat
-from support.curves import runs_of, trainings_of
+from support.curves import pipelines_of, trainings_of
 from support.tiny_project import change_params, environment
 
 pytest_plugins = ["support.curves", "support.tiny_project"]
@@ -41,7 +41,7 @@ def test_a_run_of_the_pipeline_contains_its_trainings_and_the_report(
     names = sorted(run.info.run_name for run in trainings)
     # The other trainings do not depend on the parameter.
     assert names == ["softer ensemble", "softer train_svm"]
-    (parent,) = [run for run in runs_of(mlflow_client) if run not in trainings]
+    (parent,) = pipelines_of(mlflow_client)
     assert {run.data.tags["mlflow.parentRunId"] for run in trainings} == {parent.info.run_id}
     assert (parent.info.run_name, parent.info.status) == ("softer pipeline", "FINISHED")
     assert parent.data.params["train_svm.C"] == "0.5"

@@ -116,6 +116,11 @@ def trainings_of(client: Any, experiment: str = "rubro") -> list[Any]:
     return [run for run in found if "mlflow.parentRunId" in run.data.tags]
 
 
+def pipelines_of(client: Any) -> list[Any]:
+    """Return the runs of whole pipelines."""
+    return [run for run in runs_of(client) if "rubro.pipeline" in run.data.tags]
+
+
 def curve(folder: Path, name: str) -> tuple[list[int], list[float]]:
     """Return the steps and values of a curve in a folder of DVCLive."""
     path = folder / "plots/metrics" / f"{name}.tsv"

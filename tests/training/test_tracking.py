@@ -19,7 +19,7 @@ from rubro.base.mlflow_server import MlflowServer, attach_report, finish_pipelin
 from rubro.base.params import Params
 from rubro.base.params_file import flat, load_params
 from rubro.training.tracking import tracked
-from support.curves import curve, runs_of, trainings_of
+from support.curves import curve, pipelines_of, trainings_of
 
 pytest_plugins = ["support.curves"]
 
@@ -107,10 +107,6 @@ def evaluate(metrics: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "card.md").write_text("card")
     MlflowServer().send(lambda mlflow: finish_pipeline(mlflow, PARAMS, SUBSET, metrics, folder))
-
-
-def pipelines_of(client: Any) -> list[Any]:
-    return [run for run in runs_of(client) if "rubro.pipeline" in run.data.tags]
 
 
 def test_a_failed_training_is_a_failed_run_with_its_curves(
