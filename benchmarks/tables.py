@@ -353,7 +353,7 @@ def pipeline() -> dict[str, str]:
     for name, stage in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
         outputs = ", ".join(
             f"`{path}`"
-            for entry in (*stage["outs"], *stage.get("metrics", []))
+            for entry in (*stage["outs"], *stage.get("plots", []), *stage.get("metrics", []))
             for path in ([entry] if isinstance(entry, str) else entry)  # a dictionary has options
         )
         stages.append([name, stage["desc"], outputs])

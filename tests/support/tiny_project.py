@@ -167,6 +167,7 @@ def outputs_of(*stages: str) -> list[str]:
         for stage in stages
         for entry in (
             *GRAPH["stages"][stage]["outs"],
+            *GRAPH["stages"][stage].get("plots", []),
             *GRAPH["stages"][stage].get("metrics", []),
         )
         # An output with options is a dictionary, whose key is the path.
