@@ -11,13 +11,21 @@ import pytest
 
 from rubro.data.sources import CORRECTIONS, read_titles
 from rubro.prediction.folder import Model
-from support.chromium import NEEDS_CHROMIUM
+from support.chromium import LAYOUTS, NEEDS_CHROMIUM, assert_accessible
 from support.keyword_model import PATHS, assert_refused, called, write_model
-from support.service_page import opened, two_tabs
+from support.service_page import (
+    HOSTILE,
+    downloaded,
+    drop,
+    fill_storage,
+    free_storage,
+    opened,
+    read_csv,
+    two_tabs,
+)
 from support.serving import Server, running
 
 playwright = pytest.importorskip("playwright.sync_api")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytest_plugins = ["support.chromium", "support.keyword_model", "support.serving"]
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
@@ -25,14 +33,8 @@ AUDIT = [
     *("file", "line", "title", "marca", "label", "suggested_category", "confidence"),
     *("label_confidence", "words", "accept"),
 ]
-NEXT = [
-    "title",
-    "marca",
-    "category",
-    *(f"suggestion_{place}" for place in range(1, 6)),
-    "confidence",
-]
-HOSTILE = '<img src=x onerror="document.title=1"> "mesa", una'
+SUGGESTIONS = [f"suggestion_{place}" for place in range(1, 6)]
+NEXT = ["title", "marca", "category", *SUGGESTIONS, "confidence"]
 Row = Sequence[str]
 
 
@@ -40,11 +42,6 @@ def write_csv(file: Path, rows: Sequence[Row]) -> Path:
     with file.open("w", encoding="utf-8", newline="") as output:
         csv.writer(output).writerows(rows)
     return file
-
-
-def read_csv(file: Path) -> list[list[str]]:
-    with file.open(encoding="utf-8", newline="") as content:
-        return [*csv.reader(content, strict=True)]
 
 
 def suspects(count: int, label: str = "CHAIRS", suggested: str = "TABLES") -> list[Row]:
@@ -80,15 +77,6 @@ def press(page: Any, keys: str) -> None:
 
 def expect_progress(page: Any, text: str) -> None:
     playwright.expect(page.locator("#queue-progress")).to_have_text(text)
-
-
-def downloaded(page: Any, folder: Path) -> Path:
-    """Download the file with the decisions, and return its path."""
-    with page.expect_download() as download:
-        page.locator("#queue-download").click()
-    file: Path = folder / download.value.suggested_filename
-    download.value.save_as(file)
-    return file
 
 
 def test_suspects_are_kept_and_changed_with_keys(
@@ -297,18 +285,16 @@ def test_a_service_that_does_not_answer_does_not_stop_the_labelling(
     browser: Any, server: Server, tmp_path: Path
 ) -> None:
     file = write_csv(tmp_path / "new.csv", [["title"], ["mesa"], ["silla"]])
-    with browser.new_context(locale="en-GB") as context:
-        page = context.new_page()
-        page.goto(f"http://127.0.0.1:{server.port}/#queue")
+    with opened(browser, server, can_fail=True) as page:
         playwright.expect(page.locator("#categories option")).to_have_count(4)
-        context.set_offline(True)
+        page.context.set_offline(True)
         open_file(page, file, "mesa")
         playwright.expect(page.get_by_role("alert")).to_have_text("The service does not answer.")
         page.keyboard.press("/")
         page.keyboard.type("tables")
         page.keyboard.press("Enter")
         expect_progress(page, "1 of 2")
-        context.set_offline(False)
+        page.context.set_offline(False)
         press(page, "u")
         playwright.expect(page.locator("#card-choices button").first).to_contain_text("TABLES")
 
@@ -343,22 +329,11 @@ def test_decisions_that_cannot_be_stored_are_kept_and_stored_later(
     file = write_csv(tmp_path / "suspects.csv", suspects(4))
     with opened(browser, server) as page:
         open_file(page, file, "Mesa ratona 0")
-        page.evaluate(
-            """() => {
-                for (let size = 2 ** 22; size; size = Math.floor(size / 2)) {
-                    try {
-                        localStorage.setItem(`fill ${size}`, "x".repeat(size));
-                    } catch {}
-                }
-            }"""
-        )
+        fill_storage(page)
         press(page, "kc")
         playwright.expect(page.get_by_role("alert")).to_contain_text("cannot store")
         expect_progress(page, "2 of 4")
-        page.evaluate(
-            "Object.keys(localStorage).filter((key) => key.startsWith('fill'))"
-            ".forEach((key) => localStorage.removeItem(key))"
-        )
+        free_storage(page)
         press(page, "c")
         playwright.expect(page.get_by_role("alert")).to_have_text("")
         page.reload()
@@ -508,16 +483,7 @@ def test_the_view_is_available_in_spanish(browser: Any, server: Server, tmp_path
 def test_a_file_can_be_dropped(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
         page.get_by_role("link", name="Queue of titles").click()
-        page.evaluate(
-            """() => {
-                const dataTransfer = new DataTransfer();
-                dataTransfer.items.add(new File(["title\\nmesa\\n"], "dropped.csv"));
-                for (const name of ["dragover", "drop"]) {
-                    const event = new DragEvent(name, {dataTransfer, bubbles: true, cancelable: true});
-                    document.body.dispatchEvent(event);
-                }
-            }"""
-        )
+        drop(page, "dropped.csv", "title\nmesa\n")
         playwright.expect(page.locator("#card-title")).to_have_text("mesa")
         playwright.expect(page.locator("#card-choices button").first).to_contain_text("TABLES")
 
@@ -538,28 +504,23 @@ def test_a_file_that_does_not_exist_is_refused(model: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["suspects", "next"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@LAYOUTS
 def test_axe_finds_no_violation(
-    browser: Any, shop: Server, tmp_path: Path, width: int, scheme: str, kind: str
+    browser: Any, shop: Server, tmp_path: Path, layout: dict[str, Any], kind: str
 ) -> None:
     rows = suspects(2, *PATHS[1:3]) if kind == "suspects" else titles(2, [*PATHS, "x" * 300])
     rows = [*rows, *rows[1:]]
     file = write_csv(tmp_path / f"{kind}.csv", rows)
-    size = {"width": width, "height": 844}
-    locale = "es-AR" if width == 390 else "en-GB"
-    with opened(browser, shop, viewport=size, color_scheme=scheme, locale=locale) as page:
+    locale = "es-AR" if layout["viewport"]["width"] == 390 else "en-GB"
+    with opened(browser, shop, locale=locale, **layout) as page:
         page.goto(f"{page.url}#queue")
-        checked = axe.Axe()
         for keys in ("", "1ck", "12sk/Desks\n"):
             if keys == "1ck":
                 open_file(page, file, rows[1][2 if kind == "suspects" else 0])
                 page.locator("#card-more summary").click()
             for key in keys:
                 page.keyboard.press("Enter" if key == "\n" else key)
-            found = checked.run(page)
-            assert found.violations_count == 0, found.generate_report()
-            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert_accessible(page)
 
 
 def test_a_file_with_a_column_for_each_level_of_the_paths_is_filled_in(
