@@ -227,8 +227,6 @@ def test_the_user_chooses_the_title_column(browser: Any, server: Server, tmp_pat
     ("name", "content", "fact"),
     [
         ("a.csv", 'title\n"mesa', "line 2"),
-        ("a.csv", "title\n", "title"),
-        ("a.csv", "", "empty"),
         ("a.txt", " \n", "title"),
         ("many.txt", "mesa\n" * 100_001, "100000"),
     ],
@@ -380,6 +378,13 @@ def test_the_user_can_cancel_and_continue(browser: Any, server: Server) -> None:
         page.get_by_role("button", name="Continue").click()
         wait_until_answered(page)
         playwright.expect(page.locator("#batch-progress")).to_contain_text("3,000 answered")
+
+
+def test_the_answer_of_a_proxy_is_reported_with_its_status(browser: Any, server: Server) -> None:
+    with through_proxy(browser, server) as (page, proxy):
+        proxy.allowed, proxy.refusal = 0, 502
+        page.locator("#title").fill("mesa")
+        playwright.expect(page.locator("#failure")).to_contain_text("502")
 
 
 def test_a_service_that_does_not_answer_is_reported(browser: Any, server: Server) -> None:
