@@ -75,6 +75,12 @@ def press(page: Any, keys: str) -> None:
         page.keyboard.press(key)
 
 
+def search(page: Any, typed: str) -> None:
+    """Type into the field for another category."""
+    page.keyboard.press("/")
+    page.keyboard.type(typed)
+
+
 def expect_progress(page: Any, text: str) -> None:
     playwright.expect(page.locator("#queue-progress")).to_have_text(text)
 
@@ -96,9 +102,8 @@ def test_suspects_are_kept_and_changed_with_keys(
         playwright.expect(page.get_by_text("Acme")).to_be_hidden()
         page.get_by_text("Further columns").click()
         playwright.expect(page.get_by_text("Acme")).to_be_visible()
-        press(page, "kcsC/")
-        page.keyboard.type("mugs")  # keys do not decide while the user types
-        page.keyboard.press("Enter")
+        press(page, "kcsC")
+        search(page, "mugs\n")  # keys do not decide while the user types
         expect_progress(page, "4 of 200, 1 skipped")
         press(page, "kk")
         page.keyboard.press("Control+z")
@@ -123,15 +128,11 @@ def test_titles_are_labelled_with_keys(browser: Any, server: Server, tmp_path: P
         playwright.expect(page.locator("#card-choices button").first).to_contain_text("40%")
         press(page, "12s5")  # there are only four suggestions
         playwright.expect(page.locator("#card-title")).to_have_text("Mesa 3")
-        page.keyboard.press("/")
-        page.keyboard.type("Desks")
-        page.keyboard.press("Enter")
+        search(page, "Desks\n")
         playwright.expect(page.get_by_role("alert")).to_contain_text("Desks is a new category")
         expect_progress(page, "2 of 9, 1 skipped")
         page.keyboard.press("Enter")
-        page.keyboard.press("/")
-        page.keyboard.type("desks")  # now it is a known category
-        page.keyboard.press("Enter")
+        search(page, "desks\n")  # now it is a known category
         playwright.expect(page.get_by_role("alert")).to_have_text("")
         press(page, "34")
         page.locator("#card-choices button").nth(3).click()
@@ -161,8 +162,8 @@ def test_downloads_are_read_by_the_pipeline(
     with opened(browser, server) as page:
         open_file(page, write_csv(tmp_path / "suspects.csv", [AUDIT, *rows]), names[0])
         assert page.locator("#card-title mark").all_inner_texts() == ["mesa", "Bt"]
-        press(page, "kcs/")
-        page.keyboard.type("lamps\n")
+        press(page, "kcs")
+        search(page, "lamps\n")
         downloaded(page, folder)
         open_file(page, write_csv(tmp_path / "next.csv", labelled), "Mesa f")
         press(page, "1s")
@@ -272,9 +273,7 @@ def test_the_model_suggests_categories_if_the_file_does_not(
         press(page, "s")
         playwright.expect(choices.first).to_contain_text("Vajilla")
         playwright.expect(page.get_by_role("alert")).to_have_text("")
-        page.keyboard.press("/")
-        page.keyboard.type("lamparas")  # the last name of the path, without its accent
-        page.keyboard.press("Enter")
+        search(page, "lamparas\n")  # the last name of the path, without its accent
         expect_progress(page, "3 of 4, 1 skipped")
         found = read_csv(downloaded(page, tmp_path))
     labels = ["category", PATHS[2], PATHS[0], "", PATHS[2]]
@@ -290,9 +289,7 @@ def test_a_service_that_does_not_answer_does_not_stop_the_labelling(
         page.context.set_offline(True)
         open_file(page, file, "mesa")
         playwright.expect(page.get_by_role("alert")).to_have_text("The service does not answer.")
-        page.keyboard.press("/")
-        page.keyboard.type("tables")
-        page.keyboard.press("Enter")
+        search(page, "tables\n")
         expect_progress(page, "1 of 2")
         page.context.set_offline(False)
         press(page, "u")
@@ -400,8 +397,7 @@ def test_categories_that_the_model_does_not_know_are_reported(
     with opened(browser, server) as page:
         open_file(page, file, "Mesa ratona 0")
         playwright.expect(page.get_by_text("does not know these categories: No.")).to_be_visible()
-        page.keyboard.press("/")
-        page.keyboard.type("nowhere")
+        search(page, "nowhere")
         for _ in range(2):  # a suspect gets a category that exists
             page.keyboard.press("Enter")
         playwright.expect(page.get_by_role("alert")).to_contain_text("nowhere is not a known")
@@ -416,9 +412,7 @@ def test_a_category_that_means_yes_or_no_is_chosen(
     with opened(browser, server) as page:
         open_file(page, write_csv(tmp_path / "suspects.csv", rows), "Mesa ratona 0")
         for _ in range(2):
-            page.keyboard.press("/")
-            page.keyboard.type("No")
-            page.keyboard.press("Enter")
+            search(page, "No\n")
         expect_progress(page, "2 of 2")
         found = read_csv(downloaded(page, tmp_path))
     assert [(row[4], row[5], row[-1]) for row in found[1:]] == [
@@ -450,8 +444,7 @@ def test_the_view_can_be_used_with_the_keyboard(
         page.keyboard.up("c")
         expect_progress(page, "4 of 60")
         page.keyboard.press("Control+c")
-        page.keyboard.press("/")
-        page.keyboard.type("ksu")
+        search(page, "ksu")
         page.keyboard.press("Escape")
         assert page.evaluate(focused) == "queue"
         status = page.get_by_role("status")
@@ -540,10 +533,9 @@ def test_a_file_with_a_column_for_each_level_of_the_paths_is_filled_in(
         playwright.expect(page.locator("#card-choices button").first).to_contain_text("Mesas")
         expect_progress(page, "1 of 4")
         assert page.locator("#card-columns dt").all_text_contents() == ["label"]
-        press(page, "1/")
-        page.keyboard.type("Lámparas\n")
-        press(page, "/")
-        page.keyboard.type("Muebles > Camas\n\n")
+        press(page, "1")
+        search(page, "Lámparas\n")
+        search(page, "Muebles > Camas\n\n")
         expect_progress(page, "4 of 4")
         found = read_csv(downloaded(page, tmp_path))
     assert [row[1:4] for row in found[1:]] == [
