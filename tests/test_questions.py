@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from rubro.prediction.classifier import Classifier
-from support.questions import answer
+from support.pages import answer
 from support.serving import Server
 from support.tiny_project import run_in
 

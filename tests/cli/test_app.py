@@ -16,15 +16,11 @@ from typer.testing import CliRunner
 from rubro import __version__
 from rubro.base.params_file import override_value
 from rubro.cli import COMMANDS, app
-from support.keyword_model import write_model
+
+pytest_plugins = ["support.keyword_model"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = str(ROOT / "params.yaml")
-
-
-@pytest.fixture(scope="module")
-def keyword_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("keywords") / "model")
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -86,16 +82,16 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "serve"])
 def test_a_command_that_needs_the_training_packages_says_so(
-    tmp_path: Path, keyword_model: Path, name: str
+    tmp_path: Path, model: Path, name: str
 ) -> None:
     (tmp_path / "titles.csv").write_text("title,category\nmesa,TABLES\n" * 20)
-    model = ["--model", str(keyword_model)] * (name in ("predict", "explain"))
+    options = ["--model", str(model)] * (name in ("predict", "explain"))
     # Python cannot import a module that is None in sys.modules.
     script = (
         f"import sys; sys.modules |= dict.fromkeys({_train_packages()!r}); "
         "from rubro.cli import app; app()"
     )
-    command = [sys.executable, "-c", script, name, *ARGUMENTS.get(name, []), *model]
+    command = [sys.executable, "-c", script, name, *ARGUMENTS.get(name, []), *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     is_needed = "pip install 'rubro[train" in run(name, "--help")[1].replace("\n ", "")
     assert is_needed == (name not in ("predict", "explain"))

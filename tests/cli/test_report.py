@@ -16,14 +16,19 @@ import pytest
 from rubro.base.files import write_json
 from rubro.report.content import read_content
 from support.category_runs import cache_files
+from support.chromium import NEEDS_CHROMIUM
 from support.keyword_model import assert_refused, called
 from support.report_metrics import HOSTILE
 from support.tiny_project import ROOT, commit, run_in
 
-pytest_plugins = ["support.keyword_model", "support.report_metrics", "support.tiny_project"]
+pytest_plugins = [
+    "support.chromium",
+    "support.keyword_model",
+    "support.report_metrics",
+    "support.tiny_project",
+]
 
 Report = Callable[..., subprocess.CompletedProcess[str]]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -189,9 +194,10 @@ def test_a_real_run_has_no_missing_metrics(first_project: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_an_open_page_sends_no_request(metrics: Path, tmp_path: Path, report: Report) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
+@NEEDS_CHROMIUM
+def test_an_open_page_sends_no_request(
+    browser: Any, metrics: Path, tmp_path: Path, report: Report
+) -> None:
     page = tmp_path / "report.html"
     assert report().returncode == 0
     requested: list[str] = []
@@ -200,11 +206,7 @@ def test_an_open_page_sends_no_request(metrics: Path, tmp_path: Path, report: Re
         requested.append(route.request.url)
         route.abort()
 
-    with (
-        playwright.sync_playwright() as driver,
-        driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
-    ):
-        tab = browser.new_page()
+    with browser.new_page() as tab:
         tab.route(re.compile("^(?!file:)"), refuse)
         tab.goto(page.as_uri())
         document = tab.content()

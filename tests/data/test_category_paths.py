@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from rubro.base.category_tree import CategoryTree
@@ -22,14 +20,13 @@ from rubro.data.category_paths import (
     has_level_columns,
     merge_rare_categories,
 )
-from rubro.data.corrections_files import Correction, Corrections
-from rubro.data.sources import CORRECTIONS, RawTitles
+from rubro.data.sources import CORRECTIONS
 from rubro.data.splits import SPLITS
 from rubro.data.subset import Subset, make_subset
+from support.raw_titles import Row, raw_titles
 
 Find = Callable[..., CategoryPaths]
 Make = Callable[..., Subset]
-Row = tuple[str, str, str]  # title, category, split
 # Rows of each path of a shop, from the root.
 SHOP = {
     ("Bebidas", "Vinos", "Tintos"): 60,
@@ -86,16 +83,6 @@ def subset(params: Callable[..., tuple[DataParams, SubsetParams]]) -> Make:
         return make_subset(raw_titles(rows), of_subset, 1, data)
 
     return make
-
-
-def raw_titles(rows: list[Row]) -> RawTitles:
-    table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
-        language="", label_quality="reliable", file="x.csv", line=range(len(rows))
-    )
-    quarantine = pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"])
-    lines = range(2, 2 + sum(split == CORRECTIONS for _, _, split in rows))
-    corrections = Corrections([Correction(Path("corrections.csv"), line) for line in lines])
-    return RawTitles(table, quarantine, corrections=corrections)
 
 
 def many(sizes: Mapping[str, int], split: str = "") -> list[Row]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,23 +15,12 @@ from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
-from rubro.data.corrections_files import Correction, Corrections
 from rubro.data.sources import CORRECTIONS, RawTitles
 from rubro.data.splits import SPLITS
 from rubro.data.subset import Subset, make_subset
+from support.raw_titles import Row, raw_titles
 
-Row = tuple[str, str, str]  # title, category, split
 Make = Callable[..., Subset]
-
-
-def raw_titles(rows: list[Row], language: str | list[str] = "") -> RawTitles:
-    table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
-        language=language, label_quality="reliable", file="x.csv", line=range(2, len(rows) + 2)
-    )
-    quarantine = pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"])
-    lines = range(2, 2 + sum(split == CORRECTIONS for _, _, split in rows))
-    corrections = Corrections([Correction(Path("corrections.csv"), line) for line in lines])
-    return RawTitles(table, quarantine, corrections=corrections)
 
 
 @pytest.fixture(scope="module")

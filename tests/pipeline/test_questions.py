@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from support.questions import answer
+from support.pages import answer
 from support.tiny_project import change_params, commit, run_in, stages_run
 
 pytest_plugins = ["support.tiny_project"]

@@ -12,11 +12,10 @@ import pytest
 from rubro.report.charts import charts_of
 from rubro.report.content import read_content
 from rubro.report.page import render
-from support.chromium import NEEDS_CHROMIUM
+from support.chromium import LAYOUTS, NEEDS_CHROMIUM, assert_accessible
 from support.report_metrics import write_metrics
 
 playwright = pytest.importorskip("playwright.sync_api")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytest_plugins = ["support.chromium", "support.report_metrics"]
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
@@ -65,24 +64,20 @@ def test_the_tree_opens_with_the_keyboard_and_without_scripts(browser: Any, repo
         playwright.expect(tree.get_by_text("NA", exact=True)).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@LAYOUTS
 def test_the_page_fits_and_axe_finds_no_violation(
-    browser: Any, report: Path, width: int, scheme: str
+    browser: Any, report: Path, layout: dict[str, Any]
 ) -> None:
-    view = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
-    with opened(browser, report, **view) as page:
+    with opened(browser, report, **layout) as page:
         for summary in page.locator(".tree summary, #categories-table summary").all():
             summary.click()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
         edges = page.locator(".tree .row > :last-child").evaluate_all(
             "cells => cells.map(cell => Math.round(cell.getBoundingClientRect().right))"
         )
         assert len(set(edges)) == 1  # the numbers of all levels are in the same columns
         sizes = page.evaluate(TYPE_SIZES)
         assert min(sizes) >= 11
-        checked = axe.Axe().run(page)
-        assert checked.violations_count == 0, checked.generate_report()
+        assert_accessible(page)
 
 
 def test_columns_sort_in_both_directions_and_missing_values_come_last(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from rubro.data.subset import make_subset
 from rubro.service.collected import CollectedCorrections
 from support.keyword_model import write_model
 from support.raw_titles import write_frame
-from support.serving import Server, log_lines, running, start
+from support.serving import Server, running, start
 
 pytest_plugins = ["support.keyword_model", "support.serving"]
 
@@ -32,12 +32,6 @@ STRANGE = [
     "mesa 🍵 ñandú",
     "#mesa",
 ]
-
-
-@pytest.fixture
-def collecting(model: Path, tmp_path: Path) -> Iterator[Server]:
-    with running(model, "--corrections", str(tmp_path / "corrections")) as server:
-        yield server
 
 
 def correct(server: Server, title: str, category: str = "MUGS", **texts: str) -> Any:
@@ -191,9 +185,7 @@ def test_a_full_disk_loses_only_the_new_correction(model: Path, tmp_path: Path) 
         assert answer.status == 503
         assert "cannot be stored" in answer.json["detail"]
         assert correct(server, "Silla").json["line"] == 3
-        server.process.terminate()
-        _, messages = server.process.communicate()
-    assert [line["event"] for line in log_lines(messages)] == ["refuse_correction", "stop"]
+        assert [line["event"] for line in server.stop()] == ["refuse_correction", "stop"]
     assert read_rows(folder) == [("Mesa", "MUGS"), ("Silla", "MUGS")]
 
 

@@ -20,18 +20,13 @@ from rubro import Classifier
 from rubro.service.batching import parts
 from rubro.service.guard import Budget, Guard
 from rubro.service.metrics import ServiceMetrics
-from support.serving import HEAD, SECONDS, Server
+from support.serving import HEAD, SECONDS, Server, post
 from support.strict_proxy import Reply, read_reply, replies_until_closed
 
 pytest_plugins = ["support.keyword_model", "support.serving"]
 
 MEGABYTE = 2**20
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-def post(content: object) -> bytes:
-    body = json.dumps(content).encode()
-    return HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
 # Requests

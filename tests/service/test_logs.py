@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rubro import __version__
 from support.keyword_model import command, environment, write_model
-from support.serving import HEAD, SECONDS, Server, log_lines, port_of, running, start
+from support.serving import SECONDS, Server, port_of, post, running, start
 from support.tiny_project import wait_until
 
 pytest_plugins = ["support.keyword_model", "support.serving"]
@@ -34,9 +34,7 @@ def test_start_reload_and_stop_are_logged_with_the_model(tmp_path: Path) -> None
         write_model(folder, title_column="name")
         assert wait_until(lambda: server.ask("/version").json["model"]["hash"] != old)
         new = server.ask("/version").json["model"]["hash"]
-        server.process.terminate()
-        _, messages = server.process.communicate()
-    reloaded, stopped = log_lines(messages)
+        reloaded, stopped = server.stop()
     assert (reloaded["event"], reloaded["previous_hash"]) == ("reload_model", old)
     assert (stopped["event"], "SIGTERM" in stopped["message"]) == ("stop", True)
     for line in (reloaded, stopped):
@@ -48,9 +46,7 @@ def test_requests_are_logged_only_if_wanted(model: Path) -> None:
     with start(model, "--access-log") as server:
         server.ask("/predict", {"titles": "Mesa"})
         server.ask("/%1b[31m%0anowhere")
-        server.process.terminate()
-        _, messages = server.process.communicate()
-    first, second, _ = log_lines(messages)
+        first, second, _ = server.stop()
     assert (first["event"], first["method"], first["path"]) == ("request", "POST", "/predict")
     assert (first["status"], first["client"]) == (200, "127.0.0.1")
     assert 0 < first["seconds"] < SECONDS
@@ -99,7 +95,7 @@ def test_metrics_describe_the_model(server: Server) -> None:
 
 
 def test_the_service_is_not_ready_while_it_stops(model: Path) -> None:
-    body = b'{"titles": "Mesa"}'
+    request = post({"titles": "Mesa"})
     with start(model) as server:
         assert server.ask("/ready").json == {"status": "ready"}
         others = [HTTPConnection("127.0.0.1", server.port, timeout=SECONDS) for _ in range(2)]
@@ -107,7 +103,7 @@ def test_the_service_is_not_ready_while_it_stops(model: Path) -> None:
             each.request("GET", "/health")
             assert each.getresponse().read()
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
+            connection.sendall(request[:-9])
             assert server.ask("/health").status == 200
             server.process.terminate()
             time.sleep(0.5)
@@ -115,7 +111,7 @@ def test_the_service_is_not_ready_while_it_stops(model: Path) -> None:
             for each, path in zip(others, ("/ready", "/health"), strict=True):
                 each.request("GET", path)
                 statuses[path] = each.getresponse().status
-            connection.sendall(body[5:])
+            connection.sendall(request[-9:])
             assert connection.recv(2**16).startswith(b"HTTP/1.1 200")
         assert server.process.wait(SECONDS) == 0
     assert statuses == {"/ready": 503, "/health": 200}
@@ -130,8 +126,7 @@ def test_options_are_read_from_the_environment(model: Path, tmp_path: Path) -> N
     }
     with start(model, env=environment(**values)) as server:
         assert server.ask("/model").json["collects_corrections"] is True
-        server.process.terminate()
-        assert "request" in server.process.communicate()[1]
+        assert "request" in [line["event"] for line in server.stop()]
     assert folder.is_dir()
 
 

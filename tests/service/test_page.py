@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -16,17 +15,23 @@ from rubro.data.sources import CORRECTIONS, read_titles
 from rubro.features.subwords import Subwords
 from rubro.prediction.folder import Model
 from rubro.prediction.nearest import title_tensors
-from support.chromium import NEEDS_CHROMIUM
+from support.chromium import LAYOUTS, NEEDS_CHROMIUM, assert_accessible
 from support.keyword_model import PATHS, write_thresholds
-from support.service_page import opened, two_tabs
+from support.service_page import (
+    HOSTILE,
+    downloaded,
+    fill_storage,
+    free_storage,
+    opened,
+    read_csv,
+    two_tabs,
+)
 from support.serving import Server, running
 
 playwright = pytest.importorskip("playwright.sync_api")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytest_plugins = ["support.chromium", "support.keyword_model", "support.serving"]
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 SHOWN_PATH = "Luz \u203a Techo \u203a Lámparas"
-HOSTILE = '<img src=x onerror="document.title=1"> mesa'
 
 
 @pytest.fixture(scope="module")
@@ -157,15 +162,6 @@ def test_two_tabs_keep_the_corrections_of_each_other(browser: Any, server: Serve
         playwright.expect(one.get_by_text("mesa dLAMPS")).to_be_visible()
 
 
-def downloaded(page: Any, folder: Path) -> Path:
-    """Download the corrections, and return the path of the file."""
-    with page.expect_download() as download:
-        page.locator("#download").click()
-    file: Path = folder / download.value.suggested_filename
-    download.value.save_as(file)
-    return file
-
-
 def test_further_columns_are_folded_away_and_change_the_answer(browser: Any, shop: Server) -> None:
     with opened(browser, shop) as page:
         brand = page.get_by_label("marca")
@@ -235,7 +231,7 @@ def test_corrections_keep_columns_and_paths(
         file = downloaded(page, tmp_path)
         page.get_by_role("button", name="Remove the correction of mesa").first.click()
         playwright.expect(page.locator("#corrections li")).to_have_count(2)
-    rows = [*csv.reader(file.read_text().splitlines())]
+    rows = read_csv(file)
     assert rows[0] == ["title", "category", "marca", "precio"]
     assert rows[1:] == [
         ["old", "Vajilla", "", ""],
@@ -285,25 +281,13 @@ def test_corrections_that_cannot_be_stored_are_kept_and_stored_later(
     browser: Any, server: Server
 ) -> None:
     with opened(browser, server) as page, two_tabs(page) as other:
-        page.evaluate(
-            """() => {
-                localStorage.setItem("rubro.corrections", "[]");
-                for (let size = 2 ** 22; size; size = Math.floor(size / 2)) {
-                    try {
-                        localStorage.setItem(`fill ${size}`, "x".repeat(size));
-                    } catch {}
-                }
-            }"""
-        )
+        fill_storage(page)
         for title in ("mesa a", "mesa b"):
             type_title(page, title, "TABLES")
             choose(page, "MUGS")
             playwright.expect(page.locator("#unstored")).to_contain_text("cannot store")
         playwright.expect(page.locator("#corrections li")).to_have_count(2)
-        page.evaluate(
-            "Object.keys(localStorage).filter((key) => key.startsWith('fill'))"
-            ".forEach((key) => localStorage.removeItem(key))"
-        )
+        free_storage(page)
         type_title(other, "mesa c", "TABLES")
         choose(other, "MUGS")
         playwright.expect(page.locator("#corrections li")).to_have_count(3)
@@ -314,41 +298,38 @@ def test_corrections_that_cannot_be_stored_are_kept_and_stored_later(
 
 
 def collected(folder: Path) -> list[list[str]]:
-    """Return the titles and categories that the service has collected in its only file."""
-    files = [*folder.glob("*.csv")]
-    rows = [*csv.reader(files[0].read_text().splitlines())] if files else []
-    return [row[:2] for row in rows[1:]]
+    """Return the titles and categories that the service `collecting` has collected."""
+    files = (folder / "corrections").glob("*.csv")
+    return [row[:2] for file in files for row in read_csv(file)[1:]]
 
 
 def test_the_service_collects_corrections_and_forgets_the_undone_ones(
-    browser: Any, model: Path, tmp_path: Path
+    browser: Any, collecting: Server, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "corrections"
-    with running(model, "--corrections", str(folder)) as server, opened(browser, server) as page:
+    with opened(browser, collecting) as page:
         sent = page.locator("#collected")
         for title in ("mesa a", "mesa b"):
             type_title(page, title, "TABLES")
             choose(page, "MUGS")
         playwright.expect(sent).to_contain_text("All are sent")
-        assert collected(folder) == [["mesa a", "MUGS"], ["mesa b", "MUGS"]]
+        assert collected(tmp_path) == [["mesa a", "MUGS"], ["mesa b", "MUGS"]]
         page.locator("#result .undo").click()
         playwright.expect(page.locator("#corrections li")).to_have_count(1)
         playwright.expect(sent).to_contain_text("All are sent")
-        assert collected(folder) == [["mesa a", "MUGS"]]
+        assert collected(tmp_path) == [["mesa a", "MUGS"]]
         page.reload()  # collected corrections are not sent again
         playwright.expect(sent).to_contain_text("All are sent")
-        assert collected(folder) == [["mesa a", "MUGS"]]
+        assert collected(tmp_path) == [["mesa a", "MUGS"]]
         remove_all(page)
         page.get_by_role("button", name="Undo the removal").click()
         playwright.expect(sent).to_contain_text("All are sent")
-        assert collected(folder) == [["mesa a", "MUGS"]]
+        assert collected(tmp_path) == [["mesa a", "MUGS"]]
 
 
 def test_a_correction_that_is_undone_while_it_is_sent_is_withdrawn(
-    browser: Any, model: Path, tmp_path: Path
+    browser: Any, collecting: Server, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "corrections"
-    with running(model, "--corrections", str(folder)) as server, opened(browser, server) as page:
+    with opened(browser, collecting) as page:
         waiting: list[Any] = []
         type_title(page, "mesa", "TABLES")
         page.route("**/corrections", lambda route: waiting.append(route), times=1)
@@ -357,7 +338,7 @@ def test_a_correction_that_is_undone_while_it_is_sent_is_withdrawn(
         playwright.expect(page.locator("#count")).to_have_text("0")
         with page.expect_response(lambda response: response.request.method == "DELETE"):
             waiting[0].continue_()
-        assert collected(folder) == []
+        assert collected(tmp_path) == []
 
 
 def test_a_long_list_shows_the_last_corrections(browser: Any, server: Server) -> None:
@@ -375,12 +356,9 @@ def test_a_long_list_shows_the_last_corrections(browser: Any, server: Server) ->
 
 
 def test_corrections_wait_until_the_service_answers(
-    browser: Any, model: Path, tmp_path: Path
+    browser: Any, collecting: Server, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "corrections"
-    with running(model, "--corrections", str(folder)) as server, browser.new_context() as context:
-        page = context.new_page()
-        page.goto(f"http://127.0.0.1:{server.port}")
+    with opened(browser, collecting, can_fail=True) as page:
         type_title(page, "mesa", "TABLES")
         page.route("**/corrections", lambda route: route.abort())
         choose(page, "MUGS")
@@ -390,7 +368,7 @@ def test_corrections_wait_until_the_service_answers(
         page.reload()
         playwright.expect(page.locator("#collected")).to_contain_text("All are sent")
         playwright.expect(page.locator("#send")).to_be_hidden()
-        assert collected(folder) == [["mesa", "MUGS"]]
+        assert collected(tmp_path) == [["mesa", "MUGS"]]
 
 
 def test_the_page_is_available_in_spanish(browser: Any, server: Server) -> None:
@@ -480,10 +458,7 @@ def test_a_new_category_is_confirmed_and_similar_names_are_offered(
     browser: Any, server: Server
 ) -> None:
     with opened(browser, server) as page:
-        category, saved = (
-            page.locator("#category"),
-            page.locator("#corrections .corrected"),
-        )
+        category, saved = page.locator("#category"), page.locator("#corrections .corrected")
         type_title(page, "mesa", "TABLES")
         category.fill("lampz")
         category.press("Enter")
@@ -571,51 +546,39 @@ def test_the_empty_page_describes_the_model_and_offers_its_titles(
 
 
 def test_a_failed_request_can_be_retried(browser: Any, server: Server) -> None:
-    with browser.new_context(locale="en-GB") as context:
-        page = context.new_page()
-        page.goto(f"http://127.0.0.1:{server.port}")
-        context.set_offline(True)
+    with opened(browser, server, can_fail=True) as page:
+        page.context.set_offline(True)
         page.keyboard.type("mesa")
         playwright.expect(page.locator("#failure")).to_have_text("The service does not answer.")
         playwright.expect(page.locator("#result")).to_be_hidden()
-        context.set_offline(False)
+        page.context.set_offline(False)
         page.locator("#retry").click()
         playwright.expect(page.locator("#first .answer")).to_have_text("TABLES")
         playwright.expect(page.locator("#failure")).to_have_text("")
         playwright.expect(page.locator("#retry")).to_be_hidden()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_axe_finds_no_violation(browser: Any, server: Server, width: int, scheme: str) -> None:
-    size = {"width": width, "height": 844}
-    with opened(browser, server, viewport=size, color_scheme=scheme) as page:
-        checked = axe.Axe()
-        for title, category in (("", ""), ("Taza para mesa " + "x" * 300, "TABLES")):
-            if title:
-                type_title(page, title, category)
-                choose(page, "CHAIRS")
-                page.locator("#category").fill("x" * 100)
-                page.locator("#category").press("Enter")
-            found = checked.run(page)
-            assert found.violations_count == 0, found.generate_report()
-            assert page.evaluate("document.documentElement.scrollWidth") == width
+@LAYOUTS
+def test_axe_finds_no_violation(browser: Any, server: Server, layout: dict[str, Any]) -> None:
+    with opened(browser, server, **layout) as page:
+        assert_accessible(page)
+        type_title(page, "Taza para mesa " + "x" * 300, "TABLES")
+        choose(page, "CHAIRS")
+        page.locator("#category").fill("x" * 100)
+        page.locator("#category").press("Enter")
+        assert_accessible(page)
 
 
 @pytest.mark.parametrize("locale", ["en-GB", "es-AR"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@LAYOUTS
 def test_axe_finds_no_violation_with_columns_and_paths(
-    browser: Any, shop: Server, width: int, scheme: str, locale: str
+    browser: Any, shop: Server, layout: dict[str, Any], locale: str
 ) -> None:
-    settings = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme}
-    with opened(browser, shop, locale=locale, **settings) as page:
+    with opened(browser, shop, locale=locale, **layout) as page:
         type_title(page, "Lampara silla mesa", "Mesas")
         page.locator("#more summary").click()
         page.get_by_label("marca").fill("Silla " + "x" * 300)
         playwright.expect(page.locator("#column-words mark")).to_have_text("Silla")
         page.locator("#answers button").first.click()
         page.locator("#show-keys").click()
-        found = axe.Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
-        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert_accessible(page)

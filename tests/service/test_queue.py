@@ -11,13 +11,21 @@ import pytest
 
 from rubro.data.sources import CORRECTIONS, read_titles
 from rubro.prediction.folder import Model
-from support.chromium import NEEDS_CHROMIUM
+from support.chromium import LAYOUTS, NEEDS_CHROMIUM, assert_accessible
 from support.keyword_model import PATHS, assert_refused, called, write_model
-from support.service_page import opened, two_tabs
+from support.service_page import (
+    HOSTILE,
+    downloaded,
+    drop,
+    fill_storage,
+    free_storage,
+    opened,
+    read_csv,
+    two_tabs,
+)
 from support.serving import Server, running
 
 playwright = pytest.importorskip("playwright.sync_api")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytest_plugins = ["support.chromium", "support.keyword_model", "support.serving"]
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
@@ -25,14 +33,8 @@ AUDIT = [
     *("file", "line", "title", "marca", "label", "suggested_category", "confidence"),
     *("label_confidence", "words", "accept"),
 ]
-NEXT = [
-    "title",
-    "marca",
-    "category",
-    *(f"suggestion_{place}" for place in range(1, 6)),
-    "confidence",
-]
-HOSTILE = '<img src=x onerror="document.title=1"> "mesa", una'
+SUGGESTIONS = [f"suggestion_{place}" for place in range(1, 6)]
+NEXT = ["title", "marca", "category", *SUGGESTIONS, "confidence"]
 Row = Sequence[str]
 
 
@@ -40,11 +42,6 @@ def write_csv(file: Path, rows: Sequence[Row]) -> Path:
     with file.open("w", encoding="utf-8", newline="") as output:
         csv.writer(output).writerows(rows)
     return file
-
-
-def read_csv(file: Path) -> list[list[str]]:
-    with file.open(encoding="utf-8", newline="") as content:
-        return [*csv.reader(content, strict=True)]
 
 
 def suspects(count: int, label: str = "CHAIRS", suggested: str = "TABLES") -> list[Row]:
@@ -78,17 +75,14 @@ def press(page: Any, keys: str) -> None:
         page.keyboard.press(key)
 
 
+def search(page: Any, typed: str) -> None:
+    """Type into the field for another category."""
+    page.keyboard.press("/")
+    page.keyboard.type(typed)
+
+
 def expect_progress(page: Any, text: str) -> None:
     playwright.expect(page.locator("#queue-progress")).to_have_text(text)
-
-
-def downloaded(page: Any, folder: Path) -> Path:
-    """Download the file with the decisions, and return its path."""
-    with page.expect_download() as download:
-        page.locator("#queue-download").click()
-    file: Path = folder / download.value.suggested_filename
-    download.value.save_as(file)
-    return file
 
 
 def test_suspects_are_kept_and_changed_with_keys(
@@ -108,9 +102,8 @@ def test_suspects_are_kept_and_changed_with_keys(
         playwright.expect(page.get_by_text("Acme")).to_be_hidden()
         page.get_by_text("Further columns").click()
         playwright.expect(page.get_by_text("Acme")).to_be_visible()
-        press(page, "kcsC/")
-        page.keyboard.type("mugs")  # keys do not decide while the user types
-        page.keyboard.press("Enter")
+        press(page, "kcsC")
+        search(page, "mugs\n")  # keys do not decide while the user types
         expect_progress(page, "4 of 200, 1 skipped")
         press(page, "kk")
         page.keyboard.press("Control+z")
@@ -135,15 +128,11 @@ def test_titles_are_labelled_with_keys(browser: Any, server: Server, tmp_path: P
         playwright.expect(page.locator("#card-choices button").first).to_contain_text("40%")
         press(page, "12s5")  # there are only four suggestions
         playwright.expect(page.locator("#card-title")).to_have_text("Mesa 3")
-        page.keyboard.press("/")
-        page.keyboard.type("Desks")
-        page.keyboard.press("Enter")
+        search(page, "Desks\n")
         playwright.expect(page.get_by_role("alert")).to_contain_text("Desks is a new category")
         expect_progress(page, "2 of 9, 1 skipped")
         page.keyboard.press("Enter")
-        page.keyboard.press("/")
-        page.keyboard.type("desks")  # now it is a known category
-        page.keyboard.press("Enter")
+        search(page, "desks\n")  # now it is a known category
         playwright.expect(page.get_by_role("alert")).to_have_text("")
         press(page, "34")
         page.locator("#card-choices button").nth(3).click()
@@ -173,8 +162,8 @@ def test_downloads_are_read_by_the_pipeline(
     with opened(browser, server) as page:
         open_file(page, write_csv(tmp_path / "suspects.csv", [AUDIT, *rows]), names[0])
         assert page.locator("#card-title mark").all_inner_texts() == ["mesa", "Bt"]
-        press(page, "kcs/")
-        page.keyboard.type("lamps\n")
+        press(page, "kcs")
+        search(page, "lamps\n")
         downloaded(page, folder)
         open_file(page, write_csv(tmp_path / "next.csv", labelled), "Mesa f")
         press(page, "1s")
@@ -284,9 +273,7 @@ def test_the_model_suggests_categories_if_the_file_does_not(
         press(page, "s")
         playwright.expect(choices.first).to_contain_text("Vajilla")
         playwright.expect(page.get_by_role("alert")).to_have_text("")
-        page.keyboard.press("/")
-        page.keyboard.type("lamparas")  # the last name of the path, without its accent
-        page.keyboard.press("Enter")
+        search(page, "lamparas\n")  # the last name of the path, without its accent
         expect_progress(page, "3 of 4, 1 skipped")
         found = read_csv(downloaded(page, tmp_path))
     labels = ["category", PATHS[2], PATHS[0], "", PATHS[2]]
@@ -297,18 +284,14 @@ def test_a_service_that_does_not_answer_does_not_stop_the_labelling(
     browser: Any, server: Server, tmp_path: Path
 ) -> None:
     file = write_csv(tmp_path / "new.csv", [["title"], ["mesa"], ["silla"]])
-    with browser.new_context(locale="en-GB") as context:
-        page = context.new_page()
-        page.goto(f"http://127.0.0.1:{server.port}/#queue")
+    with opened(browser, server, can_fail=True) as page:
         playwright.expect(page.locator("#categories option")).to_have_count(4)
-        context.set_offline(True)
+        page.context.set_offline(True)
         open_file(page, file, "mesa")
         playwright.expect(page.get_by_role("alert")).to_have_text("The service does not answer.")
-        page.keyboard.press("/")
-        page.keyboard.type("tables")
-        page.keyboard.press("Enter")
+        search(page, "tables\n")
         expect_progress(page, "1 of 2")
-        context.set_offline(False)
+        page.context.set_offline(False)
         press(page, "u")
         playwright.expect(page.locator("#card-choices button").first).to_contain_text("TABLES")
 
@@ -343,22 +326,11 @@ def test_decisions_that_cannot_be_stored_are_kept_and_stored_later(
     file = write_csv(tmp_path / "suspects.csv", suspects(4))
     with opened(browser, server) as page:
         open_file(page, file, "Mesa ratona 0")
-        page.evaluate(
-            """() => {
-                for (let size = 2 ** 22; size; size = Math.floor(size / 2)) {
-                    try {
-                        localStorage.setItem(`fill ${size}`, "x".repeat(size));
-                    } catch {}
-                }
-            }"""
-        )
+        fill_storage(page)
         press(page, "kc")
         playwright.expect(page.get_by_role("alert")).to_contain_text("cannot store")
         expect_progress(page, "2 of 4")
-        page.evaluate(
-            "Object.keys(localStorage).filter((key) => key.startsWith('fill'))"
-            ".forEach((key) => localStorage.removeItem(key))"
-        )
+        free_storage(page)
         press(page, "c")
         playwright.expect(page.get_by_role("alert")).to_have_text("")
         page.reload()
@@ -425,8 +397,7 @@ def test_categories_that_the_model_does_not_know_are_reported(
     with opened(browser, server) as page:
         open_file(page, file, "Mesa ratona 0")
         playwright.expect(page.get_by_text("does not know these categories: No.")).to_be_visible()
-        page.keyboard.press("/")
-        page.keyboard.type("nowhere")
+        search(page, "nowhere")
         for _ in range(2):  # a suspect gets a category that exists
             page.keyboard.press("Enter")
         playwright.expect(page.get_by_role("alert")).to_contain_text("nowhere is not a known")
@@ -441,9 +412,7 @@ def test_a_category_that_means_yes_or_no_is_chosen(
     with opened(browser, server) as page:
         open_file(page, write_csv(tmp_path / "suspects.csv", rows), "Mesa ratona 0")
         for _ in range(2):
-            page.keyboard.press("/")
-            page.keyboard.type("No")
-            page.keyboard.press("Enter")
+            search(page, "No\n")
         expect_progress(page, "2 of 2")
         found = read_csv(downloaded(page, tmp_path))
     assert [(row[4], row[5], row[-1]) for row in found[1:]] == [
@@ -475,8 +444,7 @@ def test_the_view_can_be_used_with_the_keyboard(
         page.keyboard.up("c")
         expect_progress(page, "4 of 60")
         page.keyboard.press("Control+c")
-        page.keyboard.press("/")
-        page.keyboard.type("ksu")
+        search(page, "ksu")
         page.keyboard.press("Escape")
         assert page.evaluate(focused) == "queue"
         status = page.get_by_role("status")
@@ -508,16 +476,7 @@ def test_the_view_is_available_in_spanish(browser: Any, server: Server, tmp_path
 def test_a_file_can_be_dropped(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
         page.get_by_role("link", name="Queue of titles").click()
-        page.evaluate(
-            """() => {
-                const dataTransfer = new DataTransfer();
-                dataTransfer.items.add(new File(["title\\nmesa\\n"], "dropped.csv"));
-                for (const name of ["dragover", "drop"]) {
-                    const event = new DragEvent(name, {dataTransfer, bubbles: true, cancelable: true});
-                    document.body.dispatchEvent(event);
-                }
-            }"""
-        )
+        drop(page, "dropped.csv", "title\nmesa\n")
         playwright.expect(page.locator("#card-title")).to_have_text("mesa")
         playwright.expect(page.locator("#card-choices button").first).to_contain_text("TABLES")
 
@@ -538,28 +497,23 @@ def test_a_file_that_does_not_exist_is_refused(model: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["suspects", "next"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@LAYOUTS
 def test_axe_finds_no_violation(
-    browser: Any, shop: Server, tmp_path: Path, width: int, scheme: str, kind: str
+    browser: Any, shop: Server, tmp_path: Path, layout: dict[str, Any], kind: str
 ) -> None:
     rows = suspects(2, *PATHS[1:3]) if kind == "suspects" else titles(2, [*PATHS, "x" * 300])
     rows = [*rows, *rows[1:]]
     file = write_csv(tmp_path / f"{kind}.csv", rows)
-    size = {"width": width, "height": 844}
-    locale = "es-AR" if width == 390 else "en-GB"
-    with opened(browser, shop, viewport=size, color_scheme=scheme, locale=locale) as page:
+    locale = "es-AR" if layout["viewport"]["width"] == 390 else "en-GB"
+    with opened(browser, shop, locale=locale, **layout) as page:
         page.goto(f"{page.url}#queue")
-        checked = axe.Axe()
         for keys in ("", "1ck", "12sk/Desks\n"):
             if keys == "1ck":
                 open_file(page, file, rows[1][2 if kind == "suspects" else 0])
                 page.locator("#card-more summary").click()
             for key in keys:
                 page.keyboard.press("Enter" if key == "\n" else key)
-            found = checked.run(page)
-            assert found.violations_count == 0, found.generate_report()
-            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert_accessible(page)
 
 
 def test_a_file_with_a_column_for_each_level_of_the_paths_is_filled_in(
@@ -579,10 +533,9 @@ def test_a_file_with_a_column_for_each_level_of_the_paths_is_filled_in(
         playwright.expect(page.locator("#card-choices button").first).to_contain_text("Mesas")
         expect_progress(page, "1 of 4")
         assert page.locator("#card-columns dt").all_text_contents() == ["label"]
-        press(page, "1/")
-        page.keyboard.type("Lámparas\n")
-        press(page, "/")
-        page.keyboard.type("Muebles > Camas\n\n")
+        press(page, "1")
+        search(page, "Lámparas\n")
+        search(page, "Muebles > Camas\n\n")
         expect_progress(page, "4 of 4")
         found = read_csv(downloaded(page, tmp_path))
     assert [row[1:4] for row in found[1:]] == [

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 
 from rubro.base.errors import DataError
-from rubro.base.files import write_json
 from rubro.prediction.folder import Decision, Model
 from rubro.service import served as module
 from rubro.service.served import Served, read_model, watch
-from support.keyword_model import write_model
+from support.keyword_model import write_model, write_thresholds
 
 SECONDS = 30.0
 
@@ -146,35 +145,12 @@ def test_all_files_are_read_from_one_folder_if_a_link_is_switched_meanwhile(
     assert categories(new) == load(other).description.labels
 
 
-def write_thresholds(folder: Path, confidence: float) -> None:
-    """Write thresholds with the same minimum confidence for all categories into a model folder."""
-    kept: dict[str, Any] = {"titles": 9, "kept": 9, "right": 9, "low": 0.5, "high": 1.0}
-    description = Model.load(folder).description
-    together = {"confidence": confidence, **kept}
-    write_json(
-        folder / "thresholds.json",
-        {
-            "format": "rubro-thresholds-1",
-            "model": "svm",
-            "coverage": 0.95,
-            "fingerprint": description.fingerprint,
-            "precision": 0.9,
-            "least_titles": 1,
-            "single": together,
-            "together": together,
-            "all": kept,
-            "unknown": kept,
-            "categories": {name: {"basis": "together", **together} for name in description.labels},
-        },
-    )
-
-
 def test_thresholds_in_the_model_folder_are_used_and_reloaded(folder: Path, other: Path) -> None:
-    write_thresholds(folder, 0.25)
-    write_thresholds(other, 0.75)
+    path = folder / "thresholds.json"
+    write_thresholds(path, folder, [0.25] * 4)
+    write_thresholds(other / path.name, other, [0.75] * 4)
     served = read_model(folder)
     assert read_model(folder, no_thresholds=True).thresholds is None
-    path = folder / "thresholds.json"
     old = path.read_bytes()
     steps: list[Callable[[], Any]] = [
         lambda: path.write_text("{"),
@@ -186,13 +162,12 @@ def test_thresholds_in_the_model_folder_are_used_and_reloaded(folder: Path, othe
     found = outcomes(served, *steps)
     assert [each is None for each in found] == [True, False, True, False, False]
     thresholds = [each.thresholds for each in (served, *found) if each]
-    assert [each and each.together and each.together.confidence for each in thresholds] == [
-        *(0.25, 0.25, 0.75, None)
-    ]
+    minimums = [each and {c.confidence for c in each.categories.values()} for each in thresholds]
+    assert minimums == [{0.25}, {0.25}, {0.75}, None]
 
 
 def test_a_service_without_thresholds_stays_without_them(folder: Path, other: Path) -> None:
-    write_thresholds(other, 0.75)
+    write_thresholds(other / "thresholds.json", other, [0.75] * 4)
     served = read_model(folder, no_thresholds=True)
     (new,) = outcomes(served, lambda: shutil.copytree(other, folder, dirs_exist_ok=True))
     assert new is not None

@@ -25,17 +25,17 @@ from rubro import Classifier, __version__
 from rubro.prediction.folder import Decision, Model
 from rubro.service.schemas import PredictRequest
 from rubro.service.served import read_model
-from support.keyword_model import CATEGORIES, command, write_model, write_thresholds
-from support.serving import HEAD, SECONDS, Server, log_lines, running, start
+from support.keyword_model import (
+    CATEGORIES,
+    assert_refused,
+    called,
+    write_model,
+    write_thresholds,
+)
+from support.serving import HEAD, SECONDS, Server, log_lines, post, running, start
+from support.tiny_project import wait_until
 
 pytest_plugins = ["support.keyword_model", "support.serving"]
-
-
-def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 # Answers
@@ -388,7 +388,8 @@ def test_the_category_is_null_if_the_thresholds_do_not_accept_it(tmp_path: Path)
         assert server.ask("/predict", asked).json["answers"][0]["category"] is None
         assert server.ask("/explain", {"title": "taza de otras cosas"}).json["foreign"]
     write_model(folder, "name")
-    assert "another model" in refused(folder, "--thresholds", str(file))
+    options = ["--model", str(folder), "--thresholds", str(file)]
+    assert_refused(called(tmp_path, "serve", *options), "another model")
 
 
 def test_clients_that_disconnect_early_do_no_harm(server: Server) -> None:
@@ -440,7 +441,7 @@ def test_a_new_model_is_loaded_without_losing_a_request(tmp_path: Path) -> None:
         asking = [threads.submit(ask_until_it_is_new, n) for n in range(4)]
         replace_files(folder, other)
         try:
-            wait_for(lambda: server.ask("/version").json["model"]["hash"] != old)
+            assert wait_until(lambda: server.ask("/version").json["model"]["hash"] != old)
         finally:
             is_new = True
         new = server.ask("/version").json["model"]["hash"]
@@ -460,12 +461,10 @@ def test_the_model_in_use_is_kept_if_the_new_one_is_damaged(tmp_path: Path) -> N
         # Written in place, as cp does, so the service must not read from the file itself.
         (folder / "svm.safetensors").write_bytes(whole[:100])
         name = 'rubro_model_reloads_total{outcome="refused"}'
-        wait_for(lambda: name in server.ask("/metrics").body.decode())
+        assert wait_until(lambda: name in server.ask("/metrics").body.decode())
         assert server.ask("/version").json == before
         assert server.ask("/predict", {"titles": "Mesa"}).json["answers"][0]["category"] == "TABLES"
-        server.process.terminate()
-        _, message = server.process.communicate()
-    refused, stopped = log_lines(message)
+        refused, stopped = server.stop()
     assert "safetensors" in refused["message"]
     assert (refused["event"], refused["level"]) == ("refuse_model", "error")
     assert refused["model_hash"] == stopped["model_hash"] == before["model"]["hash"]
@@ -488,11 +487,11 @@ def test_the_model_in_use_is_kept_if_the_new_one_is_damaged(tmp_path: Path) -> N
 def test_requests_that_have_begun_are_answered_before_the_end(
     model: Path, sent: signal.Signals, code: int
 ) -> None:
-    body = b'{"titles": "Mesa"}'
+    request = post({"titles": "Mesa"})
     with start(model) as server:
         address = ("127.0.0.1", server.port)
         with socket.create_connection(address, timeout=SECONDS) as connection:
-            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
+            connection.sendall(request[:-9])
             assert server.ask("/health").status == 200
             server.process.send_signal(sent)
 
@@ -500,8 +499,8 @@ def test_requests_that_have_begun_are_answered_before_the_end(
                 with socket.socket() as other:
                     return other.connect_ex(address) != 0
 
-            wait_for(is_closed)
-            connection.sendall(body[5:])
+            assert wait_until(is_closed)
+            connection.sendall(request[-9:])
             assert connection.recv(2**16).startswith(b"HTTP/1.1 200")
         _, messages = server.process.communicate()
     line, *others = messages.splitlines()
@@ -512,8 +511,7 @@ def test_requests_that_have_begun_are_answered_before_the_end(
 
 
 def test_no_connection_is_reset_when_the_service_stops(model: Path) -> None:
-    body = b'{"titles": "Mesa"}'
-    request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    request = post({"titles": "Mesa"})
 
     def ask_until_refused(server: Server) -> list[bytes]:
         found: list[bytes] = []
@@ -564,20 +562,15 @@ def test_the_next_request_of_a_connection_is_the_last_one_at_the_end(model: Path
         assert server.process.wait(SECONDS) == 0
 
 
-def refused(model: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        command(model, arguments, "serve"), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
-
-
 def test_an_unusable_address_or_folder_is_reported_in_one_line(
     server: Server, model: Path, tmp_path: Path
 ) -> None:
-    assert f"127.0.0.1:{server.port}: " in refused(model, "--port", str(server.port))
-    assert "choose another address" in refused(model, "--host", "no.such.host.invalid")
-    assert "--host" in refused(model, "--host", "")
-    assert "`make repro`" in refused(tmp_path)
+    for folder, options, fact in (
+        (model, ["--port", str(server.port)], f"127.0.0.1:{server.port}: "),
+        (model, ["--host", "no.such.host.invalid"], "choose another address"),
+        (model, ["--host", ""], "--host"),
+        (tmp_path, [], "`make repro`"),
+    ):
+        done = called(tmp_path, "serve", "--model", str(folder), *options)
+        assert_refused(done, "error: ", fact)
+        assert done.stderr.count("\n") == 1

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import pytest
 
 from rubro import __version__
 from support.keyword_model import write_model
-from support.serving import SECONDS
+from support.serving import SECONDS, Server
 from support.tiny_project import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,21 +85,21 @@ class Container:
         # Without this file, systemd would enable the services of this machine.
         (root / "etc" / "machine-id").write_text(f"{uuid4().hex}\n")
         words = [f"--bind-ro={source}:{target}" for source, target in binds.items()]
+        options = [
+            f"--directory={root}",
+            f"--machine=rubro-{os.getpid()}",
+            "--bind-ro=/usr",
+            *words,
+        ]
+        options += ["--register=no", "--keep-unit", "--boot", "--console=pipe"]
         self._process = subprocess.Popen(
-            [
-                *(
-                    str(NSPAWN),
-                    f"--directory={root}",
-                    f"--machine=rubro-{os.getpid()}",
-                    "--bind-ro=/usr",
-                    *words,
-                ),
-                *("--register=no", "--keep-unit", "--boot", "--console=pipe"),
-            ],
+            [str(NSPAWN), *options],
             stdin=subprocess.DEVNULL,
             stdout=open(folder / "console", "w"),  # noqa: SIM115
             stderr=subprocess.STDOUT,
+            text=True,
         )
+        self.ask = Server(self._process, self.port).ask
 
     def _add_release(self, release: str) -> None:
         """Add a release whose version ends with its name."""
@@ -125,16 +125,8 @@ class Container:
 
     def version(self) -> tuple[str, str]:
         """Return the release, and the hash of the model."""
-        found = self.ask("GET", "/version")[1]
+        found = self.ask("/version").json
         return found["rubro"].rpartition(".")[2], found["model"]["hash"]
-
-    def ask(self, method: str, path: str, content: Any = None) -> tuple[int, Any]:
-        """Send a request on a new connection, and return the status and the answer."""
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)) as connection:
-            body = content and json.dumps(content)
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, json.load(answer)
 
     def is_running(self) -> bool:
         """Return whether systemd has started."""
@@ -209,14 +201,14 @@ def test_no_request_fails_during_upgrade_and_rollback(container: Container) -> N
 
 def test_the_unit_stores_corrections_and_reports_a_broken_model(container: Container) -> None:
     container.systemctl("start", "rubro")
-    status, place = container.ask("POST", "/corrections", {"title": "Mesa", "category": "MUGS"})
-    assert status == 201
-    stored = container.run("cat", f"/var/lib/rubro/corrections/{place['file']}").stdout
+    answer = container.ask("/corrections", {"title": "Mesa", "category": "MUGS"})
+    assert answer.status == 201
+    stored = container.run("cat", f"/var/lib/rubro/corrections/{answer.json['file']}").stdout
     assert stored == "title,category\nMesa,MUGS\n"
     switch(container.models / "model", "models/none")
     time.sleep(3)
-    assert container.ask("GET", "/ready")[0] == 200  # the model in memory is kept
+    assert container.ask("/ready").status == 200  # the model in memory is kept
     assert container.run("systemctl", "restart", "rubro").returncode != 0
     switch(container.models / "model", "models/1")
     container.systemctl("restart", "rubro")
-    assert container.ask("GET", "/ready")[0] == 200
+    assert container.ask("/ready").status == 200

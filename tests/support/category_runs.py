@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from support.tiny_project import ROOT, run_in
+from support.tiny_project import make_repository, run_in
 
 GRAPH = """
 stages:
@@ -93,17 +92,7 @@ EXPERIMENTS = {
 def category_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the experiments, read-only."""
     folder = tmp_path_factory.mktemp("categories") / "project"
-    (folder / "stages").mkdir(parents=True)
-    for name in ("params.yaml", ".gitignore"):
-        shutil.copy(ROOT / name, folder / name)
-    (folder / "stages" / "subset.py").write_text(SUBSET)
-    (folder / "stages" / "evaluate.py").write_text(EVALUATE)
-    (folder / "dvc.yaml").write_text(GRAPH)
-    run_in(folder, "git", "init", "--quiet", "--initial-branch", "main")
-    run_in(folder, "dvc", "init", "--quiet")
-    run_in(folder, "dvc", "repro", "--quiet")
-    run_in(folder, "git", "add", "--all")
-    run_in(folder, "git", "commit", "--quiet", "--message", "categories")
+    make_repository(folder, GRAPH, {"subset": SUBSET, "evaluate": EVALUATE})
     for name, settings in EXPERIMENTS.items():
         options = [argument for setting in settings for argument in ("-S", setting)]
         run_in(folder, "dvc", "exp", "run", "--temp", "--name", name, *options)

@@ -104,21 +104,19 @@ def post(address: str, body: Any) -> Any:
         return json.load(response)
 
 
-def runs_of(client: Any, experiment: str = "rubro") -> list[Any]:
-    """Return the runs of an experiment on a server."""
-    found = client.get_experiment_by_name(experiment)
-    return list(client.search_runs([found.experiment_id]))
-
-
 def trainings_of(client: Any, experiment: str = "rubro") -> list[Any]:
     """Return the runs of trainings, which are nested in the run of their pipeline."""
-    found = runs_of(client, experiment)
-    return [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    return _runs_with("mlflow.parentRunId", client, experiment)
 
 
 def pipelines_of(client: Any) -> list[Any]:
     """Return the runs of whole pipelines."""
-    return [run for run in runs_of(client) if "rubro.pipeline" in run.data.tags]
+    return _runs_with("rubro.pipeline", client, "rubro")
+
+
+def _runs_with(tag: str, client: Any, experiment: str) -> list[Any]:
+    found = client.get_experiment_by_name(experiment)
+    return [run for run in client.search_runs([found.experiment_id]) if tag in run.data.tags]
 
 
 def curve(folder: Path, name: str) -> tuple[list[int], list[float]]:

@@ -19,8 +19,20 @@ Command = list[str]
 
 def blocks(page: Path, language: str) -> list[str]:
     """Return the fenced blocks of a language."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    return [block for name, block in fenced if name == language]
+    return [block for name, block in _fenced(page.read_text("utf-8")) if name == language]
+
+
+def answer(question: str) -> list[str]:
+    """Return the fenced blocks of an answer in docs/questions.md, in their order."""
+    pattern = rf"^### {re.escape(question)}\n(.*?)(?=^##|\Z)"
+    text = (ROOT / "docs" / "questions.md").read_text("utf-8")
+    (found,) = re.findall(pattern, text, re.MULTILINE | re.DOTALL)
+    return [block for _, block in _fenced(found)]
+
+
+def _fenced(text: str) -> list[tuple[str, str]]:
+    """Return the language and the content of each fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def inline_code(page: Path) -> list[str]:

@@ -11,9 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rubro.data.sources import RawTitles, read_titles
+from rubro.data.corrections_files import Correction, Corrections
+from rubro.data.sources import CORRECTIONS, RawTitles, read_titles
 
 Read = Callable[..., RawTitles]
+Row = tuple[str, str, str]  # title, category, split
 
 
 @pytest.fixture
@@ -42,6 +44,17 @@ def read_file(tmp_path: Path, read: Read) -> Read:
         return read(tmp_path / name, **data)
 
     return run
+
+
+def raw_titles(rows: list[Row], language: str | list[str] = "") -> RawTitles:
+    """Return rows as if they had been read from files."""
+    table = pd.DataFrame(rows, columns=["title", "category", "split"]).assign(
+        language=language, label_quality="reliable", file="x.csv", line=range(2, len(rows) + 2)
+    )
+    quarantine = pd.DataFrame(columns=["file", "line", "reason", "problem", "excerpt"])
+    lines = range(2, 2 + sum(split == CORRECTIONS for _, _, split in rows))
+    corrections = Corrections([Correction(Path("corrections.csv"), line) for line in lines])
+    return RawTitles(table, quarantine, corrections=corrections)
 
 
 def rows(raw: RawTitles) -> list[tuple[str, str]]:

@@ -22,6 +22,12 @@ SECONDS = 60
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
+def post(content: object) -> bytes:
+    """Return the bytes of a request to /predict."""
+    body = json.dumps(content).encode()
+    return HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
 @dataclass(frozen=True)
 class Answer:
     """An HTTP response."""
@@ -61,6 +67,11 @@ class Server:
         (value,) = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")]
         return float(value)
 
+    def stop(self) -> list[dict[str, Any]]:
+        """Stop the service with SIGTERM, and return the objects in its log after the first line."""
+        self.process.terminate()
+        return log_lines(self.process.communicate()[1])
+
 
 def port_of(line: str) -> int:
     """Return the port in the first line that `rubro serve` writes to its log."""
@@ -93,9 +104,8 @@ def running(model: Path, *arguments: str, **options: Any) -> Iterator[Server]:
     """Run `rubro serve`, which must exit with 0 and log no error."""
     with start(model, *arguments, **options) as server:
         yield server
-        server.process.terminate()
-        _, messages = server.process.communicate()
-        assert {line["level"] for line in log_lines(messages)} == {"info"}, messages
+        log = server.stop()
+        assert {line["level"] for line in log} == {"info"}, log
     assert server.process.returncode == 0
 
 
@@ -104,6 +114,13 @@ def server(model: Path) -> Iterator[Server]:
     """Service shared by the tests of a module."""
     with running(model) as shared:
         yield shared
+
+
+@pytest.fixture
+def collecting(model: Path, tmp_path: Path) -> Iterator[Server]:
+    """Service that collects corrections in the folder corrections of tmp_path."""
+    with running(model, "--corrections", str(tmp_path / "corrections")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

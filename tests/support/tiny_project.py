@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -199,6 +199,26 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> bool:
 def commit(project: Path, message: str) -> None:
     run_in(project, "git", "add", "--all")
     run_in(project, "git", "commit", "--quiet", "--message", message)
+
+
+def make_repository(folder: Path, graph: str, stages: Mapping[str, str]) -> None:
+    """Write a pipeline with the parameters of this project, run it and commit it.
+
+    Args:
+        folder: Folder of the repository, which is empty or missing.
+        graph: Content of dvc.yaml.
+        stages: Script of each stage, by its name.
+    """
+    (folder / "stages").mkdir(parents=True)
+    for name in ("params.yaml", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    for name, script in stages.items():
+        (folder / "stages" / f"{name}.py").write_text(script)
+    (folder / "dvc.yaml").write_text(graph)
+    run_in(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    run_in(folder, "dvc", "init", "--quiet")
+    run_in(folder, "dvc", "repro", "--quiet")
+    commit(folder, "first run")
 
 
 @pytest.fixture(scope="session")

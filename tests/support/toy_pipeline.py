@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from support.tiny_project import ROOT, environment, run_in
+from support.tiny_project import environment, make_repository, run_in
 
 GRAPH = """
 stages:
@@ -57,16 +57,7 @@ Path("metrics/evaluate.json").write_text(json.dumps({"validation": scores, "test
 def committed_toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository after its first `dvc repro`, read-only."""
     folder = tmp_path_factory.mktemp("toy")
-    for name in ("params.yaml", ".gitignore"):
-        shutil.copy(ROOT / name, folder / name)
-    (folder / "stages").mkdir()
-    (folder / "stages" / "evaluate.py").write_text(STAGE)
-    (folder / "dvc.yaml").write_text(GRAPH)
-    run_in(folder, "git", "init", "--quiet", "--initial-branch", "main")
-    run_in(folder, "dvc", "init", "--quiet")
-    run_in(folder, "dvc", "repro", "--quiet")
-    run_in(folder, "git", "add", "--all")
-    run_in(folder, "git", "commit", "--quiet", "--message", "toy")
+    make_repository(folder, GRAPH, {"evaluate": STAGE})
     return folder
 
 

@@ -7,14 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.tiny_project import change_params, digests, environment, outputs_of, run_in, wait_until
+from support.tiny_project import change_params, digests, outputs_of, run_in, start_stage, wait_until
 
 pytest_plugins = ["support.tiny_project"]
 
@@ -39,14 +38,7 @@ def train(project: Path, model: str) -> tuple[str, dict[str, str], Any]:
 def start(project: Path, *, until_checkpoint: bool = True) -> subprocess.Popen[str]:
     """Start a training in a new process group and wait for its first checkpoint."""
     shutil.rmtree(project / ".checkpoints", ignore_errors=True)
-    process = subprocess.Popen(
-        [sys.executable, "stages/train_mlp.py"],
-        cwd=project,
-        env={**environment(), "RUBRO_CHECKPOINT_SECONDS": "0"},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_stage(project, "train_mlp")
     while until_checkpoint and not list((project / ".checkpoints").glob("mlp-*/last.ckpt")):
         assert process.poll() is None
         time.sleep(0.01)

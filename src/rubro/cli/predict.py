@@ -39,7 +39,13 @@ from rubro.base.errors import DataError
 from rubro.base.outputs import output_path
 from rubro.base.parallel import cores_to_use
 from rubro.cli import options
-from rubro.cli.runtime import load_model, load_thresholds, progress_bar, require_readable
+from rubro.cli.runtime import (
+    load_model,
+    load_thresholds,
+    progress_bar,
+    refuse_both,
+    require_readable,
+)
 from rubro.tables.detection import kind_of, unreadable_by_name
 from rubro.tables.inputs import Chunk, Reading, given_titles, open_input, with_columns
 from rubro.tables.writers import Answers, open_output, output_kind
@@ -165,23 +171,9 @@ def main(
 ) -> int:
     titles = titles or []
     path = _input_path(titles, output is not None or format is not None)
-    if output is None:
-        _require_other_output(path)
-    else:
-        output_path(output)
-    kind: str | None = format
-    if kind is None and output is not None:
-        kind = output_kind(output)
-    if kind == "parquet" and output is None and sys.stdout.isatty():
-        raise DataError("parquet cannot be shown in a terminal; write it to a file with --output")
-    given = {
-        "--thresholds": thresholds is not None,
-        "--min-confidence": min_confidence is not None,
-        "--no-thresholds": no_thresholds,
-    }
-    if thresholds is not None and sum(given.values()) > 1:
-        names = " and ".join(name for name, is_given in given.items() if is_given)
-        raise DataError(f"{names} cannot be combined; give only one of them")
+    kind = _kind_of_output(output, format, path)
+    has_minimum = min_confidence is not None
+    refuse_both(thresholds, min_confidence=has_minimum, no_thresholds=no_thresholds)
     classifier = load_model(model, objective, level)
     if path is None and not titles:
         from rubro.cli.prompt import ask_for_titles
@@ -189,7 +181,7 @@ def main(
         ask_for_titles(classifier, top or _PROMPT_TOP, level)
         return 0
     loaded = None
-    if min_confidence is None and not no_thresholds:
+    if not has_minimum and not no_thresholds:
         loaded = load_thresholds(thresholds, model, classifier.description)
     top = min(top or 1, len(classifier.level(level).nodes))
     columns = _NewColumns(classifier, top, min_confidence, loaded, level, details, prefix)
@@ -241,6 +233,26 @@ def main(
         column = f"{prefix}error"
         say(f"{errors:,} of {rows:,} rows have no answer; column {column!r} gives the reasons")
     return EXIT_ROWS_WITH_ERRORS if errors else 0
+
+
+def _kind_of_output(output: Path | None, format: str | None, path: str | None) -> str | None:
+    """Return the format of the output; None = it depends on the input.
+
+    Args:
+        output: File to write; None = standard output.
+        format: Format given by the user.
+        path: Input file, if there is one.
+
+    Raises:
+        DataError: The output cannot be written in this format, or it is the input file.
+    """
+    if output is not None:
+        output_path(output)
+        return format or output_kind(output)
+    _require_other_output(path)
+    if format == "parquet" and sys.stdout.isatty():
+        raise DataError("parquet cannot be shown in a terminal; write it to a file with --output")
+    return format
 
 
 def _say_rejected(thresholds: Thresholds | None, rejected: int, rows: int) -> None:

@@ -116,6 +116,19 @@ def load_thresholds(
     return found
 
 
+def refuse_both(thresholds: Path | None, **others: bool) -> None:
+    """Raise DataError if --thresholds is given together with an option that replaces it.
+
+    Args:
+        thresholds: Value of --thresholds.
+        others: Whether each of the other options is given.
+    """
+    given = [f"--{name.replace('_', '-')}" for name, is_given in others.items() if is_given]
+    if thresholds is not None and given:
+        names = " and ".join(["--thresholds", *given])
+        raise DataError(f"{names} cannot be combined; give only one of them")
+
+
 @contextmanager
 def model_required(folder: Path) -> Iterator[None]:
     """Run a block that loads a model, and explain how to get the model if it is not usable.

@@ -29,7 +29,7 @@ from rubro import __version__
 from rubro.base.errors import DataError
 from rubro.base.memory import end_memory_limit
 from rubro.cli import options
-from rubro.cli.runtime import model_required
+from rubro.cli.runtime import model_required, refuse_both
 
 # Each option can also be set by a variable such as RUBRO_SERVE_PORT.
 CONTEXT_SETTINGS = {"auto_envvar_prefix": "RUBRO_SERVE"}
@@ -101,10 +101,7 @@ def main(
     # Metrics are kept in memory; these variables would make prometheus_client write files instead.
     for variable in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
         os.environ.pop(variable, None)
-    if thresholds is not None and no_thresholds:
-        raise DataError(
-            "--thresholds and --no-thresholds cannot be combined; give only one of them"
-        )
+    refuse_both(thresholds, no_thresholds=no_thresholds)
     # The thread mostly waits for the disk and hashes, so FastAPI can be imported at the same time.
     with model_required(model), ThreadPoolExecutor(1) as thread:
         from rubro.service.served import read_model

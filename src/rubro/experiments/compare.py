@@ -109,14 +109,7 @@ def compare(
             "To run one: dvc exp run -S train_cnn.dropout=0.4"
         )
     if patterns is not None:
-        names = [experiment.name for experiment in found]
-        wanted: set[str] = set()
-        for pattern in patterns:
-            matching = {name for name in names if fnmatchcase(name, pattern)}
-            if not matching:
-                raise ParamsError(f"{pattern}: no such experiment; {_hint(pattern, names)}")
-            wanted |= matching
-        found = [experiment for experiment in found if experiment.name in wanted]
+        found = _matching(patterns, found)
     _say_problems([last, *found])
     experiments = [experiment for experiment in found if experiment.params]
     known = list(dict.fromkeys(name for one in (last, *experiments) for name in one.metrics))
@@ -164,15 +157,29 @@ def compare(
             say("")
             say("-: not every stage has run with these settings")
         _say_differences(groups, base, at_levels)
-        best = groups[0].experiments[0]
-        on_validation = sort_metric.startswith("validation.") and sort_metric in best.metrics
-        if len(groups) > 1 and on_validation:
-            say("")
-            among = "comparable " if others else ""
-            if best is last:
-                say(f"No {among}experiment is better on validation than the last commit.")
-            else:
-                say(f"The best {among}on validation:{_how_to_apply(groups[0])}")
+        if len(groups) > 1 and sort_metric.startswith("validation."):
+            _say_best(groups[0], sort_metric, "comparable " if others else "")
+
+
+def _matching(patterns: Sequence[str], experiments: Sequence[Experiment]) -> list[Experiment]:
+    """Return the experiments whose names match some of the patterns; each must match a name."""
+    names = [experiment.name for experiment in experiments]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ParamsError(f"{pattern}: no such experiment; {_hint(pattern, names)}")
+    return [one for one in experiments if any(fnmatchcase(one.name, each) for each in patterns)]
+
+
+def _say_best(group: SeedGroup, metric: str, among: str) -> None:
+    """Print how to apply the best experiment, unless it is the last commit."""
+    best = group.experiments[0]
+    if metric not in best.metrics:
+        return
+    say("")
+    if best.name == LAST_COMMIT:
+        say(f"No {among}experiment is better on validation than the last commit.")
+    else:
+        say(f"The best {among}on validation:{_how_to_apply(group)}")
 
 
 def default_metrics(objective: Objective, level: int | None = None) -> list[str]:

@@ -2,7 +2,7 @@
 
 import { CsvError, formatCsv, parseCsv } from "./csv.js";
 import { TEXTS, text } from "./language.js";
-import { columns, minConfidence, paths, titleColumn } from "./model.js";
+import { columns, minConfidence, paths, requested, send, titleColumn } from "./model.js";
 
 export const MAX_ROWS = 100000;
 const MAX_CHARACTERS = 1000; // of a title; the field for a single title has the same limit
@@ -14,15 +14,6 @@ const MAX_BYTES_PER_CHARACTER = 3; // UTF-8 needs up to three bytes for a charac
 // If the service is busy, the page asks again this many times before the user has to.
 const MAX_ATTEMPTS = 5;
 const MAX_WAIT_SECONDS = 30;
-
-// A request that the service has not answered. Status 0 stands for no answer at all.
-class Refusal extends Error {
-  constructor(message, status = 0, seconds = 1) {
-    super(message);
-    this.status = status;
-    this.seconds = seconds;
-  }
-}
 
 // Returns the lines of a text without empty lines at its end.
 export const linesOf = (content) => content.trimEnd().split(/\r\n|[\r\n]/);
@@ -132,7 +123,8 @@ export class Batch {
       const asked = this.nextRows(size);
       if (!asked.length) return;
       try {
-        const found = await predict(asked.map((row) => this.product(row)), signal);
+        const titles = asked.map((row) => requested(this.product(row)));
+        const found = await send("predict", { titles, top: 1, min_confidence: minConfidence() }, { signal });
         if (this.hash !== null && this.hash !== found.model.hash && !isAgain) {
           this.forget(); // the service has replaced its model, so all rows are answered again, but only once
           isAgain = true;
@@ -164,7 +156,7 @@ export class Batch {
     let bytes = 0;
     for (let row = this.next; row < this.rows.length && found.length < size; row++) {
       if (this.answers[row] !== null) continue;
-      bytes += MAX_BYTES_PER_CHARACTER * JSON.stringify(content(this.product(row))).length + 1;
+      bytes += MAX_BYTES_PER_CHARACTER * JSON.stringify(requested(this.product(row))).length + 1;
       if (found.length && bytes > 0.9 * MAX_BYTES) break;
       found.push(row);
     }
@@ -201,35 +193,6 @@ export class Batch {
   fileName() {
     return `${this.name.replace(/\.[^.]*$/, "")}-predictions.csv`;
   }
-}
-
-// Returns a product as JSON for the service.
-function content({ title, columns: texts }) {
-  return Object.keys(texts).length ? { [titleColumn]: title, ...texts } : title;
-}
-
-async function predict(products, signal) {
-  let response;
-  try {
-    response = await fetch("predict", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ titles: products.map(content), top: 1, min_confidence: minConfidence() }),
-      signal,
-    });
-  } catch (error) {
-    throw signal.aborted ? error : new Refusal(text().silent);
-  }
-  let found;
-  try {
-    found = await response.json();
-  } catch (error) {
-    if (signal.aborted) throw error;
-    found = {}; // a proxy may answer with a page of its own
-  }
-  if (response.ok && found.answers) return found;
-  const seconds = Number(response.headers.get("Retry-After") ?? 1);
-  throw new Refusal(found.detail ?? text().refused(response.status), response.status, seconds || 1);
 }
 
 function wait(seconds, signal) {

@@ -1,6 +1,19 @@
 // The view of many titles: a table of their answers. Only the rows in sight are in the document.
 
-import { announce, button, byId, element, readStored, saveFile, session, showFailure, store } from "./dom.js";
+import {
+  announce,
+  button,
+  byId,
+  element,
+  onClick,
+  onFile,
+  readStored,
+  saveFile,
+  session,
+  showFailure,
+  showItems,
+  store,
+} from "./dom.js";
 import { Batch, linesOf, readRows } from "./batch.js";
 import { correct, correctedCategory, withdraw } from "./corrections.js";
 import { CsvError } from "./csv.js";
@@ -12,7 +25,6 @@ import {
   categoryName,
   knownCategory,
   listCategories,
-  paths,
   pathText,
   readModel,
   rejection,
@@ -51,44 +63,33 @@ const lines = new Map(); // elements of the rows in the document, by the row of 
 
 // Opening
 
-function attempt(name, act) {
-  try {
-    act();
-    return true;
-  } catch (error) {
-    if (!(error instanceof CsvError)) throw error;
-    const found = text().csv[error.kind](...error.values);
-    showFailure(name === PASTED ? found : `${name}: ${found}`, "batch-failure");
-    return false;
-  }
+function showCsvError(name, error) {
+  if (!(error instanceof CsvError)) throw error;
+  const found = text().csv[error.kind](...error.values);
+  showFailure(name === PASTED ? found : `${name}: ${found}`, "batch-failure");
 }
 
 async function open(name, content) {
   if (summary === null) await readModel().catch(() => {}); // the columns that the model reads; ask() reports a failure
-  attempt(name, () => {
+  try {
     const found = readRows(name, content);
     stop();
     batch = null;
     showFailure("", "batch-failure");
     if (found.title < 0) choose(name, found);
     else start(name, found);
-  });
+  } catch (error) {
+    showCsvError(name, error);
+  }
 }
 
 async function openDropped(file) {
-  let content;
-  try {
-    content = await readText(file);
-  } catch (error) {
-    attempt(file.name, () => {
-      throw error;
-    });
-    return;
-  }
+  const content = await readText(file).catch((error) => showCsvError(file.name, error));
+  if (content === undefined) return;
   const [first] = linesOf(content);
   if (/\.csv$/i.test(file.name) && QUEUE_COLUMNS.test(first)) {
     location.hash = "queue";
-    openFile(file.name, file);
+    openFile(file);
     return;
   }
   open(file.name, content);
@@ -295,9 +296,9 @@ function fill(line, row, place) {
   line.found.replaceChildren(...foundParts(row, answer, best, saved));
   line.right.hidden = best === undefined && saved === undefined;
   line.change.hidden = best === undefined;
-  const act = saved === undefined ? text().correctRow : text().undoRow;
+  const act = saved === undefined ? text().right : text().undo;
   setLabel(line.right, saved === undefined ? "✓" : "↶", act, `${product.title}, ${pathText(saved ?? best?.category ?? "")}`);
-  setLabel(line.change, "✎", text().changeRow, product.title);
+  setLabel(line.change, "✎", text().change, product.title);
 }
 
 // Browsers lay out an element again whenever its text is set.
@@ -313,16 +314,15 @@ function setLabel(control, icon, word, object) {
 }
 
 function foundParts(row, answer, best, saved) {
-  const name = (category) => categoryName(category, paths.get(category));
   const note = (content, className = "quiet") => element("span", `note ${className}`, content);
   if (saved !== undefined) {
     const isSame = !best || best.category === saved;
-    return [name(saved), note(isSame ? `✓ ${text().rowSaved}` : `✓ ${text().rowSavedInstead(pathText(best.category))}`)];
+    return [categoryName(saved), note(`✓ ${isSame ? text().isSaved : text().rowSavedInstead(pathText(best.category))}`)];
   }
   if (answer === null) return [note("…")];
   if (answer.error) return [note(batch.error(row), "alarm")];
-  if (!batch.isBelow(row)) return [name(best.category)];
-  return [name(best.category), note(belowText(answer))];
+  if (!batch.isBelow(row)) return [categoryName(best.category)];
+  return [categoryName(best.category), note(belowText(answer))];
 }
 
 function belowText(answer) {
@@ -385,16 +385,12 @@ async function openChange(row) {
 }
 
 function showChoices(top) {
-  byId("change-choices").replaceChildren(
-    ...top.map(({ category, confidence }) => {
-      const label = `${pathText(category)}, ${percent(confidence)}`;
-      const choice = button("", label, () => saveChange(category));
-      choice.append(categoryName(category, paths.get(category)), element("span", "share quiet", percent(confidence)));
-      const node = element("li");
-      node.append(choice);
-      return node;
-    }),
-  );
+  const choices = top.map(({ category, confidence }) => {
+    const choice = button("", `${pathText(category)}, ${percent(confidence)}`, () => saveChange(category));
+    choice.append(categoryName(category), element("span", "share quiet", percent(confidence)));
+    return choice;
+  });
+  showItems("change-choices", choices);
   if (document.activeElement === byId("change-category") && !byId("change-category").value) {
     byId("change-choices").querySelector("button")?.focus();
   }
@@ -417,7 +413,7 @@ byId("change-other").addEventListener("submit", (event) => {
   }
   saveChange(known ?? entered);
 });
-byId("change-close").addEventListener("click", () => dialog.close());
+onClick("change-close", () => dialog.close());
 
 // Events
 
@@ -452,26 +448,20 @@ function redrawSoon() {
 addEventListener("corrections", redrawSoon);
 byId("batch-open").addEventListener("submit", (event) => {
   event.preventDefault();
-  openPasted(byId("batch-text").value);
+  open(PASTED, byId("batch-text").value);
 });
-byId("batch-file").addEventListener("change", (event) => {
-  const [file] = event.target.files;
-  if (file) openDropped(file);
-  event.target.value = ""; // so that the same file can be opened again
-});
+onFile("batch-file", openDropped);
 byId("batch-header").addEventListener("change", showOptions);
 byId("batch-choose").addEventListener("submit", (event) => {
   event.preventDefault();
   const { name, rows } = unread;
   const isHeader = byId("batch-header").checked;
-  attempt(name, () => {
-    if (isHeader && rows.length === 1) throw new CsvError("noRows", rows[0]);
-    start(name, { rows, title: Number(byId("batch-column").value), isHeader });
-  });
+  if (isHeader && rows.length === 1) showCsvError(name, new CsvError("noRows", rows[0]));
+  else start(name, { rows, title: Number(byId("batch-column").value), isHeader });
 });
-byId("batch-cancel").addEventListener("click", () => running?.abort());
-byId("batch-retry").addEventListener("click", () => ask());
-byId("batch-download").addEventListener("click", () => saveFile(batch.fileName(), batch.csv(correctedCategory)));
+onClick("batch-cancel", () => running?.abort());
+onClick("batch-retry", ask);
+onClick("batch-download", () => saveFile(batch.fileName(), batch.csv(correctedCategory)));
 for (const each of view.querySelectorAll(".batch-close")) each.addEventListener("click", close);
 for (const each of view.querySelectorAll("[name=batch-filter]")) {
   each.addEventListener("change", () => {
@@ -480,12 +470,8 @@ for (const each of view.querySelectorAll("[name=batch-filter]")) {
     arrange();
   });
 }
-byId("batch-by-row").addEventListener("click", () => sort("row"));
-byId("batch-by-share").addEventListener("click", () => sort(sorting === "up" ? "down" : "up"));
-
-function openPasted(content) {
-  open(PASTED, content);
-}
+onClick("batch-by-row", () => sort("row"));
+onClick("batch-by-share", () => sort(sorting === "up" ? "down" : "up"));
 
 // Several lines are answered at once; browsers need seconds to show thousands of lines in a field.
 function openLines(event) {
@@ -493,7 +479,7 @@ function openLines(event) {
   if (linesOf(content.trimStart()).length < 2) return;
   event.preventDefault();
   location.hash = "batch";
-  openPasted(content);
+  open(PASTED, content);
 }
 
 byId("title").addEventListener("paste", openLines);
@@ -506,7 +492,7 @@ addEventListener("drop", (event) => {
   const [file] = event.dataTransfer.files;
   if (!file) return;
   if (!byId("queue").hidden) {
-    openFile(file.name, file);
+    openFile(file);
     return;
   }
   location.hash = "batch";

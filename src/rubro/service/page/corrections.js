@@ -1,16 +1,26 @@
 // Corrections of products, which the browser stores and all open tabs share. If the service collects corrections, they
 // are sent to it too.
 
-import { announce, button, byId, element, readStored, saveFile, showFailure, store, storedKeys } from "./dom.js";
+import {
+  announce,
+  button,
+  byId,
+  element,
+  onClick,
+  onStored,
+  readStored,
+  saveFile,
+  showFailure,
+  store,
+  storedKeys,
+} from "./dom.js";
 import { formatCsv } from "./csv.js";
 import { text } from "./language.js";
-import { categoryName, columns, paths, pathText, sendCorrection, summary } from "./model.js";
+import { categoryName, columns, pathText, sendCorrection, summary } from "./model.js";
 
 const PREFIX = "rubro.correction.";
 const LIST = "rubro.corrections"; // earlier versions stored all corrections in one list
 const MAX_LISTED = 50;
-// Changes of other tabs are shown together, because a tab can remove thousands of corrections at once.
-const REFRESH_MILLISECONDS = 50;
 
 // Each correction has a key of its own in the storage, so tabs cannot overwrite the corrections of each other. It has
 // the fields title, columns, category, changed (milliseconds) and sent, which is the category that the service has
@@ -21,7 +31,6 @@ let corrections = []; // corrections that are not removed, oldest first
 let removed = []; // corrections that were removed last in this tab, and can be restored
 const replaced = new Map(); // category of a product before its last correction in this tab, by key
 let isListedWhole = false;
-let refreshing = 0;
 let sending = Promise.resolve();
 
 // Returns the title and the columns of a product without white space around them.
@@ -160,7 +169,6 @@ async function sendChanges() {
 
 // Reads the corrections that this and other tabs have stored, and shows them.
 export function showStored() {
-  refreshing = 0;
   readCorrections();
   showCorrections();
   dispatchEvent(new Event("corrections"));
@@ -171,7 +179,7 @@ function listed(each) {
   const words = element("span", "", each.title);
   const more = Object.values(each.columns ?? {}).join(" · ");
   if (more) words.append(element("span", "more quiet", more));
-  const name = categoryName(each.category, paths.get(each.category));
+  const name = categoryName(each.category);
   name.className = "corrected";
   words.append(name);
   node.append(words, button(text().remove, text().removeOne(each.title), () => removeCorrections([each])));
@@ -210,24 +218,21 @@ function csv() {
   return formatCsv(rows);
 }
 
-byId("download").addEventListener("click", () => {
+onClick("download", () => {
   showStored();
   saveFile("corrections.csv", csv());
 });
-byId("clear").addEventListener("click", () => {
+onClick("clear", () => {
   if (confirm(text().clearAll(corrections.length))) removeCorrections(corrections);
 });
-byId("list-all").addEventListener("click", () => {
+onClick("list-all", () => {
   isListedWhole = true;
   showCorrections();
   byId("corrections-heading").focus();
 });
-byId("send").addEventListener("click", send);
+onClick("send", send);
 addEventListener("online", send);
 addEventListener("pagehide", storeChanges);
-addEventListener("storage", ({ key }) => {
-  if (key === null || key.startsWith(PREFIX)) refreshing ||= setTimeout(showStored, REFRESH_MILLISECONDS);
-});
-addEventListener("pageshow", showStored); // the browser may show the page as it was
+onStored((key) => key.startsWith(PREFIX), showStored);
 convertList();
 readCorrections();

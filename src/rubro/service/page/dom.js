@@ -1,5 +1,8 @@
 // Elements of the page and the browser's storage.
 
+// Changes of other tabs are shown together, because a tab can remove thousands of stored values at once.
+const REFRESH_MILLISECONDS = 50;
+
 export const byId = (id) => document.getElementById(id);
 
 export function element(name, className, content) {
@@ -9,12 +12,36 @@ export function element(name, className, content) {
   return node;
 }
 
+// Returns a button. Without a label, its content is read aloud.
 export function button(content, label, act) {
   const node = element("button", "", content);
   node.type = "button";
-  node.setAttribute("aria-label", label);
+  if (label !== null) node.setAttribute("aria-label", label);
   node.addEventListener("click", act);
   return node;
+}
+
+// Shows each node as an item of a list.
+export function showItems(id, nodes) {
+  const items = nodes.map((node) => {
+    const item = element("li");
+    item.append(node);
+    return item;
+  });
+  byId(id).replaceChildren(...items);
+}
+
+// Calls a function with each file that the user chooses in a field.
+export function onFile(id, open) {
+  byId(id).addEventListener("change", ({ target }) => {
+    const [file] = target.files;
+    if (file) open(file);
+    target.value = ""; // so that the same file can be opened again
+  });
+}
+
+export function onClick(id, act) {
+  byId(id).addEventListener("click", () => act());
 }
 
 // Returns a text in lower case and without accents.
@@ -67,4 +94,17 @@ export function storedKeys(prefix) {
   } catch {
     return [];
   }
+}
+
+// Calls a function if the stored values that a view shows may have changed. isShown receives their key.
+export function onStored(isShown, refresh) {
+  let waiting = 0;
+  const later = () => {
+    waiting = 0;
+    refresh();
+  };
+  addEventListener("storage", ({ key }) => {
+    if (key === null || isShown(key)) waiting ||= setTimeout(later, REFRESH_MILLISECONDS);
+  });
+  addEventListener("pageshow", refresh); // the browser may show the page as it was
 }

@@ -1,6 +1,6 @@
 // Keys of the view of one title, and the list of all keys.
 
-import { byId } from "./dom.js";
+import { byId, onClick } from "./dom.js";
 import { clearTitle, confirmFirst } from "./title.js";
 
 const title = byId("title");
@@ -61,5 +61,5 @@ addEventListener("keydown", (event) => {
     event.preventDefault();
   }
 });
-byId("show-keys").addEventListener("click", () => dialog.showModal());
-byId("hide-keys").addEventListener("click", () => dialog.close());
+onClick("show-keys", () => dialog.showModal());
+onClick("hide-keys", () => dialog.close());

@@ -44,33 +44,46 @@ export function listCategories(id, names) {
   );
 }
 
-async function send(path, method, content) {
+// A request that the service has not answered. Status 0 stands for no answer at all.
+class Refusal extends Error {
+  constructor(message, status = 0, seconds = 1) {
+    super(message);
+    this.status = status;
+    this.seconds = seconds; // until the service wants to be asked again
+  }
+}
+
+// Sends a request, and returns the content of the answer. An aborted request raises the reason of its signal.
+export async function send(path, content, { method = "POST", signal } = {}) {
   let response;
   let found;
   try {
-    response = await fetch(path, {
-      method,
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(content),
-    });
+    const headers = { "Content-Type": "application/json" };
+    response = await fetch(path, { method, headers, body: JSON.stringify(content), signal });
     found = await response.json();
   } catch {
-    throw new Error(text().silent);
+    signal?.throwIfAborted();
+    if (!response) throw new Refusal(text().silent);
   }
-  if (!response.ok) throw new Error(found.detail);
-  return found;
+  if (response.ok && found) return found;
+  // A proxy may answer with a page of its own.
+  const seconds = Number(response.headers.get("Retry-After")) || 1;
+  throw new Refusal(found?.detail ?? text().refused(response.status), response.status, seconds);
+}
+
+// Returns a product, whose columns may be missing, as the service reads it.
+export function requested({ title, columns: texts = {} }) {
+  return Object.keys(texts).length ? { [titleColumn]: title, ...texts } : title;
 }
 
 // Sends a correction to the service, or withdraws it.
 export async function sendCorrection({ title, category, columns: texts }, isWithdrawn) {
-  await send("corrections", isWithdrawn ? "DELETE" : "POST", { ...texts, title, category });
+  await send("corrections", { ...texts, title, category }, { method: isWithdrawn ? "DELETE" : "POST" });
 }
 
-// Asks the service about a product, whose columns may be missing, and returns the content of its answer.
+// Asks the service about a product, and returns the content of its answer.
 export async function askService(path, product, settings) {
-  const hasColumns = Object.keys(product.columns ?? {}).length > 0;
-  const asked = hasColumns ? { [titleColumn]: product.title, ...product.columns } : product.title;
-  const found = await send(path, "POST", { [path === "predict" ? "titles" : "title"]: asked, ...settings });
+  const found = await send(path, { [path === "predict" ? "titles" : "title"]: requested(product), ...settings });
   const answer = found.answer ?? found.answers[0];
   if (answer.error !== null) throw new Error(answer.error);
   return { ...found, answer };
@@ -92,7 +105,7 @@ export function pathText(category, path = paths.get(category)) {
 }
 
 // Returns the name of a category; the ancestors in a path are small.
-export function categoryName(category, path) {
+export function categoryName(category, path = paths.get(category)) {
   const broken = (name) => name.split(/(?<=_)/).flatMap((part) => [part, element("wbr")]);
   const name = element("span");
   if (!path) {

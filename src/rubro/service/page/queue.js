@@ -211,9 +211,9 @@ export class Queue {
     this.decisions = new Map([...stored, ...kept].filter(([row, decision]) => row < this.rows.length && decision));
   }
 
-  // Returns whether a key of the storage belongs to the file; null stands for all keys.
+  // Returns whether a key of the storage belongs to the file.
   owns(key) {
-    return key === null || key.startsWith(this.key);
+    return key.startsWith(this.key);
   }
 
   // Returns the file with the decisions.

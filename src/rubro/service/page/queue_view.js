@@ -1,15 +1,28 @@
 // The view of a file of titles: one title at a time, which the user labels or corrects with single keys.
 
 import { CsvError } from "./csv.js";
-import { announce, byId, element, fold, readStored, saveFile, session, showFailure, store } from "./dom.js";
+import {
+  announce,
+  button,
+  byId,
+  element,
+  fold,
+  onClick,
+  onFile,
+  onStored,
+  readStored,
+  saveFile,
+  session,
+  showFailure,
+  showItems,
+  store,
+} from "./dom.js";
 import { percent, text } from "./language.js";
-import { askService, categories, categoryName, knownCategory, listCategories, paths, pathText, TOP } from "./model.js";
+import { askService, categories, categoryName, knownCategory, listCategories, pathText, TOP } from "./model.js";
 import { CATEGORY, LABEL, Queue, readText, SKIPPED, SUGGESTED } from "./queue.js";
 
 const OPEN = "rubro.file"; // name and content of the open file, so that a reload shows it again
 const MAX_NAMES = 5; // unknown categories in a message
-// Changes of other tabs are shown together, because a tab can remove thousands of decisions at once.
-const REFRESH_MILLISECONDS = 50;
 
 const view = byId("queue");
 const search = byId("queue-category");
@@ -19,11 +32,10 @@ let unknown = []; // categories of the file that the model does not know
 let predictions = new Map(); // of the rows without suggestions in the file
 let proposed = ""; // new category that the user has entered once
 let last = ""; // the last decision, as a text
-let refreshing = 0;
 
 // Opening
 
-export async function openFile(name, file) {
+export async function openFile(file, name = file.name) {
   await attempt(name, async () => open(name, await readText(file)));
 }
 
@@ -41,7 +53,7 @@ export async function openFirst() {
     const name = decodeURIComponent(response.headers.get("Content-Location"));
     const file = await response.blob();
     location.hash = "queue";
-    await openFile(name, file);
+    await openFile(file, name);
   } catch {
     // The view of one title reports that the service does not answer.
   }
@@ -104,7 +116,6 @@ export function showQueue() {
 
 // Shows the decisions that other tabs have stored.
 function refresh() {
-  refreshing = 0;
   if (queue === null) return;
   queue.readDecisions();
   queue.current ??= queue.next(-1); // another tab may have taken a decision back
@@ -140,7 +151,7 @@ function showCard(row) {
 }
 
 function showSide(id, category, share) {
-  byId(id).replaceChildren(categoryName(category, paths.get(category)));
+  byId(id).replaceChildren(categoryName(category));
   byId(`${id}-share`).textContent = shareText(share);
 }
 
@@ -165,19 +176,14 @@ function choicesOf(row) {
 }
 
 function showChoices(row) {
-  byId("card-choices").replaceChildren(
-    ...choicesOf(row).map(({ category, confidence }, place) => {
-      const choice = element("button");
-      choice.type = "button";
-      choice.setAttribute("aria-keyshortcuts", place + 1);
-      choice.append(element("kbd", "", place + 1), " ", categoryName(category, paths.get(category)));
-      choice.append(" ", element("span", "share quiet", shareText(confidence ?? "")));
-      choice.addEventListener("click", () => choose(category));
-      const node = element("li");
-      node.append(choice);
-      return node;
-    }),
-  );
+  const choices = choicesOf(row).map(({ category, confidence }, place) => {
+    const choice = button("", null, () => choose(category));
+    choice.setAttribute("aria-keyshortcuts", place + 1);
+    choice.append(element("kbd", "", place + 1), " ", categoryName(category));
+    choice.append(" ", element("span", "share quiet", shareText(confidence ?? "")));
+    return choice;
+  });
+  showItems("card-choices", choices);
   predict(row);
 }
 
@@ -315,7 +321,6 @@ view.addEventListener("keydown", (event) => {
   if (act(event.ctrlKey ? "u" : key)) event.preventDefault();
 });
 
-const onClick = (id, listener) => byId(id).addEventListener("click", listener);
 onClick("keep", () => decide(LABEL));
 onClick("change", () => decide(SUGGESTED));
 onClick("skip", () => decide(SKIPPED));
@@ -339,12 +344,5 @@ byId("search").addEventListener("submit", (event) => {
   event.preventDefault();
   chooseEntered();
 });
-byId("queue-file").addEventListener("change", (event) => {
-  const [file] = event.target.files;
-  if (file) openFile(file.name, file);
-  event.target.value = ""; // so that the same file can be opened again
-});
-addEventListener("storage", ({ key }) => {
-  if (queue?.owns(key)) refreshing ||= setTimeout(refresh, REFRESH_MILLISECONDS);
-});
-addEventListener("pageshow", refresh);
+onFile("queue-file", (file) => openFile(file));
+onStored((key) => queue?.owns(key), refresh);

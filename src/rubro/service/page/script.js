@@ -2,7 +2,7 @@
 
 import { focusBatch, reopenBatch, showBatch } from "./batch_view.js";
 import { send, showCorrections } from "./corrections.js";
-import { byId, readStored, showFailure, store } from "./dom.js";
+import { byId, onClick, readStored, showFailure, store } from "./dom.js";
 import { TEXTS, text, useLanguage } from "./language.js";
 import "./keys.js";
 import { readModel, summary } from "./model.js";
@@ -61,7 +61,7 @@ byId("language").addEventListener("change", (event) => {
   store(LANGUAGE, event.target.value);
   setLanguage(event.target.value);
 });
-byId("retry").addEventListener("click", async () => {
+onClick("retry", async () => {
   byId("title").focus();
   if (!summary) await showDescription();
   ask();

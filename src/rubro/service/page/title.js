@@ -1,6 +1,6 @@
 // The view of one title: its categories and the words that support them.
 
-import { announce, button, byId, element, showFailure } from "./dom.js";
+import { announce, button, byId, element, onClick, showFailure, showItems } from "./dom.js";
 import { correct, correctedCategory, withdraw } from "./corrections.js";
 import { currentLanguage, percent, text } from "./language.js";
 import {
@@ -13,7 +13,6 @@ import {
   listCategories,
   minConfidence,
   nearCategories,
-  paths,
   pathText,
   promised,
   readModel,
@@ -103,19 +102,12 @@ export function showModel() {
   const facts = [model.name, text().categoryCount(count), written, ...promise, model.hash.slice(0, 12)];
   byId("model").textContent = facts.join(" · ");
   byId("try").hidden = !examples.length;
-  byId("examples").replaceChildren(
-    ...examples.map((example) => {
-      const node = element("li");
-      node.append(
-        button(example, example, () => {
-          title.value = example;
-          title.focus();
-          ask();
-        }),
-      );
-      return node;
-    }),
-  );
+  const tryExample = (example) => () => {
+    title.value = example;
+    title.focus();
+    ask();
+  };
+  showItems("examples", examples.map((example) => button(example, example, tryExample(example))));
 }
 
 export function showTitle() {
@@ -144,7 +136,7 @@ function showAnswer() {
   byId("answers").replaceChildren(...top.slice(1).map((each, place) => row(each, place + 2)));
   byId("others-heading").hidden = top.length < 2;
   const isFurther = saved !== undefined && !top.some(({ category }) => category === saved);
-  byId("further").replaceChildren(...(isFurther ? [categoryName(saved, paths.get(saved)), savedMark()] : []));
+  byId("further").replaceChildren(...(isFurther ? [categoryName(saved), savedMark()] : []));
   showProposal();
 }
 
@@ -202,11 +194,10 @@ function bar(confidence) {
 
 // Returns a button that chooses a category.
 function candidate(category, key, ...content) {
-  const node = element("button", "candidate");
-  node.type = "button";
+  const node = button("", null, () => save(category));
+  node.className = "candidate";
   node.setAttribute("aria-keyshortcuts", key);
   node.append(...content);
-  node.addEventListener("click", () => save(category));
   return node;
 }
 
@@ -293,13 +284,8 @@ function showProposal() {
   if (!proposed) return;
   const near = nearCategories(proposed);
   byId("proposal-text").textContent = text().newCategory(proposed) + (near.length ? ` ${text().near}` : "");
-  byId("near").replaceChildren(
-    ...near.map((category) => {
-      const node = element("li");
-      node.append(button(pathText(category), pathText(category), () => save(category)));
-      return node;
-    }),
-  );
+  const choice = (category) => button(pathText(category), null, () => save(category));
+  showItems("near", near.map(choice));
 }
 
 title.addEventListener("input", () => {
@@ -323,7 +309,7 @@ byId("category").addEventListener("input", () => {
   proposed = "";
   showProposal();
 });
-byId("use-new").addEventListener("click", () => save(proposed));
+onClick("use-new", () => save(proposed));
 addEventListener("corrections", () => {
   // Another tab may have corrected the title.
   if (shown !== null && correctedCategory(shown) !== saved) showAnswer();
