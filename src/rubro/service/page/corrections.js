@@ -148,7 +148,9 @@ async function sendChanges() {
       await sendCorrection({ ...each, category: each.category ?? each.sent }, each.category === null);
     } catch (error) {
       failure = error.message;
-      break;
+      if (![413, 422].includes(error.status)) break; // the others would fail too
+      // A new model may have other columns. A removal that it refuses cannot be shown or changed, so it is given up.
+      if (each.category !== null) continue;
     }
     // The user may have changed it meanwhile, or removed it before the service had answered.
     const now = all.get(key) ?? { ...each, category: null };

@@ -57,13 +57,14 @@ async function send(path, method, content) {
   } catch {
     throw new Error(text().silent);
   }
-  if (!response.ok) throw new Error(found.detail);
+  if (!response.ok) throw Object.assign(new Error(found.detail), { status: response.status });
   return found;
 }
 
 // Sends a correction to the service, or withdraws it.
 export async function sendCorrection({ title, category, columns: texts }, isWithdrawn) {
-  await send("corrections", isWithdrawn ? "DELETE" : "POST", { ...texts, title, category });
+  const key = columns.includes("title") ? titleColumn : "title"; // another column may be called title
+  await send("corrections", isWithdrawn ? "DELETE" : "POST", { ...texts, [key]: title, category });
 }
 
 // Asks the service about a product, whose columns may be missing, and returns the content of its answer.
