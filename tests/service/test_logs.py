@@ -59,12 +59,17 @@ def test_requests_are_logged_only_if_wanted(model: Path) -> None:
 
 def test_a_terminal_shows_messages(model: Path) -> None:
     mine, its = pty.openpty()
-    with subprocess.Popen(command(model, ["--port", "0"], "serve"), stderr=its) as process:
+    words = command(model, ["--port", "0", "--access-log"], "serve")
+    with subprocess.Popen(words, stderr=its) as process:
+        shown = os.read(mine, 2**16).decode()
+        found = re.fullmatch(r"svm, 4 categories: http://127\.0\.0\.1:(\d+)\r\n", shown)
+        assert found
+        Server(process, int(found[1])).ask("/%1b[31m%0a%c3%b1")
         shown = os.read(mine, 2**16).decode()
         process.terminate()
     os.close(mine)
     os.close(its)
-    assert re.fullmatch(r"svm, 4 categories: http://127\.0\.0\.1:\d+\r\n", shown)
+    assert shown == "GET /%1B%5B31m%0A%C3%B1: 404\r\n"  # a client must not control the terminal
 
 
 def test_titles_are_counted_by_outcome(server: Server) -> None:

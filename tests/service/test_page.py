@@ -419,6 +419,26 @@ def test_a_refused_correction_does_not_hold_back_the_others(
         playwright.expect(page.locator("#unsent")).to_be_empty()
 
 
+def test_two_tabs_send_each_correction_once(browser: Any, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "corrections"
+    with running(model, "--corrections", str(folder)) as server, opened(browser, server) as page:
+        with two_tabs(page) as other:
+            page.evaluate(
+                """() => { for (let number = 0; number < 20; number++) localStorage.setItem(
+                    `rubro.correction.{"title":"mesa ${number}"}`,
+                    JSON.stringify({ title: `mesa ${number}`, category: "MUGS", changed: number }));
+                    dispatchEvent(new StorageEvent("storage")); }"""
+            )
+            tabs = (page, other)
+            for tab in tabs:
+                playwright.expect(tab.locator("#count")).to_have_text("20")
+            for tab in tabs:
+                tab.evaluate("() => setTimeout(() => dispatchEvent(new Event('online')), 100)")
+            for tab in tabs:
+                playwright.expect(tab.locator("#collected")).to_contain_text("All are sent")
+        assert collected(folder) == [[f"mesa {number}", "MUGS"] for number in range(20)]
+
+
 def test_a_column_may_have_the_name_title(browser: Any, tmp_path: Path) -> None:
     columns = [ModelColumn(name="title", max_tokens=10)]
     model = write_model(tmp_path / "model", "nombre", columns=columns)
