@@ -15,7 +15,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from rubro import __version__
-from support.keyword_model import command, environment, write_model
+from support.keyword_model import command, environment, write_model, write_thresholds
 from support.serving import HEAD, SECONDS, Server, log_lines, port_of, running, start
 from support.tiny_project import wait_until
 
@@ -32,12 +32,14 @@ def test_start_reload_and_stop_are_logged_with_the_model(tmp_path: Path) -> None
     with start(folder) as server:
         old = server.ask("/version").json["model"]["hash"]
         write_model(folder, title_column="name")
+        write_thresholds(folder / "thresholds.json", folder, [0.1] * 4)
         assert wait_until(lambda: server.ask("/version").json["model"]["hash"] != old)
         new = server.ask("/version").json["model"]["hash"]
         server.process.terminate()
         _, messages = server.process.communicate()
     reloaded, stopped = log_lines(messages)
     assert (reloaded["event"], reloaded["previous_hash"]) == ("reload_model", old)
+    assert "precision of 0.9" in reloaded["message"]
     assert (stopped["event"], "SIGTERM" in stopped["message"]) == ("stop", True)
     for line in (reloaded, stopped):
         assert (line["level"], line["model_hash"]) == ("info", new)
