@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import resource
 import shutil
@@ -138,6 +139,8 @@ def test_further_columns_and_other_columns_of_a_day(shop_model: Path, tmp_path: 
     [
         ({"category": "MUGS"}, "title"),
         ({"title": " ", "category": "MUGS"}, "title"),
+        ({"title": "\0", "category": "MUGS"}, "title"),
+        ({"title": "Mesa", "category": "\0"}, "category"),
         ({"title": "Mesa"}, "category"),
         ({"title": "Mesa", "category": "\n"}, "category"),
         ({"title": "Mesa", "category": 5}, "category"),
@@ -196,6 +199,24 @@ def test_a_line_that_was_cut_does_not_damage_the_next_one(tmp_path: Path) -> Non
         file.write(b"c")
     assert collected.add({"title": "d", "category": "e"}).line == 4
     assert read_rows(tmp_path)[-1] == ("d", "e")
+
+
+def test_a_line_that_was_cut_in_a_quoted_text_is_removed(tmp_path: Path) -> None:
+    collected = CollectedCorrections(tmp_path)
+    place = collected.add({"title": 'a "b", c', "category": "d"})
+    with open(tmp_path / place.file, "ab") as file:
+        file.write(b'"e ""f"", g')
+    assert collected.add({"title": "h", "category": "i"}).line == 3
+    assert read_rows(tmp_path) == [('a "b", c', "d"), ("h", "i")]
+
+
+def test_a_damaged_file_does_not_prevent_a_removal(tmp_path: Path) -> None:
+    damaged = tmp_path / "corrections-9999-01-01.csv"
+    damaged.write_text('title,category\n"' + "x" * csv.field_size_limit() + "\n")
+    collected = CollectedCorrections(tmp_path)
+    place = collected.add({"title": "a", "category": "b"})
+    assert collected.remove({"title": "a", "category": "b"}) == place
+    assert (tmp_path / place.file).read_text() == "title,category\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="folders have other permissions")

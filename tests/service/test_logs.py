@@ -15,7 +15,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from rubro import __version__
-from support.keyword_model import command, environment, write_model
+from support.keyword_model import command, environment, write_model, write_thresholds
 from support.serving import SECONDS, Server, port_of, post, running, start
 from support.tiny_project import wait_until
 
@@ -32,10 +32,12 @@ def test_start_reload_and_stop_are_logged_with_the_model(tmp_path: Path) -> None
     with start(folder) as server:
         old = server.ask("/version").json["model"]["hash"]
         write_model(folder, title_column="name")
+        write_thresholds(folder / "thresholds.json", folder, [0.1] * 4)
         assert wait_until(lambda: server.ask("/version").json["model"]["hash"] != old)
         new = server.ask("/version").json["model"]["hash"]
         reloaded, stopped = server.stop()
     assert (reloaded["event"], reloaded["previous_hash"]) == ("reload_model", old)
+    assert "precision of 0.9" in reloaded["message"]
     assert (stopped["event"], "SIGTERM" in stopped["message"]) == ("stop", True)
     for line in (reloaded, stopped):
         assert (line["level"], line["model_hash"]) == ("info", new)
@@ -55,12 +57,17 @@ def test_requests_are_logged_only_if_wanted(model: Path) -> None:
 
 def test_a_terminal_shows_messages(model: Path) -> None:
     mine, its = pty.openpty()
-    with subprocess.Popen(command(model, ["--port", "0"], "serve"), stderr=its) as process:
+    words = command(model, ["--port", "0", "--access-log"], "serve")
+    with subprocess.Popen(words, stderr=its) as process:
+        shown = os.read(mine, 2**16).decode()
+        found = re.fullmatch(r"svm, 4 categories: http://127\.0\.0\.1:(\d+)\r\n", shown)
+        assert found
+        Server(process, int(found[1])).ask("/%1b[31m%0a%c3%b1")
         shown = os.read(mine, 2**16).decode()
         process.terminate()
     os.close(mine)
     os.close(its)
-    assert re.fullmatch(r"svm, 4 categories: http://127\.0\.0\.1:\d+\r\n", shown)
+    assert shown == "GET /%1B%5B31m%0A%C3%B1: 404\r\n"  # a client must not control the terminal
 
 
 def test_titles_are_counted_by_outcome(server: Server) -> None:

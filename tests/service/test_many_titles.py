@@ -220,6 +220,13 @@ def test_the_user_chooses_the_title_column(browser: Any, server: Server, tmp_pat
         paste(page, "sku\ttitle\nA1\tmesa\n", "batch-text")
         wait_until_answered(page)
         assert shown_rows(page) == ["1"]
+        page.get_by_role("button", name="Close").click()
+        paste(page, "title\ttitle\nA1\tmesa\n", "batch-text")  # two columns with this name
+        playwright.expect(page.get_by_label("The first row")).to_be_checked()
+        page.locator("#batch-column").select_option(index=1)
+        page.get_by_role("button", name="Find the categories").click()
+        wait_until_answered(page)
+        playwright.expect(row(page, "mesa")).to_contain_text("TABLES")
     assert [[*each.values()][:2] for each in found] == [["A1", "mesa"], ["A2", "taza"]]
 
 

@@ -13,10 +13,10 @@ import pytest
 from rubro.base.params import Params
 from rubro.data.sources import CORRECTIONS, read_titles
 from rubro.features.subwords import Subwords
-from rubro.prediction.folder import Model
+from rubro.prediction.folder import Model, ModelColumn
 from rubro.prediction.nearest import title_tensors
 from support.chromium import LAYOUTS, NEEDS_CHROMIUM, assert_accessible
-from support.keyword_model import PATHS, write_thresholds
+from support.keyword_model import PATHS, write_model, write_thresholds
 from support.service_page import (
     HOSTILE,
     downloaded,
@@ -369,6 +369,66 @@ def test_corrections_wait_until_the_service_answers(
         playwright.expect(page.locator("#collected")).to_contain_text("All are sent")
         playwright.expect(page.locator("#send")).to_be_hidden()
         assert collected(tmp_path) == [["mesa", "MUGS"]]
+
+
+def test_a_refused_correction_does_not_hold_back_the_others(
+    browser: Any, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "corrections"
+    changes = [
+        {"title": "old", "columns": {"color": "rojo"}, "category": "MUGS"},
+        {"title": "undone", "columns": {"color": "rojo"}, "category": None, "sent": "MUGS"},
+        {"title": "mesa", "category": "MUGS"},
+    ]
+    with running(model, "--corrections", str(folder)) as server, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}")
+        page.evaluate(
+            """changes => changes.forEach(({ category, sent, ...product }, changed) => localStorage.setItem(
+                `rubro.correction.${JSON.stringify(product)}`, JSON.stringify({ ...product, category, sent, changed })))""",
+            changes,
+        )
+        page.reload()
+        playwright.expect(page.locator("#unsent")).to_contain_text("color")
+        playwright.expect(page.locator("#collected")).to_contain_text("1 not sent")
+        assert collected(folder) == [["mesa", "MUGS"]]
+        page.get_by_role("button", name="Remove the correction of old").click()
+        playwright.expect(page.locator("#collected")).to_contain_text("All are sent")
+        playwright.expect(page.locator("#unsent")).to_be_empty()
+
+
+def test_two_tabs_send_each_correction_once(browser: Any, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "corrections"
+    with running(model, "--corrections", str(folder)) as server, opened(browser, server) as page:
+        with two_tabs(page) as other:
+            page.evaluate(
+                """() => { for (let number = 0; number < 20; number++) localStorage.setItem(
+                    `rubro.correction.{"title":"mesa ${number}"}`,
+                    JSON.stringify({ title: `mesa ${number}`, category: "MUGS", changed: number }));
+                    dispatchEvent(new StorageEvent("storage")); }"""
+            )
+            tabs = (page, other)
+            for tab in tabs:
+                playwright.expect(tab.locator("#count")).to_have_text("20")
+            for tab in tabs:
+                tab.evaluate("() => setTimeout(() => dispatchEvent(new Event('online')), 100)")
+            for tab in tabs:
+                playwright.expect(tab.locator("#collected")).to_contain_text("All are sent")
+        assert collected(folder) == [[f"mesa {number}", "MUGS"] for number in range(20)]
+
+
+def test_a_column_may_have_the_name_title(browser: Any, tmp_path: Path) -> None:
+    columns = [ModelColumn(name="title", max_tokens=10)]
+    model = write_model(tmp_path / "model", "nombre", columns=columns)
+    folder = tmp_path / "corrections"
+    with running(model, "--corrections", str(folder)) as server, opened(browser, server) as page:
+        type_title(page, "mesa", "TABLES")
+        page.get_by_text("More about the product").click()
+        page.get_by_label("title", exact=True).fill("hogar")
+        choose(page, "MUGS")
+        playwright.expect(page.locator("#collected")).to_contain_text("All are sent")
+    (file,) = folder.glob("*.csv")
+    assert file.read_text() == "nombre,title,category\nmesa,hogar,MUGS\n"
 
 
 def test_the_page_is_available_in_spanish(browser: Any, server: Server) -> None:

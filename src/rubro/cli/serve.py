@@ -121,15 +121,11 @@ def main(
     prefix = root_path.strip("/")
     app = make_app(served, hosts, prefix and f"/{prefix}", queue, corrections, access_log)
     shown = f"[{address}]" if ":" in address else address
-    categories = len(served.classifier.classes_)
     url = f"http://{shown}:{used_port}"
-    promise = ""
-    if served.thresholds is not None:
-        promise = f", thresholds for a precision of {served.thresholds.precision:.4g}"
     write_logs()
     log_event(
         "start",
-        f"{served.classifier.name}, {categories} categories{promise}: {url}",
+        f"{served.summary}: {url}",
         model_hash=served.identity["hash"],
         url=url,
         version=__version__,

@@ -6,7 +6,7 @@ import csv
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -77,8 +77,12 @@ class CollectedCorrections:
             with open(path, "a+b", buffering=0) as file:
                 file.seek(0)
                 before = file.read()
+                # A power failure may have cut the last line. If it ends in a quoted text, it is removed,
+                # because it would swallow the next ones; every row is one line.
+                if before.count(b'"') % 2:
+                    before = before[: before.rfind(b"\n") + 1]
+                    file.truncate(len(before))
                 new = b"" if before else _csv_line(header)
-                # A power failure may have cut the last line.
                 new += b"\n" if before and not before.endswith(b"\n") else b""
                 new += _csv_line(texts)
                 try:
@@ -109,11 +113,12 @@ class CollectedCorrections:
                 reader = csv.reader(line.decode(errors="replace") for line in lines)
                 header, place = next(reader, []), None
                 end = reader.line_num
-                for cells in reader:
-                    found = zip(header, cells, strict=False)
-                    if {name: text for name, text in found if text} == texts:
-                        place = slice(end, reader.line_num)
-                    end = reader.line_num
+                with suppress(csv.Error):  # a file that was edited may contain an open quote
+                    for cells in reader:
+                        found = zip(header, cells, strict=False)
+                        if {name: text for name, text in found if text} == texts:
+                            place = slice(end, reader.line_num)
+                        end = reader.line_num
                 if place is not None:
                     del lines[place]
                     with replacing(path) as new:
@@ -142,7 +147,7 @@ class CollectedCorrections:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.replace("\0", " ").split())
+    return " ".join(text.split())
 
 
 def _csv_line(texts: Sequence[str]) -> bytes:

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -181,7 +182,7 @@ class Guard:
 def _log_request(scope: Scope, status: int, seconds: float) -> None:
     client, *_ = scope.get("client") or ("",)
     fields = {"method": scope["method"], "path": scope["path"], "status": status}
-    message = f"{scope['method']} {scope['path']}: {status}"
+    message = f"{scope['method']} {quote(scope['path'])}: {status}"  # no control characters
     log_event("request", message, **fields, seconds=round(seconds, 6), client=client)
 
 

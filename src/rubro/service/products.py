@@ -106,6 +106,10 @@ def read_correction(classifier: Classifier, item: Mapping[str, Any]) -> dict[str
     category_column = names if isinstance(names, str) else _CATEGORY
     keys = product_keys(classifier)
     keys.pop(_CATEGORY, None)
+    item = {
+        key: value.replace("\0", " ") if isinstance(value, str) else value
+        for key, value in item.items()
+    }
     try:
         texts = product_texts(keys, {key: item[key] for key in item if key != _CATEGORY})
         if error := product_error(classifier, texts):

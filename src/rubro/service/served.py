@@ -64,6 +64,14 @@ class Served:
     date: str
     examples: list[str]
 
+    @property
+    def summary(self) -> str:
+        """Name of the model, number of its categories, and precision that its thresholds promise."""
+        text = f"{self.classifier.name}, {len(self.classifier.classes_)} categories"
+        if self.thresholds is None:
+            return text
+        return f"{text}, thresholds for a precision of {self.thresholds.precision:.4g}"
+
 
 def read_model(
     folder: Path,
@@ -212,6 +220,6 @@ async def watch(served: Served, on_change: Callable[[Served | None], None]) -> N
         else:
             read, retry_at = new.stamp, math.inf
             before_hash, model_hash = model_hash, new.identity["hash"]
-            message = f"loaded the new model {new.identity['name']}"
+            message = f"loaded the new model {new.summary}"
             log_event("reload_model", message, model_hash=model_hash, previous_hash=before_hash)
             on_change(new)

@@ -32,9 +32,10 @@ export function readRows(name, content) {
     return limited({ rows, title: 0, isHeader: false });
   }
   const rows = parseCsv(content);
-  const title = titleNames().map((each) => rows[0].indexOf(each)).find((place) => place >= 0) ?? -1;
-  if (title >= 0 && rows.length === 1) throw new CsvError("noRows", rows[0]);
-  return limited({ rows, title, isHeader: isTable || title >= 0 });
+  const found = titleNames().find((each) => rows[0].includes(each));
+  const title = rows[0].indexOf(found) === rows[0].lastIndexOf(found) ? rows[0].indexOf(found) : -1;
+  if (found && rows.length === 1) throw new CsvError("noRows", rows[0]);
+  return limited({ rows, title, isHeader: isTable || found !== undefined });
 }
 
 const titleNames = () => [titleColumn, "title"];

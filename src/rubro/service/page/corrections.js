@@ -142,14 +142,16 @@ function restore() {
   send();
 }
 
-// Sends the changes that the service has not collected, one after another.
+// Sends the changes that the service has not collected, one after another. Only one tab sends at a time, if the browser
+// has locks, which it has only for https and for this machine.
 export function send() {
-  sending = sending.then(sendChanges);
+  sending = sending.then(() => navigator.locks?.request(PREFIX, sendChanges) ?? sendChanges());
 }
 
 async function sendChanges() {
   if (!summary?.collects_corrections) return;
   let failure = "";
+  readCorrections(); // another tab may have sent some of them
   for (const key of [...all.keys()]) {
     const each = all.get(key); // undefined = removed meanwhile
     if (!each || each.category === (each.sent ?? null)) continue;
@@ -157,9 +159,12 @@ async function sendChanges() {
       await sendCorrection({ ...each, category: each.category ?? each.sent }, each.category === null);
     } catch (error) {
       failure = error.message;
-      break;
+      if (![413, 422].includes(error.status)) break; // the others would fail too
+      // A new model may have other columns. A removal that it refuses cannot be shown or changed, so it is given up.
+      if (each.category !== null) continue;
     }
-    // The user may have changed it meanwhile, or removed it before the service had answered.
+    // The user may have changed it meanwhile, also in another tab, or removed it before the service had answered.
+    readCorrections();
     const now = all.get(key) ?? { ...each, category: null };
     change([[key, now.category === null && each.category === null ? null : { ...now, sent: each.category }]]);
   }

@@ -78,7 +78,8 @@ export function requested({ title, columns: texts = {} }) {
 
 // Sends a correction to the service, or withdraws it.
 export async function sendCorrection({ title, category, columns: texts }, isWithdrawn) {
-  await send("corrections", { ...texts, title, category }, { method: isWithdrawn ? "DELETE" : "POST" });
+  const key = columns.includes("title") ? titleColumn : "title"; // another column may be called title
+  await send("corrections", { ...texts, [key]: title, category }, { method: isWithdrawn ? "DELETE" : "POST" });
 }
 
 // Asks the service about a product, and returns the content of its answer.
