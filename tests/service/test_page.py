@@ -452,6 +452,11 @@ def test_keys_confirm_choose_undo_and_clear(browser: Any, server: Server) -> Non
         page.keyboard.press("ArrowDown")
         page.keyboard.press("u")
         playwright.expect(saved).to_have_text(["TABLES"])
+        page.keyboard.press("Enter")
+        playwright.expect(saved).to_have_text(["CHAIRS", "TABLES"])
+        page.keyboard.press("Control+z")  # the title is still selected
+        playwright.expect(saved).to_have_text(["TABLES"])
+        playwright.expect(title).to_have_value("silla")
         page.keyboard.press("Escape")
         playwright.expect(title).to_have_value("")
         playwright.expect(page.locator("#empty")).to_be_visible()
