@@ -130,6 +130,8 @@ def test_shop_trains_classifies_serves_and_corrects(
         run_in(project, "bash", "-ec", retrain)
         after = json.loads((project / "metrics/subset.json").read_text())["rows"]["train"]
         assert after == before + 30
+        tracked = run_in(project, "git", "ls-files").stdout.split()
+        assert not {"data/new.csv", "answers.csv"} & {*tracked}
         assert wait_until(lambda: response()["model"]["hash"] != first["model"]["hash"])
 
 

@@ -209,7 +209,8 @@ def test_a_goal_that_validation_does_not_have_is_shown(metrics: Path) -> None:
     header = "goal,coverage,precision,low,high\n"
     (metrics / "evaluation/validation/ensemble/automation.csv").write_text(header)
     table = metrics / "evaluation/test/ensemble/automation.csv"
-    table.write_text(f"{header}0.98,0.75,0.99,0.985,0.995\n")
+    table.write_text(f"{header}0.9,0.85,0.94,0.91,0.96\n0.98,0.75,0.99,0.985,0.995\n")
+    assert "coverage at 90 % precision" in page_of(metrics).text
     section = page_of(metrics).html.partition('id="coverage"')[2].partition("</section>")[0]
     row = section.partition('<th scope="row">98 %</th>')[2].partition("</tr>")[0]
     assert re.findall("<td[^>]*>(.*?)</td>", row) == [

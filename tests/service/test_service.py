@@ -228,6 +228,13 @@ def test_a_model_whose_sums_overflow_for_a_title_spoils_no_other_request(tmp_pat
     assert "overflow" in found[-1].json["detail"]
 
 
+def test_an_error_names_the_key_the_path_or_the_methods(server: Server) -> None:
+    unknown = server.ask("/predict", {"titles": "Mesa", "tops": 3})
+    assert "tops: unknown key" in unknown.json["detail"]
+    assert "/nothing" in server.ask("/nothing").json["detail"]
+    assert "POST" in server.ask("/predict").json["detail"]
+
+
 def test_many_unknown_fields_of_a_request_are_one_error(server: Server) -> None:
     content = {"titles": "Mesa", **dict.fromkeys(map(str, range(80_000)), 1)}
     assert server.ask("/predict", content).status == 422
@@ -240,6 +247,7 @@ def test_many_unknown_fields_of_a_request_are_one_error(server: Server) -> None:
 def test_the_body_must_be_json_in_any_unicode_encoding(server: Server) -> None:
     answer = server.ask("/predict", {"titles": "x"}, Content_Type="text/plain")
     assert answer.status == 422
+    assert "Content-Type" in answer.json["detail"]
     answer = server.ask("/predict", '{"titles": "Mesa"}'.encode("utf-16"))
     assert answer.json["answers"][0]["category"] == "TABLES"
 

@@ -18,6 +18,7 @@ from rubro.service.schemas import Problem
 
 _MEDIA_TYPE = "application/problem+json"
 _MAX_ERRORS = 5
+_MESSAGES = {"extra_forbidden": "unknown key; GET /openapi.json describes the keys"}
 
 
 def problem_response(
@@ -39,15 +40,17 @@ def problem_response(
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
     errors = error.errors()
     shown = [
-        f"{'.'.join(str(part)[:100] for part in each['loc'])}: {each['msg']}"
+        f"{'.'.join(str(part)[:100] for part in each['loc'])}: {_MESSAGES.get(each['type'], each['msg'])}"
         for each in errors[:_MAX_ERRORS]
     ]
     is_json = all(each["type"] != "json_invalid" for each in errors)
+    if is_json and "json" not in request.headers.get("Content-Type", ""):
+        shown.append("send the header 'Content-Type: application/json'")
     return problem_response(422 if is_json else 400, "; ".join(shown))
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
-    headers = error.headers
+    detail, headers = error.detail, error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         # Starlette names only the methods of the first route of a path.
         routes = [
@@ -55,7 +58,12 @@ async def _refused(request: Request, error: HTTPException) -> Response:
         ]
         methods = {method for route in routes for method in route.methods}
         headers = {"Allow": ", ".join(sorted(methods))}
-    return problem_response(error.status_code, error.detail, headers)
+        detail = (
+            f"{request.url.path[:100]} does not support {request.method}; use {headers['Allow']}"
+        )
+    elif error.status_code == HTTPStatus.NOT_FOUND and detail == HTTPStatus.NOT_FOUND.phrase:
+        detail = f"there is no {request.url.path[:100]}; GET /openapi.json describes all paths"
+    return problem_response(error.status_code, detail, headers)
 
 
 async def _not_predicted(request: Request, error: DataError) -> Response:

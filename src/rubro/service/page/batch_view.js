@@ -40,6 +40,7 @@ const PASTED = "titles.txt";
 const QUEUE_COLUMNS = /(^|[,;\t|"])(suggested_category|suggestion_1)(["\r\n,;\t|]|$)/;
 const SPARE_ROWS = 4; // rows above and below those in sight
 const EXAMPLE_CHARACTERS = 40;
+const GUESS_ROWS = 100;
 const ORDER_MILLISECONDS = 100; // after scrolling
 
 const view = byId("batch");
@@ -100,8 +101,18 @@ function choose(name, found) {
   unread = { name, ...found };
   byId("batch-header").checked = found.isHeader;
   showOptions();
+  byId("batch-column").value = wordiest(found.rows);
   showBatch();
   byId("batch-column").focus();
+}
+
+// Returns the place of the column with the most words in the first rows, which is probably the title column.
+function wordiest(rows) {
+  const words = rows[0].map((_, place) => {
+    const texts = rows.slice(0, GUESS_ROWS).map((row) => row[place] ?? "");
+    return texts.join(" ").match(/\p{L}+/gu)?.length ?? 0;
+  });
+  return words.indexOf(Math.max(...words));
 }
 
 function showOptions() {

@@ -31,6 +31,17 @@ function act({ key, target }) {
   return Boolean(control);
 }
 
+// Undoes the correction on the page, unless text was typed that the browser can undo, and returns whether it did.
+function undoSaved(target) {
+  const { value, selectionStart, selectionEnd } = title;
+  const isTyped = target.matches("input, textarea, select") && target !== title;
+  if (isTyped || byId("single").hidden || result.hidden) return false;
+  if (target === title && selectionEnd - selectionStart < value.length) return false; // saving selects the title
+  const undo = result.querySelector(".undo");
+  undo?.click();
+  return undo !== null;
+}
+
 function actInField({ key, target, isComposing }) {
   if (target !== title || isComposing) return false;
   if (key === "Enter") {
@@ -42,7 +53,11 @@ function actInField({ key, target, isComposing }) {
 
 addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]") || event.defaultPrevented || event.repeat) return;
-  if (event.altKey || event.metaKey || event.ctrlKey) return;
+  if (event.altKey) return;
+  if (event.metaKey || event.ctrlKey) {
+    if (event.key.toLowerCase() === "z" && !event.shiftKey && undoSaved(event.target)) event.preventDefault();
+    return;
+  }
   const isField = event.target.matches("input, textarea, select");
   if (byId("single").hidden) {
     if (event.key === "?" && !isField) dialog.showModal();
