@@ -58,7 +58,7 @@ def test_requests_are_logged_only_if_wanted(model: Path) -> None:
 def test_a_terminal_shows_messages(model: Path) -> None:
     mine, its = pty.openpty()
     words = command(model, ["--port", "0", "--access-log"], "serve")
-    with subprocess.Popen(words, stderr=its) as process:
+    with subprocess.Popen(words, stderr=its, text=True) as process:
         shown = os.read(mine, 2**16).decode()
         found = re.fullmatch(r"svm, 4 categories: http://127\.0\.0\.1:(\d+)\r\n", shown)
         assert found
