@@ -207,14 +207,13 @@ def wrong_labels() -> dict[str, str]:
 
 
 def _mean_rankings(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return the mean figures of each ranking over the seeds of audit.json."""
+    """Return the mean figures of each ranking over the seeds of audit.json that have it."""
     rankings = [{"rubro": run["rubro"], **run["cleanlab"]} for run in runs]
-    return {
-        name: {
-            figure: statistics.mean(each[name][figure] for each in rankings) for figure in figures
-        }
-        for name, figures in rankings[0].items()
-    }
+    means = {}
+    for name in dict.fromkeys(name for each in rankings for name in each):
+        own = [each[name] for each in rankings if name in each]
+        means[name] = {figure: statistics.mean(each[figure] for each in own) for figure in own[0]}
+    return means
 
 
 def columns() -> dict[str, str]:
