@@ -235,7 +235,7 @@ def test_thresholds_are_only_accepted_for_their_model(
         ),
         ("thresholds none.csv", "none.csv"),
         ("thresholds validation.parquet --precision 1.0", "'--precision'"),
-        ("thresholds few.csv -o few.json", "few.csv 0.98 100.0% --precision"),
+        ("thresholds few.csv -o few.json", "few.csv 0.95 100.0% --precision"),
         ("thresholds unreliable.csv", "unreliable.csv"),
     ],
 )

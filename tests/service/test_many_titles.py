@@ -95,7 +95,7 @@ def test_bad_titles_are_counted_and_kept(browser: Any, server: Server, tmp_path:
         wait_until_answered(page)
         playwright.expect(page.get_by_role("alert")).to_have_text("")
         playwright.expect(page.locator("#batch-progress")).to_contain_text("2 answered")
-        page.get_by_label("Without an answer 2").check()
+        page.get_by_label("Without an answer (2)").check()
         assert shown_rows(page) == ["2", "3"]
         found = answers_in(downloaded(page, tmp_path))
         page.get_by_role("button", name="Close").click()
@@ -351,7 +351,7 @@ def test_requests_become_smaller_if_they_are_too_large(browser: Any, server: Ser
         paste(page, "\n".join([*(f"mesa {n}" for n in range(150)), "mesa " * 100, "taza"]))
         wait_until_answered(page)
         playwright.expect(page.locator("#batch-progress")).to_contain_text("151 answered")
-        page.get_by_label("Without an answer 1").check()
+        page.get_by_label("Without an answer (1)").check()
         playwright.expect(page.locator("#batch-rows tr")).to_contain_text("too large")
 
 

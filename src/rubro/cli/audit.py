@@ -2,7 +2,7 @@
 
 Every labelled row of data/subset is checked by a linear model that was not trained on it. The folder
 audit gets four files: suspects.csv lists the rows whose label is less probable than another category,
-worst first; categories.csv estimates the number of wrong labels of each category; near_duplicates.csv
+least probable label first; categories.csv estimates the number of wrong labels of each category; near_duplicates.csv
 lists titles that are nearly the same but have different labels; and summary.json contains totals, which
 rubro report shows.
 
@@ -150,6 +150,6 @@ def _say_next(path: Path, count: int, decisions: int, summary: dict[str, Any]) -
         say(f"{path}: no suspects")
         return
     say(
-        f"{path}: {count:,} suspects, worst first. Write yes, no or another category into column "
+        f"{path}: {count:,} suspects, least probable label first. Write yes, no or another category into column "
         "accept, copy the file to data/corrections, and run `dvc repro`"
     )

@@ -59,7 +59,7 @@ def main(
             metavar="P",
             help="Promised share of right answers among the accepted answers.",
         ),
-    ] = 0.98,
+    ] = 0.95,
     model: options.ModelFolder = options.DEFAULT_MODEL,
     objective: options.ServedObjective = None,
     output: Annotated[
