@@ -61,13 +61,9 @@ def test_an_experiment_reruns_the_dependent_stages_and_can_be_compared(
 def test_experiments_rerun_only_the_stages_that_depend_on_a_setting(
     project: Path, dvc: Run
 ) -> None:
-    table = project / "metrics/evaluation/test/mlp/mistakes.csv"
-    all_mistakes = table.read_text().splitlines()
-    assert stages_run(dvc("exp", "run", "-S", "evaluate.mistakes=3")) == ["evaluate"]
-    mistakes = table.read_text().splitlines()
-    # The three worst, and the three worst of each category.
-    assert 1 + 3 < len(mistakes) < len(all_mistakes)
-    assert mistakes[: 1 + 3] == all_mistakes[: 1 + 3]
+    assert stages_run(dvc("exp", "run", "-S", "evaluate.confused_pairs=3")) == ["evaluate"]
+    pairs = (project / "metrics/evaluation/test/mlp/confused_pairs.csv").read_text().splitlines()
+    assert len(pairs) == 1 + 3
 
     # No model learns from unlabelled titles if there are none.
     done = dvc("exp", "run", "-S", "self_training.min_confidence=0.9")

@@ -391,7 +391,7 @@ def test_a_refused_correction_does_not_hold_back_the_others(
         page.reload()
         playwright.expect(page.locator("#unsent")).to_contain_text("color")
         playwright.expect(page.locator("#collected")).to_contain_text("1 not sent")
-        assert collected(folder) == [["mesa", "MUGS"]]
+        assert collected(tmp_path) == [["mesa", "MUGS"]]
         page.get_by_role("button", name="Remove the correction of old").click()
         playwright.expect(page.locator("#collected")).to_contain_text("All are sent")
         playwright.expect(page.locator("#unsent")).to_be_empty()
@@ -414,7 +414,7 @@ def test_two_tabs_send_each_correction_once(browser: Any, model: Path, tmp_path:
                 tab.evaluate("() => setTimeout(() => dispatchEvent(new Event('online')), 100)")
             for tab in tabs:
                 playwright.expect(tab.locator("#collected")).to_contain_text("All are sent")
-        assert collected(folder) == [[f"mesa {number}", "MUGS"] for number in range(20)]
+        assert collected(tmp_path) == [[f"mesa {number}", "MUGS"] for number in range(20)]
 
 
 def test_a_column_may_have_the_name_title(browser: Any, tmp_path: Path) -> None:
