@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, logsumexp
-from scipy.stats import rankdata
+from scipy.special import expit
 
 from rubro.prediction.calibration import Calibration, prediction_score, rival_weights
 
@@ -58,12 +57,16 @@ def fit_calibration(logits: np.ndarray, targets: np.ndarray) -> Calibration:
 
 
 def _auroc(score: np.ndarray, right: np.ndarray) -> float:
-    """Return the probability that a right prediction has a higher score than a wrong one."""
-    positive, negative = right.sum(), (~right).sum()
-    if not positive or not negative:
+    """Return the probability that a right prediction has a higher score than a wrong one.
+
+    Equal scores count as half.
+    """
+    if right.all() or not right.any():
         return 0.5
-    above = rankdata(score)[right].sum() - positive * (positive + 1) / 2
-    return float(above / (positive * negative))
+    wrong_scores = np.sort(score[~right])
+    lower = np.searchsorted(wrong_scores, score[right], "left").mean()
+    lower_or_equal = np.searchsorted(wrong_scores, score[right], "right").mean()
+    return float((lower + lower_or_equal) / 2 / len(wrong_scores))
 
 
 def _fit_confidence(
@@ -120,14 +123,19 @@ def _fit_temperature(logits: np.ndarray, targets: np.ndarray, prior: float | Non
         targets: Class indices, (n,).
         prior: Mean of a normal distribution of the logarithm with variance 1; None = none.
     """
-    distances = logits - logits[np.arange(len(targets)), targets][:, None]
+    highest = logits.max(axis=1, initial=-np.inf)
+    own = (highest - logits[np.arange(len(targets)), targets]).sum()
+    logits = logits - highest[:, None]
+    scaled = np.empty_like(logits)
 
     def cross_entropy(log_temperature: float) -> float:
-        loss = float(logsumexp(distances / np.exp(log_temperature), axis=1).sum())
+        temperature = np.exp(log_temperature)
+        np.exp(np.divide(logits, temperature, out=scaled), out=scaled)
+        loss = float(own / temperature + np.log(scaled.sum(axis=1)).sum())
         return loss if prior is None else loss + (log_temperature - np.log(prior)) ** 2 / 2
 
     bounds = np.log(_TEMPERATURES)
-    options = {"xatol": 1e-5}
+    options = {"xatol": 1e-4}
     return float(
         np.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded", options=options).x)
     )

@@ -6,7 +6,6 @@ from typing import get_args
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax
 
 from rubro.base.metric_names import Objective
 from rubro.evaluation.metrics import MEASURES
@@ -40,15 +39,21 @@ def fit_scale(logits: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> fl
     rows = np.arange(len(targets))
 
     def cross_entropy(x: np.ndarray) -> tuple[float, np.ndarray]:
-        log_probabilities = log_softmax(x[0] * logits + x[1] * shares, axis=1)
-        surplus = np.exp(log_probabilities)
+        surplus = x[0] * logits + x[1] * shares
+        surplus -= surplus.max(axis=1, keepdims=True)
+        own = surplus[rows, targets]
+        totals = np.exp(surplus, out=surplus).sum(axis=1)
+        surplus /= totals[:, None]
         surplus[rows, targets] -= 1
         gradient = [np.vdot(surplus, logits), surplus.sum(axis=0) @ shares]
-        return float(-log_probabilities[rows, targets].mean()), np.array(gradient) / len(targets)
+        return float((np.log(totals) - own).mean()), np.array(gradient) / len(targets)
 
     bounds = [(0.0, _MAX_SCALE), (-_MAX_PRIOR, _MAX_PRIOR)]
     start = [1.0 / max(float(logits.std()), 1e-6), 0.0]
-    found = minimize(cross_entropy, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    options = {"ftol": 1e-7}
+    found = minimize(
+        cross_entropy, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+    ).x
     return round(float(found[0]), 4) or 1.0
 
 
