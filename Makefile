@@ -28,6 +28,7 @@ setup: .venv/.done ## Create .venv with the locked versions (other targets run t
 	pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	pip install --quiet --disable-pip-version-check $(TORCH_INDEX) $(TORCH)
 	pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	python -c "import rubro.models.cnn, rubro.training.loop, rubro.training.svm"  # compiles the kernels
 	touch $@
 
 .PHONY: repository

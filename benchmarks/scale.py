@@ -120,7 +120,7 @@ def machine() -> dict[str, Any]:
 def project(folder: Path, data: Path, settings: list[str]) -> None:
     """Copy the pipeline to a folder, with a params.yaml that reads the given data."""
     for name in ("src", "stages"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)  # with the compiled kernels
     for name in ("corrections", "unlabelled", "pretrained"):
         (folder / "data" / name).mkdir(parents=True)
     params = with_settings("params.yaml", [f"data.path={data.resolve()}", *settings])

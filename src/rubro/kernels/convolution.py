@@ -57,7 +57,12 @@ class FilterMaxima(torch.autograd.Function):
         return *map(torch.from_numpy, (products_gradient, bias_gradient)), None, None, None
 
 
-@njit(cache=True, nogil=True)
+@njit(
+    "(float32[:, ::1], float32[::1], int64[::1], int64[::1], int64[::1], float32[:, ::1], "
+    "int32[:, ::1], int64, int64)",
+    cache=True,
+    nogil=True,
+)
 def _find_maxima(
     products: np.ndarray,
     bias: np.ndarray,
@@ -93,7 +98,12 @@ def _find_maxima(
             first += spans[number] * width
 
 
-@njit(cache=True, nogil=True)
+@njit(
+    "(float32[:, ::1], int32[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "float32[:, ::1], int64, int64)",
+    cache=True,
+    nogil=True,
+)
 def _sum_gradients(
     gradient: np.ndarray,
     places: np.ndarray,

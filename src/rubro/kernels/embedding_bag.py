@@ -113,7 +113,11 @@ class _EmbeddingBag(torch.autograd.Function):
         return None, None, None, None, None
 
 
-@njit(cache=True, nogil=True)
+@njit(
+    "(float32[:, ::1], int64[::1], int64[::1], float32[::1], float32[:, ::1], int64, int64)",
+    cache=True,
+    nogil=True,
+)
 def _sum_rows(
     table: np.ndarray,
     index: np.ndarray,
@@ -145,21 +149,6 @@ def _weighted_sums(
 
 
 @njit(cache=True, nogil=True)
-def _sum_lists(
-    vectors: np.ndarray,
-    factors: np.ndarray,
-    index: np.ndarray,
-    offsets: np.ndarray,
-    sums: np.ndarray,
-    start: int,
-    end: int,
-) -> None:
-    """Write the weighted sum of the vectors for each list from start to end."""
-    for i in range(start, end):
-        weighted_sum(vectors, factors, index[offsets[i] : offsets[i + 1]], sums[i])
-
-
-@njit(cache=True, nogil=True)
 def weighted_sum(
     vectors: np.ndarray, factors: np.ndarray, chosen: np.ndarray, total: np.ndarray
 ) -> None:
@@ -176,3 +165,22 @@ def weighted_sum(
         vector, factor = vectors[position], factors[position]
         for j in range(len(total)):
             total[j] += factor * vector[j]
+
+
+@njit(
+    "(float32[:, ::1], float32[::1], int64[::1], int64[::1], float32[:, ::1], int64, int64)",
+    cache=True,
+    nogil=True,
+)
+def _sum_lists(
+    vectors: np.ndarray,
+    factors: np.ndarray,
+    index: np.ndarray,
+    offsets: np.ndarray,
+    sums: np.ndarray,
+    start: int,
+    end: int,
+) -> None:
+    """Write the weighted sum of the vectors for each list from start to end."""
+    for i in range(start, end):
+        weighted_sum(vectors, factors, index[offsets[i] : offsets[i + 1]], sums[i])

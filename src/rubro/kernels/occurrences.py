@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True, nogil=True)
+@njit("(int64[::1], int64[::1], int64)", cache=True, nogil=True)
 def occurrences(
     index: np.ndarray, offsets: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,12 @@ from rubro.kernels.embedding_bag import weighted_sum
 from rubro.kernels.pairwise_sum import pairwise_sum
 
 
-@njit(cache=True, nogil=True)
+@njit(
+    "(float32[:, ::1], float32[:, ::1], float32[::1], int64[::1], int64[::1], int64[::1], "
+    "float32[:, ::1], float32[::1], float32, float32, float32, float32, float32, int64, int64)",
+    cache=True,
+    nogil=True,
+)
 def update_rows(
     table: np.ndarray,
     mean: np.ndarray,

@@ -24,7 +24,12 @@ _COEFFICIENTS = tuple(
 _MINIMUM = np.float32(-87)  # exp of smaller values is not a normal float32
 
 
-@njit(cache=True, nogil=True)
+@njit(
+    "(float32[:, ::1], float32[::1], float32[::1], float32[:, ::1], int64[::1], "
+    "float32[:, ::1], int64, int64)",
+    cache=True,
+    nogil=True,
+)
 def softmax_sums(
     logits: np.ndarray,
     factors: np.ndarray,

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import float32, int32, int64, njit, types
 from scipy import sparse
 
 from rubro.base.console import console
@@ -51,6 +51,15 @@ class _Problem(NamedTuple):
     duals: np.ndarray
     counts: np.ndarray
     violations: np.ndarray
+
+
+_PROBLEM = types.NamedTuple(
+    (
+        *(int32[::1], int32[::1], float32[::1], int32[::1], float32[::1]),
+        *(int32[:, ::1], float32[:, ::1], int64[::1], float32[::1]),
+    ),
+    _Problem,
+)
 
 
 def fit_crammer_singer(
@@ -154,7 +163,7 @@ def _add_scores(
             scores[i] += value * row[i]
 
 
-@njit(cache=True, nogil=True)
+@njit((_PROBLEM, float32[:, ::1], int64[::1], int64, int64), cache=True, nogil=True)
 def _update_rivals(
     problem: _Problem, weights: np.ndarray, titles: np.ndarray, start: int, end: int
 ) -> None:
@@ -191,7 +200,7 @@ def _update_rivals(
         counts[title] = kept
 
 
-@njit(cache=True, nogil=True)
+@njit((_PROBLEM, float32[:, ::1], int64[::1]), cache=True, nogil=True)
 def _solve_titles(problem: _Problem, weights: np.ndarray, order: np.ndarray) -> None:
     """Solve each title's dual problem for its rivals in turn, and update the weights in place."""
     starts, inputs, values, targets, costs, rivals, duals, counts, violations = problem
