@@ -6,25 +6,39 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import process_setup  # noqa: F401
 
-import pandas as pd
+from not_trained import NETWORKS, write_note
 
 from rubro.base.console import say
 from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
-from rubro.data.splits import (
-    UNLABELLED,
-    TitleTokens,
-    has_unlabelled,
-    load_source,
-    load_split,
-)
-from rubro.features.vocabulary import load_subwords
-from rubro.training.fasttext import train_fasttext
-from rubro.training.pretrained_vectors import read_pretrained_vectors
 
 
 def main(params: Params) -> None:
+    if not set(NETWORKS) & set(params.ensemble.members):
+        say("no vectors trained, because no neural network is in ensemble.members")
+        write_note(Path("models/embedding"))
+        write_json(Path("metrics/params/embed.json"), {})
+        return
+    train_embedding(params)
+
+
+def train_embedding(params: Params) -> None:
+    """Train the vectors; write models/embedding and metrics/params/embed.json."""
+    # Imported only here, because these imports take seconds.
+    import pandas as pd
+
+    from rubro.data.splits import (
+        UNLABELLED,
+        TitleTokens,
+        has_unlabelled,
+        load_source,
+        load_split,
+    )
+    from rubro.features.vocabulary import load_subwords
+    from rubro.training.fasttext import train_fasttext
+    from rubro.training.pretrained_vectors import read_pretrained_vectors
+
     subset = Path("data/subset")
     source, limit = load_source(subset), params.featurize.column_limit
     limits = [limit(column.name) for column in source.text_columns]

@@ -45,7 +45,6 @@ from rubro.prediction.parallel import member_logits_of
 from rubro.prediction.thresholds import Thresholds
 from rubro.prediction.validation_logits import load_validation_logits
 
-MODELS = ("ensemble", "mlp", "cnn", "svm")
 FOLDER, PARAMS = Path("metrics/evaluation"), Path("metrics/params")
 # What `dvc metrics show` prints for each model; more columns would not fit in a terminal.
 SHOWN = ("balanced_accuracy", "accuracy", "macro_f1", "top3_accuracy", "loss", "ece")
@@ -55,7 +54,8 @@ RECORDED = ("subset", "featurize", "embed")  # stages that write their parameter
 def main(params: Params) -> None:
     subset = Path("data/subset")
     classes, tree = load_labels(subset), load_tree(subset)
-    classifiers = {name: Classifier.load(Path("models") / name) for name in MODELS}
+    models = ("ensemble", *params.ensemble.members)
+    classifiers = {name: Classifier.load(Path("models") / name) for name in models}
     ensemble = classifiers["ensemble"]
     train_counts = np.array(ensemble.description.category_titles)
     metrics: dict[str, dict[str, Any]] = {"test": {}, "validation": {}}
@@ -84,7 +84,7 @@ def main(params: Params) -> None:
         foreign = ensemble.out_of_vocabulary(products) > FOREIGN_SHARE
         measured, predictions, tables = {}, {}, {}
         if split == "validation":  # a final fit has seen these titles
-            members = load_validation_logits(MODELS[1:])
+            members = load_validation_logits(params.ensemble.members)
         else:
             members = member_logits_of(classifiers.values(), products, thread_count())
         for name, classifier in classifiers.items():
@@ -114,7 +114,7 @@ def main(params: Params) -> None:
                 predictions[other],
                 params.evaluate.confidence,
             )
-            for one, other in combinations(MODELS, 2)
+            for one, other in combinations(models, 2)
         }
         missing = unmeasured_categories(held_out)
         write_csv(FOLDER / split / "unmeasured.csv", missing)
@@ -137,7 +137,7 @@ def main(params: Params) -> None:
                 write_csv(FOLDER / split / "columns.csv", columns)
             write_descriptions(params, classifiers, measured, tables["ensemble"])
     write_json(Path("metrics/evaluate.json"), metrics)
-    on_test = {"test": {name: metrics["test"][name] for name in MODELS}}
+    on_test = {"test": {name: metrics["test"][name] for name in models}}
     MlflowServer().send(lambda mlflow: finish_pipeline(mlflow, params, subset, on_test, FOLDER))
 
 
@@ -157,13 +157,16 @@ def write_descriptions(
     ensemble = classifiers["ensemble"].description
     members = ensemble.members
     trained = {
-        f"train_{name}": classifiers[name].description.members[name].training for name in MODELS[1:]
+        f"train_{name}": classifiers[name].description.members[name].training
+        for name in params.ensemble.members
     }
-    torch = {record["torch_version"] for record in trained.values() if "torch_version" in record}
+    torch = {
+        "torch": record["torch_version"] for record in trained.values() if "torch_version" in record
+    }
     description: dict[str, Any] = {
         "versions": {
             "rubro": __version__,
-            "torch": ", ".join(sorted(torch)),
+            **torch,
             **{name: version(name) for name in ("gensim", "lightning", "numpy", "scikit-learn")},
         },
         "params": {

@@ -6,15 +6,21 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import process_setup  # noqa: F401
 
-from train_network import train_network
+from not_trained import is_left_out
 
 from rubro.base.params import CnnParams, Params
 from rubro.base.stage import run_stage
-from rubro.models.cnn import Cnn
-from rubro.prediction.folder import CnnMember
 
 
 def main(params: Params) -> None:
+    if is_left_out("cnn", params):
+        return
+    # Imported only here, because these imports take seconds.
+    from train_network import train_network
+
+    from rubro.models.cnn import Cnn
+    from rubro.prediction.folder import CnnMember
+
     hyperparameters = CnnParams.merged(params.networks, params.train_cnn)
     train_network("cnn", Cnn, CnnMember, params, hyperparameters)
 

@@ -18,6 +18,7 @@ from model_output import (
     wants_final_fit,
     with_pseudo_labels,
 )
+from not_trained import is_left_out
 from svm_fit import svm_of
 
 from rubro.base.files import write_json
@@ -30,6 +31,8 @@ from rubro.training.tracking import tracked
 
 
 def main(params: Params) -> None:
+    if is_left_out("svm", params):
+        return
     columns = len(load_source(SUBSET).token_columns)
     (train, validation), tokens = load_features(FEATURES, "train", "validation", columns=columns)
     training = {"seed": params.seed, **params.train_svm.model_dump()}

@@ -58,6 +58,26 @@ def test_an_experiment_reruns_the_dependent_stages_and_can_be_compared(
 
 
 @pytest.mark.slow
+def test_only_members_of_the_ensemble_are_trained(project: Path, dvc: Run) -> None:
+    dvc("exp", "run", "--name", "fast", "-S", "ensemble.members=[svm]")
+    for output in ("models/mlp", "models/cnn", "models/embedding", "metrics/curves/mlp"):
+        assert [file.name for file in (project / output).iterdir()] == ["not_trained.txt"]
+    assert set(read(project, "evaluate")["test"]) == {"ensemble", "svm", "differences"}
+    assert {file.stem for file in (project / "metrics/test").iterdir()} == {"ensemble", "svm"}
+    report = run_in(project, "rubro", "report", "--against", "HEAD")
+    assert "missing" not in report.stdout + report.stderr
+    compared = json.loads(run_in(project, "rubro", "compare", "fast", "--format", "json").stdout)
+    scores = [row["metrics"]["test.ensemble.balanced_accuracy"]["mean"] for row in compared]
+    assert len(scores) == 2
+    assert all(score > 0.5 for score in scores)
+    assert run_in(project, "rubro", "gate", "HEAD", ok=False).returncode in (0, 1)
+    dvc("plots", "show", "--out", "plots")
+    dvc("metrics", "diff", "HEAD")
+    run_in(project, "git", "checkout", "--quiet", ".")
+    assert stages_run(dvc("repro")) == []  # the cache restores the trained models
+
+
+@pytest.mark.slow
 def test_experiments_rerun_only_the_stages_that_depend_on_a_setting(
     project: Path, dvc: Run
 ) -> None:

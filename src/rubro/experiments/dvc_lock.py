@@ -102,7 +102,14 @@ def ran_with(params: dict[str, Any], stages: Stages) -> bool:
         stages: Stages of the dvc.lock, by name.
     """
     return all(
-        params.get(key) == value
+        _value_of(key, params) == value
         for stage in stages.values()
         for key, value in stage.params.get("params.yaml", {}).items()
     )
+
+
+def _value_of(key: str, params: Any) -> Any:
+    """Return the value of a key such as ensemble.members; None if there is none."""
+    for name in key.split("."):
+        params = params.get(name) if isinstance(params, dict) else None
+    return params
