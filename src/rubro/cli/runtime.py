@@ -92,7 +92,7 @@ def load_model(folder: Path, objective: Objective | None, level: int | None = No
 def load_thresholds(
     file: Path | None, folder: Path, description: ModelDescription
 ) -> Thresholds | None:
-    """Load the thresholds that a file or a model folder contains.
+    """Load thresholds as `Thresholds.of_model`, and report those that are ignored.
 
     Args:
         file: File of thresholds; None = thresholds.json in the model folder, if it exists.
@@ -105,9 +105,7 @@ def load_thresholds(
     """
     from rubro.prediction.thresholds import THRESHOLDS_FILE, Thresholds
 
-    if file is not None:
-        return Thresholds.load(file, folder, description)
-    found = Thresholds.of_model(folder, description)
+    found = Thresholds.of_model(folder, description, file)
     if found is None and (folder / THRESHOLDS_FILE).exists():
         say(
             f"{folder / THRESHOLDS_FILE}: chosen for another objective than {description.objective}, "
