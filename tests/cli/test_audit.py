@@ -229,6 +229,21 @@ def test_text_columns_are_read_and_written(project: Project) -> None:
     assert labels_of_titles(folder)[suspects["nombre"][0]] == suspects["suggested_category"][0]
 
 
+def test_the_words_of_a_suspect_show_its_number(project: Project) -> None:
+    # Only the prices of the categories differ.
+    right = [*WORDS] * 100
+    table = pd.DataFrame({"title": [f"articulo {'abcde'[n % 5]} {n}" for n in range(400)]})
+    table = table.assign(right=right, category=right, price=[10 ** (n % 4) for n in range(400)])
+    table.loc[:3, "category"] = [*WORDS][1:] + [*WORDS][:1]
+    folder = project(table, text_columns=["price"], number_columns=["price"])
+    assert called(folder, "audit").returncode == 0
+    suspects = suspects_of(folder)
+    rows = suspects[suspects["title"].isin(table["title"][:4])].to_dict("records")
+    assert len(rows) == 4
+    for row in rows:
+        assert f"price {row['price']}" in row["words"].split(", ")
+
+
 def test_a_copied_wrong_label_does_not_confirm_itself(project: Project) -> None:
     table = catalogue(wrong=1)
     copies = pd.concat([table[:1]] * 12, ignore_index=True)

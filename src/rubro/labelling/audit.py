@@ -142,17 +142,24 @@ def _text_columns(source: SourceInfo) -> dict[str, str]:
 
 
 def _typed_words(audited: AuditedTitles, title: int, positions: Sequence[int]) -> str:
-    """Return words of a title as typed, and words of further columns as the model reads them."""
+    """Return words of a title and numbers as typed, and words of further columns as they are read."""
     text = str(audited.table["title"].iat[title])
     features = audited.titles.features
     tokens = features.joined_tokens[title]
-    length = len(features.tokens[title * features.columns])
+    first = title * features.columns
+    lengths = [len(features.tokens[first + place]) for place in range(features.columns)]
+    column_of = np.repeat(np.arange(features.columns), lengths)
     spans = tokenise_with_spans(text)
     words = []
     for position in positions:
-        if position < length:
+        number = column_of[position]
+        column = audited.source.text_columns[number - 1] if number else None
+        if column is None:
             places = spans[position][1]
             words.append(text[places[0][0] : places[-1][1]])
+        elif column.bounds is not None:  # the token of a number only names its bin
+            cell = str(audited.table[f"text.{column.name}"].iat[title])
+            words.append(f"{column.name} {cell.strip()}")
         else:
             words.append(audited.words[tokens[position]])
     return ", ".join(dict.fromkeys(words))
