@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rubro.prediction.classifier import Classifier
     from rubro.prediction.folder import ModelDescription
     from rubro.prediction.thresholds import Thresholds
-    from rubro.tables.inputs import Chunk, Input
+    from rubro.tables.inputs import Chunk, Input, Reading
 
 EXIT_BROKEN_PIPE = 141
 _EXTRAS = {"search": "train,search"}
@@ -159,6 +159,22 @@ def require_readable(file: str) -> None:
         raise DataError(f"{file}: {error.strerror}; name another file") from None
     if is_folder:
         raise DataError(f"{file}: this is a folder; name a file in it, or pipe the titles in")
+
+
+@contextmanager
+def reported_input(path: str, reading: Reading) -> Iterator[Input]:
+    """Open a source of titles, and print its detected layout and the columns that it lacks.
+
+    Args:
+        path: Path of the file, or "-" for standard input.
+        reading: Options for reading it.
+    """
+    from rubro.tables.inputs import open_input
+
+    with open_input(path, reading) as source:
+        for message in filter(None, (source.guess, source.missing)):
+            say(message)
+        yield source
 
 
 @contextmanager
