@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -187,8 +187,8 @@ def measure(audited: AuditedTitles, kind: str, params: Params) -> dict[str, Any]
 def retrain(audited: AuditedTitles, params: Params, networks: bool) -> Iterator[dict[str, Any]]:
     """Flip training labels, accept suggestions, and yield the results after each training.
 
-    The confidence is chosen by the SVM. If networks is true, all models are then trained on the flipped
-    labels and on the labels that are corrected with this confidence.
+    The confidence is chosen by the SVM. If networks is true, MLP, CNN and ensemble are then trained on
+    the flipped labels and on the labels that are corrected with this confidence.
     """
     table, right = audited.table, audited.titles.labels.targets
     is_train = (table["split"] == "train").to_numpy()
@@ -204,28 +204,28 @@ def retrain(audited: AuditedTitles, params: Params, networks: bool) -> Iterator[
     }
     accepted["flipped"] = np.zeros(len(labels), dtype=bool)
     measured: dict[str, Any] = {}
-
-    def train_on(name: str, with_networks: bool) -> dict[str, Any]:
-        is_accepted = accepted[name]
-        corrections = raw[is_accepted].drop(columns="split")
-        corrections["category"] = names[errors.suggestions[is_accepted]]
-        measured[name] = {
-            **_trained(raw, corrections, params, with_networks),
-            "accepted": int(is_accepted.sum()),
-            "right": int((errors.suggestions == right)[is_accepted].sum()),
-        }
-        say(f"retrain, {name}: {measured[name]}")
-        best = max(
-            (name for name in measured if name != "flipped"),
-            key=lambda name: measured[name]["svm"]["validation"][params.objective],
-        )
-        return {"flipped_share": SHARE, "chosen_on_validation": best, "runs": measured}
-
-    for name in accepted:
-        result = train_on(name, with_networks=False)
-        yield result
-    for name in (result["chosen_on_validation"], "flipped") if networks else ():
-        yield train_on(name, with_networks=True)
+    result: dict[str, Any] = {"flipped_share": SHARE, "runs": measured}
+    with TemporaryDirectory() as folder:
+        projects = {name: Path(folder) / name for name in accepted}
+        for name, is_accepted in accepted.items():
+            corrections = raw[is_accepted].drop(columns="split")
+            corrections["category"] = names[errors.suggestions[is_accepted]]
+            _write_project(projects[name], raw, corrections, params)
+            measured[name] = {
+                **_trained(projects[name], STAGES, ("svm",)),
+                "accepted": int(is_accepted.sum()),
+                "right": int((errors.suggestions == right)[is_accepted].sum()),
+            }
+            say(f"retrain, {name}: {measured[name]}")
+            result["chosen_on_validation"] = max(
+                (name for name in measured if name != "flipped"),
+                key=lambda name: measured[name]["svm"]["validation"][params.objective],
+            )
+            yield result
+        for name in (result["chosen_on_validation"], "flipped") if networks else ():
+            measured[name] |= _trained(projects[name], NETWORK_STAGES, ("mlp", "cnn", "ensemble"))
+            say(f"retrain, {name}: {measured[name]}")
+            yield result
 
 
 def _text_columns_of(audited: AuditedTitles) -> dict[str, str]:
@@ -233,34 +233,35 @@ def _text_columns_of(audited: AuditedTitles) -> dict[str, str]:
     return {"title": "title"} | texts
 
 
-def _trained(
-    raw: pd.DataFrame, corrections: pd.DataFrame, params: Params, networks: bool
-) -> dict[str, Any]:
-    """Run the stages on titles with corrections; return the metrics of each model."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        raw.to_csv(folder / "titles.csv", index=False)
-        values = params.model_dump()
-        values["data"] |= {
-            "path": "titles.csv",
-            "title_column": "title",
-            "category_column": "category",
-            "language_column": None,
-            "label_quality_column": None,
-            "split_column": "split",
-        }
-        values["subset"] |= {"language": None}
-        YAML().dump(values, folder / "params.yaml")
-        for each in ("corrections", "unlabelled", "pretrained"):
-            (folder / "data" / each).mkdir(parents=True)
-        if len(corrections):
-            corrections.to_csv(folder / "data/corrections/accepted.csv", index=False)
-        for stage in (*STAGES, *(NETWORK_STAGES if networks else ())):
-            subprocess.run(
-                [sys.executable, str(ROOT / "stages" / f"{stage}.py")], cwd=folder, check=True
-            )
-        models = ("svm", *(("mlp", "cnn", "ensemble") if networks else ()))
-        return {model: _metrics(folder, model) for model in models}
+def _write_project(
+    folder: Path, raw: pd.DataFrame, corrections: pd.DataFrame, params: Params
+) -> None:
+    """Write the inputs of the stages: params.yaml, titles and corrections."""
+    for each in ("corrections", "unlabelled", "pretrained"):
+        (folder / "data" / each).mkdir(parents=True)
+    raw.to_csv(folder / "titles.csv", index=False)
+    if len(corrections):
+        corrections.to_csv(folder / "data/corrections/accepted.csv", index=False)
+    values = params.model_dump()
+    values["data"] |= {
+        "path": "titles.csv",
+        "title_column": "title",
+        "category_column": "category",
+        "language_column": None,
+        "label_quality_column": None,
+        "split_column": "split",
+    }
+    values["subset"] |= {"language": None}
+    YAML().dump(values, folder / "params.yaml")
+
+
+def _trained(folder: Path, stages: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
+    """Run stages in the folder of a project, and return the metrics of models."""
+    for stage in stages:
+        subprocess.run(
+            [sys.executable, str(ROOT / "stages" / f"{stage}.py")], cwd=folder, check=True
+        )
+    return {model: _metrics(folder, model) for model in models}
 
 
 def _metrics(folder: Path, model: str) -> dict[str, dict[str, float]]:

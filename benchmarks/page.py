@@ -10,18 +10,13 @@ thread is measured too. A frame at 60 Hz has 16.7 ms.
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from serve import server
-
-from rubro.base.console import reported_errors, say
-from rubro.base.files import write_json
+from serve import reported_results, server
 
 _OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 _SPEEDS = (30, 200, 3000)  # pixels per frame; with 3000, no row stays in sight
@@ -95,11 +90,11 @@ def main(
     import pyarrow.parquet
     from playwright.sync_api import sync_playwright
 
-    with reported_errors():
+    with reported_results(out) as results:
         column = pyarrow.parquet.read_table(titles, columns=["title"])["title"].to_pylist()
         texts = itertools.islice(itertools.cycle(column), count)
         pasted = [f"{' '.join(text.split())} {number}" for number, text in enumerate(texts)]
-        results: dict[str, Any] = {"titles": count, "load_average": os.getloadavg()}
+        results["titles"] = count
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         with server(model, None) as (_, port, _), sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=chromium, args=_OPTIONS)
@@ -108,10 +103,6 @@ def main(
             page.locator("#model").filter(has_text=model.name).wait_for()
             results |= measure(page, pasted)
             browser.close()
-        results["load_average_after"] = os.getloadavg()
-        say(json.dumps(results, indent=1))
-        if out is not None:
-            write_json(out, results)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,25 @@ def megabytes(pid: int) -> float:
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
+@contextmanager
+def reported_results(out: Path | None) -> Iterator[dict[str, Any]]:
+    """Print the results that a block adds, with the load of the machine before and after the block.
+
+    Args:
+        out: JSON file to write, too; None = only print.
+
+    Yields:
+        Results, to which the block adds.
+    """
+    with reported_errors():
+        results: dict[str, Any] = {"load_average": os.getloadavg()}
+        yield results
+        results["load_average_after"] = os.getloadavg()
+        say(json.dumps(results, indent=1))
+        if out is not None:
+            write_json(out, results)
+
+
 async def steady(port: int, titles: list[str], rate: int, seconds: float) -> dict[str, Any]:
     """Send requests with one title each at a steady rate, and summarise the response times."""
     loop = asyncio.get_running_loop()
@@ -151,9 +170,9 @@ def main(
 ) -> None:
     import pyarrow.parquet
 
-    with reported_errors():
+    with reported_results(out) as results:
         texts = pyarrow.parquet.read_table(titles, columns=["title"])["title"].to_pylist()
-        results: dict[str, Any] = {"load_average": os.getloadavg(), "steady": []}
+        results["steady"] = []
         with server(model, core) as (pid, port, start):
             results |= {"start_seconds": round(start, 2), "start_cpu_seconds": cpu_seconds(pid)}
             results["start_megabytes"] = megabytes(pid)
@@ -172,10 +191,6 @@ def main(
                 assert status == 200
                 times.append(round(time.perf_counter() - began, 3))
             results["batch_seconds"] = times
-        results["load_average_after"] = os.getloadavg()
-        say(json.dumps(results, indent=1))
-        if out is not None:
-            write_json(out, results)
 
 
 if __name__ == "__main__":

@@ -196,6 +196,32 @@ def test_an_audit_is_reproducible_and_keeps_decisions(project: Project) -> None:
     assert again["title"].tolist() == [*suspects["title"][:3], suspects["title"][5], *gone["title"]]
 
 
+@pytest.mark.parametrize("correct_held_out", [True, False])
+def test_labels_that_a_correction_decides_are_not_listed_again(
+    project: Project, correct_held_out: bool
+) -> None:
+    table = catalogue()
+    table["split"] = ["train", "train", "train", "train", "validation", "test"] * 66 + ["train"] * 4
+    folder = project(table, correct_held_out=correct_held_out)
+    assert called(folder, "audit").returncode == 0
+    # Confirm the first labels, which are wrong, and replace the next ones by another wrong category.
+    suspects = suspects_of(folder)[:20]
+    wrong = table.set_index("title").loc[suspects["title"]]
+    third = [[*WORDS][[*WORDS].index(right) - 1] for right in wrong["right"]]
+    suspects["accept"] = ["no"] * 8 + third[8:16] + [""] * 4
+    suspects.to_csv(folder / "data/corrections/team.csv", index=False)
+    shutil.rmtree(folder / "audit")
+    assert run_here(folder, "subset")[0] == 0
+    done = called(folder, "audit")
+    assert done.returncode == 0, done.stderr
+    assert "data/corrections" in done.stderr
+    listed = set(suspects_of(folder)["title"])
+    assert not listed & set(suspects["title"][:16])
+    assert listed >= set(suspects["title"][16:])
+    assert called(folder, "audit", "--limit", "2", "--out", "two").returncode == 0
+    assert len(pd.read_csv(folder / "two/suspects.csv")) == 2
+
+
 def test_suspects_can_be_limited_by_number_and_confidence(project: Project) -> None:
     folder = project(catalogue(wrong=40))
     assert called(folder, "audit", "--limit", "7", "--out", "seven").returncode == 0
@@ -227,6 +253,21 @@ def test_text_columns_are_read_and_written(project: Project) -> None:
     suspects.to_csv(folder / "data/corrections/suspects.csv", index=False)
     assert run_here(folder, "subset")[0] == 0
     assert labels_of_titles(folder)[suspects["nombre"][0]] == suspects["suggested_category"][0]
+
+
+def test_the_words_of_a_suspect_show_its_number(project: Project) -> None:
+    # Only the prices of the categories differ.
+    right = [*WORDS] * 100
+    table = pd.DataFrame({"title": [f"articulo {'abcde'[n % 5]} {n}" for n in range(400)]})
+    table = table.assign(right=right, category=right, price=[10 ** (n % 4) for n in range(400)])
+    table.loc[:3, "category"] = [*WORDS][1:] + [*WORDS][:1]
+    folder = project(table, text_columns=["price"], number_columns=["price"])
+    assert called(folder, "audit").returncode == 0
+    suspects = suspects_of(folder)
+    rows = suspects[suspects["title"].isin(table["title"][:4])].to_dict("records")
+    assert len(rows) == 4
+    for row in rows:
+        assert f"price {row['price']}" in row["words"].split(", ")
 
 
 def test_a_copied_wrong_label_does_not_confirm_itself(project: Project) -> None:
@@ -282,6 +323,8 @@ def test_wrong_input_gives_one_message(project: Project) -> None:
     (folder / "audit/suspects.csv").write_text("title\nmine\n")
     assert_refused(called(folder, "audit"), "audit/suspects.csv", "--out")
     assert (folder / "audit/suspects.csv").read_text() == "title\nmine\n"
+    (folder / "metrics/corrections.csv").unlink()
+    assert_refused(called(folder, "audit"), "metrics/corrections.csv", "dvc repro subset")
     shutil.rmtree(folder / "data/subset")
     assert_refused(called(folder, "audit"), "data/subset", "dvc repro subset")
 

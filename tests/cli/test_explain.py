@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from rubro.prediction.folder import ModelColumn
 from support.keyword_model import assert_refused, called, command, in_terminal
+from support.tiny_models import MakeModel
 
-pytest_plugins = ["support.keyword_model"]
+pytest_plugins = ["support.keyword_model", "support.tiny_models"]
 
 
 def explain(model: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,6 +37,30 @@ def test_each_title_is_a_line_of_json(model: Path) -> None:
     assert linear == pytest.approx({"silla": half, "lampara": -half}, abs=1e-5)
     assert first["linear_bias"] == pytest.approx(0.1, abs=1e-6)
     assert first["nearest"] == []
+
+
+@pytest.mark.parametrize(
+    ("bounds", "price", "shown"),
+    [
+        ([10.0, 1500.5], "5", "price < 10"),
+        ([10.0, 1500.5], "$ 10", "10 <= price < 1500.5"),
+        ([1500.5], "2e6", "1500.5 <= price"),
+    ],
+)
+def test_the_range_of_a_number_is_one_feature(
+    tmp_path: Path, make_model: MakeModel, bounds: list[float], price: str, shown: str
+) -> None:
+    columns = [ModelColumn(name="price", bounds=bounds, max_tokens=1)]
+    make_model("svm", text_columns=columns).save(tmp_path)
+    done = explain(tmp_path, "red apple", "--text", f"price={price}")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    numbers = [each["text"] for each in found["linear"] if each["column"] == "price"]
+    assert numbers == [shown]
+    assert {"red", "apple"} <= {each["text"] for each in found["linear"]}
+    contributions = [each["contribution"] for each in found["linear"]]
+    assert found["linear_bias"] + sum(contributions) == pytest.approx(found["lead"], abs=1e-3)
+    assert [abs(each) for each in contributions] == sorted(map(abs, contributions), reverse=True)
 
 
 def test_a_terminal_gets_colours(model: Path) -> None:

@@ -582,3 +582,15 @@ def test_an_unusable_address_or_folder_is_reported_in_one_line(
         done = called(tmp_path, "serve", "--model", str(folder), *options)
         assert_refused(done, "error: ", fact)
         assert done.stderr.count("\n") == 1
+        assert "Errno" not in done.stderr
+
+
+@pytest.mark.parametrize(("option", "value"), [("PORT", "abc"), ("NO_THRESHOLDS", "maybe")])
+def test_a_wrong_value_in_an_environment_variable_is_reported_with_its_name(
+    tmp_path: Path, option: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"RUBRO_SERVE_{option}", value)
+    assert_refused(called(tmp_path, "serve"), f"RUBRO_SERVE_{option}", value)
+    wrong_option = called(tmp_path, "serve", "--port=-1")
+    assert_refused(wrong_option, "--port")
+    assert "RUBRO_SERVE" not in wrong_option.stderr

@@ -39,9 +39,9 @@ class MlflowServer:
             try:
                 message(self._mlflow)
             except Exception as error:  # noqa: BLE001 (network, server or disk)
-                # Errors may contain the address, with its user and password.
-                found = f"MLflow at {os.environ['MLFLOW_TRACKING_URI']}: {error}"
-                reason = shorten(re.sub(r"\S*@", "***@", found), _MAX_REASON_LENGTH)
+                address = _without_secrets(os.environ["MLFLOW_TRACKING_URI"])
+                found = f"MLflow at {address}: {_without_secrets(str(error))}"
+                reason = shorten(found, _MAX_REASON_LENGTH)
                 say(f"{reason}; the command continues without it")
                 self._mlflow = None
 
@@ -153,13 +153,21 @@ def _import_mlflow() -> Any:
     return mlflow
 
 
+def _without_secrets(text: str) -> str:
+    """Hide user, password and query of each address in a text, such as an error."""
+    return re.sub(r"\?\S*", "?***", re.sub(r"\S*@", "***@", text))
+
+
 def _move_credentials() -> None:
-    """Move user and password from the address of the server to variables that MLflow never prints."""
+    """Move user and password from the address of the server to variables that MLflow never prints.
+
+    If other secrets may remain in the address, MLflow does not print it.
+    """
     address = os.environ["MLFLOW_TRACKING_URI"]
     if found := _WITH_CREDENTIALS.fullmatch(address):
         scheme, user, password, server = found.groups()
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user)
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
-        os.environ["MLFLOW_TRACKING_URI"] = scheme + server
-    elif "@" in address:
+        address = os.environ["MLFLOW_TRACKING_URI"] = scheme + server
+    if "@" in address or "?" in address:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

@@ -78,7 +78,22 @@ class _LazyCommand(TyperCommand):
         loaded = typer.Typer(add_completion=False, **_OPTIONS)
         settings = getattr(module, "CONTEXT_SETTINGS", None)
         loaded.command(self.name, help=module.__doc__, context_settings=settings)(module.main)
-        return typer.main.get_command(loaded).make_context(*args, **kwargs)
+        try:
+            return typer.main.get_command(loaded).make_context(*args, **kwargs)
+        except typer.BadParameter as error:
+            _name_variable(error)
+            raise
+
+
+def _name_variable(error: typer.BadParameter) -> None:
+    """Name the environment variable in the message about an option that it gives a wrong value."""
+    context, option = error.ctx, error.param
+    if context is None or option is None or option.name is None:
+        return
+    source = context.get_parameter_source(option.name)
+    if source is not None and source.name == "ENVIRONMENT":
+        variable = f"{context.auto_envvar_prefix}_{option.name.upper()}"
+        error.param_hint = f"environment variable {variable}={os.environ[variable]!a:.50}"
 
 
 app = typer.Typer(

@@ -8,7 +8,7 @@ rubro report shows.
 
 To correct labels, write yes (use the suggested category), no (the label is right) or another category
 into column accept of suspects.csv, and copy the file to data/corrections. Decisions stay in suspects.csv
-when the audit runs again.
+when the audit runs again. Labels that data/corrections confirms or corrects are not listed.
 
 \b
 dvc repro subset
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SUBSET = Path("data/subset")
+_CORRECTIONS = Path("metrics/corrections.csv")
 _NEAR_DUPLICATE = 0.8
 _FOLDS = 4  # models in each of the two rounds; more are slower and only slightly more precise
 _SHOWN_SUSPECTS, _SHOWN_CATEGORIES = 10, 5
@@ -70,6 +71,7 @@ def main(
         SUSPECTS,
         audit_summary,
         categories_table,
+        decided_labels,
         load_audited_titles,
         near_duplicates_table,
         suspects_table,
@@ -82,6 +84,7 @@ def main(
     for name in (SUSPECTS, CATEGORIES, NEAR_DUPLICATES, SUMMARY):
         output_path(out / name, makes_folder=True)
     audited = load_audited_titles(_SUBSET, params.featurize)
+    decided = decided_labels(audited, _CORRECTIONS)
     classes = len(audited.classes)
     say(f"checking the labels of {len(audited.table):,} titles of {classes:,} categories")
     groups = near_duplicate_groups(audited.joined_texts(), _NEAR_DUPLICATE)
@@ -90,7 +93,7 @@ def main(
     errors = find_label_errors(
         audited.titles, inputs, classes, groups, _FOLDS, params.train_svm, params.seed
     )
-    suspects = suspects_table(audited, errors, limit, min_confidence)
+    suspects = suspects_table(audited, errors, decided, limit, min_confidence)
     listed, decisions = with_decisions(suspects, out / SUSPECTS)
     categories = categories_table(audited, errors)
     duplicates = near_duplicates_table(audited, groups)
@@ -100,6 +103,11 @@ def main(
     write_csv(out / NEAR_DUPLICATES, duplicates)
     write_json(out / SUMMARY, summary)
     _show(suspects, categories)
+    if left_out := int((decided & (errors.leads > 0)).sum()):
+        say(
+            f"{left_out:,} labels that look wrong are left out, because {params.data.corrections} "
+            "confirms or corrects them"
+        )
     _say_next(out / SUSPECTS, len(suspects), decisions, summary)
 
 

@@ -34,7 +34,7 @@ from rubro.base.outputs import output_path
 from rubro.base.parallel import cores_to_use
 from rubro.base.text import tokenise
 from rubro.cli import options
-from rubro.cli.runtime import load_model, progress_bar, require_readable
+from rubro.cli.runtime import load_model, progress_bar, reported_input, require_readable
 from rubro.prediction.explanation import FOREIGN_SHARE
 from rubro.tables.cells import text_or_empty
 from rubro.tables.detection import find_column
@@ -93,19 +93,10 @@ def main(
         ),
     ] = None,
 ) -> None:
-    path = file or str(_UNLABELLED)
     if file is None:
+        _require_unlabelled()
         column = "title"
-        if not _UNLABELLED.is_file():
-            if not (_SUBSET / "train.parquet").is_file():
-                raise DataError(
-                    f"{_UNLABELLED}: no such file; name a file of titles, or run `dvc repro subset`"
-                )
-            raise DataError(
-                f"{_UNLABELLED}: no such file, because the catalogue has no rows without a category or "
-                "too few, or because data.unlabelled is ignore; name a file of titles, or add rows "
-                "without a category and run `dvc repro`"
-            )
+    path = file or str(_UNLABELLED)
     require_readable(path)
     is_stream = str(output) == "-"
     kind = "csv" if is_stream else output_kind(output)
@@ -124,9 +115,7 @@ def main(
         text_columns=columns.texts,
     )
     with ExitStack() as stack:
-        source = stack.enter_context(open_input(path, reading))
-        for message in filter(None, (source.guess, source.missing)):
-            say(message)
+        source = stack.enter_context(reported_input(path, reading))
         progress = stack.enter_context(progress_bar(console().is_terminal))
         chunks = progress(source, "predicting" if classifier else "reading")
         batches: Iterator[list[Candidate]] = (rows.candidates(source, chunk) for chunk in chunks)
@@ -141,7 +130,7 @@ def main(
     if rows.read and not found:
         raise DataError(f"{path}: none of {rows.read:,} rows is a title to label{rows.left_out}")
     _write(None if is_stream else output, kind, source, columns, found)
-    name = "standard output" if is_stream else output
+    name = "standard output" if is_stream else str(output)
     say(f"{name}: {len(found):,} of {rows.read:,} titles{rows.left_out}")
     if len(found) < min(budget, rows.candidate_count):
         others = rows.candidate_count - len(found)
@@ -154,6 +143,21 @@ def main(
             f"write categories into {' and '.join(map(repr, columns.categories))}, save the file in "
             "data/corrections, and run `dvc repro`"
         )
+
+
+def _require_unlabelled() -> None:
+    """Raise DataError if the subset has no file of titles without a category."""
+    if _UNLABELLED.is_file():
+        return
+    if not (_SUBSET / "train.parquet").is_file():
+        raise DataError(
+            f"{_UNLABELLED}: no such file; name a file of titles, or run `dvc repro subset`"
+        )
+    raise DataError(
+        f"{_UNLABELLED}: no such file, because the catalogue has no rows without a category or too few, "
+        "or because data.unlabelled is ignore; name a file of titles, or add rows without a category "
+        "and run `dvc repro`"
+    )
 
 
 @dataclass(frozen=True)

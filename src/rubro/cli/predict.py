@@ -44,10 +44,11 @@ from rubro.cli.runtime import (
     load_thresholds,
     progress_bar,
     refuse_both,
+    reported_input,
     require_readable,
 )
 from rubro.tables.detection import kind_of, unreadable_by_name
-from rubro.tables.inputs import Chunk, Reading, given_titles, open_input, with_columns
+from rubro.tables.inputs import Chunk, Input, Reading, given_titles, with_columns
 from rubro.tables.writers import Answers, open_output, output_kind
 
 if TYPE_CHECKING:
@@ -185,24 +186,22 @@ def main(
         loaded = load_thresholds(thresholds, model, classifier.description)
     top = min(top or 1, len(classifier.level(level).nodes))
     columns = _NewColumns(classifier, top, min_confidence, loaded, level, details, prefix)
+    trained_on = classifier.title_column
+    reading = Reading(
+        *(input_format, encoding, separator, column, trained_on, batch),
+        text_columns=classifier.text_columns,
+    )
     with ExitStack() as stack:
-        if path is None:
-            source = given_titles(titles, batch)
-        else:
-            trained_on = classifier.title_column
-            reading = Reading(
-                *(input_format, encoding, separator, column, trained_on, batch),
-                text_columns=classifier.text_columns,
-            )
-            source = stack.enter_context(open_input(path, reading))
-            for message in filter(None, (source.guess, source.missing)):
-                say(message)
+        source = (
+            given_titles(titles, batch)
+            if path is None
+            else stack.enter_context(reported_input(path, reading))
+        )
         if kind is None and sys.stdout.isatty():
-            first = list(itertools.islice(source.chunks, 2))
-            if len(first) == 1 and len(first[0].titles) <= _MAX_TABLE_ROWS:
-                _say_rejected(loaded, columns.show(first[0]), len(first[0].titles))
-                return EXIT_ROWS_WITH_ERRORS if any(first[0].errors) else 0
-            source.chunks = itertools.chain(first, source.chunks)
+            counts = _show_few_rows(source, columns)
+            if counts is not None:
+                _say_rejected(loaded, counts)
+                return counts.exit_code
         kind = kind or (source.kind if source.kind in ("csv", "tsv", "jsonl") else "csv")
         # Another program may write to the terminal if the output goes to a pipe.
         is_file = output is not None or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
@@ -216,23 +215,55 @@ def main(
             open_output(output, kind, source, columns.types, output_encoding, escape_formulas)
         )
         processes = processes or (1 if path == "-" else cores_to_use())
-        rows = errors = rejected = 0
+        counts = _Counts()
         for chunk, values in _answered(columns, progress(source, "predicting"), processes):
             writer.write(chunk, values)
-            rows += len(chunk.errors)
-            errors += sum(map(bool, chunk.errors))
-            rejected += sum(category is None and not error for category, *_, error in values)
-    if not rows:
+            counts.rows += len(chunk.errors)
+            counts.errors += sum(map(bool, chunk.errors))
+            counts.rejected += sum(category is None and not error for category, *_, error in values)
+    if not counts.rows:
         say(f"{source.name}: the input has no rows")
     if output is not None:
-        say(f"{output}: {rows:,} rows")
+        say(f"{output}: {counts.rows:,} rows")
     for note in writer.notes:
         say(note)
-    _say_rejected(loaded, rejected, rows)
-    if errors:
-        column = f"{prefix}error"
-        say(f"{errors:,} of {rows:,} rows have no answer; column {column!r} gives the reasons")
-    return EXIT_ROWS_WITH_ERRORS if errors else 0
+    _say_rejected(loaded, counts)
+    if counts.errors:
+        say(
+            f"{counts.errors:,} of {counts.rows:,} rows have no answer; column {f'{prefix}error'!r} "
+            "gives the reasons"
+        )
+    return counts.exit_code
+
+
+@dataclass
+class _Counts:
+    """Numbers of rows.
+
+    Attributes:
+        rows: All rows.
+        errors: Rows with an error.
+        rejected: Rows whose answer is not accepted.
+    """
+
+    rows: int = 0
+    errors: int = 0
+    rejected: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command."""
+        return EXIT_ROWS_WITH_ERRORS if self.errors else 0
+
+
+def _show_few_rows(source: Input, columns: _NewColumns) -> _Counts | None:
+    """Show the answers as a table if the input has few rows; otherwise, keep its rows and return None."""
+    first = list(itertools.islice(source.chunks, 2))
+    if len(first) != 1 or len(first[0].titles) > _MAX_TABLE_ROWS:
+        source.chunks = itertools.chain(first, source.chunks)
+        return None
+    rejected = columns.show(first[0])
+    return _Counts(len(first[0].titles), sum(map(bool, first[0].errors)), rejected)
 
 
 def _kind_of_output(output: Path | None, format: str | None, path: str | None) -> str | None:
@@ -255,10 +286,10 @@ def _kind_of_output(output: Path | None, format: str | None, path: str | None) -
     return format
 
 
-def _say_rejected(thresholds: Thresholds | None, rejected: int, rows: int) -> None:
-    if thresholds is not None and rejected:
+def _say_rejected(thresholds: Thresholds | None, counts: _Counts) -> None:
+    if thresholds is not None and counts.rejected:
         say(
-            f"{rejected:,} of {rows:,} rows have no category, because their confidence is below the "
+            f"{counts.rejected:,} of {counts.rows:,} rows have no category, because their confidence is below the "
             f"threshold for a precision of {thresholds.precision:.4g}, or most of their words are "
             "unknown; --no-thresholds accepts every answer"
         )

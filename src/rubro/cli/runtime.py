@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rubro.prediction.classifier import Classifier
     from rubro.prediction.folder import ModelDescription
     from rubro.prediction.thresholds import Thresholds
-    from rubro.tables.inputs import Chunk, Input
+    from rubro.tables.inputs import Chunk, Input, Reading
 
 EXIT_BROKEN_PIPE = 141
 _EXTRAS = {"search": "train,search"}
@@ -92,7 +92,7 @@ def load_model(folder: Path, objective: Objective | None, level: int | None = No
 def load_thresholds(
     file: Path | None, folder: Path, description: ModelDescription
 ) -> Thresholds | None:
-    """Load the thresholds that a file or a model folder contains.
+    """Load thresholds as `Thresholds.of_model`, and report those that are ignored.
 
     Args:
         file: File of thresholds; None = thresholds.json in the model folder, if it exists.
@@ -105,9 +105,7 @@ def load_thresholds(
     """
     from rubro.prediction.thresholds import THRESHOLDS_FILE, Thresholds
 
-    if file is not None:
-        return Thresholds.load(file, folder, description)
-    found = Thresholds.of_model(folder, description)
+    found = Thresholds.of_model(folder, description, file)
     if found is None and (folder / THRESHOLDS_FILE).exists():
         say(
             f"{folder / THRESHOLDS_FILE}: chosen for another objective than {description.objective}, "
@@ -161,6 +159,22 @@ def require_readable(file: str) -> None:
         raise DataError(f"{file}: {error.strerror}; name another file") from None
     if is_folder:
         raise DataError(f"{file}: this is a folder; name a file in it, or pipe the titles in")
+
+
+@contextmanager
+def reported_input(path: str, reading: Reading) -> Iterator[Input]:
+    """Open a source of titles, and print its detected layout and the columns that it lacks.
+
+    Args:
+        path: Path of the file, or "-" for standard input.
+        reading: Options for reading it.
+    """
+    from rubro.tables.inputs import open_input
+
+    with open_input(path, reading) as source:
+        for message in filter(None, (source.guess, source.missing)):
+            say(message)
+        yield source
 
 
 @contextmanager

@@ -102,45 +102,23 @@ def compare(
         DataError: There is no Git repository here.
         ParamsError: An experiment or a metric does not exist, or params.yaml is wrong.
     """
-    last, found = read_experiments(all_commits)
-    if not found:
-        say(
-            "The last commit has no experiments (--all-commits shows experiments of other commits). "
-            "To run one: dvc exp run -S train_cnn.dropout=0.4"
-        )
-    if patterns is not None:
-        found = _matching(patterns, found)
-    _say_problems([last, *found])
-    experiments = [experiment for experiment in found if experiment.params]
+    last, experiments = _experiments(patterns, all_commits)
     known = list(dict.fromkeys(name for one in (last, *experiments) for name in one.metrics))
-    shown = expand_metrics(metrics, known) if metrics else default_metrics(load_params().objective)
+    objective = load_params().objective
+    shown = expand_metrics(metrics, known) if metrics else default_metrics(objective)
     sort_metric = expand_metrics([sort], known)[0] if sort else shown[0]
-
     data = DataCache()
     # The last commit has no data if its pipeline has not run.
     by_name = sorted((last, *experiments), key=lambda one: one.name != base_name)
     base = next((one for one in by_name if one.data.subset), last)
-
-    def difference(group: SeedGroup) -> DataDifference:
-        level = level_of(sort_metric)
-        found = {data.difference(one.data, base.data, level) for one in group.experiments}
-        return next(each for each in get_args(DataDifference) if each in found)
-
-    def rank(group: SeedGroup) -> tuple[bool, bool, float]:
-        values = group.values(sort_metric)
-        mean = statistics.mean(values) if values else 0.0
-        order = mean if lower_is_better(sort_metric) else -mean
-        return not group.is_comparable, not values, order
-
     groups = [SeedGroup([last], {}, []), *_group_by_seed(last, experiments, each)]
-    groups = [replace(group, difference=difference(group)) for group in groups]
-    groups.sort(key=rank)
+    groups = _ranked([_compared(group, base, sort_metric, data) for group in groups], sort_metric)
     others = [group.experiments[0] for group in groups if not group.is_comparable]
     levels = {data.shared_level(one.data, base.data) or 0 for one in others} - {0}
     at_levels = [
         name
         for level in sorted(levels)
-        for name in default_metrics(load_params().objective, level)
+        for name in default_metrics(objective, level)
         if name in known
     ]
     if not metrics:
@@ -159,6 +137,43 @@ def compare(
         _say_differences(groups, base, at_levels)
         if len(groups) > 1 and sort_metric.startswith("validation."):
             _say_best(groups[0], sort_metric, "comparable " if others else "")
+
+
+def _experiments(
+    patterns: Sequence[str] | None, all_commits: bool
+) -> tuple[Experiment, list[Experiment]]:
+    """Return the last commit and the experiments to print, and report those with problems."""
+    last, found = read_experiments(all_commits)
+    if not found:
+        say(
+            "The last commit has no experiments (--all-commits shows experiments of other commits). "
+            "To run one: dvc exp run -S train_cnn.dropout=0.4"
+        )
+    if patterns is not None:
+        found = _matching(patterns, found)
+    _say_problems([last, *found])
+    return last, [experiment for experiment in found if experiment.params]
+
+
+def _compared(group: SeedGroup, base: Experiment, metric: str, data: DataCache) -> SeedGroup:
+    """Return a group with the largest difference of its data from the data of the base."""
+    level = level_of(metric)
+    found = {data.difference(one.data, base.data, level) for one in group.experiments}
+    return replace(
+        group, difference=next(each for each in get_args(DataDifference) if each in found)
+    )
+
+
+def _ranked(groups: Sequence[SeedGroup], metric: str) -> list[SeedGroup]:
+    """Sort groups by a metric, best first; groups that are not comparable come last."""
+
+    def rank(group: SeedGroup) -> tuple[bool, bool, float]:
+        values = group.values(metric)
+        mean = statistics.mean(values) if values else 0.0
+        order = mean if lower_is_better(metric) else -mean
+        return not group.is_comparable, not values, order
+
+    return sorted(groups, key=rank)
 
 
 def _matching(patterns: Sequence[str], experiments: Sequence[Experiment]) -> list[Experiment]:

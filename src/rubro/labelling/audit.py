@@ -12,9 +12,10 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from rubro.base.errors import DataError, remedied_by
-from rubro.base.files import file_digests
+from rubro.base.files import file_digests, require_file
 from rubro.base.params import FeaturizeParams
 from rubro.base.text import tokenise_with_spans
+from rubro.data.labels import title_keys
 from rubro.data.splits import SPLITS, SourceInfo, TitleTokens, load_labels, load_source, load_split
 from rubro.features.featurizer import Featurizer, TitleFeatures, Tokens
 from rubro.features.subwords import Subwords
@@ -28,6 +29,8 @@ _RESERVED = (
     *("file", "line", "label", "suggested_category", "confidence", "label_confidence", "words"),
     "accept",
 )
+# Results in metrics/corrections.csv of corrections whose category the rows have.
+_USED_CORRECTIONS = ("replaced", "new_row", "already_right", "repeated")
 _SEPARATORS = ",;\t"
 _COVERAGE = 0.95  # of the intervals
 _DECIMALS = 4
@@ -100,14 +103,46 @@ def load_audited_titles(folder: Path, params: FeaturizeParams) -> AuditedTitles:
     return AuditedTitles(table, classes, source, titles, tokens, words, subwords)
 
 
+def decided_labels(audited: AuditedTitles, path: Path) -> np.ndarray:
+    """Return whether the corrections of the subset confirm or name the label of each title.
+
+    Labels of titles whose correction is skipped, because the title is in validation or test, count too.
+
+    Args:
+        audited: Labelled titles.
+        path: Table of the corrections that the stage subset found.
+
+    Returns:
+        Bool (titles,).
+
+    Raises:
+        DataError: The file is missing.
+    """
+    with remedied_by("Run `dvc repro subset`, which writes it"):
+        require_file(path)
+    found = pd.read_csv(path, dtype=str, keep_default_na=False)
+    keys, found_keys = title_keys(audited.table["title"]), title_keys(found["title"])
+    is_used = found["result"].isin(_USED_CORRECTIONS).to_numpy()
+    labels = pd.MultiIndex.from_arrays([keys, audited.table["category"]])
+    named = pd.MultiIndex.from_arrays([found_keys[is_used], found["category"][is_used]])
+    is_skipped = np.isin(keys, found_keys[found["result"] == "held_out"])
+    decided: np.ndarray = labels.isin(named) | is_skipped
+    return decided
+
+
 def suspects_table(
-    audited: AuditedTitles, errors: LabelErrors, limit: int, min_confidence: float
+    audited: AuditedTitles,
+    errors: LabelErrors,
+    decided: np.ndarray,
+    limit: int,
+    min_confidence: float,
 ) -> pd.DataFrame:
     """List the titles whose label is less probable than another category, least probable first.
 
     Args:
         audited: Labelled titles.
         errors: How well the labels fit.
+        decided: Whether each label is left out, bool (titles,); see decided_labels.
         limit: Maximum number of rows; 0 = all.
         min_confidence: Minimum probability of the suggested category.
 
@@ -117,7 +152,7 @@ def suspects_table(
         the title that support the suggestion most) and accept, which is empty.
     """
     order = np.argsort(-errors.doubts, kind="stable")
-    is_listed = (errors.leads > 0) & (errors.confidences >= min_confidence)
+    is_listed = (errors.leads > 0) & (errors.confidences >= min_confidence) & ~decided
     order = order[is_listed[order]][: limit or None]
     rows = audited.table.iloc[order]
     listed = pd.DataFrame({"file": rows["file"], "line": rows["line"]})
@@ -142,17 +177,24 @@ def _text_columns(source: SourceInfo) -> dict[str, str]:
 
 
 def _typed_words(audited: AuditedTitles, title: int, positions: Sequence[int]) -> str:
-    """Return words of a title as typed, and words of further columns as the model reads them."""
+    """Return words of a title and numbers as typed, and words of further columns as they are read."""
     text = str(audited.table["title"].iat[title])
     features = audited.titles.features
     tokens = features.joined_tokens[title]
-    length = len(features.tokens[title * features.columns])
+    first = title * features.columns
+    lengths = [len(features.tokens[first + place]) for place in range(features.columns)]
+    column_of = np.repeat(np.arange(features.columns), lengths)
     spans = tokenise_with_spans(text)
     words = []
     for position in positions:
-        if position < length:
+        number = column_of[position]
+        column = audited.source.text_columns[number - 1] if number else None
+        if column is None:
             places = spans[position][1]
             words.append(text[places[0][0] : places[-1][1]])
+        elif column.bounds is not None:  # the token of a number only names its bin
+            cell = str(audited.table[f"text.{column.name}"].iat[title])
+            words.append(f"{column.name} {cell.strip()}")
         else:
             words.append(audited.words[tokens[position]])
     return ", ".join(dict.fromkeys(words))

@@ -144,20 +144,27 @@ class Thresholds(Section):
         return found
 
     @classmethod
-    def of_model(cls, folder: Path, description: ModelDescription) -> Thresholds | None:
-        """Read the thresholds in a model folder, which the stage ensemble writes.
+    def of_model(
+        cls, folder: Path, description: ModelDescription, file: Path | None = None
+    ) -> Thresholds | None:
+        """Read the thresholds of a model: the given file, or else the file in the model folder.
 
         Args:
-            folder: Model folder.
-            description: Content of its model.json; its objective may be another one than in the file.
+            folder: Model folder, in which the stage ensemble writes thresholds.
+            description: Content of its model.json; its objective may be another one than in the
+                file in the folder.
+            file: Thresholds file to use instead of the file in the folder; None = that file.
 
         Returns:
-            Thresholds; None if the folder contains none, or if they were chosen for another objective
-            of the model.
+            Thresholds; None if no file is given and the folder contains none, or if its thresholds
+            were chosen for another objective of the model.
 
         Raises:
-            DataError: The file is damaged or belongs to another model.
+            DataError: The file is damaged or belongs to another model; or a file is given that is
+                missing or belongs to another objective.
         """
+        if file is not None:
+            return cls.load(file, folder, description)
         path = folder / THRESHOLDS_FILE
         if not os.path.lexists(path):
             return None

@@ -99,10 +99,8 @@ def read_model(
     description = classifier.description
     classifier.predict([" ".join(classifier.vocabulary)])  # raises DataError if weights overflow
     thresholds = None
-    if thresholds_file is not None:
-        thresholds = Thresholds.load(thresholds_file, folder, description)
-    elif not no_thresholds:
-        thresholds = Thresholds.of_model(opened, description)
+    if not no_thresholds:
+        thresholds = Thresholds.of_model(opened, description, thresholds_file)
     identity = {
         "name": description.name,
         "format": description.format,

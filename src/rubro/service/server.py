@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 from collections.abc import Callable
@@ -51,9 +52,12 @@ def open_socket(host: str, port: int) -> socket.socket:
             keep_socket(listening)
         return listening
     except (OSError, UnicodeError) as error:
-        raise DataError(
-            f"{host}:{port}: {error}; choose another address with --host and --port"
-        ) from None
+        reason = getattr(error, "strerror", None) or error
+        remedy = "choose another address with --host and --port"
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            reason = f"another program already listens on port {port}"
+            remedy = "choose another port with --port (0 = any free port), or stop that program"
+        raise DataError(f"{host}:{port}: {reason}; {remedy}") from None
 
 
 class _Server(uvicorn.Server):
