@@ -160,13 +160,11 @@ def write_descriptions(
         f"train_{name}": classifiers[name].description.members[name].training
         for name in params.ensemble.members
     }
-    torch = {
-        "torch": record["torch_version"] for record in trained.values() if "torch_version" in record
-    }
+    torch = {record["torch_version"] for record in trained.values() if "torch_version" in record}
     description: dict[str, Any] = {
         "versions": {
             "rubro": __version__,
-            **torch,
+            **({"torch": ", ".join(sorted(torch))} if torch else {}),
             **{name: version(name) for name in ("gensim", "lightning", "numpy", "scikit-learn")},
         },
         "params": {

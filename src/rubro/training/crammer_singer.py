@@ -53,7 +53,7 @@ class _Problem(NamedTuple):
     violations: np.ndarray
 
 
-_PROBLEM = types.NamedTuple(
+_PROBLEM = types.NamedTuple(  # type: ignore[no-untyped-call]
     (
         *(int32[::1], int32[::1], float32[::1], int32[::1], float32[::1]),
         *(int32[:, ::1], float32[:, ::1], int64[::1], float32[::1]),
