@@ -54,7 +54,9 @@ RECORDED = ("subset", "featurize", "embed")  # stages that write their parameter
 def main(params: Params) -> None:
     subset = Path("data/subset")
     classes, tree = load_labels(subset), load_tree(subset)
-    models = ("ensemble", *params.ensemble.members)
+    networks = {"mlp": params.train_mlp, "cnn": params.train_cnn}
+    trained = [*(name for name, each in networks.items() if each.max_epochs != 0), "svm"]
+    models = ("ensemble", *trained)
     classifiers = {name: Classifier.load(Path("models") / name) for name in models}
     ensemble = classifiers["ensemble"]
     train_counts = np.array(ensemble.description.category_titles)
@@ -84,7 +86,7 @@ def main(params: Params) -> None:
         foreign = ensemble.out_of_vocabulary(products) > FOREIGN_SHARE
         measured, predictions, tables = {}, {}, {}
         if split == "validation":  # a final fit has seen these titles
-            members = load_validation_logits(params.ensemble.members)
+            members = load_validation_logits(trained)
         else:
             members = member_logits_of(classifiers.values(), products, thread_count())
         for name, classifier in classifiers.items():
@@ -158,7 +160,8 @@ def write_descriptions(
     members = ensemble.members
     trained = {
         f"train_{name}": classifiers[name].description.members[name].training
-        for name in params.ensemble.members
+        for name in classifiers
+        if name != "ensemble"
     }
     torch = {record["torch_version"] for record in trained.values() if "torch_version" in record}
     description: dict[str, Any] = {

@@ -6,14 +6,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH=1 leaves it out
 import process_setup  # noqa: F401
 
-from not_trained import is_left_out
+from not_trained import write_untrained
 
 from rubro.base.params import CnnParams, Params
 from rubro.base.stage import run_stage
 
 
 def main(params: Params) -> None:
-    if is_left_out("cnn", params):
+    if params.train_cnn.max_epochs == 0:
+        write_untrained("cnn")
         return
     # Imported only here, because these imports take seconds.
     from train_network import train_network

@@ -18,7 +18,6 @@ from model_output import (
     wants_final_fit,
     with_pseudo_labels,
 )
-from not_trained import is_left_out
 from svm_fit import svm_of
 
 from rubro.base.files import write_json
@@ -31,8 +30,6 @@ from rubro.training.tracking import tracked
 
 
 def main(params: Params) -> None:
-    if is_left_out("svm", params):
-        return
     columns = len(load_source(SUBSET).token_columns)
     (train, validation), tokens = load_features(FEATURES, "train", "validation", columns=columns)
     training = {"seed": params.seed, **params.train_svm.model_dump()}

@@ -66,7 +66,7 @@ def test_loaded_params_are_frozen() -> None:
         ("networks.initial_embedding", "zeros", "'fasttext' or 'random'"),
         ("networks.class_weights", "false", "'off' or 'balanced'"),
         ("networks.table_precision", "int4", "'float32', 'float16' or 'int8'"),
-        ("train_mlp.max_epochs", "0", "greater than or equal to 1 or 'auto'"),
+        ("train_mlp.max_epochs", "-1", "greater than or equal to 0 or 'auto'"),
         ("train_cnn.max_epochs", "1e1", "integer or 'auto'"),
         ("train_cnn.filter_sizes", "[]", "at least 1 item"),
         ("train_cnn.linear_path", "1", "boolean"),
@@ -117,6 +117,20 @@ def test_max_ngram_length_below_min_is_refused() -> None:
     error = refusal("featurize.min_n=4", "featurize.max_n=2")
     assert error.startswith("featurize: ")
     assert all(fact in error for fact in ("max_n", "2", "min_n", "4"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts"),
+    [
+        (["train_cnn.max_epochs=0"], ["ensemble.members", "cnn", "train_cnn.max_epochs=0"]),
+        (["embed.epochs=0"], ["embed.epochs=0", "train_mlp.max_epochs=0"]),
+    ],
+)
+def test_a_model_that_another_part_needs_must_be_trained(
+    settings: list[str], facts: list[str]
+) -> None:
+    error = refusal(*settings)
+    assert all(fact in error for fact in facts)
 
 
 def test_ngram_lengths_are_compared_after_all_settings() -> None:

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from rubro.prediction.classifier import Classifier
-from support.tiny_project import STAGES, Run, environment, run_in, stages_run
+from support.tiny_project import ROOT, STAGES, Run, environment, run_in, stages_run
 from support.toy_pipeline import kill_when
 
 pytest_plugins = ["support.tiny_project"]
@@ -58,8 +58,9 @@ def test_an_experiment_reruns_the_dependent_stages_and_can_be_compared(
 
 
 @pytest.mark.slow
-def test_only_members_of_the_ensemble_are_trained(project: Path, dvc: Run) -> None:
-    dvc("exp", "run", "--name", "fast", "-S", "ensemble.members=[svm]")
+def test_networks_with_no_epochs_are_not_trained(project: Path, dvc: Run) -> None:
+    preset = run_in(project, "rubro", "overrides", str(ROOT / "presets/fast.yaml")).stdout.split()
+    dvc("exp", "run", "--name", "fast", *preset)
     for output in ("models/mlp", "models/cnn", "models/embedding", "metrics/curves/mlp"):
         assert [file.name for file in (project / output).iterdir()] == ["not_trained.txt"]
     assert set(read(project, "evaluate")["test"]) == {"ensemble", "svm", "differences"}

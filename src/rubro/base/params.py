@@ -154,7 +154,7 @@ class EmbedParams(Section):
     model: Literal["skipgram", "cbow"]
     vector_size: Annotated[Positive, Field(le=10_000)]
     window: _Few
-    epochs: _Positive | Literal["auto"]
+    epochs: _NotNegative | Literal["auto"]
     pretrained: Annotated[str, Field(min_length=1)]
     negative: _Few
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)]
@@ -217,7 +217,7 @@ class TrainMlpParams(Section):
 
     hidden_sizes: Annotated[list[_Layer], Field(max_length=100)]
     dropout: Share
-    max_epochs: _Positive | Literal["auto"]
+    max_epochs: _NotNegative | Literal["auto"]
     batch_size: _Positive | Literal["auto"]
     learning_rate: Annotated[float, Field(gt=0.0)]
 
@@ -303,6 +303,21 @@ class Params(Section):
     ensemble: EnsembleParams
     thresholds: ThresholdsParams
     evaluate: EvaluateParams
+
+    @model_validator(mode="after")
+    def _needed_models_are_trained(self) -> Params:
+        for name, own in {"mlp": self.train_mlp, "cnn": self.train_cnn}.items():
+            if own.max_epochs == 0 and name in self.ensemble.members:
+                raise ValueError(
+                    f"ensemble.members contains {name}, which train_{name}.max_epochs=0 leaves "
+                    "untrained; remove it from ensemble.members"
+                )
+            if own.max_epochs != 0 and self.embed.epochs == 0:
+                raise ValueError(
+                    f"embed.epochs=0 trains no word vectors, but the {name} needs them; set "
+                    f"train_{name}.max_epochs=0 too"
+                )
+        return self
 
     @model_validator(mode="after")
     def _limits_of_known_columns(self) -> Params:
