@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 from ruamel.yaml import YAML
 
+from front import MEASURES, peers_ahead
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import DataError
 
@@ -123,6 +124,25 @@ def scale() -> dict[str, str]:
         "scale": _markdown(SCALE_HEAD, rows),
         "scalestages": _markdown(["stage: seconds, MB", *names], stages),
     }
+
+
+def front() -> dict[str, str]:
+    """Return the table of front.json in Markdown: "front"."""
+    rows = _result("front")["rows"]
+    captions = {measure: caption for measure, (caption, _) in MEASURES.items()}
+    lines = [
+        [
+            f"**{row['name']}**" if row["name"].startswith("rubro") else row["name"],
+            f"{row['accuracy']:.3f}",
+            f"{row['seconds']:,.1f}",
+            f"{row['titles_per_second']:,}",
+            f"{row['model_megabytes']:,.1f}",
+            ", ".join(captions[measure].split(",")[0] for measure in ahead),
+        ]
+        for row, ahead in zip(rows, peers_ahead(rows), strict=True)
+    ]
+    head = ["classifier", "accuracy", *captions.values(), "peer is ahead in"]
+    return {"front": _markdown(head, lines)}
 
 
 def catalogues() -> dict[str, str]:
@@ -402,7 +422,7 @@ def main(
     stale = False
     with reported_errors():
         made = {language: tables(language) for language in ("en", "es")}
-        common = pipeline() | scale() | catalogues() | columns()
+        common = pipeline() | scale() | front() | catalogues() | columns()
         common |= self_training() | active_learning() | wrong_labels()
         for name, language in PAGES.items():
             page = ROOT / name

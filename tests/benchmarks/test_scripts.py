@@ -168,6 +168,24 @@ def test_predict_writes_the_speed_of_each_model(first_project: Path, tmp_path: P
 
 
 @pytest.mark.slow
+def test_front_measures_models_presets_and_peer_and_draws_them(tmp_path: Path) -> None:
+    out, picture, titles = tmp_path / "front.json", tmp_path / "front.svg", tmp_path / "titles"
+    write_catalogue(titles, 1500)
+    tiny = flat(YAML(typ="safe").load(ROOT / "presets" / "tiny.yaml"))
+    options = [f"--set={key}={json.dumps(value)}" for key, value in tiny]
+    run_script("front", "run", str(titles), *options, "--only=word_svc", f"--out={out}")
+    rows = json.loads(out.read_text())["rows"]
+    ours = ("ensemble", "mlp", "cnn", "svm", "preset fast", "preset small")
+    names = [f"rubro, {name}" for name in ours]
+    assert [row["name"] for row in rows] == [*names, "TF-IDF of words + LinearSVC"]
+    for row in rows:
+        assert 0.2 < row["accuracy"] <= 1
+        assert min(row["seconds"], row["titles_per_second"], row["model_megabytes"]) > 0
+    run_script("front", "picture", f"--results={out}", f"--out={picture}")
+    assert "preset fast" in picture.read_text()
+
+
+@pytest.mark.slow
 def test_scale_measures_pipeline_and_peer_and_draws_them(tmp_path: Path) -> None:
     out, picture = tmp_path / "scale.json", tmp_path / "scale.svg"
     tiny = flat(YAML(typ="safe").load(ROOT / "presets" / "tiny.yaml"))

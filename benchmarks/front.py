@@ -1,0 +1,160 @@
+"""Compare rubro's models and other classifiers, its peers, in three trade-offs on the same titles.
+
+The trade-offs are accuracy against training time, against prediction rate and against model size. A
+peer is ahead in a trade-off if no model of rubro is both at least as accurate and at least as good
+in the other measure. Training uses all cores, and prediction of raw titles one core.
+
+    python benchmarks/front.py run path/to/titles --set subset.top_categories=0
+    python benchmarks/front.py picture
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+from scale import ALL_PEERS, ROOT, machine, measured_peer, outcome, pipeline, project
+
+from peers import Overrides
+from rubro.base.console import reported_errors, say
+from rubro.base.files import read_json, write_json
+from rubro.base.outputs import replacing
+from rubro.base.params_file import load_overrides
+
+RESULTS = ROOT / "benchmarks" / "results" / "front.json"
+PICTURE = ROOT / "docs" / "front.svg"
+PRESETS = ("fast", "small")
+# Stages of each model after subset, without the evaluation.
+_FOR_NETWORKS = ("featurize", "embed", "pseudo_label")
+STAGES_OF = {
+    "ensemble": (*_FOR_NETWORKS, "train_svm", "train_mlp", "train_cnn", "ensemble"),
+    "mlp": (*_FOR_NETWORKS, "train_mlp"),
+    "cnn": (*_FOR_NETWORKS, "train_cnn"),
+    "svm": ("featurize", "pseudo_label", "train_svm"),
+}
+# Second measure of each trade-off: caption, and the comparison that says whether a value is at least as good.
+MEASURES = {
+    "seconds": ("training, seconds", operator.le),
+    "titles_per_second": ("prediction, titles/s", operator.ge),
+    "model_megabytes": ("model, MB", operator.le),
+}
+Row = dict[str, Any]
+
+
+def peers_ahead(rows: list[Row]) -> list[list[str]]:
+    """Return for each row the measures in whose trade-off it is a peer that is ahead of rubro."""
+    ours = [row for row in rows if row["name"].startswith("rubro")]
+
+    def is_matched(peer: Row, measure: str) -> bool:
+        at_least_as_good = MEASURES[measure][1]
+        return any(
+            own["accuracy"] >= peer["accuracy"] and at_least_as_good(own[measure], peer[measure])
+            for own in ours
+        )
+
+    return [
+        [] if row in ours else [name for name in MEASURES if not is_matched(row, name)]
+        for row in rows
+    ]
+
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+
+
+@app.command()
+def run(
+    data: Annotated[Path, typer.Argument(help="Your titles, as in data.path.")],
+    settings: Overrides = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PEER", help=f"{', '.join(ALL_PEERS)}; default: all."),
+    ] = None,
+    limit: Annotated[float, typer.Option(help="Time limit of a process, in seconds.")] = 1800.0,
+    pecos: Annotated[
+        Path | None,
+        typer.Option(help="Python with libpecos, see benchmarks/xr_linear.py."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="JSON file to write.")] = RESULTS,
+) -> None:
+    """Train and measure all models and peers."""
+    with reported_errors(), TemporaryDirectory() as scratch:
+        rows: list[Row] = []
+        for preset in ("default", *PRESETS):
+            folder = Path(scratch) / preset
+            folder.mkdir()
+            changes: dict[str, str] = {}
+            if preset != "default":
+                changes = load_overrides(ROOT / f"presets/{preset}.yaml", ROOT / "params.yaml")
+            preset_settings = [f"{key}={value}" for key, value in changes.items()]
+            project(folder, data, [*(settings or []), *preset_settings])
+            say(f"rubro, {preset} settings")
+            stages = pipeline(folder, limit)["stages"]
+            for model in STAGES_OF if preset == "default" else ["ensemble"]:
+                name = model if preset == "default" else f"preset {preset}"
+                needed = [stages[stage] for stage in STAGES_OF[model]]
+                rows.append({"name": f"rubro, {name}", **outcome(folder, needed, model)})
+        for key in ALL_PEERS:
+            if only and key not in only:
+                continue
+            if key == "fasttext" and find_spec("floret") is None:
+                say("fasttext is skipped because floret is not installed: `pip install floret`")
+                continue
+            if key == "xr_linear" and pecos is None:
+                say("xr_linear is skipped; choose a Python with libpecos by --pecos")
+                continue
+            python = str(pecos.absolute()) if pecos and key == "xr_linear" else sys.executable
+            rows.append(measured_peer(python, Path(scratch) / "default", key, {"sizes": {}}, limit))
+            say(f"{key}: {rows[-1]}")
+        write_json(out, {"titles": data.name, "machine": machine(), "rows": rows})
+
+
+@app.command()
+def picture(
+    results: Annotated[Path, typer.Option(help="JSON file written by `run`.")] = RESULTS,
+    out: Annotated[Path, typer.Option(help="SVG or PNG file to write.")] = PICTURE,
+) -> None:
+    """Plot accuracy against each measure."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    from rubro.report.charts import SERIES
+
+    rows = read_json(results, dict[str, Any])["rows"]
+    with mpl.rc_context({"svg.hashsalt": "rubro", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(10, 4.5), layout="constrained")
+        for axis, (measure, (caption, _)) in zip(
+            figure.subplots(1, len(MEASURES), sharey=True), MEASURES.items(), strict=True
+        ):
+            for row, marker in zip(rows, "osD^vP*XhdH8p<>", strict=False):
+                axis.plot(
+                    row[measure],
+                    row["accuracy"],
+                    marker,
+                    color=SERIES[0] if row["name"].startswith("rubro") else "#5d6670",
+                    label=row["name"],
+                )
+            axis.set(xlabel=caption, xscale="log")
+            axis.grid(alpha=0.3)
+            axis.xaxis.set_major_formatter("{x:,.0f}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        figure.axes[0].set_ylabel("accuracy")
+        figure.legend(
+            *figure.axes[0].get_legend_handles_labels(),
+            fontsize=8,
+            frameon=False,
+            loc="outside lower center",
+            ncols=3,
+        )
+        with replacing(out) as partial:
+            metadata = {"Date": None} if out.suffix == ".svg" else None
+            figure.savefig(partial, format=out.suffix[1:], metadata=metadata)
+
+
+if __name__ == "__main__":
+    app()

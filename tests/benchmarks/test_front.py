@@ -1,0 +1,32 @@
+"""A peer is ahead in a trade-off that no model of rubro matches."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from front import peers_ahead
+
+
+def row(name: str, accuracy: float, seconds: float, rate: float, size: float) -> dict[str, object]:
+    return {
+        "name": name,
+        "accuracy": accuracy,
+        "seconds": seconds,
+        "titles_per_second": rate,
+        "model_megabytes": size,
+    }
+
+
+def test_a_peer_is_ahead_where_no_model_is_as_accurate_and_as_good() -> None:
+    rows = [
+        row("rubro, ensemble", 0.95, 60, 10_000, 80),
+        row("rubro, svm", 0.94, 8, 40_000, 8),
+        row("as the SVM", 0.94, 8, 40_000, 8),
+        row("more accurate, slower", 0.96, 90, 9_000, 90),
+        row("small and inaccurate", 0.90, 9, 30_000, 1),
+    ]
+    ahead = [[], [], [], ["seconds", "titles_per_second", "model_megabytes"], ["model_megabytes"]]
+    assert peers_ahead(rows) == ahead
