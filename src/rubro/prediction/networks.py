@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from itertools import chain
 from typing import Protocol
 
@@ -46,6 +47,9 @@ class Scorer(Protocol):
         """
 
 
+# The SVM sums the weights of at least this many inputs by rows of a table, for inputs with weights in
+# a share of the classes. On 632 classes, the scores of new tokens take a third of the time.
+_MANY_INPUTS, _DENSE_SHARE, _DENSE_VALUES = 512, 0.1, 2**22
 _FEW_TITLES = 16  # read fewer titles one by one, more position by position
 
 
@@ -358,21 +362,50 @@ class SvmScorer:
         """Sum the weighted IDF for each class, and the squared IDF, over groups of inputs.
 
         Args:
-            owner: Group of each input, integers (m,).
+            owner: Group of each input, in ascending order, integers (m,).
             inputs: Input numbers, integers (m,).
             owners: Number of groups.
 
         Returns:
             Sums, float32 (owners, classes + 1), with the squared IDF in the last column.
         """
-        counts, places, idf = self._stored_weights(inputs)
         width = self._classes + 1
+        of_dense = np.zeros((owners, width), dtype=np.float32)
+        if len(inputs) > _MANY_INPUTS:
+            row_of, rows = self._dense
+            is_dense = row_of[inputs] >= 0
+            sizes = np.bincount(owner[is_dense], minlength=owners)
+            lists = Ragged(row_of[inputs[is_dense]], np.concatenate([[0], np.cumsum(sizes)]))
+            of_dense = sum_rows(lists, rows.__getitem__, width)
+            owner, inputs = owner[~is_dense], inputs[~is_dense]
+        counts, places, idf = self._stored_weights(inputs)
         cells = np.repeat(owner * width, counts) + self._categories[places]
         values = np.repeat(idf, counts) * self._weights[places]
         cells = np.concatenate([cells, owner * width + self._classes])
         values = np.concatenate([values, idf**2])
         summed = np.bincount(cells, values, minlength=owners * width)
-        return summed.astype(np.float32).reshape(owners, width)
+        return summed.astype(np.float32).reshape(owners, width) + of_dense
+
+    @cached_property
+    def _dense(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs with many weights as rows of a table, because summing rows is faster.
+
+        Returns:
+            Row of each input, or -1; rows in the layout of _sums, float32 (rows, classes + 1).
+        """
+        width = self._classes + 1
+        counts = np.diff(self._starts)
+        dense = np.flatnonzero(counts > _DENSE_SHARE * self._classes)
+        largest_first = np.argsort(-counts[dense], kind="stable")
+        dense = np.sort(dense[largest_first[: _DENSE_VALUES // width]])
+        counts, places, idf = self._stored_weights(dense)
+        rows = np.zeros((len(dense), width), dtype=np.float32)
+        of_weight = np.repeat(np.arange(len(dense)), counts)
+        rows[of_weight, self._categories[places]] = idf[of_weight] * self._weights[places]
+        rows[:, -1] = idf**2
+        row_of = np.full(len(self._idf), -1)
+        row_of[dense] = np.arange(len(dense))
+        return row_of, rows
 
     def _stored_weights(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Find the stored weights and the IDF of inputs.
