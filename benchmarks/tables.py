@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from front import MEASURES, peers_ahead
 from ruamel.yaml import YAML
 
-from front import MEASURES, peers_ahead
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import DataError
 
