@@ -1,8 +1,8 @@
 """Compare rubro's models and other classifiers, its peers, in three trade-offs on the same titles.
 
 The trade-offs are accuracy against training time, against prediction rate and against model size. A
-peer is ahead in a trade-off if no model of rubro is both at least as accurate and at least as good
-in the other measure. Training uses all cores, and prediction of raw titles one core.
+peer is ahead in one of these measures if no model of rubro is both at least as accurate and at least
+as good in it. Training uses all cores, and prediction of raw titles one core.
 
     python benchmarks/front.py run path/to/titles --set subset.top_categories=0
     python benchmarks/front.py picture
@@ -11,17 +11,26 @@ in the other measure. Training uses all cores, and prediction of raw titles one 
 from __future__ import annotations
 
 import operator
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from scale import ALL_PEERS, ROOT, machine, measured_peer, outcome, pipeline, project
+from scale import (
+    ALL_PEERS,
+    ROOT,
+    SVM_STAGES,
+    installed_peers,
+    machine,
+    measured_peer,
+    outcome,
+    pipeline,
+    project,
+)
 
 from peers import Overrides
 from rubro.base.console import reported_errors, say
+from rubro.base.errors import ParamsError
 from rubro.base.files import read_json, write_json
 from rubro.base.outputs import replacing
 from rubro.base.params_file import load_overrides
@@ -35,9 +44,9 @@ STAGES_OF = {
     "ensemble": (*_FOR_NETWORKS, "train_svm", "train_mlp", "train_cnn", "ensemble"),
     "mlp": (*_FOR_NETWORKS, "train_mlp"),
     "cnn": (*_FOR_NETWORKS, "train_cnn"),
-    "svm": ("featurize", "pseudo_label", "train_svm"),
+    "svm": SVM_STAGES,
 }
-# Second measure of each trade-off: caption, and the comparison that says whether a value is at least as good.
+# Measures: caption, and whether the first of two values is at least as good as the second.
 MEASURES = {
     "seconds": ("training, seconds", operator.le),
     "titles_per_second": ("prediction, titles/s", operator.ge),
@@ -46,20 +55,20 @@ MEASURES = {
 Row = dict[str, Any]
 
 
-def peers_ahead(rows: list[Row]) -> list[list[str]]:
-    """Return for each row the measures in whose trade-off it is a peer that is ahead of rubro."""
-    ours = [row for row in rows if row["name"].startswith("rubro")]
+def measures_ahead(row: Row, ours: list[Row]) -> list[str]:
+    """Return the measures in which a peer is ahead of all models of rubro.
 
-    def is_matched(peer: Row, measure: str) -> bool:
-        at_least_as_good = MEASURES[measure][1]
-        return any(
-            own["accuracy"] >= peer["accuracy"] and at_least_as_good(own[measure], peer[measure])
+    Args:
+        row: Row of the peer.
+        ours: Rows of the models of rubro.
+    """
+    return [
+        measure
+        for measure, (_, at_least_as_good) in MEASURES.items()
+        if not any(
+            own["accuracy"] >= row["accuracy"] and at_least_as_good(own[measure], row[measure])
             for own in ours
         )
-
-    return [
-        [] if row in ours else [name for name in MEASURES if not is_matched(row, name)]
-        for row in rows
     ]
 
 
@@ -83,7 +92,11 @@ def run(
 ) -> None:
     """Train and measure all models and peers."""
     with reported_errors(), TemporaryDirectory() as scratch:
-        rows: list[Row] = []
+        if unknown := sorted(set(only or []) - set(ALL_PEERS)):
+            known = ", ".join(ALL_PEERS)
+            raise ParamsError(f"--only {unknown[0]}: no such peer; known peers: {known}")
+        content: dict[str, Any] = {"titles": data.name, "machine": machine(), "rows": []}
+        ours: list[Row] = []
         for preset in ("default", *PRESETS):
             folder = Path(scratch) / preset
             folder.mkdir()
@@ -93,24 +106,19 @@ def run(
             preset_settings = [f"{key}={value}" for key, value in changes.items()]
             project(folder, data, [*(settings or []), *preset_settings])
             say(f"rubro, {preset} settings")
-            stages = pipeline(folder, limit)["stages"]
+            stages = pipeline(folder, limit)
             for model in STAGES_OF if preset == "default" else ["ensemble"]:
                 name = model if preset == "default" else f"preset {preset}"
                 needed = [stages[stage] for stage in STAGES_OF[model]]
-                rows.append({"name": f"rubro, {name}", **outcome(folder, needed, model)})
-        for key in ALL_PEERS:
-            if only and key not in only:
-                continue
-            if key == "fasttext" and find_spec("floret") is None:
-                say("fasttext is skipped because floret is not installed: `pip install floret`")
-                continue
-            if key == "xr_linear" and pecos is None:
-                say("xr_linear is skipped; choose a Python with libpecos by --pecos")
-                continue
-            python = str(pecos.absolute()) if pecos and key == "xr_linear" else sys.executable
-            rows.append(measured_peer(python, Path(scratch) / "default", key, {"sizes": {}}, limit))
-            say(f"{key}: {rows[-1]}")
-        write_json(out, {"titles": data.name, "machine": machine(), "rows": rows})
+                ours.append({"name": f"rubro, {name}", **outcome(folder, needed, model)})
+        content["rows"] += [{**row, "ahead": []} for row in ours]
+        write_json(out, content)
+        for key, python in installed_peers(only or list(ALL_PEERS), pecos):
+            row = measured_peer(python, Path(scratch) / "default", key, {"sizes": {}}, limit)
+            say(f"{key}: {row}")
+            if "seconds" in row:
+                content["rows"].append({**row, "ahead": measures_ahead(row, ours)})
+                write_json(out, content)
 
 
 @app.command()

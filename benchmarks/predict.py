@@ -46,11 +46,11 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def rate_on_one_core(prepared: Callable[[], Predict], titles: Sequence[str]) -> int:
-    """Return the titles per second that one core predicts, the median of five turns.
+    """Return the titles per second that one core predicts, the median of five passes.
 
     Args:
-        prepared: Function that returns the function from titles to predictions. It is called in each
-            turn, and its time does not count.
+        prepared: Function that returns the function from titles to predictions. It is called before each
+            pass, and its time does not count.
         titles: Raw titles.
     """
     tasks = [int(task.name) for task in Path("/proc/self/task").glob("*")]  # threads
@@ -58,7 +58,8 @@ def rate_on_one_core(prepared: Callable[[], Predict], titles: Sequence[str]) -> 
     for task, cores in before.items():
         os.sched_setaffinity(task, {min(cores)})
     try:
-        seconds = [seconds_of(partial(prepared(), titles)) for _ in range(5)]
+        with threadpool_limits(limits=1):
+            seconds = [seconds_of(partial(prepared(), titles)) for _ in range(5)]
     finally:
         for task, cores in before.items():
             os.sched_setaffinity(task, cores)
@@ -167,7 +168,7 @@ def main(
     repeats: Annotated[int, typer.Option(min=1, help="Number of measurements for a median.")] = 5,
 ) -> None:
     with reported_errors(), threadpool_limits(limits=1):
-        names = [name for name in MODELS if (models / name).is_dir()]
+        names = [name for name in MODELS if (models / name / "model.json").is_file()]
         if not names:
             raise ParamsError(f"--models {models}: no model folder found; `dvc repro` creates them")
         titles = load_split(data, "test")["title"].to_list()

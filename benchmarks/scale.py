@@ -19,7 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +55,11 @@ _RATED = 10_000  # titles whose prediction is timed
 _POLL_SECONDS = 0.05
 ALL_PEERS = PEERS | {"xr_linear": xr_linear.PEER}
 KEYS = ("fasttext", "word_char_sgd", "word_char_svc", "xr_linear")
+SVM_STAGES = (
+    "featurize",
+    "pseudo_label",
+    "train_svm",
+)  # what `dvc repro train_svm` runs after subset
 # Many titles need fewer passes than the grid of peers.py has.
 GRIDS = {
     "fasttext": [
@@ -128,16 +133,19 @@ def project(folder: Path, data: Path, settings: list[str]) -> None:
     YAML().dump(params.model_dump(), folder / "params.yaml")
 
 
-def pipeline(folder: Path, limit: float) -> dict[str, Any]:
-    """Run every stage; return the measurements of each stage and the results of the ensemble."""
+def pipeline(folder: Path, limit: float) -> dict[str, dict[str, Any]]:
+    """Run the stages one after the other, until one takes too long.
+
+    Returns:
+        Measurements of each stage that has run; the seconds of a stage that took too long are None.
+    """
     stages = {}
     for stage in STAGES:
         stages[stage] = measured([sys.executable, f"stages/{stage}.py"], folder, limit)
         say(f"  {stage}: {stages[stage]['seconds']} s, {stages[stage]['megabytes']} MB")
         if stages[stage]["seconds"] is None:
-            return {"name": "rubro", "stages": stages, "seconds_over": limit, "megabytes": 0}
-    needed = [stages[stage] for stage in STAGES[1:]]
-    return {"name": "rubro", "stages": stages, **outcome(folder, needed, "ensemble")}
+            break
+    return stages
 
 
 def outcome(folder: Path, stages: list[Any], model: str) -> dict[str, Any]:
@@ -218,28 +226,40 @@ def run(
             say(f"{size}: pipeline")
             entry = found["sizes"].setdefault(size, {"peers": {}})
             entry["machine"] = machine()
-            ours = pipeline(folder, limit)
-            entry["pipeline"] = ours
-            if "seconds" in ours:  # `dvc repro train_svm` runs three stages after subset
-                names = ("featurize", "pseudo_label", "train_svm")
-                needed = [ours["stages"][stage] for stage in names]
+            stages = pipeline(folder, limit)
+            entry["pipeline"] = {"name": "rubro", "stages": stages}
+            if stages.get("evaluate", {}).get("seconds") is None:
+                entry["pipeline"] |= {"seconds_over": limit, "megabytes": 0}
+            else:
+                needed = [stages[stage] for stage in STAGES[1:]]
+                entry["pipeline"] |= outcome(folder, needed, "ensemble")
+                needed = [stages[stage] for stage in SVM_STAGES]
                 entry["svm"] = {"name": "rubro, only the SVM", **outcome(folder, needed, "svm")}
             write_json(out, found)
-            for key in KEYS:
-                if (only and key not in only) or ours["stages"]["subset"]["seconds"] is None:
-                    continue
-                if key == "fasttext" and find_spec("floret") is None:
-                    say(
-                        f"{size}: fasttext is skipped because floret is not installed: `pip install floret`"
-                    )
-                    continue
-                if key == "xr_linear" and pecos is None:
-                    say(f"{size}: xr_linear is skipped; choose a Python with libpecos by --pecos")
-                    continue
-                python = str(pecos.absolute()) if pecos and key == "xr_linear" else sys.executable
+            if stages["subset"]["seconds"] is None:
+                continue
+            for key, python in installed_peers(only or KEYS, pecos):
                 entry["peers"][key] = measured_peer(python, folder, key, found, limit)
                 say(f"{size}: {key}: {entry['peers'][key]}")
                 write_json(out, found)
+
+
+def installed_peers(keys: Sequence[str], pecos: Path | None) -> Iterator[tuple[str, str]]:
+    """Yield the keys of the peers that can be measured here, with the Python that runs each.
+
+    Args:
+        keys: Keys of the peers to measure; others are ignored.
+        pecos: Python with libpecos, or None.
+    """
+    for key in ALL_PEERS:
+        if key not in keys:
+            continue
+        if key == "fasttext" and find_spec("floret") is None:
+            say("fasttext is skipped because floret is not installed: `pip install floret`")
+        elif key == "xr_linear" and pecos is None:
+            say("xr_linear is skipped; choose a Python with libpecos by --pecos")
+        else:
+            yield key, str(pecos.absolute()) if pecos and key == "xr_linear" else sys.executable
 
 
 def measured_peer(

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from front import MEASURES, peers_ahead
 from ruamel.yaml import YAML
 
 from rubro.base.console import reported_errors, say
@@ -63,6 +62,15 @@ SCALE_HEAD = [
     "model, MB",
     "titles/s of prediction",
 ]
+FRONT_HEAD = [
+    "classifier",
+    "accuracy",
+    "training, seconds",
+    "prediction, titles/s",
+    "model, MB",
+    "peer is ahead in",
+]
+AHEAD = {"seconds": "training", "titles_per_second": "prediction", "model_megabytes": "model size"}
 
 
 def tables(language: str) -> dict[str, str]:
@@ -129,7 +137,6 @@ def scale() -> dict[str, str]:
 def front() -> dict[str, str]:
     """Return the table of front.json in Markdown: "front"."""
     rows = _result("front")["rows"]
-    captions = {measure: caption for measure, (caption, _) in MEASURES.items()}
     lines = [
         [
             f"**{row['name']}**" if row["name"].startswith("rubro") else row["name"],
@@ -137,12 +144,11 @@ def front() -> dict[str, str]:
             f"{row['seconds']:,.1f}",
             f"{row['titles_per_second']:,}",
             f"{row['model_megabytes']:,.1f}",
-            ", ".join(captions[measure].split(",")[0] for measure in ahead),
+            ", ".join(AHEAD[measure] for measure in row["ahead"]),
         ]
-        for row, ahead in zip(rows, peers_ahead(rows), strict=True)
+        for row in rows
     ]
-    head = ["classifier", "accuracy", *captions.values(), "peer is ahead in"]
-    return {"front": _markdown(head, lines)}
+    return {"front": _markdown(FRONT_HEAD, lines)}
 
 
 def catalogues() -> dict[str, str]:

@@ -25,7 +25,7 @@ def main(params: Params) -> None:
 
 def train_embedding(params: Params) -> None:
     """Train the vectors; write models/embedding and metrics/params/embed.json."""
-    # Imported only here, because these imports take seconds.
+    # Imported here and not at the top, because these imports take seconds.
     import pandas as pd
 
     from rubro.data.splits import (

@@ -19,7 +19,7 @@ def write_untrained(name: str) -> None:
 
 
 def write_note(folder: Path) -> None:
-    """Replace a folder by one that contains only a note, because DVC does not restore empty folders."""
+    """Replace a folder with one that contains only a note, because DVC does not restore empty folders."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "not_trained.txt").write_text("Not trained, because the number of epochs is 0.\n")

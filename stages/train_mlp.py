@@ -16,7 +16,7 @@ def main(params: Params) -> None:
     if params.train_mlp.max_epochs == 0:
         write_untrained("mlp")
         return
-    # Imported only here, because these imports take seconds.
+    # Imported here and not at the top, because these imports take seconds.
     from train_network import train_network
 
     from rubro.models.mlp import Mlp

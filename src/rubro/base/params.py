@@ -310,12 +310,12 @@ class Params(Section):
             if own.max_epochs == 0 and name in self.ensemble.members:
                 raise ValueError(
                     f"ensemble.members contains {name}, which train_{name}.max_epochs=0 leaves "
-                    "untrained; remove it from ensemble.members"
+                    "untrained; remove it from ensemble.members, as in presets/fast.yaml"
                 )
             if own.max_epochs != 0 and self.embed.epochs == 0:
                 raise ValueError(
                     f"embed.epochs=0 trains no word vectors, but the {name} needs them; set "
-                    f"train_{name}.max_epochs=0 too"
+                    f"train_{name}.max_epochs=0 too, as in presets/fast.yaml"
                 )
         return self
 

@@ -47,6 +47,13 @@ class TextColumn(Section):
         number = parse_number(text, self.decimal_comma)
         return [] if number is None else [f"#{bisect_right(self.bounds, number)}"]
 
+    def range_of(self, token: str) -> str:
+        """Return the range of the bin that the token of a number names, such as "10 <= price < 20"."""
+        bounds, place = self.bounds or [], int(token.removeprefix("#"))
+        low = "".join(f"{bound:.12g} <= " for bound in bounds[:place][-1:])
+        high = "".join(f" < {bound:.12g}" for bound in bounds[place:][:1])
+        return f"{low}{self.name}{high}"
+
     def tokens_with_spans(self, text: str) -> list[tuple[str, list[tuple[int, int]]]]:
         """Return the tokens of a cell, each with the start and end of every character in the cell."""
         if self.bounds is None:

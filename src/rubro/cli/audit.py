@@ -106,7 +106,7 @@ def main(
     if left_out := int((decided & (errors.leads > 0)).sum()):
         say(
             f"{left_out:,} labels that look wrong are left out, because {params.data.corrections} "
-            "confirms or corrects them"
+            "already decides them"
         )
     _say_next(out / SUSPECTS, len(suspects), decisions, summary)
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -30,10 +30,6 @@ from rubro.cli.runtime import load_model
 from rubro.tables.cells import column_name
 from rubro.tables.inputs import given_titles
 from rubro.tables.streams import is_unicode, listed
-
-if TYPE_CHECKING:
-    from rubro.prediction.classifier import Classifier
-    from rubro.prediction.explanation import Explanation
 
 _DIGITS = 6
 
@@ -76,7 +72,6 @@ def main(
     for title in titles:
         product = {classifier.title_column: title, **texts}
         explanation = classifier.explain(product, against, nearest, level)
-        explanation = _with_ranges(explanation, _ranges(classifier, texts))
         if sys.stdout.isatty():
             from rubro.cli.terminal import show_explanation
 
@@ -104,32 +99,3 @@ def _texts(options: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
             raise DataError(f"--text {option!a}: column {column!r} is given twice; give one text")
         texts[column] = text
     return texts
-
-
-def _ranges(classifier: Classifier, texts: Mapping[str, str]) -> dict[str, str]:
-    """Return the range of the bin of each number, such as "10 <= price < 20", by its column."""
-    ranges = {}
-    for column in classifier.description.text.columns:
-        tokens = column.tokens(texts.get(column.name, ""))
-        if column.bounds is None or not tokens:
-            continue
-        place = int(tokens[0].removeprefix("#"))
-        low = "".join(f"{bound:.12g} <= " for bound in column.bounds[:place][-1:])
-        high = "".join(f" < {bound:.12g}" for bound in column.bounds[place:][:1])
-        ranges[column.name] = f"{low}{column.name}{high}"
-    return ranges
-
-
-def _with_ranges(explanation: Explanation, ranges: Mapping[str, str]) -> Explanation:
-    """Return an explanation in which each number is one linear feature, named by its range.
-
-    The model reads the name of a bin, such as #5, as a word with character n-grams.
-    """
-    others = [each for each in explanation.linear if each.column not in ranges]
-    numbers = []
-    for column, text in ranges.items():
-        own = [each for each in explanation.linear if each.column == column]
-        total = sum(each.contribution for each in own)
-        numbers += [replace(each, kind="word", text=text, contribution=total) for each in own[:1]]
-    linear = sorted([*others, *numbers], key=lambda each: -abs(each.contribution))
-    return replace(explanation, linear=linear)

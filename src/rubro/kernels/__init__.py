@@ -10,7 +10,7 @@ Therefore:
 - Functions of the C library and of MKL choose their code by the CPU. Therefore `exp` is written
   out, and matrix products are computed by numpy's OpenBLAS, for which the stages fix the code path.
 
-A compiled function declares the types of its arguments, so it is compiled when its module is imported
-for the first time, during `make setup`. Compiled functions release Python's global lock (`nogil`) and
+A compiled function that Python calls declares the types of its arguments, so it is compiled when its
+module is first imported, which `make setup` does. Compiled functions release Python's global lock (`nogil`) and
 are called by `base.parallel.in_parts`, which divides the work into ranges.
 """

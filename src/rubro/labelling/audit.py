@@ -29,7 +29,7 @@ _RESERVED = (
     *("file", "line", "label", "suggested_category", "confidence", "label_confidence", "words"),
     "accept",
 )
-# Results in metrics/corrections.csv of corrections whose category the rows have.
+# Results in metrics/corrections.csv that mean that the rows have the category of the correction.
 _USED_CORRECTIONS = ("replaced", "new_row", "already_right", "repeated")
 _SEPARATORS = ",;\t"
 _COVERAGE = 0.95  # of the intervals
@@ -104,9 +104,10 @@ def load_audited_titles(folder: Path, params: FeaturizeParams) -> AuditedTitles:
 
 
 def decided_labels(audited: AuditedTitles, path: Path) -> np.ndarray:
-    """Return whether the corrections of the subset confirm or name the label of each title.
+    """Return whether a correction decides the label of each title.
 
-    Labels of titles whose correction is skipped, because the title is in validation or test, count too.
+    A correction that is skipped because its title is in validation or test (data.correct_held_out)
+    also decides the label: the user has seen it.
 
     Args:
         audited: Labelled titles.
@@ -142,7 +143,7 @@ def suspects_table(
     Args:
         audited: Labelled titles.
         errors: How well the labels fit.
-        decided: Whether each label is left out, bool (titles,); see decided_labels.
+        decided: Whether a correction decides each label, bool (titles,); these titles are left out.
         limit: Maximum number of rows; 0 = all.
         min_confidence: Minimum probability of the suggested category.
 

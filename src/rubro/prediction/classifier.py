@@ -361,6 +361,8 @@ class Classifier:
         best: int,
         other: int,
     ) -> tuple[list[LinearInput], float]:
+        columns = self.description.text.columns
+        numbers = {column.name: column for column in columns if column.bounds is not None}
         found: list[LinearInput] = []
         total_bias = 0.0
         for name, scorer in self._scorers.items():
@@ -371,7 +373,15 @@ class Classifier:
                     rows = self._subwords.rows_of([token for token, _ in own]).values
                     inputs = rows, features.bigrams[number]
                     leads = scorer.leads(number, *inputs, best, other)
-                    found += linear_inputs(self._subwords, column, own, leads, weight)
+                    number_column = numbers.get(column)
+                    if number_column is None:
+                        found += linear_inputs(self._subwords, column, own, leads, weight)
+                    elif own:  # the model reads the name of a bin as a word with n-grams
+                        ((token, spans),) = own
+                        lead = weight * float(leads.sum())
+                        text = number_column.range_of(token)
+                        span = spans[0][0], spans[-1][1]
+                        found.append(LinearInput("number", text, *span, lead, column))
         return sorted(found, key=lambda each: -abs(each.contribution)), total_bias
 
     def _nearest(self, tokens: list[str], count: int) -> list[Neighbour]:

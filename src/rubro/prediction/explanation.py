@@ -18,7 +18,7 @@ from rubro.prediction.nearest import Neighbour
 FOREIGN_SHARE = 0.5
 # A token, and the start and end in the title of each of its characters; see tokenise_with_spans.
 SpannedToken = tuple[str, list[tuple[int, int]]]
-_Kind = Literal["word", "bigram", "ngram"]
+_Kind = Literal["word", "bigram", "ngram", "number"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ class LinearInput:
     The lead is the logit of the predicted category minus the logit of another category.
 
     Attributes:
-        kind: "word", "bigram" or "ngram" (a character n-gram).
-        text: Text as the model reads it; < and > mark the beginning and end of a word.
+        kind: "word", "bigram", "ngram" (a character n-gram) or "number".
+        text: Text as the model reads it; < and > mark the beginning and end of a word. For a number,
+            the range of its bin.
         start: Position of the first character in the text of the column.
         end: Position after the last character in the text of the column.
         contribution: Part of the lead, in logits.

@@ -47,9 +47,12 @@ class Scorer(Protocol):
         """
 
 
-# The SVM sums the weights of at least this many inputs by rows of a table, for inputs with weights in
-# a share of the classes. On 632 classes, the scores of new tokens take a third of the time.
-_MANY_INPUTS, _DENSE_SHARE, _DENSE_VALUES = 512, 0.1, 2**22
+# If the SVM sums more than _MANY_INPUTS at once, it reads inputs with weights in more than _DENSE_SHARE
+# of the classes from a dense table of at most _DENSE_VALUES numbers. With 632 classes, the scores of
+# new tokens then take a third of the time.
+_MANY_INPUTS = 512
+_DENSE_SHARE = 0.1
+_DENSE_VALUES = 2**22
 _FEW_TITLES = 16  # read fewer titles one by one, more position by position
 
 
@@ -388,7 +391,7 @@ class SvmScorer:
 
     @cached_property
     def _dense(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs with many weights as rows of a table, because summing rows is faster.
+        """Return the inputs with many weights as rows of a dense table.
 
         Returns:
             Row of each input, or -1; rows in the layout of _sums, float32 (rows, classes + 1).

@@ -494,7 +494,8 @@ def _read_summaries(content: Content, folder: Path) -> None:
 
 def _read_tables(content: Content, folder: Path) -> None:
     # Without metrics, all networks count as trained, so that their missing files are named.
-    for model in [name for name in NETWORKS if name in (content.models or NETWORKS)]:
+    trained = [name for name in NETWORKS if name in (content.models or NETWORKS)]
+    for model in trained:
         plots = folder / "curves" / model / "plots" / "metrics"
         for metric in CURVE_METRICS:
             for split in ("train", "validation"):

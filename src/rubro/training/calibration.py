@@ -124,18 +124,18 @@ def _fit_temperature(logits: np.ndarray, targets: np.ndarray, prior: float | Non
         prior: Mean of a normal distribution of the logarithm with variance 1; None = none.
     """
     highest = logits.max(axis=1, initial=-np.inf)
-    own = (highest - logits[np.arange(len(targets)), targets]).sum()
-    logits = logits - highest[:, None]
+    behind = (highest - logits[np.arange(len(targets)), targets]).sum()
+    logits = logits - highest[:, None]  # so that exp cannot overflow
     scaled = np.empty_like(logits)
 
     def cross_entropy(log_temperature: float) -> float:
         temperature = np.exp(log_temperature)
         np.exp(np.divide(logits, temperature, out=scaled), out=scaled)
-        loss = float(own / temperature + np.log(scaled.sum(axis=1)).sum())
+        loss = float(behind / temperature + np.log(scaled.sum(axis=1)).sum())
         return loss if prior is None else loss + (log_temperature - np.log(prior)) ** 2 / 2
 
     bounds = np.log(_TEMPERATURES)
-    options = {"xatol": 1e-4}
+    options = {"xatol": 1e-5}
     return float(
         np.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded", options=options).x)
     )

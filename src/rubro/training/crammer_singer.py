@@ -148,16 +148,16 @@ def _add_scores(
 ) -> None:
     """Add a title's score for each category to scores, input by input.
 
-    Four inputs at a time take 30 % less time than one, because their weights come from memory.
+    Four inputs at a time take 30 % less time than one, because the loads of their weights overlap.
     """
-    paired = len(inputs) // 4 * 4
-    for at in range(0, paired, 4):
+    in_fours = len(inputs) // 4 * 4
+    for at in range(0, in_fours, 4):
         a, b, c, d = values[at], values[at + 1], values[at + 2], values[at + 3]
         of_a, of_b = weights[inputs[at]], weights[inputs[at + 1]]
         of_c, of_d = weights[inputs[at + 2]], weights[inputs[at + 3]]
         for i in range(len(scores)):
             scores[i] = scores[i] + a * of_a[i] + b * of_b[i] + c * of_c[i] + d * of_d[i]
-    for at in range(paired, len(inputs)):
+    for at in range(in_fours, len(inputs)):
         value, row = values[at], weights[inputs[at]]
         for i in range(len(scores)):
             scores[i] += value * row[i]

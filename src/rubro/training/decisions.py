@@ -50,7 +50,7 @@ def fit_scale(logits: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> fl
 
     bounds = [(0.0, _MAX_SCALE), (-_MAX_PRIOR, _MAX_PRIOR)]
     start = [1.0 / max(float(logits.std()), 1e-6), 0.0]
-    options = {"ftol": 1e-7}
+    options = {"ftol": 1e-7}  # enough for the decimal places that are kept
     found = minimize(
         cross_entropy, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
     ).x
