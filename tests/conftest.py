@@ -30,6 +30,11 @@ HANDLERS = {number: signal.getsignal(number) for number in ENDING}
 MakeParams = Callable[..., Params]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders of the slowest files, so that processes end at about the same time."""
+    items.sort(key=lambda item: item.path.parent.name not in ("pipeline", "training"))
+
+
 @pytest.fixture(autouse=True)
 def _own_handlers() -> None:
     """Restore the signal handlers that a stage installed when it ran in this process."""

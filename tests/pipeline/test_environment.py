@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -55,11 +56,24 @@ def train(project: Path) -> dict[str, str]:
     return digests(project, *outputs_of("train_mlp"))
 
 
+@pytest.fixture(scope="module")
+def distributed(first_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of the outputs of train_mlp with two processes."""
+    project = tmp_path_factory.mktemp("distributed") / "project"
+    shutil.copytree(first_project, project, symlinks=True)
+    set_devices(project, 2)
+    found = train(project)
+    model = json.loads((project / "models/mlp/model.json").read_text())
+    assert model["members"]["mlp"]["training"]["devices"] == 2
+    return found
+
+
 @pytest.mark.slow
-def test_launcher_variables_do_not_change_training(
+def test_launcher_variables_and_checkpoints_of_lightning_do_not_change_training(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = digests(project, *outputs_of("train_mlp"))
+    torch.save({"state_dict": {}}, project / "hpc_ckpt_1.ckpt")  # a checkpoint of Slurm
     for launcher in LAUNCHERS:
         set_variables(monkeypatch, launcher)
     assert train(project) == expected
@@ -68,30 +82,18 @@ def test_launcher_variables_do_not_change_training(
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["slurm, second process", "torchrun", "lsf", "mpi"])
 def test_launcher_variables_do_not_change_distributed_training(
-    project: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+    project: Path, distributed: dict[str, str], monkeypatch: pytest.MonkeyPatch, launcher: str
 ) -> None:
     set_devices(project, 2)
-    with monkeypatch.context() as patch:
-        set_variables(patch, launcher)
-        found = train(project)
-    model = json.loads((project / "models/mlp/model.json").read_text())
-    assert model["members"]["mlp"]["training"]["devices"] == 2
-    assert found == train(project)
+    set_variables(monkeypatch, launcher)
+    assert train(project) == distributed
 
 
-@pytest.mark.slow
-def test_slurm_checkpoint_of_lightning_is_ignored(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+def interrupted(
+    process: subprocess.Popen[str], number: int, after: str = "epoch 2/", *, group: bool = False
 ) -> None:
-    expected = digests(project, *outputs_of("train_mlp"))
-    torch.save({"state_dict": {}}, project / "hpc_ckpt_1.ckpt")
-    set_variables(monkeypatch, "slurm")
-    assert train(project) == expected
-
-
-def interrupted(process: subprocess.Popen[str], number: int, *, group: bool = False) -> None:
-    """Send a signal in the second epoch; assert that the process reports it in one line."""
-    read_until(process, "epoch 2/")
+    """Send a signal after a line with this beginning; assert that one line reports it."""
+    read_until(process, after)
     (os.killpg if group else os.kill)(process.pid, number)
     _, errors = process.communicate()
     assert process.returncode == 128 + number
@@ -111,19 +113,21 @@ def resume(project: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "number",
-    [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT],
-    ids=lambda number: number.name,
-)
-def test_training_resumes_after_signal(
-    project: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_resumes_after_each_signal(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, "slurm")
     expected = digests(project, *outputs_of("train_mlp"))
     before = {path.name for path in project.iterdir()}
-    interrupted(start_stage(project, "train_mlp"), number)
-    assert {path.name for path in project.iterdir()} == before | {".checkpoints"}
+    for number, after in (
+        (signal.SIGTERM, "epoch 2/"),
+        (signal.SIGUSR1, "epoch 3/"),
+        (signal.SIGHUP, "final fit, epoch 1/"),
+        (signal.SIGINT, "final fit, epoch 2/"),
+    ):
+        process = start_stage(project, "train_mlp")
+        if number != signal.SIGTERM:
+            read_until(process, "resuming after epoch")
+        interrupted(process, number, after)
+        assert {path.name for path in project.iterdir()} == before | {".checkpoints"}
     assert resume(project) == expected
 
 
@@ -168,11 +172,10 @@ def group_is_alive(group: int) -> bool:
     ids=["first process", "all processes"],
 )
 def test_signal_ends_all_processes_of_distributed_training(
-    project: Path, number: signal.Signals, group: bool
+    project: Path, distributed: dict[str, str], number: signal.Signals, group: bool
 ) -> None:
     set_devices(project, 2)
-    expected = train(project)
     process = start_stage(project, "train_mlp")
     interrupted(process, number, group=group)
     assert wait_until(lambda: not group_is_alive(process.pid))
-    assert resume(project) == expected
+    assert resume(project) == distributed

@@ -171,14 +171,6 @@ def test_outputs_do_not_contain_local_paths(first_project: Path) -> None:
         assert str(first_project).encode() not in (first_project / name).read_bytes(), name
 
 
-@pytest.mark.slow
-def test_same_commit_gives_same_bytes(project: Path, tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    run_in(tmp_path, "git", "clone", "--quiet", str(project), str(clone))
-    assert stages_run(run_in(clone, "dvc", "repro")) == list(STAGES)
-    assert run_in(clone, "git", "status", "--porcelain").stdout == ""
-
-
 @pytest.fixture(scope="module")
 def nothing_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project before any stage has run."""

@@ -8,27 +8,58 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.tiny_project import change_params, digests, outputs_of, run_in, start_stage, wait_until
+from support.tiny_project import (
+    change_params,
+    digests,
+    outputs_of,
+    read_until,
+    run_in,
+    start_stage,
+    wait_until,
+)
 
 pytest_plugins = ["support.tiny_project"]
 
 
 LOST = "another process of the training has ended or is out of reach"
+SHARED: dict[str, object] = {"devices": 2, "accelerator": "cpu", "max_epochs": 8}
+
+Outcome = tuple[str, dict[str, str], Any]
+Outcomes = Callable[[str], Outcome]
 
 
 @pytest.fixture
 def shared(project: Path) -> Path:
     """Project whose trainings take two CPU processes and some seconds."""
-    change_params(project, devices=2, accelerator="cpu", max_epochs=8)
+    change_params(project, **SHARED)
     return project
 
 
-def train(project: Path, model: str) -> tuple[str, dict[str, str], Any]:
+@pytest.fixture(scope="module")
+def outcomes(first_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """Function that returns the outcome of a network's uninterrupted training with two processes."""
+    folder = tmp_path_factory.mktemp("shared") / "project"
+    shutil.copytree(first_project, folder, symlinks=True)
+    change_params(folder, **SHARED)
+
+    @cache
+    def outcome(model: str) -> Outcome:
+        found = train(folder, model)
+        description = json.loads((folder / f"models/{model}/model.json").read_text())
+        assert description["members"][model]["training"]["devices"] == 2
+        return found
+
+    return outcome
+
+
+def train(project: Path, model: str) -> Outcome:
     """Run a training; return its messages, the digests of its outputs and its metrics."""
     messages = run_in(project, "python", f"stages/train_{model}.py").stderr
     metrics = json.loads((project / f"metrics/train_{model}.json").read_text())
@@ -60,16 +91,13 @@ def others_of(process: subprocess.Popen[str]) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_two_processes_match_one(shared: Path, model: str) -> None:
+def test_two_processes_match_one(shared: Path, outcomes: Outcomes, model: str) -> None:
     change_params(shared, devices=1)
     _, _, expected = train(shared, model)
-    change_params(shared, devices=2)
-    messages, _, metrics = train(shared, model)
+    messages, _, metrics = outcomes(model)
     # Only one process reports, in the training and in the final fit.
     assert messages.count("epoch 1/") == 2, messages
     assert messages.count("final fit, epoch 1/") == 1, messages
-    description = json.loads((shared / f"models/{model}/model.json").read_text())
-    assert description["members"][model]["training"]["devices"] == 2
     assert metrics["parameters"] == expected["parameters"]
     for split in ("train", "validation"):
         for name in ("accuracy", "balanced_accuracy"):
@@ -78,8 +106,8 @@ def test_two_processes_match_one(shared: Path, model: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_killed_processes_resume_to_the_same_bytes(shared: Path) -> None:
-    _, uninterrupted, _ = train(shared, "mlp")
+def test_two_killed_processes_resume_to_the_same_bytes(shared: Path, outcomes: Outcomes) -> None:
+    _, uninterrupted, _ = outcomes("mlp")
     process = start(shared)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -111,7 +139,10 @@ def test_a_process_that_dies_ends_the_training(shared: Path, connected: bool) ->
     assert messages.count(LOST if connected else "before all were connected") == 1, messages
     assert "Traceback" not in messages
     if connected:
-        assert "resuming after epoch" in train(shared, "mlp")[0]
+        resumed = start_stage(shared, "train_mlp")
+        read_until(resumed, "resuming after epoch")
+        os.killpg(resumed.pid, signal.SIGKILL)
+        resumed.communicate()
 
 
 @pytest.mark.slow
