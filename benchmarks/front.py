@@ -129,7 +129,7 @@ def picture(
     """Plot accuracy against each measure."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     from rubro.report.charts import SERIES
 
@@ -139,7 +139,7 @@ def picture(
         for axis, (measure, (caption, _)) in zip(
             figure.subplots(1, len(MEASURES), sharey=True), MEASURES.items(), strict=True
         ):
-            for row, marker in zip(rows, "osD^vP*XhdH8p<>", strict=False):
+            for row, marker in zip(rows, "osD^vP*Xhdp<>8", strict=False):
                 axis.plot(
                     row[measure],
                     row["accuracy"],
@@ -149,6 +149,7 @@ def picture(
                 )
             axis.set(xlabel=caption, xscale="log")
             axis.grid(alpha=0.3)
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
             axis.xaxis.set_major_formatter("{x:,.0f}")
             axis.xaxis.set_minor_formatter(NullFormatter())
         figure.axes[0].set_ylabel("accuracy")

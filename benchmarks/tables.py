@@ -125,7 +125,13 @@ def scale() -> dict[str, str]:
     ]
     measured = [size["pipeline"]["stages"] for size in sizes.values()]
     stages = [
-        [name, *(f"{each[name]['seconds']:.0f}, {each[name]['megabytes']:,}" for each in measured)]
+        [
+            name,
+            *(
+                f"{each[name]['seconds']:.0f}, {each[name]['megabytes']:,}" if name in each else "-"
+                for each in measured
+            ),
+        ]
         for name in measured[0]
     ]
     return {
