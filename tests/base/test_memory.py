@@ -80,7 +80,9 @@ def test_memory_is_not_limited_if_threads_have_large_stacks() -> None:
         "import resource; from rubro.base.memory import limit_memory; limit_memory(); "
         "print(resource.getrlimit(resource.RLIMIT_DATA)[0])"
     )
-    command = f"ulimit -s 1000000 && exec {sys.executable} -c '{script}'"
+    # An earlier test may have limited this process, and its children inherit the limit.
+    limits = "ulimit -d unlimited && ulimit -s 1000000"
+    command = f"{limits} && exec {sys.executable} -c '{script}'"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "-1"
 

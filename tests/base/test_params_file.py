@@ -193,7 +193,7 @@ def test_wrong_setting_is_reported_in_one_line(
 
 
 def test_wrong_file_is_reported_although_settings_are_right(tmp_path: Path, text: str) -> None:
-    changed, line = with_value(text, "embed.epochs", "0")
+    changed, line = with_value(text, "embed.epochs", "-1")
     (tmp_path / "params.yaml").write_text(changed, encoding="utf-8")
     with pytest.raises(ParamsError, match=rf"params\.yaml:{line}: embed\.epochs: "):
         with_settings(tmp_path / "params.yaml", ["seed=7"])

@@ -10,6 +10,8 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import chdir
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,7 @@ def write_params_to_lock(folder: Path) -> None:
     params, lock = yaml.load(folder / "params.yaml"), yaml.load(folder / "dvc.lock")
     for stage in lock["stages"].values():
         ran = stage["params"]["params.yaml"]
-        ran.update({key: params[key] for key in ran})
+        ran.update({key: reduce(getitem, key.split("."), params) for key in ran})
     yaml.dump(lock, folder / "dvc.lock")
 
 
