@@ -193,7 +193,8 @@ def test_front_measures_models_presets_and_peer_and_draws_them(tmp_path: Path) -
     assert [row["name"] for row in rows] == [*names, "TF-IDF of words + LinearSVC"]
     for row in rows:
         assert 0.2 < row["accuracy"] <= 1
-        assert min(row["seconds"], row["titles_per_second"], row["model_megabytes"]) > 0
+        assert min(row["titles_per_second"], row["model_megabytes"]) > 0
+        assert row["seconds"] >= 0  # 0.0 for a peer, rounded
     run_script("front", "picture", f"--results={out}", f"--out={picture}")
     assert "preset fast" in picture.read_text()
 
