@@ -20,7 +20,9 @@ from scale import (
     ALL_PEERS,
     ROOT,
     SVM_STAGES,
+    chart,
     installed_peers,
+    is_complete,
     machine,
     measured_peer,
     outcome,
@@ -28,11 +30,10 @@ from scale import (
     project,
 )
 
-from peers import Overrides
+from peers import Overrides, chosen_peers
 from rubro.base.console import reported_errors, say
 from rubro.base.errors import ParamsError
 from rubro.base.files import read_json, write_json
-from rubro.base.outputs import replacing
 from rubro.base.params_file import load_overrides
 
 RESULTS = ROOT / "benchmarks" / "results" / "front.json"
@@ -92,9 +93,7 @@ def run(
 ) -> None:
     """Train and measure all models and peers."""
     with reported_errors(), TemporaryDirectory() as scratch:
-        if unknown := sorted(set(only or []) - set(ALL_PEERS)):
-            known = ", ".join(ALL_PEERS)
-            raise ParamsError(f"--only {unknown[0]}: no such peer; known peers: {known}")
+        keys = chosen_peers(only, ALL_PEERS)
         content: dict[str, Any] = {"titles": data.name, "machine": machine(), "rows": []}
         ours: list[Row] = []
         for preset in ("default", *PRESETS):
@@ -107,13 +106,17 @@ def run(
             project(folder, data, [*(settings or []), *preset_settings])
             say(f"rubro, {preset} settings")
             stages = pipeline(folder, limit)
+            if not is_complete(stages):
+                raise ParamsError(
+                    f"--limit {limit:g}: stage {[*stages][-1]} takes longer; choose a larger limit"
+                )
             for model in STAGES_OF if preset == "default" else ["ensemble"]:
                 name = model if preset == "default" else f"preset {preset}"
                 needed = [stages[stage] for stage in STAGES_OF[model]]
                 ours.append({"name": f"rubro, {name}", **outcome(folder, needed, model)})
         content["rows"] += [{**row, "ahead": []} for row in ours]
         write_json(out, content)
-        for key, python in installed_peers(only or list(ALL_PEERS), pecos):
+        for key, python in installed_peers(keys, pecos):
             row = measured_peer(python, Path(scratch) / "default", key, {"sizes": {}}, limit)
             say(f"{key}: {row}")
             if "seconds" in row:
@@ -127,15 +130,12 @@ def picture(
     out: Annotated[Path, typer.Option(help="SVG or PNG file to write.")] = PICTURE,
 ) -> None:
     """Plot accuracy against each measure."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
     from rubro.report.charts import SERIES
 
     rows = read_json(results, dict[str, Any])["rows"]
-    with mpl.rc_context({"svg.hashsalt": "rubro", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(10, 4.5), layout="constrained")
+    with chart(out, 10, 4.5) as figure:
         for axis, (measure, (caption, _)) in zip(
             figure.subplots(1, len(MEASURES), sharey=True), MEASURES.items(), strict=True
         ):
@@ -153,16 +153,6 @@ def picture(
             axis.xaxis.set_major_formatter("{x:,.0f}")
             axis.xaxis.set_minor_formatter(NullFormatter())
         figure.axes[0].set_ylabel("accuracy")
-        figure.legend(
-            *figure.axes[0].get_legend_handles_labels(),
-            fontsize=8,
-            frameon=False,
-            loc="outside lower center",
-            ncols=3,
-        )
-        with replacing(out) as partial:
-            metadata = {"Date": None} if out.suffix == ".svg" else None
-            figure.savefig(partial, format=out.suffix[1:], metadata=metadata)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ validation titles is measured on test titles.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -160,6 +160,17 @@ PEERS = {
 }
 
 
+def chosen_peers(only: list[str] | None, peers: Mapping[str, Peer]) -> list[str]:
+    """Return the keys of the peers that the option --only names, or of all peers without the option.
+
+    Raises:
+        ParamsError: The option names an unknown peer.
+    """
+    if unknown := sorted(set(only or []) - set(peers)):
+        raise ParamsError(f"--only {unknown[0]}: no such peer; known peers: {', '.join(peers)}")
+    return [key for key in peers if not only or key in only]
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The best of the classifiers trained with the settings of a peer.
@@ -264,9 +275,7 @@ def main(
 ) -> None:
     with reported_errors():
         params = with_settings("params.yaml", settings or [])
-        if unknown := sorted(set(only or []) - set(PEERS)):
-            raise ParamsError(f"--only {unknown[0]}: no such peer; known peers: {', '.join(PEERS)}")
-        keys = [key for key in PEERS if not only or key in only]
+        keys = chosen_peers(only, PEERS)
         if "fasttext" in keys and find_spec("floret") is None:
             raise ParamsError(
                 "The peer fasttext needs floret: `pip install floret`, or choose other peers with --only"

@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -148,6 +148,11 @@ def pipeline(folder: Path, limit: float) -> dict[str, dict[str, Any]]:
     return stages
 
 
+def is_complete(stages: dict[str, dict[str, Any]]) -> bool:
+    """Return whether all stages ran, and none took too long, given the result of pipeline."""
+    return len(stages) == len(STAGES) and stages[STAGES[-1]]["seconds"] is not None
+
+
 def outcome(folder: Path, stages: list[Any], model: str) -> dict[str, Any]:
     """Return the measurements of a model.
 
@@ -228,7 +233,7 @@ def run(
             entry["machine"] = machine()
             stages = pipeline(folder, limit)
             entry["pipeline"] = {"name": "rubro", "stages": stages}
-            if stages.get("evaluate", {}).get("seconds") is None:
+            if not is_complete(stages):
                 entry["pipeline"] |= {"seconds_over": limit, "megabytes": 0}
             else:
                 needed = [stages[stage] for stage in STAGES[1:]]
@@ -339,14 +344,39 @@ def _size(vectoriser: Any, classifier: Any) -> int:
         return len(pickle.dumps(vectoriser)) + sum(file.stat().st_size for file in files)
 
 
+@contextmanager
+def chart(out: Path, width: float, height: float) -> Iterator[Any]:
+    """Yield an empty figure, and write it with a legend below it, with the same bytes in each run.
+
+    Args:
+        out: SVG or PNG file to write.
+        width: Width in inches.
+        height: Height in inches.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "rubro", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        figure.legend(
+            *figure.axes[-1].get_legend_handles_labels(),
+            fontsize=8,
+            frameon=False,
+            loc="outside lower center",
+            ncols=3,
+        )
+        metadata = {"Date": None} if out.suffix == ".svg" else None
+        with replacing(out) as partial:
+            figure.savefig(partial, format=out.suffix[1:], metadata=metadata)
+
+
 @app.command()
 def picture(
     results: Annotated[Path, typer.Option(help="JSON file written by `run`.")] = RESULTS,
     out: Annotated[Path, typer.Option(help="SVG or PNG file to write.")] = PICTURE,
 ) -> None:
     """Plot time and memory against the number of titles."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
     from rubro.report.charts import SERIES
@@ -359,8 +389,7 @@ def picture(
             if "seconds" in entry:
                 lines.setdefault(entry["name"], {})[int(size)] = entry
     styles = list(zip([*SERIES, "#5d6670", "#9a6a00"], "osD^vP", strict=False))
-    with mpl.rc_context({"svg.hashsalt": "rubro", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(9, 4), layout="constrained")
+    with chart(out, 9, 4) as figure:
         axes = figure.subplots(1, 2)
         wanted = (("seconds", "seconds to a model"), ("megabytes", "megabytes of memory"))
         for axis, (value, title) in zip(axes, wanted, strict=True):
@@ -379,19 +408,6 @@ def picture(
                 scale.set_major_formatter("{x:,.0f}")
                 scale.set_minor_formatter(NullFormatter())
         axes[1].set_yticks([300, 1000, 3000])
-        figure.legend(
-            *axes[1].get_legend_handles_labels(),
-            fontsize=8,
-            frameon=False,
-            loc="outside lower center",
-            ncols=3,
-        )
-        with replacing(out) as partial:
-            figure.savefig(
-                partial,
-                format=out.suffix[1:],
-                metadata={"Date": None} if out.suffix == ".svg" else None,
-            )
 
 
 if __name__ == "__main__":

@@ -198,6 +198,15 @@ def test_front_measures_models_presets_and_peer_and_draws_them(tmp_path: Path) -
     run_script("front", "picture", f"--results={out}", f"--out={picture}")
     assert "preset fast" in picture.read_text()
 
+    command = [sys.executable, str(BENCHMARKS / "front.py"), "run", str(titles), *options]
+    for option, fact in (("--limit=0.1", "subset"), ("--only=nobody", "word_svc")):
+        refused = run_in(ROOT, *command, option, f"--out={out}", ok=False)
+        assert refused.returncode == 2
+        assert option.partition("=")[0] in refused.stderr
+        assert fact in refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert json.loads(out.read_text())["rows"] == rows
+
 
 @pytest.mark.slow
 def test_scale_measures_pipeline_and_peer_and_draws_them(tmp_path: Path) -> None:
