@@ -66,9 +66,9 @@ def test_a_title_is_answered_as_it_is_typed(browser: Any, server: Server) -> Non
         playwright.expect(page.locator("#answers li")).to_have_count(3)
         playwright.expect(page.locator("#first .answer")).to_have_text("TABLES")
         marks = page.locator("#words mark")
-        assert [mark.inner_text() for mark in marks.all()] == ["Taza", "mesa"]
+        playwright.expect(marks).to_have_text(["Taza", "mesa"])
         assert "against" in marks.nth(0).get_attribute("class")
-        assert "For: mesa. Against: Taza." in page.locator("#reasons").inner_text()
+        playwright.expect(page.locator("#reasons")).to_contain_text("For: mesa. Against: Taza.")
         widths = [float(bar.get_attribute("style")[7:-2]) for bar in page.locator(".bar").all()]
         assert widths == sorted(widths, reverse=True)
         playwright.expect(page.get_by_role("status")).to_contain_text("TABLES, ")
@@ -174,7 +174,7 @@ def test_further_columns_are_folded_away_and_change_the_answer(browser: Any, sho
         playwright.expect(page.locator("#column-words mark")).to_have_text("Silla")
         playwright.expect(page.locator("#column-words dt")).to_have_text("marca")
         playwright.expect(page.locator("#words mark")).to_have_text("mesa")
-        assert "For: Silla. Against: mesa." in page.locator("#reasons").inner_text()
+        playwright.expect(page.locator("#reasons")).to_contain_text("For: Silla. Against: mesa.")
         brand.fill(" ")
         playwright.expect(page.locator("#first .answer")).to_contain_text("Mesas")
         playwright.expect(page.locator("#column-words")).to_be_empty()
@@ -436,7 +436,7 @@ def test_the_page_is_available_in_spanish(browser: Any, server: Server) -> None:
         assert page.locator("html").get_attribute("lang") == "es"
         type_title(page, "mesa", "TABLES")
         playwright.expect(page.get_by_label("Título de un producto")).to_be_visible()
-        assert "A favor: mesa." in page.locator("#reasons").inner_text()
+        playwright.expect(page.locator("#reasons")).to_contain_text("A favor: mesa.")
         page.get_by_label("Idioma").select_option("en")
         playwright.expect(page.get_by_label("Product title")).to_be_visible()
         page.reload()
@@ -604,7 +604,8 @@ def test_the_empty_page_describes_the_model_and_offers_its_titles(
         playwright.expect(page.locator("#list")).to_be_hidden()
         assert page.request.get(page.locator("footer a").evaluate("a => a.href")).ok
     with running(titled_model) as titled, opened(browser, titled) as page:
-        assert page.locator("#examples button").all_inner_texts() == ["mesa blanca", "silla alta"]
+        offered = page.locator("#examples button")
+        playwright.expect(offered).to_have_text(["mesa blanca", "silla alta"])
         page.get_by_role("button", name="silla alta").click()
         playwright.expect(page.locator("#first .answer")).to_have_text("CHAIRS")
         playwright.expect(page.locator("#empty")).to_be_hidden()

@@ -93,7 +93,7 @@ def test_suspects_are_kept_and_changed_with_keys(
     with opened(browser, server) as page:
         open_file(page, file, "Mesa ratona 0")
         expect_progress(page, "0 of 200")
-        assert page.locator("#card-title mark").all_inner_texts() == ["Mesa"]
+        playwright.expect(page.locator("#card-title mark")).to_have_text(["Mesa"])
         for text in ("CHAIRS", "TABLES", "93%", "2.1%", "Words for the suggestion: mesa"):
             playwright.expect(page.locator("#card").get_by_text(text)).to_be_visible()
         keep, change = (page.locator(f"#{name}").bounding_box() for name in ("keep", "change"))
@@ -124,7 +124,7 @@ def test_titles_are_labelled_with_keys(browser: Any, server: Server, tmp_path: P
     file = write_csv(tmp_path / "next.csv", rows := titles(9))
     with opened(browser, server) as page:
         open_file(page, file, "Mesa 0")
-        assert page.locator("#card-choices button").count() == 4
+        playwright.expect(page.locator("#card-choices button")).to_have_count(4)
         playwright.expect(page.locator("#card-choices button").first).to_contain_text("40%")
         press(page, "12s5")  # there are only four suggestions
         playwright.expect(page.locator("#card-title")).to_have_text("Mesa 3")
@@ -161,7 +161,7 @@ def test_downloads_are_read_by_the_pipeline(
     (folder := tmp_path / "corrections").mkdir()
     with opened(browser, server) as page:
         open_file(page, write_csv(tmp_path / "suspects.csv", [AUDIT, *rows]), names[0])
-        assert page.locator("#card-title mark").all_inner_texts() == ["mesa", "Bt"]
+        playwright.expect(page.locator("#card-title mark")).to_have_text(["mesa", "Bt"])
         press(page, "kcs")
         search(page, "lamps\n")
         downloaded(page, folder)
