@@ -171,4 +171,4 @@ class Featurizer:
         within[ends[(ends > 0) & (ends < len(hashes))] - 1] = False
         lengths = np.maximum(tokens.lengths - 1, 0)
         values = (pairs[within] % np.uint64(buckets)).astype(np.int32)
-        return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]))
+        return Ragged.from_lengths(values, lengths)

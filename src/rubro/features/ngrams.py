@@ -61,7 +61,7 @@ def _hashed(words: Sequence[str], min_n: int, max_n: int, buckets: int) -> Ragge
             kept = starts[~is_mark[starts]] if length == 1 else starts
             found[kept, length - min_n] = hashes[kept] % np.uint32(buckets)
     counts = np.add.reduceat((found >= 0).sum(axis=1), np.concatenate([[0], ends[:-1]]))
-    return Ragged(found[found >= 0], np.concatenate([[0], np.cumsum(counts)]))
+    return Ragged.from_lengths(found[found >= 0], counts)
 
 
 def ngram_bounds(word: str, min_n: int, max_n: int) -> list[tuple[int, int]]:

@@ -31,16 +31,20 @@ class Ragged:
     @classmethod
     def from_lists(cls, lists: Sequence[Sequence[int]]) -> Ragged:
         """Store lists of integers below 2**31."""
-        offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-        values = np.fromiter(chain.from_iterable(lists), np.int32, int(offsets[-1]))
-        return cls(values, offsets)
+        lengths = np.array([len(each) for each in lists], dtype=np.int64)
+        return cls.from_lengths(np.fromiter(chain.from_iterable(lists), np.int32), lengths)
+
+    @classmethod
+    def from_lengths(cls, values: np.ndarray, lengths: np.ndarray) -> Ragged:
+        """Divide an array into consecutive lists with the given lengths, integers (lists,)."""
+        return cls(values, np.concatenate([[0], np.cumsum(lengths)]))
 
     @classmethod
     def concatenated(cls, parts: Sequence[Ragged]) -> Ragged:
         """Concatenate the lists of several ragged arrays."""
         values = np.concatenate([np.zeros(0, np.int32), *(part.values for part in parts)])
-        lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
-        return cls(values, np.cumsum(lengths))
+        lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
+        return cls.from_lengths(values, lengths)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -64,7 +68,7 @@ class Ragged:
         """Return the lists, but empty each list whose value in a mask, bool (lists,), is true."""
         lengths = np.where(where, 0, self.lengths)
         kept = np.repeat(~where, self.lengths)
-        return Ragged(self.values[kept], np.concatenate([[0], np.cumsum(lengths)]))
+        return Ragged.from_lengths(self.values[kept], lengths)
 
     @cached_property
     def by_position(self) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -109,9 +109,9 @@ class Subwords:
         own = np.array([self._row.get(token, -1) for token in tokens], dtype=np.int32)
         is_known = own >= 0
         if not self.params.max_n:
-            return Ragged(own[is_known], np.concatenate([[0], np.cumsum(is_known)]))
+            return Ragged.from_lengths(own[is_known], is_known)
         sizes = self.params.min_n, self.params.max_n, self.params.buckets
         ngrams = ngram_buckets(tokens, *sizes)
         first = np.int32(len(self.vocabulary))
         values = np.insert(first + ngrams.values, ngrams.offsets[:-1][is_known], own[is_known])
-        return Ragged(values, np.concatenate([[0], np.cumsum(ngrams.lengths + is_known)]))
+        return Ragged.from_lengths(values, ngrams.lengths + is_known)

@@ -134,8 +134,7 @@ def label_inputs(
     lengths = np.bincount(
         np.repeat(np.arange(len(tokens)), tokens.lengths)[inputs >= 0], minlength=len(tokens)
     )
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return LabelInputs(values, Ragged(inputs[inputs >= 0], offsets))
+    return LabelInputs(values, Ragged.from_lengths(inputs[inputs >= 0], lengths))
 
 
 def find_label_errors(

@@ -378,7 +378,7 @@ class SvmScorer:
             row_of, rows = self._dense
             is_dense = row_of[inputs] >= 0
             sizes = np.bincount(owner[is_dense], minlength=owners)
-            lists = Ragged(row_of[inputs[is_dense]], np.concatenate([[0], np.cumsum(sizes)]))
+            lists = Ragged.from_lengths(row_of[inputs[is_dense]], sizes)
             of_dense = sum_rows(lists, rows.__getitem__, width)
             owner, inputs = owner[~is_dense], inputs[~is_dense]
         counts, places, idf = self._stored_weights(inputs)
