@@ -55,7 +55,7 @@ def main(params: Params) -> None:
     subset = Path("data/subset")
     classes, tree = load_labels(subset), load_tree(subset)
     networks = {"mlp": params.train_mlp, "cnn": params.train_cnn}
-    trained = [*(name for name, each in networks.items() if each.max_epochs != 0), "svm"]
+    trained = [*(name for name, each in networks.items() if each.is_trained), "svm"]
     models = ("ensemble", *trained)
     classifiers = {name: Classifier.load(Path("models") / name) for name in models}
     ensemble = classifiers["ensemble"]

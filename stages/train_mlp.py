@@ -13,7 +13,7 @@ from rubro.base.stage import run_stage
 
 
 def main(params: Params) -> None:
-    if params.train_mlp.max_epochs == 0:
+    if not params.train_mlp.is_trained:
         write_untrained("mlp")
         return
     # Imported here and not at the top, because these imports take seconds.

@@ -221,6 +221,11 @@ class TrainMlpParams(Section):
     batch_size: _Positive | Literal["auto"]
     learning_rate: Annotated[float, Field(gt=0.0)]
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the network is trained at all."""
+        return self.max_epochs != 0
+
 
 class TrainCnnParams(TrainMlpParams):
     """Hyperparameters of the CNN only."""
@@ -307,12 +312,12 @@ class Params(Section):
     @model_validator(mode="after")
     def _needed_models_are_trained(self) -> Params:
         for name, own in {"mlp": self.train_mlp, "cnn": self.train_cnn}.items():
-            if own.max_epochs == 0 and name in self.ensemble.members:
+            if not own.is_trained and name in self.ensemble.members:
                 raise ValueError(
                     f"ensemble.members contains {name}, which train_{name}.max_epochs=0 leaves "
                     "untrained; remove it from ensemble.members, as in presets/fast.yaml"
                 )
-            if own.max_epochs != 0 and self.embed.epochs == 0:
+            if own.is_trained and self.embed.epochs == 0:
                 raise ValueError(
                     f"embed.epochs=0 trains no word vectors, but the {name} needs them; set "
                     f"train_{name}.max_epochs=0 too, as in presets/fast.yaml"
