@@ -203,9 +203,9 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _describe(
     path: Path | None, root: Node | None, keys: tuple[Any, ...], problems: list[dict[str, Any]]
 ) -> str:
-    where = ".".join(map(str, keys)) or "the file"
+    where = ".".join(map(str, keys))  # empty for a problem of several parameters together
     if path:
-        where = f"{path}:{_line_of(root, keys)}: {where}"
+        where = f"{path}:{_line_of(root, keys)}: {where}" if keys else str(path)
     first = problems[0]
     if first["type"] == "extra_forbidden":
         if keys[0] in ("train_mlp", "train_cnn") and keys[-1] in NetworksParams.model_fields:
@@ -223,7 +223,7 @@ def _describe(
     message = message[:1].lower() + message[1:]
     others = [f" or {other.removeprefix('Input should be ')}" for other in others]
     found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r:.200})"
-    return f"{where}: {message}{''.join(others)}{found}"
+    return ": ".join(filter(None, (where, f"{message}{''.join(others)}{found}")))
 
 
 def _line_of(node: Node | None, keys: tuple[Any, ...]) -> int:
