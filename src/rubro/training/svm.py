@@ -23,7 +23,7 @@ _MAX_TITLES = 4000  # validation titles on which this weight is chosen
 _COPIES = 0.5
 # Factor of the inputs of further columns: a title says more about its category than other texts.
 _SCALE = 0.5
-_BLOCK = 4096  # inputs whose small weights are removed at once
+_BLOCK = 4096  # inputs whose small weights are found at once
 
 
 @np.errstate(over="ignore", invalid="ignore")  # infinite weights are refused later
@@ -240,13 +240,19 @@ def _fit(
 
 
 def _without_small(coefficients: np.ndarray, minimum: float) -> sparse.csr_matrix:
-    """Set small coefficients to zero in place, and return the result as a sparse matrix."""
-    kept = []
+    """Return the coefficients whose absolute value is not below a minimum, as a sparse matrix."""
+    minimum = max(minimum, float(np.finfo(np.float32).tiny))  # zeros are never kept
+    width = coefficients.shape[1]
+    places = []  # of the kept coefficients in the flattened matrix
     for start in range(0, len(coefficients), _BLOCK):  # a mask of the whole needs more memory
         block = coefficients[start : start + _BLOCK]
-        block[(block < minimum) & (block > -minimum)] = 0
-        kept.append(sparse.csr_matrix(block))
-    return sparse.vstack(kept, format="csr")
+        is_small = (block < minimum) & (block > -minimum)
+        places.append(np.flatnonzero(~is_small) + start * width)
+    kept = np.concatenate(places)
+    starts = np.searchsorted(kept, np.arange(len(coefficients) + 1) * width)
+    return sparse.csr_matrix(
+        (coefficients.ravel()[kept], kept % width, starts), shape=coefficients.shape
+    )
 
 
 def _naive_bayes(
