@@ -218,6 +218,10 @@ def test_labels_that_a_correction_decides_are_not_listed_again(
     listed = set(suspects_of(folder)["title"])
     assert not listed & set(suspects["title"][:16])
     assert listed >= set(suspects["title"][16:])
+    is_held_out = table.set_index("title").loc[suspects["title"][8:16], "split"] != "train"
+    still_wrong = 4 + (0 if correct_held_out else is_held_out.sum())
+    summary = json.loads((folder / "audit/summary.json").read_text())
+    assert summary["wrong_share"]["estimate"] * 400 == pytest.approx(still_wrong, abs=2)
     assert called(folder, "audit", "--limit", "2", "--out", "two").returncode == 0
     assert len(pd.read_csv(folder / "two/suspects.csv")) == 2
 

@@ -8,7 +8,8 @@ rubro report shows.
 
 To correct labels, write yes (use the suggested category), no (the label is right) or another category
 into column accept of suspects.csv, and copy the file to data/corrections. Decisions stay in suspects.csv
-when the audit runs again. Labels that data/corrections confirms or corrects are not listed.
+when the audit runs again. Labels that data/corrections confirms or corrects are not listed, and they
+count as right in the estimates.
 
 \b
 dvc repro subset
@@ -23,6 +24,7 @@ Exit codes: 0 if the files are written, 2 if the data or an option is wrong, 130
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,9 +73,9 @@ def main(
         SUSPECTS,
         audit_summary,
         categories_table,
-        decided_labels,
         load_audited_titles,
         near_duplicates_table,
+        reviewed_labels,
         suspects_table,
         with_decisions,
     )
@@ -84,7 +86,7 @@ def main(
     for name in (SUSPECTS, CATEGORIES, NEAR_DUPLICATES, SUMMARY):
         output_path(out / name, makes_folder=True)
     audited = load_audited_titles(_SUBSET, params.featurize)
-    decided = decided_labels(audited, _CORRECTIONS)
+    confirmed, decided = reviewed_labels(audited, _CORRECTIONS)
     classes = len(audited.classes)
     say(f"checking the labels of {len(audited.table):,} titles of {classes:,} categories")
     groups = near_duplicate_groups(audited.joined_texts(), _NEAR_DUPLICATE)
@@ -93,6 +95,7 @@ def main(
     errors = find_label_errors(
         audited.titles, inputs, classes, groups, _FOLDS, params.train_svm, params.seed
     )
+    errors = replace(errors, errors=errors.errors & ~confirmed)
     suspects = suspects_table(audited, errors, decided, limit, min_confidence)
     listed, decisions = with_decisions(suspects, out / SUSPECTS)
     categories = categories_table(audited, errors)

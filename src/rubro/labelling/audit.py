@@ -29,8 +29,9 @@ _RESERVED = (
     *("file", "line", "label", "suggested_category", "confidence", "label_confidence", "words"),
     "accept",
 )
-# Results in metrics/corrections.csv that mean that the rows have the category of the correction.
-_USED_CORRECTIONS = ("replaced", "new_row", "already_right", "repeated")
+# Results in metrics/corrections.csv of corrections that confirm a label that is equal to their category.
+_HELD_OUT = "held_out"
+_CONFIRMING = ("replaced", "new_row", "already_right", "repeated", _HELD_OUT)
 _SEPARATORS = ",;\t"
 _COVERAGE = 0.95  # of the intervals
 _DECIMALS = 4
@@ -103,18 +104,19 @@ def load_audited_titles(folder: Path, params: FeaturizeParams) -> AuditedTitles:
     return AuditedTitles(table, classes, source, titles, tokens, words, subwords)
 
 
-def decided_labels(audited: AuditedTitles, path: Path) -> np.ndarray:
-    """Return whether a correction decides the label of each title.
+def reviewed_labels(audited: AuditedTitles, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return which labels the corrections confirm, and which labels they decide.
 
-    A correction that is skipped because its title is in validation or test (data.correct_held_out)
-    also decides the label: the user has seen it.
+    A label is confirmed if it is equal to the category of a correction. A correction that is skipped
+    because its title is in validation or test (data.correct_held_out) decides a label even if it does
+    not confirm it: the user has seen the label.
 
     Args:
         audited: Labelled titles.
         path: Table of the corrections that the stage subset found.
 
     Returns:
-        Bool (titles,).
+        Whether the label of each title is confirmed, and whether it is decided, bool (titles,).
 
     Raises:
         DataError: The file is missing.
@@ -123,12 +125,11 @@ def decided_labels(audited: AuditedTitles, path: Path) -> np.ndarray:
         require_file(path)
     found = pd.read_csv(path, dtype=str, keep_default_na=False)
     keys, found_keys = title_keys(audited.table["title"]), title_keys(found["title"])
-    is_used = found["result"].isin(_USED_CORRECTIONS).to_numpy()
+    confirms = found["result"].isin(_CONFIRMING).to_numpy()
     labels = pd.MultiIndex.from_arrays([keys, audited.table["category"]])
-    named = pd.MultiIndex.from_arrays([found_keys[is_used], found["category"][is_used]])
-    is_skipped = np.isin(keys, found_keys[found["result"] == "held_out"])
-    decided: np.ndarray = labels.isin(named) | is_skipped
-    return decided
+    named = pd.MultiIndex.from_arrays([found_keys[confirms], found["category"][confirms]])
+    confirmed: np.ndarray = labels.isin(named)
+    return confirmed, confirmed | np.isin(keys, found_keys[found["result"] == _HELD_OUT])
 
 
 def suspects_table(
