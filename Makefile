@@ -95,7 +95,7 @@ bench: setup ## Measure time, memory and accuracy on ROWS=10000,... titles, with
 	python benchmarks/tables.py
 
 .PHONY: bench-front
-bench-front: setup ## Compare accuracy, time, rate and size with peers on DATA=path, with SET="--set ..." (an hour)
+bench-front: setup ## Compare accuracy, time, rate and size with peers on DATA=path, with SET="--set ..." (15 to 60 minutes)
 	@test -n "$(DATA)" || { echo "error: DATA is not set. Run: make bench-front DATA=path/to/titles" >&2; exit 2; }
 	python benchmarks/front.py run $(DATA) $(SET) $(if $(PECOS),--pecos $(PECOS))
 	python benchmarks/front.py picture

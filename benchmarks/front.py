@@ -84,16 +84,25 @@ def run(
         list[str] | None,
         typer.Option(metavar="PEER", help=f"{', '.join(ALL_PEERS)}; default: all."),
     ] = None,
+    choose: Annotated[
+        bool,
+        typer.Option(
+            help="Choose the settings of the peers even if --out contains them for these titles."
+        ),
+    ] = False,
     limit: Annotated[float, typer.Option(help="Time limit of a process, in seconds.")] = 1800.0,
     pecos: Annotated[
         Path | None,
         typer.Option(help="Python with libpecos, see benchmarks/xr_linear.py."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="JSON file to write.")] = RESULTS,
+    out: Annotated[Path, typer.Option(help="JSON file to replace.")] = RESULTS,
 ) -> None:
     """Train and measure all models and peers."""
     with reported_errors(), TemporaryDirectory() as scratch:
         keys = chosen_peers(only, ALL_PEERS)
+        earlier = read_json(out, dict[str, Any]) if out.exists() and not choose else {"rows": []}
+        is_same = earlier.get("titles") == data.name
+        setting_of = {row["name"]: row.get("setting") for row in earlier["rows"] if is_same}
         content: dict[str, Any] = {"titles": data.name, "machine": machine(), "rows": []}
         ours: list[Row] = []
         for preset in ("default", *PRESETS):
@@ -117,7 +126,8 @@ def run(
         content["rows"] += [{**row, "ahead": []} for row in ours]
         write_json(out, content)
         for key, python in installed_peers(keys, pecos):
-            row = measured_peer(python, Path(scratch) / "default", key, {"sizes": {}}, limit)
+            setting = setting_of.get(ALL_PEERS[key].name)
+            row = measured_peer(python, Path(scratch) / "default", key, setting, limit)
             say(f"{key}: {row}")
             if "seconds" in row:
                 content["rows"].append({**row, "ahead": measures_ahead(row, ours)})

@@ -243,8 +243,12 @@ def run(
             write_json(out, found)
             if stages["subset"]["seconds"] is None:
                 continue
+            train = len(load_split(folder / "data" / "subset", "train", ("category",)))
+            settings_of = _settings(found) if train > _MAX_TITLES_TO_CHOOSE else {}
             for key, python in installed_peers(only or KEYS, pecos):
-                entry["peers"][key] = measured_peer(python, folder, key, found, limit)
+                entry["peers"][key] = measured_peer(
+                    python, folder, key, settings_of.get(key), limit
+                )
                 say(f"{size}: {key}: {entry['peers'][key]}")
                 write_json(out, found)
 
@@ -267,8 +271,19 @@ def installed_peers(keys: Sequence[str], pecos: Path | None) -> Iterator[tuple[s
             yield key, str(pecos.absolute()) if pecos and key == "xr_linear" else sys.executable
 
 
+def _settings(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the setting of each peer that was best with the most titles among earlier choices."""
+    return {
+        key: peer["setting"]
+        for name, size in found["sizes"].items()
+        if name.isdecimal() and int(name) <= _MAX_TITLES_TO_CHOOSE
+        for key, peer in size["peers"].items()
+        if "setting" in peer
+    }
+
+
 def measured_peer(
-    python: str, folder: Path, key: str, found: dict[str, Any], limit: float
+    python: str, folder: Path, key: str, setting: dict[str, Any] | None, limit: float
 ) -> dict[str, Any]:
     """Train a peer in its own process and return its measurements.
 
@@ -276,19 +291,12 @@ def measured_peer(
         python: Python that has the library of the peer.
         folder: Folder in which the stage subset has run.
         key: Key of the peer.
-        found: Earlier measurements by number of titles; with many titles, their best setting is used.
+        setting: Setting from the peer's grid; None = choose the best one on validation.
         limit: Time limit in seconds.
     """
     command = [python, str(Path(__file__).resolve()), "peer", key]
-    known = [
-        size["peers"][key]["setting"]
-        for name, size in found["sizes"].items()
-        if name.isdecimal() and int(name) <= _MAX_TITLES_TO_CHOOSE
-        if "setting" in size["peers"].get(key, {})
-    ]
-    train = len(load_split(folder / "data" / "subset", "train", ("category",)))
-    if train > _MAX_TITLES_TO_CHOOSE and known:
-        command += ["--setting", str(_grid(key).index(known[-1]))]
+    if setting in _grid(key):
+        command += ["--setting", str(_grid(key).index(setting))]
     took = measured(command, folder, limit)
     memory = {"megabytes": took["megabytes"]}
     if took["seconds"] is None:

@@ -186,11 +186,15 @@ def test_front_measures_models_presets_and_peer_and_draws_them(tmp_path: Path) -
     write_catalogue(titles, 1500)
     tiny = flat(YAML(typ="safe").load(ROOT / "presets" / "tiny.yaml"))
     options = [f"--set={key}={json.dumps(value)}" for key, value in tiny]
+    peer, setting = "TF-IDF of words + LinearSVC", {"C": 0.3, "class_weight": "balanced"}
+    earlier = {"titles": titles.name, "rows": [{"name": peer, "setting": setting}]}
+    out.write_text(json.dumps(earlier))
     run_script("front", "run", str(titles), *options, "--only=word_svc", f"--out={out}")
     rows = json.loads(out.read_text())["rows"]
     ours = ("ensemble", "mlp", "cnn", "svm", "preset fast", "preset small")
     names = [f"rubro, {name}" for name in ours]
-    assert [row["name"] for row in rows] == [*names, "TF-IDF of words + LinearSVC"]
+    assert [row["name"] for row in rows] == [*names, peer]
+    assert rows[-1]["setting"] == setting
     for row in rows:
         assert 0.2 < row["accuracy"] <= 1
         assert min(row["titles_per_second"], row["model_megabytes"]) > 0
