@@ -26,7 +26,7 @@ from rubro.data.corrections import (
     with_unlabelled_texts,
 )
 from rubro.data.labels import CheckedLabels, check_labels, rows_by_category, title_keys, titles_at
-from rubro.data.sources import (
+from rubro.data.raw_titles import (
     CORRECTIONS,
     EMPTY_ROW,
     LEVEL_SEPARATOR,
