@@ -140,6 +140,13 @@ def test_nested_and_undecodable_texts_are_quarantined(read_file: Read) -> None:
     assert reasons(raw) == [(2, "not_utf8")]
 
 
+def test_an_undecodable_language_is_quarantined(read_file: Read) -> None:
+    raw = read_file(b"title,category,language\na,A,espa\xf1ol\nb,B,\n", encoding="utf-8")
+    assert reasons(raw) == [(2, "not_utf8")]
+    raw = read_file(b'{"title": "a", "category": "A", "language": "\\ud800"}\n', "x.jsonl")
+    assert reasons(raw) == [(1, "not_utf8")]
+
+
 def test_only_the_beginning_of_a_very_long_text_is_kept(read_file: Read) -> None:
     row = {**GOOD, "description": "palabra " * 100_000}
     raw = read_file(jsonl(row), "x.jsonl", text_columns=["description"])

@@ -432,6 +432,9 @@ def _checked_row(
     if split and split not in SPLIT_NAMES and source.split != CORRECTIONS:
         return _Rejection("unknown_split", f"split {split[:50]!a}")
     language = _optional_value(values, params.language_column) or source.language or ""
+    if not is_unicode(language):
+        problem = f"text in another encoding in column '{params.language_column}'"
+        return _Rejection("not_utf8", problem)
     texts = []
     for column in params.text_columns:
         # A text column may be called like the title or the category of the corrections.
