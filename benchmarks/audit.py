@@ -34,7 +34,7 @@ from rubro.base.files import read_json, write_json
 from rubro.base.params import Params
 from rubro.base.params_file import with_settings
 from rubro.data.columns import text_columns
-from rubro.data.sources import read_titles
+from rubro.data.raw_titles import read_titles
 from rubro.data.splits import SourceInfo, load_products, load_split, save_splits
 from rubro.data.subset import make_subset
 from rubro.evaluation.metrics import objective_metrics

@@ -33,7 +33,7 @@ from rubro.base.metric_names import CAPTIONS
 from rubro.base.params import Params
 from rubro.base.params_file import with_settings
 from rubro.base.text import tokenise
-from rubro.data.sources import read_titles
+from rubro.data.raw_titles import read_titles
 from rubro.data.splits import SPLITS
 from rubro.data.subset import make_subset
 from rubro.evaluation.metrics import objective_metrics

@@ -26,7 +26,7 @@ from catalogue import measured, splits_of, train
 from rubro.base.console import reported_errors, say
 from rubro.base.files import write_json
 from rubro.base.params_file import with_settings
-from rubro.data.sources import read_titles
+from rubro.data.raw_titles import read_titles
 from rubro.data.splits import load_tree
 from rubro.data.subset import make_subset
 

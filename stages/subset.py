@@ -11,7 +11,7 @@ from rubro.base.files import write_json
 from rubro.base.params import Params
 from rubro.base.stage import run_stage
 from rubro.data.columns import text_columns
-from rubro.data.sources import quarantined, read_titles, require_usable
+from rubro.data.raw_titles import quarantined, read_titles, require_usable
 from rubro.data.splits import UNLABELLED, SourceInfo, save_splits, write_csv
 from rubro.data.subset import make_subset
 

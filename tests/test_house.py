@@ -117,7 +117,7 @@ def modules_after(code: str) -> set[str]:
         ("import rubro.service.app, rubro.service.server", HEAVY | {"pyarrow"}),
         ("import rubro.cli, rubro.base.stage", HEAVY - {"ruamel"}),
         ("import rubro.tables.writers", HEAVY | {"pyarrow"}),
-        ("import rubro.data.sources, rubro.data.subset", HEAVY - {"pandas", "ruamel"}),
+        ("import rubro.data.raw_titles, rubro.data.subset", HEAVY - {"pandas", "ruamel"}),
         pytest.param(
             "import rubro.training.svm, rubro.training.ensemble, rubro.evaluation.tables",
             {"torch", "lightning", "gensim", "dvclive", "mlflow"},

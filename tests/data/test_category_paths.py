@@ -20,7 +20,7 @@ from rubro.data.category_paths import (
     has_level_columns,
     merge_rare_categories,
 )
-from rubro.data.sources import CORRECTIONS
+from rubro.data.raw_titles import CORRECTIONS
 from rubro.data.splits import SPLITS
 from rubro.data.subset import Subset, make_subset
 from support.raw_titles import Row, raw_titles

@@ -13,7 +13,7 @@ import pytest
 from rubro.base.errors import DataError
 from rubro.base.params import Params
 from rubro.data.corrections_files import correction_files
-from rubro.data.sources import RawTitles, read_titles
+from rubro.data.raw_titles import RawTitles, read_titles
 from rubro.data.subset import Subset, make_subset
 from support.raw_titles import write_frame, write_text
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rubro.base.params import DataParams
-from rubro.data.sources import RawTitles, read_titles
+from rubro.data.raw_titles import RawTitles, read_titles
 from support.fuzzing import MUTATIONS, Fault, fuzz
 
 

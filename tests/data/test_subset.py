@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
-from rubro.data.sources import CORRECTIONS, RawTitles
+from rubro.data.raw_titles import CORRECTIONS, RawTitles
 from rubro.data.splits import SPLITS
 from rubro.data.subset import Subset, make_subset
 from support.raw_titles import Row, raw_titles

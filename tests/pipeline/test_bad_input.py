@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from rubro.data.sources import REMEDY_BY_REASON
+from rubro.data.raw_titles import REMEDY_BY_REASON
 
 HEADER = "title,category\n"
 BODY = "".join(f"titulo {i},{'ABC'[i % 3]}\n" for i in range(60))

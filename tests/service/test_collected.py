@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from rubro.base.params import Params
-from rubro.data.sources import read_titles
+from rubro.data.raw_titles import read_titles
 from rubro.data.subset import make_subset
 from rubro.service.collected import CollectedCorrections
 from support.keyword_model import write_model

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rubro.base.params import Params
-from rubro.data.sources import CORRECTIONS, read_titles
+from rubro.data.raw_titles import CORRECTIONS, read_titles
 from rubro.features.subwords import Subwords
 from rubro.prediction.folder import Model, ModelColumn
 from rubro.prediction.nearest import title_tensors

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rubro.data.sources import CORRECTIONS, read_titles
+from rubro.data.raw_titles import CORRECTIONS, read_titles
 from rubro.prediction.folder import Model
 from support.chromium import LAYOUTS, NEEDS_CHROMIUM, assert_accessible
 from support.keyword_model import PATHS, assert_refused, called, write_model

@@ -22,7 +22,7 @@ import pyarrow.parquet
 
 from rubro.base.errors import RubroError
 from rubro.base.params_file import load_params
-from rubro.data.sources import RawTitles, read_titles
+from rubro.data.raw_titles import RawTitles, read_titles
 from rubro.tables.readers import MAX_LINE
 
 KINDS = ("jsonl", "csv", "tsv", "jsonl.gz", "csv.gz", "tsv.gz", "parquet")

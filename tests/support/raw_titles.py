@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from rubro.data.corrections_files import Correction, Corrections
-from rubro.data.sources import CORRECTIONS, RawTitles, read_titles
+from rubro.data.raw_titles import CORRECTIONS, RawTitles, read_titles
 
 Read = Callable[..., RawTitles]
 Row = tuple[str, str, str]  # title, category, split
@@ -66,6 +66,11 @@ def all_rows(raw: RawTitles) -> list[tuple[str, str]]:
     """Return the titles and categories, and check that no row is in the quarantine."""
     assert raw.quarantine.empty
     return rows(raw)
+
+
+def titles_of(table: pd.DataFrame | None) -> list[str]:
+    """Return the titles of a table; an empty list if there is no table."""
+    return [] if table is None else list(table["title"])
 
 
 def reasons(raw: RawTitles) -> list[tuple[int, str]]:

@@ -13,9 +13,11 @@ rubro evaluate data/subset/test.parquet \\
 Requires the training packages: pip install 'rubro[train]'.
 """
 
+from __future__ import annotations
+
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +26,9 @@ from rubro.base.metric_names import captions_for
 from rubro.cli import options
 from rubro.cli.labelled_titles import project_of_split, read_labelled
 from rubro.cli.runtime import load_model
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MAX_TABLE_ROWS = 10
 _SHOWN_COLUMNS = {
@@ -69,13 +74,11 @@ def main(
     import numpy as np
 
     from rubro.base.files import write_json
-    from rubro.base.metric_names import LEVEL_CAPTIONS, PATH_CAPTIONS
     from rubro.base.outputs import output_path
     from rubro.base.params import EvaluateParams
     from rubro.base.text import first_names
-    from rubro.cli.terminal import show_table
     from rubro.data.splits import write_csv
-    from rubro.evaluation.metrics import MEASURES, accuracy
+    from rubro.evaluation.metrics import accuracy
     from rubro.evaluation.tables import (
         HeldOut,
         detail_tables,
@@ -91,7 +94,6 @@ def main(
     if tables is not None:
         output_path(tables / "slices.csv", makes_folder=True)
     classifier = load_model(model, objective)
-    objective = classifier.description.objective
     seen = ["train", "validation"] if classifier.description.final_fit else ["train"]
     if any(project_of_split(file, split) for split in seen):
         say(f"{file}: the model was trained on these titles, so its metrics for them are too good")
@@ -134,7 +136,7 @@ def main(
     categories = {"known": len(classifier.classes_), "measured": len(np.unique(targets))}
     summary = {
         "model": classifier.name,
-        "objective": objective,
+        "objective": classifier.description.objective,
         "rows": rows,
         "categories": categories,
         "metrics": metrics,
@@ -145,19 +147,39 @@ def main(
         return
     if json is not None:
         write_json(json, summary)
-    interval = f"{params.confidence:.0%} interval {{:.4f}} to {{:.4f}}"
+    _print_tables(summary, details, params.confidence)
+
+
+def _print_tables(
+    summary: dict[str, Any], details: dict[str, pd.DataFrame], confidence: float
+) -> None:
+    """Print the metrics and the first rows of the tables.
+
+    Args:
+        summary: Content of the JSON file.
+        details: Tables by name.
+        confidence: Coverage of the intervals in the metrics.
+    """
+    from rubro.base.metric_names import LEVEL_CAPTIONS, PATH_CAPTIONS
+    from rubro.cli.terminal import show_table
+    from rubro.evaluation.metrics import MEASURES
+
+    metrics, categories = summary["metrics"], summary["categories"]
+    interval = f"{confidence:.0%} interval {{:.4f}} to {{:.4f}}"
     notes: dict[str, str] = {
         name: interval.format(metrics[f"{name}_low"], metrics[f"{name}_high"]) for name in MEASURES
     }
     shown = [
-        (text, metrics[key], notes.get(key, "")) for key, text in captions_for(objective).items()
+        (text, metrics[key], notes.get(key, ""))
+        for key, text in captions_for(summary["objective"]).items()
     ]
-    if unknown := labelled.unknown.total():
+    if unknown := summary["rows"]["of_unknown_category"]:
         note = f"{unknown:,} more titles count as errors"
+        with_unknown = summary["accuracy_with_unknown_categories"]
         shown.append(("accuracy with unknown categories", with_unknown, note))
     measured = "{measured:,} of {known:,} categories".format(**categories)
-    show_table(f"{classifier.name} on {len(targets):,} titles of {measured}", shown)
-    if tree:
+    show_table(f"{summary['model']} on {summary['rows']['measured']:,} titles of {measured}", shown)
+    if "levels" in metrics:  # only with a category tree
         rows_of_levels = [
             (number, *(values[key] for key in LEVEL_CAPTIONS))
             for number, values in metrics["levels"].items()

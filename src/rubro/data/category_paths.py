@@ -14,7 +14,7 @@ from rubro.base.category_tree import CategoryOrder, node_name, path_splitter
 from rubro.base.params import DataParams, SubsetParams
 from rubro.base.text import first_names
 from rubro.data.labels import is_null_name, similar_names, similar_names_notice
-from rubro.data.sources import LEVEL_SEPARATOR
+from rubro.data.raw_titles import LEVEL_SEPARATOR
 
 _DEFAULT_SEPARATOR = " > "
 _GUESSED_SEPARATORS = (">>", ">", "|", "»", "→", "::", "\\", " / ", "/", " - ")

@@ -20,13 +20,14 @@ from rubro.data.category_paths import (
     merge_rare_categories,
 )
 from rubro.data.corrections import (
+    AppliedCorrections,
     apply_corrections,
     corrections_report,
     no_corrections,
     with_unlabelled_texts,
 )
 from rubro.data.labels import CheckedLabels, check_labels, rows_by_category, title_keys, titles_at
-from rubro.data.sources import (
+from rubro.data.raw_titles import (
     CORRECTIONS,
     EMPTY_ROW,
     LEVEL_SEPARATOR,
@@ -122,22 +123,8 @@ def make_subset(
         for name in map(str, raw.table)
         if name == "title" or name.startswith("text.")
     )
-    # These reasons are written only if rows are dropped for them.
-    unwritten = [*_PATH_DROP_REASONS, *([] if texts else ["text_not_text"])]
-    reasons = [name for name in (*REMEDY_BY_REASON, *DROP_REASONS) if name not in unwritten]
-    dropped = dict.fromkeys(reasons, 0)
-    dropped.update(Counter(raw.quarantine["reason"]))
-    dropped[EMPTY_ROW] = raw.empty_rows
-    lost_corrections: dict[int, str] = {}
-
-    def count_dropped(reason: str, before: pd.DataFrame, after: pd.DataFrame) -> None:
-        if count := len(before) - len(after):
-            dropped[reason] = dropped.get(reason, 0) + count
-        corrected = before.index[before["is_correction"]]
-        lost = corrected.difference(after.index[after["is_correction"]])
-        lost_corrections.update(dict.fromkeys(lost, reason))
-
     random = np.random.default_rng(seed)
+    drops = _DropCounts(raw, has_texts=bool(texts))
     # Titles and texts are added again once their rows are selected, which saves memory.
     text_names = ["title", *(text.name for text in texts)]
     places = {name: raw.table[name].array for name in _PLACE}
@@ -145,69 +132,18 @@ def make_subset(
     columns = columns.astype("category")
     columns["is_correction"] = columns["split"] == CORRECTIONS
     table = _rows_in_language(columns, params.language)
-    count_dropped("other_language", columns, table)
+    drops.count("other_language", columns, table)
     keys = title_keys(titles)
     unlabelled, unlabelled_rows = _unlabelled(raw, keys, params.language)
     table = table.assign(key=keys[table.index])
     del keys
-    source = table[~table["is_correction"]] if raw.corrections.rows else table
-    checked, paths, path_notices = _checked(source, titles, params, data)
-    split_of = _split_of(checked.table, params, random)
-    applied = None
-    if raw.corrections.rows or raw.corrections.skipped:
-        all_paths, _ = _paths(table, params, data)
-        applied = apply_corrections(
-            table,
-            titles,
-            texts,
-            raw.corrections,
-            all_paths.categories if all_paths else None,
-            split_of,
-            params,
-            data is None or data.correct_held_out,
-        )
-        if raw.unlabelled is not None:
-            texts = with_unlabelled_texts(texts, titles, applied.new_rows, raw.unlabelled)
-        checked, paths, path_notices = _checked(applied.table, titles, params, data)
-        split_of = _with_corrections(split_of, checked.table)
+    corrected = _corrected_rows(table, titles, texts, raw, params, data, random)
+    checked, paths = corrected.checked, corrected.paths
     for reason, rows in checked.dropped.items():
-        count_dropped(reason, rows, rows[:0])
+        drops.count(reason, rows, rows[:0])  # all of them
+    splits, labels, path_of, rare_notices = _selected_rows(corrected, params, data, random, drops)
+    notices = drops.notices()
     repeats = len(checked.table) - len(np.unique(checked.table["key"]))
-    kept = checked.table[["category", "label_quality", "key", "is_correction"]]
-    splits = {name: kept[(split_of == name).to_numpy()] for name in SPLITS}
-
-    for name, split in _without_shared_titles(splits).items():
-        count_dropped("duplicate_of_other_split", splits[name], split)
-        splits[name] = split
-
-    limits = {"train": params.max_rows, **dict.fromkeys(_HELD_OUT, params.max_held_out_rows)}
-    for name, split in splits.items():
-        splits[name] = _sampled(split, limits[name], random)
-        reason = "over_max_held_out_rows" if name in _HELD_OUT else "over_max_rows"
-        count_dropped(reason, split, splits[name])
-
-    path_of = paths.paths if paths else {}
-    if data and data.min_rows_per_category > 1:
-        before = splits
-        splits, path_of, notice = _without_rare(splits, paths, data.min_rows_per_category)
-        path_notices += notice
-        for name, split in before.items():
-            count_dropped("category_too_rare", split, splits[name])
-    known = splits["train"]["category"].unique()
-    labels = _most_frequent(splits["train"], params.top_categories)
-    for name, split in splits.items():
-        of_known = split[split["category"].isin(known)]
-        splits[name] = of_known[of_known["category"].isin(labels)]
-        count_dropped("category_not_in_train", split, of_known)
-        count_dropped("category_not_selected", of_known, splits[name])
-    train = _thinned_to_zipf(splits["train"], labels, params.zipf_exponent, random)
-    count_dropped("thinned_to_zipf", splits["train"], train)
-    splits["train"] = _with_flipped_labels(train, labels, params.flipped_label_share, random)
-    notices = [
-        f"{dropped[reason]} {'row' if dropped[reason] == 1 else 'rows'} dropped: {description}"
-        for reason, description in DROP_REASONS.items()
-        if dropped.get(reason)
-    ]
     if repeats:
         notices.append(
             f"{repeats} {'row repeats' if repeats == 1 else 'rows repeat'} the title of another row "
@@ -215,23 +151,22 @@ def make_subset(
         )
     _stop_if_unusable(splits, notices)
     held_out = {name: splits[name].index for name in _HELD_OUT}
-    splits = {name: _with_texts(split, titles, texts, places) for name, split in splits.items()}
+    splits = {
+        name: _with_texts(split, titles, corrected.texts, places) for name, split in splits.items()
+    }
     if unlabelled is not None and len(unlabelled) < max(
         _MIN_UNLABELLED_SHARE * len(splits["train"]), 1
     ):
         unlabelled = None
     notices += _unlabelled_notices(raw, unlabelled_rows, unlabelled is not None)
     if unlabelled is None:
-        for reason, count in raw.without_category.items():
-            dropped[reason] += count
-    tree = None
-    if paths:
-        tree = _tree(paths, {label: path_of[label] for label in labels})
+        drops.by_reason.update(raw.without_category)
+    tree = _tree(paths, {label: path_of[label] for label in labels}) if paths else None
     problems, problem_counts = _label_problems(checked, paths)
     summary = {
         "rows": {**{name: len(split) for name, split in splits.items()}, "total": _total(splits)},
         "classes": len(labels),
-        "dropped": dropped,
+        "dropped": dict(drops.by_reason),
         "doubtful_labels": problem_counts,
         "reliable_share": {
             name: round(float((split["label_quality"] == "reliable").mean()), 6)
@@ -244,7 +179,7 @@ def make_subset(
     if tree:
         nodes = {str(number): len(level.nodes) for number, level in enumerate(tree.levels, 1)}
         summary["tree"] = {"order": tree.order, "depth": tree.depth, "nodes": nodes}
-    if dropped["other_language"]:
+    if drops.by_reason["other_language"]:
         others = columns["language"].value_counts() - table["language"].value_counts()
         found = ", ".join(f"{name} {n}" for name, n in others.nlargest(5).items() if n)
         notices.append(
@@ -252,14 +187,162 @@ def make_subset(
             "subset.language=null to keep all rows, or data.language_column=null"
         )
     corrections = no_corrections()
-    if applied:
+    if corrected.corrections:
         corrections, summary["corrections"], corrections_notices = corrections_report(
-            applied, lost_corrections, DROP_REASONS, held_out, labels
+            corrected.corrections, drops.lost_corrections, DROP_REASONS, held_out, labels
         )
         notices += corrections_notices
     notices += _unmeasured_notices(splits, len(labels))
-    notices = [*path_notices, *notices, *checked.notices]
+    notices = [*corrected.notices, *rare_notices, *notices, *checked.notices]
     return Subset(splits, labels, summary, problems, notices, corrections, tree, unlabelled)
+
+
+class _DropCounts:
+    """Counts the rows that are not used by reason.
+
+    Args:
+        raw: Rows of a source. Its rejected and empty rows are counted first.
+        has_texts: Whether the source has text columns.
+
+    Attributes:
+        by_reason: Number of dropped and rejected rows by reason.
+        lost_corrections: Reason for dropping each dropped correction, by row number.
+    """
+
+    def __init__(self, raw: RawTitles, has_texts: bool) -> None:
+        # These reasons are written only if rows are dropped for them.
+        unwritten = [*_PATH_DROP_REASONS, *([] if has_texts else ["text_not_text"])]
+        reasons = [name for name in (*REMEDY_BY_REASON, *DROP_REASONS) if name not in unwritten]
+        self.by_reason = Counter(dict.fromkeys(reasons, 0))
+        self.by_reason.update(raw.quarantine["reason"])
+        self.by_reason[EMPTY_ROW] = raw.empty_rows
+        self.lost_corrections: dict[int, str] = {}
+
+    def count(self, reason: str, before: pd.DataFrame, after: pd.DataFrame) -> None:
+        """Count the rows that were dropped for a reason, given the rows before and after."""
+        if count := len(before) - len(after):
+            self.by_reason[reason] += count
+        corrected = before.index[before["is_correction"]]
+        lost = corrected.difference(after.index[after["is_correction"]])
+        self.lost_corrections.update(dict.fromkeys(lost, reason))
+
+    def notices(self) -> list[str]:
+        """Return a sentence for the user for each reason in DROP_REASONS."""
+        return [
+            f"{self.by_reason[reason]} {'row' if self.by_reason[reason] == 1 else 'rows'} dropped: {description}"
+            for reason, description in DROP_REASONS.items()
+            if self.by_reason[reason]
+        ]
+
+
+@dataclass(frozen=True)
+class _CorrectedRows:
+    """Rows with checked and corrected categories.
+
+    Attributes:
+        checked: Rows with checked categories, and the problems that were found.
+        paths: Paths of the categories; None if they are not paths.
+        split_of: Split of each row, by row number.
+        texts: Text of each row for each text column. The texts of corrections may come from
+            unlabelled rows with the same titles.
+        corrections: Corrections and their results; None if the user has none.
+        notices: Sentences for the user about the paths.
+    """
+
+    checked: CheckedLabels
+    paths: CategoryPaths | None
+    split_of: pd.Series
+    texts: list[pd.Series]
+    corrections: AppliedCorrections | None
+    notices: list[str]
+
+
+def _corrected_rows(
+    table: pd.DataFrame,
+    titles: pd.Series,
+    texts: list[pd.Series],
+    raw: RawTitles,
+    params: SubsetParams,
+    data: DataParams | None,
+    random: np.random.Generator,
+) -> _CorrectedRows:
+    """Check the categories, draw the splits, and then apply the corrections.
+
+    With corrections, the categories are checked twice, because the splits do not depend on them.
+    """
+    ordinary = table[~table["is_correction"]] if raw.corrections.rows else table
+    checked, paths, notices = _checked(ordinary, titles, params, data)
+    split_of = _split_of(checked.table, params, random)
+    if not (raw.corrections.rows or raw.corrections.skipped):
+        return _CorrectedRows(checked, paths, split_of, texts, None, notices)
+    all_paths, _ = _paths(table, params, data)
+    applied = apply_corrections(
+        table,
+        titles,
+        texts,
+        raw.corrections,
+        all_paths.categories if all_paths else None,
+        split_of,
+        params,
+        data is None or data.correct_held_out,
+    )
+    if raw.unlabelled is not None:
+        texts = with_unlabelled_texts(texts, titles, applied.new_rows, raw.unlabelled)
+    checked, paths, notices = _checked(applied.table, titles, params, data)
+    split_of = _with_corrections(split_of, checked.table)
+    return _CorrectedRows(checked, paths, split_of, texts, applied, notices)
+
+
+def _selected_rows(
+    corrected: _CorrectedRows,
+    params: SubsetParams,
+    data: DataParams | None,
+    random: np.random.Generator,
+    drops: _DropCounts,
+) -> tuple[dict[str, pd.DataFrame], list[str], dict[str, tuple[str, ...]], list[str]]:
+    """Select the rows of each split, without shared titles and with the selected categories.
+
+    Args:
+        corrected: Rows with checked and corrected categories.
+        params: Limits, number of categories, imbalance and share of wrong labels.
+        data: Number of training rows that a category needs; None = 1.
+        random: Generator of all random choices.
+        drops: Counts, to which the dropped rows are added.
+
+    Returns:
+        Rows of each split, selected categories in ascending order, path of each category (possibly
+        empty if categories are not paths), and a notice about merged categories.
+    """
+    paths, rare_notices = corrected.paths, []
+    kept = corrected.checked.table[["category", "label_quality", "key", "is_correction"]]
+    splits = {name: kept[(corrected.split_of == name).to_numpy()] for name in SPLITS}
+    for name, split in _without_shared_titles(splits).items():
+        drops.count("duplicate_of_other_split", splits[name], split)
+        splits[name] = split
+
+    limits = {"train": params.max_rows, **dict.fromkeys(_HELD_OUT, params.max_held_out_rows)}
+    for name, split in splits.items():
+        splits[name] = _sampled(split, limits[name], random)
+        reason = "over_max_held_out_rows" if name in _HELD_OUT else "over_max_rows"
+        drops.count(reason, split, splits[name])
+
+    path_of = paths.paths if paths else {}
+    if data and data.min_rows_per_category > 1:
+        before = splits
+        splits, path_of, rare_notices = _without_rare(splits, paths, data.min_rows_per_category)
+        for name, split in before.items():
+            drops.count("category_too_rare", split, splits[name])
+    known = splits["train"]["category"].unique()
+    labels = _most_frequent(splits["train"], params.top_categories)
+    for name, split in splits.items():
+        of_known = split[split["category"].isin(known)]
+        splits[name] = of_known[of_known["category"].isin(labels)]
+        drops.count("category_not_in_train", split, of_known)
+        drops.count("category_not_selected", of_known, splits[name])
+    train = _thinned_to_zipf(splits["train"], labels, params.zipf_exponent, random)
+    drops.count("thinned_to_zipf", splits["train"], train)
+    splits["train"] = _with_flipped_labels(train, labels, params.flipped_label_share, random)
+    return splits, labels, path_of, rare_notices
 
 
 def _unlabelled(

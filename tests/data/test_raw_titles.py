@@ -1,4 +1,4 @@
-"""Reading raw files of every supported layout into one table."""
+"""Reading the rows of raw files in every supported format into one table."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ from hypothesis import strategies as st
 from rubro.base.errors import DataError
 from rubro.base.text import normalise
 from rubro.base.text_columns import MAX_TEXT_CHARACTERS
-from rubro.data.sources import (
-    CORRECTIONS,
-    RawTitles,
-    find_sources,
-    read_titles,
-    require_usable,
+from rubro.data.raw_titles import CORRECTIONS, read_titles, require_usable
+from support.raw_titles import (
+    Read,
+    all_rows,
+    jsonl,
+    reasons,
+    rows,
+    titles_of,
+    write_frame,
+    write_text,
 )
-from support.raw_titles import Read, all_rows, jsonl, reasons, rows, write_frame, write_text
 
 pytest_plugins = ["support.raw_titles"]
 
@@ -137,6 +140,13 @@ def test_nested_and_undecodable_texts_are_quarantined(read_file: Read) -> None:
     assert reasons(raw) == [(2, "not_utf8")]
 
 
+def test_an_undecodable_language_is_quarantined(read_file: Read) -> None:
+    raw = read_file(b"title,category,language\na,A,espa\xf1ol\nb,B,\n", encoding="utf-8")
+    assert reasons(raw) == [(2, "not_utf8")]
+    raw = read_file(b'{"title": "a", "category": "A", "language": "\\ud800"}\n', "x.jsonl")
+    assert reasons(raw) == [(1, "not_utf8")]
+
+
 def test_only_the_beginning_of_a_very_long_text_is_kept(read_file: Read) -> None:
     row = {**GOOD, "description": "palabra " * 100_000}
     raw = read_file(jsonl(row), "x.jsonl", text_columns=["description"])
@@ -217,18 +227,6 @@ def test_any_title_survives_jsonl(
     write_text(path, jsonl(*({"title": title, "category": "A"} for title in titles)))
     raw = read_titles(make_params({"data.path": str(path)}).data, None)
     assert list(raw.table["title"]) == [title.strip() for title in titles]
-
-
-def test_split_and_language_come_from_the_file_names(tmp_path: Path, read: Read) -> None:
-    for language in ("spanish", "portuguese"):
-        for split in ("train", "validation", "test"):
-            record = {"title": f"{language} {split}", "category": "A"}
-            write_text(tmp_path / f"{language}.{split}.jsonl", jsonl(record))
-    write_text(tmp_path / "README.md", "not data")
-    table = read(tmp_path).table.astype("str")
-    assert len(table) == 6
-    assert all(table["title"] == table["language"] + " " + table["split"])
-    assert set(read(tmp_path, "Portuguese").table["language"]) == {"portuguese"}
 
 
 def test_the_split_column_of_a_single_file_is_used(tmp_path: Path, read: Read) -> None:
@@ -449,10 +447,6 @@ def test_a_repeated_column_name_is_an_error(tmp_path: Path, read: Read, name: st
 # Titles without categories
 
 
-def titles_of(table: pd.DataFrame | None) -> list[str]:
-    return [] if table is None else list(table["title"])
-
-
 @pytest.mark.parametrize("name", ["x.csv", "x.json", "x.jsonl", "x.parquet"])
 def test_rows_without_a_category_are_unlabelled(read_file: Read, name: str) -> None:
     table = pd.DataFrame(
@@ -497,87 +491,6 @@ def test_the_row_of_each_title_is_known(tmp_path: Path, read: Read) -> None:
     assert isinstance(raw.table["file"].dtype, pd.CategoricalDtype)
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["unlabelled.csv"],
-        ["unlabeled.jsonl", "unlabelled_2.csv", "unlabelled-00001-of-00002.parquet"],
-        ["spanish.unlabelled.csv", "shop_unlabelled.csv", "Unlabelled titles.tsv"],
-    ],
-)
-@pytest.mark.parametrize("train", ["train.csv", "catalogue.csv", "shop_train.csv"])
-def test_files_named_unlabelled_are_unlabelled(
-    tmp_path: Path, read: Read, names: list[str], train: str
-) -> None:
-    write_text(tmp_path / train, TABLE)
-    for name in names:
-        write_frame(pd.DataFrame({"title": [f"title of {name}"], "price": [5]}), tmp_path / name)
-    raw = read(tmp_path, "spanish")
-    assert all_rows(raw) == [("a", "A"), ("b", "B")]
-    assert sorted(titles_of(raw.unlabelled)) == sorted(f"title of {name}" for name in names)
-    assert raw.without_category == {"category_missing": len(names)}
-    assert raw.notices == []
-    (notice,) = read(tmp_path, "spanish", unlabelled="ignore").notices
-    assert all(name in notice for name in names)
-    assert "data.unlabelled" in notice
-
-
-def test_unlabelled_files_of_another_language_are_not_read(tmp_path: Path, read: Read) -> None:
-    write_text(tmp_path / "train.csv", TABLE)
-    write_text(tmp_path / "portuguese.unlabelled.csv", "title\nc\n")
-    raw = read(tmp_path, "Spanish")
-    assert raw.unlabelled is None
-    (notice,) = raw.notices
-    assert "subset.language: portuguese.unlabelled.csv" in notice
-
-
-def test_a_folder_of_further_unlabelled_titles_is_read(tmp_path: Path, read: Read) -> None:
-    source, folder = tmp_path / "shop.csv", tmp_path / "more"
-    folder.mkdir()
-    write_text(source, "nombre,rubro,idioma,marca\na,A,spanish,x\n")
-    assert read_more(read, source, folder).unlabelled is None
-    write_text(folder / "README.md", "nombre\nz\n")
-    write_text(folder / "readme.txt", "z\n")
-    write_text(folder / ".hidden.csv", "nombre\nz\n")
-    write_text(folder / "old.csv", "nombre,rubro,marca\nb,B,y\n")
-    write_text(folder / "list.txt", "c\nd\n")
-    write_text(folder / "new.jsonl", jsonl({"nombre": "e", "rubro": "C"}))
-    write_text(folder / "portuguese.train.csv", "nombre\nf\n")
-    (folder / "table.xlsx").write_bytes(b"PK")
-    raw = read_more(read, source, folder)
-    assert all_rows(raw) == [("a", "A")]
-    assert raw.unlabelled is not None
-    found = raw.unlabelled[["title", "category", "text.marca", "file", "line"]].astype("object")
-    assert found.to_numpy().tolist() == [
-        ["c", "", "", "list.txt", 1],
-        ["d", "", "", "list.txt", 2],
-        ["e", "", "", "new.jsonl", 1],
-        ["b", "", "y", "old.csv", 2],
-    ]
-    for fact in ("old.csv: its categories are ignored", "new.jsonl: its categories are ignored"):
-        assert any(fact in notice for notice in raw.notices)
-    for name in ("portuguese.train.csv", "table.xlsx"):
-        assert any(name in notice for notice in raw.notices)
-
-
-def read_more(read: Read, source: Path, folder: Path) -> RawTitles:
-    columns = {"title_column": "nombre", "category_column": "rubro", "language_column": "idioma"}
-    more = {"text_columns": ["marca"], "unlabelled_path": str(folder)}
-    return read(source, "spanish", **columns, **more)
-
-
-def test_a_single_file_of_further_unlabelled_titles_is_read(tmp_path: Path, read: Read) -> None:
-    write_text(tmp_path / "x.csv", TABLE)
-    write_text(tmp_path / "more.csv", "title\nc\n")
-    raw = read(tmp_path / "x.csv", unlabelled_path=str(tmp_path / "more.csv"))
-    assert titles_of(raw.unlabelled) == ["c"]
-    with pytest.raises(DataError, match=r"no\.csv: no such file .*data\.unlabelled_path"):
-        read(tmp_path / "x.csv", unlabelled_path=str(tmp_path / "no.csv"))
-    write_text(tmp_path / "more.csv", "nombre\nc\n")
-    with pytest.raises(DataError, match=r"more\.csv: no column 'title' \(found: nombre\); call"):
-        read(tmp_path / "x.csv", unlabelled_path=str(tmp_path / "more.csv"))
-
-
 def test_bad_titles_without_categories_are_quarantined(tmp_path: Path, read: Read) -> None:
     write_text(tmp_path / "train.csv", TABLE)
     records = [{"title": "b" * 101}, {"title": ["c"]}, {"name": "d"}, {"title": "e"}]
@@ -595,9 +508,6 @@ def test_a_source_without_any_category_is_an_error(
         require_usable(raw, make_params().data, Path("quarantine.csv"))
 
 
-# Folders
-
-
 @pytest.mark.parametrize("name", ["test.csv", "test.tsv", "test.jsonl", "validation.parquet"])
 def test_a_held_out_file_without_categories_is_unlabelled_with_a_notice(
     tmp_path: Path, read: Read, name: str
@@ -610,84 +520,6 @@ def test_a_held_out_file_without_categories_is_unlabelled_with_a_notice(
     assert titles_of(raw.unlabelled) == ["c", "d"]
     (notice,) = raw.notices
     assert name in notice and "'category'" in notice
-
-
-@pytest.mark.parametrize(
-    "names",
-    ["train.csv train.csv.gz", "train.csv val.csv valid.csv", "train_1.csv train_1.tsv"],
-)
-def test_two_files_of_the_same_split_are_an_error(tmp_path: Path, read: Read, names: str) -> None:
-    for name in names.split():
-        write_text(tmp_path / name, TABLE)
-    *_, one, other = names.split()
-    with pytest.raises(DataError, match=rf"{one} and .*{other} .*same split.*remove one"):
-        read(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("names", "splits"),
-    [
-        (["train.csv", "valid.csv", "test.csv"], "train validation test"),
-        (["train.csv", "val.tsv"], "train validation"),
-        (["Train.CSV", "DEV.csv"], "train validation"),
-        (["training.json", "validation.ndjson", "testing.csv"], "train validation test"),
-        (["train_1.csv", "train_2.csv", "train_10.csv", "test.csv"], "train train train test"),
-        (["train.csv", "train_2.csv"], "train train"),
-        (["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"], "train train"),
-        (["train-00000-of-00001-a09b74b3ef9c3b56.parquet", "test.csv"], "train test"),
-        (["spanish.train.part1.csv", "spanish.train.part2.csv"], "train train"),
-        (["shop_train.csv", "shop-val.csv", "shop test_1.csv"], "train validation test"),
-    ],
-)
-def test_usual_names_of_splits_and_parts_are_recognised(
-    tmp_path: Path, read: Read, names: list[str], splits: str
-) -> None:
-    for number, name in enumerate(names):
-        table = pd.DataFrame({"title": [f"title {number}"], "category": ["A"]})
-        write_frame(table, tmp_path / name)
-    raw = read(tmp_path)
-    found = dict(zip(raw.table["title"], raw.table["split"], strict=True))
-    assert found == {f"title {n}": split for n, split in enumerate(splits.split())}
-    assert raw.notices == []
-
-
-@pytest.mark.parametrize(
-    ("others", "facts"),
-    [
-        (["old.csv"], ["old.csv"]),
-        (["train.old.csv"], ["train.old.csv"]),
-        (["more.xlsx"], ["more.xlsx"]),
-        (
-            ["portuguese.test.csv", "portuguese.train.csv"],
-            ["subset.language", "portuguese.test.csv, portuguese.train.csv"],
-        ),
-        (["test-00000-of-00003.csv"], ["test: ", "1 of 3 parts"]),
-        (["README.md", "train.csv.dvc", ".gitignore", "image.png", "._train.csv"], []),
-    ],
-)
-def test_title_files_that_are_not_read_are_named(
-    tmp_path: Path, read: Read, others: list[str], facts: list[str]
-) -> None:
-    for name in ["train.csv", *others]:
-        write_text(tmp_path / name, TABLE)
-    notices = read(tmp_path, "spanish").notices
-    assert len(notices) == bool(facts)
-    assert all(fact in notices[0] for fact in facts)
-
-
-def test_hidden_files_are_not_titles(tmp_path: Path, read: Read) -> None:
-    write_text(tmp_path / "catalogo.csv", TABLE)
-    (tmp_path / "._catalogo.csv").write_bytes(b"\0\x05\x16\x07\0\x02\0\0Mac OS X")
-    assert all_rows(read(tmp_path)) == [("a", "A"), ("b", "B")]
-    with pytest.raises(DataError, match=r"\._catalogo\.csv is the macOS metadata"):
-        read(tmp_path / "._catalogo.csv")
-
-
-def test_files_are_always_listed_in_the_same_order(tmp_path: Path) -> None:
-    for name in ("b.test.csv", "a.train.csv", "b.train.csv", "a.test.csv", "notes.txt"):
-        write_text(tmp_path / name, "title,category\n")
-    names = [source.path.name for source in find_sources(tmp_path, None)[0]]
-    assert names == ["a.test.csv", "a.train.csv", "b.test.csv", "b.train.csv"]
 
 
 # Column names
@@ -804,7 +636,7 @@ import resource, sys
 from rubro.base.errors import DataError
 from rubro.base.params_file import load_params
 from pathlib import Path
-from rubro.data.sources import read_titles, require_usable
+from rubro.data.raw_titles import read_titles, require_usable
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -1,11 +1,10 @@
-"""Read raw title files of any supported layout, and set unusable rows aside."""
+"""Read the rows of raw title files, and set unusable rows aside."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import pyarrow as pa
 from rubro.base.console import file_progress
 from rubro.base.errors import DataError
 from rubro.base.params import DataParams
-from rubro.base.text import first_names, normalise
+from rubro.base.text import normalise
 from rubro.base.text_columns import MAX_TEXT_CHARACTERS
 from rubro.data.corrections_files import (
     Corrections,
@@ -24,19 +23,21 @@ from rubro.data.corrections_files import (
     correction_columns,
     correction_files,
 )
+from rubro.data.source_files import (
+    SPLIT_NAMES,
+    SUPPORTED_LAYOUTS,
+    SourceFile,
+    find_sources,
+    find_unlabelled,
+)
 from rubro.data.splits import UNLABELLED
 from rubro.tables.cells import category_name, column_name, text_of
-from rubro.tables.detection import SEPARATORS, kind_of, unreadable_by_name
+from rubro.tables.detection import SEPARATORS
 from rubro.tables.readers import Record
 from rubro.tables.streams import Origin, is_unicode, listed, read_errors_reported
 from rubro.tables.title_files import TitleFile, open_title_file
 
 QUALITIES = ("reliable", "unreliable")
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 # Reasons for rejecting a row, each with a remedy for the user. Rows without a category are counted
 # with these reasons, but they are not rejected because their titles are unlabelled titles.
 REMEDY_BY_REASON = {
@@ -68,19 +69,6 @@ _OPTIONAL_COLUMNS = {
     "label_quality_column": "label_quality",
     "split_column": "split",
 }
-_FILE_NAME = re.compile(
-    rf"(?:(?P<language>[^.]+)\.)?(?P<split>{'|'.join(sorted(SPLIT_NAMES, reverse=True))})"
-    r"(?P<part>[-_. ]?(?:part)?[-_. ]?(?P<number>\d+)(?:-of-(?P<parts>\d+))?(?:-[0-9a-f]{8,})?)?\.",
-    re.IGNORECASE,
-)
-_PREFIXED_FILE_NAME = re.compile(r"(?:.*[-_ ])?" + _FILE_NAME.pattern, re.IGNORECASE)
-_UNLABELLED_FILE_NAME = re.compile(
-    r"(?:(?P<language>[^.]+)\.)?(?:.*[-_ ])?unlabell?ed(?![a-z])", re.IGNORECASE
-)
-_SUPPORTED = (
-    "files named train, validation and test, or {language}.train ..., or one single file, in the "
-    "formats .csv, .tsv, .json, .jsonl (each also .gz) and .parquet"
-)
 # Split of the rows of data.corrections; they are training rows and never drawn for other splits.
 CORRECTIONS = "corrections"
 # Reading stops early if more rows than this, and too large a share of all rows, are unusable.
@@ -98,25 +86,6 @@ _PLACE_COLUMNS = {"file": _REPEATED_TEXT, "line": pa.int32()}
 LEVEL_SEPARATOR = "\x1f"
 # Records with these reasons may contain several rows, so each of their lines counts as a row.
 _REASONS_OF_SEVERAL_ROWS = ("not_csv", "open_quote", "line_too_long")
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A raw file of titles, and the information in its name.
-
-    Attributes:
-        path: Path of the file.
-        language: Language in the name of the file; None if the name contains none.
-        split: Split in the name of the file, or UNLABELLED if the file is read without its
-            categories; None if the name contains no split.
-        part: Part number in the name of the file if a split has several parts, such as "_2"; None
-            if the name contains none.
-    """
-
-    path: Path
-    language: str | None = None
-    split: str | None = None
-    part: str | None = None
 
 
 @dataclass
@@ -180,8 +149,6 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
         DataError: The source is missing, empty, damaged or in no supported layout, or a column is
             missing.
     """
-    rows, unlabelled = _RowStore(params.text_columns), _RowStore(params.text_columns)
-    rejected: list[tuple[str, int, str, str, str]] = []
     sources, notices = find_sources(Path(params.path), language)
     further, further_notices = find_unlabelled(Path(params.unlabelled_path), language)
     sources, notices = sources + further, notices + further_notices
@@ -190,75 +157,138 @@ def read_titles(params: DataParams, language: str | None) -> RawTitles:
         sources = [source for source in sources if source.split != UNLABELLED]
         if ignored:
             notices.append(f"not read, data.unlabelled is ignore: {', '.join(ignored)}")
-    empty_rows = 0
-    corrections = Corrections()
-    without_category = Counter[str]()
+    correction_paths, skipped = correction_files(Path(params.corrections))
+    reader = _Reader(params, notices + skipped)
+    for source in sources:
+        reader.read(source)
+        if reader.stops_early:
+            return reader.result()
+    for path in correction_paths:
+        reader.read_corrections(path)
+    return reader.result()
 
-    def result() -> RawTitles:
-        columns = ["file", "line", "reason", "problem", "excerpt"]
-        quarantine = pd.DataFrame(rejected, columns=columns)
-        titles = unlabelled.table() if len(unlabelled) else None
-        return RawTitles(
-            rows.table(), quarantine, empty_rows, notices, corrections, titles, without_category
-        )
 
-    layouts = [(source, params) for source in sources]
-    corrected, skipped = correction_files(Path(params.corrections))
-    notices += skipped
-    any_format = params.model_copy(update={"encoding": "auto", "separator": "auto"})
-    layouts += [(SourceFile(file, split=CORRECTIONS), any_format) for file in corrected]
-    for source, layout in layouts:
-        name = source.path.name
-        encoding = layout.text_encoding
-        size = source.path.stat().st_size
-        origin = Origin(source.path, size, encoding or "utf-8", "data.encoding")
-        category_columns = [] if source.split == UNLABELLED else layout.category_columns
-        columns = [[layout.title_column], *([column] for column in layout.category_columns)]
-        if source.split == CORRECTIONS:
-            columns = correction_columns(params)
-        separator = SEPARATORS.get(layout.separator)
-        with read_errors_reported(origin), ExitStack() as stack:
-            raw = stack.enter_context(file_progress(source.path))
-            file = open_title_file(
-                stack, origin, raw, columns, encoding=encoding, separator=separator
-            )
-            corrections_file = None
-            if source.split == CORRECTIONS:
-                notices += _detected(source, file)
-                corrections_file = CorrectionsFile(file, layout, corrections)
-                layout, records = corrections_file.layout, corrections_file.records()
-                category_columns = layout.category_columns
-            else:
-                records = _records(source, file, layout, notices)
-            for record in records:
-                if record.reason is None:
-                    row = _checked_row(record.content, source, layout, category_columns)
-                else:
-                    row = _Rejection(record.reason, file.problem(record))
+class _Reader:
+    """Reads the files of a source and of the corrections, and collects their rows.
+
+    Args:
+        params: Names of the columns, format and limits of the source.
+        notices: Sentences for the user; sentences about the content of the files are appended.
+    """
+
+    def __init__(self, params: DataParams, notices: list[str]) -> None:
+        self._params = params
+        self._notices = notices
+        self._rows = _RowStore(params.text_columns)
+        self._unlabelled = _RowStore(params.text_columns)
+        self._without_category = Counter[str]()
+        self._rejected: list[tuple[str, int, str, str, str]] = []
+        self._empty_rows = 0
+        self._corrections = Corrections()
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether very many rows, and too large a share of all rows, are unusable."""
+        rejected = len(self._rejected)
+        usable = len(self._rows) + self._without_category.total()
+        return rejected > _MAX_UNUSABLE and _is_unusable(self._params, usable, rejected)
+
+    def read(self, source: SourceFile) -> None:
+        """Read the rows of a file, until stops_early is true."""
+        params, name = self._params, source.path.name
+        category_columns = [] if source.split == UNLABELLED else params.category_columns
+        columns = [[params.title_column], *([column] for column in params.category_columns)]
+        with _opened(source, params, columns) as file:
+            for record in _records(source, file, params, self._notices):
+                row = _row_of(record, file, source, params, category_columns)
                 if row is None:
-                    empty_rows += 1
-                elif isinstance(row, _Rejection) and corrections_file:
-                    corrections_file.reject(record, row.problem)
+                    self._empty_rows += 1
                 elif isinstance(row, _Rejection):
-                    several = record.reason in _REASONS_OF_SEVERAL_ROWS
-                    lines = record.lines if several else record.lines[:1]
-                    excerpt = ascii(record.content)[:120]
-                    rejected.extend((name, line, *row, excerpt) for line in lines)
-                    usable = len(rows) + without_category.total()
-                    if len(rejected) > _MAX_UNUSABLE and _is_unusable(
-                        params, usable, len(rejected)
-                    ):
-                        return result()
-                elif row[1]:
-                    rows.add((*row, name, record.lines.start))
-                    if corrections_file:
-                        corrections_file.add(record)
+                    self._reject(record, row, name)
+                    if self.stops_early:
+                        return
+                elif row[1]:  # the category
+                    self._rows.add((*row, name, record.lines.start))
                 else:
                     is_empty = any(column in record.content for column in category_columns)
-                    without_category["category_empty" if is_empty else "category_missing"] += 1
+                    reason = "category_empty" if is_empty else "category_missing"
+                    self._without_category[reason] += 1
                     if params.unlabelled == "use":
-                        unlabelled.add((*row, name, record.lines.start))
-    return result()
+                        self._unlabelled.add((*row, name, record.lines.start))
+
+    def _reject(self, record: Record, rejection: _Rejection, name: str) -> None:
+        """Reject a record of the file with a name; each line counts if it may contain several rows."""
+        lines = record.lines if record.reason in _REASONS_OF_SEVERAL_ROWS else record.lines[:1]
+        excerpt = ascii(record.content)[:120]
+        self._rejected.extend((name, line, *rejection, excerpt) for line in lines)
+
+    def read_corrections(self, path: Path) -> None:
+        """Read the rows of a file of corrections, whose format may differ from the source."""
+        source = SourceFile(path, split=CORRECTIONS)
+        any_format = self._params.model_copy(update={"encoding": "auto", "separator": "auto"})
+        with _opened(source, any_format, correction_columns(self._params)) as file:
+            self._notices += _detected(source, file)
+            corrections_file = CorrectionsFile(file, any_format, self._corrections)
+            params = corrections_file.layout
+            for record in corrections_file.records():
+                row = _row_of(record, file, source, params, params.category_columns)
+                if row is None:
+                    self._empty_rows += 1
+                elif isinstance(row, _Rejection):
+                    corrections_file.reject(record, row.problem)
+                else:
+                    self._rows.add((*row, path.name, record.lines.start))
+                    corrections_file.add(record)
+
+    def result(self) -> RawTitles:
+        """Return all rows that have been read."""
+        columns = ["file", "line", "reason", "problem", "excerpt"]
+        quarantine = pd.DataFrame(self._rejected, columns=columns)
+        unlabelled = self._unlabelled.table() if len(self._unlabelled) else None
+        return RawTitles(
+            self._rows.table(),
+            quarantine,
+            self._empty_rows,
+            self._notices,
+            self._corrections,
+            unlabelled,
+            self._without_category,
+        )
+
+
+@contextmanager
+def _opened(
+    source: SourceFile, params: DataParams, columns: list[list[str]]
+) -> Iterator[TitleFile]:
+    """Open a file with a progress bar.
+
+    Errors in reading it, also inside the `with` block, are raised as DataError.
+
+    Args:
+        source: File to open.
+        params: Encoding and separator of the file, or "auto".
+        columns: Accepted names of each column that will be used.
+    """
+    encoding = params.text_encoding
+    size = source.path.stat().st_size
+    origin = Origin(source.path, size, encoding or "utf-8", "data.encoding")
+    separator = SEPARATORS.get(params.separator)
+    with read_errors_reported(origin), ExitStack() as stack:
+        raw = stack.enter_context(file_progress(source.path))
+        yield open_title_file(stack, origin, raw, columns, encoding=encoding, separator=separator)
+
+
+def _row_of(
+    record: Record,
+    file: TitleFile,
+    source: SourceFile,
+    params: DataParams,
+    category_columns: Sequence[str],
+) -> tuple[str, ...] | _Rejection | None:
+    """Return the result of _checked_row for a record, or the reason why it could not be read."""
+    if record.reason is not None:
+        return _Rejection(record.reason, file.problem(record))
+    return _checked_row(record.content, source, params, category_columns)
 
 
 class _RowStore:
@@ -354,175 +384,6 @@ def quarantined(raw: RawTitles, quarantine: Path) -> str:
     return f"quarantined: {len(raw.quarantine)} ({reasons}), listed in {quarantine}"
 
 
-def find_sources(path: Path, language: str | None) -> tuple[list[SourceFile], list[str]]:
-    """List the files of a source in a fixed order.
-
-    Args:
-        path: Path of a file, or of a folder in a supported layout.
-        language: Language of the files to list, if file names contain languages; None means all.
-
-    Returns:
-        Files, with the splits and languages in their names, first the ones with categories; and
-        notices about skipped files that contain titles.
-
-    Raises:
-        DataError: The path does not exist, no file has a supported name, a file for training in
-            the language is missing, or two files have the same split.
-    """
-    if path.is_file():
-        return [SourceFile(path)], []
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder; set data.path in params.yaml")
-    # macOS keeps metadata of a file in a hidden file with the same suffix.
-    files = sorted(
-        file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")
-    )
-    unlabelled = [source for file in files if (source := _unlabelled_file(file))]
-    files = [file for file in files if file not in {source.path for source in unlabelled}]
-    named: list[SourceFile] = []
-    for pattern in (_FILE_NAME, _PREFIXED_FILE_NAME):  # the latter matches shop_train.csv
-        named = named or [source for file in files if (source := _source_file(file, pattern))]
-    if not named:
-        single = SourceFile(_single_file(path, files, unlabelled))
-        chosen, notices = _in_language(unlabelled, language)
-        return [single, *chosen], notices
-    chosen, notices = _in_language([*named, *unlabelled], language)
-    if not any(source.split == "train" for source in chosen):
-        languages = ", ".join(sorted({source.language for source in named if source.language}))
-        wanted = f" for language {language.lower()!r}" if language else ""
-        raise DataError(
-            f"{path}: no training file{wanted}; languages found: {languages or 'none'}; "
-            "set subset.language, or add a file named train"
-        )
-    first: dict[tuple[str | None, str | None, str | None], Path] = {}
-    for source in chosen:
-        if source.split == UNLABELLED:
-            continue
-        other = first.setdefault((source.language, source.split, source.part), source.path)
-        if other != source.path:
-            raise DataError(f"{other} and {source.path} are the same split; remove one of them")
-    return chosen, [*notices, *_skipped_notices(files, named, chosen)]
-
-
-def find_unlabelled(path: Path, language: str | None) -> tuple[list[SourceFile], list[str]]:
-    """List the files with further titles without categories in a fixed order.
-
-    Hidden files and files named README are skipped. The name of a file need not say that its titles
-    are unlabelled.
-
-    Args:
-        path: Path of a file or folder.
-        language: Language of the files to list, if file names contain languages; None means all.
-
-    Returns:
-        Files, and notices about skipped files that contain titles.
-
-    Raises:
-        DataError: The path does not exist.
-    """
-    if path.is_file():
-        return [SourceFile(path, split=UNLABELLED)], []
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder; set data.unlabelled_path in params.yaml")
-    files = sorted(
-        file
-        for file in path.iterdir()
-        if file.is_file() and not file.name.lower().startswith((".", "readme"))
-    )
-    found = []
-    for file in files:
-        source = _unlabelled_file(file) or _source_file(file, _FILE_NAME)
-        if source or kind_of(file):
-            found.append(SourceFile(file, source.language if source else None, UNLABELLED))
-    chosen, notices = _in_language(found, language)
-    if others := [file.name for file in files if unreadable_by_name(file)]:
-        notices.append(f"not read, in a format that is not supported: {', '.join(others)}")
-    return chosen, notices
-
-
-def _in_language(
-    sources: Sequence[SourceFile], language: str | None
-) -> tuple[list[SourceFile], list[str]]:
-    """Return the files whose names contain the language or none, and a notice about other files."""
-    wanted = (None, language and language.lower())
-    chosen = [source for source in sources if language is None or source.language in wanted]
-    others = [source.path.name for source in sources if source not in chosen]
-    if not others:
-        return chosen, []
-    return chosen, [f"not read, another language than subset.language: {', '.join(others)}"]
-
-
-def _unlabelled_file(file: Path) -> SourceFile | None:
-    match = _UNLABELLED_FILE_NAME.match(file.name)
-    if match is None or kind_of(file) is None:
-        return None
-    return SourceFile(file, match["language"] and match["language"].lower(), UNLABELLED)
-
-
-def _source_file(file: Path, pattern: re.Pattern[str]) -> SourceFile | None:
-    match = pattern.match(file.name)
-    if match is None:
-        return None
-    suffix = Path(file.name[match.end() - 1 :])
-    if kind_of(suffix) is None or suffix.name.lower().removesuffix(".gz").count(".") > 1:
-        return None
-    language = match["language"] and match["language"].lower()
-    return SourceFile(file, language, SPLIT_NAMES[match["split"].lower()], match["part"])
-
-
-def _single_file(path: Path, files: Sequence[Path], unlabelled: Sequence[SourceFile]) -> Path:
-    """Return the only title file in a folder; raise DataError if there are none or several."""
-    kinds = {file: kind_of(file) for file in files}
-    tables = [file for file in files if kinds[file] not in (None, "txt", "json")]
-    tables = tables or [file for file in files if kinds[file] is not None]
-    if len(tables) == 1:
-        return tables[0]
-    if tables:
-        names = first_names([file.name for file in tables])
-        raise DataError(
-            f"{path}: {len(tables)} files, and none is named train ({names}); set "
-            "data.path to one of them, or name them train_1, train_2 ... if they are parts of one "
-            "table"
-        )
-    for file in files:
-        if description := unreadable_by_name(file):
-            raise DataError(f"{file} is {description}")
-    if unlabelled:
-        names = first_names([source.path.name for source in unlabelled])
-        raise DataError(
-            f"{path}: only files for unlabelled titles ({names}), but a classifier learns from titles "
-            "with categories; add a file with categories, or rename the file that contains them"
-        )
-    names = first_names([file.name for file in files]) or "nothing"
-    raise DataError(f"{path}: no title files (found {names}); supported: {_SUPPORTED}")
-
-
-def _skipped_notices(
-    files: Sequence[Path], named: Sequence[SourceFile], chosen: Sequence[SourceFile]
-) -> list[str]:
-    """Return notices about files without a split in their name, and about missing split parts."""
-    known = {source.path for source in named}
-    unnamed = [
-        file.name
-        for file in files
-        if file not in known and (kind_of(file) or unreadable_by_name(file))
-    ]
-    notices = []
-    if unnamed:
-        notices.append(f"not read, named neither train, validation nor test: {', '.join(unnamed)}")
-    parts = defaultdict(set)
-    for source in chosen:
-        match = _PREFIXED_FILE_NAME.match(source.path.name)
-        if match and match["parts"]:
-            parts[source.split, int(match["parts"])].add(int(match["number"]))
-    notices += [
-        f"{split}: only {len(numbers)} of {count} parts were found"
-        for (split, count), numbers in parts.items()
-        if len(numbers) < count
-    ]
-    return notices
-
-
 def _checked_row(
     values: dict[str, Any],
     source: SourceFile,
@@ -571,6 +432,9 @@ def _checked_row(
     if split and split not in SPLIT_NAMES and source.split != CORRECTIONS:
         return _Rejection("unknown_split", f"split {split[:50]!a}")
     language = _optional_value(values, params.language_column) or source.language or ""
+    if not is_unicode(language):
+        problem = f"text in another encoding in column '{params.language_column}'"
+        return _Rejection("not_utf8", problem)
     texts = []
     for column in params.text_columns:
         # A text column may be called like the title or the category of the corrections.
@@ -621,7 +485,7 @@ def _records(
             raise DataError(
                 f"{path}: no table with columns '{params.title_column}' and "
                 f"{_quoted(category_columns)}; set data.title_column and data.category_column, "
-                f"or bring a file in another format; supported: {_SUPPORTED}"
+                f"or bring a file in another format; supported: {SUPPORTED_LAYOUTS}"
             )
         for record in file.rows(["title"]):
             if record.reason is None:
