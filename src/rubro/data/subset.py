@@ -313,7 +313,8 @@ def _selected_rows(
         Rows of each split, selected categories in ascending order, path of each category (possibly
         empty if categories are not paths), and a notice about merged categories.
     """
-    paths, rare_notices = corrected.paths, []
+    paths = corrected.paths
+    rare_notices: list[str] = []
     kept = corrected.checked.table[["category", "label_quality", "key", "is_correction"]]
     splits = {name: kept[(corrected.split_of == name).to_numpy()] for name in SPLITS}
     for name, split in _without_shared_titles(splits).items():
