@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from support.serving import SECONDS
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 # Narrow and wide windows, light and dark.
@@ -33,6 +35,7 @@ OPTIONS = [
 def browser() -> Iterator[Any]:
     """Chromium without requests of its own."""
     playwright = pytest.importorskip("playwright.sync_api")
+    playwright.expect.set_options(timeout=1000 * SECONDS)  # a busy machine may need long
     with playwright.sync_playwright() as driver:
         found = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield found

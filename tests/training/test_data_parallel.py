@@ -138,7 +138,7 @@ def test_a_process_ends_when_its_leader_closes_the_pipe() -> None:
     assert process.stdout and process.stdin
     assert process.stdout.readline() == "ready\n"
     process.stdin.close()
-    assert process.wait(timeout=10) == 1
+    assert process.wait(timeout=50) == 1
 
 
 def test_the_interface_to_a_host_is_found() -> None:
