@@ -29,7 +29,8 @@ _RESERVED = (
     *("file", "line", "label", "suggested_category", "confidence", "label_confidence", "words"),
     "accept",
 )
-# Results in metrics/corrections.csv of corrections that confirm a label that is equal to their category.
+# Results in metrics/corrections.csv. A correction with one of them confirms a label if the label is equal
+# to its category.
 _HELD_OUT = "held_out"
 _CONFIRMING = ("replaced", "new_row", "already_right", "repeated", _HELD_OUT)
 _SEPARATORS = ",;\t"
@@ -245,7 +246,7 @@ def with_decisions(suspects: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, in
 
 
 def categories_table(audited: AuditedTitles, errors: LabelErrors) -> pd.DataFrame:
-    """Estimate the number of wrong labels of each category, most wrong labels first.
+    """Estimate the number of wrong labels of each category, in descending order of this number.
 
     Returns:
         Columns category, rows, checked (rows whose label could be checked), wrong, wrong_low and

@@ -222,7 +222,7 @@ class _Problem(NamedTuple):
     """Titles, and how they are divided into folds.
 
     Attributes:
-        inputs: Feature values, of which the last one is 1, sparse float32 (titles, inputs).
+        inputs: Feature values, with 1 as the last feature, sparse float32 (titles, inputs).
         targets: Class indices, (titles,).
         fold: Fold of each title, (titles,).
         seed: Seed of the solver.
