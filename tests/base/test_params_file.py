@@ -114,7 +114,7 @@ def test_dvc_reads_the_same_values(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("content", ["", "# nothing\n", "- a\n- b\n", "seed\n"])
 def test_file_without_keys_is_refused(tmp_path: Path, content: str) -> None:
-    assert "params.yaml: " in message(tmp_path, content)
+    assert "params.yaml:1: " in message(tmp_path, content)
 
 
 def test_empty_section_is_refused_at_its_line(tmp_path: Path, text: str) -> None:

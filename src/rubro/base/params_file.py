@@ -203,10 +203,12 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _describe(
     path: Path | None, root: Node | None, keys: tuple[Any, ...], problems: list[dict[str, Any]]
 ) -> str:
-    where = ".".join(map(str, keys))  # empty for a problem of several parameters together
-    if path:
-        where = f"{path}:{_line_of(root, keys)}: {where}" if keys else str(path)
     first = problems[0]
+    places = [".".join(map(str, keys))]
+    if path:
+        is_of_several = not keys and first["type"] == "value_error"  # several parameters together
+        places = [str(path) if is_of_several else f"{path}:{_line_of(root, keys)}", *places]
+    where = ": ".join(filter(None, places))
     if first["type"] == "extra_forbidden":
         if keys[0] in ("train_mlp", "train_cnn") and keys[-1] in NetworksParams.model_fields:
             return f"{where}: unknown key. It is now networks.{keys[-1]}, which both networks share"
@@ -223,7 +225,8 @@ def _describe(
     message = message[:1].lower() + message[1:]
     others = [f" or {other.removeprefix('Input should be ')}" for other in others]
     found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r:.200})"
-    return ": ".join(filter(None, (where, f"{message}{''.join(others)}{found}")))
+    prefix = f"{where}: " if where else ""
+    return f"{prefix}{message}{''.join(others)}{found}"
 
 
 def _line_of(node: Node | None, keys: tuple[Any, ...]) -> int:
